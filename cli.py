@@ -1,0 +1,96 @@
+"""The tracker command: every command and group on one page, and the single place where errors end the program."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tracker.commands import runs, submissions, workspace
+from tracker.errors import TrackerError
+
+EXIT_INTERRUPTED = 130
+
+
+class Interrupted(TrackerError):
+    """Ctrl-C: what was recorded stays."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class Commands(TyperGroup):
+    """Typer's group, but Ctrl-C is ours to report."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; raises Interrupted instead of KeyboardInterrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", hint="tracker run train --resume goes on with a stopped run") from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Experiment tracker with a submission ledger for image-classification competitions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+run = typer.Typer(help="Make a run: train.", no_args_is_help=True)
+ledger = typer.Typer(help="The ledger itself.", no_args_is_help=True)
+leaderboard = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Options of every command; `main` looks for --debug itself."""
+
+
+START, RUNS, SUBMIT = "Start", "Runs", "Submissions"
+app.command(rich_help_panel=START)(workspace.init)
+app.command(rich_help_panel=START)(workspace.demo)
+app.command(rich_help_panel=START)(workspace.ui)
+app.command(rich_help_panel=START)(workspace.sync)
+
+app.add_typer(run, name="run", rich_help_panel=RUNS)
+run.command("train")(runs.train)
+run.command("options")(runs.options)
+app.command(rich_help_panel=RUNS)(runs.runs)
+app.command(rich_help_panel=RUNS)(runs.show)
+app.command(rich_help_panel=RUNS)(runs.diff)
+
+app.command(rich_help_panel=SUBMIT)(submissions.check)
+app.command(rich_help_panel=SUBMIT)(submissions.submit)
+app.command(rich_help_panel=SUBMIT)(submissions.score)
+app.add_typer(leaderboard, name="leaderboard", rich_help_panel=SUBMIT)
+leaderboard.callback()(submissions.leaderboard)
+leaderboard.command("reveal")(submissions.reveal)
+app.command(rich_help_panel=SUBMIT)(submissions.sota)
+app.add_typer(ledger, name="ledger", rich_help_panel=SUBMIT)
+ledger.command("init")(workspace.ledger_init)
+
+
+def main() -> None:
+    """Run the command line; an error is one or two lines on stderr and its exit code."""
+    try:
+        app(prog_name="tracker")
+    except TrackerError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  try: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {type(error).__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
+        print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

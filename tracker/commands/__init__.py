@@ -1,0 +1,1 @@
+"""The commands: each parses, calls one function and renders. Heavy imports stay inside the functions."""

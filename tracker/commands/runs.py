@@ -1,0 +1,136 @@
+"""tracker run train, run options, runs, show and diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
+    parent: Annotated[str, typer.Option("--from", help="Start from the config of a run, sota or s12.")] = "",
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; may be repeated, the last word.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest unfinished run, or with the one in --from.")
+    ] = False,
+    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    model: Annotated[str | None, typer.Option(help="model.name")] = None,
+    epochs: Annotated[int | None, typer.Option(help="train.epochs")] = None,
+    lr: Annotated[float | None, typer.Option(help="optim.lr")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="train.batch_size")] = None,
+    loss: Annotated[str | None, typer.Option(help="loss.name")] = None,
+    seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
+) -> None:
+    """Train a run and predict the evaluation images."""
+    from tracker.errors import ConfigError
+    from tracker.train import find_resumable, resolve_config, resolve_run, train
+    from tracker.train import resume as resume_run
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    source = resolve_run(workspace, parent) if parent else None
+    flags = {
+        "model.name": model,
+        "train.epochs": epochs,
+        "optim.lr": lr,
+        "train.batch_size": batch_size,
+        "loss.name": loss,
+        "train.seed": seed,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if resume:
+        if config or given or assign or note:
+            raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
+        record = resume_run(workspace, source or find_resumable(workspace), quiet=quiet)
+    else:
+        resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
+        record = train(workspace, resolved, parent=source, note=note, quiet=quiet)
+    f1, accuracy = (record.summary.get(name) or 0.0 for name in ("val/f1", "val/accuracy"))
+    print(f"{record.name} finished: best epoch {record.best_epoch}, val f1 {f1:.4f}, val accuracy {accuracy:.4f}")
+
+
+def options() -> None:
+    """List every config key with its default and meaning."""
+    from tracker.report import print_table, render_number
+    from training.config import Config, config_to_dict, flatten, list_options
+
+    defaults = flatten(config_to_dict(Config()))
+    rows = [(key, render_number(defaults[key]), f.metadata["doc"]) for key, f in list_options().items()]
+    print_table(("key", "default", "meaning"), rows)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="Newest runs to show, 0: all.", min=0)] = 50, as_json: Json = False
+) -> None:
+    """List the runs, newest first."""
+    from tracker.errors import TrackerError
+    from tracker.ledger_read import list_run_numbers_submitted
+    from tracker.report import print_json, print_runs, runs_to_json
+    from tracker.runs import list_runs, load_config
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    records = list_runs(workspace.runs_dir, limit=limit or None)
+    submitted = list_run_numbers_submitted(workspace)
+    if not as_json:
+        print_runs(records, submitted)
+        return
+    configs = {}
+    for record in records:
+        try:
+            configs[record.name] = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            continue  # a broken run is listed with config null
+    print_json(runs_to_json(records, configs, submitted))
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    as_json: Json = False,
+) -> None:
+    """Show one run: config, metrics, fingerprints, submissions."""
+    from tracker.ledger_read import list_submissions_of
+    from tracker.report import print_json, print_run, submission_to_json
+    from tracker.runs import load_config, load_run
+    from tracker.train import resolve_run
+    from tracker.workspace import find_workspace
+    from training.config import flatten
+
+    workspace = find_workspace()
+    record = load_run(workspace.runs_dir, resolve_run(workspace, run))
+    config = load_config(workspace.runs_dir, record.name)
+    rows = list_submissions_of(workspace, record)
+    if as_json:
+        found = [submission_to_json(row, workspace.competition, sota=None, was=False) for row in rows]
+        for item in found:
+            del item["is_sota"], item["was_sota"]
+        print_json({**record.to_dict(), "config": config, "metrics": dict(record.summary), "submissions": found})
+    else:
+        print_run(record, flatten(config), rows, workspace.competition)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
+    everything: Annotated[bool, typer.Option("--all", help="Show what is equal, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two runs, and which was better."""
+    from tracker.diff import diff_runs
+    from tracker.report import print_diff, print_json
+    from tracker.train import resolve_run
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = diff_runs(workspace, resolve_run(workspace, a), resolve_run(workspace, b), everything=everything)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_diff(found, workspace.competition)

@@ -1,0 +1,154 @@
+"""tracker check, submit, score, leaderboard and sota."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tracker.commands.runs import Json
+
+Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
+
+
+def check(run: Run = "latest", as_json: Json = False) -> None:
+    """Say what submit would say, without submitting; exit code 1 when it would be refused."""
+    from tracker.report import print_check, print_json
+    from tracker.submit import check
+    from tracker.workspace import find_workspace
+
+    report = check(find_workspace(), run)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_check(report)
+    if report.refusal:
+        raise typer.Exit(1)
+
+
+def submit(
+    run: Run = "latest",
+    memo: Annotated[str, typer.Option(help="What is new; required.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Record a submission, unless its predictions were sent before."""
+    from tracker.ledger_read import find_sota
+    from tracker.report import print_json, print_leaderboard, render_quota, submission_to_json
+    from tracker.submit import submit
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    row, quota = submit(workspace, run, memo)
+    _tell_mlflow(workspace.root, row.run)
+    sota = find_sota(workspace)
+    best = sota.number if sota else None
+    if as_json:
+        print_json(submission_to_json(row, workspace.competition, sota=best, was=row.number == best))
+        return
+    print(f"submission {row.number}: {row.run}, file {row.file}")
+    print_leaderboard([row], workspace.competition, sota=best, was_sota=())
+    print(render_quota(quota))
+    if quota.left == 0:
+        print("that was the last one")
+    if workspace.leaderboard == "manual":
+        print(f"upload the file, then: tracker score {row.number} --public-f1 X --public-acc Y")
+
+
+def _tell_mlflow(root: object, run: str) -> None:
+    """Copy number, memo and scores to MLflow; the ledger has them already, so a failure is only told."""
+    import sys
+    from pathlib import Path
+
+    from tracker.errors import TrackerError
+    from tracker.mlflow_log import sync_run
+    from tracker.workspace import load_workspace
+
+    try:
+        sync_run(load_workspace(Path(str(root))), run)
+    except TrackerError as error:
+        print(f"MLflow is behind ({error}): tracker sync brings it up to date", file=sys.stderr)
+
+
+def score(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
+    public_f1: Annotated[str, typer.Option(help="Macro F1 on the public split.")] = "",
+    public_acc: Annotated[str, typer.Option(help="Accuracy on the public split: 0.8165 or 81.65.")] = "",
+    private_f1: Annotated[str, typer.Option(help="Macro F1 on the private split.")] = "",
+    private_acc: Annotated[str, typer.Option(help="Accuracy on the private split.")] = "",
+    public: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
+    private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
+) -> None:
+    """Record what the leaderboard said about a submission."""
+    from tracker.ledger_read import find_sota
+    from tracker.report import print_leaderboard
+    from tracker.submit import parse_scores, score
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    given = {
+        "public": [f"f1={public_f1}"] * bool(public_f1) + [f"accuracy={public_acc}"] * bool(public_acc),
+        "private": [f"f1={private_f1}"] * bool(private_f1) + [f"accuracy={private_acc}"] * bool(private_acc),
+    }
+    given["public"] += public or []
+    given["private"] += private or []
+    row = score(workspace, number, parse_scores(workspace.competition, given))
+    _tell_mlflow(workspace.root, row.run)
+    sota = find_sota(workspace)
+    print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
+
+
+def leaderboard(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(help="Newest submissions to show, 0: all.", min=0)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the submissions with scores, memo and change to SOTA."""
+    if context.invoked_subcommand is not None:
+        return
+    from tracker.workspace import find_workspace
+
+    _print_rows(find_workspace(), limit=limit, as_json=as_json)
+
+
+def _print_rows(workspace: object, *, limit: int, as_json: bool) -> None:
+    from tracker.ledger_read import find_sota, list_sota_numbers, list_submissions
+    from tracker.report import print_json, print_leaderboard, submission_to_json
+    from tracker.workspace import Workspace
+
+    assert isinstance(workspace, Workspace)  # noqa: S101  (Workspace is imported late)
+    rows = list_submissions(workspace)[-limit if limit else None :]
+    best = find_sota(workspace)
+    number, was = best.number if best else None, list_sota_numbers(workspace)
+    if as_json:
+        comp = workspace.competition
+        print_json([submission_to_json(row, comp, sota=number, was=row.number in was) for row in rows])
+    else:
+        print_leaderboard(rows, workspace.competition, sota=number, was_sota=was)
+
+
+def reveal(as_json: Json = False) -> None:
+    """Score every submission on the private images of the local leaderboard, and record it."""
+    from tracker.submit import reveal
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    for row in reveal(workspace):
+        _tell_mlflow(workspace.root, row.run)
+    _print_rows(workspace, limit=0, as_json=as_json)
+
+
+def sota(as_json: Json = False) -> None:
+    """Show the best submission so far; exit code 1 when there is none."""
+    from tracker.errors import TrackerError
+    from tracker.ledger_read import find_sota
+    from tracker.report import print_json, print_leaderboard, submission_to_json
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    best = find_sota(workspace)
+    if best is None:
+        raise TrackerError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
+    if as_json:
+        print_json(submission_to_json(best, workspace.competition, sota=best.number, was=True))
+    else:
+        print_leaderboard([best], workspace.competition, sota=best.number, was_sota=())

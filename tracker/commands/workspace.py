@@ -1,0 +1,128 @@
+"""tracker init, demo, ui, sync and ledger init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HERE = Path()
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")] = HERE,
+    train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
+    eval_dir: Annotated[str, typer.Option(help="Folder with images/ and info.csv to predict.")] = "",
+    labels: Annotated[str, typer.Option(help="CSV of training labels (format csv).")] = "",
+    data_format: Annotated[
+        str, typer.Option("--format", help="mask_profiles, image_folder or csv; found by looking when not given.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="Validation split: by_profile, by_image or stratified.")] = "",
+    age_bands: Annotated[str, typer.Option(help="Two ages, as in 29,58 (mask_profiles).")] = "",
+    solution: Annotated[Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")] = None,
+    leaderboard: Annotated[str, typer.Option(help="manual or local.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the competition.")] = "",
+    classes: Annotated[str, typer.Option(help="Class names in order, with commas between.")] = "",
+    id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
+    label_column: Annotated[str, typer.Option(help="Column of answers.")] = "",
+    answers: Annotated[str, typer.Option(help="index or name: what stands in the label column.")] = "",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides.")
+    ] = None,
+    primary_metric: Annotated[str, typer.Option(help="Metric that decides, when not the first.")] = "",
+    daily_limit: Annotated[int, typer.Option(help="Submissions a day, 0: no limit.", min=0)] = 0,
+    quota_window: Annotated[str, typer.Option(help="day or rolling (24 hours).")] = "",
+    time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
+    deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
+    mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
+    ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
+) -> None:
+    """Make a workspace: tracker.toml, ledger.db, runs/."""
+    from tracker.init import init_workspace
+
+    data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
+    data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
+    competition = {
+        "name": name,
+        "classes": [part.strip() for part in classes.split(",") if part.strip()],
+        "id_column": id_column,
+        "label_column": label_column,
+        "answers": answers,
+        "primary_metric": primary_metric,
+        "daily_limit": daily_limit,
+        "quota_window": quota_window,
+        "time_zone": time_zone,
+        "deadline": deadline,
+    }
+    workspace = init_workspace(
+        folder,
+        data={key: value for key, value in data.items() if value},
+        competition={key: value for key, value in competition.items() if value},
+        metrics=metric or (),
+        mlflow_uri=mlflow_uri,
+        ledger_url=ledger_url,
+        leaderboard=leaderboard,
+        solution=solution,
+    )
+    print(f"{workspace.root}: {workspace.competition.name}, {len(workspace.competition.classes)} classes")
+    print(f"next: cd {folder} && tracker run train")
+
+
+def _numbers(text: str) -> list[int]:
+    from tracker.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--age-bands {text}: expected two ages, as in 29,58") from None
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")] = Path("demo"),
+) -> None:
+    """Make a small competition and go the whole way through it."""
+    from tracker.demo import run_demo
+
+    run_demo(folder)
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any free one.", min=0, max=65535)] = 5000,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve the MLflow web page of this workspace on this machine."""
+    from tracker.ui import open_ui
+    from tracker.workspace import find_workspace
+
+    open_ui(find_workspace(), port=port, browser=browser)
+
+
+def sync(
+    run: Annotated[list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")] = None,
+) -> None:
+    """Bring MLflow and the ledger up to date with the run folders."""
+    from tracker.errors import TrackerError
+    from tracker.runs import list_run_numbers
+    from tracker.submit import sync_all
+    from tracker.train import resolve_run
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    names = [resolve_run(workspace, name) for name in run or ()]
+    names = names or [f"exp{number}" for number in reversed(list_run_numbers(workspace.runs_dir))]
+    done, problems = sync_all(workspace, names)
+    print(f"{len(done)} run(s) up to date")
+    if problems:
+        raise TrackerError(f"{len(problems)} run(s) are not:\n  " + "\n  ".join(problems))
+
+
+def ledger_init() -> None:
+    """Make an empty ledger at ledger.url; an existing one is left as it is."""
+    from tracker.ledger import create_ledger
+    from tracker.ledger_read import safe_url
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    made = create_ledger(workspace.ledger_url)
+    print(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")

@@ -1,0 +1,15 @@
+"""What differs between two configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.config import outcome_values
+
+
+def diff_configs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """{key: [old, new]} of the keys that can change a result and differ; None where a side lacks the key."""
+    left, right = outcome_values(old), outcome_values(new)
+    keys = [*left, *(key for key in right if key not in left)]
+    return {key: [left.get(key), right.get(key)] for key in keys if left.get(key) != right.get(key)}

@@ -1,0 +1,88 @@
+"""Where a run came from: packages, hardware, command line, git commit and uncommitted changes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+GIT_TIMEOUT_S = 30
+
+
+def collect_environment(folder: Path) -> dict[str, Any]:
+    """Everything about this process that may explain a result, as plain values."""
+    git = _describe_git(folder)
+    return {
+        "code": code_fingerprint(git),
+        "command": sys.argv,
+        "cwd": str(Path.cwd()),
+        "git": git,
+        "hardware": _describe_hardware(),
+        "packages": _list_packages(),
+        "python": sys.version,
+    }
+
+
+def code_fingerprint(git: dict[str, Any] | None) -> str:
+    """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
+    if git is None:
+        return f"tracker:{importlib.metadata.version('tracker')}"
+    if not git["diff"]:
+        return f"git:{git['commit']}"
+    return f"git:{git['commit']}+sha256:{hashlib.sha256(git['diff'].encode()).hexdigest()}"
+
+
+def _describe_git(folder: Path) -> dict[str, Any] | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {
+        "commit": commit.strip(),
+        "branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        "diff": _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
+        "untracked": (_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or "").splitlines(),
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """The output of a git command, None when git or the repository is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            check=True,
+            timeout=GIT_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _describe_hardware() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mb": memory // 2**20,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _list_packages() -> dict[str, str]:
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))

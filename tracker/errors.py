@@ -1,0 +1,49 @@
+"""The errors of runs and of the ledger; the rest of the tree is in training/errors.py.
+
+TrackerError                  exit 1
+  ConfigError, DataError      exit 2
+  UnknownRunError             exit 2   no such run, submission or workspace
+  RefusedError                exit 3   a submission that must not be sent
+    DuplicateError            exit 3   these predictions were already submitted
+  LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
+  StorageError, WeightsError, NonFiniteLossError   exit 1
+"""
+
+from __future__ import annotations
+
+from training.errors import ConfigError, DataError, StorageError, TrackerError
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "DuplicateError",
+    "LedgerError",
+    "RefusedError",
+    "StorageError",
+    "TrackerError",
+    "UnknownRunError",
+]
+
+
+class UnknownRunError(TrackerError):
+    """A run, submission or workspace that does not exist."""
+
+    exit_code = 2
+
+
+class RefusedError(TrackerError):
+    """A submission that must not be sent; nothing was written."""
+
+    exit_code = 3
+
+
+class DuplicateError(RefusedError):
+    """The predictions were submitted before, as submission `number`."""
+
+    def __init__(self, message: str, *, number: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.number = number
+
+
+class LedgerError(TrackerError):
+    """The ledger cannot be opened or used."""

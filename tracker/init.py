@@ -1,0 +1,163 @@
+"""Makes a workspace: looks at the data, writes tracker.toml, creates the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import ConfigError
+from tracker.leaderboards import build_leaderboard
+from tracker.workspace import TRACKER_TOML, Workspace, write_tracker_toml
+from training.data import MASK_PROFILE_CLASSES, PROFILE, read_table
+from training.errors import DataError
+
+TEMPLATE = """\
+# A tracker workspace. Runs are in runs/; every key below can be changed later.
+
+[competition]
+name = {name}
+classes = {classes}
+# Columns of info.csv and of the prediction file.
+id_column = {id_column}
+label_column = {label_column}
+# What stands in the label column: "index" (0, 1, ... in the order of classes) or "name".
+answers = {answers}
+# The metric that decides what SOTA is.
+primary_metric = {primary_metric}
+# Submissions a day, 0: no limit. quota_window: "day" (midnight in time_zone) or "rolling" (24 hours).
+daily_limit = {daily_limit}
+quota_window = {quota_window}
+time_zone = {time_zone}
+# Local time in time_zone, as in "2026-12-31T23:59"; empty: none.
+deadline = {deadline}
+
+# kind: "macro_f1" and "accuracy" can be computed here; "given" is typed in. percent: printed as a percentage.
+{metrics}
+# Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
+[data]
+{data}
+[mlflow]
+tracking_uri = {mlflow_uri}
+
+[ledger]
+# Or postgresql+psycopg://USER@HOST/DATABASE; keep a password in TRACKER_LEDGER_URL or ~/.pgpass.
+url = {ledger_url}
+
+[leaderboard]
+# "manual": scores are typed in with `tracker score`. "local": scored here against a solution CSV.
+kind = {leaderboard}
+solution = {solution}
+"""
+
+
+def init_workspace(
+    root: Path,
+    *,
+    data: Mapping[str, Any],
+    competition: Mapping[str, Any],
+    metrics: Sequence[str] = (),
+    mlflow_uri: str = "sqlite:///mlflow.db",
+    ledger_url: str = "sqlite:///ledger.db",
+    leaderboard: str = "",
+    solution: Path | None = None,
+) -> Workspace:
+    """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
+
+    `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
+    looking at the training folder, or left at their defaults. A metric is `name`, `name:lower` or `name:percent`.
+    """
+    if (root / TRACKER_TOML).exists():
+        raise ConfigError(f"{root} is a workspace already", hint=f"edit {root / TRACKER_TOML}")
+    found = _look_at_data(data, competition)
+    tables = [_parse_metric(text) for text in metrics] or [
+        {"name": "f1", "kind": "macro_f1", "higher_is_better": True, "percent": False},
+        {"name": "accuracy", "kind": "accuracy", "higher_is_better": True, "percent": True},
+    ]
+    values = {
+        "name": root.resolve().name,
+        "id_column": "ImageID",
+        "label_column": "ans",
+        "answers": "index",
+        "primary_metric": tables[0]["name"],
+        "daily_limit": 0,
+        "quota_window": "day",
+        "time_zone": "UTC",
+        "deadline": "",
+        **found,
+        **competition,
+        "mlflow_uri": mlflow_uri,
+        "ledger_url": ledger_url,
+        "leaderboard": leaderboard or ("local" if solution else "manual"),
+        "solution": _keep_path(solution, root) if solution else "",
+    }
+    paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
+    table = {**data, "format": data.get("format") or detect_format(data), **paths}
+    text = TEMPLATE.format(
+        metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
+        data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
+        **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
+    )
+    return write_tracker_toml(root, text, prepare=_prepare)
+
+
+def _prepare(workspace: Workspace) -> None:
+    from tracker.ledger import create_ledger
+
+    build_leaderboard(workspace)  # reads the solution: a wrong one is better found now
+    create_ledger(workspace.ledger_url)
+
+
+def _dump(table: Mapping[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(table)
+
+
+def _keep_path(path: Path, root: Path) -> str:
+    absolute, base = path.expanduser().resolve(), root.resolve()
+    return absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)
+
+
+def _parse_metric(text: str) -> dict[str, Any]:
+    name, *words = text.split(":")
+    unknown = set(words) - {"lower", "higher", "percent"}
+    if unknown:
+        raise ConfigError(f"--metric {text}: unknown word {', '.join(sorted(unknown))}", hint="as in rmse:lower")
+    kind = {"f1": "macro_f1", "accuracy": "accuracy"}.get(name, "given")
+    return {"name": name, "kind": kind, "higher_is_better": "lower" not in words, "percent": "percent" in words}
+
+
+def detect_format(data: Mapping[str, Any]) -> str:
+    """The layout of a training folder, by looking at it; image_folder when nothing else fits."""
+    folder = Path(data["train_dir"]).expanduser() if data.get("train_dir") else None
+    if data.get("labels") or (folder and (folder / "labels.csv").is_file()):
+        return "csv"
+    if folder and folder.is_dir():
+        names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        if names and sum(bool(PROFILE.fullmatch(name)) for name in names) > len(names) / 2:
+            return "mask_profiles"
+    return "image_folder"
+
+
+def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> dict[str, Any]:
+    """Classes and the form of answers, as far as the training data tell; raises DataError."""
+    if not data.get("train_dir"):
+        return {"classes": []}
+    folder = Path(data["train_dir"]).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder} (--train-dir)")
+    form = data.get("format") or detect_format(data)
+    if form == "mask_profiles":
+        return {"classes": list(MASK_PROFILE_CLASSES)}
+    if form == "image_folder":
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if len(names) < 2:
+            raise DataError(f"{folder} has {len(names)} class folder(s), expected two or more", hint="see --format")
+        return {"classes": names}
+    table = Path(data["labels"]).expanduser() if data.get("labels") else folder / "labels.csv"
+    column = competition.get("label_column", "ans")
+    labels = {row[column].strip() for _, row in read_table(table, (column,))}
+    if all(label.isdecimal() for label in labels):
+        return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
+    return {"classes": sorted(labels), "answers": "name"}

@@ -1,0 +1,84 @@
+"""A leaderboard on this machine: a solution CSV with a column Usage (Public or Private)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tracker.errors import ConfigError, DataError, RefusedError
+from tracker.leaderboards import Scores
+from tracker.predictions import Answers, normalize_answer
+from tracker.workspace import Metric, Workspace
+from training.data import read_table
+
+USAGES = ("public", "private")
+
+
+class LocalLeaderboard:
+    """Scores against the solution; the file is read again each time, so nothing stale is used."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        if workspace.solution is None:
+            raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
+        self._competition = workspace.competition
+        self._truth = self._load(workspace)
+        unknown = [m.name for m in self._competition.metrics if m.kind == "given"]
+        if unknown:
+            raise ConfigError(
+                f"the local leaderboard cannot compute {', '.join(unknown)}",
+                hint="give competition.metrics the kind macro_f1 or accuracy, or use the manual leaderboard",
+            )
+
+    def score_public(self, answers: Answers) -> Scores:
+        """Scores on the public images."""
+        return self._score(answers, ("public",))
+
+    def score_hidden(self, answers: Answers) -> Scores:
+        """Scores on the private images, and over all images."""
+        return self._score(answers, ("private", "overall"))
+
+    def _load(self, workspace: Workspace) -> Mapping[str, tuple[str, str]]:
+        """{id: (true answer, usage)}; raises DataError with every wrong row."""
+        competition = self._competition
+        columns = (competition.id_column, competition.label_column, "Usage")
+        path = workspace.solution
+        assert path is not None  # noqa: S101  (checked in __init__)
+        words = set(competition.answer_words)
+        truth, problems = {}, []
+        for line, row in read_table(path, columns):
+            answer, usage = normalize_answer(row[columns[1]]), row["Usage"].strip().lower()
+            if answer not in words:
+                problems.append(f"{path}:{line}: unknown answer {answer!r}")
+            if usage not in USAGES:
+                problems.append(f"{path}:{line}: Usage is Public or Private, not {row['Usage']!r}")
+            truth[row[columns[0]].strip()] = (answer, usage)
+        if problems or not truth:
+            raise DataError(f"{len(problems)} problem(s) in the solution:", problems=problems or [f"{path} is empty"])
+        return truth
+
+    def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:
+        if answers.by_id.keys() != self._truth.keys():
+            raise RefusedError(
+                f"the predictions are for {len(answers.by_id)} ids, the solution has {len(self._truth)}, not the same",
+                hint="check leaderboard.solution and data.eval_dir",
+            )
+        scores = {}
+        for split in splits:
+            ids = [name for name, (_, usage) in self._truth.items() if split in (usage, "overall")]
+            for metric in self._competition.metrics if ids else ():
+                truth = [self._truth[name][0] for name in ids]
+                guesses = [answers.by_id[name] for name in ids]
+                scores[split, metric.name] = compute_metric(metric, truth, guesses, self._competition.answer_words)
+        return scores
+
+
+def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]) -> float:
+    """The metric over answers that are all in `words`."""
+    import numpy as np
+
+    from training.scores import accuracy, confusion_matrix, macro_f1
+
+    place = {word: index for index, word in enumerate(words)}
+    rows = np.array([place[word] for word in truth], dtype=np.int64)
+    columns = np.array([place[word] for word in guesses], dtype=np.int64)
+    confusion = confusion_matrix(rows, columns, len(words))
+    return macro_f1(confusion) if metric.kind == "macro_f1" else accuracy(confusion)

@@ -1,0 +1,243 @@
+"""The ledger's read door: portable SQL on a read-only connection, without SQLAlchemy, so that commands start fast.
+
+Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only session.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
+from tracker.runs import RunRecord
+from tracker.workspace import Metric, Workspace
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 60.0
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A submission and its newest scores, by `<split>_<metric>`."""
+
+    number: int
+    run: str
+    run_uid: str
+    memo: str
+    predictions_fingerprint: str | None
+    weights_fingerprint: str | None
+    config: Mapping[str, Any]
+    sota: int | None
+    config_diff: Mapping[str, Sequence[Any]] | None
+    best_epoch: int | None
+    train_loss: float | None
+    train_accuracy: float | None
+    train_f1: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    val_f1: float | None
+    author: str
+    host: str
+    submitted_at: str
+    file: str | None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+_COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name != "scores")
+
+
+def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Rows of a query with `:name` parameters; raises LedgerError or StorageError."""
+    with _connect(url) as (cursor, to_style):
+        cursor.execute("SELECT max(version) FROM migrations")
+        check_version(cursor.fetchone()[0])
+        cursor.execute(to_style(sql), dict(parameters or {}))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _connect(url: str) -> Iterator[tuple[Any, Any]]:
+    """A cursor on a read-only connection, and the function that turns `:name` into the driver's style."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise missing_ledger(path)
+        try:
+            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+            try:
+                yield connection.cursor(), str
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise translate_sqlite(error, path) from error
+        return
+    import psycopg
+
+    try:
+        with psycopg.connect(libpq_url(url), connect_timeout=10) as server:
+            server.read_only = True
+            yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
+    except psycopg.Error as error:
+        raise translate_postgres(error, url) from error
+
+
+def check_version(version: int | None) -> None:
+    """Raise LedgerError unless the ledger has the schema of this program."""
+    if version is None:
+        raise foreign_database()
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
+            hint="update this program: pip install --upgrade tracker",
+        )
+
+
+def foreign_database() -> LedgerError:
+    """The error for a database that has other tables, or none."""
+    return LedgerError(
+        "this database is not a tracker ledger",
+        hint="check ledger.url in tracker.toml; tracker ledger init makes one in an empty database",
+    )
+
+
+def missing_ledger(path: Path) -> LedgerError:
+    """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
+    return LedgerError(
+        f"no ledger at {path}", hint="restore it from a backup; for a new empty one: tracker ledger init"
+    )
+
+
+def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
+    """SQLite's error in our words."""
+    text = str(error)
+    if "no such table: migrations" in text:
+        return foreign_database()
+    if "not a database" in text or "malformed" in text:
+        return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
+    if "locked" in text:
+        return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
+    if "full" in text:
+        return StorageError(f"cannot write {path}: {text}", hint="free some space; nothing was half-written")
+    if "readonly" in text or "unable to open" in text:
+        return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
+    return LedgerError(f"{path}: {text}")
+
+
+def translate_postgres(error: Exception, url: str) -> TrackerError:
+    """psycopg's error in our words, without the password."""
+    if 'relation "migrations" does not exist' in str(error):
+        return foreign_database()
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return LedgerError(f"ledger {safe_url(url)}: {first_line}", hint="check that the server is up, and ledger.url")
+
+
+def libpq_url(url: str) -> str:
+    """SQLAlchemy's URL as libpq takes it."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def safe_url(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)
+
+
+def list_submissions(
+    workspace: Workspace, where: str = "", parameters: Mapping[str, Any] | None = None
+) -> list[Submission]:
+    """Submissions by number, with their newest scores."""
+    rows = read_rows(
+        workspace.ledger_url, f"SELECT {_COLUMNS} FROM submissions s {where} ORDER BY s.number", parameters
+    )
+    scores: dict[int, dict[str, float]] = {}
+    clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
+    sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
+    for row in read_rows(workspace.ledger_url, sql, parameters):
+        scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
+    return [_build(row, scores.get(row["number"], {})) for row in rows]
+
+
+def _build(row: Row, scores: Mapping[str, float]) -> Submission:
+    diff = row["config_diff"]
+    parsed = {"config": json.loads(row["config"]), "config_diff": None if diff is None else json.loads(diff)}
+    return Submission(**{**row, **parsed}, scores=scores)
+
+
+def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submission]:
+    """The submissions of a run."""
+    return list_submissions(workspace, "WHERE s.run_uid = :uid", {"uid": record.uid})
+
+
+def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
+    """The newest submission number of every run that has one, by the run's uid."""
+    sql = "SELECT run_uid, max(number) AS number FROM submissions GROUP BY run_uid"
+    return {row["run_uid"]: row["number"] for row in read_rows(workspace.ledger_url, sql)}
+
+
+def get_submission(workspace: Workspace, number: int) -> Submission:
+    """Submission `number`; raises UnknownRunError."""
+    found = list_submissions(workspace, "WHERE s.number = :number", {"number": number})
+    if not found:
+        raise UnknownRunError(f"no submission {number}", hint="tracker leaderboard lists them")
+    return found[0]
+
+
+def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
+    """The submission that sent these predictions before."""
+    where = "WHERE s.predictions_fingerprint = :fingerprint"
+    found = list_submissions(workspace, where, {"fingerprint": fingerprint})
+    return found[0] if found else None
+
+
+def sota_query(primary: Metric) -> str:
+    """SQL for the number of the submission with the best public score; ties go to the earlier one."""
+    order = "DESC" if primary.higher_is_better else "ASC"
+    return (
+        "SELECT submission FROM latest_scores WHERE split = 'public' AND metric = :metric "
+        f"ORDER BY value {order}, submission LIMIT 1"
+    )
+
+
+def find_sota(workspace: Workspace) -> Submission | None:
+    """The best submission so far, or None when nothing was scored."""
+    primary = workspace.competition.primary
+    rows = read_rows(workspace.ledger_url, sota_query(primary), {"metric": primary.name})
+    return get_submission(workspace, rows[0]["submission"]) if rows else None
+
+
+def list_sota_numbers(workspace: Workspace) -> list[int]:
+    """Numbers of the submissions that were SOTA when they were made, in order."""
+    primary = workspace.competition.primary
+    column = "is_highest" if primary.higher_is_better else "is_lowest"
+    sql = f"SELECT submission FROM score_records WHERE split = 'public' AND metric = :metric AND {column} = 1"
+    return sorted(row["submission"] for row in read_rows(workspace.ledger_url, sql, {"metric": primary.name}))
+
+
+def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:
+    """(number, run, packed answers) of every submission whose answers are known."""
+    sql = "SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL ORDER BY number"
+    return [(row["number"], row["run"], row["answers"]) for row in read_rows(workspace.ledger_url, sql)]
+
+
+def count_since(workspace: Workspace, since: str) -> list[str]:
+    """Times of the submissions since a UTC text that the leaderboard did not reject, oldest first."""
+    rows = read_rows(workspace.ledger_url, QUOTA_QUERY, {"since": since})
+    return [row["submitted_at"] for row in rows]
+
+
+QUOTA_QUERY = (
+    "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS "
+    "(SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"
+)

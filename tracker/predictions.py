@@ -1,0 +1,120 @@
+"""Prediction tables: reading, checking against the competition, comparing, and their canonical fingerprint."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tracker.errors import RefusedError
+from tracker.workspace import Competition
+from training.data import read_table
+
+SHOWN = 5
+_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer for every image id."""
+
+    by_id: Mapping[str, str]
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """`id,answer` lines sorted by id, in UTF-8; fields quoted as in CSV only where they must be."""
+        lines = [f"{_quote(name)},{_quote(answer)}\n" for name, answer in sorted(self.by_id.items())]
+        return "".join(lines).encode()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of `canonical`: row order, columns, line ends, BOM and quoting do not change it."""
+        return "sha256:" + hashlib.sha256(self.canonical).hexdigest()
+
+    def pack(self) -> str:
+        """`canonical` as text for the ledger."""
+        return base64.b64encode(zlib.compress(self.canonical, 9)).decode()
+
+
+@dataclass(frozen=True)
+class AnswerDiff:
+    """How two tables differ: images in both, those with another answer, and (from, to) counts of the changes."""
+
+    total: int
+    changed: int
+    moves: Mapping[tuple[str, str], int]
+
+    @property
+    def equal_share(self) -> float:
+        """Share of images with the same answer."""
+        return 1 - self.changed / self.total if self.total else 0.0
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def normalize_answer(text: str) -> str:
+    """An answer without blanks; whole numbers in their shortest form (`07` and `7.0` are `7`)."""
+    text = text.strip()
+    whole = _WHOLE.fullmatch(text)
+    return str(int(whole[1])) if whole else text
+
+
+def load_answers(path: Path, competition: Competition) -> Answers:
+    """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id listed twice."""
+    id_column, label_column = competition.id_column, competition.label_column
+    rows = [
+        (row[id_column].strip(), normalize_answer(row[label_column] or ""))
+        for _, row in read_table(path, (id_column, label_column))
+    ]
+    by_id = dict(rows)
+    if len(by_id) != len(rows):
+        twice = [name for name, count in Counter(name for name, _ in rows).items() if count > 1]
+        raise RefusedError(f"{path}: {_some(twice, 'id')} listed twice", hint="every image needs exactly one row")
+    return Answers(by_id)
+
+
+def unpack_answers(packed: str) -> Answers:
+    """The inverse of `Answers.pack`."""
+    text = zlib.decompress(base64.b64decode(packed)).decode()
+    return Answers(dict(row for row in csv.reader(io.StringIO(text, newline=""))))
+
+
+def check_answers(answers: Answers, competition: Competition, ids: Sequence[str] | None) -> None:
+    """Raise RefusedError unless the ids are exactly `ids` (when known) and every answer is a known one."""
+    if not answers.by_id:
+        raise RefusedError("the prediction file has no rows")
+    if ids is not None:
+        missing = sorted(set(ids) - set(answers.by_id))
+        foreign = sorted(set(answers.by_id) - set(ids))
+        if missing:
+            raise RefusedError(f"{_some(missing, 'image')} without a prediction", hint="predict every image")
+        if foreign:
+            raise RefusedError(f"{_some(foreign, 'id')} not in the competition", hint="submit its ids only")
+    words = set(competition.answer_words)
+    wrong = sorted(f"{name}={answer!r}" for name, answer in answers.by_id.items() if answer not in words)
+    if wrong and words:
+        known = ", ".join(competition.answer_words[:20])
+        raise RefusedError(f"{_some(wrong, 'answer')} unknown", hint=f"expected one of {known}")
+
+
+def diff_answers(old: Answers, new: Answers) -> AnswerDiff:
+    """Compare the images that are in both."""
+    shared = [name for name in new.by_id if name in old.by_id]
+    moves = Counter((old.by_id[name], new.by_id[name]) for name in shared if old.by_id[name] != new.by_id[name])
+    return AnswerDiff(len(shared), sum(moves.values()), dict(moves.most_common()))
+
+
+def _some(names: Sequence[str], word: str) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {word}{'s' * (len(names) > 1)} ({', '.join(names[:SHOWN])}{rest})"

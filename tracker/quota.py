@@ -1,0 +1,65 @@
+"""The daily limit and the deadline, in the competition's time zone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracker.errors import RefusedError
+from tracker.runs import from_utc_text, to_utc_text
+from tracker.workspace import Competition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quota:
+    """What is left to submit; `left` is None when there is no limit, `resets_at` is UTC text."""
+
+    used: int
+    limit: int
+    left: int | None
+    resets_at: str | None
+    deadline: str | None
+
+
+def window_start(competition: Competition, now: dt.datetime) -> str:
+    """The UTC text from which submissions count: midnight in the time zone, or 24 hours ago."""
+    if competition.quota_window == "rolling":
+        return to_utc_text(now - dt.timedelta(hours=24))
+    return to_utc_text(_midnight(competition, now, days=0))
+
+
+def build_quota(competition: Competition, now: dt.datetime, times: Sequence[str]) -> Quota:
+    """The quota at `now`, given the times of the submissions since `window_start`."""
+    limit = competition.daily_limit
+    resets = None
+    if limit and competition.quota_window == "day":
+        resets = to_utc_text(_midnight(competition, now, days=1))
+    elif limit and len(times) >= limit:
+        resets = to_utc_text(from_utc_text(times[len(times) - limit]) + dt.timedelta(hours=24))
+    return Quota(
+        used=len(times),
+        limit=limit,
+        left=max(0, limit - len(times)) if limit else None,
+        resets_at=resets,
+        deadline=to_utc_text(competition.deadline) if competition.deadline else None,
+    )
+
+
+def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str]) -> Quota:
+    """The quota at `now`; raises RefusedError when it is spent or the deadline has passed."""
+    quota = build_quota(competition, now, times)
+    if competition.deadline and now >= competition.deadline:
+        local = competition.deadline.astimezone(zoneinfo.ZoneInfo(competition.time_zone))
+        raise RefusedError(f"the deadline passed at {local:%Y-%m-%d %H:%M %Z}", hint="nothing was sent")
+    if quota.left == 0:
+        free = f"the next is free at {quota.resets_at}" if quota.resets_at else ""
+        raise RefusedError(f"all {quota.limit} submissions of today are spent", hint=free)
+    return quota
+
+
+def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.datetime:
+    zone = zoneinfo.ZoneInfo(competition.time_zone)
+    day = now.astimezone(zone).date() + dt.timedelta(days=days)
+    return dt.datetime.combine(day, dt.time(), tzinfo=zone)

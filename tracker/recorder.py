@@ -1,0 +1,168 @@
+"""Writes one run folder: config.toml, env.json, run.json and metrics.jsonl, whatever happens to the process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tracker.environment import collect_environment
+from tracker.errors import ConfigError, StorageError
+from tracker.runs import FileLock, RunRecord, allocate_run, load_run, utc_now
+from tracker.settings import get_author
+from training.atomic import translate_os_errors, write_json, write_text
+
+HEARTBEAT_S = 5.0
+
+
+class Recorder:
+    """A RunLogger that writes a run folder; one process owns it, by a lock on the folder."""
+
+    def __init__(self, folder: Path, record: RunRecord, lock: FileLock) -> None:
+        self.folder = folder
+        self.record = record
+        self._lock = lock
+        self._started = time.monotonic() - record.duration_s
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._metrics_fd = _open_points(folder / "metrics.jsonl")
+        self._heart = threading.Thread(target=self._beat, name=f"heartbeat {record.name}", daemon=True)
+        self._heart.start()
+
+    @classmethod
+    def create(
+        cls,
+        runs_dir: Path,
+        *,
+        kind: str,
+        config: Mapping[str, Any],
+        parent: str | None,
+        note: str,
+        fingerprints: Mapping[str, str | None],
+    ) -> Recorder:
+        """Allocate expN and write its first files; raises StorageError."""
+        import tomli_w
+
+        folder = allocate_run(runs_dir)
+        lock = FileLock(folder / ".lock")
+        lock.acquire()
+        environment = collect_environment(runs_dir.parent)
+        write_text(folder / "config.toml", tomli_w.dumps(config))
+        write_json(folder / "env.json", environment)
+        now = utc_now()
+        record = RunRecord(
+            name=folder.name,
+            uid=uuid.uuid4().hex,
+            kind=kind,
+            parent=parent,
+            note=note,
+            author=get_author(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            created_at=now,
+            heartbeat=now,
+            fingerprints={**fingerprints, "code": environment["code"]},
+        )
+        write_json(folder / "run.json", record.to_dict())
+        return cls(folder, record, lock)
+
+    @classmethod
+    def reopen(cls, runs_dir: Path, name: str) -> Recorder:
+        """Go on with a run that was killed, interrupted or failed; raises ConfigError when it is not."""
+        lock = FileLock(runs_dir / name / ".lock")
+        record = load_run(runs_dir, name)
+        if record.status == "finished":
+            raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+        if record.status == "running" or not lock.acquire(wait=False):
+            raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
+        write_json(runs_dir / name / f"env-resumed-{int(time.time())}.json", collect_environment(runs_dir.parent))
+        record = replace(
+            record,
+            status="running",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            finished_at=None,
+            error="",
+            heartbeat=utc_now(),
+        )
+        write_json(runs_dir / name / "run.json", record.to_dict())
+        return cls(runs_dir / name, record, lock)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Keep facts found while setting up."""
+        self._update(facts={**self.record.facts, **values})
+
+    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
+        """Put one point on disk before returning; raises StorageError when the disk is full."""
+        point = {"time": round(time.time(), 3), "step": step, "epoch": epoch, "values": values}
+        try:
+            line = json.dumps(point, allow_nan=False)
+        except ValueError:
+            finite = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
+            line = json.dumps({**point, "values": finite})
+        self._write_line(line.encode() + b"\n")
+
+    def _write_line(self, line: bytes) -> None:
+        written = os.write(self._metrics_fd, line) if self._metrics_fd >= 0 else 0
+        while written < len(line):  # a full disk takes part of a line: say so rather than lose it
+            with translate_os_errors(self.folder / "metrics.jsonl", "write"):
+                written += os.write(self._metrics_fd, line[written:])
+
+    def artifact(self, path: Path) -> None:
+        """Nothing to do: the mirror picks up the files of the run folder."""
+
+    def progress(self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float]) -> None:
+        """Keep how far the run has come and the metrics of its best epoch."""
+        best_at = utc_now() if best_epoch == epoch else self.record.best_at
+        self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=_finite(summary))
+
+    def fingerprint(self, **values: str | None) -> None:
+        """Keep fingerprints known only at the end."""
+        self._update(fingerprints={**self.record.fingerprints, **values})
+
+    def finish(self, status: str, *, error: str = "") -> RunRecord:
+        """Write the final record and let go of the folder."""
+        self._stop.set()
+        self._heart.join()
+        try:
+            self._update(status=status, error=error, finished_at=utc_now())
+        finally:
+            os.close(self._metrics_fd)
+            self._metrics_fd = -1
+            self._lock.release()
+        return self.record
+
+    def _update(self, **changes: Any) -> None:
+        with self._guard:
+            duration = round(time.monotonic() - self._started, 3)
+            self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
+            write_json(self.folder / "run.json", self.record.to_dict())
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            try:
+                self._update()
+            except StorageError:
+                continue  # a full disk may have room again; the loop's own writes report it
+
+
+def _open_points(path: Path) -> int:
+    """Open metrics.jsonl for appending; a line torn by a crash is closed so that the next one stands alone."""
+    with translate_os_errors(path, "write"):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            os.write(fd, b"\n")
+    return fd
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}

@@ -1,0 +1,236 @@
+"""Run folders: runs/expN is the truth about a run. This module reads them; recorder.py writes them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import StorageError, UnknownRunError
+from training.atomic import translate_os_errors, write_json
+from training.config import read_toml
+
+STALE_HEARTBEAT_S = 60.0
+RUN_NAME = re.compile(r"exp([1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """run.json: what a run is and how it ended."""
+
+    name: str
+    uid: str
+    kind: str = "train"
+    status: str = "running"
+    parent: str | None = None
+    note: str = ""
+    author: str = ""
+    host: str = ""
+    pid: int = 0
+    created_at: str = ""
+    heartbeat: str = ""
+    finished_at: str | None = None
+    duration_s: float = 0.0
+    epoch: int = 0
+    best_epoch: int | None = None
+    best_at: str | None = None
+    error: str = ""
+    summary: Mapping[str, float | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Mapping[str, str | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to run.json."""
+        return asdict(self)
+
+
+def utc_now() -> str:
+    """Now, as UTC text of fixed width that sorts by time."""
+    return to_utc_text(dt.datetime.now(dt.UTC))
+
+
+def to_utc_text(moment: dt.datetime) -> str:
+    """An aware time as `2026-11-24T02:11:46.123456Z`; raises ValueError for a naive one."""
+    if moment.tzinfo is None:
+        raise ValueError("naive time")
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_utc_text(text: str) -> dt.datetime:
+    """The inverse of `to_utc_text`."""
+    return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.UTC)
+
+
+class FileLock:
+    """A POSIX record lock: freed by the system when the process ends, and not inherited by forked workers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock; False when another process has it and `wait` is False."""
+        with translate_os_errors(self._path, "lock"):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._fd)
+                self._fd = -1
+                return False
+        return True
+
+    def release(self) -> None:
+        """Free the lock; nothing happens when it is not held."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+
+def allocate_run(runs_dir: Path) -> Path:
+    """Make the next run folder; a number is never given twice, even when its folder was deleted."""
+    counter = runs_dir / ".last"
+    with FileLock(runs_dir / ".lock"):
+        last = max([_read_counter(counter), *list_run_numbers(runs_dir)[:1]])
+        folder = runs_dir / f"exp{last + 1}"
+        with translate_os_errors(folder, "create"):
+            folder.mkdir()
+        write_json(counter, last + 1)
+    return folder
+
+
+def _read_counter(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def list_run_numbers(runs_dir: Path) -> list[int]:
+    """Numbers of the run folders, newest first."""
+    try:
+        with os.scandir(runs_dir) as entries:
+            matches = [RUN_NAME.fullmatch(entry.name) for entry in entries]
+    except FileNotFoundError:
+        return []
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def load_run(runs_dir: Path, name: str) -> RunRecord:
+    """The record of a run, its status corrected when its process has died.
+
+    Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
+    """
+    folder = runs_dir / name
+    path = folder / "run.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(RunRecord)}
+        record = RunRecord(**{key: value for key, value in raw.items() if key in known})
+    except FileNotFoundError:
+        newest = list_run_numbers(runs_dir)[:1]
+        hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
+        if newest and folder.is_dir():
+            raise StorageError(f"{path} is missing", hint=f"{name} was killed before it began; ignore it") from None
+        raise UnknownRunError(f"no run {name} in {runs_dir}", hint=hint) from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
+    if record.status == "running" and not _is_alive(folder, record):
+        return RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
+    return record
+
+
+def raw_fields(record: RunRecord) -> dict[str, Any]:
+    """The fields of a record without copying its tables."""
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+def _is_alive(folder: Path, record: RunRecord) -> bool:
+    """Whether the process of a running run still lives: by its lock here, by its heartbeat elsewhere."""
+    if record.host == socket.gethostname():
+        if record.pid == os.getpid():
+            return True
+        lock = FileLock(folder / ".lock")
+        try:
+            free = lock.acquire(wait=False)
+        except StorageError:
+            free = False  # a read-only copy: fall back on the heartbeat
+        else:
+            lock.release()
+            return not free
+    age = dt.datetime.now(dt.UTC) - from_utc_text(record.heartbeat)
+    return age.total_seconds() < STALE_HEARTBEAT_S
+
+
+def list_runs(runs_dir: Path, *, limit: int | None = None) -> list[RunRecord]:
+    """The newest runs first; a folder whose record cannot be read is listed as `broken`."""
+    records = []
+    for number in list_run_numbers(runs_dir)[:limit]:
+        name = f"exp{number}"
+        try:
+            records.append(load_run(runs_dir, name))
+        except StorageError as error:
+            records.append(RunRecord(name=name, uid="", status="broken", error=str(error)))
+    return records
+
+
+def find_latest(runs_dir: Path) -> str:
+    """The newest finished run with predictions; raises UnknownRunError."""
+    for number in list_run_numbers(runs_dir):
+        name = f"exp{number}"
+        if (runs_dir / name / "predictions.csv").is_file():
+            record = load_run(runs_dir, name)
+            if record.status == "finished":
+                return name
+    raise UnknownRunError("no finished run with predictions yet", hint="tracker run train makes one")
+
+
+def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The config of a run as nested tables; raises StorageError or ConfigError."""
+    return read_toml(runs_dir / name / "config.toml")
+
+
+def read_points(path: Path) -> Iterator[dict[str, Any]]:
+    """The points of a metrics.jsonl in the order logged; a torn last line is skipped."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                point = parse_point(line)
+                if point is not None:
+                    yield point
+    except FileNotFoundError:
+        return
+
+
+def parse_point(line: bytes) -> dict[str, Any] | None:
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn."""
+    try:
+        point: dict[str, Any] = json.loads(line)
+        point["values"] = {key: float(value) for key, value in point["values"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return point
+
+
+def read_curves(path: Path) -> dict[str, dict[int, tuple[int, float]]]:
+    """Curves by metric name: {step: (epoch, value)}; a step logged again after a resume counts once."""
+    curves: dict[str, dict[int, tuple[int, float]]] = {}
+    for point in read_points(path):
+        for key, value in point["values"].items():
+            curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
+    return curves

@@ -1,0 +1,71 @@
+"""Settings from the environment: one table; nothing else in the project reads the environment."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import NamedTuple
+
+from tracker.errors import ConfigError
+
+
+class Setting(NamedTuple):
+    """An environment variable with its default and its sentence."""
+
+    name: str
+    default: str
+    doc: str
+
+
+SETTINGS = (
+    Setting("TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."),
+    Setting("TRACKER_AUTHOR", "", "Name written into submissions; empty: the login name."),
+    Setting("TRACKER_LEDGER_URL", "", "Ledger URL instead of tracker.toml's; keeps a password out of it."),
+    Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI instead of tracker.toml's."),
+    Setting("TRACKER_MLFLOW_WAIT_S", "120", "Seconds to wait for MLflow to catch up when a run ends."),
+)
+
+_QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+def get_setting(name: str) -> str:
+    """The value of a setting in the table, or its default."""
+    default = next(setting.default for setting in SETTINGS if setting.name == name)
+    return os.environ.get(name, default)  # noqa: TID251
+
+
+def get_seconds(name: str) -> float:
+    """A setting that counts seconds; raises ConfigError when it is not a number of at least 0."""
+    text = get_setting(name)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"{name}={text}: expected seconds, as in {name}=60")
+    return seconds
+
+
+def get_author() -> str:
+    """Who is working: TRACKER_AUTHOR, or the login name."""
+    if author := get_setting("TRACKER_AUTHOR").strip():
+        return author
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def quiet_libraries() -> None:
+    """Switch off telemetry and update checks of the libraries, for us and for processes that we start."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)  # noqa: TID251

@@ -1,0 +1,277 @@
+"""From a run's predictions to a row in the ledger: everything that is checked before, and the scores after."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tracker.configdiff import diff_configs
+from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError
+from tracker.leaderboards import build_leaderboard
+from tracker.ledger_read import (
+    Submission,
+    count_since,
+    find_duplicate,
+    find_sota,
+    get_submission,
+    list_packed_answers,
+    list_submissions,
+)
+from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
+from tracker.quota import Quota, build_quota, check_quota, window_start
+from tracker.runs import RunRecord, load_config, load_run
+from tracker.train import build_task, resolve_run
+from tracker.workspace import Competition, Workspace, parse_score
+from training.atomic import translate_os_errors, write_bytes
+from training.config import config_from_dict
+from training.data import list_eval_ids
+
+NEAREST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A run's predictions, found fit to be sent as far as the file alone can tell."""
+
+    record: RunRecord
+    config: Mapping[str, Any]
+    answers: Answers
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What submit would say; `refusal` is empty when it would be accepted."""
+
+    run: str
+    images: int
+    fingerprint: str
+    refusal: str
+    duplicate: int | None
+    quota: Quota
+    sota: int | None
+    config_diff: Mapping[str, Sequence[Any]] | None
+    validation: Mapping[str, Sequence[float | None]]
+    changed_from_sota: Mapping[str, int] | None
+    nearest: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def load_candidate(workspace: Workspace, run: str) -> Candidate:
+    """Read and check a run's predictions; raises RefusedError, DataError or UnknownRunError."""
+    name = resolve_run(workspace, run)
+    record = load_run(workspace.runs_dir, name)
+    path = workspace.runs_dir / name / "predictions.csv"
+    if record.status == "running":
+        raise RefusedError(f"{name} is still running", hint="wait until it has finished")
+    if not path.is_file():
+        raise RefusedError(f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record))
+    config = load_config(workspace.runs_dir, name)
+    answers = load_answers(path, workspace.competition)
+    check_answers(answers, workspace.competition, _competition_ids(workspace, config))
+    recorded = record.fingerprints.get("predictions")
+    if recorded and recorded != answers.fingerprint:
+        raise RefusedError(
+            f"{path} was changed after {name} had written it",
+            hint="restore it: a submission must be what the run predicted",
+        )
+    return Candidate(record=record, config=config, answers=answers, path=path)
+
+
+def _how_to_predict(record: RunRecord) -> str:
+    if record.status in ("killed", "interrupted", "failed"):
+        return f"finish it: tracker run train --from {record.name} --resume"
+    return "set data.eval_dir and train again"
+
+
+def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
+    """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is known."""
+    tables = {"data": {**config.get("data", {}), **workspace.data}}
+    data = config_from_dict(tables, source="tracker.toml").data
+    return list_eval_ids(data, build_task(workspace), root=workspace.root) if data.eval_dir else None
+
+
+def check(workspace: Workspace, run: str) -> CheckReport:
+    """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    candidate = load_candidate(workspace, run)
+    duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
+    now = dt.datetime.now(dt.UTC)
+    times = count_since(workspace, window_start(workspace.competition, now))
+    quota = build_quota(workspace.competition, now, times)
+    refusal = ""
+    if duplicate is not None:
+        refusal = f"the same predictions are submission {duplicate.number} ({duplicate.run}: {duplicate.memo})"
+    else:
+        try:
+            check_quota(workspace.competition, now, times)
+        except RefusedError as error:
+            refusal = str(error)
+    sota = find_sota(workspace)
+    nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
+    return CheckReport(
+        run=candidate.record.name,
+        images=len(candidate.answers.by_id),
+        fingerprint=candidate.answers.fingerprint,
+        refusal=refusal,
+        duplicate=duplicate.number if duplicate else None,
+        quota=quota,
+        sota=sota.number if sota else None,
+        config_diff=diff_configs(sota.config, candidate.config) if sota else None,
+        validation=_compare_validation(candidate.record, sota),
+        changed_from_sota=changed,
+        nearest=nearest,
+    )
+
+
+def _compare_with_earlier(
+    workspace: Workspace, answers: Answers, sota: Submission | None
+) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+    """The nearest earlier submissions, and how many answers move between which classes against SOTA."""
+    found: list[dict[str, Any]] = []
+    changed = None
+    for number, run, packed in list_packed_answers(workspace):
+        diff = diff_answers(unpack_answers(packed), answers)
+        found.append({"number": number, "run": run, "changed": diff.changed, "equal_share": diff.equal_share})
+        if sota and number == sota.number:
+            names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
+            changed = {f"{names.get(a, a)} -> {names.get(b, b)}": count for (a, b), count in diff.moves.items()}
+    return sorted(found, key=lambda item: int(item["changed"]))[:NEAREST], changed
+
+
+def _compare_validation(record: RunRecord, sota: Submission | None) -> dict[str, Sequence[float | None]]:
+    """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
+    names = ("val_f1", "val_accuracy", "val_loss")
+    return {name: [getattr(sota, name) if sota else None, record.summary.get(name.replace("_", "/"))] for name in names}
+
+
+def submit(workspace: Workspace, run: str, memo: str) -> tuple[Submission, Quota]:
+    """Record a submission, score it where the leaderboard can, and return it with what is left of the quota.
+
+    Raises RefusedError or DuplicateError with nothing written, LedgerError when the ledger is out of reach.
+    """
+    from tracker.ledger import Draft, open_ledger
+
+    memo = memo.strip()
+    if not memo:
+        raise RefusedError("no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"')
+    candidate = load_candidate(workspace, run)
+    board = build_leaderboard(workspace)
+    public = board.score_public(candidate.answers)  # before the row: a wrong solution file must not cost a number
+    with open_ledger(workspace) as ledger:
+        kept = _keep_copy(workspace, candidate)
+        draft = Draft(
+            record=candidate.record,
+            config=candidate.config,
+            memo=memo,
+            answers=candidate.answers,
+            file=workspace.relative(kept) if kept else workspace.relative(candidate.path),
+        )
+        try:
+            receipt = ledger.append_submission(draft, workspace.competition)
+        except BaseException:
+            if kept and find_duplicate(workspace, candidate.answers.fingerprint) is None:
+                kept.unlink(missing_ok=True)
+            raise
+        if public:
+            ledger.append_scores(receipt.number, public)
+    return get_submission(workspace, receipt.number), receipt.quota
+
+
+def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path | None:
+    """Copy the exact file before the row is written, under a name made from its content."""
+    short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
+    target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
+    if not target.exists():
+        with translate_os_errors(target, "write"):
+            target.parent.mkdir(exist_ok=True)
+            write_bytes(target, candidate.path.read_bytes())
+    return target
+
+
+def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
+    """Record what the leaderboard said about a submission; a correction is recorded beside the old value."""
+    from tracker.ledger import open_ledger
+
+    if not scores:
+        raise ConfigError("no score given", hint="tracker score 3 --public-f1 0.76 --public-acc 81.65")
+    get_submission(workspace, number)
+    with open_ledger(workspace) as ledger:
+        ledger.append_scores(number, scores)
+    return get_submission(workspace, number)
+
+
+def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:
+    """{(split, metric): value} from `metric=value` texts by split; raises ConfigError."""
+    scores = {}
+    for split, texts in given.items():
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise ConfigError(f"--{split} {text}: expected metric=value, as in --{split} auc=0.913")
+            scores[split, name.strip()] = parse_score(competition.metric(name.strip()), value)
+    return scores
+
+
+def reveal(workspace: Workspace) -> list[Submission]:
+    """Score every submission on the private images and record it; submissions already revealed stay as they are."""
+    from tracker.ledger import open_ledger
+
+    if workspace.leaderboard != "local":
+        raise ConfigError(
+            f"the {workspace.leaderboard} leaderboard has nothing sealed here", hint="tracker score N --private-f1 X"
+        )
+    board = build_leaderboard(workspace)
+    packed = {number: text for number, _, text in list_packed_answers(workspace)}
+    with open_ledger(workspace) as ledger:
+        for row in list_submissions(workspace):
+            hidden = board.score_hidden(unpack_answers(packed[row.number])) if row.number in packed else {}
+            fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
+            if fresh:
+                ledger.append_scores(row.number, fresh)
+                ledger.append_note(kind="revealed", text="private scores revealed", submission=row.number)
+    return list_submissions(workspace)
+
+
+def score_missing(workspace: Workspace) -> list[int]:
+    """Score submissions whose public score is missing because submit was cut off; returns their numbers."""
+    from tracker.ledger import open_ledger
+
+    if workspace.leaderboard != "local":
+        return []
+    board = build_leaderboard(workspace)
+    packed = {number: text for number, _, text in list_packed_answers(workspace)}
+    done = []
+    for row in list_submissions(workspace):
+        if row.number in packed and not any(name.startswith("public_") for name in row.scores):
+            with open_ledger(workspace) as ledger:
+                ledger.append_scores(row.number, board.score_public(unpack_answers(packed[row.number])))
+            done.append(row.number)
+    return done
+
+
+def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Bring MLflow and the ledger's index up to date; returns the runs done and a line for each that failed."""
+    from tracker.ledger import open_ledger
+    from tracker.mlflow_log import sync_run
+
+    score_missing(workspace)
+    done, problems = [], []
+    for name in runs:
+        try:
+            record = sync_run(workspace, name)
+            if record.status != "running":
+                config = load_config(workspace.runs_dir, name)
+                with open_ledger(workspace) as ledger:
+                    ledger.append_run(record, config, str(workspace.runs_dir / name))
+            done.append(name)
+        except UnknownRunError:
+            raise
+        except TrackerError as error:
+            problems.append(f"{name}: {error}")
+    return done, problems

@@ -1,0 +1,245 @@
+"""A training run from the command line's words to a finished run folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tracker.errors import ConfigError, TrackerError, UnknownRunError
+from tracker.mirror import Mirror
+from tracker.recorder import Recorder
+from tracker.runs import RunRecord, find_latest, list_runs, load_config, load_run, read_curves
+from tracker.workspace import Workspace
+from training.config import (
+    Config,
+    config_fingerprint,
+    config_from_dict,
+    config_to_dict,
+    merge,
+    parse_assignment,
+    read_toml,
+)
+
+if TYPE_CHECKING:
+    from training.data import LoadedData, Task
+    from training.loop import EpochReport
+
+
+def resolve_config(
+    workspace: Workspace,
+    *,
+    config_file: Path | None = None,
+    parent: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+) -> Config:
+    """Defaults, tracker.toml's data, the parent run, the file, flags and --set, the later the stronger.
+
+    Raises ConfigError with every problem found.
+    """
+    layers: list[Mapping[str, Any]] = [{"data": workspace.data}]
+    if parent is not None:
+        layers.append(load_config(workspace.runs_dir, parent))
+    if config_file is not None:
+        layers.append(read_toml(config_file))
+    for name, value in (flags or {}).items():
+        section, _, key = name.partition(".")
+        layers.append({section: {key: value}})
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        layers.append({section: {key: value}})
+    source = str(config_file) if config_file else "the config"
+    return config_from_dict(merge(*layers), source=source)
+
+
+def build_task(workspace: Workspace) -> Task:
+    """The competition in training's words; raises ConfigError when it has no classes."""
+    from training.data import Task
+
+    competition = workspace.competition
+    if not competition.classes:
+        raise ConfigError(
+            "competition.classes is empty in tracker.toml",
+            hint='write the class names: classes = ["cat", "dog"]',
+        )
+    return Task(
+        classes=competition.classes,
+        id_column=competition.id_column,
+        label_column=competition.label_column,
+        answer_words=competition.answer_words,
+    )
+
+
+def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:
+    """Check the images before anything else happens; raises DataError with every offender."""
+    from training.data import load_data
+
+    task = build_task(workspace)
+    cache = workspace.lock_dir / "images.json"
+    data = load_data(config.data, task, root=workspace.root, seed=config.train.seed, cache=cache)
+    return task, data
+
+
+def train(
+    workspace: Workspace, config: Config, *, parent: str | None = None, note: str = "", quiet: bool = False
+) -> RunRecord:
+    """Train a new run and return its final record; errors leave the run recorded as failed or interrupted."""
+    task, data = prepare_data(workspace, config)
+    tables = config_to_dict(config)
+    recorder = Recorder.create(
+        workspace.runs_dir,
+        kind="train",
+        config=tables,
+        parent=parent,
+        note=note,
+        fingerprints={"config": config_fingerprint(tables), "data": data.fingerprint},
+    )
+    if not quiet:
+        print(f"{recorder.record.name}: {len(data.train)} training, {len(data.val)} validation images", file=sys.stderr)
+    return _fit_and_record(workspace, recorder, config, task, data, resume=False, quiet=quiet)
+
+
+def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
+    """Go on with a killed, interrupted or failed run; raises ConfigError when its data have changed."""
+    record = load_run(workspace.runs_dir, name)
+    if record.status == "finished":
+        raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    task, data = prepare_data(workspace, config)
+    if data.fingerprint != record.fingerprints.get("data"):
+        raise ConfigError(
+            f"the data have changed since {name} began",
+            hint=f"restore them, or start a new run: tracker run train --from {name}",
+        )
+    recorder = Recorder.reopen(workspace.runs_dir, name)
+    if not quiet:
+        print(f"{name}: going on after epoch {record.epoch} of {config.train.epochs}", file=sys.stderr)
+    return _fit_and_record(workspace, recorder, config, task, data, resume=True, quiet=quiet)
+
+
+def find_resumable(workspace: Workspace) -> str:
+    """The newest run, if it can be resumed; raises ConfigError when it is finished or there is none."""
+    for record in list_runs(workspace.runs_dir):
+        if record.kind == "train" and record.status in ("killed", "interrupted", "failed"):
+            return record.name
+    raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
+
+
+def _fit_and_record(
+    workspace: Workspace,
+    recorder: Recorder,
+    config: Config,
+    task: Task,
+    data: LoadedData,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> RunRecord:
+    """Run the loop; whatever ends it, the run folder, the mirror and the ledger's index say how."""
+    mirror = Mirror(workspace, recorder.record.name)
+    mirror.start()
+    try:
+        with _terminate_as_interrupt():
+            from training.loop import fit, translate_torch_errors
+
+            with translate_torch_errors():
+                result = fit(
+                    config,
+                    data,
+                    task,
+                    root=workspace.root,
+                    run_dir=recorder.folder,
+                    logger=recorder,
+                    on_epoch=lambda report: _keep(recorder, report),
+                    resume=resume,
+                    quiet=quiet,
+                )
+            _draw_curves(recorder)
+            recorder.fingerprint(
+                weights=result.weights_fingerprint, predictions=_fingerprint(workspace, result.predictions)
+            )
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        record = recorder.finish(status, error=_describe_error(error))
+        _index_run(workspace, record)
+        raise
+    record = recorder.finish("finished")
+    _index_run(workspace, record)
+    if problem := mirror.wait():
+        print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
+    return record
+
+
+def _keep(recorder: Recorder, report: EpochReport) -> None:
+    recorder.progress(epoch=report.epoch, best_epoch=report.best.epoch, summary=report.best.metrics)
+
+
+def _draw_curves(recorder: Recorder) -> None:
+    from training.figures import draw_curves
+
+    curves = read_curves(recorder.folder / "metrics.jsonl")
+    draw_curves(curves, recorder.record.best_epoch, recorder.folder / "curves.png")
+
+
+def _fingerprint(workspace: Workspace, predictions: Path | None) -> str | None:
+    from tracker.predictions import load_answers
+
+    if predictions is None:
+        return None
+    return load_answers(predictions, workspace.competition).fingerprint
+
+
+def _describe_error(error: BaseException) -> str:
+    return str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _index_run(workspace: Workspace, record: RunRecord) -> None:
+    """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
+    from tracker.ledger import open_ledger
+
+    try:
+        with open_ledger(workspace) as ledger:
+            folder = workspace.runs_dir / record.name
+            ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
+    except TrackerError as error:
+        print(f"not yet in the ledger ({error}): tracker sync adds {record.name}", file=sys.stderr)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run like Ctrl-C: recorded as interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def resolve_run(workspace: Workspace, name: str) -> str:
+    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    from tracker.ledger_read import find_sota, get_submission
+
+    if name == "latest":
+        return find_latest(workspace.runs_dir)
+    if name == "sota":
+        best = find_sota(workspace)
+        if best is None:
+            raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
+        return best.run
+    if name[:1] == "s" and name[1:].isdigit():
+        return get_submission(workspace, int(name[1:])).run
+    return load_run(workspace.runs_dir, name).name

@@ -1,0 +1,94 @@
+"""Starts the MLflow web page on the workspace's store, on this machine only."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from tracker.errors import ConfigError, TrackerError
+from tracker.settings import quiet_libraries
+from tracker.workspace import Workspace
+
+HOST = "127.0.0.1"
+START_LIMIT_S = 120.0
+
+
+def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
+    """Serve until interrupted; a tracking server elsewhere is only named. Raises ConfigError when the port is taken."""
+    if workspace.mlflow_uri.startswith("http"):
+        print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
+        _browse(workspace.mlflow_uri, browser)
+        return
+    from tracker.mlflow_log import connect, ensure_experiment
+
+    port = _free_port(port)
+    experiment = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
+    process = subprocess.Popen(server_command(workspace, port), stdin=subprocess.DEVNULL)
+    try:
+        url = f"http://{HOST}:{port}/#/experiments/{experiment}"
+        _wait_until_up(process, port)
+        print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
+        _browse(url, browser)
+        if process.wait() != 0:
+            raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
+
+
+def server_command(workspace: Workspace, port: int) -> list[str]:
+    """The command of an MLflow server for one person: loopback, one worker, no job runner."""
+    quiet_libraries()
+    options = {
+        "--backend-store-uri": workspace.mlflow_uri,
+        "--default-artifact-root": (workspace.root / "mlartifacts").as_uri(),
+        "--host": HOST,
+        "--port": str(port),
+        "--workers": "1",
+    }
+    command = [sys.executable, "-c", _LAUNCH, "server"]
+    return command + [word for option in options.items() for word in option]
+
+
+# the job runner would be 230 MB for nothing
+_LAUNCH = (
+    "import os, sys; os.environ['MLFLOW_SERVER_ENABLE_JOB_EXECUTION'] = 'false'; "
+    "from mlflow.cli import cli; sys.argv[0] = 'mlflow'; cli()"
+)
+
+
+def _free_port(wanted: int) -> int:
+    """The port to use, 0 for any; raises ConfigError when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise ConfigError(f"port {wanted} is taken", hint="tracker ui --port 0 takes a free one") from error
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise TrackerError("the MLflow server did not start", hint="its last lines are above")
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise TrackerError(f"the MLflow server did not answer within {START_LIMIT_S:.0f} s")
+
+
+def _browse(url: str, browser: bool) -> None:
+    if browser:
+        import webbrowser
+
+        webbrowser.open(url)

@@ -1,0 +1,346 @@
+"""A workspace: the folder with tracker.toml, and what that file says about the competition."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import zoneinfo
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import ConfigError, UnknownRunError
+from tracker.settings import get_setting
+from training.atomic import translate_os_errors, write_text
+from training.config import read_toml
+
+TRACKER_TOML = "tracker.toml"
+METRIC_KINDS = ("macro_f1", "accuracy", "given")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A leaderboard metric: how it is computed, which way is better, how it is printed."""
+
+    name: str
+    kind: str = "given"
+    higher_is_better: bool = True
+    percent: bool = False
+
+    def render(self, value: float | None) -> str:
+        """The value as people read it; `-` when unknown."""
+        if value is None:
+            return "-"
+        return f"{value * 100:.4f} %" if self.percent else f"{value:.4f}"
+
+    def is_better(self, new: float, old: float) -> bool:
+        """Whether `new` beats `old` (a tie does not)."""
+        return new > old if self.higher_is_better else new < old
+
+
+DEFAULT_METRICS = (
+    Metric(name="f1", kind="macro_f1"),
+    Metric(name="accuracy", kind="accuracy", percent=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competition:
+    """What the organisers decided."""
+
+    name: str
+    classes: tuple[str, ...]
+    id_column: str = "ImageID"
+    label_column: str = "ans"
+    answers: str = "index"
+    metrics: tuple[Metric, ...] = DEFAULT_METRICS
+    primary_metric: str = "f1"
+    daily_limit: int = 0
+    quota_window: str = "day"
+    time_zone: str = "UTC"
+    deadline: dt.datetime | None = None
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return self.metric(self.primary_metric)
+
+    def metric(self, name: str) -> Metric:
+        """The metric called `name`; raises ConfigError with the known names."""
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        known = ", ".join(metric.name for metric in self.metrics)
+        raise ConfigError(f"no metric {name!r} in this competition", hint=f"known: {known}")
+
+    @property
+    def answer_words(self) -> tuple[str, ...]:
+        """What stands in the label column for each class, in class order."""
+        if self.answers == "name":
+            return self.classes
+        return tuple(str(index) for index in range(len(self.classes)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A workspace folder and its settings; paths in it are absolute."""
+
+    root: Path
+    competition: Competition
+    data: Mapping[str, Any] = field(default_factory=dict)
+    mlflow_uri: str
+    ledger_url: str
+    leaderboard: str
+    solution: Path | None = None
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of the run folders."""
+        return self.root / "runs"
+
+    @property
+    def submissions_dir(self) -> Path:
+        """Folder with a copy of every file that was submitted."""
+        return self.root / "submissions"
+
+    @property
+    def lock_dir(self) -> Path:
+        """Folder of lock files."""
+        return self.root / ".tracker"
+
+    def resolve(self, path: str) -> Path:
+        """A path from a config, absolute."""
+        return (self.root / Path(path).expanduser()).resolve()
+
+    def relative(self, path: Path) -> str:
+        """A path as kept in records: relative to the workspace when it is inside."""
+        absolute = path.expanduser().resolve()
+        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
+
+
+def find_workspace(start: Path | None = None) -> Workspace:
+    """The workspace named by TRACKER_WORKSPACE, or around `start`; raises UnknownRunError or ConfigError."""
+    named = get_setting("TRACKER_WORKSPACE")
+    if named:
+        root = Path(named).expanduser().resolve()
+        if not (root / TRACKER_TOML).is_file():
+            raise UnknownRunError(f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}", hint=f"tracker init {named}")
+        return load_workspace(root)
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / TRACKER_TOML).is_file():
+            return load_workspace(folder)
+    raise UnknownRunError(
+        f"no {TRACKER_TOML} in {here} or above it", hint="tracker init makes a workspace here, or cd into one"
+    )
+
+
+def load_workspace(root: Path) -> Workspace:
+    """Read tracker.toml; raises ConfigError with every problem found."""
+    path = root / TRACKER_TOML
+    raw = read_toml(path)
+    reader = _Reader()
+    reader.tables(raw, "", ("competition", "data", "mlflow", "ledger", "leaderboard"))
+    competition = _read_competition(reader, raw.get("competition", {}))
+    mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
+    ledger = reader.table(raw, "ledger", ("url",))
+    board = reader.table(raw, "leaderboard", ("kind", "solution"))
+    kind = reader.choice(board, "leaderboard.kind", "manual", ("manual", "local"))
+    solution = reader.text(board, "leaderboard.solution", "")
+    if kind == "local" and not solution:
+        reader.problems.append("leaderboard.solution: kind local needs the solution CSV")
+    data = raw.get("data", {})
+    if not isinstance(data, Mapping):
+        reader.problems.append("data: is a table, write [data]")
+        data = {}
+    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db")
+    ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(ledger, "ledger.url", "sqlite:///ledger.db")
+    if reader.problems:
+        raise ConfigError(f"{len(reader.problems)} wrong value(s) in {path}:", problems=reader.problems)
+    return Workspace(
+        root=root,
+        competition=competition,
+        data=data,
+        mlflow_uri=_absolute_sqlite(mlflow_uri, root),
+        ledger_url=_absolute_sqlite(ledger_url, root),
+        leaderboard=kind,
+        solution=(root / Path(solution).expanduser()).resolve() if solution else None,
+    )
+
+
+def _absolute_sqlite(url: str, root: Path) -> str:
+    """`sqlite:///name` is relative to the workspace, whatever folder a command is started in."""
+    match = re.fullmatch(r"sqlite:///(?!/)(.+)", url)
+    return f"sqlite:///{root / match[1]}" if match else url
+
+
+class _Reader:
+    """Reads typed values out of TOML tables and collects the problems."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def tables(self, table: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
+        """Note every key of `table` that is not known."""
+        for key in table:
+            if key not in known:
+                self.problems.append(f"{prefix}{key}: unknown key (known: {', '.join(known)})")
+
+    def table(self, raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+        """A sub-table, checked for unknown keys."""
+        table = raw.get(name, {})
+        if not isinstance(table, Mapping):
+            self.problems.append(f"{name}: is a table, write [{name}]")
+            return {}
+        self.tables(table, f"{name}.", known)
+        return table
+
+    def value(self, table: Mapping[str, Any], name: str, default: Any, wanted: type, words: str) -> Any:
+        """The value of the last part of `name`, or the default when it is absent or wrong."""
+        value = table.get(name.rpartition(".")[2], default)
+        if type(value) is not wanted:
+            self.problems.append(f"{name}: expected {words}, not {value!r}")
+            return default
+        return value
+
+    def text(self, table: Mapping[str, Any], name: str, default: str) -> str:
+        """A text."""
+        text: str = self.value(table, name, default, str, "a text")
+        return text
+
+    def choice(self, table: Mapping[str, Any], name: str, default: str, choices: tuple[str, ...]) -> str:
+        """One word of several."""
+        word = self.text(table, name, default)
+        if word not in choices:
+            self.problems.append(f"{name}: expected one of {', '.join(choices)}, not {word!r}")
+        return word
+
+    def flag(self, table: Mapping[str, Any], name: str, default: bool) -> bool:
+        """true or false."""
+        flag: bool = self.value(table, name, default, bool, "true or false")
+        return flag
+
+
+_COMPETITION_KEYS = (
+    "name",
+    "classes",
+    "id_column",
+    "label_column",
+    "answers",
+    "metrics",
+    "primary_metric",
+    "daily_limit",
+    "quota_window",
+    "time_zone",
+    "deadline",
+)
+
+
+def _read_competition(reader: _Reader, raw: Any) -> Competition:
+    table = reader.table({"competition": raw}, "competition", _COMPETITION_KEYS)
+    classes = table.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
+        reader.problems.append("competition.classes: expected a list of names")
+        classes = []
+    elif len(set(classes)) != len(classes) or len(classes) < 2:
+        reader.problems.append("competition.classes: expected at least two different names")
+    metrics = _read_metrics(reader, table.get("metrics"))
+    primary = reader.text(table, "competition.primary_metric", metrics[0].name)
+    if primary not in {metric.name for metric in metrics}:
+        reader.problems.append(f"competition.primary_metric: {primary!r} is not among the metrics")
+    limit = reader.value(table, "competition.daily_limit", 0, int, "a whole number")
+    if limit < 0:
+        reader.problems.append("competition.daily_limit: expected 0 (no limit) or more")
+    zone = reader.text(table, "competition.time_zone", "UTC")
+    return Competition(
+        name=reader.text(table, "competition.name", "competition"),
+        classes=tuple(classes),
+        id_column=reader.text(table, "competition.id_column", "ImageID"),
+        label_column=reader.text(table, "competition.label_column", "ans"),
+        answers=reader.choice(table, "competition.answers", "index", ("index", "name")),
+        metrics=metrics,
+        primary_metric=primary,
+        daily_limit=limit,
+        quota_window=reader.choice(table, "competition.quota_window", "day", ("day", "rolling")),
+        time_zone=zone,
+        deadline=_read_deadline(reader, table.get("deadline", ""), zone),
+    )
+
+
+def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:
+    if raw is None:
+        return DEFAULT_METRICS
+    if not isinstance(raw, list) or not raw or not all(isinstance(item, Mapping) for item in raw):
+        reader.problems.append("competition.metrics: expected [[competition.metrics]] tables")
+        return DEFAULT_METRICS
+    metrics = []
+    for item in raw:
+        reader.tables(item, "competition.metrics.", ("name", "kind", "higher_is_better", "percent"))
+        name = reader.text(item, "competition.metrics.name", "")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            reader.problems.append(f"competition.metrics.name: expected lower-case letters, not {name!r}")
+        metrics.append(
+            Metric(
+                name=name,
+                kind=reader.choice(item, "competition.metrics.kind", "given", METRIC_KINDS),
+                higher_is_better=reader.flag(item, "competition.metrics.higher_is_better", True),
+                percent=reader.flag(item, "competition.metrics.percent", False),
+            )
+        )
+    if len({metric.name for metric in metrics}) != len(metrics):
+        reader.problems.append("competition.metrics: two metrics have the same name")
+    return tuple(metrics)
+
+
+def _read_deadline(reader: _Reader, raw: Any, zone: str) -> dt.datetime | None:
+    """The deadline as aware time; a time without an offset is in the competition's time zone."""
+    try:
+        tz = zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        reader.problems.append(f"competition.time_zone: unknown zone {zone!r}, expected one like Asia/Seoul")
+        return None
+    if raw == "":
+        return None
+    try:
+        moment = raw if isinstance(raw, dt.datetime) else dt.datetime.fromisoformat(raw)
+    except (TypeError, ValueError):
+        reader.problems.append(f"competition.deadline: expected 2026-12-31T23:59, not {raw!r}")
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=tz)
+
+
+def parse_score(metric: Metric, text: str) -> float:
+    """A score typed by a person; 81.65 means 0.8165 for a percent metric. Raises ConfigError."""
+    try:
+        value = float(text.strip().rstrip("%").strip())
+    except ValueError:
+        raise ConfigError(f"{metric.name}={text}: not a number") from None
+    bounded = metric.kind != "given"
+    if metric.percent and (value > 1 or text.strip().endswith("%")):
+        value /= 100
+    if not math.isfinite(value) or (bounded and not 0 <= value <= 1):
+        wanted = "0 to 1, or a percentage" if metric.percent else "0 to 1" if bounded else "a finite number"
+        raise ConfigError(f"{metric.name}={text}: expected {wanted}")
+    return value
+
+
+def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], None]) -> Workspace:
+    """Make `root` a workspace; when the text is wrong or `prepare` fails, tracker.toml is taken away again.
+
+    Raises ConfigError or whatever `prepare` raises.
+    """
+    path = root / TRACKER_TOML
+    with translate_os_errors(root, "create"):
+        root.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    try:
+        workspace = load_workspace(root.resolve())
+        prepare(workspace)
+        with translate_os_errors(workspace.runs_dir, "create"):
+            workspace.runs_dir.mkdir(exist_ok=True)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return workspace

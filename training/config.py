@@ -1,0 +1,316 @@
+"""The configuration of a run: typed, frozen, every field with a sentence.
+
+`config_from_dict` reports every problem at once. A value is given as in TOML; `tracker run train --set
+section.key=value` uses the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from training.errors import ConfigError, StorageError
+
+T = TypeVar("T")
+
+
+def option(
+    default: T,
+    doc: str,
+    *,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    high: float | None = None,
+    outcome: bool = True,
+) -> T:
+    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result."""
+    metadata = {"doc": doc, "choices": tuple(choices), "low": low, "high": high, "outcome": outcome}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the images are and how they are split."""
+
+    format: str = option(
+        "image_folder", "Layout of the training images.", choices=("mask_profiles", "image_folder", "csv")
+    )
+    train_dir: str = option("", "Folder of the training images; relative to the workspace.")
+    eval_dir: str = option("", "Folder with images/ and info.csv to predict; empty: no predictions.")
+    labels: str = option("", "CSV of image,label for format csv; empty: labels.csv in train_dir.")
+    split: str = option(
+        "by_image",
+        "Unit of the validation split: people, images, or images by class.",
+        choices=("by_profile", "by_image", "stratified"),
+    )
+    val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
+    age_bands: tuple[int, int] = option(
+        (30, 60), "Ages at which the middle and the old class begin (format mask_profiles)."
+    )
+    image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model.", low=8)
+    mean: tuple[float, float, float] = option((0.548, 0.504, 0.479), "Mean of the channels R, G, B in 0..1.")
+    std: tuple[float, float, float] = option((0.237, 0.247, 0.246), "Standard deviation of R, G, B in 0..1.", low=1e-6)
+    workers: int = option(-1, "Loader processes; -1: cores - 1, 4 at most.", low=-1, outcome=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is done to an image before the model sees it."""
+
+    name: str = option(
+        "base",
+        "base: resize and normalise. custom: centre crop, resize, colour jitter, normalise.",
+        choices=("base", "custom"),
+    )
+    crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
+    jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network."""
+
+    name: str = option("resnet18", "Any timm model name.")
+    pretrained: bool | str = option(False, "true: timm's hub; a path: local weights; false: random.")
+    drop_path: float = option(0.0, "Stochastic depth rate, for models that have it.", low=0, high=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The training loss."""
+
+    name: str = option("cross_entropy", "Training loss.", choices=("cross_entropy", "focal", "label_smoothing", "f1"))
+    gamma: float = option(2.0, "Focusing parameter of focal.", low=0)
+    smoothing: float = option(0.1, "Mass taken from the true class by label_smoothing.", low=0, high=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser."""
+
+    name: str = option("adamw", "Optimiser.", choices=("adamw", "adam", "sgd"))
+    lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
+    weight_decay: float = option(0.01, "Weight decay.", low=0)
+    momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedConfig:
+    """The learning-rate schedule, stepped every batch."""
+
+    name: str = option("cosine", "Learning-rate schedule.", choices=("step", "cosine", "constant"))
+    decay_step: int = option(20, "Epochs between two decays of step.", low=1)
+    decay_rate: float = option(0.5, "Factor of each decay of step.", low=0, high=1)
+    warmup_epochs: float = option(0.0, "Epochs of linear warm-up from zero.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop."""
+
+    epochs: int = option(10, "Passes over the training data.", low=1)
+    batch_size: int = option(32, "Images per optimiser step.", low=1)
+    eval_batch_size: int = option(64, "Images per validation batch.", low=1)
+    precision: str = option(
+        "auto", "Number format of the forward pass.", choices=("auto", "32-true", "bf16-mixed", "16-mixed")
+    )
+    accelerator: str = option("auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"))
+    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
+    seed: int = option(42, "Seed of split, order, augmentation and initial weights.", low=0)
+    deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
+    log_every: int = option(10, "Optimiser steps between two points of train/loss.", low=1, outcome=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Prediction on the evaluation set."""
+
+    batch_size: int = option(64, "Images per prediction batch.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a run."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    sched: SchedConfig = SchedConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)}
+
+
+def list_options() -> dict[str, dataclasses.Field[Any]]:
+    """Every option by its dotted key, in order."""
+    return {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+
+
+def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:
+    """Build a Config from nested tables; raises ConfigError with every problem found."""
+    problems: list[str] = []
+    sections: dict[str, Any] = {}
+    for section, table in values.items():
+        if section not in SECTIONS:
+            problems.append(f"{section}: unknown section{_nearest(section, SECTIONS)}")
+        elif not isinstance(table, Mapping):
+            problems.append(f"{section}: is a table, write [{section}]")
+        else:
+            sections[section] = _read_section(section, table, problems)
+    if problems:
+        raise ConfigError(
+            f"{len(problems)} wrong value(s) in {source}:",
+            problems=problems,
+            hint="tracker run options lists every key with its meaning",
+        )
+    config = Config(**sections)
+    _check_together(config, source)
+    return config
+
+
+def _read_section(section: str, table: Mapping[str, Any], problems: list[str]) -> Any:
+    cls = SECTIONS[section]
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    accepted: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{section}.{key}"
+        if key not in known:
+            problems.append(f"{name}: unknown key{_nearest(name, list_options())}")
+            continue
+        try:
+            accepted[key] = _convert(value, hints[key])
+            _check_limits(accepted[key], known[key].metadata)
+        except ValueError as error:
+            accepted.pop(key, None)
+            problems.append(f"{name}: {error}, not {value!r}")
+    return cls(**accepted)
+
+
+def _convert(value: Any, wanted: Any) -> Any:
+    """Return `value` as type `wanted`; raises ValueError saying what is expected."""
+    origin = typing.get_origin(wanted)
+    if origin is tuple:
+        parts = typing.get_args(wanted)
+        items = list(value) if isinstance(value, list | tuple) else [value] * len(parts)
+        if len(items) != len(parts):
+            raise ValueError(f"expected {len(parts)} values")
+        return tuple(_convert(item, part) for item, part in zip(items, parts, strict=True))
+    if origin is types.UnionType:
+        if type(value) in typing.get_args(wanted):
+            return value
+        raise ValueError("expected true, false or a path")
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError("expected a finite number")
+        return float(value)
+    if type(value) is wanted:
+        return value
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    raise ValueError(f"expected {words[wanted]}")
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
+    if limits["choices"] and value not in limits["choices"]:
+        near = _nearest(str(value), limits["choices"])
+        raise ValueError(f"expected one of {', '.join(limits['choices'])}{near}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if limits["low"] is not None and number < limits["low"]:
+            raise ValueError(f"expected at least {limits['low']:g}")
+        if limits["high"] is not None and number > limits["high"]:
+            raise ValueError(f"expected at most {limits['high']:g}")
+
+
+def _check_together(config: Config, source: str) -> None:
+    """Problems that need two fields."""
+    problems = []
+    if config.data.split == "by_profile" and config.data.format != "mask_profiles":
+        problems.append("data.split: by_profile needs data.format mask_profiles, try stratified")
+    if config.data.age_bands[0] >= config.data.age_bands[1]:
+        problems.append("data.age_bands: the first band must end before the second")
+    if config.sched.warmup_epochs >= config.train.epochs and config.sched.warmup_epochs > 0:
+        problems.append("sched.warmup_epochs: must be less than train.epochs")
+    if problems:
+        raise ConfigError(f"{len(problems)} wrong value(s) in {source}:", problems=problems)
+
+
+def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (nearest: {match[0]})" if match else ""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raises StorageError or ConfigError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise StorageError(f"no such file: {path}") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def parse_assignment(text: str) -> tuple[str, str, Any]:
+    """Split `section.key=value` into section, key and a TOML value (bare words are texts).
+
+    Raises ConfigError when the form is wrong.
+    """
+    name, equals, raw = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and key):
+        raise ConfigError(f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5")
+    try:
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    return section, key, value
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win, key by key inside each section."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for section, table in layer.items():
+            if isinstance(table, Mapping) and isinstance(merged.get(section), dict):
+                merged[section].update(table)
+            else:
+                merged[section] = dict(table) if isinstance(table, Mapping) else table
+    return merged
+
+
+def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Nested tables of plain values, every field present; the inverse of config_from_dict."""
+    plain: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables as one dict of dotted keys."""
+    return {f"{s}.{k}": v for s, table in values.items() for k, v in table.items()}
+
+
+def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted keys of a nested config that can change the result, including keys unknown to this version."""
+    silent = {name for name, f in list_options().items() if not f.metadata["outcome"]}
+    return {name: value for name, value in flatten(values).items() if name not in silent}
+
+
+def config_fingerprint(values: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of `outcome_values`."""
+    canonical = json.dumps(outcome_values(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

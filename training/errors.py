@@ -1,0 +1,50 @@
+"""The root of the error tree, and the errors of training.
+
+TrackerError                  exit 1
+  ConfigError                 exit 2   a wrong value in a config, a setting or an argument
+  DataError                   exit 2   images, labels or ids that cannot be used
+  WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
+  NonFiniteLossError          exit 1   the loss became NaN or infinite
+  StorageError                exit 1   a file or folder that cannot be read or written
+  (tracker/errors.py adds the errors of runs and of the ledger)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TrackerError(Exception):
+    """What went wrong in one line, and in `hint` what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(TrackerError):
+    """One or more wrong values; `problems` has one line for each."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n  ".join([message, *self.problems]), hint=hint)
+
+
+class DataError(ConfigError):
+    """A data set that cannot be used; `problems` names every offending file."""
+
+
+class WeightsError(TrackerError):
+    """Weights that cannot be loaded, or do not fit the model."""
+
+
+class NonFiniteLossError(TrackerError):
+    """The loss of a batch is NaN or infinite; raised before the optimiser step."""
+
+
+class StorageError(TrackerError):
+    """A file or a folder that cannot be read or written."""

@@ -1,0 +1,35 @@
+"""Optimisers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from training.config import OptimConfig, SchedConfig
+
+
+def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser called `config.name` over all parameters."""
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def lr_factor(step: int, *, steps_per_epoch: int, epochs: int, config: SchedConfig) -> float:
+    """Factor of the peak learning rate for optimiser step `step`, counted from 0.
+
+    Linear from near zero during warm-up; then `step` multiplies by decay_rate every decay_step epochs, and
+    `cosine` falls from 1 to 0 over the rest (Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, one cycle).
+    """
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.name == "step":
+        return float(config.decay_rate ** (step // (steps_per_epoch * config.decay_step)))
+    if config.name == "cosine":
+        share = (step - warmup) / max(1, steps_per_epoch * epochs - warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return 1.0

@@ -1,0 +1,93 @@
+"""What a person sees of training: a bar with rate and time left on a terminal, a line an epoch when piped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
+
+
+class Progress:
+    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+
+    def __init__(self, *, epochs: int, batches: int, quiet: bool = False) -> None:
+        self._epochs = epochs
+        self._batches = batches
+        self._quiet = quiet
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+        self._started = time.monotonic()
+        self._done = 0
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and sys.stderr.isatty():
+            self._bar = _build_bar()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._epochs * self._batches, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def skip(self, epochs: int) -> None:
+        """Epochs done before a resume: they count as done, not as speed."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=epochs * self._batches)
+
+    def batch(self, *, epoch: int, images: int, loss: float) -> None:
+        """One optimiser step was done."""
+        self._done += images
+        if self._bar is not None and self._task is not None:
+            rate = self._done / max(time.monotonic() - self._started, 1e-9)
+            words = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}"
+            self._bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
+
+    def epoch(self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float) -> None:
+        """An epoch ended."""
+        if self._quiet:
+            return
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+        rate = metrics.get("train/images_per_s", 0.0)
+        left = f"  {_render_seconds(seconds_left)} left" if seconds_left > 0 else ""
+        line = f"epoch {epoch}/{self._epochs}  {shown}  {rate:.0f} images/s{left}{'  *best' if best else ''}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """A sentence that the user should see."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        elif not self._quiet:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _build_bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _render_seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
