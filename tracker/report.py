@@ -140,7 +140,7 @@ def print_leaderboard(
     print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then"), table)
 
 
-def print_diff(diff: RunDiff, competition: Competition) -> None:
+def print_diff(diff: RunDiff, *, everything: bool = False) -> None:
     """What differs: config, metrics, best epochs, predictions, data and code."""
     if diff.config:
         rows = [(key, render_number(a), render_number(b)) for key, (a, b) in diff.config.items()]
@@ -148,7 +148,10 @@ def print_diff(diff: RunDiff, competition: Competition) -> None:
     else:
         print("config: no difference")
     metrics = []
+    by_class = {name: item for name, item in diff.metrics.items() if name.startswith("val/f1/")}
     for name, item in diff.metrics.items():
+        if name in by_class and not everything:
+            continue
         better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
         delta = "-" if item["delta"] is None else f"{item['delta']:+.4f}"
         metrics.append((name, render_number(item["a"]), render_number(item["b"]), delta, better))
@@ -156,6 +159,8 @@ def print_diff(diff: RunDiff, competition: Competition) -> None:
         print_table(("metric", diff.a, diff.b, "delta", "better"), metrics)
     else:
         print("metrics: no difference")
+    if by_class and not everything:
+        print(_render_by_class(by_class, diff))
     if diff.best_epoch[0] != diff.best_epoch[1]:
         print(f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}")
     print(_render_predictions(diff))
@@ -163,6 +168,17 @@ def print_diff(diff: RunDiff, competition: Competition) -> None:
         part = getattr(diff, name)
         if not part["equal"]:
             print(f"{name}: differs ({_short(part['a'])} -> {_short(part['b'])})")
+
+
+def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
+    """One line on the F1 of the classes; --all shows each."""
+    winners = [item["better"] for item in by_class.values()]
+    name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
+    most = f"most {name.removeprefix('val/f1/')} {item['delta']:+.4f}" if item["delta"] is not None else "-"
+    return (
+        f"val/f1 by class: {winners.count('b')} better in {diff.b}, {winners.count('a')} in {diff.a}; "
+        f"{most} (--all shows each)"
+    )
 
 
 def _render_predictions(diff: RunDiff) -> str:

@@ -133,4 +133,4 @@ def diff(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_diff(found, workspace.competition)
+        print_diff(found, everything=everything)

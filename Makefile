@@ -1,0 +1,36 @@
+# `make demo` and `make test` are all a newcomer needs; the rest is for us.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/installed
+
+.PHONY: demo test lint format bench clean
+
+demo: $(DONE)
+	rm -rf demo
+	$(BIN)/tracker demo demo
+
+test: $(DONE)
+	$(BIN)/python -m pytest
+
+lint: $(DONE)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DONE)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DONE)
+	for script in startup compare_runs logging_cost; do $(BIN)/python bench/$$script.py; done
+
+# Installed once, and again when the dependencies change; without the network an existing install is used.
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tracker needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(DONE)
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache

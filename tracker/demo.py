@@ -1,0 +1,97 @@
+"""The demo: a small competition, from photographs to the leaderboard, through the functions of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tracker.diff import diff_runs
+from tracker.errors import ConfigError, DuplicateError
+from tracker.init import init_workspace
+from tracker.ledger_read import find_sota, list_sota_numbers
+from tracker.mlflow_log import sync_run
+from tracker.report import print_diff, print_leaderboard, render_number
+from tracker.runs import RunRecord
+from tracker.settings import quiet_libraries
+from tracker.submit import reveal, submit
+from tracker.train import resolve_config, train
+from tracker.workspace import Workspace
+from training.atomic import translate_os_errors
+
+PEOPLE, EVAL_PEOPLE, SEED = 48, 18, 7
+FIRST = {
+    "model.name": "resnet10t",
+    "data.image_size": [64, 48],
+    "train.epochs": 8,
+    "optim.lr": 0.001,
+    "sched.warmup_epochs": 1.0,
+}
+CHANGE = {"optim.lr": 0.003}
+
+
+def run_demo(folder: Path) -> None:
+    """Tell the whole story in `folder`, which must be new or empty; raises ConfigError when it is not."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty", hint="tracker demo NEWFOLDER")
+    quiet_libraries()
+    workspace = _make_workspace(folder)
+    first = _train(workspace, None, "first try", FIRST)
+    _submit(workspace, first, "first try")
+    second = _train(workspace, first.name, "three times the learning rate", CHANGE)
+    _submit(workspace, second, "three times the learning rate")
+    third = _train(workspace, second.name, "a teammate repeats it by mistake", {})
+    _submit(workspace, third, "surely new")
+    _say("what did the change do?  tracker diff exp1 exp2")
+    print_diff(diff_runs(workspace, first.name, second.name))
+    _say("the competition is over, private scores are opened  tracker leaderboard reveal")
+    rows = reveal(workspace)
+    for name in (first.name, second.name):
+        sync_run(workspace, name)
+    best = find_sota(workspace)
+    print_leaderboard(
+        rows, workspace.competition, sota=best.number if best else None, was_sota=list_sota_numbers(workspace)
+    )
+    print(f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web page)")
+
+
+def _make_workspace(folder: Path) -> Workspace:
+    from tracker.demo_faces import make_competition
+
+    _say(f"a competition of drawn faces in {folder}: {PEOPLE} people to learn from, {EVAL_PEOPLE} to predict")
+    with translate_os_errors(folder, "write"):
+        folder.mkdir(parents=True, exist_ok=True)
+        make_competition(folder / "data", people=PEOPLE, eval_people=EVAL_PEOPLE, seed=SEED)
+    data = {"train_dir": str(folder / "data/train"), "eval_dir": str(folder / "data/eval"), "split": "by_profile"}
+    return init_workspace(
+        folder,
+        data=data,
+        competition={"name": "masks-demo", "daily_limit": 5},
+        solution=folder / "data" / "solution.csv",
+    )
+
+
+def _train(workspace: Workspace, parent: str | None, note: str, flags: Mapping[str, object]) -> RunRecord:
+    words = [f"--from {parent}"] if parent else []
+    words += [f"--set {key}={render_number(value).replace(' ', '')}" for key, value in flags.items()]
+    _say(f'tracker run train {" ".join(words)} --note "{note}"')
+    config = resolve_config(workspace, parent=parent, flags=flags)
+    record = train(workspace, config, parent=parent, note=note, quiet=True)
+    f1 = render_number(record.summary["val/f1"])
+    print(f"{record.name}: best epoch {record.best_epoch}, val f1 {f1}, {record.duration_s:.0f} s")
+    return record
+
+
+def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
+    _say(f'tracker submit {record.name} --memo "{memo}"')
+    try:
+        row, quota = submit(workspace, record.name, memo)
+    except DuplicateError as error:
+        print(f"refused, nothing was spent: {error}")
+        return
+    primary = workspace.competition.primary
+    score = primary.render(row.scores.get(f"public_{primary.name}"))
+    print(f"submission {row.number}: public {primary.name} {score}, {quota.left} of {quota.limit} left today")
+
+
+def _say(line: str) -> None:
+    print(f"\n> {line}", flush=True)
