@@ -75,21 +75,24 @@ ledger.command("init")(workspace.ledger_init)
 
 def main() -> None:
     """Run the command line; an error is one or two lines on stderr and its exit code."""
+    debug = "--debug" in sys.argv
+    if not debug:
+        sys.excepthook = _report_bug
     try:
-        app(prog_name="tracker")
+        typer.main.get_command(app)(prog_name="tracker")  # app() itself would install a hook of its own
     except TrackerError as error:
-        if "--debug" in sys.argv:
+        if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         if error.hint:
             print(f"  try: {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"error: {type(error).__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
-        print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
-        sys.exit(1)
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
+    """What the interpreter calls for an error that nothing foresaw, before it exits with 1."""
+    print(f"error: {kind.__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
+    print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
 
 
 if __name__ == "__main__":

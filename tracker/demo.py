@@ -10,7 +10,7 @@ from tracker.errors import ConfigError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger_read import find_sota, list_sota_numbers
 from tracker.mlflow_log import sync_run
-from tracker.report import print_diff, print_leaderboard, render_number
+from tracker.report import print_diff, print_leaderboard, render_number, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
@@ -18,7 +18,7 @@ from tracker.train import resolve_config, train
 from tracker.workspace import Workspace
 from training.atomic import translate_os_errors
 
-PEOPLE, EVAL_PEOPLE, SEED = 48, 18, 7
+PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
 FIRST = {
     "model.name": "resnet10t",
     "data.image_size": [64, 48],
@@ -72,7 +72,7 @@ def _make_workspace(folder: Path) -> Workspace:
 
 def _train(workspace: Workspace, parent: str | None, note: str, flags: Mapping[str, object]) -> RunRecord:
     words = [f"--from {parent}"] if parent else []
-    words += [f"--set {key}={render_number(value).replace(' ', '')}" for key, value in flags.items()]
+    words += [f"--set {key}={render_value(value).replace(' ', '')}" for key, value in flags.items()]
     _say(f'tracker run train {" ".join(words)} --note "{note}"')
     config = resolve_config(workspace, parent=parent, flags=flags)
     record = train(workspace, config, parent=parent, note=note, quiet=True)

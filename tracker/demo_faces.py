@@ -41,7 +41,7 @@ def make_competition(root: Path, *, people: int, eval_people: int, seed: int) ->
         for _, mask in PHOTOS:
             name = f"{rng.getrandbits(64):016x}.jpg"
             look.draw(mask).save(images / name)
-            rows.append((name, mask_profile_label(mask, gender, age, BANDS), ("Public", "Private")[number % 2]))
+            rows.append((name, mask_profile_label(mask, gender, age, BANDS), ("Public", "Private")[number // 6 % 2]))
     rng.shuffle(rows)
     _write_csv(root / "eval" / "info.csv", ("ImageID", "ans"), [(name, 0) for name, _, _ in rows])
     _write_csv(root / "solution.csv", ("ImageID", "ans", "Usage"), rows)

@@ -306,7 +306,8 @@ def create_ledger(url: str) -> bool:
             if names:
                 raise foreign_database()
             for statement in load_schema(engine.dialect.name):
-                connection.exec_driver_sql(statement)
+                # no parameters: a % in the script is its own
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
             row = {"version": SCHEMA_VERSION, "name": "first schema", "applied_at": utc_now()}
             connection.execute(sa.insert(MIGRATIONS).values(**row))
             connection.commit()

@@ -18,7 +18,7 @@ from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
 from tracker.runs import FileLock, RunRecord, allocate_run, load_run, utc_now
 from tracker.settings import get_author
-from training.atomic import translate_os_errors, write_json, write_text
+from training.atomic import storage_error, translate_os_errors, write_json, write_text
 
 HEARTBEAT_S = 5.0
 
@@ -111,10 +111,12 @@ class Recorder:
         self._write_line(line.encode() + b"\n")
 
     def _write_line(self, line: bytes) -> None:
-        written = os.write(self._metrics_fd, line) if self._metrics_fd >= 0 else 0
-        while written < len(line):  # a full disk takes part of a line: say so rather than lose it
-            with translate_os_errors(self.folder / "metrics.jsonl", "write"):
+        try:
+            written = os.write(self._metrics_fd, line)
+            while written < len(line):  # a disk that fills up takes part of a line
                 written += os.write(self._metrics_fd, line[written:])
+        except OSError as error:
+            raise storage_error(error, self.folder / "metrics.jsonl", "write") from error
 
     def artifact(self, path: Path) -> None:
         """Nothing to do: the mirror picks up the files of the run folder."""

@@ -40,12 +40,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 
 
 def render_number(value: Any) -> str:
-    """A metric or config value in a few characters; `-` when unknown."""
+    """A number in a few characters; `-` when unknown."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}" if 0.001 <= abs(value) < 10000 or value == 0 else f"{value:.3g}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
+    return str(value)
+
+
+def render_value(value: Any) -> str:
+    """A config value as it is typed; `-` when a side does not have the key."""
+    return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
@@ -54,7 +59,7 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
         return "-"
     if not diff:
         return "no config key"
-    return ", ".join(f"{key} {render_number(a)} -> {render_number(b)}" for key, (a, b) in diff.items())
+    return ", ".join(f"{key} {render_value(a)} -> {render_value(b)}" for key, (a, b) in diff.items())
 
 
 def runs_to_json(
@@ -106,7 +111,7 @@ def print_run(record: RunRecord, config: Mapping[str, Any], rows: Sequence[Submi
         **{f"{name} fingerprint": value or "-" for name, value in record.fingerprints.items()},
     }
     print_table((record.name, ""), list(about.items()))
-    print_table(("config", "value"), [(key, render_number(value)) for key, value in config.items()])
+    print_table(("config", "value"), [(key, render_value(value)) for key, value in config.items()])
     print_table(("metric at best epoch", "value"), [(k, render_number(v)) for k, v in record.summary.items()])
     if rows:
         print_leaderboard(rows, comp, sota=None, was_sota=())
@@ -143,7 +148,7 @@ def print_leaderboard(
 def print_diff(diff: RunDiff, *, everything: bool = False) -> None:
     """What differs: config, metrics, best epochs, predictions, data and code."""
     if diff.config:
-        rows = [(key, render_number(a), render_number(b)) for key, (a, b) in diff.config.items()]
+        rows = [(key, render_value(a), render_value(b)) for key, (a, b) in diff.config.items()]
         print_table(("config", diff.a, diff.b), rows)
     else:
         print("config: no difference")

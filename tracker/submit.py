@@ -170,28 +170,33 @@ def submit(workspace: Workspace, run: str, memo: str) -> tuple[Submission, Quota
             config=candidate.config,
             memo=memo,
             answers=candidate.answers,
-            file=workspace.relative(kept) if kept else workspace.relative(candidate.path),
+            file=workspace.relative(kept),
         )
         try:
             receipt = ledger.append_submission(draft, workspace.competition)
         except BaseException:
-            if kept and find_duplicate(workspace, candidate.answers.fingerprint) is None:
-                kept.unlink(missing_ok=True)
+            _drop_copy(workspace, kept, candidate.answers.fingerprint)
             raise
         if public:
             ledger.append_scores(receipt.number, public)
     return get_submission(workspace, receipt.number), receipt.quota
 
 
-def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path | None:
+def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:
     """Copy the exact file before the row is written, under a name made from its content."""
     short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
     target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
-    if not target.exists():
-        with translate_os_errors(target, "write"):
-            target.parent.mkdir(exist_ok=True)
-            write_bytes(target, candidate.path.read_bytes())
+    with translate_os_errors(target, "write"):
+        target.parent.mkdir(exist_ok=True)
+        write_bytes(target, candidate.path.read_bytes())
     return target
+
+
+def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
+    """Take the copy of a refused submission away, unless it is the file of the accepted one."""
+    accepted = find_duplicate(workspace, fingerprint)
+    if accepted is None or accepted.file != workspace.relative(kept):
+        kept.unlink(missing_ok=True)
 
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:

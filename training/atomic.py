@@ -20,13 +20,18 @@ def translate_os_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space on that disk; nothing that was written before is lost"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "check the permissions of that folder, or work in another one"
-        else:
-            hint = ""
-        raise StorageError(f"cannot {doing} {path}: {error.strerror or error}", hint=hint) from error
+        raise storage_error(error, path, doing) from error
+
+
+def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
+    """The StorageError for an OSError about `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space on that disk; nothing that was written before is lost"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "check the permissions of that folder, or work in another one"
+    else:
+        hint = ""
+    return StorageError(f"cannot {doing} {path}: {error.strerror or error}", hint=hint)
 
 
 @contextmanager

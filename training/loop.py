@@ -162,7 +162,7 @@ def _build_setup(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     precision, note = resolve_precision(train.precision, device)
-    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=device, devices=1, precision=precision)
     _seed(train.seed, 0)
     module = build_model(config.model, num_classes=len(task.classes), image_size=config.data.image_size, root=root).to(
         memory_format=torch.channels_last

@@ -6,7 +6,7 @@ import difflib
 import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 
@@ -119,18 +119,21 @@ def list_cpu_features() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
-def resolve_precision(wanted: str, device: str) -> tuple[str, str]:
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     """The precision to use and a sentence when it is not the one asked for.
 
     bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is not trained on CPUs.
     """
     if device == "cuda":
-        best = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return (best if wanted == "auto" else wanted), ""
+        best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return (best if wanted == "auto" else cast("Precision", wanted)), ""  # the config knows its choices
     if wanted in ("auto", "32-true"):
         return "32-true", ""
     if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:
-        return wanted, ""
+        return "bf16-mixed", ""
     return "32-true", f"{wanted} is slow or unsupported on this {device}: training in float32"
 
 

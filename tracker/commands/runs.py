@@ -58,11 +58,11 @@ def train(
 
 def options() -> None:
     """List every config key with its default and meaning."""
-    from tracker.report import print_table, render_number
+    from tracker.report import print_table, render_value
     from training.config import Config, config_to_dict, flatten, list_options
 
     defaults = flatten(config_to_dict(Config()))
-    rows = [(key, render_number(defaults[key]), f.metadata["doc"]) for key, f in list_options().items()]
+    rows = [(key, render_value(defaults[key]), f.metadata["doc"]) for key, f in list_options().items()]
     print_table(("key", "default", "meaning"), rows)
 
 

@@ -1,0 +1,222 @@
+"""Run folders: numbers, status however a run ends, and every logged point on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.tracker.conftest import make_run
+from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.recorder import Recorder
+from tracker.runs import (
+    allocate_run,
+    find_latest,
+    list_run_numbers,
+    list_runs,
+    load_config,
+    load_run,
+    read_curves,
+    read_points,
+    to_utc_text,
+    utc_now,
+)
+from tracker.workspace import Workspace
+
+LIMIT_S = 60
+
+
+def _allocate(runs_dir: Path, count: int) -> list[str]:
+    return [allocate_run(runs_dir).name for _ in range(count)]
+
+
+def test_processes_that_start_at_once_get_different_numbers(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        parts = pool.starmap(_allocate, [(tmp_path, 10)] * 4)
+    assert sorted(int(name[3:]) for part in parts for name in part) == list(range(1, 41))
+
+
+def test_a_number_is_never_given_again(tmp_path: Path) -> None:
+    assert _allocate(tmp_path, 3) == ["exp1", "exp2", "exp3"]
+    (tmp_path / "exp3").rmdir()
+    (tmp_path / "exp9").mkdir()
+    assert _allocate(tmp_path, 1) == ["exp10"]
+    (tmp_path / ".last").unlink()
+    assert _allocate(tmp_path, 1) == ["exp11"]
+    assert list_run_numbers(tmp_path) == [11, 10, 9, 2, 1]
+
+
+def test_a_finished_run_is_read_back(workspace: Workspace) -> None:
+    record = make_run(workspace, "0" * 10, f1=0.75, note="why")
+    assert load_run(workspace.runs_dir, "exp1") == record
+    assert record.status == "finished"
+    assert record.summary["val/f1"] == 0.75
+    assert record.finished_at is not None
+    assert set(record.fingerprints) == {"config", "data", "code", "predictions", "weights"}
+    assert load_config(workspace.runs_dir, "exp1")["optim"]["lr"] == 0.001
+
+
+def test_environment_has_packages_hardware_and_the_uncommitted_diff(tmp_path: Path) -> None:
+    from tracker.environment import collect_environment
+
+    def git(*words: str) -> None:
+        name = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        subprocess.run(["git", "-C", str(tmp_path), *name, *words], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "a.py").write_text("one\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = collect_environment(tmp_path)
+    (tmp_path / "a.py").write_text("two\n")
+    (tmp_path / "new.py").write_text("three\n")
+    dirty = collect_environment(tmp_path)
+    assert clean["git"]["diff"] == ""
+    assert "+two" in dirty["git"]["diff"]
+    assert dirty["git"]["untracked"] == ["new.py"]
+    assert clean["code"] == f"git:{clean['git']['commit']}"
+    assert dirty["code"].startswith(clean["code"] + "+sha256:")
+    assert "torch" in dirty["packages"]
+    assert dirty["hardware"]["cores"] >= 1
+
+
+def test_every_point_is_on_disk_when_the_call_returns(workspace: Workspace) -> None:
+    recorder = _new_run(workspace)
+    for step in range(1, 4):
+        recorder.metrics({"a": step / 3, "b": math.nan, "c": math.inf}, step=step, epoch=1)
+        points = list(read_points(recorder.folder / "metrics.jsonl"))
+        assert len(points) == step
+    assert points[2]["values"]["a"] == 1.0
+    assert math.isnan(points[2]["values"]["b"])
+    assert points[2]["values"]["c"] == math.inf
+    for line in (recorder.folder / "metrics.jsonl").read_text().splitlines():
+        assert "NaN" not in line
+        json.loads(line)
+    recorder.finish("finished")
+
+
+def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
+    lines = [{"time": 1.0, "step": step, "epoch": 1, "values": {"a": value}} for step, value in ((1, 0.1), (2, 0.2))]
+    text = "\n".join(json.dumps(line) for line in [*lines, lines[1]]) + '\n{"time": 1.0, "st'
+    (tmp_path / "m.jsonl").write_text(text)
+    assert read_curves(tmp_path / "m.jsonl") == {"a": {1: (1, 0.1), 2: (1, 0.2)}}
+
+
+def _new_run(workspace: Workspace) -> Recorder:
+    return Recorder.create(
+        workspace.runs_dir, kind="train", config={"train": {"epochs": 1}}, parent=None, note="", fingerprints={}
+    )
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from tracker.recorder import Recorder
+recorder = Recorder.create(Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={})
+for step in range(1, 10**9):
+    recorder.metrics({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, step=step, epoch=1)
+    print(step, flush=True)
+"""
+
+
+def _start_child(workspace: Workspace) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(workspace.runs_dir)], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert child.stdout is not None
+    for _ in range(100):
+        assert child.stdout.readline()
+    return child
+
+
+def test_kill_9_loses_no_point_and_the_run_is_listed_as_killed(workspace: Workspace) -> None:
+    child = _start_child(workspace)
+    assert load_run(workspace.runs_dir, "exp1").status == "running"
+    child.kill()
+    told = [int(line) for line in child.communicate(timeout=LIMIT_S)[0].split()]
+    points = [point["step"] for point in read_points(workspace.runs_dir / "exp1" / "metrics.jsonl")]
+    assert points == list(range(1, len(points) + 1))
+    assert len(points) >= told[-1]
+    assert load_run(workspace.runs_dir, "exp1").status == "killed"
+    assert list_runs(workspace.runs_dir)[0].status == "killed"
+
+
+def test_a_stale_heartbeat_of_another_host_means_killed(workspace: Workspace) -> None:
+    make_run(workspace)
+    path = workspace.runs_dir / "exp1" / "run.json"
+    raw = {**json.loads(path.read_text()), "status": "running", "host": "elsewhere", "pid": 1}
+    path.write_text(json.dumps({**raw, "heartbeat": utc_now()}))
+    assert load_run(workspace.runs_dir, "exp1").status == "running"
+    path.write_text(json.dumps({**raw, "heartbeat": "2026-01-01T00:00:00.000000Z"}))
+    assert load_run(workspace.runs_dir, "exp1").status == "killed"
+
+
+def test_a_running_or_finished_run_cannot_be_reopened(workspace: Workspace) -> None:
+    child = _start_child(workspace)
+    try:
+        with pytest.raises(ConfigError, match="still running"):
+            Recorder.reopen(workspace.runs_dir, "exp1")
+    finally:
+        child.kill()
+        child.communicate(timeout=LIMIT_S)
+    reopened = Recorder.reopen(workspace.runs_dir, "exp1")
+    assert reopened.finish("finished").status == "finished"
+    with pytest.raises(ConfigError, match="is finished"):
+        Recorder.reopen(workspace.runs_dir, "exp1")
+
+
+def test_heartbeat_goes_on_while_the_loop_is_busy(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.recorder.HEARTBEAT_S", 0.05)
+    recorder = _new_run(workspace)
+    first = load_run(workspace.runs_dir, "exp1").heartbeat
+    deadline = time.monotonic() + LIMIT_S
+    while load_run(workspace.runs_dir, "exp1").heartbeat == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    recorder.finish("finished")
+
+
+def test_a_full_disk_is_an_error_with_advice(workspace: Workspace) -> None:
+    folder = allocate_run(workspace.runs_dir)
+    (folder / "run.json").write_text(json.dumps({"name": folder.name, "uid": "u", "status": "failed"}))
+    (folder / "metrics.jsonl").symlink_to("/dev/full")
+    recorder = Recorder.reopen(workspace.runs_dir, folder.name)
+    with pytest.raises(StorageError, match="No space left") as caught:
+        recorder.metrics({"a": 1.0}, step=1, epoch=1)
+    assert "free some space" in caught.value.hint
+    recorder.finish("failed")
+
+
+def test_unknown_and_broken_runs_are_named(workspace: Workspace) -> None:
+    with pytest.raises(UnknownRunError, match="no run exp1") as caught:
+        load_run(workspace.runs_dir, "exp1")
+    assert "tracker run train" in caught.value.hint
+    make_run(workspace)
+    make_run(workspace)
+    (workspace.runs_dir / "exp1" / "run.json").write_text("{torn")
+    with pytest.raises(StorageError, match=r"run\.json"):
+        load_run(workspace.runs_dir, "exp1")
+    assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished", "broken"]
+
+
+def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace) -> None:
+    with pytest.raises(UnknownRunError, match="no finished run"):
+        find_latest(workspace.runs_dir)
+    make_run(workspace, "0" * 10)
+    make_run(workspace)
+    make_run(workspace, "1" * 10, status="failed")
+    assert find_latest(workspace.runs_dir) == "exp1"
+
+
+def test_naive_times_are_refused() -> None:
+    import datetime as dt
+
+    with pytest.raises(ValueError, match="naive"):
+        to_utc_text(dt.datetime(2026, 1, 1))  # noqa: DTZ001
+    assert to_utc_text(dt.datetime(2026, 1, 1, tzinfo=dt.UTC)) == "2026-01-01T00:00:00.000000Z"

@@ -1,0 +1,141 @@
+"""tracker init and tracker.toml."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import save_image
+from tracker.errors import ConfigError, DataError, UnknownRunError
+from tracker.init import init_workspace
+from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score
+
+
+def test_init_finds_format_and_classes_by_looking(tmp_path: Path) -> None:
+    for name in ("dog", "cat"):
+        save_image(tmp_path / "photos" / name / "a.png", seed=1)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "labels.csv").write_text("ImageID,ans\na.png,wolf\nb.png,fox\n")
+    for number in range(2):
+        save_image(tmp_path / "people" / f"00{number}_male_Asian_2{number}" / "normal.jpg", seed=1)
+    found = {
+        name: init_workspace(tmp_path / f"ws-{name}", data={"train_dir": str(tmp_path / name)}, competition={})
+        for name in ("photos", "table", "people")
+    }
+    assert {name: ws.data["format"] for name, ws in found.items()} == {
+        "photos": "image_folder",
+        "table": "csv",
+        "people": "mask_profiles",
+    }
+    assert found["photos"].competition.classes == ("cat", "dog")
+    assert found["table"].competition.answer_words == ("fox", "wolf")
+    assert len(found["people"].competition.classes) == 18
+
+
+def test_init_keeps_every_flag(tmp_path: Path) -> None:
+    workspace = init_workspace(
+        tmp_path / "ws",
+        data={"format": "image_folder", "split": "stratified", "age_bands": [29, 58]},
+        competition={
+            "name": 'a "quoted" name',
+            "classes": ["x", "y"],
+            "daily_limit": 3,
+            "time_zone": "Asia/Seoul",
+            "deadline": "2026-12-31T23:59",
+            "quota_window": "rolling",
+            "answers": "name",
+        },
+        metrics=["rmse:lower", "auc", "accuracy:percent"],
+        mlflow_uri="http://127.0.0.1:5000",
+    )
+    comp = workspace.competition
+    assert comp.name == 'a "quoted" name'
+    assert comp.metrics == (
+        Metric(name="rmse", higher_is_better=False),
+        Metric(name="auc"),
+        Metric(name="accuracy", kind="accuracy", percent=True),
+    )
+    assert comp.primary_metric == "rmse"
+    assert comp.deadline is not None
+    assert comp.deadline.astimezone(dt.UTC) == dt.datetime(2026, 12, 31, 14, 59, tzinfo=dt.UTC)
+    assert workspace.data["age_bands"] == [29, 58]
+    assert workspace.mlflow_uri == "http://127.0.0.1:5000"
+    assert workspace.leaderboard == "manual"
+
+
+def test_init_in_a_workspace_changes_nothing(workspace: Workspace) -> None:
+    before = (workspace.root / "tracker.toml").read_bytes()
+    with pytest.raises(ConfigError, match="is a workspace already"):
+        init_workspace(workspace.root, data={}, competition={})
+    assert (workspace.root / "tracker.toml").read_bytes() == before
+
+
+Table = dict[str, object]
+
+
+@pytest.mark.parametrize(
+    ("competition", "words"),
+    [
+        ({"time_zone": "Mars/Base"}, "unknown zone"),
+        ({"deadline": "tomorrow"}, "expected 2026-12-31T23:59"),
+        ({"answers": "letter"}, "expected one of index, name"),
+        ({"classes": ["a", "a"]}, "two different names"),
+        ({"primary_metric": "auc"}, "not among the metrics"),
+    ],
+)
+def test_init_with_a_wrong_value_leaves_no_workspace(tmp_path: Path, competition: Table, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        init_workspace(tmp_path / "ws", data={}, competition=competition)
+    assert list((tmp_path / "ws").iterdir()) == []
+
+
+def test_init_reads_the_solution_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("ImageID,ans,Usage\na,0,Public\nb,7,Public\nc,1,Secret\n")
+    with pytest.raises(DataError) as caught:
+        init_workspace(tmp_path / "ws", data={}, competition={"classes": ["x", "y"]}, solution=tmp_path / "s.csv")
+    assert len(caught.value.problems) == 2
+    assert not (tmp_path / "ws" / "tracker.toml").exists()
+
+
+def test_every_wrong_value_of_tracker_toml_is_reported_at_once(workspace: Workspace) -> None:
+    (workspace.root / "tracker.toml").write_text(
+        '[competition]\nclases = ["a"]\ndaily_limit = -1\nquota_window = "week"\n[mlflow]\nuri = "x"\n[extra]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_workspace(workspace.root)
+    assert len(caught.value.problems) == 6
+
+
+def test_a_workspace_is_found_from_below_or_by_setting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = workspace.runs_dir / "deep" / "er"
+    below.mkdir(parents=True)
+    assert find_workspace(below).root == workspace.root
+    with pytest.raises(UnknownRunError, match=r"tracker\.toml"):
+        find_workspace(workspace.root.parent)
+    monkeypatch.setenv("TRACKER_WORKSPACE", str(workspace.root))
+    assert find_workspace(workspace.root.parent).root == workspace.root
+
+
+def test_relative_sqlite_urls_are_in_the_workspace(workspace: Workspace) -> None:
+    assert workspace.ledger_url == f"sqlite:///{workspace.root}/ledger.db"
+    assert workspace.mlflow_uri == f"sqlite:///{workspace.root}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.8165", 0.8165), ("81.65", 0.8165), ("81.65 %", 0.8165), ("0.5%", 0.005), ("1", 1.0)]
+)
+def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> None:
+    metric = Metric(name="accuracy", kind="accuracy", percent=True)
+    assert parse_score(metric, text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "1.2", "-0.1", "good"])
+def test_a_score_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_score(Metric(name="f1", kind="macro_f1"), text)
+
+
+def test_a_given_metric_may_have_any_finite_value() -> None:
+    assert parse_score(Metric(name="rmse", higher_is_better=False), "12.5") == 12.5

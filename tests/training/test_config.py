@@ -1,0 +1,110 @@
+"""The config: defaults, overrides, and all problems at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from training.config import (
+    Config,
+    config_fingerprint,
+    config_from_dict,
+    config_to_dict,
+    list_options,
+    merge,
+    outcome_values,
+    parse_assignment,
+)
+from training.errors import ConfigError
+
+
+def test_dict_and_config_convert_into_each_other() -> None:
+    config = config_from_dict({"optim": {"lr": 2}, "data": {"image_size": 112, "age_bands": [29, 58]}})
+    assert config.optim.lr == 2.0
+    assert config.data.image_size == (112, 112)
+    assert config_from_dict(config_to_dict(config)) == config
+
+
+def test_every_problem_is_reported_at_once_with_the_nearest_key() -> None:
+    wrong = {
+        "optm": {"lr": 1},
+        "optim": {"learning_rate": 1, "lr": "big"},
+        "train": {"epochs": 0, "monitor": "val/f2"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(wrong)
+    text = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    assert "optm: unknown section (nearest: optim)" in text
+    assert "optim.lr: expected a number, not 'big'" in text
+    assert "train.epochs: expected at least 1, not 0" in text
+    assert "(nearest: val/f1)" in text
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"data": {"split": "by_profile"}}, "needs data.format mask_profiles"),
+        ({"data": {"age_bands": [60, 30]}}, "first band must end before"),
+        ({"sched": {"warmup_epochs": 10.0}}, "must be less than train.epochs"),
+        ({"optim": {"lr": float("nan")}}, "expected a finite number"),
+        ({"data": {"mean": [0.1, 0.2]}}, "expected 3 values"),
+        ({"train": {"epochs": True}}, "expected a whole number"),
+        ({"model": {"pretrained": 1}}, "expected true, false or a path"),
+        ({"data": 3}, "is a table"),
+    ],
+)
+def test_a_wrong_value_is_named(table: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(table)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("optim.lr=2e-5", 2e-5),
+        ("data.age_bands=[29, 58]", [29, 58]),
+        ("model.name=resnet18", "resnet18"),
+        ("model.pretrained=true", True),
+        ("model.pretrained=/a/b.pth", "/a/b.pth"),
+        ("data.eval_dir=", ""),
+    ],
+)
+def test_assignment_takes_toml_values_and_bare_words(text: str, value: object) -> None:
+    section, key, found = parse_assignment(text)
+    assert f"{section}.{key}" == text.partition("=")[0]
+    assert found == value
+
+
+@pytest.mark.parametrize("text", ["lr=1", "optim.lr", "optim.=3"])
+def test_assignment_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        parse_assignment(text)
+
+
+def test_later_layers_win_key_by_key() -> None:
+    assert merge({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"b": {"z": 3}}) == {"a": {"x": 1, "y": 2}, "b": {"z": 3}}
+
+
+def test_fingerprint_changes_with_every_key_that_can_change_the_result_and_no_other() -> None:
+    plain = config_to_dict(Config())
+    base = config_fingerprint(plain)
+    for name, option in list_options().items():
+        section, _, key = name.partition(".")
+        changed = merge(plain, {section: {key: "other"}})
+        assert (config_fingerprint(changed) != base) is option.metadata["outcome"], name
+
+
+def test_outcome_leaves_worker_counts_and_logging_out() -> None:
+    kept = outcome_values(config_to_dict(Config()))
+    assert "optim.lr" in kept
+    assert "data.workers" not in kept
+    assert "train.log_every" not in kept
+
+
+def test_every_option_has_a_sentence() -> None:
+    for name, option in list_options().items():
+        assert option.metadata["doc"].endswith("."), name
