@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -16,9 +18,11 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
     del os.environ[_name]
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.workspaces"]
 
 COMMAND_LIMIT_S = 300
+# Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for three seconds.
+NO_MLFLOW = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
 Done = subprocess.CompletedProcess[str]
 Tracker = Callable[..., Done]
 
@@ -42,6 +46,28 @@ def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> D
     assert not ok or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def save_image(path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> Path:
+    """A photograph of noise, brighter when the seed is odd; size is (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 80, (size[1], size[0], 3)) + 120 * (seed % 2)
+    Image.fromarray(noise.astype(np.uint8)).convert(mode).save(path)
+    return path
+
+
+def make_pictures(root: Path, *, per_class: int = 12, to_predict: int = 6) -> None:
+    """train/{cat,dog} with images, eval/images and eval/info.csv, and a solution.csv that calls bright images dogs."""
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(per_class):
+            save_image(root / "train" / name / f"{name}{number:02d}.png", seed=2 * number + label)
+    names = [f"e{number}.png" for number in range(to_predict)]
+    for number, name in enumerate(names):
+        save_image(root / "eval" / "images" / name, seed=100 + number)
+    (root / "eval" / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in names))
+    truth = [f"{name},{n % 2},{'Public' if n % 3 else 'Private'}\n" for n, name in enumerate(names)]
+    (root / "solution.csv").write_text("ImageID,ans,Usage\n" + "".join(truth))
 
 
 @pytest.fixture(scope="session")

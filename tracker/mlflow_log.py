@@ -244,15 +244,6 @@ def ensure_experiment(client: Any, workspace: Workspace) -> str:
         return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
-def run_url(workspace: Workspace, name: str, base: str) -> str | None:
-    """The address of a run's page on a server at `base`, or None when it is not copied yet."""
-    try:
-        state = json.loads((workspace.runs_dir / name / STATE_NAME).read_text(encoding="utf-8"))
-        return f"{base.rstrip('/')}/#/experiments/{state['experiment_id']}/runs/{state['run_id']}"
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 def clean_key(name: str) -> str:
     """A metric name in the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)

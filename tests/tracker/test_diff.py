@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracker.conftest import make_run, make_workspace
+from tests.workspaces import make_run, make_workspace
 from tracker.configdiff import diff_configs
 from tracker.diff import diff_runs
 from tracker.errors import UnknownRunError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.tracker.conftest import make_run, make_workspace
+from tests.workspaces import make_run, make_workspace
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
 from tracker.ledger import (
     CHAIN,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracker.conftest import make_run
+from tests.workspaces import make_run
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.recorder import Recorder
 from tracker.runs import (

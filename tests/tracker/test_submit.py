@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from tests.tracker.conftest import IMAGES, make_run, make_workspace
+from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.ledger_read import find_sota, get_submission, list_submissions, read_rows
 from tracker.report import submission_to_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import save_image
+from tests.conftest import save_image
 from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.init import init_workspace
 from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score

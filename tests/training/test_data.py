@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import TWO, save_image
+from tests.conftest import save_image
+from tests.training.conftest import TWO
 from training.config import DataConfig
 from training.data import (
     MASK_PROFILE_CLASSES,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from torch.nn import functional
 
-from tests.training.conftest import save_image
+from tests.conftest import save_image
 from training.atomic import atomic_path, write_json, write_text
 from training.augment import build_pipeline
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint

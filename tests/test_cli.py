@@ -1,0 +1,263 @@
+"""The command line as a whole: what it loads, its exit codes, its errors, and that README describes it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from cli import app
+from tests.conftest import NO_MLFLOW, Done, run_tracker
+from tests.workspaces import make_run, make_workspace
+from tracker.settings import SETTINGS
+from tracker.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "timm", "mlflow", "sqlalchemy", "pandas", "numpy", "albumentations", "lightning_fabric", "PIL"}
+
+
+def list_commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command by its words, groups left out."""
+
+    def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
+        children = getattr(command, "commands", {})
+        for name, child in children.items():
+            yield from walk(child, f"{words} {name}".strip())
+        if not children:
+            yield words, command
+
+    yield from walk(typer.main.get_command(app), "")
+
+
+COMMANDS = dict(list_commands())
+
+
+def imported_modules(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+# --- What is loaded ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["--help", "run --help", "run train --help", "submit --help", "leaderboard --help"])
+def test_help_loads_no_heavy_library(words: str) -> None:
+    code = f"sys.argv = ['tracker', *{words.split()!r}]\nimport cli\ntry:\n    cli.main()\nexcept SystemExit:\n    pass"
+    assert not imported_modules(code) & HEAVY
+
+
+@pytest.mark.parametrize("words", [["show", "exp1"], ["diff", "exp1", "exp2"], ["runs"], ["leaderboard"]])
+def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: list[str]) -> None:
+    for answers in ("0000011110", "0000011111"):
+        make_run(workspace, answers)
+    code = (
+        f"import os\nos.chdir({str(workspace.root)!r})\nsys.argv = ['tracker', *{words!r}]\nimport cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert not imported_modules(f"sys.path.insert(0, {str(ROOT)!r})\n{code}") & HEAVY
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
+    edges = {str(path.relative_to(ROOT)): imports_of(path) for path in ROOT.glob("t*ing/**/*.py")}
+    assert not [path for path, names in edges.items() if names & {"tracker", "mlflow", "sqlalchemy", "typer"}]
+    edges = {str(path.relative_to(ROOT)): imports_of(path) for path in ROOT.glob("tracker/**/*.py")}
+    assert [path for path, names in edges.items() if "mlflow" in names] == ["tracker/mlflow_log.py"]
+    users = [path for path, names in edges.items() if "sqlalchemy" in names]
+    assert set(users) == {"tracker/ledger.py", "tracker/mlflow_log.py"}  # the second for the name of an error of MLflow
+    assert [path for path, names in edges.items() if "typer" in names and "commands" not in path] == []
+    assert [path for path, names in edges.items() if "torch" in names] == []
+
+
+# --- Exit codes and errors --------------------------------------------------------------------------------------------
+
+
+def check_error(done: Done, code: int, words: str) -> None:
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_exit_codes_of_the_whole_program(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    root = workspace.root
+    assert run_tracker("show", "exp1", cwd=root).returncode == 0
+    check_error(run_tracker("sota", cwd=root, ok=False), 1, "no SOTA yet")
+    check_error(run_tracker("show", "exp9", cwd=root, ok=False), 2, "no run exp9")
+    check_error(run_tracker("submit", "exp1", cwd=root, **NO_MLFLOW, ok=False), 3, "no memo")
+    check_error(run_tracker("runs", cwd=root.parent, ok=False), 2, "no tracker.toml in")
+    assert run_tracker("nonsense", cwd=root, ok=False).returncode == 2
+    assert run_tracker("runs", "--nonsense", cwd=root, ok=False).returncode == 2
+
+
+def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    assert "would be accepted" in run_tracker("check", cwd=workspace.root).stdout
+    run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
+    done = run_tracker("check", cwd=workspace.root, ok=False)
+    assert done.returncode == 1
+    assert "would be refused: the same predictions are submission 1" in done.stdout
+
+
+def test_a_duplicate_exits_with_3_and_names_the_submission(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    done = run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    assert "submission 1: exp1" in done.stdout
+    check_error(
+        run_tracker("submit", "--memo", "again", cwd=workspace.root, **NO_MLFLOW, ok=False),
+        3,
+        "submission 1 (exp1: first)",
+    )
+
+
+def test_a_wrong_tracker_toml_reports_every_value(workspace: Workspace) -> None:
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace("daily_limit = 0", "daily_limit = -1\nteam = 4"))
+    done = run_tracker("runs", cwd=workspace.root, ok=False)
+    assert done.returncode == 2
+    assert "daily_limit" in done.stderr
+    assert "competition.team: unknown key" in done.stderr
+
+
+def test_debug_shows_the_traceback(workspace: Workspace) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--debug", "show", "exp9"],
+        cwd=workspace.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" in done.stderr
+    assert "UnknownRunError" in done.stderr
+
+
+def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import tracker.runs\ndef broken(*a, **k): raise ZeroDivisionError('one by nought')\n"
+        "tracker.runs.list_runs = broken\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = run_tracker("runs", cwd=workspace.root, ok=False, PYTHONPATH=path)
+    check_error(done, 1, "ZeroDivisionError: one by nought (this is a bug in tracker)")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
+    target = Path("/proc/nothing-can-be-made-here")
+    done = run_tracker("init", target, cwd=tmp_path, ok=False)
+    assert done.returncode == 1
+    assert "cannot create /proc/nothing-can-be-made-here" in done.stderr
+    file = tmp_path / "file"
+    file.write_text("")
+    done = run_tracker("init", file / "below", cwd=tmp_path, ok=False)
+    assert done.returncode == 1
+    assert "cannot create" in done.stderr
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_reading_command_prints_one_json_document(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers, note="a | b [bold]")
+        run_tracker("submit", "--memo", "m [red]", cwd=workspace.root, **NO_MLFLOW)
+    shown = {
+        words: json.loads(run_tracker(*words.split(), "--json", cwd=workspace.root, ok=False).stdout)
+        for words in ("runs", "show exp1", "diff exp1 exp2", "leaderboard", "sota", "check exp1")
+    }
+    assert [run["name"] for run in shown["runs"]] == ["exp2", "exp1"]
+    assert {"name", "kind", "status", "parent", "config", "metrics", "best_epoch"} <= set(shown["runs"][0])
+    wanted = {"number", "run", "memo", "public_f1", "public_accuracy", "private_f1", "private_accuracy"}
+    assert wanted | {"val_f1", "val_accuracy", "config_diff", "sota"} <= set(shown["leaderboard"][0])
+    assert shown["leaderboard"][0]["private_f1"] is None
+    assert {"a", "b", "config", "metrics", "predictions", "code", "data"} <= set(shown["diff exp1 exp2"])
+    assert shown["diff exp1 exp2"]["predictions"]["changed"] == 1
+    assert shown["sota"]["number"] == 1
+    assert shown["check exp1"]["duplicate"] == 1
+    assert shown["show exp1"]["submissions"][0]["memo"] == "m [red]"
+
+
+def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110", note="a [bold]b[/bold]")
+    run_tracker("submit", "--memo", "m [red]c", cwd=workspace.root, **NO_MLFLOW)
+    assert "a [bold]b[/bold]" in run_tracker("runs", cwd=workspace.root).stdout
+    assert "m [red]c" in run_tracker("leaderboard", cwd=workspace.root).stdout
+
+
+# --- Manual leaderboard -----------------------------------------------------------------------------------------------
+
+
+def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_percentage(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011110")
+    done = run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
+    assert "upload the file, then: tracker score 1" in done.stdout
+    done = run_tracker(
+        "score", "1", "--public-f1", "0.7656", "--public-acc", "81.6508", cwd=workspace.root, **NO_MLFLOW
+    )
+    assert "81.6508 %" in done.stdout
+    run_tracker("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
+    (row,) = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
+    assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (0.7656, 0.816508, 0.7462)
+    check_error(
+        run_tracker("score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no submission 2"
+    )
+    check_error(run_tracker("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no score given")
+
+
+# --- Documentation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_and_option_says_what_it_does_and_is_in_readme(words: str) -> None:
+    command = COMMANDS[words]
+    assert command.help
+    silent = [p.name for p in command.params if isinstance(p, click.Option) and not getattr(p, "help", None)]
+    assert silent == []
+    assert f"tracker {words}" in (ROOT / "README.md").read_text()
+
+
+def test_readme_lists_every_setting_and_no_other() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"`(TRACKER_[A-Z0-9_]+)`", text)) == set(SETTINGS)
+
+
+def test_readme_shows_the_folders_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"^((?:tracker|training)/\w+(?:/\w+)?(?:\.py|/)) ", text, re.MULTILINE)
+    assert len(named) > 30
+    assert not [name for name in named if not (ROOT / name).exists()]
+    modules = {str(p.relative_to(ROOT)) for p in [*ROOT.glob("tracker/*.py"), *ROOT.glob("training/*.py")]}
+    assert modules - set(named) == {"tracker/__init__.py", "training/__init__.py"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_is_printed(shell: str, tmp_path: Path) -> None:
+    done = run_tracker(
+        "--show-completion", shell, cwd=tmp_path, ok=False, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert "_TRACKER_COMPLETE" in done.stdout
