@@ -9,26 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from tracker.commands import runs, submissions, workspace
-from tracker.errors import TrackerError
-
-EXIT_INTERRUPTED = 130
-
-
-class Interrupted(TrackerError):
-    """Ctrl-C: what was recorded stays."""
-
-    exit_code = EXIT_INTERRUPTED
+from tracker.errors import InterruptedByUserError, TrackerError
 
 
 class Commands(TyperGroup):
     """Typer's group, but Ctrl-C is ours to report."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; raises Interrupted instead of KeyboardInterrupt."""
+        """Run the command; raises InterruptedByUserError instead of KeyboardInterrupt."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted", hint="tracker run train --resume goes on with a stopped run") from None
+            raise InterruptedByUserError("interrupted") from None
 
 
 app = typer.Typer(

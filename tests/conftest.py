@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ for _name in [name for name in os.environ if name.startswith("TRACKER_") and nam
 
 pytest_plugins = ["tests.servers", "tests.workspaces"]
 
+ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LIMIT_S = 300
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for three seconds.
 NO_MLFLOW = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
@@ -71,8 +73,29 @@ def make_pictures(root: Path, *, per_class: int = 12, to_predict: int = 6) -> No
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The workspace that `tracker demo` made, and what it printed; made once, not to be changed."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment that has tracker's wheel installed, and the libraries of this one."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, timeout=COMMAND_LIMIT_S)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=COMMAND_LIMIT_S)
+    python = folder / "env" / "bin" / "python"
+    (wheel,) = folder.glob("tracker-*.whl")
+    command = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run(command, check=True, timeout=COMMAND_LIMIT_S)
+    (libraries,) = (folder / "env" / "lib").glob("python3*/site-packages")
+    (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python.parent
+
+
+@pytest.fixture(scope="session")
+def demo(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The workspace that the installed `tracker demo` made, and what it printed; made once, not to be changed."""
     folder = tmp_path_factory.mktemp("demo") / "masks"
-    done = run_tracker("demo", folder, cwd=folder.parent)
+    command = [str(installed / "tracker"), "demo", str(folder)]
+    done = subprocess.run(
+        command, cwd=folder.parent, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
     return folder, done.stdout

@@ -16,12 +16,11 @@ import pytest
 import typer
 
 from cli import app
-from tests.conftest import NO_MLFLOW, Done, run_tracker
+from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.settings import SETTINGS
 from tracker.workspace import Workspace
 
-ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "timm", "mlflow", "sqlalchemy", "pandas", "numpy", "albumentations", "lightning_fabric", "PIL"}
 
 

@@ -6,6 +6,7 @@ TrackerError                  exit 1
   RefusedError                exit 3   a submission that must not be sent
     DuplicateError            exit 3   these predictions were already submitted
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
+  InterruptedByUserError      exit 130 Ctrl-C, SIGTERM or SIGHUP
   StorageError, WeightsError, NonFiniteLossError   exit 1
 """
 
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DuplicateError",
+    "InterruptedByUserError",
     "LedgerError",
     "RefusedError",
     "StorageError",
@@ -43,6 +45,12 @@ class DuplicateError(RefusedError):
     def __init__(self, message: str, *, number: int, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.number = number
+
+
+class InterruptedByUserError(TrackerError):
+    """The command was stopped; what was recorded stays."""
+
+    exit_code = 130
 
 
 class LedgerError(TrackerError):

@@ -39,6 +39,7 @@ FILES = (
     "probabilities.npz",
     "validation.npz",
 )
+BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # sortable in the runs table, where a curve's end is shown
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -194,7 +195,7 @@ def describe_run(
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
         **{f"tracker.{name}": str(value) for name, value in record.facts.items()},
     }
-    metrics = {f"best/{clean_key(k)}": v for k, v in record.summary.items() if v is not None}
+    metrics = {f"best/{k}": v for k in BEST if (v := record.summary.get(k)) is not None}
     if record.best_epoch is not None:
         metrics["best/epoch"] = float(record.best_epoch)
         tags["tracker.best_epoch"] = str(record.best_epoch)
@@ -238,6 +239,7 @@ def ensure_experiment(client: Any, workspace: Workspace) -> str:
         location = (workspace.root / "mlartifacts").as_uri() if local else None
         primary = workspace.competition.primary
         tags = {
+            "mlflow.experimentKind": "custom_model_development",  # else the page opens as one for language models
             "mlflow.experiment.primaryMetric.name": f"public_{primary.name}",
             "mlflow.experiment.primaryMetric.greaterIsBetter": str(primary.higher_is_better),
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, TrackerError, UnknownRunError
+from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, UnknownRunError
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, find_latest, list_runs, load_config, load_run, read_curves
@@ -145,7 +145,7 @@ def _fit_and_record(
     mirror = Mirror(workspace, recorder.record.name)
     mirror.start()
     try:
-        with _terminate_as_interrupt():
+        with terminate_as_interrupt():
             from training.loop import fit, translate_torch_errors
 
             with translate_torch_errors():
@@ -168,6 +168,9 @@ def _fit_and_record(
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record = recorder.finish(status, error=_describe_error(error))
         _index_run(workspace, record)
+        if isinstance(error, KeyboardInterrupt):
+            hint = f"tracker run train --from {record.name} --resume goes on with it"
+            raise InterruptedByUserError(f"{record.name} was interrupted", hint=hint) from error
         raise
     record = recorder.finish("finished")
     _index_run(workspace, record)
@@ -212,8 +215,8 @@ def _index_run(workspace: Workspace, record: RunRecord) -> None:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run like Ctrl-C: recorded as interrupted."""
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP in this block are like Ctrl-C: what was begun is ended and recorded as interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlencode
 
 from tracker.errors import ConfigError, TrackerError
 from tracker.settings import quiet_libraries
+from tracker.train import terminate_as_interrupt
 from tracker.workspace import Workspace
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 120.0
+STOP_LIMIT_S = 20.0
 
 
 def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
@@ -28,18 +30,29 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
 
     port = _free_port(port)
     experiment = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
-    process = subprocess.Popen(server_command(workspace, port), stdin=subprocess.DEVNULL)
-    try:
-        url = f"http://{HOST}:{port}/#/experiments/{experiment}"
-        _wait_until_up(process, port)
-        print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
-        _browse(url, browser)
-        if process.wait() != 0:
-            raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=20)
+    with terminate_as_interrupt():
+        # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
+        process = subprocess.Popen(
+            server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
+        )
+        try:
+            url = f"http://{HOST}:{port}/#/experiments/{experiment}/runs?{_sorted_by_score(workspace)}"
+            _wait_until_up(process, port)
+            print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
+            _browse(url, browser)
+            if process.wait() != 0:
+                raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(timeout=STOP_LIMIT_S)
+
+
+def _sorted_by_score(workspace: Workspace) -> str:
+    """The query of MLflow's runs table that shows training runs, the best leaderboard score on top."""
+    primary = workspace.competition.primary
+    order = {"orderByKey": f"metrics.`public_{primary.name}`", "orderByAsc": str(not primary.higher_is_better).lower()}
+    return urlencode({"workflowType": "machine_learning", **order})
 
 
 def server_command(workspace: Workspace, port: int) -> list[str]:
@@ -51,8 +64,9 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
         "--host": HOST,
         "--port": str(port),
         "--workers": "1",
+        "--uvicorn-opts": "--log-level warning",
     }
-    command = [sys.executable, "-c", _LAUNCH, "server"]
+    command = [sys.executable, "-W", "ignore", "-c", _LAUNCH, "server"]
     return command + [word for option in options.items() for word in option]
 
 

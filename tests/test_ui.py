@@ -1,0 +1,98 @@
+"""The MLflow web page of a workspace, in a real browser: runs, curves, best.pth, memo, leaderboard scores."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import COMMAND_LIMIT_S, tracker_command
+from tests.servers import require_or_skip
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+LIMIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def address(demo: tuple[Path, str]) -> Iterator[str]:
+    """What `tracker ui` printed for the demo's workspace."""
+    folder, _ = demo
+    child = subprocess.Popen(
+        tracker_command("ui", "--port", "0"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert child.stdout is not None
+    try:
+        line = child.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
+        assert found, line
+        yield found[0]
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(COMMAND_LIMIT_S) == 130
+        child.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of Debian's chromium."""
+    program = shutil.which("chromium")
+    if program is None:
+        require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(LIMIT_MS)
+        expect.set_options(timeout=LIMIT_MS)
+        yield page
+        browser.close()
+
+
+def keep_picture(page: Page, folder: Path, name: str) -> None:
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(address: str, page: Page, tmp_path: Path) -> None:
+    page.goto(address)
+    for name in ("exp1", "exp2", "exp3"):
+        expect(page.get_by_role("link", name=name).first).to_be_visible()
+    keep_picture(page, tmp_path, "runs")
+    shown = re.findall(r"exp[123]", page.locator("body").inner_text())
+    assert shown == ["exp2", "exp1", "exp3"]
+
+
+def test_a_run_page_shows_params_scores_and_the_memo(address: str, page: Page, tmp_path: Path) -> None:
+    open_run(page, address)
+    expect(page.get_by_text("Submission 2: three times the learning rate")).to_be_visible()
+    expect(page.get_by_text("optim.lr").first).to_be_visible()
+    expect(page.get_by_text("public_f1").first).to_be_visible()
+    keep_picture(page, tmp_path, "overview")
+
+
+def test_a_run_page_draws_the_curve(address: str, page: Page, tmp_path: Path) -> None:
+    open_run(page, address)
+    page.get_by_role("tab", name="Model metrics").click()
+    page.get_by_placeholder("Search metric charts").fill("val/loss")  # charts are drawn when they come into view
+    expect(page.locator(".scatterlayer path.js-line").first).to_be_attached()
+    keep_picture(page, tmp_path, "curves")
+    assert page.locator(".scatterlayer path.point").count() == 8  # epochs
+
+
+def test_a_run_page_offers_best_pth(address: str, page: Page, tmp_path: Path) -> None:
+    open_run(page, address)
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_text("best.pth").first).to_be_visible()
+    expect(page.get_by_text("curves.png").first).to_be_visible()
+    keep_picture(page, tmp_path, "artifacts")
+
+
+def open_run(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_role("link", name="exp2").first.click()
