@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from tests.conftest import run_tracker
-from training.data import read_table
+from training.tables import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +38,10 @@ def test_the_ledger_has_two_submissions_that_differ_in_one_field(demo: tuple[Pat
 
 def test_the_scores_equal_scikit_learn_on_the_sealed_solution(demo: tuple[Path, str]) -> None:
     folder, _ = demo
-    truth = {row["ImageID"]: row for _, row in read_table(folder / "data" / "solution.csv", ("ImageID", "ans"))}
+    solution = read_table(folder / "data" / "solution.csv", ("ImageID", "ans", "Usage"))
+    truth = {name: {"ans": answer, "Usage": usage} for name, answer, usage in solution}
     for row in json.loads(run_tracker("leaderboard", "--json", cwd=folder).stdout):
-        sent = {line["ImageID"]: line["ans"] for _, line in read_table(folder / row["file"], ("ImageID", "ans"))}
+        sent = dict(read_table(folder / row["file"], ("ImageID", "ans")))
         for split in ("Public", "Private"):
             ids = [name for name, line in truth.items() if line["Usage"] == split]
             labels = [str(number) for number in range(18)]

@@ -12,7 +12,7 @@ from tracker.ledger_read import Submission, list_submissions
 from tracker.predictions import diff_answers, load_answers
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.workspace import Workspace
-from training.config import flatten
+from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
 NOT_COMPARED = ("train/images_per_s", "train/lr")

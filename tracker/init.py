@@ -9,8 +9,9 @@ from typing import Any
 from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
 from tracker.workspace import TRACKER_TOML, Workspace, write_tracker_toml
-from training.data import MASK_PROFILE_CLASSES, PROFILE, read_table
+from training.data import MASK_PROFILE_CLASSES, PROFILE
 from training.errors import DataError
+from training.tables import read_table
 
 TEMPLATE = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
@@ -157,7 +158,7 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
         return {"classes": names}
     table = Path(data["labels"]).expanduser() if data.get("labels") else folder / "labels.csv"
     column = competition.get("label_column", "ans")
-    labels = {row[column].strip() for _, row in read_table(table, (column,))}
+    labels = {label for (label,) in read_table(table, (column,))}
     if all(label.isdecimal() for label in labels):
         return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
     return {"classes": sorted(labels), "answers": "name"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import socket
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -238,7 +238,7 @@ def _submission_row(draft: Draft, *, number: int, now: str, sota: int | None) ->
         "best_epoch": record.best_epoch,
         **{name: record.summary.get(name.replace("_", "/", 1)) for name in sorted(parts)},
         "author": get_author(),
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "submitted_at": now,
         "file": draft.file,
         "answers": draft.answers.pack(),

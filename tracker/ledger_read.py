@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
-from tracker.runs import RunRecord
+from tracker.runs import RunRecord, find_latest, load_run
 from tracker.workspace import Metric, Workspace
 
 SCHEMA_VERSION = 1
@@ -241,3 +241,17 @@ QUOTA_QUERY = (
     "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS "
     "(SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"
 )
+
+
+def resolve_run(workspace: Workspace, name: str) -> str:
+    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    if name == "latest":
+        return find_latest(workspace.runs_dir)
+    if name == "sota":
+        best = find_sota(workspace)
+        if best is None:
+            raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
+        return best.run
+    if name[:1] == "s" and name[1:].isdigit():
+        return get_submission(workspace, int(name[1:])).run
+    return load_run(workspace.runs_dir, name).name

@@ -22,7 +22,7 @@ from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_r
 from tracker.settings import quiet_libraries
 from tracker.workspace import Workspace, load_workspace
 from training.atomic import write_json
-from training.config import flatten
+from training.tables import flatten
 
 STATE_NAME = "mlflow.json"
 BATCH = 1000  # metrics a request, MLflow's limit

@@ -11,12 +11,12 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tracker.errors import RefusedError
 from tracker.workspace import Competition
-from training.data import read_table
+from training.tables import read_table
 
 SHOWN = 5
 _WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
@@ -63,6 +63,7 @@ def _quote(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
+@lru_cache(maxsize=4096)
 def normalize_answer(text: str) -> str:
     """An answer without blanks; whole numbers in their shortest form (`07` and `7.0` are `7`)."""
     text = text.strip()
@@ -72,10 +73,9 @@ def normalize_answer(text: str) -> str:
 
 def load_answers(path: Path, competition: Competition) -> Answers:
     """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id listed twice."""
-    id_column, label_column = competition.id_column, competition.label_column
     rows = [
-        (row[id_column].strip(), normalize_answer(row[label_column] or ""))
-        for _, row in read_table(path, (id_column, label_column))
+        (name, normalize_answer(answer))
+        for name, answer in read_table(path, (competition.id_column, competition.label_column))
     ]
     by_id = dict(rows)
     if len(by_id) != len(rows):

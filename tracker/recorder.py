@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import threading
 import time
 import uuid
@@ -65,7 +64,7 @@ class Recorder:
             parent=parent,
             note=note,
             author=get_author(),
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             pid=os.getpid(),
             created_at=now,
             heartbeat=now,
@@ -88,7 +87,7 @@ class Recorder:
             record,
             status="running",
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             finished_at=None,
             error="",
             heartbeat=utc_now(),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tracker.diff import RunDiff
-from tracker.ledger_read import Submission
-from tracker.quota import Quota
-from tracker.runs import RunRecord
-from tracker.submit import CheckReport
-from tracker.workspace import Competition
+if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
+    from tracker.diff import RunDiff
+    from tracker.ledger_read import Submission
+    from tracker.quota import Quota
+    from tracker.runs import RunRecord
+    from tracker.submit import CheckReport
+    from tracker.workspace import Competition
 
 PIPED_WIDTH = 240
 RUN_METRICS = ("val/f1", "val/accuracy", "val/loss")

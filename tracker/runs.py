@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from tracker.errors import StorageError, UnknownRunError
 from training.atomic import translate_os_errors, write_json
-from training.config import read_toml
+from training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
 RUN_NAME = re.compile(r"exp([1-9]\d*)")
@@ -162,7 +161,7 @@ def raw_fields(record: RunRecord) -> dict[str, Any]:
 
 def _is_alive(folder: Path, record: RunRecord) -> bool:
     """Whether the process of a running run still lives: by its lock here, by its heartbeat elsewhere."""
-    if record.host == socket.gethostname():
+    if record.host == os.uname().nodename:
         if record.pid == os.getpid():
             return True
         lock = FileLock(folder / ".lock")

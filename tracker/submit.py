@@ -19,11 +19,12 @@ from tracker.ledger_read import (
     get_submission,
     list_packed_answers,
     list_submissions,
+    resolve_run,
 )
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_quota, window_start
 from tracker.runs import RunRecord, load_config, load_run
-from tracker.train import build_task, resolve_run
+from tracker.train import build_task
 from tracker.workspace import Competition, Workspace, parse_score
 from training.atomic import translate_os_errors, write_bytes
 from training.config import config_from_dict

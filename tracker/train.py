@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, UnknownRunError
+from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
-from tracker.runs import RunRecord, find_latest, list_runs, load_config, load_run, read_curves
+from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.workspace import Workspace
 from training.config import (
     Config,
@@ -23,8 +23,8 @@ from training.config import (
     config_to_dict,
     merge,
     parse_assignment,
-    read_toml,
 )
+from training.tables import read_toml
 
 if TYPE_CHECKING:
     from training.data import LoadedData, Task
@@ -230,19 +230,3 @@ def terminate_as_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def resolve_run(workspace: Workspace, name: str) -> str:
-    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
-    from tracker.ledger_read import find_sota, get_submission
-
-    if name == "latest":
-        return find_latest(workspace.runs_dir)
-    if name == "sota":
-        best = find_sota(workspace)
-        if best is None:
-            raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
-        return best.run
-    if name[:1] == "s" and name[1:].isdigit():
-        return get_submission(workspace, int(name[1:])).run
-    return load_run(workspace.runs_dir, name).name

@@ -14,7 +14,7 @@ from typing import Any
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
 from training.atomic import translate_os_errors, write_text
-from training.config import read_toml
+from training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
 METRIC_KINDS = ("macro_f1", "accuracy", "given")

@@ -7,7 +7,6 @@ section.key=value` uses the same words.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -16,10 +15,10 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-from training.errors import ConfigError, StorageError
+from training.errors import ConfigError
+from training.tables import flatten
 
 T = TypeVar("T")
 
@@ -249,20 +248,10 @@ def _check_together(config: Config, source: str) -> None:
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    import difflib  # 3 ms that only a wrong key needs
+
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (nearest: {match[0]})" if match else ""
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raises StorageError or ConfigError."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise StorageError(f"no such file: {path}") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def parse_assignment(text: str) -> tuple[str, str, Any]:
@@ -297,11 +286,6 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Nested tables of plain values, every field present; the inverse of config_from_dict."""
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
-
-
-def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables as one dict of dotted keys."""
-    return {f"{s}.{k}": v for s, table in values.items() for k, v in table.items()}
 
 
 def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from training.config import DataConfig
 from training.errors import DataError
 from training.images import IMAGE_SUFFIXES, check_images
+from training.tables import read_table
 
 MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")
@@ -183,8 +183,7 @@ def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, problems
     words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
     images = folder / "images" if (folder / "images").is_dir() else folder
     samples, seen = [], set()
-    for line, row in read_table(table, (task.id_column, task.label_column)):
-        name, word = row[task.id_column].strip(), row[task.label_column].strip()
+    for line, (name, word) in enumerate(read_table(table, (task.id_column, task.label_column)), start=2):
         if word not in words:
             problems.append(f"{table}:{line}: unknown label {word!r}")
         elif name in seen:
@@ -205,7 +204,7 @@ def _read_eval(config: DataConfig, task: Task, root: Path, problems: list[str]) 
     images = folder / "images" if (folder / "images").is_dir() else folder
     table = folder / "info.csv"
     if table.is_file():
-        names = [row[task.id_column].strip() for _, row in read_table(table, (task.id_column,))]
+        names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
         problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
@@ -222,25 +221,6 @@ def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     if problems:
         raise DataError(f"{len(problems)} problem(s) in the evaluation set:", problems=problems)
     return [image.id for image in images]
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV with their line numbers; raises DataError when the file or a column is missing."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            absent = [name for name in columns if name not in header]
-            if absent:
-                raise DataError(
-                    f"{path} has no column {', '.join(absent)}", hint=f"its columns: {', '.join(header) or 'none'}"
-                )
-            return [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
 
 
 def _visible(folder: Path) -> list[Path]:

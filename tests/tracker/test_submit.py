@@ -11,11 +11,10 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
-from tracker.ledger_read import find_sota, get_submission, list_submissions, read_rows
+from tracker.ledger_read import find_sota, get_submission, list_submissions, read_rows, resolve_run
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
 from tracker.submit import check, parse_scores, reveal, score, score_missing, submit
-from tracker.train import resolve_run
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even

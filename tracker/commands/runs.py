@@ -30,7 +30,8 @@ def train(
 ) -> None:
     """Train a run and predict the evaluation images."""
     from tracker.errors import ConfigError
-    from tracker.train import find_resumable, resolve_config, resolve_run, train
+    from tracker.ledger_read import resolve_run
+    from tracker.train import find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
     from tracker.workspace import find_workspace
 
@@ -59,7 +60,8 @@ def train(
 def options() -> None:
     """List every config key with its default and meaning."""
     from tracker.report import print_table, render_value
-    from training.config import Config, config_to_dict, flatten, list_options
+    from training.config import Config, config_to_dict, list_options
+    from training.tables import flatten
 
     defaults = flatten(config_to_dict(Config()))
     rows = [(key, render_value(defaults[key]), f.metadata["doc"]) for key, f in list_options().items()]
@@ -96,12 +98,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one run: config, metrics, fingerprints, submissions."""
-    from tracker.ledger_read import list_submissions_of
+    from tracker.ledger_read import list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run
-    from tracker.train import resolve_run
     from tracker.workspace import find_workspace
-    from training.config import flatten
+    from training.tables import flatten
 
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
@@ -124,8 +125,8 @@ def diff(
 ) -> None:
     """Show what differs between two runs, and which was better."""
     from tracker.diff import diff_runs
+    from tracker.ledger_read import resolve_run
     from tracker.report import print_diff, print_json
-    from tracker.train import resolve_run
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()

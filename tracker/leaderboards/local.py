@@ -8,7 +8,7 @@ from tracker.errors import ConfigError, DataError, RefusedError
 from tracker.leaderboards import Scores
 from tracker.predictions import Answers, normalize_answer
 from tracker.workspace import Metric, Workspace
-from training.data import read_table
+from training.tables import read_table
 
 USAGES = ("public", "private")
 
@@ -44,13 +44,13 @@ class LocalLeaderboard:
         assert path is not None  # noqa: S101  (checked in __init__)
         words = set(competition.answer_words)
         truth, problems = {}, []
-        for line, row in read_table(path, columns):
-            answer, usage = normalize_answer(row[columns[1]]), row["Usage"].strip().lower()
+        for line, (name, text, usage) in enumerate(read_table(path, columns), start=2):
+            answer = normalize_answer(text)
             if answer not in words:
                 problems.append(f"{path}:{line}: unknown answer {answer!r}")
-            if usage not in USAGES:
-                problems.append(f"{path}:{line}: Usage is Public or Private, not {row['Usage']!r}")
-            truth[row[columns[0]].strip()] = (answer, usage)
+            if usage.lower() not in USAGES:
+                problems.append(f"{path}:{line}: Usage is Public or Private, not {usage!r}")
+            truth[name] = (answer, usage.lower())
         if problems or not truth:
             raise DataError(f"{len(problems)} problem(s) in the solution:", problems=problems or [f"{path} is empty"])
         return truth

@@ -1,0 +1,110 @@
+"""How long do `tracker show` and `tracker diff` take, against `mlflow runs list`, with 5 runs and with 10,000?
+
+Both sides know the same runs: run folders and a ledger index here, rows of MLflow's SQLite store there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sqlite3
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from timing import print_ratios, time_commands
+
+from tracker.init import init_workspace
+from tracker.mlflow_log import sync_run
+from tracker.recorder import Recorder
+from tracker.settings import quiet_libraries
+from tracker.workspace import Workspace
+from training.config import Config, config_to_dict, merge
+
+EPOCHS = 30
+
+
+def make_run(workspace: Workspace, lr: float) -> None:
+    """A finished run with a curve, as training leaves it."""
+    config = merge(config_to_dict(Config()), {"optim": {"lr": lr}})
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config=config, parent=None, note="", fingerprints={"data": "sha256:d"}
+    )
+    for epoch in range(1, EPOCHS + 1):
+        values = {"train/loss": 1 / epoch, "val/loss": 1.1 / epoch, "val/f1": 1 - 1 / epoch, "val/accuracy": 0.9}
+        recorder.metrics(values, step=epoch, epoch=epoch)
+    recorder.progress(epoch=EPOCHS, best_epoch=EPOCHS, summary=values)
+    answers = "".join(f"i{number:05d}.png,{number % (2 + int(lr * 1000))}\n" for number in range(12_600))
+    (recorder.folder / "predictions.csv").write_text("ImageID,ans\n" + answers)
+    recorder.finish("finished")
+
+
+def copy_runs(workspace: Workspace, count: int) -> None:
+    """Copies of exp1 until there are `count` run folders, and as many runs in MLflow's store."""
+    first = json.loads((workspace.runs_dir / "exp1" / "run.json").read_text())
+    uids = []
+    for number in range(3, count + 1):
+        folder = workspace.runs_dir / f"exp{number}"
+        shutil.copytree(
+            workspace.runs_dir / "exp1", folder, ignore=shutil.ignore_patterns("predictions.csv", "tensor*")
+        )
+        uids.append(uuid.uuid4().hex)
+        (folder / "run.json").write_text(json.dumps({**first, "name": folder.name, "uid": uids[-1]}))
+    run_id = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["run_id"]
+    with sqlite3.connect(workspace.root / "mlflow.db") as store:
+        for table in ("runs", "params", "latest_metrics", "metrics", "tags"):
+            copy_rows(store, table, run_id, uids)
+    store.close()
+
+
+def copy_rows(store: sqlite3.Connection, table: str, run_id: str, uids: list[str]) -> None:
+    """Copy the rows of one run for each new run id."""
+    cursor = store.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (run_id,))
+    names = [column[0] for column in cursor.description]
+    place = names.index("run_uuid")
+    rows = cursor.fetchall()
+
+    def renamed(uid: str) -> list[tuple[Any, ...]]:
+        return [(*row[:place], uid, *row[place + 1 :]) for row in rows]
+
+    marks = ", ".join("?" for _ in names)
+    store.executemany(f"INSERT INTO {table} VALUES ({marks})", [row for uid in uids for row in renamed(uid)])
+
+
+def measure(root: Path, count: int, rounds: int) -> None:
+    """Print the ratios in a workspace with `count` runs."""
+    workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})
+    for lr in (0.001, 0.002):
+        make_run(workspace, lr)
+    for name in ("exp1", "exp2"):
+        sync_run(workspace, name)
+    copy_runs(workspace, count)
+    experiment = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["experiment_id"]
+    tracker, mlflow = (str(Path(sys.executable).parent / name) for name in ("tracker", "mlflow"))
+    store = f"MLFLOW_TRACKING_URI={workspace.mlflow_uri}"
+    commands = {
+        "tracker show exp1": [tracker, "show", "exp1"],
+        "tracker diff exp1 exp2": [tracker, "diff", "exp1", "exp2"],
+        "mlflow runs list": ["env", store, mlflow, "runs", "list", "--experiment-id", experiment],
+    }
+    medians = time_commands(commands, rounds=rounds, cwd=root)
+    print_ratios(f"{count:,} runs, {rounds} rounds", medians, base="tracker diff exp1 exp2")
+
+
+def main() -> None:
+    """Print the ratios for both sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--runs", type=int, nargs="*", default=[5, 10_000])
+    arguments = parser.parse_args()
+    quiet_libraries()
+    for count in arguments.runs:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(Path(folder) / "ws", count, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

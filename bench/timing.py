@@ -1,0 +1,50 @@
+"""Times commands side by side: machines are shared and noisy, so only ratios of medians of one run mean anything."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1"}
+
+
+def time_commands(commands: Mapping[str, Sequence[str]], *, rounds: int, cwd: Path | None = None) -> dict[str, float]:
+    """Median seconds of whole processes; every round runs each command once, after a round that does not count."""
+
+    def run(words: Sequence[str]) -> Callable[[], None]:
+        return lambda: _run_process(words, cwd)
+
+    return time_calls({name: run(words) for name, words in commands.items()}, rounds=rounds)
+
+
+def time_calls(calls: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[str, float]:
+    """Median seconds of each call, interleaved round by round."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if number:
+                times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _run_process(words: Sequence[str], cwd: Path | None) -> None:
+    subprocess.run(words, cwd=cwd, env={**os.environ, **QUIET}, check=True, capture_output=True)
+
+
+def print_ratios(title: str, medians: Mapping[str, float], *, base: str, unit: str = "ms", scale: float = 1e3) -> None:
+    """A table of medians and their ratio to `base`."""
+    table = Table(title=title, title_justify="left")
+    for column in ("what", f"median {unit}", f"ratio to {base}"):
+        table.add_column(column)
+    for name, median in medians.items():
+        table.add_row(name, f"{median * scale:.1f}", f"{median / medians[base]:.2f}")
+    Console(width=110).print(table)

@@ -1,0 +1,42 @@
+"""The page of `tracker --help`: the panels of Typer's own page, without the Markdown and traceback machinery.
+
+Typer's renderer imports 77 ms of it, more than everything else that --help does; see bench/startup.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.panel import Panel
+
+
+def print_help(group: Any, context: Any) -> None:
+    """Print a group's usage, sentence, options and commands, a panel for each `rich_help_panel`."""
+    from rich.console import Console, Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    usage = Text("Usage: ", style="yellow").append(
+        " ".join([context.command_path, *group.collect_usage_pieces(context)])
+    )
+    records = [record for option in group.get_params(context) if (record := option.get_help_record(context))]
+    panels: dict[str, list[tuple[str, str]]] = {"Options": [(names, text.strip()) for names, text in records]}
+    for name, command in group.commands.items():
+        panel = command.rich_help_panel
+        panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, command.help or ""))
+    parts = [Padding(usage, (1, 1)), Padding(Text(group.help or ""), (0, 1, 1, 1))]
+    Console(highlight=False).print(Group(*parts, *[_panel(title, rows) for title, rows in panels.items()]))
+
+
+def _panel(title: str, rows: list[tuple[str, str]]) -> Panel:
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for name, text in rows:
+        table.add_row(Text(name, style="bold cyan"), Text(" ".join(text.split())))
+    return Panel(table, title=title, title_align="left", border_style="dim", padding=(0, 1))
