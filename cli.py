@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tracker.commands import ledger as ledger_commands
 from tracker.commands import runs, submissions, workspace
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
@@ -38,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run = typer.Typer(help="Make a run: train.", no_args_is_help=True)
-ledger = typer.Typer(help="The ledger itself.", no_args_is_help=True)
+ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
 leaderboard = typer.Typer(invoke_without_command=True)
 
 
@@ -67,8 +68,16 @@ app.add_typer(leaderboard, name="leaderboard", rich_help_panel=SUBMIT)
 leaderboard.callback()(submissions.leaderboard)
 leaderboard.command("reveal")(submissions.reveal)
 app.command(rich_help_panel=SUBMIT)(submissions.sota)
+app.command(rich_help_panel=SUBMIT)(submissions.note)
+app.command(rich_help_panel=SUBMIT)(submissions.audit)
 app.add_typer(ledger, name="ledger", rich_help_panel=SUBMIT)
-ledger.command("init")(workspace.ledger_init)
+ledger.command("init")(ledger_commands.init)
+ledger.command("verify")(ledger_commands.verify)
+ledger.command("upgrade")(ledger_commands.upgrade)
+ledger.command("backup")(ledger_commands.backup)
+ledger.command("restore")(ledger_commands.restore)
+ledger.command("import")(ledger_commands.import_)
+ledger.command("export")(ledger_commands.export)
 
 
 def main() -> None:

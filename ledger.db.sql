@@ -1,7 +1,7 @@
--- Schema of the submission ledger, version 1.
+-- Schema of the submission ledger, version 2.
 --
 -- A new ledger is made from this file: the section "tables" on both databases, then the section named after the
--- database. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed width
+-- database. An older one gets there by tracker/migrations.py. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed width
 -- (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical: sorted keys, no spaces.
 
 -- section: tables
@@ -49,11 +49,12 @@ CREATE INDEX runs_by_weights ON runs (weights_fingerprint);
 
 -- Predictions sent to the leaderboard. The same predictions cannot be sent twice: predictions_fingerprint is unique.
 -- answers is the canonical prediction table, zlib and base64, so that a teammate can compare without the file.
+-- What an imported row does not tell is NULL: run, author, time, predictions.
 CREATE TABLE submissions (
     seq                      INTEGER NOT NULL PRIMARY KEY REFERENCES chain (seq),
     number                   INTEGER NOT NULL UNIQUE CHECK (number >= 1),
-    run                      TEXT    NOT NULL,
-    run_uid                  TEXT    NOT NULL,
+    run                      TEXT,
+    run_uid                  TEXT,
     memo                     TEXT    NOT NULL CHECK (length(trim(memo)) > 0),
     predictions_fingerprint  TEXT    UNIQUE,
     weights_fingerprint      TEXT,
@@ -70,9 +71,9 @@ CREATE TABLE submissions (
     val_loss                 DOUBLE PRECISION,
     val_accuracy             DOUBLE PRECISION,
     val_f1                   DOUBLE PRECISION,
-    author                   TEXT    NOT NULL,
-    host                     TEXT    NOT NULL,
-    submitted_at             TEXT    NOT NULL,
+    author                   TEXT,
+    host                     TEXT,
+    submitted_at             TEXT,
     file                     TEXT,
     answers                  TEXT
 );
@@ -90,13 +91,15 @@ CREATE TABLE scores (
     scored_at   TEXT    NOT NULL
 );
 CREATE INDEX scores_by_submission ON scores (submission, split, metric, seq);
+CREATE INDEX scores_by_value ON scores (split, metric, value);
 
--- Remarks, and facts about a submission that are not scores: the leaderboard rejected it, private scores were revealed.
+-- Remarks, and facts about a submission that are not scores: it was sent under this name elsewhere, the leaderboard
+-- rejected it, private scores were revealed, it came from an imported table (text: its other columns as JSON).
 CREATE TABLE notes (
     seq         INTEGER NOT NULL PRIMARY KEY REFERENCES chain (seq),
     submission  INTEGER REFERENCES submissions (number),
     run_uid     TEXT,
-    kind        TEXT    NOT NULL CHECK (kind IN ('note', 'rejected', 'revealed')),
+    kind        TEXT    NOT NULL CHECK (kind IN ('note', 'sent', 'rejected', 'revealed', 'imported')),
     text        TEXT    NOT NULL,
     author      TEXT    NOT NULL,
     noted_at    TEXT    NOT NULL

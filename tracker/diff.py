@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
-from tracker.ledger_read import Submission, list_submissions
-from tracker.predictions import diff_answers, load_answers
-from tracker.runs import RunRecord, load_config, load_run
+from tracker.ledger_read import (
+    Submission,
+    find_sota,
+    get_packed_answers,
+    get_submission,
+    has_run,
+    list_submissions_of,
+    resolve_run,
+)
+from tracker.predictions import Answers, diff_answers, load_answers, unpack_answers
+from tracker.runs import load_config, load_run
 from tracker.workspace import Workspace
 from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
+FIGURES = ("loss", "accuracy", "f1")
 NOT_COMPARED = ("train/images_per_s", "train/lr")
 
 
@@ -37,56 +46,92 @@ class RunDiff:
         return asdict(self)
 
 
-def diff_runs(workspace: Workspace, a: str, b: str, *, everything: bool = False) -> RunDiff:
-    """Compare two runs by name; with `everything`, equal config keys and metrics are included."""
-    left, right = load_run(workspace.runs_dir, a), load_run(workspace.runs_dir, b)
-    configs = [load_config(workspace.runs_dir, name) for name in (a, b)]
-    if everything:
-        flat = [flatten(config) for config in configs]
-        keys = [*flat[0], *(key for key in flat[1] if key not in flat[0])]
-        config = {key: [flat[0].get(key), flat[1].get(key)] for key in keys}
-    else:
-        config = diff_configs(configs[0], configs[1])
-    rows = _find_submissions(workspace, left, right)
-    return RunDiff(
-        a=a,
-        b=b,
-        config=config,
-        metrics=_diff_metrics(workspace, left, right, rows, everything=everything),
-        best_epoch=[left.best_epoch, right.best_epoch],
-        predictions=_diff_predictions(workspace, a, b),
-        code=_diff_fingerprint(left, right, "code"),
-        data=_diff_fingerprint(left, right, "data"),
-        submissions=[row.number if row else None for row in rows],
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What is compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    best_epoch: int | None
+    fingerprints: Mapping[str, str | None]
+    submission: int | None
+    answers: Callable[[], Answers | None]
+
+
+def load_side(workspace: Workspace, word: str) -> Side:
+    """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    row = None
+    if word[:1] == "s" and word[1:].isdigit():
+        row = get_submission(workspace, int(word[1:]))
+    elif word == "sota":
+        row = find_sota(workspace)
+    if row is None or has_run(workspace, row):
+        return _load_run_side(workspace, resolve_run(workspace, word), row)
+    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
+    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
+    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+    return Side(
+        name=f"s{row.number}",
+        config=row.config,
+        metrics={**row.scores, **figures},
+        best_epoch=row.best_epoch,
+        fingerprints=prints,
+        submission=row.number,
+        answers=lambda: _unpack(workspace, row.number),
     )
 
 
-def _find_submissions(workspace: Workspace, left: RunRecord, right: RunRecord) -> list[Submission | None]:
-    """The newest submission of each run."""
-    where = "WHERE s.run_uid IN (:left, :right)"
-    found = {s.run_uid: s for s in list_submissions(workspace, where, {"left": left.uid, "right": right.uid})}
-    return [found.get(left.uid), found.get(right.uid)]
+def _unpack(workspace: Workspace, number: int) -> Answers | None:
+    packed = get_packed_answers(workspace, number)
+    return unpack_answers(packed) if packed else None
 
 
-def _diff_metrics(
-    workspace: Workspace,
-    left: RunRecord,
-    right: RunRecord,
-    rows: list[Submission | None],
-    *,
-    everything: bool,
-) -> dict[str, dict[str, Any]]:
+def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+    record = load_run(workspace.runs_dir, name)
+    if row is None:
+        row = next(reversed(list_submissions_of(workspace, record)), None)
+    path = workspace.runs_dir / name / "predictions.csv"
+    return Side(
+        name=name,
+        config=load_config(workspace.runs_dir, name),
+        metrics={**(row.scores if row else {}), **record.summary},
+        best_epoch=record.best_epoch,
+        fingerprints=record.fingerprints,
+        submission=row.number if row else None,
+        answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
+    )
+
+
+def diff_runs(workspace: Workspace, a: str, b: str, *, everything: bool = False) -> RunDiff:
+    """Compare two runs or submissions; with `everything`, equal config keys and metrics are included."""
+    left, right = load_side(workspace, a), load_side(workspace, b)
+    if everything:
+        flat = [flatten(side.config) for side in (left, right)]
+        keys = [*flat[0], *(key for key in flat[1] if key not in flat[0])]
+        config = {key: [flat[0].get(key), flat[1].get(key)] for key in keys}
+    else:
+        config = diff_configs(left.config, right.config)
+    return RunDiff(
+        a=left.name,
+        b=right.name,
+        config=config,
+        metrics=_diff_metrics(workspace, left, right, everything=everything),
+        best_epoch=[left.best_epoch, right.best_epoch],
+        predictions=_diff_predictions(left, right),
+        code=_diff_fingerprint(left, right, "code"),
+        data=_diff_fingerprint(left, right, "data"),
+        submissions=[left.submission, right.submission],
+    )
+
+
+def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: bool) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs."""
-    scores = [row.scores if row else {} for row in rows]
-    values: list[dict[str, float | None]] = [
-        {**scores[0], **left.summary},
-        {**scores[1], **right.summary},
-    ]
-    names = [*values[0], *(name for name in values[1] if name not in values[0])]
+    names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
     names.sort(key=lambda name: "/" in name)
     found = {}
     for name in names:
-        a, b = values[0].get(name), values[1].get(name)
+        a, b = left.metrics.get(name), right.metrics.get(name)
         if name in NOT_COMPARED or (a == b and not everything):
             continue
         delta = None if a is None or b is None else b - a
@@ -103,19 +148,18 @@ def _higher_is_better(workspace: Workspace, name: str) -> bool:
     return workspace.competition.metric(name.partition("_")[2]).higher_is_better
 
 
-def _diff_predictions(workspace: Workspace, a: str, b: str) -> dict[str, Any] | None:
+def _diff_predictions(left: Side, right: Side) -> dict[str, Any] | None:
     """Share of equal predictions over the images that both predicted, None when one has none."""
-    paths = [workspace.runs_dir / name / "predictions.csv" for name in (a, b)]
-    if not all(path.is_file() for path in paths):
-        return None
     try:
-        old, new = (load_answers(path, workspace.competition) for path in paths)
+        old, new = left.answers(), right.answers()
     except TrackerError as error:
         return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}
+    if old is None or new is None:
+        return None
     diff = diff_answers(old, new)
     return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}
 
 
-def _diff_fingerprint(left: RunRecord, right: RunRecord, name: str) -> dict[str, Any]:
+def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:
     a, b = left.fingerprints.get(name), right.fingerprints.get(name)
     return {"equal": a == b, "a": a, "b": b}

@@ -7,11 +7,10 @@ before it. There is no method that changes a row. Reading is in ledger_read.py.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from tracker.chain import canonical_json, row_hash
 from tracker.configdiff import diff_configs
-from tracker.errors import DuplicateError, LedgerError, TrackerError
+from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
+from tracker.handkept import Historical, historical_columns
 from tracker.ledger_read import (
     BUSY_TIMEOUT_S,
     QUOTA_QUERY,
@@ -37,6 +38,7 @@ from tracker.ledger_read import (
 from tracker.predictions import Answers
 from tracker.quota import Quota, check_quota, window_start
 from tracker.runs import RunRecord, to_utc_text, utc_now
+from tracker.schema import load_schema
 from tracker.settings import get_author
 from tracker.workspace import Competition, Workspace
 
@@ -88,7 +90,8 @@ SUBMISSIONS = sa.Table(
     METADATA,
     _seq(),
     sa.Column("number", sa.Integer, nullable=False, unique=True),
-    *_texts("run", "run_uid", "memo"),
+    *_optional(sa.Text, "run", "run_uid"),
+    *_texts("memo"),
     sa.Column("predictions_fingerprint", sa.Text, unique=True),
     *_optional(sa.Text, "weights_fingerprint", "config_fingerprint", "data_fingerprint", "code_fingerprint"),
     *_texts("config"),
@@ -96,8 +99,7 @@ SUBMISSIONS = sa.Table(
     *_optional(sa.Text, "config_diff"),
     *_optional(sa.Integer, "best_epoch"),
     *_optional(sa.Double, "train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1"),
-    *_texts("author", "host", "submitted_at"),
-    *_optional(sa.Text, "file", "answers"),
+    *_optional(sa.Text, "author", "host", "submitted_at", "file", "answers"),
 )
 SCORES = sa.Table(
     "scores",
@@ -175,18 +177,54 @@ class Ledger:
             since = {"since": window_start(competition, now)}
             times = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
             check_quota(competition, now, times)
-            sota = connection.execute(
-                sa.text(sota_query(competition.primary)), {"metric": competition.primary_metric}
-            ).scalar()
+            sota, diff = self._compare_with_sota(connection, draft.config, competition)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
-            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota)
-            if sota is not None:
-                select = sa.select(SUBMISSIONS.c.config).where(SUBMISSIONS.c.number == sota)
-                old = json.loads(connection.execute(select).scalar_one())
-                row["config_diff"] = canonical_json(diff_configs(old, draft.config))
+            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
             _append(connection, "submission", row)
             after = _quota_after(competition, now, [*times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
+
+    def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
+        """Add the rows of a hand-kept table with their own numbers, all or none.
+
+        Raises DuplicateError when predictions are known already, RefusedError when the numbers are taken.
+        """
+        with self._write() as connection:
+            last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
+            if rows[0].number <= last:
+                raise RefusedError(
+                    f"the ledger has submissions up to {last}, the table begins with {rows[0].number}",
+                    hint="import into the ledger of a new workspace: tracker init NEWFOLDER",
+                )
+            for row in rows:
+                self._append_historical(connection, row, competition)
+
+    def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:
+        known = historical_columns(row)
+        if known["predictions_fingerprint"]:
+            self._refuse_duplicate(connection, known["predictions_fingerprint"])
+        sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
+        if row.derived:
+            sota, diff = self._compare_with_sota(connection, row.config, competition)
+        values = {"number": row.number, "memo": row.memo, "config": canonical_json(row.config), "sota": sota, **known}
+        _append(connection, "submission", {**values, "config_diff": None if diff is None else canonical_json(diff)})
+        now, author = utc_now(), get_author()
+        for (split, metric), value in row.scores.items():
+            score = {"submission": row.number, "split": split, "metric": metric, "value": value}
+            _append(connection, "score", {**score, "author": author, "scored_at": now})
+        note = {"submission": row.number, "run_uid": None, "kind": "imported", "text": canonical_json(row.extra)}
+        _append(connection, "note", {**note, "author": author, "noted_at": now})
+
+    def _compare_with_sota(
+        self, connection: sa.Connection, config: Mapping[str, Any], competition: Competition
+    ) -> tuple[int | None, dict[str, list[Any]] | None]:
+        """The best submission now, and the config keys that differ from it."""
+        query = sa.text(sota_query(competition.primary))
+        sota = connection.execute(query, {"metric": competition.primary_metric}).scalar()
+        if sota is None:
+            return None, None
+        select = sa.select(SUBMISSIONS.c.config).where(SUBMISSIONS.c.number == sota)
+        return sota, diff_configs(json.loads(connection.execute(select).scalar_one()), config)
 
     def append_scores(self, number: int, scores: Mapping[tuple[str, str], float]) -> None:
         """Add scores of a submission by (split, metric); raises LedgerError when there is no such submission."""
@@ -222,7 +260,9 @@ class Ledger:
             yield connection
 
 
-def _submission_row(draft: Draft, *, number: int, now: str, sota: int | None) -> dict[str, Any]:
+def _submission_row(
+    draft: Draft, *, number: int, now: str, sota: int | None, diff: Mapping[str, Any] | None
+) -> dict[str, Any]:
     record = draft.record
     parts = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "accuracy", "f1")}
     return {
@@ -234,7 +274,7 @@ def _submission_row(draft: Draft, *, number: int, now: str, sota: int | None) ->
         **{f"{n}_fingerprint": record.fingerprints.get(n) for n in ("weights", "config", "data", "code")},
         "config": canonical_json(draft.config),
         "sota": sota,
-        "config_diff": None,
+        "config_diff": None if diff is None else canonical_json(diff),
         "best_epoch": record.best_epoch,
         **{name: record.summary.get(name.replace("_", "/", 1)) for name in sorted(parts)},
         "author": get_author(),
@@ -261,29 +301,27 @@ def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> Non
     connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
 
 
-def row_hash(link: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a row and its place in the chain."""
-    return "sha256:" + hashlib.sha256(canonical_json({**link, "row": row}).encode()).hexdigest()
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces; floats in their shortest exact form."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+@contextmanager
+def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
+    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign, newer or older."""
+    with open_engine(workspace.ledger_url) as engine:
+        with engine.begin() as connection:
+            check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+        yield Ledger(engine, workspace.ledger_url)
 
 
 @contextmanager
-def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
-    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign or newer."""
-    url = workspace.ledger_url
+def open_engine(url: str) -> Iterator[sa.Engine]:
+    """Connections to an existing ledger of any version; raises LedgerError when it is missing or foreign."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise missing_ledger(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
-        with translate_ledger_errors(url), engine.begin() as connection:
-            if not sa.inspect(connection).has_table("migrations"):
-                raise foreign_database()
-            check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-        yield Ledger(engine, url)
+        with translate_ledger_errors(url):
+            with engine.begin() as connection:
+                if not sa.inspect(connection).has_table("migrations"):
+                    raise foreign_database()
+            yield engine
     finally:
         engine.dispose()
 
@@ -308,28 +346,12 @@ def create_ledger(url: str) -> bool:
             for statement in load_schema(engine.dialect.name):
                 # no parameters: a % in the script is its own
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-            row = {"version": SCHEMA_VERSION, "name": "first schema", "applied_at": utc_now()}
+            row = {"version": SCHEMA_VERSION, "name": f"schema {SCHEMA_VERSION}", "applied_at": utc_now()}
             connection.execute(sa.insert(MIGRATIONS).values(**row))
             connection.commit()
     finally:
         engine.dispose()
     return True
-
-
-def load_schema(dialect: str) -> list[str]:
-    """The statements of ledger.db.sql for a database."""
-    path = Path(__file__).resolve().parent.parent / "ledger.db.sql"
-    _, *sections = path.read_text(encoding="utf-8").split("-- section: ")
-    by_name = dict(section.split("\n", 1) for section in sections)
-    if dialect == "postgresql":  # psycopg runs many statements at once
-        return [by_name["tables"], by_name["postgresql"]]
-    statements, pending = [], ""
-    for line in (by_name["tables"] + by_name["sqlite"]).splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
 
 
 def _build_engine(url: str) -> sa.Engine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +19,10 @@ from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunEr
 from tracker.runs import RunRecord, find_latest, load_run
 from tracker.workspace import Metric, Workspace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
 Row = dict[str, Any]
+Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +30,14 @@ class Submission:
     """A submission and its newest scores, by `<split>_<metric>`."""
 
     number: int
-    run: str
-    run_uid: str
+    run: str | None
+    run_uid: str | None
     memo: str
     predictions_fingerprint: str | None
     weights_fingerprint: str | None
+    config_fingerprint: str | None
+    data_fingerprint: str | None
+    code_fingerprint: str | None
     config: Mapping[str, Any]
     sota: int | None
     config_diff: Mapping[str, Sequence[Any]] | None
@@ -44,9 +48,9 @@ class Submission:
     val_loss: float | None
     val_accuracy: float | None
     val_f1: float | None
-    author: str
-    host: str
-    submitted_at: str
+    author: str | None
+    host: str | None
+    submitted_at: str | None
     file: str | None
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,17 +64,30 @@ _COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if 
 
 def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     """Rows of a query with `:name` parameters; raises LedgerError or StorageError."""
+    with open_reader(url) as query:
+        return query(sql, parameters or {})
+
+
+@contextmanager
+def open_reader(url: str) -> Iterator[Query]:
+    """A function that runs queries with `:name` parameters, all on the ledger as of one moment.
+
+    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
+    """
     with _connect(url) as (cursor, to_style):
-        cursor.execute("SELECT max(version) FROM migrations")
-        check_version(cursor.fetchone()[0])
-        cursor.execute(to_style(sql), dict(parameters or {}))
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        def query(sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+            cursor.execute(to_style(sql), dict(parameters))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
+        yield query
 
 
 @contextmanager
 def _connect(url: str) -> Iterator[tuple[Any, Any]]:
-    """A cursor on a read-only connection, and the function that turns `:name` into the driver's style."""
+    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's style."""
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
@@ -78,6 +95,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
         try:
             connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
             try:
+                connection.execute("BEGIN")
                 yield connection.cursor(), str
             finally:
                 connection.close()
@@ -89,6 +107,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
     try:
         with psycopg.connect(libpq_url(url), connect_timeout=10) as server:
             server.read_only = True
+            server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
     except psycopg.Error as error:
         raise translate_postgres(error, url) from error
@@ -96,6 +115,16 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
 
 def check_version(version: int | None) -> None:
     """Raise LedgerError unless the ledger has the schema of this program."""
+    check_not_newer(version)
+    if version is not None and version < SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this program needs {SCHEMA_VERSION}",
+            hint="tracker ledger upgrade makes a backup and brings it up to date",
+        )
+
+
+def check_not_newer(version: int | None) -> None:
+    """Raise LedgerError unless the database is a ledger that this program can read or upgrade."""
     if version is None:
         raise foreign_database()
     if version > SCHEMA_VERSION:
@@ -158,14 +187,13 @@ def list_submissions(
     workspace: Workspace, where: str = "", parameters: Mapping[str, Any] | None = None
 ) -> list[Submission]:
     """Submissions by number, with their newest scores."""
-    rows = read_rows(
-        workspace.ledger_url, f"SELECT {_COLUMNS} FROM submissions s {where} ORDER BY s.number", parameters
-    )
-    scores: dict[int, dict[str, float]] = {}
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
-    sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
-    for row in read_rows(workspace.ledger_url, sql, parameters):
-        scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
+    scores: dict[int, dict[str, float]] = {}
+    with open_reader(workspace.ledger_url) as query:
+        rows = query(f"SELECT {_COLUMNS} FROM submissions s {where} ORDER BY s.number", parameters or {})
+        sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
+        for row in query(sql, parameters or {}):
+            scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
     return [_build(row, scores.get(row["number"], {})) for row in rows]
 
 
@@ -231,6 +259,19 @@ def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:
     return [(row["number"], row["run"], row["answers"]) for row in read_rows(workspace.ledger_url, sql)]
 
 
+def get_packed_answers(workspace: Workspace, number: int) -> str | None:
+    """The packed answers of a submission, None when they are not known."""
+    sql = "SELECT answers FROM submissions WHERE number = :number"
+    rows = read_rows(workspace.ledger_url, sql, {"number": number})
+    return rows[0]["answers"] if rows else None
+
+
+def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:
+    """{number: other columns} of the submissions that came from a hand-kept table."""
+    sql = "SELECT submission, text FROM notes WHERE kind = 'imported' ORDER BY seq"
+    return {row["submission"]: json.loads(row["text"]) for row in read_rows(workspace.ledger_url, sql)}
+
+
 def count_since(workspace: Workspace, since: str) -> list[str]:
     """Times of the submissions since a UTC text that the leaderboard did not reject, oldest first."""
     rows = read_rows(workspace.ledger_url, QUOTA_QUERY, {"since": since})
@@ -251,7 +292,23 @@ def resolve_run(workspace: Workspace, name: str) -> str:
         best = find_sota(workspace)
         if best is None:
             raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
-        return best.run
+        return _run_of(workspace, best)
     if name[:1] == "s" and name[1:].isdigit():
-        return get_submission(workspace, int(name[1:])).run
+        return _run_of(workspace, get_submission(workspace, int(name[1:])))
     return load_run(workspace.runs_dir, name).name
+
+
+def _run_of(workspace: Workspace, row: Submission) -> str:
+    """The name of the run folder that a submission came from; raises UnknownRunError when it is not here."""
+    if row.run is not None and has_run(workspace, row):
+        return row.run
+    what = f"was made by {row.author}" if row.run_uid and row.author else "is known from the ledger alone"
+    raise UnknownRunError(f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it")
+
+
+def has_run(workspace: Workspace, row: Submission) -> bool:
+    """Whether the run folder of a submission is in this workspace; a teammate's exp3 is not ours."""
+    try:
+        return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid
+    except TrackerError:
+        return False

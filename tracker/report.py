@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
+    from tracker.audit import Audit
     from tracker.diff import RunDiff
     from tracker.ledger_read import Submission
     from tracker.quota import Quota
@@ -142,7 +143,7 @@ def print_leaderboard(
         ]
         change = f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-"
         validation = [render_number(row.val_f1), render_number(row.val_accuracy)]
-        table.append((f"{row.number}{mark}", row.run, *scores, *validation, row.memo, change))
+        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change))
     print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then"), table)
 
 
@@ -225,3 +226,20 @@ def render_quota(quota: Quota) -> str:
     if quota.left is None:
         return f"no daily limit, {quota.used} submitted today{until}"
     return f"{quota.left} of {quota.limit} submissions left{until}"
+
+
+def print_audit(audit: Audit) -> None:
+    """How the submissions were spent."""
+    print(f"{audit.submissions} submissions, SOTA: {' -> '.join(map(str, audit.sota_chain)) or 'none scored'}")
+    for item in audit.wasted:
+        print(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
+    one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
+    print(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
+    several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
+    print(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
+    print("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
+    print("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
+    if audit.unscored:
+        print(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
+    for item in audit.missing:
+        print(f"gone: {item['file']} ({item['what']})")

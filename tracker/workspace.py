@@ -8,6 +8,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -314,12 +315,13 @@ def _read_deadline(reader: _Reader, raw: Any, zone: str) -> dt.datetime | None:
 def parse_score(metric: Metric, text: str) -> float:
     """A score typed by a person; 81.65 means 0.8165 for a percent metric. Raises ConfigError."""
     try:
-        value = float(text.strip().rstrip("%").strip())
-    except ValueError:
+        number = Decimal(text.strip().rstrip("%").strip())  # a percentage is divided before it is rounded to binary
+        if metric.percent and (number > 1 or text.strip().endswith("%")):
+            number /= 100
+        value = float(number)
+    except ArithmeticError:
         raise ConfigError(f"{metric.name}={text}: not a number") from None
     bounded = metric.kind != "given"
-    if metric.percent and (value > 1 or text.strip().endswith("%")):
-        value /= 100
     if not math.isfinite(value) or (bounded and not 0 <= value <= 1):
         wanted = "0 to 1, or a percentage" if metric.percent else "0 to 1" if bounded else "a finite number"
         raise ConfigError(f"{metric.name}={text}: expected {wanted}")

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from training.errors import ConfigError
-from training.tables import flatten
+from training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
 
@@ -263,11 +262,7 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and key):
         raise ConfigError(f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5")
-    try:
-        value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
-    return section, key, value
+    return section, key, parse_toml_value(raw.strip())
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

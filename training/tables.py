@@ -47,6 +47,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
+def parse_toml_value(text: str) -> Any:
+    """A TOML number, truth value, list or quoted text; anything else is the text itself."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = table["value"]
+    return value if len(table) == 1 and isinstance(value, bool | int | float | str | list) else text
+
+
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested tables as one dict of dotted keys."""
     return {f"{s}.{k}": v for s, table in values.items() for k, v in table.items()}

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.workspaces import make_run, make_workspace
+from tracker.chain import canonical_json, row_hash
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
 from tracker.ledger import (
     CHAIN,
@@ -22,11 +23,8 @@ from tracker.ledger import (
     RUNS,
     SUBMISSIONS,
     Draft,
-    canonical_json,
     create_ledger,
-    load_schema,
     open_ledger,
-    row_hash,
 )
 from tracker.ledger_read import (
     find_duplicate,
@@ -39,6 +37,7 @@ from tracker.ledger_read import (
 )
 from tracker.predictions import Answers
 from tracker.runs import RunRecord, load_config, to_utc_text
+from tracker.schema import load_schema
 from tracker.workspace import Metric, Workspace
 
 LIMIT_S = 120

@@ -125,12 +125,11 @@ def diff(
 ) -> None:
     """Show what differs between two runs, and which was better."""
     from tracker.diff import diff_runs
-    from tracker.ledger_read import resolve_run
     from tracker.report import print_diff, print_json
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    found = diff_runs(workspace, resolve_run(workspace, a), resolve_run(workspace, b), everything=everything)
+    found = diff_runs(workspace, a, b, everything=everything)
     if as_json:
         print_json(found.to_dict())
     else:

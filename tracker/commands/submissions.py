@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tracker.commands.runs import Json
+
+if TYPE_CHECKING:
+    from tracker.ledger_read import Submission
+    from tracker.workspace import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
 
@@ -39,7 +43,7 @@ def submit(
 
     workspace = find_workspace()
     row, quota = submit(workspace, run, memo)
-    _tell_mlflow(workspace.root, row.run)
+    _tell_mlflow(workspace, row)
     sota = find_sota(workspace)
     best = sota.number if sota else None
     if as_json:
@@ -54,17 +58,18 @@ def submit(
         print(f"upload the file, then: tracker score {row.number} --public-f1 X --public-acc Y")
 
 
-def _tell_mlflow(root: object, run: str) -> None:
+def _tell_mlflow(workspace: Workspace, row: Submission) -> None:
     """Copy number, memo and scores to MLflow; the ledger has them already, so a failure is only told."""
     import sys
-    from pathlib import Path
 
     from tracker.errors import TrackerError
+    from tracker.ledger_read import has_run
     from tracker.mlflow_log import sync_run
-    from tracker.workspace import load_workspace
 
+    if row.run is None or not has_run(workspace, row):
+        return  # a teammate's, or from before tracker: not ours to copy
     try:
-        sync_run(load_workspace(Path(str(root))), run)
+        sync_run(workspace, row.run)
     except TrackerError as error:
         print(f"MLflow is behind ({error}): tracker sync brings it up to date", file=sys.stderr)
 
@@ -92,7 +97,7 @@ def score(
     given["public"] += public or []
     given["private"] += private or []
     row = score(workspace, number, parse_scores(workspace.competition, given))
-    _tell_mlflow(workspace.root, row.run)
+    _tell_mlflow(workspace, row)
     sota = find_sota(workspace)
     print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
 
@@ -110,12 +115,10 @@ def leaderboard(
     _print_rows(find_workspace(), limit=limit, as_json=as_json)
 
 
-def _print_rows(workspace: object, *, limit: int, as_json: bool) -> None:
+def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
     from tracker.ledger_read import find_sota, list_sota_numbers, list_submissions
     from tracker.report import print_json, print_leaderboard, submission_to_json
-    from tracker.workspace import Workspace
 
-    assert isinstance(workspace, Workspace)  # noqa: S101  (Workspace is imported late)
     rows = list_submissions(workspace)[-limit if limit else None :]
     best = find_sota(workspace)
     number, was = best.number if best else None, list_sota_numbers(workspace)
@@ -133,7 +136,7 @@ def reveal(as_json: Json = False) -> None:
 
     workspace = find_workspace()
     for row in reveal(workspace):
-        _tell_mlflow(workspace.root, row.run)
+        _tell_mlflow(workspace, row)
     _print_rows(workspace, limit=0, as_json=as_json)
 
 
@@ -152,3 +155,31 @@ def sota(as_json: Json = False) -> None:
         print_json(submission_to_json(best, workspace.competition, sota=best.number, was=True))
     else:
         print_leaderboard([best], workspace.competition, sota=best.number, was_sota=())
+
+
+def audit(as_json: Json = False) -> None:
+    """Say how the submissions were spent: in vain, one key away from SOTA, or several at once."""
+    from tracker.audit import audit
+    from tracker.report import print_audit, print_json
+    from tracker.workspace import find_workspace
+
+    found = audit(find_workspace())
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_audit(found)
+
+
+def note(
+    number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark.")],
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="The leaderboard refused the file: it does not count in the quota.")
+    ] = False,
+) -> None:
+    """Add a remark to a submission; what was noted before stays."""
+    from tracker.submit import add_note
+    from tracker.workspace import find_workspace
+
+    add_note(find_workspace(), number, text, kind="rejected" if rejected else "note")
+    print(f"submission {number}: noted")

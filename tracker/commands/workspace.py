@@ -1,4 +1,4 @@
-"""tracker init, demo, ui, sync and ledger init."""
+"""tracker init, demo, ui and sync."""
 
 from __future__ import annotations
 
@@ -115,14 +115,3 @@ def sync(
     print(f"{len(done)} run(s) up to date")
     if problems:
         raise TrackerError(f"{len(problems)} run(s) are not:\n  " + "\n  ".join(problems))
-
-
-def ledger_init() -> None:
-    """Make an empty ledger at ledger.url; an existing one is left as it is."""
-    from tracker.ledger import create_ledger
-    from tracker.ledger_read import safe_url
-    from tracker.workspace import find_workspace
-
-    workspace = find_workspace()
-    made = create_ledger(workspace.ledger_url)
-    print(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")

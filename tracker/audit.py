@@ -1,0 +1,92 @@
+"""What the ledger tells about how the submissions were spent; plain data, rendered by report.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tracker.ledger_read import Submission, has_run, list_sota_numbers, list_submissions
+from tracker.runs import list_runs
+from tracker.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """`wasted` were spent on what an earlier submission had told; the lists hold submission numbers."""
+
+    submissions: int
+    wasted: Sequence[Mapping[str, Any]]
+    sota_chain: Sequence[int]
+    one_key: Sequence[Mapping[str, Any]]
+    several_keys: Sequence[Mapping[str, Any]]
+    by_author: Mapping[str, int]
+    by_day: Mapping[str, int]
+    unscored: Sequence[int]
+    missing: Sequence[Mapping[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def audit(workspace: Workspace) -> Audit:
+    """Look at every submission and at the files of this workspace's runs."""
+    rows = list_submissions(workspace)
+    changes = [(row, list(row.config_diff)) for row in rows if row.config_diff]
+    return Audit(
+        submissions=len(rows),
+        wasted=find_wasted(rows),
+        sota_chain=list_sota_numbers(workspace),
+        one_key=[{"number": row.number, "sota": row.sota, "key": keys[0]} for row, keys in changes if len(keys) == 1],
+        several_keys=[{"number": row.number, "sota": row.sota, "keys": keys} for row, keys in changes if len(keys) > 1],
+        by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
+        by_day=dict(sorted(Counter((row.submitted_at or "unknown")[:10] for row in rows).items())),
+        unscored=[row.number for row in rows if not row.scores],
+        missing=_find_missing(workspace, rows),
+    )
+
+
+def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """Submissions equal to an earlier one: by predictions, by weights and config, or by every score of both.
+
+    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may agree by chance.
+    """
+    found: list[dict[str, Any]] = []
+    for place, row in enumerate(rows):
+        for earlier in rows[:place]:
+            evidence = _compare(earlier, row)
+            if evidence:
+                found.append({"number": row.number, "equal_to": earlier.number, "evidence": evidence})
+                break
+    return found
+
+
+def _compare(earlier: Submission, row: Submission) -> str:
+    if row.predictions_fingerprint and earlier.predictions_fingerprint:
+        return "equal predictions" if row.predictions_fingerprint == earlier.predictions_fingerprint else ""
+    shared = row.scores.keys() & earlier.scores.keys()
+    if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
+        return f"equal on all {len(shared)} scores"
+    return ""
+
+
+def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """Files of this workspace that the ledger or a run record speaks of and that have gone."""
+    found = []
+    for row in rows:
+        if row.file and row.predictions_fingerprint and row.run_uid:
+            here = has_run(workspace, row)
+            if here and not (workspace.root / row.file).is_file():
+                found.append({"what": f"submission {row.number}", "file": row.file})
+    for record in list_runs(workspace.runs_dir):
+        folder = workspace.runs_dir / record.name
+        if record.status == "broken":
+            found.append({"what": record.name, "file": str(workspace.relative(folder / "run.json"))})
+        elif record.status == "finished":
+            wanted = ["config.toml", "metrics.jsonl"] + ["best.pth"] * (record.kind == "train")
+            wanted += ["predictions.csv"] * bool(record.fingerprints.get("predictions"))
+            gone = [name for name in wanted if not (folder / name).is_file()]
+            found += [{"what": record.name, "file": str(workspace.relative(folder / name))} for name in gone]
+    return found

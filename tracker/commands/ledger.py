@@ -1,0 +1,96 @@
+"""tracker ledger init, verify, upgrade, backup, restore, import and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracker.commands.runs import Json
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
+
+
+def init() -> None:
+    """Make an empty ledger at ledger.url; an existing one is left as it is."""
+    from tracker.ledger import create_ledger
+    from tracker.ledger_read import safe_url
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    made = create_ledger(workspace.ledger_url)
+    print(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")
+
+
+def verify(
+    head: Annotated[str, typer.Option(help="Head printed earlier: the ledger must still have that row.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Check every row against its hash; exit code 1 names the first that does not agree."""
+    from tracker.chain import verify_ledger
+    from tracker.errors import LedgerError
+    from tracker.report import print_json
+    from tracker.workspace import find_workspace
+
+    found = verify_ledger(find_workspace().ledger_url, head=head)
+    if as_json:
+        print_json(found.to_dict())
+    elif not found.problem:
+        print(f"all {found.rows} rows agree, head {found.head}")
+    if found.problem:
+        raise LedgerError(found.problem, hint="compare with a backup; tracker ledger restore makes a ledger of one")
+
+
+def upgrade(
+    backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
+) -> None:
+    """Bring an older ledger to this program's schema; a backup is made first."""
+    from tracker.migrations import default_backup, upgrade_ledger
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    target = backup or default_backup(workspace.root)
+    before, after = upgrade_ledger(workspace.ledger_url, backup=target)
+    print(f"schema {before} -> {after}, backup {target}" if before != after else f"schema {after} is up to date")
+
+
+def backup(file: File) -> None:
+    """Copy the whole ledger to a SQLite file, while others may write."""
+    from tracker.transfer import copy_ledger
+    from tracker.workspace import find_workspace
+
+    print(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
+
+
+def restore(file: File) -> None:
+    """Copy a backup to ledger.url, where no ledger may be."""
+    from tracker.transfer import restore_ledger
+    from tracker.workspace import find_workspace
+
+    print(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
+
+
+def import_(
+    file: File,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")] = False,
+) -> None:
+    """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
+    from tracker.handkept import import_table, read_handkept, render_summary
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    table = read_handkept(file, workspace.competition)
+    print(render_summary(table))
+    if dry_run:
+        print(f"dry run: {len(table.rows)} submissions would be added")
+    else:
+        print(f"added {import_table(workspace, table)} submissions")
+
+
+def export(file: File) -> None:
+    """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
+    from tracker.handkept import export_table
+    from tracker.workspace import find_workspace
+
+    print(f"{file}: {export_table(find_workspace(), file)} submissions")
