@@ -66,7 +66,7 @@ def read_handkept(path: Path, competition: Competition) -> HandKept:
     for place, cells in enumerate(_read_cells(path), start=2):
         row = Historical(number=place - 1, memo="", derived="sota" not in cells)
         for name, cell in cells.items():
-            if cell not in ("", None):
+            if cell is not None and (cell != "" or "." in name):
                 try:
                     _take(row, name, cell, competition, path.parent)
                 except (TrackerError, ValueError, TypeError) as error:
@@ -94,7 +94,7 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             return rows
         csv.field_size_limit(1 << 30)  # packed answers are long
         return [
-            {name.strip(): cell.strip() for name, cell in row.items() if name}
+            {name.strip(): cell.strip() or None for name, cell in row.items() if name}
             for row in csv.DictReader(io.StringIO(text, newline=""), restval="")
         ]
     except FileNotFoundError:
@@ -217,7 +217,7 @@ def render_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value if parse_cell(value) == value else json.dumps(value, ensure_ascii=False)
+        return value if value and parse_cell(value) == value else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list) and len(value) > 1 and all(type(item) in (int, float) for item in value):
         return ",".join(map(repr, value))
     return json.dumps(value, ensure_ascii=False)

@@ -32,6 +32,8 @@ quota_window = {quota_window}
 time_zone = {time_zone}
 # Local time in time_zone, as in "2026-12-31T23:59"; empty: none.
 deadline = {deadline}
+# Predictions that agree with an earlier submission on this share of the images need --even-if-similar.
+similar_share = {similar_share}
 
 # kind: "macro_f1" and "accuracy" can be computed here; "given" is typed in. percent: printed as a percentage.
 {metrics}
@@ -85,6 +87,7 @@ def init_workspace(
         "quota_window": "day",
         "time_zone": "UTC",
         "deadline": "",
+        "similar_share": 0.999,
         **found,
         **competition,
         "mlflow_uri": mlflow_uri,

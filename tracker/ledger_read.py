@@ -259,6 +259,17 @@ def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:
     return [(row["number"], row["run"], row["answers"]) for row in read_rows(workspace.ledger_url, sql)]
 
 
+def list_twins(workspace: Workspace, weights: str, *, but: str) -> list[str]:
+    """Other runs with these weights, of this workspace or a teammate's, with their submissions, as texts."""
+    sql = (
+        "SELECT r.name, r.author, s.number FROM runs r LEFT JOIN submissions s ON s.run_uid = r.uid "
+        "WHERE r.weights_fingerprint = :weights AND r.uid <> :but ORDER BY r.seq"
+    )
+    rows = read_rows(workspace.ledger_url, sql, {"weights": weights, "but": but})
+    texts = [f"{r['name']} of {r['author']}" + (f", submission {r['number']}" if r["number"] else "") for r in rows]
+    return list(dict.fromkeys(texts))
+
+
 def get_packed_answers(workspace: Workspace, number: int) -> str | None:
     """The packed answers of a submission, None when they are not known."""
     sql = "SELECT answers FROM submissions WHERE number = :number"

@@ -217,6 +217,8 @@ def print_check(report: CheckReport) -> None:
         share = item["equal_share"] * 100
         print(f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal")
     print(render_quota(report.quota))
+    if report.quota.left == 1 and not report.refusal:
+        print("it would be the last one")
     print(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
 
 

@@ -115,6 +115,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
             refusal = str(error)
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
+    refusal = refusal or _describe_similar(workspace, nearest)
     return CheckReport(
         run=candidate.record.name,
         images=len(candidate.answers.by_id),
@@ -151,10 +152,11 @@ def _compare_validation(record: RunRecord, sota: Submission | None) -> dict[str,
     return {name: [getattr(sota, name) if sota else None, record.summary.get(name.replace("_", "/"))] for name in names}
 
 
-def submit(workspace: Workspace, run: str, memo: str) -> tuple[Submission, Quota]:
+def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False) -> tuple[Submission, Quota]:
     """Record a submission, score it where the leaderboard can, and return it with what is left of the quota.
 
-    Raises RefusedError or DuplicateError with nothing written, LedgerError when the ledger is out of reach.
+    Predictions that hardly differ from an earlier submission's are refused unless `even_if_similar`. Raises
+    RefusedError or DuplicateError with nothing written, LedgerError when the ledger is out of reach.
     """
     from tracker.ledger import Draft, open_ledger
 
@@ -162,6 +164,8 @@ def submit(workspace: Workspace, run: str, memo: str) -> tuple[Submission, Quota
     if not memo:
         raise RefusedError("no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"')
     candidate = load_candidate(workspace, run)
+    if not even_if_similar:
+        _refuse_similar(workspace, candidate.answers)
     board = build_leaderboard(workspace)
     public = board.score_public(candidate.answers)  # before the row: a wrong solution file must not cost a number
     with open_ledger(workspace) as ledger:
@@ -181,6 +185,21 @@ def submit(workspace: Workspace, run: str, memo: str) -> tuple[Submission, Quota
         if public:
             ledger.append_scores(receipt.number, public)
     return get_submission(workspace, receipt.number), receipt.quota
+
+
+def _refuse_similar(workspace: Workspace, answers: Answers) -> None:
+    """Raise RefusedError for predictions nearly those of an earlier submission; the ledger refuses equal ones."""
+    nearest, _ = _compare_with_earlier(workspace, answers, None)
+    if similar := _describe_similar(workspace, nearest):
+        raise RefusedError(similar, hint="if that is meant: tracker submit --even-if-similar")
+
+
+def _describe_similar(workspace: Workspace, nearest: Sequence[Mapping[str, Any]]) -> str:
+    for item in nearest:
+        if item["changed"] and item["equal_share"] >= workspace.competition.similar_share:
+            share = f"{item['equal_share'] * 100:.2f} %"
+            return f"{share} of the predictions are those of submission {item['number']}, {item['changed']} differ"
+    return ""
 
 
 def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:

@@ -157,13 +157,12 @@ def _fit_and_record(
                     run_dir=recorder.folder,
                     logger=recorder,
                     on_epoch=lambda report: _keep(recorder, report),
+                    on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
                     resume=resume,
                     quiet=quiet,
                 )
             _draw_curves(recorder)
-            recorder.fingerprint(
-                weights=result.weights_fingerprint, predictions=_fingerprint(workspace, result.predictions)
-            )
+            recorder.fingerprint(predictions=_fingerprint(workspace, result.predictions))
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record = recorder.finish(status, error=_describe_error(error))
@@ -177,6 +176,19 @@ def _fit_and_record(
     if problem := mirror.wait():
         print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
     return record
+
+
+def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
+    """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions will be the same."""
+    from tracker.ledger_read import list_twins
+
+    recorder.fingerprint(weights=weights)
+    try:
+        twins = list_twins(workspace, weights, but=recorder.record.uid)
+    except TrackerError:
+        return  # a ledger out of reach is told when the run is indexed
+    for twin in twins:
+        print(f"{recorder.record.name} has the same weights as {twin}", file=sys.stderr)
 
 
 def _keep(recorder: Recorder, report: EpochReport) -> None:

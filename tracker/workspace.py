@@ -62,6 +62,7 @@ class Competition:
     quota_window: str = "day"
     time_zone: str = "UTC"
     deadline: dt.datetime | None = None
+    similar_share: float = 0.999
 
     @property
     def primary(self) -> Metric:
@@ -236,6 +237,7 @@ _COMPETITION_KEYS = (
     "quota_window",
     "time_zone",
     "deadline",
+    "similar_share",
 )
 
 
@@ -266,8 +268,17 @@ def _read_competition(reader: _Reader, raw: Any) -> Competition:
         daily_limit=limit,
         quota_window=reader.choice(table, "competition.quota_window", "day", ("day", "rolling")),
         time_zone=zone,
+        similar_share=_read_share(reader, table),
         deadline=_read_deadline(reader, table.get("deadline", ""), zone),
     )
+
+
+def _read_share(reader: _Reader, table: Mapping[str, Any]) -> float:
+    share = table.get("similar_share", 0.999)
+    if type(share) not in (int, float) or not 0 < share <= 1:
+        reader.problems.append(f"competition.similar_share: expected a share such as 0.999, not {share!r}")
+        return 1.0
+    return float(share)
 
 
 def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:

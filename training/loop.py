@@ -110,11 +110,13 @@ def fit(
     run_dir: Path,
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
+    on_trained: Callable[[str], None] = lambda _: None,
     resume: bool = False,
     quiet: bool = False,
 ) -> FitResult:
     """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
 
+    `on_trained` gets the fingerprint of the best weights before inference is spent on them.
     Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
     setup, note = _build_setup(config, data, task, root=root, run_dir=run_dir, logger=logger)
@@ -146,7 +148,7 @@ def fit(
             )
     assert best is not None  # noqa: S101  (epochs >= 1)
     logger.artifact(run_dir / "best.pth")
-    return _finish(setup, best)
+    return _finish(setup, best, on_trained)
 
 
 def _build_setup(
@@ -350,11 +352,13 @@ def _restore(setup: _Setup) -> tuple[int, Best | None]:
     return state["epoch"], Best(state["best"]["epoch"], state["best"]["metrics"])
 
 
-def _finish(setup: _Setup, best: Best) -> FitResult:
+def _finish(setup: _Setup, best: Best, on_trained: Callable[[str], None]) -> FitResult:
     """Fingerprint the best weights and predict with them; draw the figures."""
     from training.figures import draw_confusion
 
     state = load_checkpoint(setup.run_dir / "best.pth")["model"]
+    fingerprint = weights_fingerprint(state)
+    on_trained(fingerprint)
     setup.model.module.load_state_dict(state)
     with np.load(setup.run_dir / "validation.npz") as kept:
         guesses = kept["probabilities"].argmax(1).astype(np.int64)
@@ -369,4 +373,4 @@ def _finish(setup: _Setup, best: Best) -> FitResult:
             setup.run_dir, [image.id for image in setup.data.eval], probabilities, setup.task
         )
         setup.logger.artifact(predictions)
-    return FitResult(best, weights_fingerprint(state), predictions)
+    return FitResult(best, fingerprint, predictions)

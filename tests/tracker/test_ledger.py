@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import multiprocessing
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -272,34 +271,6 @@ def test_nothing_is_accepted_after_the_deadline(shared: Workspace) -> None:
     with pytest.raises(RefusedError, match="deadline passed"):
         add(closed, "0")
     assert list_submissions(closed) == []
-
-
-def _submit_many(workspace: Workspace, letters: list[str], limit: int) -> list[int]:
-    """Numbers of the accepted ones, 0 for each that was refused."""
-    limited = replace(workspace, competition=replace(workspace.competition, daily_limit=limit))
-    numbers = []
-    for letter in letters:
-        try:
-            numbers.append(add(limited, letter))
-        except RefusedError:
-            numbers.append(0)
-    return numbers
-
-
-@pytest.mark.parametrize(
-    ("letters", "limit", "accepted"),
-    [(["0"], 0, 1), ([f"{n}" for n in range(8)], 0, 8), ([f"{n}" for n in range(8)], 5, 5)],
-    ids=["equal", "different", "limit"],
-)
-def test_eight_processes_at_once_end_with_gapless_numbers(
-    shared: Workspace, letters: list[str], limit: int, accepted: int
-) -> None:
-    jobs = [(shared, [letters[n % len(letters)]], limit) for n in range(8)]
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        parts = pool.starmap_async(_submit_many, jobs).get(LIMIT_S)
-    numbers = sorted(number for part in parts for number in part)
-    assert numbers == [0] * (8 - accepted) + list(range(1, accepted + 1))
-    assert [row.number for row in list_submissions(shared)] == list(range(1, accepted + 1))
 
 
 def test_creating_a_ledger_twice_keeps_the_first(shared: Workspace) -> None:

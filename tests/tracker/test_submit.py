@@ -10,11 +10,13 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.workspaces import IMAGES, make_run, make_workspace
+from tracker.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
-from tracker.ledger_read import find_sota, get_submission, list_submissions, read_rows, resolve_run
+from tracker.ledger import open_ledger
+from tracker.ledger_read import find_sota, get_submission, list_submissions, list_twins, read_rows, resolve_run
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import check, parse_scores, reveal, score, score_missing, submit
+from tracker.submit import add_note, check, parse_scores, reveal, score, score_missing, submit
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -269,3 +271,55 @@ def test_lower_is_better_makes_the_smaller_score_sota(tmp_path: Path) -> None:
     best = find_sota(workspace)
     assert best is not None
     assert best.number == 2
+
+
+def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"similar_share": 0.9})
+    for answers in ("0000011110", "0000011111", "0000011110"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "m")
+    with pytest.raises(
+        RefusedError, match=r"90\.00 % of the predictions are those of submission 1, 1 differ"
+    ) as caught:
+        submit(workspace, "exp2", "m")
+    assert "--even-if-similar" in caught.value.hint
+    assert "submission 1, 1 differ" in check(workspace, "exp2").refusal
+    assert submit(workspace, "exp2", "m", even_if_similar=True)[0].number == 2
+    with pytest.raises(DuplicateError):
+        submit(workspace, "exp3", "m", even_if_similar=True)
+
+
+def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 1})
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "m")
+    with pytest.raises(RefusedError, match="all 1 submissions"):
+        submit(workspace, "exp2", "m")
+    add_note(workspace, 1, "the site was down", kind="rejected")
+    assert submit(workspace, "exp2", "m")[1].left == 0
+    with pytest.raises(ConfigError, match="empty note"):
+        add_note(workspace, 1, "  ", kind="note")
+
+
+def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011100"):
+        record = make_run(workspace, answers)
+        with open_ledger(workspace) as ledger:
+            ledger.append_run(record, {}, "p")
+    submit(workspace, "exp1", "m")
+    assert list_twins(workspace, "sha256:w", but=record.uid) == [f"exp1 of {record.author}, submission 1"]
+    assert list_twins(workspace, "sha256:other", but="") == []
+
+
+def test_a_teammates_submission_of_the_same_run_name_is_not_taken_for_ours(tmp_path: Path) -> None:
+    ann = make_workspace(tmp_path / "ann")
+    bob = make_workspace(tmp_path / "bob", ledger_url=ann.ledger_url)
+    make_run(ann, "0000011110", config={"optim.lr": 0.1})
+    make_run(bob, "0000011100", config={"optim.lr": 0.2})
+    submit(ann, "exp1", "from ann")
+    with pytest.raises(UnknownRunError, match="submission 1 was made by"):
+        resolve_run(bob, "s1")
+    found = diff_runs(bob, "s1", "exp1")
+    assert (found.a, found.b, found.config) == ("s1", "exp1", {"optim.lr": [0.1, 0.2]})
+    assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}

@@ -35,6 +35,7 @@ def init(
     quota_window: Annotated[str, typer.Option(help="day or rolling (24 hours).")] = "",
     time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
     deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
+    similar_share: Annotated[float, typer.Option(help="Agreement from which submit asks.", min=0, max=1)] = 0.999,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
 ) -> None:
@@ -54,6 +55,7 @@ def init(
         "quota_window": quota_window,
         "time_zone": time_zone,
         "deadline": deadline,
+        "similar_share": similar_share,
     }
     workspace = init_workspace(
         folder,
