@@ -186,7 +186,7 @@ def safe_url(url: str) -> str:
 def list_submissions(
     workspace: Workspace, where: str = "", parameters: Mapping[str, Any] | None = None
 ) -> list[Submission]:
-    """Submissions by number, with their newest scores."""
+    """Submissions by number, with their newest scores; `where` is SQL of this module with `:name` parameters."""
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
     with open_reader(workspace.ledger_url) as query:
@@ -195,6 +195,14 @@ def list_submissions(
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
     return [_build(row, scores.get(row["number"], {})) for row in rows]
+
+
+def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
+    """The last `limit` submissions by number, all of them when it is 0."""
+    if not limit:
+        return list_submissions(workspace)
+    where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
+    return list_submissions(workspace, where, {"limit": limit})
 
 
 def _build(row: Row, scores: Mapping[str, float]) -> Submission:
@@ -229,12 +237,17 @@ def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
     return found[0] if found else None
 
 
-def sota_query(primary: Metric) -> str:
-    """SQL for the number of the submission with the best public score; ties go to the earlier one."""
+def sota_query(primary: Metric, *, before: bool = False) -> str:
+    """SQL for number and value of the submission with the best public score; ties go to the earlier one.
+
+    With `before`, only submissions below `:number` count. The index on scores is walked from its best end.
+    """
     order = "DESC" if primary.higher_is_better else "ASC"
     return (
-        "SELECT submission FROM latest_scores WHERE split = 'public' AND metric = :metric "
-        f"ORDER BY value {order}, submission LIMIT 1"
+        "SELECT s.submission, s.value FROM scores s WHERE s.split = 'public' AND s.metric = :metric "
+        + ("AND s.submission < :number " if before else "")
+        + "AND NOT EXISTS (SELECT 1 FROM scores t WHERE t.submission = s.submission AND t.split = s.split "
+        f"AND t.metric = s.metric AND t.seq > s.seq) ORDER BY s.value {order}, s.submission LIMIT 1"
     )
 
 
@@ -245,12 +258,22 @@ def find_sota(workspace: Workspace) -> Submission | None:
     return get_submission(workspace, rows[0]["submission"]) if rows else None
 
 
-def list_sota_numbers(workspace: Workspace) -> list[int]:
-    """Numbers of the submissions that were SOTA when they were made, in order."""
+def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
+    """Numbers, from `since` on, of the submissions that beat all earlier ones, in order (the view score_records)."""
     primary = workspace.competition.primary
-    column = "is_highest" if primary.higher_is_better else "is_lowest"
-    sql = f"SELECT submission FROM score_records WHERE split = 'public' AND metric = :metric AND {column} = 1"
-    return sorted(row["submission"] for row in read_rows(workspace.ledger_url, sql, {"metric": primary.name}))
+    sql = (
+        "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "
+        "AND submission >= :number ORDER BY submission"
+    )
+    with open_reader(workspace.ledger_url) as query:
+        known = {"metric": primary.name, "number": since}
+        best = [row["value"] for row in query(sota_query(primary, before=True), known)]
+        found = []
+        for row in query(sql, known):
+            if not best or primary.is_better(row["value"], best[0]):
+                best = [row["value"]]
+                found.append(row["submission"])
+    return found
 
 
 def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:

@@ -6,19 +6,21 @@ import base64
 import csv
 import hashlib
 import io
+import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from tracker.errors import RefusedError
 from tracker.workspace import Competition
-from training.tables import read_table
+from training.tables import read_columns, read_table
 
 SHOWN = 5
+PART = 10_000
 _WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
@@ -32,13 +34,25 @@ class Answers:
     @cached_property
     def canonical(self) -> bytes:
         """`id,answer` lines sorted by id, in UTF-8; fields quoted as in CSV only where they must be."""
-        lines = [f"{_quote(name)},{_quote(answer)}\n" for name, answer in sorted(self.by_id.items())]
-        return "".join(lines).encode()
+        return b"".join(self._lines())
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of `canonical`: row order, columns, line ends, BOM and quoting do not change it."""
-        return "sha256:" + hashlib.sha256(self.canonical).hexdigest()
+        found = hashlib.sha256()
+        for part in self._lines():
+            found.update(part)
+        return "sha256:" + found.hexdigest()
+
+    def _lines(self) -> Iterator[bytes]:
+        names = sorted(self.by_id)
+        in_order = names == list(self.by_id)  # as a rule: then nothing needs to be looked up
+        items = iter(self.by_id.items()) if in_order else ((name, self.by_id[name]) for name in names)
+        while part := list(itertools.islice(items, PART)):
+            text = "\n".join(map(",".join, part)) + "\n"
+            if '"' in text or "\r" in text or text.count(",") != len(part) or text.count("\n") != len(part):
+                text = "".join([f"{_quote(name)},{_quote(answer)}\n" for name, answer in part])
+            yield text.encode()
 
     def pack(self) -> str:
         """`canonical` as text for the ledger."""
@@ -63,7 +77,6 @@ def _quote(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
-@lru_cache(maxsize=4096)
 def normalize_answer(text: str) -> str:
     """An answer without blanks; whole numbers in their shortest form (`07` and `7.0` are `7`)."""
     text = text.strip()
@@ -73,13 +86,16 @@ def normalize_answer(text: str) -> str:
 
 def load_answers(path: Path, competition: Competition) -> Answers:
     """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id listed twice."""
-    rows = [
-        (name, normalize_answer(answer))
-        for name, answer in read_table(path, (competition.id_column, competition.label_column))
-    ]
-    by_id = dict(rows)
-    if len(by_id) != len(rows):
-        twice = [name for name, count in Counter(name for name, _ in rows).items() if count > 1]
+    columns = (competition.id_column, competition.label_column)
+    by_id: dict[str, str] = {}
+    rows = 0
+    for names, answers in read_columns(path, columns):
+        short = {answer: normalize_answer(answer) for answer in set(answers)}
+        by_id.update(zip(names, map(short.__getitem__, answers), strict=True))
+        rows += len(names)
+    if len(by_id) != rows:
+        counts = Counter(name for name, _ in read_table(path, columns))
+        twice = [name for name, count in counts.items() if count > 1]
         raise RefusedError(f"{path}: {_some(twice, 'id')} listed twice", hint="every image needs exactly one row")
     return Answers(by_id)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from training.errors import ConfigError, DataError, StorageError
+
+PART = 10_000
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -16,23 +20,30 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
     Raises DataError when the file or a column is missing.
     """
+    return [row for part in read_columns(path, columns) for row in zip(*part, strict=True)]
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[list[list[str]]]:
+    """The same in parts of 10,000 rows, column by column: a third of the time of row by row, and little memory."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            rows = list(filter(None, reader))
+            absent = [name for name in columns if name not in header]
+            if absent:
+                known = f"its columns: {', '.join(header) or 'none'}"
+                raise DataError(f"{path} has no column {', '.join(absent)}", hint=known)
+            places = [header.index(name) for name in columns]
+            last = max(places)
+            while part := list(itertools.islice(reader, PART)):
+                rows = list(filter(None, part))  # blank lines
+                if min(map(len, rows), default=len(header)) <= last:
+                    rows = [row + [""] * len(header) for row in rows]  # some are cut short
+                yield [list(map(str.strip, map(itemgetter(place), rows))) for place in places]
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise DataError(f"{path} has no column {', '.join(absent)}", hint=f"its columns: {', '.join(header) or 'none'}")
-    places = [header.index(name) for name in columns]
-    if any(len(row) <= max(places) for row in rows):
-        rows = [row + [""] * len(header) for row in rows]  # some are cut short
-    # column by column: a third of the time of row by row
-    return list(zip(*([row[place].strip() for row in rows] for place in places), strict=True))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -121,12 +121,12 @@ def leaderboard(
 
 
 def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
-    from tracker.ledger_read import find_sota, list_sota_numbers, list_submissions
+    from tracker.ledger_read import find_sota, list_newest_submissions, list_sota_numbers
     from tracker.report import print_json, print_leaderboard, submission_to_json
 
-    rows = list_submissions(workspace)[-limit if limit else None :]
+    rows = list_newest_submissions(workspace, limit)
     best = find_sota(workspace)
-    number, was = best.number if best else None, list_sota_numbers(workspace)
+    number, was = best.number if best else None, list_sota_numbers(workspace, since=rows[0].number if rows else 0)
     if as_json:
         comp = workspace.competition
         print_json([submission_to_json(row, comp, sota=number, was=row.number in was) for row in rows])
