@@ -60,6 +60,7 @@ run.command("options")(runs.options)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)
 app.command(rich_help_panel=RUNS)(runs.diff)
+app.command(rich_help_panel=RUNS)(runs.adopt)
 
 app.command(rich_help_panel=SUBMIT)(submissions.check)
 app.command(rich_help_panel=SUBMIT)(submissions.submit)

@@ -246,6 +246,24 @@ def ensure_experiment(client: Any, workspace: Workspace) -> str:
         return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
+def fetch_run(
+    workspace: Workspace, run_id: str, target: Path
+) -> tuple[dict[str, str], list[tuple[dict[str, float], int]]]:
+    """Parameters and (values, step) points of any run, its files downloaded to `target`; raises MlflowError."""
+    client = connect(workspace)
+    try:
+        run = client.get_run(run_id)
+        by_step: dict[int, dict[str, float]] = {}
+        for key in run.data.metrics:
+            for metric in client.get_metric_history(run_id, key):
+                by_step.setdefault(metric.step, {})[key] = metric.value
+        if client.list_artifacts(run_id):
+            client.download_artifacts(run_id, "", str(target))
+    except _mlflow_errors() as error:
+        raise MlflowError(f"MLflow at {_safe_uri(workspace)}: {_first_line(error)}") from error
+    return dict(run.data.params), [(by_step[step], step) for step in sorted(by_step)]
+
+
 def clean_key(name: str) -> str:
     """A metric name in the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)

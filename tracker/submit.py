@@ -27,7 +27,7 @@ from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import build_task
 from tracker.workspace import Competition, Workspace, parse_score
 from training.atomic import translate_os_errors, write_bytes
-from training.config import config_from_dict
+from training.config import DataConfig
 from training.data import list_eval_ids
 
 NEAREST = 3
@@ -93,9 +93,10 @@ def _how_to_predict(record: RunRecord) -> str:
 
 def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
     """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is known."""
-    tables = {"data": {**config.get("data", {}), **workspace.data}}
-    data = config_from_dict(tables, source="tracker.toml").data
-    return list_eval_ids(data, build_task(workspace), root=workspace.root) if data.eval_dir else None
+    eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
+    if not eval_dir:
+        return None
+    return list_eval_ids(DataConfig(eval_dir=str(eval_dir)), build_task(workspace), root=workspace.root)
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:

@@ -165,14 +165,14 @@ def _fit_and_record(
             recorder.fingerprint(predictions=_fingerprint(workspace, result.predictions))
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        record = recorder.finish(status, error=_describe_error(error))
-        _index_run(workspace, record)
+        record = recorder.finish(status, error=describe_error(error))
+        index_run(workspace, record)
         if isinstance(error, KeyboardInterrupt):
             hint = f"tracker run train --from {record.name} --resume goes on with it"
             raise InterruptedByUserError(f"{record.name} was interrupted", hint=hint) from error
         raise
     record = recorder.finish("finished")
-    _index_run(workspace, record)
+    index_run(workspace, record)
     if problem := mirror.wait():
         print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
     return record
@@ -210,11 +210,12 @@ def _fingerprint(workspace: Workspace, predictions: Path | None) -> str | None:
     return load_answers(predictions, workspace.competition).fingerprint
 
 
-def _describe_error(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """The reason that a run's record gives for its end."""
     return str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def _index_run(workspace: Workspace, record: RunRecord) -> None:
+def index_run(workspace: Workspace, record: RunRecord) -> None:
     """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
     from tracker.ledger import open_ledger
 

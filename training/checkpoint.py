@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,39 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a checkpoint of this program (format {FORMAT})")
     return state
+
+
+def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
+    """Keep a state dict, or a copy of a checkpoint of any program, at `target`; returns the weights' fingerprint.
+
+    Raises WeightsError when a checkpoint cannot be read with weights_only or has no tensors, StorageError.
+    """
+    if isinstance(weights, Mapping):
+        state = _find_tensors(weights)
+        if state:
+            save_checkpoint(target, {"model": state})
+    else:
+        try:
+            state = _find_tensors(torch.load(weights, map_location="cpu", weights_only=True))
+        except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+            first_line = (str(error) or type(error).__name__).splitlines()[0]
+            raise WeightsError(f"cannot read checkpoint {weights}: {first_line}") from error
+        if state:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(weights, temporary)
+    if not state:
+        raise WeightsError("no tensors in these weights", hint="give a state dict, or a file with one")
+    return weights_fingerprint(state)
+
+
+def _find_tensors(loaded: Any) -> dict[str, torch.Tensor]:
+    """The state dict in what a training script saved: under one of the usual names, or the whole."""
+    if isinstance(loaded, Mapping):
+        for name in ("model", "state_dict", "model_state_dict", "module", "ema"):
+            if isinstance(loaded.get(name), Mapping):
+                return _find_tensors(loaded[name])
+        return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    return {}
 
 
 def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:

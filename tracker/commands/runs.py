@@ -134,3 +134,25 @@ def diff(
         print_json(found.to_dict())
     else:
         print_diff(found, everything=everything)
+
+
+def adopt(
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")] = None,
+    mlflow: Annotated[str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")] = "",
+    note: Annotated[str, typer.Option(help="What this run is; shown everywhere.")] = "",
+) -> None:
+    """Take in a run made by another script: config, TensorBoard events, checkpoint, prediction CSV."""
+    from tracker.adopt import adopt_folder, adopt_mlflow
+    from tracker.errors import ConfigError
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    if folder and not mlflow:
+        record, remarks = adopt_folder(workspace, folder, note=note)
+    elif mlflow and not folder:
+        record, remarks = adopt_mlflow(workspace, mlflow, note=note)
+    else:
+        raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
+    print(f"{record.name}: adopted, {len(record.summary)} metrics")
+    for remark in remarks:
+        print(f"  {remark}")

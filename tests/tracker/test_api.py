@@ -1,0 +1,174 @@
+"""Training loops of one's own, and runs made elsewhere: recorded, compared and submitted like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+import tracker
+from tests.conftest import NO_MLFLOW
+from tests.workspaces import make_run
+from tracker.adopt import adopt_folder, adopt_mlflow
+from tracker.api import to_tables
+from tracker.diff import diff_runs
+from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
+from tracker.lightning import TrackerLogger
+from tracker.mlflow_log import connect, ensure_experiment
+from tracker.runs import load_config, load_run, read_curves
+from tracker.submit import submit
+from tracker.workspace import Workspace, load_workspace
+from training.checkpoint import weights_fingerprint
+from training.errors import WeightsError
+
+STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
+ANSWERS = {f"i{number}.png": int(number > 4) for number in range(10)}
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens there: the copy in MLflow has tests of its own."""
+    monkeypatch.setenv(*next(iter(NO_MLFLOW.items())))
+
+
+def test_a_loop_of_ones_own_gets_record_fingerprints_and_ledger(workspace: Workspace) -> None:
+    with tracker.start_run({"optim": {"lr": 0.1}, "depth": 3}, note="mine", root=workspace.root, follow=False) as run:
+        for epoch in (1, 2):
+            run.log({"val/f1": torch.tensor(0.25 * epoch)}, step=epoch, epoch=epoch)
+        run.save_best(STATE, epoch=2, metrics={"val/f1": 0.5})
+        run.save_predictions(ANSWERS)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.note, record.best_epoch, record.summary) == ("finished", "mine", 2, {"val/f1": 0.5})
+    assert record.fingerprints["weights"] == weights_fingerprint(STATE)
+    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.1}, "config": {"depth": 3}}
+    assert read_curves(run.folder / "metrics.jsonl")["val/f1"] == {1: (1, 0.25), 2: (2, 0.5)}
+    row, _ = submit(workspace, "exp1", "from my own loop")
+    assert row.scores["public_f1"] == 1.0
+    make_run(workspace, "0000011111")
+    with pytest.raises(DuplicateError):
+        submit(workspace, "exp2", "the same")
+    assert diff_runs(workspace, "exp1", "exp2").config["optim.lr"] == [0.1, 0.001]
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")])
+def test_an_error_ends_the_run_and_goes_on(workspace: Workspace, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), tracker.start_run({}, root=workspace.root, follow=False) as run:
+        run.log({"loss": 1.0})
+        raise error
+    assert load_run(workspace.runs_dir, "exp1").status == status
+
+
+def test_predictions_that_could_never_be_sent_are_refused_at_once(workspace: Workspace) -> None:
+    with tracker.start_run({}, root=workspace.root, follow=False) as run:
+        with pytest.raises(RefusedError, match="unknown"):
+            run.save_predictions({"i0.png": 7})
+        with pytest.raises(WeightsError, match="no tensors"):
+            run.save_best({"a": 1}, epoch=1, metrics={})
+    assert not (run.folder / "predictions.csv").exists()
+    assert not (run.folder / "best.pth").exists()
+
+
+def test_outside_a_workspace_nothing_begins(tmp_path: Path) -> None:
+    with pytest.raises(UnknownRunError):
+        tracker.start_run({}, root=tmp_path)
+
+
+def test_configs_of_any_nesting_become_sections() -> None:
+    config = {"a": {"b": {"c": 1}, "d": None}, "e": [1, 2.5], "f": Path("x"), "g": torch.tensor(2)}
+    assert to_tables(config) == {"a": {"b.c": 1}, "config": {"e": [1, 2.5], "f": "x", "g": 2}}
+    with pytest.raises(ConfigError, match=r"called a\.b\.c"):
+        to_tables({"a": {"b": {"c": 1}, "b.c": 2}})
+
+
+def test_fabric_logs_through_the_logger(workspace: Workspace) -> None:
+    from lightning_fabric import Fabric
+
+    logger = TrackerLogger(note="by Fabric", root=workspace.root, follow=False)
+    fabric = Fabric(accelerator="cpu", devices=1, loggers=[logger])
+    logger.log_hyperparams({"optim": {"lr": 0.5}})
+    for step in (1, 2, 3):
+        fabric.log_dict({"train/loss": 1 / step, "epoch": 1}, step=step)
+    logger.run.save_predictions(ANSWERS)
+    assert logger.version == "exp1"
+    logger.finalize("success")
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.note) == ("finished", "by Fabric")
+    curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
+    assert curves == {"train/loss": {1: (1, 1.0), 2: (1, 0.5), 3: (1, 1 / 3)}}
+    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.5}}
+    assert submit(workspace, "exp1", "m")[0].number == 1
+
+
+# --- adopt ------------------------------------------------------------------------------------------------------------
+
+
+def make_foreign(folder: Path, config: Any, name: str = "config.yaml") -> Path:
+    """What a script of 2022 left: a config, events, two checkpoints and the answer file among others."""
+    folder.mkdir(parents=True)
+    (folder / name).write_text(json.dumps(config))  # JSON is YAML too
+    with SummaryWriter(str(folder / "logs")) as board:
+        for epoch in (1, 2, 3):
+            board.add_scalar("val/f1", 0.25 * epoch, epoch)
+    torch.save({"state_dict": STATE, "epoch": 3}, folder / "best.pth")
+    torch.save({"state_dict": {"w": torch.ones(1)}}, folder / "last.pth")
+    (folder / "classes.csv").write_text("name,number\na,1\n")
+    rows = "".join(f"{name},{answer}\n" for name, answer in ANSWERS.items())
+    (folder / "output.csv").write_text("ImageID,ans\n" + rows)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json", "hparams.yaml"])
+def test_an_adopted_folder_can_be_submitted_and_compared(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    folder = make_foreign(tmp_path / "exp", {"optim": {"lr": 2e-5}, "epochs": 5}, name)
+    record, remarks = adopt_folder(workspace, folder)
+    assert (record.name, record.status, len(remarks)) == ("exp1", "finished", 1)
+    assert remarks[0].startswith("not in MLflow yet")
+    assert record.note == f"adopted from {folder}"
+    assert record.fingerprints["weights"] == weights_fingerprint(STATE)
+    assert record.summary == {"val/f1": 0.75}
+    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 2e-5}, "config": {"epochs": 5}}
+    assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"][2] == (2, 0.5)
+    assert submit(workspace, "exp1", "adopted")[0].scores["public_f1"] == 1.0
+    make_run(workspace, "0000011110")
+    assert diff_runs(workspace, "exp1", "exp2").predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
+
+
+def test_what_an_adopted_folder_lacks_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    torch.save({"state_dict": STATE}, tmp_path / "old" / "model.pt")
+    _, remarks = adopt_folder(workspace, tmp_path / "old")
+    assert "no config found: the run has an empty one" in remarks
+    assert "no curves found" in remarks
+
+
+def test_an_empty_folder_is_refused_before_a_run_exists(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    with pytest.raises(DataError, match="no TensorBoard events"):
+        adopt_folder(workspace, tmp_path / "e")
+    with pytest.raises(DataError, match="no such folder"):
+        adopt_folder(workspace, tmp_path / "nothing")
+    assert not (workspace.runs_dir / "exp1").exists()
+
+
+def test_an_mlflow_run_is_adopted_by_its_id(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACKER_MLFLOW_URI")
+    workspace = load_workspace(workspace.root)
+    client = connect(workspace)
+    run_id = client.create_run(ensure_experiment(client, workspace)).info.run_id
+    client.log_param(run_id, "optim.lr", 0.5)
+    for step in (1, 2):
+        client.log_metric(run_id, "val/f1", step / 4, step=step)
+    folder = make_foreign(tmp_path / "files", {})
+    client.log_artifact(run_id, str(folder / "best.pth"))
+    client.log_artifact(run_id, str(folder / "output.csv"))
+    record, _ = adopt_mlflow(workspace, run_id)
+    assert record.note == f"adopted from mlflow:{run_id}"
+    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.5}}
+    assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"] == {1: (1, 0.25), 2: (2, 0.5)}
+    assert submit(workspace, "exp1", "m")[0].number == 1

@@ -1,0 +1,167 @@
+"""A run recorded by somebody else's training loop: the same folder, fingerprints, MLflow copy and ledger index."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tracker.errors import ConfigError, TrackerError
+from tracker.mirror import Mirror
+from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
+from tracker.recorder import Recorder
+from tracker.runs import RunRecord
+from tracker.train import describe_error, index_run
+from tracker.workspace import Workspace, find_workspace
+from training.atomic import atomic_path, write_bytes
+from training.config import config_fingerprint
+
+NO_SECTION = "config"
+
+
+def begin(
+    config: Mapping[str, Any],
+    *,
+    note: str = "",
+    parent: str | None = None,
+    root: Path | None = None,
+    follow: bool = True,
+) -> ActiveRun:
+    """See tracker.start_run."""
+    workspace = find_workspace(root)
+    tables = to_tables(config)
+    prints = {"config": config_fingerprint(tables), "data": None}
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=prints
+    )
+    return ActiveRun(workspace, recorder, follow=follow)
+
+
+class ActiveRun:
+    """A run while it is being made. Leaving the `with` block ends it: finished, failed or interrupted."""
+
+    def __init__(self, workspace: Workspace, recorder: Recorder, *, follow: bool) -> None:
+        self._workspace = workspace
+        self._recorder = recorder
+        self._step = 0
+        self._ended = False
+        self._mirror = Mirror(workspace, recorder.record.name) if follow else None
+        if self._mirror:
+            self._mirror.start()
+
+    @property
+    def name(self) -> str:
+        """`expN`."""
+        return self._recorder.record.name
+
+    @property
+    def folder(self) -> Path:
+        """The run folder; files put there that MLflow shows are listed in tracker/mlflow_log.py."""
+        return self._recorder.folder
+
+    def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
+        """Put one point on disk before returning; without `step`, points are counted. Raises StorageError."""
+        self._step = self._step + 1 if step is None else step
+        plain = {name: float(value) for name, value in values.items()}
+        self._recorder.metrics(plain, step=self._step, epoch=self._recorder.record.epoch if epoch is None else epoch)
+
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
+
+        Raises WeightsError when a checkpoint cannot be read with weights_only, StorageError.
+        """
+        from training.checkpoint import save_weights
+
+        fingerprint = save_weights(weights, self.folder / "best.pth")
+        plain = {name: float(value) for name, value in metrics.items()}
+        self._recorder.progress(epoch=epoch, best_epoch=epoch, summary=plain)
+        self._recorder.fingerprint(weights=fingerprint)
+
+    def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
+        """Keep the predictions: {image id: answer}, or a CSV.
+
+        Raises RefusedError or DataError when they could never be submitted.
+        """
+        competition, target = self._workspace.competition, self.folder / "predictions.csv"
+        if isinstance(answers, Mapping):
+            table = Answers({str(name): normalize_answer(str(answer)) for name, answer in answers.items()})
+            header = f"{competition.id_column},{competition.label_column}\n".encode()
+            content = header + table.canonical
+        else:
+            table = load_answers(Path(answers), competition)
+            content = Path(answers).read_bytes()
+        check_answers(table, competition, None)
+        write_bytes(target, content)
+        self._recorder.fingerprint(predictions=table.fingerprint)
+
+    def keep_facts(self, values: Mapping[str, Any]) -> None:
+        """Keep facts found while training, beside the config."""
+        self._recorder.params({name: _to_toml(value) for name, value in values.items() if value is not None})
+
+    def keep_file(self, path: Path) -> None:
+        """Copy a file into the run folder."""
+        with atomic_path(self.folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+
+    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
+        """End the run; leaving the `with` block does it."""
+        self._ended = True
+        record = self._recorder.finish(status, error=error)
+        index_run(self._workspace, record)
+        if self._mirror and (problem := self._mirror.wait()):
+            print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
+        return record
+
+    def __enter__(self) -> ActiveRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ended:
+            return
+        if error is None:
+            self.finish()
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("interrupted", error=describe_error(error))
+        else:
+            self.finish("failed", error=describe_error(error))
+
+
+def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A config of any nesting as sections of keys: deeper ones get dots, values without a section one of their own.
+
+    What TOML cannot hold becomes text, None is left out. Raises ConfigError when two keys fall together.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for section, value in config.items():
+        pairs = list(_flatten(value)) if isinstance(value, Mapping) else [(str(section), value)]
+        table = tables.setdefault(str(section) if isinstance(value, Mapping) else NO_SECTION, {})
+        for key, item in pairs:
+            if key in table:
+                raise ConfigError(f"two config keys are called {section}.{key}", hint="rename one of them")
+            if item is not None:
+                table[key] = _to_toml(item)
+    return tables
+
+
+def _flatten(table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _to_toml(value: Any) -> Any:
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_toml(item) for item in value if item is not None]
+    try:
+        return _to_toml(value.item())  # a number of numpy or torch
+    except (AttributeError, ValueError, RuntimeError, TrackerError):
+        return str(value)
