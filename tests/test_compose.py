@@ -10,10 +10,11 @@ import copy
 import json
 import os
 import re
+import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 VALIDATOR = jsonschema.Draft7Validator(json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text()))
+EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 PASSWORD = "a-long-password"
+TEAM_HOST = "team.example:5000"
 LIMIT_S = 60
 
 
@@ -45,15 +48,20 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_every_image_and_package_has_an_exact_version() -> None:
+    recipe = COMPOSE["x-python"]["build"]
     for name, service in SERVICES.items():
-        assert re.fullmatch(r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]), name
-    recipe = COMPOSE["x-python"]["build"]["dockerfile_inline"]
-    assert re.search(r"^FROM python:\d+\.\d+\.\d+-\S+$", recipe, re.MULTILINE)
+        assert service.get("build") == recipe or re.fullmatch(r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]), name
+    assert re.search(r"^FROM python:\d+\.\d+\.\d+-\S+$", recipe["dockerfile_inline"], re.MULTILINE)
     pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
-    packages = re.findall(r'"([^"]+)"', recipe)
+    packages = re.findall(r'"([^"]+)"', recipe["dockerfile_inline"])
     assert len(packages) == 3
     for package in packages:
         assert re.sub(r"\[.*]", "", package) in pinned  # the versions that the tests run with
+
+
+def test_no_two_services_build_the_same_image_name() -> None:
+    names = [service["image"] for service in SERVICES.values() if "build" in service and "image" in service]
+    assert len(names) == len(set(names))  # builds run side by side, and the second fails on a fresh machine
 
 
 def test_no_password_stands_in_the_file() -> None:
@@ -61,7 +69,8 @@ def test_no_password_stands_in_the_file() -> None:
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
-    assert not re.search(r"//\w+:[^$@\s]+@", TEXT)
+    assert not re.search(r"//\w+:[^@\s]+@", TEXT)
+    assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", TEXT.replace(":?set", ""), re.IGNORECASE)
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
@@ -70,24 +79,42 @@ def test_ports_are_published_on_this_machine_only() -> None:
         assert all(port.startswith("${TRACKER_BIND:-127.0.0.1}:") for port in service["ports"])
 
 
-def test_every_service_says_when_it_is_healthy_and_data_lie_in_named_volumes() -> None:
+def test_every_service_says_when_it_is_healthy_and_every_volume_is_named() -> None:
     for service in SERVICES.values():
         assert service["healthcheck"]["test"]
         for volume in service["volumes"]:
-            source, _, mode = volume.removeprefix("${TRACKER_RUNS:-./runs}").partition(":")
-            assert source in COMPOSE["volumes"] or mode == "/runs:ro"
+            assert interpolated(volume, EXAMPLE).partition(":")[0] in COMPOSE["volumes"]
+
+
+def test_mlflow_waits_for_a_database_that_listens_beyond_its_socket() -> None:
+    assert SERVICES["mlflow"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
+    # while the first start makes the databases, the socket answers and TCP does not
+    assert "--host=127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
 
 
 def test_env_example_lists_exactly_the_variables_of_the_file() -> None:
-    listed = re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert {name for name, _ in listed} == set(re.findall(r"\$\{(\w+)", TEXT))
+    assert set(EXAMPLE) == set(re.findall(r"\$\{(\w+)", TEXT))
     required = set(re.findall(r"\$\{(\w+):\?", TEXT))
-    assert {name for name, value in listed if not value} == required
-    for name, value in listed:
-        assert name in required or f"{{{name}:-{value}}}" in TEXT
+    assert {name for name, value in EXAMPLE.items() if not value} == required
+    for name, value in EXAMPLE.items():
+        assert name in required or f"${{{name}:-{value}}}" in TEXT
 
 
 # --- What it starts ---------------------------------------------------------------------------------------------------
+
+
+def interpolated(text: str, dotenv: Mapping[str, str]) -> str:
+    """The text as docker compose reads it with this .env; a required variable without a value is a KeyError."""
+    values = {name: value for name, value in dotenv.items() if value}
+    text = re.sub(r"\$\{(\w+):-([^}]*)}", lambda found: values.get(found[1], found[2]), text)
+    return re.sub(r"\$\{(\w+):\?[^}]*}", lambda found: values[found[1]], text)
+
+
+def here(text: str, places: Mapping[str, str]) -> str:
+    """The text with addresses and folders of the containers replaced by those of this machine."""
+    for container, machine in places.items():
+        text = text.replace(container, machine)
+    return text
 
 
 @dataclass(frozen=True)
@@ -99,38 +126,52 @@ class Team:
     ledger_url: str
 
     @property
+    def port(self) -> str:
+        return self.address.rpartition(":")[2]
+
+    @property
     def uri(self) -> str:
         return self.address.replace("//", f"//admin:{PASSWORD}@")
 
 
-def flags_of(service: str, **changes: str) -> list[str]:
-    """The flags of a service's command, with variables at their defaults and some values changed."""
-    command = SERVICES[service]["command"]
-    flags = [re.sub(r"\$\{\w+:-([^}]*)}", r"\1", word) for word in command if word.startswith("--")]
-    given = {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
-    assert set(given) <= {flag.partition("=")[0] for flag in flags}
-    return [f"{name}={given[name]}" if (name := flag.partition("=")[0]) in given else flag for flag in flags]
+def create_databases(postgres: PostgresServer) -> None:
+    """What the container makes when it first starts: the database in its environment, and the script's."""
+    import psycopg
+
+    script = COMPOSE["configs"]["databases"]["content"]
+    with psycopg.connect(postgres.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {SERVICES['postgres']['environment']['POSTGRES_DB']}".encode())
+        for statement in script.split(";"):
+            connection.execute(statement.encode())
 
 
 @pytest.fixture(scope="module")
 def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """PostgreSQL and MLflow as docker-compose.yml starts them, and a run trained against them."""
+    """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained against them."""
     folder = tmp_path_factory.mktemp("team")
-    content = COMPOSE["configs"]["mlflow-auth"]["content"]
-    (folder / "auth.ini").write_text(content.replace("sqlite:////mlflow/", f"sqlite:///{folder}/"))
-    names = set(SERVICES["mlflow"]["environment"])
-    own = {
-        "MLFLOW_BACKEND_STORE_URI": postgres_server.create_database(),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "any long random text",
-        "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
-        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+    create_databases(postgres_server)
+    dotenv = EXAMPLE | {
+        "POSTGRES_PASSWORD": postgres_server.password,
+        "MLFLOW_ADMIN_PASSWORD": PASSWORD,
+        "MLFLOW_SECRET_KEY": "any long random text",
+        "MLFLOW_ALLOWED_HOSTS": f"{EXAMPLE['MLFLOW_ALLOWED_HOSTS']},{TEAM_HOST}",
+        "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
     }
-    env = {name: own.get(name, str(SERVICES["mlflow"]["environment"][name])) for name in names}
     port = free_port()
-    hosts = f"localhost:{port},127.0.0.1:{port}"
-    changes = {"host": "127.0.0.1", "port": str(port), "artifacts_destination": str(folder / "artifacts")}
-    with mlflow_server(folder, *flags_of("mlflow", allowed_hosts=hosts, **changes), port=port, **env) as address:
-        team = Team(root=folder / "ws", address=address, ledger_url=postgres_server.create_database())
+    places = {
+        "@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/",
+        "--host=0.0.0.0": "--host=127.0.0.1",
+        "--port=5000": f"--port={port}",
+        "=/artifacts": f"={folder / 'artifacts'}",
+        "/etc/mlflow/": f"{folder}/",
+    }
+    (folder / "auth.ini").write_text(here(COMPOSE["configs"]["mlflow-auth"]["content"], places))
+    service = SERVICES["mlflow"]
+    assert service["command"][:2] == ["mlflow", "server"]
+    flags = [here(interpolated(flag, dotenv), places) for flag in service["command"][2:]]
+    env = {name: here(interpolated(value, dotenv), places) for name, value in service["environment"].items()}
+    with mlflow_server(folder, *flags, port=port, **env) as address:
+        team = Team(root=folder / "ws", address=address, ledger_url=postgres_server.url("ledger"))
         make_pictures(team.root)
         words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
         urls = ("--solution", team.root / "solution.csv", "--ledger-url", team.ledger_url, "--mlflow-uri", team.uri)
@@ -143,9 +184,21 @@ def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield team
 
 
-def answer(url: str, *, password: str = "", host: str = "") -> tuple[int, bytes]:
-    """Status and body of a GET request."""
+def is_healthy(service: str, places: Mapping[str, str]) -> bool:
+    """Whether the service's own health check is content."""
+    kind, program, *words = SERVICES[service]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    command = [sys.executable, *(here(word, places) for word in words)]
+    return subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False).returncode == 0
+
+
+def answer(url: str, *, password: str = "", host: str = "", page_of: str = "") -> tuple[int, bytes]:
+    """Status and body of a GET request, or of the POST request that a page of this host sends."""
     request = urllib.request.Request(url)
+    if page_of:
+        request.data = b'{"max_results": 1}'
+        request.add_header("Content-Type", "application/json")
+        request.add_header("Origin", f"http://{page_of}")
     if password:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode())
     if host:
@@ -165,6 +218,21 @@ def test_mlflow_asks_for_a_password_and_refuses_foreign_names(team: Team) -> Non
     assert answer(url, password="wrong")[0] == 401
     assert answer(url, password=PASSWORD)[0] == 200
     assert answer(url, password=PASSWORD, host="evil.example")[0] == 403
+    assert answer(url, password=PASSWORD, host=TEAM_HOST)[0] == 200
+
+
+@pytest.mark.slow
+def test_pages_work_under_the_names_in_env_and_under_no_other(team: Team) -> None:
+    url = f"{team.address}/ajax-api/2.0/mlflow/experiments/search"
+    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
+    assert answer(url, password=PASSWORD, host="localhost:8080", page_of="localhost:8080")[0] == 200  # an SSH tunnel
+    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of="evil.example")[0] == 403
+
+
+@pytest.mark.slow
+def test_mlflow_is_healthy_by_its_own_check(team: Team) -> None:
+    assert is_healthy("mlflow", {":5000/": f":{team.port}/"})
+    assert not is_healthy("mlflow", {":5000/": f":{free_port()}/"})
 
 
 @pytest.mark.slow
@@ -188,12 +256,14 @@ def test_a_run_trained_against_the_servers_is_there_with_its_weights(team: Team,
 
 
 @pytest.mark.slow
-def test_the_submission_is_in_postgresql(team: Team) -> None:
+def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
     import psycopg
 
     with psycopg.connect(team.ledger_url.replace("+psycopg", "")) as connection:
         rows = connection.execute("SELECT number, run, memo FROM submissions").fetchall()
     assert rows == [(1, "exp1", "to the team's server")]
+    with psycopg.connect(team.ledger_url.replace("+psycopg", "").replace("/ledger", "/auth")) as connection:
+        assert connection.execute("SELECT username, is_admin FROM users").fetchall() == [("admin", True)]
     again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
     assert again.returncode == 3
     assert "submission 1" in again.stderr
@@ -202,7 +272,13 @@ def test_the_submission_is_in_postgresql(team: Team) -> None:
 @pytest.mark.slow
 def test_tensorboard_shows_the_curves(team: Team) -> None:
     port = free_port()
-    flags = flags_of("tensorboard", host="127.0.0.1", port=str(port), logdir=str(team.root / "runs"))
+    places = {
+        "=/runs": f"={team.root / 'runs'}",
+        "--host=0.0.0.0": "--host=127.0.0.1",
+        "--port=6006": f"--port={port}",
+    }
+    program, *flags = (here(word, places) for word in SERVICES["tensorboard"]["command"])
+    assert program == "tensorboard"
     url = f"http://127.0.0.1:{port}/data/plugin/scalars/tags"
 
     def ready() -> bool:
@@ -211,7 +287,8 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
         except (OSError, urllib.error.URLError):
             return False
 
-    command = [str(Path(sys.executable).parent / "tensorboard"), *flags]
+    command = [str(Path(sys.executable).parent / program), *flags]
     with running(command, team.root.parent / "tensorboard.log", ready, env={**os.environ, "DO_NOT_TRACK": "true"}):
         tags = json.loads(answer(url)[1])
+        assert is_healthy("tensorboard", {":6006/": f":{port}/"})
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])

@@ -49,8 +49,10 @@ url = {ledger_url}
 
 [leaderboard]
 # "manual": scores are typed in with `tracker score`. "local": scored here against a solution CSV.
+# "kaggle": sent to the competition of this name by the official client (pip install 'tracker[kaggle]').
 kind = {leaderboard}
 solution = {solution}
+competition = {kaggle_competition}
 """
 
 
@@ -64,6 +66,7 @@ def init_workspace(
     ledger_url: str = "sqlite:///ledger.db",
     leaderboard: str = "",
     solution: Path | None = None,
+    kaggle: str = "",
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
 
@@ -92,7 +95,8 @@ def init_workspace(
         **competition,
         "mlflow_uri": mlflow_uri,
         "ledger_url": ledger_url,
-        "leaderboard": leaderboard or ("local" if solution else "manual"),
+        "leaderboard": leaderboard or ("local" if solution else "kaggle" if kaggle else "manual"),
+        "kaggle_competition": kaggle,
         "solution": _keep_path(solution, root) if solution else "",
     }
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}

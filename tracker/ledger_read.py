@@ -300,6 +300,12 @@ def get_packed_answers(workspace: Workspace, number: int) -> str | None:
     return rows[0]["answers"] if rows else None
 
 
+def list_noted(workspace: Workspace, kind: str) -> set[int]:
+    """Numbers of the submissions that have a note of this kind."""
+    sql = "SELECT DISTINCT submission FROM notes WHERE kind = :kind AND submission IS NOT NULL"
+    return {row["submission"] for row in read_rows(workspace.ledger_url, sql, {"kind": kind})}
+
+
 def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:
     """{number: other columns} of the submissions that came from a hand-kept table."""
     sql = "SELECT submission, text FROM notes WHERE kind = 'imported' ORDER BY seq"

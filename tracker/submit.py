@@ -10,13 +10,15 @@ from typing import Any
 
 from tracker.configdiff import diff_configs
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError
-from tracker.leaderboards import build_leaderboard
+from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger_read import (
     Submission,
     count_since,
     find_duplicate,
     find_sota,
     get_submission,
+    has_run,
+    list_noted,
     list_packed_answers,
     list_submissions,
     resolve_run,
@@ -185,7 +187,46 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
             raise
         if public:
             ledger.append_scores(receipt.number, public)
+    _send(workspace, board, get_submission(workspace, receipt.number))
     return get_submission(workspace, receipt.number), receipt.quota
+
+
+def _send(workspace: Workspace, board: Leaderboard, row: Submission) -> None:
+    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError."""
+    from tracker.ledger import open_ledger
+
+    if row.file is None:
+        return
+    accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
+    outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}")
+    fresh = {key: value for key, value in outcome.scores.items() if row.scores.get("_".join(key)) != value}
+    with open_ledger(workspace) as ledger:
+        if outcome.reference and row.number not in list_noted(workspace, "sent"):
+            ledger.append_note(kind="sent", text=outcome.reference, submission=row.number)
+        if outcome.rejected:
+            ledger.append_note(kind="rejected", text=outcome.rejected, submission=row.number)
+        if fresh:
+            ledger.append_scores(row.number, fresh)
+    if outcome.rejected:
+        raise LeaderboardError(
+            f"submission {row.number} was rejected: {outcome.rejected}", hint="it does not count in the quota"
+        )
+
+
+def send_missing(workspace: Workspace) -> list[str]:
+    """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for each failure."""
+    if workspace.leaderboard != "kaggle":
+        return []
+    board, problems = build_leaderboard(workspace), []
+    rejected = list_noted(workspace, "rejected")
+    for row in list_submissions(workspace):
+        open_ended = not any(name.startswith("public_") for name in row.scores)
+        if open_ended and row.number not in rejected and row.run is not None and has_run(workspace, row):
+            try:
+                _send(workspace, board, row)
+            except TrackerError as error:
+                problems.append(f"submission {row.number}: {error}")
+    return problems
 
 
 def _refuse_similar(workspace: Workspace, answers: Answers) -> None:
@@ -298,7 +339,7 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     from tracker.mlflow_log import sync_run
 
     score_missing(workspace)
-    done, problems = [], []
+    done, problems = [], send_missing(workspace)
     for name in runs:
         try:
             record = sync_run(workspace, name)

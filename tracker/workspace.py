@@ -96,6 +96,7 @@ class Workspace:
     ledger_url: str
     leaderboard: str
     solution: Path | None = None
+    kaggle_competition: str = ""
 
     @property
     def runs_dir(self) -> Path:
@@ -148,8 +149,11 @@ def load_workspace(root: Path) -> Workspace:
     competition = _read_competition(reader, raw.get("competition", {}))
     mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
     ledger = reader.table(raw, "ledger", ("url",))
-    board = reader.table(raw, "leaderboard", ("kind", "solution"))
-    kind = reader.choice(board, "leaderboard.kind", "manual", ("manual", "local"))
+    board = reader.table(raw, "leaderboard", ("kind", "solution", "competition"))
+    kind = reader.choice(board, "leaderboard.kind", "manual", ("manual", "local", "kaggle"))
+    slug = reader.text(board, "leaderboard.competition", "")
+    if kind == "kaggle" and not slug:
+        reader.problems.append("leaderboard.competition: kind kaggle needs the competition's name in its address")
     solution = reader.text(board, "leaderboard.solution", "")
     if kind == "local" and not solution:
         reader.problems.append("leaderboard.solution: kind local needs the solution CSV")
@@ -169,6 +173,7 @@ def load_workspace(root: Path) -> Workspace:
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,
         solution=(root / Path(solution).expanduser()).resolve() if solution else None,
+        kaggle_competition=slug,
     )
 
 

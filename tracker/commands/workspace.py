@@ -21,7 +21,8 @@ def init(
     split: Annotated[str, typer.Option(help="Validation split: by_profile, by_image or stratified.")] = "",
     age_bands: Annotated[str, typer.Option(help="Two ages, as in 29,58 (mask_profiles).")] = "",
     solution: Annotated[Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")] = None,
-    leaderboard: Annotated[str, typer.Option(help="manual or local.")] = "",
+    leaderboard: Annotated[str, typer.Option(help="manual, local or kaggle.")] = "",
+    kaggle: Annotated[str, typer.Option(help="Kaggle competition, as in its address: submit sends there.")] = "",
     name: Annotated[str, typer.Option(help="Name of the competition.")] = "",
     classes: Annotated[str, typer.Option(help="Class names in order, with commas between.")] = "",
     id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
@@ -66,6 +67,7 @@ def init(
         ledger_url=ledger_url,
         leaderboard=leaderboard,
         solution=solution,
+        kaggle=kaggle,
     )
     print(f"{workspace.root}: {workspace.competition.name}, {len(workspace.competition.classes)} classes")
     print(f"next: cd {folder} && tracker run train")

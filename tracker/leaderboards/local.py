@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from tracker.errors import ConfigError, DataError, RefusedError
-from tracker.leaderboards import Scores
+from tracker.leaderboards import Outcome, Scores
 from tracker.predictions import Answers, normalize_answer
 from tracker.workspace import Metric, Workspace
 from training.tables import read_table
@@ -31,6 +32,10 @@ class LocalLeaderboard:
     def score_public(self, answers: Answers) -> Scores:
         """Scores on the public images."""
         return self._score(answers, ("public",))
+
+    def send(self, path: Path, message: str) -> Outcome:
+        """Nothing to send."""
+        return Outcome()
 
     def score_hidden(self, answers: Answers) -> Scores:
         """Scores on the private images, and over all images."""

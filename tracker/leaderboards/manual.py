@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tracker.leaderboards import Scores
+from pathlib import Path
+
+from tracker.leaderboards import Outcome, Scores
 from tracker.predictions import Answers
 
 
@@ -12,6 +14,10 @@ class ManualLeaderboard:
     def score_public(self, answers: Answers) -> Scores:
         """Nothing yet: `tracker score` records them."""
         return {}
+
+    def send(self, path: Path, message: str) -> Outcome:
+        """Nothing to send."""
+        return Outcome()
 
     def score_hidden(self, answers: Answers) -> Scores:
         """Nothing: `tracker score` records them."""

@@ -1,0 +1,134 @@
+"""The kaggle leaderboard through the official client, against a server on loopback that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kaggle_server import Kaggle, kaggle_server
+from tests.servers import free_port
+from tests.workspaces import make_run, make_workspace
+from tracker.errors import ConfigError, DuplicateError, RefusedError
+from tracker.leaderboards import LeaderboardError, kaggle
+from tracker.ledger_read import get_submission, list_noted, list_submissions
+from tracker.submit import send_missing, submit
+from tracker.workspace import Workspace
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kaggle]:
+    """The server, with the client's address of Kaggle turned to it."""
+    monkeypatch.setenv("KAGGLE_USERNAME", "ann")
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(kaggle, "POLL_S", 0.01)
+    with kaggle_server() as state:
+        turn_to(state.port, monkeypatch)
+        yield state
+
+
+def turn_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kagglesdk import kaggle_env
+
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def contest(tmp_path: Path, server: Kaggle) -> Workspace:
+    workspace = make_workspace(tmp_path / "ws", solution=None, kaggle="masks")
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers, f1=0.785)
+    return workspace
+
+
+def test_a_submission_is_sent_with_its_cv_and_memo_and_its_score_comes_back(contest: Workspace, server: Kaggle) -> None:
+    row, _ = submit(contest, "exp1", "first try")
+    assert row.scores == {"public_f1": 0.7656}
+    (sent,) = server.submissions
+    assert sent["description"] == "exp1 (0.7850): first try"
+    assert server.uploads[sent["token"]] == (contest.runs_dir / "exp1" / "predictions.csv").read_bytes()
+    assert list_noted(contest, "sent") == {1}
+    with pytest.raises(DuplicateError):
+        submit(contest, "exp1", "again")
+    assert len(server.submissions) == 1
+
+
+def test_kaggles_own_limit_is_asked_before_anything_is_written(contest: Workspace, server: Kaggle) -> None:
+    server.allowed = 0
+    with pytest.raises(RefusedError, match="Kaggle takes no more today"):
+        submit(contest, "exp1", "m")
+    assert list_submissions(contest) == []
+
+
+def test_a_file_that_kaggle_rejects_is_noted_and_does_not_count(contest: Workspace, server: Kaggle) -> None:
+    server.error = "Wrong number of rows"
+    with pytest.raises(LeaderboardError, match="submission 1 was rejected: Wrong number of rows"):
+        submit(contest, "exp1", "m")
+    assert list_noted(contest, "rejected") == {1}
+    assert send_missing(contest) == []
+    assert len(server.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "not valid"), (403, "accept its rules"), (404, "leaderboard.competition"), (429, "tracker sync")],
+)
+def test_kaggles_errors_say_what_to_do_and_nothing_is_lost(
+    contest: Workspace, server: Kaggle, status: int, hint: str
+) -> None:
+    server.refuse["CreateSubmission"] = (status, "no")
+    with pytest.raises(LeaderboardError, match=f"Kaggle said {status}: no") as caught:
+        submit(contest, "exp1", "m")
+    assert hint in caught.value.hint
+    assert [row.number for row in list_submissions(contest)] == [1]
+    assert send_missing(contest) != []
+    server.refuse.clear()
+    assert send_missing(contest) == []
+    assert get_submission(contest, 1).scores == {"public_f1": 0.7656}
+    assert len(server.submissions) == 1
+
+
+def test_what_kaggle_has_already_is_never_sent_again(
+    contest: Workspace, server: Kaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_LEADERBOARD_WAIT_S", "0")
+    server.polls_until_scored = 10
+    row, _ = submit(contest, "exp1", "m")
+    assert row.scores == {}
+    for _ in range(12):
+        assert send_missing(contest) == []
+    assert len(server.submissions) == 1
+    assert get_submission(contest, 1).scores == {"public_f1": 0.7656}
+    assert list_noted(contest, "sent") == {1}
+
+
+def test_a_server_out_of_reach_is_an_error_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_USERNAME", "ann")
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    turn_to(free_port(), monkeypatch)
+    workspace = make_workspace(tmp_path / "ws", solution=None, kaggle="masks")
+    make_run(workspace, "0000011110")
+    with pytest.raises(LeaderboardError, match="Kaggle: "):
+        submit(workspace, "exp1", "m")
+    assert list_submissions(workspace) == []
+
+
+def test_without_credentials_the_error_says_how_to_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    workspace = make_workspace(tmp_path / "ws", solution=None, kaggle="masks")
+    make_run(workspace, "0000011110")
+    with pytest.raises(ConfigError, match="no Kaggle credentials") as caught:
+        submit(workspace, "exp1", "m")
+    assert "kaggle auth login" in caught.value.hint
+
+
+def test_kind_kaggle_needs_the_competitions_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"leaderboard\.competition"):
+        make_workspace(tmp_path / "ws", solution=None, leaderboard="kaggle")

@@ -1,0 +1,128 @@
+"""Kaggle, through its official client (`pip install 'tracker[kaggle]'`), which is imported when something is sent.
+
+A file is recognised on Kaggle by its name, which has its fingerprint: it is looked for before it is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import ConfigError, RefusedError
+from tracker.leaderboards import LeaderboardError, Outcome, Scores
+from tracker.predictions import Answers
+from tracker.settings import get_seconds
+from tracker.workspace import Workspace
+
+POLL_S = 5.0
+PAGE = 100
+
+
+class KaggleLeaderboard:
+    """Sends the file, waits for the score, and records public and, once Kaggle tells it, private."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._slug = workspace.kaggle_competition
+        self._metric = workspace.competition.primary_metric
+        self._api: Any = None
+
+    def score_public(self, answers: Answers) -> Scores:
+        """Nothing is known before the file is sent; raises RefusedError when Kaggle takes none today."""
+        with self._client() as api:
+            limits = api.competition_get_submission_limits(self._slug)
+        if not limits.num_allowed_now:
+            raise RefusedError(
+                f"Kaggle takes no more today, the team has submitted {limits.num_today}", hint="nothing was sent"
+            )
+        return {}
+
+    def score_hidden(self, answers: Answers) -> Scores:
+        """Kaggle tells private scores by itself, see `send`."""
+        return {}
+
+    def send(self, path: Path, message: str) -> Outcome:
+        """Send a file unless Kaggle has it, and wait for its score; raises LeaderboardError."""
+        with self._client() as api:
+            found = self._find(api, path.name)
+            if found is None:
+                response = api.competition_submit(str(path), message, self._slug, quiet=True)
+                if not response.ref:
+                    raise LeaderboardError(f"Kaggle did not take the file: {response.message}", hint=_LATER)
+            return self._wait(lambda: self._find(api, path.name))
+
+    def _find(self, api: Any, name: str) -> Any:
+        """The submission of a file of this name, None when Kaggle has none."""
+        for row in api.competition_submissions(self._slug, page_size=PAGE) or ():
+            if row is not None and row.file_name == name:
+                return row
+        return None
+
+    def _wait(self, look: Callable[[], Any]) -> Outcome:
+        """Poll until the submission is scored or refused, or the patience ends: then the scores come with sync."""
+        deadline = time.monotonic() + get_seconds("TRACKER_LEADERBOARD_WAIT_S")
+        while True:
+            row = look()
+            status = row.status.name if row is not None else "PENDING"
+            if status == "ERROR":
+                return Outcome(reference=str(row.ref), rejected=row.error_description or "Kaggle gives no reason")
+            if status == "COMPLETE":
+                return Outcome(reference=str(row.ref), scores=self._read_scores(row))
+            if time.monotonic() >= deadline:
+                return Outcome(reference=str(row.ref) if row is not None else "")
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+
+    def _read_scores(self, row: Any) -> Scores:
+        told = {"public": row.public_score, "private": row.private_score}
+        return {(split, self._metric): float(value) for split, value in told.items() if value}
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """The official client, signed in, its errors in our words."""
+        try:
+            import requests
+
+            self._api = self._api or _sign_in()
+        except ImportError as error:
+            raise ConfigError("the kaggle client is not installed", hint="pip install 'tracker[kaggle]'") from error
+        try:
+            yield self._api
+        except requests.exceptions.HTTPError as error:
+            raise _translate(error, self._slug) from error
+        except (requests.exceptions.RequestException, ValueError) as error:
+            raise LeaderboardError(f"Kaggle: {str(error).splitlines()[0][:300]}", hint=_LATER) from error
+
+
+_LATER = "nothing is lost: tracker sync sends what is in the ledger and not on Kaggle"
+
+
+def _sign_in() -> Any:
+    """A client with credentials; its own way to say that there are none is a page of text and exit()."""
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from kaggle.api.kaggle_api_extended import KaggleApi
+
+        api = KaggleApi()
+        try:
+            api.authenticate()
+        except SystemExit:
+            raise ConfigError(
+                "no Kaggle credentials", hint="kaggle auth login, or set KAGGLE_USERNAME and KAGGLE_KEY"
+            ) from None
+    return api
+
+
+def _translate(error: Any, slug: str) -> LeaderboardError:
+    code = error.response.status_code if error.response is not None else 0
+    told = str(error).splitlines()[0][:300]
+    hints = {
+        401: "the credentials are not valid: kaggle auth login",
+        403: f"join the competition and accept its rules on Kaggle first: {slug}",
+        404: f"is leaderboard.competition right? {slug!r}",
+        429: "Kaggle's limit is reached: tracker sync sends it later",
+    }
+    return LeaderboardError(f"Kaggle said {code}: {told}", hint=hints.get(code, _LATER))
