@@ -1,6 +1,7 @@
 """How long do `tracker show` and `tracker diff` take, against `mlflow runs list`, with 5 runs and with 10,000?
 
-Both sides know the same runs: run folders and a ledger index here, rows of MLflow's SQLite store there.
+Both sides have the same runs: run folders here, rows of MLflow's SQLite store there. The ledger is empty: none was
+submitted. All sizes are timed in turn in one run, so that they can be compared with each other.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import sqlite3
 import sys
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import print_ratios, time_commands
+from timing import print_table, run_process, time_calls
 
 from tracker.init import init_workspace
 from tracker.mlflow_log import sync_run
@@ -74,36 +76,56 @@ def copy_rows(store: sqlite3.Connection, table: str, run_id: str, uids: list[str
     store.executemany(f"INSERT INTO {table} VALUES ({marks})", [row for uid in uids for row in renamed(uid)])
 
 
-def measure(root: Path, count: int, rounds: int) -> None:
-    """Print the ratios in a workspace with `count` runs."""
+def build(root: Path, count: int) -> Workspace:
+    """A workspace with `count` runs and the same number in its MLflow store; exp1 and exp2 have predictions."""
     workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})
     for lr in (0.001, 0.002):
         make_run(workspace, lr)
     for name in ("exp1", "exp2"):
         sync_run(workspace, name)
     copy_runs(workspace, count)
+    return workspace
+
+
+def list_calls(workspace: Workspace) -> dict[str, Callable[[], None]]:
+    """The commands to time in this workspace."""
     experiment = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["experiment_id"]
     tracker, mlflow = (str(Path(sys.executable).parent / name) for name in ("tracker", "mlflow"))
-    store = f"MLFLOW_TRACKING_URI={workspace.mlflow_uri}"
-    commands = {
-        "tracker show exp1": [tracker, "show", "exp1"],
-        "tracker diff exp1 exp2": [tracker, "diff", "exp1", "exp2"],
-        "mlflow runs list": ["env", store, mlflow, "runs", "list", "--experiment-id", experiment],
+    store = {"MLFLOW_TRACKING_URI": workspace.mlflow_uri}
+    return {
+        "tracker show exp1": lambda: run_process([tracker, "show", "exp1"], cwd=workspace.root),
+        "tracker diff exp1 exp2": lambda: run_process([tracker, "diff", "exp1", "exp2"], cwd=workspace.root),
+        "mlflow runs list": lambda: run_process(
+            [mlflow, "runs", "list", "--experiment-id", experiment], cwd=workspace.root, env=store
+        ),
     }
-    medians = time_commands(commands, rounds=rounds, cwd=root)
-    print_ratios(f"{count:,} runs, {rounds} rounds", medians, base="tracker diff exp1 exp2")
+
+
+def measure(folder: Path, counts: list[int], rounds: int) -> None:
+    """Print medians at every size, against `mlflow runs list` of that size and against the first size."""
+    calls = {count: list_calls(build(folder / f"ws{count}", count)) for count in counts}
+    flat = {f"{name} {count}": call for count, named in calls.items() for name, call in named.items()}
+    medians = time_calls(flat, rounds=rounds)
+    rows = []
+    for count in counts:
+        peer = medians[f"mlflow runs list {count}"]
+        for name in calls[count]:
+            own = medians[f"{name} {count}"]
+            first = medians[f"{name} {counts[0]}"]
+            rows.append((f"{count:,}", name, f"{own * 1e3:.1f}", f"{peer / own:.1f}", f"{own / first:.2f}"))
+    columns = ("runs", "what", "median ms", "times quicker than mlflow", f"ratio to {counts[0]:,} runs")
+    print_table(f"Comparing runs, {rounds} rounds", columns, rows)
 
 
 def main() -> None:
-    """Print the ratios for both sizes."""
+    """Print one table for all sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--runs", type=int, nargs="*", default=[5, 10_000])
+    parser.add_argument("--runs", type=int, nargs="+", default=[5, 10_000])
     arguments = parser.parse_args()
     quiet_libraries()
-    for count in arguments.runs:
-        with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder) / "ws", count, arguments.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), arguments.runs, arguments.rounds)
 
 
 if __name__ == "__main__":

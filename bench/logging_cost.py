@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
+import random
 import subprocess
 import sys
 import tempfile
@@ -17,15 +19,18 @@ from tracker.recorder import Recorder
 from tracker.settings import quiet_libraries
 
 VALUES = {"train/loss": 0.51, "train/accuracy": 0.83, "lr": 0.0002, "train/images_per_s": 311.5}
+KILL_AFTER_S = (0.05, 0.5)
+START_LIMIT_S = 60.0
 CHILD = """
-import sys
+import mmap, sys
 from pathlib import Path
 from tracker.recorder import Recorder
 recorder = Recorder.create(Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={})
-print(recorder.folder.name, flush=True)
+with open(sys.argv[2], "r+b") as file:
+    last = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")  # shared memory: never blocks, outlives the process
 for step in range(1, 10**9):
     recorder.metrics({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, step=step, epoch=1)
-    sys.stdout.write(f"{step}\\n")  # reaches the pipe in blocks: the last number told is at most what was logged
+    last[0] = step
 """
 
 
@@ -53,7 +58,8 @@ def measure_cost(folder: Path, rounds: int) -> None:
     run_id = client.create_run(client.create_experiment("bench")).info.run_id
 
     def write_line(step: int) -> None:
-        bare.write(json.dumps({"step": step, "values": VALUES}) + "\n")
+        point = {"time": round(time.time(), 3), "step": step, "epoch": 1, "values": VALUES}
+        bare.write(json.dumps(point) + "\n")
         bare.flush()
 
     def write_board(step: int) -> None:
@@ -79,31 +85,51 @@ def measure_cost(folder: Path, rounds: int) -> None:
 
 
 def measure_loss(folder: Path, kills: int) -> None:
-    """Print how many logged points were missing after kill -9."""
-    lost = logged = 0
-    for _ in range(kills):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(folder / "killed")], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        name = child.stdout.readline().strip()
-        time.sleep(0.5)
-        child.kill()
-        told = [int(word) for word in child.stdout.read().split("\n")[:-1] if word]
-        child.wait()
-        child.stdout.close()
-        lines = (folder / "killed" / name / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
-        found = {json.loads(line)["step"] for line in lines}
-        logged += len(found)
-        lost += len(set(told) - found) + (max(found) - len(found))
-    print(f"kill -9, {kills} times: {logged:,} points on disk, {lost} lost")
+    """Print how many points whose call had returned were missing after kill -9 in the middle of logging."""
+    rng = random.Random(1)  # noqa: S311
+    lost = returned = torn = 0
+    for number in range(kills):
+        runs = folder / f"killed{number}"
+        told = kill_while_logging(runs, after_s=rng.uniform(*KILL_AFTER_S))
+        lines = (runs / "exp1" / "metrics.jsonl").read_bytes().split(b"\n")
+        found = {json.loads(line)["step"] for line in lines[:-1]}
+        returned += told
+        lost += len(set(range(1, told + 1)) - found)
+        torn += bool(lines[-1])
+    print(f"kill -9 while logging, {kills} times: {returned:,} calls had returned, {lost} of their points are missing")
+    print(f"torn last lines, of calls that had not returned: {torn}")
+
+
+def kill_while_logging(runs: Path, *, after_s: float) -> int:
+    """Start a process that logs, kill it while it does, and return the last step whose call had returned.
+
+    Raises RuntimeError when the process was not logging at the time: then the kill would prove nothing.
+    """
+    counter = runs.with_suffix(".last")
+    counter.write_bytes(bytes(8))
+    with counter.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(runs), str(counter)])
+        try:
+            deadline = time.monotonic() + START_LIMIT_S
+            while not any(shared[:8]) and child.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(after_s)
+            before = int.from_bytes(shared[:8], sys.byteorder)
+            time.sleep(0.01)
+            moving = int.from_bytes(shared[:8], sys.byteorder) > before
+        finally:
+            child.kill()
+            child.wait()
+        if not moving:
+            raise RuntimeError(f"the process was not logging when it was killed, after step {before}")
+        return int.from_bytes(shared[:8], sys.byteorder)
 
 
 def main() -> None:
     """Print the cost, then the loss."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=20)
     arguments = parser.parse_args()
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +19,7 @@ def time_commands(commands: Mapping[str, Sequence[str]], *, rounds: int, cwd: Pa
     """Median seconds of whole processes; every round runs each command once, after a round that does not count."""
 
     def run(words: Sequence[str]) -> Callable[[], None]:
-        return lambda: _run_process(words, cwd)
+        return lambda: run_process(words, cwd=cwd)
 
     return time_calls({name: run(words) for name, words in commands.items()}, rounds=rounds)
 
@@ -36,15 +36,22 @@ def time_calls(calls: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _run_process(words: Sequence[str], cwd: Path | None) -> None:
-    subprocess.run(words, cwd=cwd, env={**os.environ, **QUIET}, check=True, capture_output=True)
+def run_process(words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    """Run a command to its end; raises CalledProcessError when it fails."""
+    subprocess.run(words, cwd=cwd, env={**os.environ, **QUIET, **(env or {})}, check=True, capture_output=True)
 
 
 def print_ratios(title: str, medians: Mapping[str, float], *, base: str, unit: str = "ms", scale: float = 1e3) -> None:
     """A table of medians and their ratio to `base`."""
+    rows = [(name, f"{median * scale:.1f}", f"{median / medians[base]:.2f}") for name, median in medians.items()]
+    print_table(title, ("what", f"median {unit}", f"ratio to {base}"), rows)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table on stdout."""
     table = Table(title=title, title_justify="left")
-    for column in ("what", f"median {unit}", f"ratio to {base}"):
+    for column in columns:
         table.add_column(column)
-    for name, median in medians.items():
-        table.add_row(name, f"{median * scale:.1f}", f"{median / medians[base]:.2f}")
+    for row in rows:
+        table.add_row(*row)
     Console(width=110).print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
     from tracker.diff import RunDiff
-    from tracker.ledger_read import Submission
+    from tracker.ledger_read import Event, Submission
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
@@ -245,3 +245,19 @@ def print_audit(audit: Audit) -> None:
         print(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for item in audit.missing:
         print(f"gone: {item['file']} ({item['what']})")
+
+
+def print_history(events: Sequence[Event]) -> None:
+    """A line for each row of the ledger, in the order they were added."""
+    rows = [
+        (
+            str(event.seq),
+            (event.time or "-")[:16].replace("T", " "),
+            event.author or "-",
+            event.kind,
+            str(event.submission or "-"),
+            event.text,
+        )
+        for event in events
+    ]
+    print_table(("row", "time (UTC)", "author", "kind", "submission", "what"), rows)

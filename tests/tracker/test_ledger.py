@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
 from tracker.chain import canonical_json, row_hash
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
@@ -29,6 +30,7 @@ from tracker.ledger_read import (
     find_duplicate,
     find_sota,
     get_submission,
+    list_history,
     list_sota_numbers,
     list_submissions,
     read_rows,
@@ -400,3 +402,44 @@ def test_schema_sections_hold_whole_statements() -> None:
 def test_canonical_json_is_sorted_and_exact() -> None:
     assert canonical_json({"b": 0.1 + 0.2, "a": "\u00e9"}) == '{"a":"\u00e9","b":0.30000000000000004}'
     assert {RUNS.name, SUBMISSIONS.name, CHAIN.name} <= set(METADATA.tables)
+
+
+def test_history_shows_a_correction_beside_what_it_corrects(shared: Workspace) -> None:
+    number = add(shared, "0", 0.76, memo="first")
+    add(shared, "1", 0.5)
+    with open_ledger(shared) as ledger:
+        ledger.append_scores(number, {("public", "f1"): 0.7656})
+        ledger.append_note(kind="note", text="typed wrong", submission=number)
+    found = list_history(shared, submission=number)
+    assert [(event.seq, event.kind, event.text) for event in found] == [
+        (1, "submission", "exp1: first"),
+        (2, "score", "public f1 0.7600"),
+        (5, "score", "public f1 0.7656"),
+        (6, "note", "note: typed wrong"),
+    ]
+    assert [event.seq for event in list_history(shared)] == [1, 2, 3, 4, 5, 6]
+    assert [event.seq for event in list_history(shared, limit=2)] == [5, 6]
+
+
+def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres_server.create_database()
+    workspace = make_workspace(tmp_path / "ws", ledger_url=url)
+    name = f"member_{url.rpartition('_')[2]}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'm'")
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {name}")
+    engine.dispose()
+    member = replace(workspace, ledger_url=sa.make_url(url).set(username=name, password="m").render_as_string(False))
+    assert add(member, "0", 0.5) == 1
+    assert len(list_submissions(member)) == 1
+    engine = sa.create_engine(member.ledger_url)
+    for statement in ("UPDATE scores SET value = 1", "DELETE FROM notes", "TRUNCATE chain CASCADE", "DROP TABLE notes"):
+        with (
+            pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"),
+            engine.begin() as connection,
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()

@@ -42,6 +42,26 @@ def verify(
         raise LedgerError(found.problem, hint="compare with a backup; tracker ledger restore makes a ledger of one")
 
 
+def history(
+    number: Annotated[int | None, typer.Argument(metavar="[N]", help="Only what concerns submission N.")] = None,
+    limit: Annotated[int, typer.Option(help="Newest rows to show, 0: all.", min=0)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the rows as they were added: runs, submissions, scores with their corrections, notes."""
+    from tracker.ledger_read import get_submission, list_history
+    from tracker.report import print_history, print_json
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    if number is not None:
+        get_submission(workspace, number)
+    events = list_history(workspace, submission=number, limit=limit)
+    if as_json:
+        print_json([event.to_dict() for event in events])
+    else:
+        print_history(events)
+
+
 def upgrade(
     backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
 ) -> None:
