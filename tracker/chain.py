@@ -53,7 +53,7 @@ def read_head(url: str) -> str:
 
 
 def verify_ledger(url: str, *, head: str = "") -> Verification:
-    """Derive every hash again, in one snapshot; with `head`, the ledger must still have that row.
+    """Derive every hash again, in one snapshot, and look for the guards; with `head`, it must still have that row.
 
     Raises ConfigError when `head` is not of the form that verify prints, LedgerError when the ledger cannot be read.
     """
@@ -75,7 +75,7 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
     if not problem and wanted and wanted[0] > 0 and not seen:
         what = "is gone" if wanted[0] > seq else "is another one"
         problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
-    return Verification(rows=total, head=render_head(seq, previous), problem=problem)
+    return Verification(rows=total, head=render_head(seq, previous), problem=problem or check_guards(url))
 
 
 def _parse_head(head: str) -> tuple[int, str]:

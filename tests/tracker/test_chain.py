@@ -14,7 +14,7 @@ from tests.workspaces import make_workspace
 from tracker.chain import check_guards, read_head, verify_ledger
 from tracker.errors import ConfigError
 from tracker.ledger import open_ledger
-from tracker.schema import list_guards
+from tracker.schema import list_guards, load_schema
 from tracker.workspace import Workspace
 
 Change = Callable[..., None]
@@ -33,7 +33,7 @@ def filled(ledger_url: str, tmp_path: Path) -> Workspace:
 
 
 def change(url: str, *statements: str) -> None:
-    """What somebody with full rights does to the database: guards and foreign keys off, then the statements."""
+    """What somebody with full rights does: guards and foreign keys off, the statements, and all on again."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -43,6 +43,10 @@ def change(url: str, *statements: str) -> None:
             connection.exec_driver_sql("SET session_replication_role = replica")
         for statement in statements:
             connection.exec_driver_sql(statement)
+        if engine.dialect.name == "sqlite":
+            for statement in load_schema("sqlite"):
+                if "CREATE TRIGGER" in statement:
+                    connection.exec_driver_sql(statement)
     engine.dispose()
 
 
@@ -109,16 +113,17 @@ def test_a_head_of_another_form_is_refused(filled: Workspace, head: str) -> None
 
 
 def test_a_guard_that_was_taken_away_is_named(filled: Workspace) -> None:
-    change(filled.ledger_url)
+    statements = {
+        "scores_no_update": "DROP TRIGGER scores_no_update",
+        "scores_no_change": "ALTER TABLE scores DISABLE TRIGGER scores_no_change",
+    }
     name = "scores_no_update" if filled.ledger_url.startswith("sqlite") else "scores_no_change"
-    if not filled.ledger_url.startswith("sqlite"):
-        engine = sa.create_engine(filled.ledger_url)
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"ALTER TABLE scores DISABLE TRIGGER {name}")
-        engine.dispose()
-        assert check_guards(filled.ledger_url) == f"the guard {name} is missing, rows can be changed"
-    else:
-        assert "the guard chain_no_delete is missing" in check_guards(filled.ledger_url)
+    engine = sa.create_engine(filled.ledger_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statements[name])
+    engine.dispose()
+    assert check_guards(filled.ledger_url) == f"the guard {name} is missing, rows can be changed"
+    assert verify_ledger(filled.ledger_url).problem == check_guards(filled.ledger_url)
 
 
 def test_an_edit_of_the_file_by_another_program_is_found(workspace: Workspace) -> None:
