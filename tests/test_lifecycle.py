@@ -90,7 +90,8 @@ def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Pat
     steps = [point["step"] for point in read_points(pictures, "exp2") if "train/batch_loss" in point["values"]]
     assert len(steps) >= 2 * stopped_at
     assert steps == list(range(1, len(steps) + 1))
-    run_tracker("run", "train", "--resume", cwd=pictures)
+    done = run_tracker("run", "train", "--resume", cwd=pictures)
+    assert "exp2 has the same weights as exp1 of " in done.stderr  # told before it predicts
     first, second = list_runs(pictures)[::-1]
     assert second["status"] == "finished"
     assert second["best_epoch"] == first["best_epoch"]

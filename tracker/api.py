@@ -29,13 +29,14 @@ def begin(
     parent: str | None = None,
     root: Path | None = None,
     follow: bool = True,
+    kind: str = "train",
 ) -> ActiveRun:
-    """See tracker.start_run."""
+    """See tracker.start_run; `kind` is one of those in README."""
     workspace = find_workspace(root)
     tables = to_tables(config)
     prints = {"config": config_fingerprint(tables), "data": None}
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=prints
+        workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints
     )
     return ActiveRun(workspace, recorder, follow=follow)
 
@@ -95,7 +96,17 @@ class ActiveRun:
             content = Path(answers).read_bytes()
         check_answers(table, competition, None)
         write_bytes(target, content)
+        self.fingerprint_predictions()
+
+    def fingerprint_predictions(self) -> None:
+        """Keep the fingerprint of the predictions.csv that is in the folder; raises DataError or RefusedError."""
+        table = load_answers(self.folder / "predictions.csv", self._workspace.competition)
         self._recorder.fingerprint(predictions=table.fingerprint)
+
+    def keep_summary(self, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics that the run is compared by, for a run without epochs."""
+        plain = {name: float(value) for name, value in metrics.items()}
+        self._recorder.progress(epoch=0, best_epoch=None, summary=plain)
 
     def keep_facts(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while training, beside the config."""

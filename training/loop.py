@@ -30,7 +30,8 @@ from training.logger import RunLogger
 from training.losses import Loss, build_loss
 from training.model import build_model, resolve_precision
 from training.optim import build_optimizer, lr_factor
-from training.predict import predict_probabilities, save_predictions
+from training.predict import predict_probabilities
+from training.probabilities import save_predictions
 from training.progress import Progress
 from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
 

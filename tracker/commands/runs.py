@@ -57,6 +57,34 @@ def train(
     print(f"{record.name} finished: best epoch {record.best_epoch}, val f1 {f1:.4f}, val accuracy {accuracy:.4f}")
 
 
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")],
+    method: Annotated[str, typer.Option(help="hard, soft, weighted or rank.")] = "soft",
+    weights: Annotated[str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")] = "",
+    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+) -> None:
+    """Combine the probabilities of several runs into a new run."""
+    from tracker.ensemble import ensemble
+    from tracker.report import render_number
+    from tracker.workspace import find_workspace
+
+    numbers = [float(part) for part in _split_numbers(weights)]
+    record = ensemble(find_workspace(), runs, method=method, weights=numbers, note=note)
+    f1 = render_number(record.summary.get("val/f1"))
+    print(f"{record.name}: {method} ensemble of {', '.join(runs)}, val f1 {f1}")
+
+
+def _split_numbers(text: str) -> list[str]:
+    import re
+
+    from tracker.errors import ConfigError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
+        raise ConfigError(f"--weights {text}: expected numbers with commas between, as in 2,1,1")
+    return parts
+
+
 def options() -> None:
     """List every config key with its default and meaning."""
     from tracker.report import print_table, render_value

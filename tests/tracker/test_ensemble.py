@@ -1,0 +1,67 @@
+"""Ensembles are runs: measured, compared and submitted like any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.workspaces import IMAGES, make_run
+from tracker.diff import diff_runs
+from tracker.ensemble import ensemble
+from tracker.errors import ConfigError, DataError
+from tracker.runs import find_latest, list_runs
+from tracker.submit import submit
+from tracker.workspace import Workspace
+
+IDS = np.array([f"i{number}.png" for number in range(IMAGES)])
+CLASSES = np.array(["cat", "dog"])
+
+
+def make_member(workspace: Workspace, answers: str, sure: float) -> str:
+    """A run that gives its answers this probability, on the evaluation and on the validation images."""
+    record = make_run(workspace, answers)
+    chosen = np.array([int(letter) for letter in answers])
+    probabilities = np.full((IMAGES, 2), 1 - sure, dtype=np.float32)
+    probabilities[np.arange(IMAGES), chosen] = sure
+    folder = workspace.runs_dir / record.name
+    np.savez(folder / "probabilities.npz", ids=IDS, classes=CLASSES, probabilities=probabilities)
+    labels = np.array([0] * 5 + [1] * 5, dtype=np.int64)
+    np.savez(folder / "validation.npz", ids=IDS, labels=labels, probabilities=probabilities)
+    return record.name
+
+
+@pytest.fixture
+def members(workspace: Workspace) -> Workspace:
+    for answers, sure in (("0000011110", 0.6), ("0000011101", 0.6), ("1111111111", 0.95)):
+        make_member(workspace, answers, sure)
+    return workspace
+
+
+def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: Workspace) -> None:
+    record = ensemble(members, ["exp1", "exp2", "exp3"], method="hard", note="vote")
+    assert (record.name, record.kind, record.status, record.parent) == ("exp4", "ensemble", "finished", "exp1")
+    assert record.summary == {"val/f1": 1.0, "val/accuracy": 1.0}
+    assert find_latest(members.runs_dir) == "exp4"
+    row, _ = submit(members, "exp4", "hard vote")
+    assert row.scores["public_f1"] == 1.0
+    found = diff_runs(members, "exp1", "exp4")
+    assert found.config["ensemble.members"] == [None, ["exp1", "exp2", "exp3"]]
+    assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
+
+
+def test_methods_lead_to_different_answers(members: Workspace) -> None:
+    prints = {
+        method: ensemble(members, ["exp1", "exp2", "exp3"], method=method, weights=weights).fingerprints["predictions"]
+        for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
+    }
+    assert len(set(prints.values())) == 3
+
+
+def test_one_member_or_the_same_twice_is_refused_before_a_run_exists(members: Workspace) -> None:
+    for runs in (["exp1"], ["exp1", "exp1"]):
+        with pytest.raises(ConfigError, match="two or more different"):
+            ensemble(members, runs, method="soft")
+    (members.runs_dir / "exp2" / "probabilities.npz").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        ensemble(members, ["exp1", "exp2"], method="soft")
+    assert len(list_runs(members.runs_dir)) == 3

@@ -1,0 +1,72 @@
+"""probabilities.npz and predictions.csv: what a run says about each image of the evaluation set."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.atomic import atomic_path, write_text
+from training.data import Task
+from training.errors import DataError
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Probabilities [images, classes] with the ids of the images; class names and true labels where they are kept."""
+
+    ids: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    labels: NDArray[np.int64] | None = None
+
+
+def save_predictions(run_dir: Path, ids: Sequence[str], probabilities: NDArray[np.float32], task: Task) -> Path:
+    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises StorageError."""
+    with atomic_path(run_dir / "probabilities.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, ids=np.array(ids), classes=np.array(task.classes), probabilities=probabilities)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((task.id_column, task.label_column))
+    writer.writerows((name, task.answer_words[label]) for name, label in zip(ids, probabilities.argmax(1), strict=True))
+    path = run_dir / "predictions.csv"
+    write_text(path, text.getvalue())
+    return path
+
+
+def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
+    """The members with their images in the first one's order; raises DataError when images or classes differ."""
+    first = members[0]
+    found = []
+    for member, name in zip(members, names, strict=True):
+        if member.classes != first.classes:
+            raise DataError(f"{name} and {names[0]} have other classes", hint="members must know the same classes")
+        if set(member.ids) != set(first.ids):
+            shared = len(set(member.ids) & set(first.ids))
+            raise DataError(f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are shared")
+        place = {image: index for index, image in enumerate(member.ids)}
+        order = np.array([place[image] for image in first.ids], dtype=np.int64)
+        found.append(replace(member, ids=first.ids, probabilities=member.probabilities[order]))
+    return found
+
+
+def load_probabilities(path: Path) -> Kept:
+    """Read probabilities.npz or validation.npz; raises DataError when it is missing or torn."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Kept(
+                ids=tuple(str(name) for name in file["ids"]),
+                probabilities=file["probabilities"],
+                classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
+                labels=file.get("labels"),
+            )
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}", hint="the run must have probabilities of the evaluation set") from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
