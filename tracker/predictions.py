@@ -20,7 +20,7 @@ from tracker.workspace import Competition
 from training.tables import read_columns, read_table
 
 SHOWN = 5
-PART = 10_000
+PART = 1000
 _WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 

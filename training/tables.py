@@ -12,7 +12,7 @@ from typing import Any
 
 from training.errors import ConfigError, DataError, StorageError
 
-PART = 10_000
+PART = 500  # rows: they stay in the processor's cache
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -24,7 +24,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[list[list[str]]]:
-    """The same in parts of 10,000 rows, column by column: a third of the time of row by row, and little memory."""
+    """The same in parts, column by column: a third of the time of row by row, and little memory."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
