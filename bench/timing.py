@@ -38,7 +38,9 @@ def time_calls(calls: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[
 
 def run_process(words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
     """Run a command to its end; raises CalledProcessError when it fails."""
-    subprocess.run(words, cwd=cwd, env={**os.environ, **QUIET, **(env or {})}, check=True, capture_output=True)
+    settings = {**os.environ, **QUIET, **(env or {})}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # else our modules are compiled at every start, installed ones not
+    subprocess.run(words, cwd=cwd, env=settings, check=True, capture_output=True)
 
 
 def print_ratios(title: str, medians: Mapping[str, float], *, base: str, unit: str = "ms", scale: float = 1e3) -> None:
