@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracker.api import begin
+from tracker.api import begin, copy_to_mlflow
 from tracker.errors import ConfigError, DataError, TrackerError
-from tracker.mlflow_log import fetch_run, sync_run
+from tracker.mlflow_log import fetch_run
 from tracker.runs import RunRecord
 from tracker.workspace import Competition, Workspace
 from training.tables import parse_toml_value, read_columns, read_toml
@@ -93,10 +93,8 @@ def _adopt(workspace: Workspace, found: Found, note: str) -> tuple[RunRecord, li
         if found.predictions:
             run.save_predictions(found.predictions)
         record = run.finish()
-    try:
-        sync_run(workspace, record.name)
-    except TrackerError as error:
-        found.remarks.append(f"not in MLflow yet ({error}): tracker sync")
+    if problem := copy_to_mlflow(workspace, record.name):
+        found.remarks.append(problem)
     return record, found.remarks
 
 

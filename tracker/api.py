@@ -142,6 +142,17 @@ class ActiveRun:
             self.finish("failed", error=describe_error(error))
 
 
+def copy_to_mlflow(workspace: Workspace, name: str) -> str:
+    """Copy a run that was not followed, once; returns what kept MLflow from it, or an empty text."""
+    from tracker.mlflow_log import sync_run
+
+    try:
+        sync_run(workspace, name)
+    except TrackerError as error:
+        return f"not in MLflow yet ({error}): tracker sync"
+    return ""
+
+
 def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """A config of any nesting as sections of keys: deeper ones get dots, values without a section one of their own.
 

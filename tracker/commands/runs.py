@@ -64,14 +64,20 @@ def ensemble(
     note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
+    import sys
+
+    from tracker.api import copy_to_mlflow
     from tracker.ensemble import ensemble
     from tracker.report import render_number
     from tracker.workspace import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
-    record = ensemble(find_workspace(), runs, method=method, weights=numbers, note=note)
+    workspace = find_workspace()
+    record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
     f1 = render_number(record.summary.get("val/f1"))
     print(f"{record.name}: {method} ensemble of {', '.join(runs)}, val f1 {f1}")
+    if problem := copy_to_mlflow(workspace, record.name):
+        print(problem, file=sys.stderr)
 
 
 def _split_numbers(text: str) -> list[str]:
