@@ -116,8 +116,11 @@ def test_writers_killed_200_times_leave_no_half_row_and_lose_nothing(
     acknowledged: set[int] = set()
     running = [start_writer(context, workspace, seed) for seed in range(2)]
     for kill in range(KILLS):
-        time.sleep(rng.uniform(0.01, 0.14))
-        acknowledged |= end_writer(*running.pop(rng.randrange(len(running))))
+        child, ours = running.pop(rng.randrange(len(running)))
+        if kill % 2:
+            assert ours.poll(LIMIT_S)  # every other one comes to write, however busy the machine is
+        time.sleep(rng.uniform(0.0, 0.1))
+        acknowledged |= end_writer(child, ours)
         running.append(start_writer(context, workspace, kill + 10))
     for child, ours in running:
         acknowledged |= end_writer(child, ours)
@@ -126,7 +129,7 @@ def test_writers_killed_200_times_leave_no_half_row_and_lose_nothing(
     numbers = [row.number for row in list_submissions(workspace)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert acknowledged <= set(numbers)
-    assert len(numbers) > KILLS / 4  # the writers did come to write
+    assert len(numbers) >= KILLS / 2
     pairs = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM scores GROUP BY submission")
     assert {row["n"] for row in pairs} == {2}
 
