@@ -142,7 +142,7 @@ def test_kill_9_loses_no_point_and_the_run_is_listed_as_killed(workspace: Worksp
     told = [int(line) for line in child.communicate(timeout=LIMIT_S)[0].split()]
     points = [point["step"] for point in read_points(workspace.runs_dir / "exp1" / "metrics.jsonl")]
     assert points == list(range(1, len(points) + 1))
-    assert len(points) >= told[-1]
+    assert len(points) >= max(told, default=100)
     assert load_run(workspace.runs_dir, "exp1").status == "killed"
     assert list_runs(workspace.runs_dir)[0].status == "killed"
 
