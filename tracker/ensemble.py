@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tracker.api import begin
 from tracker.errors import ConfigError
@@ -11,31 +13,50 @@ from tracker.runs import RunRecord, load_run
 from tracker.train import build_task
 from tracker.workspace import Workspace
 
+if TYPE_CHECKING:
+    from training.probabilities import Kept
+
 
 def ensemble(
     workspace: Workspace, runs: Sequence[str], *, method: str, weights: Sequence[float] = (), note: str = ""
 ) -> RunRecord:
-    """Combine the probabilities of two or more runs into a new run, and measure it where they share validation images.
+    """Combine the probabilities of two or more runs into a new run, and measure it on images no member was trained on.
 
+    Without `weights`, those of method weighted are searched on the members' validation images.
     Raises ConfigError when members are given twice, differ in classes or images, or the weights are wrong.
     """
-    from training.ensemble import combine, measure
-    from training.probabilities import align, load_probabilities, save_predictions
+    from training.ensemble import combine, join_validation, search_weights
+    from training.probabilities import Kept, align, load_probabilities, measure, save_predictions, save_probabilities
 
     names = [resolve_run(workspace, run) for run in runs]
     if len(names) < 2 or len(set(names)) != len(names):
         raise ConfigError("an ensemble needs two or more different runs", hint="tracker run ensemble exp3 exp5")
     members = align([load_probabilities(workspace.runs_dir / name / "probabilities.npz") for name in names], names)
+    validations = _load_validations(workspace, names)
+    searched = method == "weighted" and not weights
+    if searched:
+        weights = search_weights(validations)
+        words = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
+        print(f"weights found on the validation images (so val f1 flatters them): {words}", file=sys.stderr)
     scores = combine(method, [member.probabilities for member in members], weights)
-    config = {"ensemble": {"method": method, "members": names, "weights": list(weights)}}
+    config = {"ensemble": {"method": method, "members": names, "weights": list(weights), "searched": searched}}
     with begin(config, note=note, parent=names[0], root=workspace.root, kind="ensemble", follow=False) as run:
         run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
-        paths = [workspace.runs_dir / name / "validation.npz" for name in names]
-        if all(path.is_file() for path in paths):
-            found = measure([load_probabilities(path) for path in paths], method, weights)
-            if found:
-                run.log(found, step=1, epoch=1)
-                run.keep_summary(found)
-        save_predictions(run.folder, members[0].ids, scores, build_task(workspace))
+        joined = join_validation(validations, method, weights) if validations else None
+        if joined is not None:
+            save_probabilities(run.folder / "validation.npz", joined)
+            found = measure(joined)
+            run.log(found, step=1, epoch=1)
+            run.keep_summary(found)
+        task = build_task(workspace)
+        save_predictions(run.folder, Kept(members[0].ids, scores, classes=task.classes), task)
         run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Kept]:
+    """What each member said about its validation images; empty when one of them has not kept it."""
+    from training.probabilities import load_probabilities
+
+    paths = [workspace.runs_dir / name / "validation.npz" for name in names]
+    return [load_probabilities(path) for path in paths] if all(path.is_file() for path in paths) else []

@@ -58,6 +58,11 @@ class DataConfig:
     image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model.", low=8)
     mean: tuple[float, float, float] = option((0.548, 0.504, 0.479), "Mean of the channels R, G, B in 0..1.")
     std: tuple[float, float, float] = option((0.237, 0.247, 0.246), "Standard deviation of R, G, B in 0..1.", low=1e-6)
+    sampler: str = option(
+        "shuffle",
+        "shuffle: every image once an epoch. weighted: drawn with replacement, every class as often.",
+        choices=("shuffle", "weighted"),
+    )
     workers: int = option(-1, "Loader processes; -1: cores - 1, 4 at most.", low=-1, outcome=False)
 
 
@@ -72,6 +77,8 @@ class AugmentConfig:
     )
     crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
     jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
+    mixup: float = option(0.0, "Alpha of mixup's Beta distribution; 0: off.", low=0)
+    cutmix: float = option(0.0, "Alpha of cutmix's Beta distribution; 0: off. With mixup, a batch gets either.", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +88,14 @@ class ModelConfig:
     name: str = option("resnet18", "Any timm model name.")
     pretrained: bool | str = option(False, "true: timm's hub; a path: local weights; false: random.")
     drop_path: float = option(0.0, "Stochastic depth rate, for models that have it.", low=0, high=0.99)
+    freeze: str = option(
+        "", "Parts that are not trained, with commas between: stem,layer1. body: all but the head. Empty: none."
+    )
+    heads: str = option(
+        "joint",
+        "joint: one output a class. attributes: outputs for mask, gender and age, joined to the 18 mask classes.",
+        choices=("joint", "attributes"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +105,9 @@ class LossConfig:
     name: str = option("cross_entropy", "Training loss.", choices=("cross_entropy", "focal", "label_smoothing", "f1"))
     gamma: float = option(2.0, "Focusing parameter of focal.", low=0)
     smoothing: float = option(0.1, "Mass taken from the true class by label_smoothing.", low=0, high=0.99)
+    class_weights: str = option(
+        "none", "balanced: an image counts by the rarity of its class. Not for f1.", choices=("none", "balanced")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +118,9 @@ class OptimConfig:
     lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
     weight_decay: float = option(0.01, "Weight decay.", low=0)
     momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
+    layer_decay: float = option(
+        1.0, "Factor of the learning rate from each layer to the one before it.", low=0.01, high=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +138,26 @@ class TrainConfig:
     """The loop."""
 
     epochs: int = option(10, "Passes over the training data.", low=1)
-    batch_size: int = option(32, "Images per optimiser step.", low=1)
+    batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
+    accumulate: int = option(1, "Batches per optimiser step.", low=1)
+    clip_grad: float = option(0.0, "Greatest norm of the gradients; 0: as they are.", low=0)
+    ema: float = option(
+        0.0, "Decay of a moving average of the weights, which is validated and kept; 0: off.", low=0, high=0.99999
+    )
+    patience: int = option(0, "Epochs without a better train.monitor before training stops; 0: never.", low=0)
     eval_batch_size: int = option(64, "Images per validation batch.", low=1)
     precision: str = option(
         "auto", "Number format of the forward pass.", choices=("auto", "32-true", "bf16-mixed", "16-mixed")
     )
     accelerator: str = option("auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"))
+    devices: int = option(
+        1, "Processes on this machine, each with a device; on a CPU, each with its share of cores.", low=1
+    )
+    num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1)
+    strategy: str = option(
+        "auto", "How processes share the work; auto: ddp with several.", choices=("auto", "ddp", "fsdp")
+    )
+    compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
     seed: int = option(42, "Seed of split, order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
@@ -134,6 +169,11 @@ class EvalConfig:
     """Prediction on the evaluation set."""
 
     batch_size: int = option(64, "Images per prediction batch.", low=1)
+    tta: str = option(
+        "none",
+        "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an eighth.",
+        choices=("none", "flip", "crops", "crops_flip"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +282,15 @@ def _check_together(config: Config, source: str) -> None:
         problems.append("data.age_bands: the first band must end before the second")
     if config.sched.warmup_epochs >= config.train.epochs and config.sched.warmup_epochs > 0:
         problems.append("sched.warmup_epochs: must be less than train.epochs")
+    if config.loss.name == "f1" and config.loss.class_weights != "none":
+        problems.append("loss.class_weights: f1 weighs the classes alike already")
+    if config.model.heads == "attributes" and config.data.format != "mask_profiles":
+        problems.append("model.heads: attributes needs data.format mask_profiles")
+    if config.train.strategy == "fsdp" and config.train.ema:
+        problems.append("train.ema: needs whole weights in each process, use strategy ddp")
+    world = config.train.devices * config.train.num_nodes
+    if config.train.batch_size % world:
+        problems.append(f"train.batch_size: must divide among the {world} processes")
     if problems:
         raise ConfigError(f"{len(problems)} wrong value(s) in {source}:", problems=problems)
 
@@ -289,7 +338,23 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flatten(values).items() if name not in silent}
 
 
+def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
+    """The same over what decides the weights after each epoch: a run may be continued by one that agrees in it.
+
+    How many epochs there are counts only where the schedule depends on it.
+    """
+    decisive = {name: value for name, value in outcome_values(values).items() if not name.startswith("eval.")}
+    decisive.pop("train.patience", None)
+    if decisive.get("sched.name") != "cosine":
+        decisive.pop("train.epochs", None)
+    return _hash(decisive)
+
+
 def config_fingerprint(values: Mapping[str, Any]) -> str:
     """SHA-256 over the canonical JSON of `outcome_values`."""
-    canonical = json.dumps(outcome_values(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _hash(outcome_values(values))
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import ConfigError
 from training.probabilities import Kept
-from training.scores import accuracy, confusion_matrix, macro_f1
+from training.scores import confusion_matrix, macro_f1
 
+ROUNDS = 50
 METHODS = ("hard", "soft", "weighted", "rank")
 Probabilities = NDArray[np.float32]
 
@@ -36,18 +39,67 @@ def combine(method: str, members: Sequence[Probabilities], weights: Sequence[flo
     return mean.astype(np.float32)
 
 
-def measure(members: Sequence[Kept], method: str, weights: Sequence[float]) -> dict[str, float]:
-    """val/f1 and val/accuracy of the ensemble; empty when the members were validated on different images."""
+def join_validation(members: Sequence[Kept], method: str, weights: Sequence[float] = ()) -> Kept | None:
+    """What the ensemble says about validation images that no member was trained on.
+
+    Members validated on the same images vote on them. Members of different folds, each image in one of them, give
+    their own words: out-of-fold predictions. None when it is neither.
+    """
     first = members[0]
-    for member in members:
-        if member.ids != first.ids or member.labels is None or first.labels is None:
-            return {}
-        if not np.array_equal(member.labels, first.labels):
-            return {}
-    assert first.labels is not None  # noqa: S101  (returned above)
-    scores = combine(method, [member.probabilities for member in members], weights)
-    confusion = confusion_matrix(first.labels, scores.argmax(1).astype(np.int64), scores.shape[1])
-    return {"val/f1": macro_f1(confusion), "val/accuracy": accuracy(confusion)}
+    if any(member.labels is None for member in members):
+        return None
+    if _share_images(members):
+        scores = combine(method, [member.probabilities for member in members], weights)
+        return replace(first, probabilities=scores, logits=None)
+    ids = [name for member in members for name in member.ids]
+    if len(set(ids)) < len(ids):
+        return None
+    return replace(
+        first,
+        ids=tuple(ids),
+        probabilities=np.concatenate([member.probabilities for member in members]),
+        labels=np.concatenate([np.asarray(member.labels) for member in members]),
+        logits=None,
+    )
+
+
+def search_weights(members: Sequence[Kept]) -> list[float]:
+    """Weights that make the best macro F1 on the validation images that all members share; evaluation is not read.
+
+    Members are added one by one, with replacement, always the one that helps most; a weight is how often a member was
+    taken (Caruana et al. 2004, Ensemble selection from libraries of models). Raises ConfigError when the members were
+    validated on different images.
+    """
+    truth = members[0].labels if members else None
+    if truth is None or not _share_images(members):
+        raise ConfigError(
+            "weights cannot be searched: the members were validated on different images",
+            hint="give them: --weights 2,1,1",
+        )
+    stacked = np.stack([member.probabilities.astype(np.float64) for member in members])
+    counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
+    best, chosen = (-1.0, -math.inf), counts
+    for _ in range(ROUNDS):
+        found = [_judge(total + each, truth) for each in stacked]
+        place = max(range(len(members)), key=lambda index: found[index])
+        counts[place] += 1
+        total += stacked[place]
+        if found[place] > best:
+            best, chosen = found[place], counts.copy()
+    return [float(count) for count in chosen]
+
+
+def _share_images(members: Sequence[Kept]) -> bool:
+    """Whether all were validated on the same images with the same labels."""
+    first = members[0]
+    return all(m.ids == first.ids and np.array_equal(np.asarray(m.labels), np.asarray(first.labels)) for m in members)
+
+
+def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """Macro F1, and where that is equal the mean logarithm of the true class's share."""
+    confusion = confusion_matrix(truth, total.argmax(1).astype(np.int64), total.shape[1])
+    shares = total[np.arange(len(truth)), truth] / total.sum(1)
+    return macro_f1(confusion), float(np.log(shares.clip(1e-12)).mean())
 
 
 def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | None:

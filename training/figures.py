@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from training.atomic import atomic_path
+from training.probabilities import Kept
+from training.scores import confusion_matrix
 
+CARDS = 24
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A photograph in a grid: what it shows, what was guessed, and how sure the model was (0 to 1)."""
+
+    path: Path
+    name: str
+    truth: str
+    guess: str
+    sure: float
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
@@ -30,6 +46,44 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return _save(figure, path)
+
+
+def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
+    """confusion.png, and images.png: photographs with truth and guess, the wrong ones first; `paths` by image id."""
+    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses = kept.probabilities.argmax(1).astype(np.int64)
+    confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
+    sure = kept.probabilities.max(1)
+    order = np.lexsort((np.where(guesses == kept.labels, sure, -sure), guesses == kept.labels))
+    cards = [
+        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
+        for i in order[:CARDS]
+    ]
+    return [
+        draw_confusion(confusion, kept.classes, folder / "confusion.png"),
+        draw_cards(cards, folder / "images.png"),
+    ]
+
+
+def draw_cards(cards: Sequence[Card], path: Path) -> Path:
+    """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
+    columns = min(6, len(cards))
+    rows = -(-len(cards) // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.7 * rows), layout="constrained")
+    for place, card in enumerate(cards, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        with Image.open(card.path) as image:
+            image.thumbnail((200, 200))
+            axes.imshow(image.convert("RGB"))
+        right = card.truth == card.guess
+        words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
+        axes.set_title(f"{words}  {card.sure:.2f}", fontsize=7)
+        axes.set_xlabel(card.name[-30:], fontsize=6)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set(color="tab:green" if right else "tab:red", linewidth=3)
     return _save(figure, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.images import decode_image
-
-Position = tuple[int, int]  # epoch, index
+from training.sampler import Position
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
@@ -37,33 +36,9 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self._labels[index], index
 
 
-class BatchSampler(Sampler[list[Position]]):
-    """Batches of positions; shuffled anew each epoch when `shuffle`, else in order with epoch 0.
-
-    A last batch of one image is dropped while training: batch norm cannot use it.
-    """
-
-    def __init__(self, size: int, batch_size: int, *, shuffle: bool, seed: int) -> None:
-        self._size = size
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._seed = seed
-        self.epoch = 1 if shuffle else 0
-
-    def __len__(self) -> int:
-        full, rest = divmod(self._size, self._batch_size)
-        return full + (rest > (1 if self._shuffle and full else 0))
-
-    def __iter__(self) -> Iterator[list[Position]]:
-        order = np.arange(self._size)
-        if self._shuffle:
-            order = np.random.default_rng((self._seed, self.epoch)).permutation(self._size)
-        for number in range(len(self)):
-            chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield [(self.epoch, int(index)) for index in chosen]
-
-
-def build_loader(dataset: ImageDataset, sampler: BatchSampler, *, workers: int, pin_memory: bool) -> DataLoader[Any]:
+def build_loader(
+    dataset: ImageDataset, sampler: Sampler[list[Position]], *, workers: int, pin_memory: bool
+) -> DataLoader[Any]:
     """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at most."""
     if workers < 0:
         workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))

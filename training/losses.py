@@ -1,4 +1,7 @@
-"""The training losses; logits are float [batch, classes], targets int64 [batch], the result is a scalar."""
+"""The training losses; logits are float [batch, classes], the result is a scalar.
+
+Targets are int64 [batch], or shares of the classes [batch, classes] where images were mixed.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,40 @@ from training.config import LossConfig
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_loss(config: LossConfig) -> Loss:
-    """The loss called `config.name`."""
+def build_loss(config: LossConfig, *, weights: Tensor | None = None) -> Loss:
+    """The loss called `config.name`; `weights` [classes] weigh the images of cross_entropy, label_smoothing and focal.
+
+    A weighted loss is the sum over images divided by their number, not by their weights: so the mean of two equal
+    batches is the loss of both.
+    """
+    if config.name == "f1":
+        return soft_f1_loss
     if config.name == "focal":
-        return lambda logits, targets: focal_loss(logits, targets, gamma=config.gamma)
-    if config.name == "label_smoothing":
-        return lambda logits, targets: functional.cross_entropy(logits, targets, label_smoothing=config.smoothing)
-    return soft_f1_loss if config.name == "f1" else functional.cross_entropy
+        return lambda logits, targets: focal_loss(logits, targets, gamma=config.gamma, weights=weights)
+    smoothing = config.smoothing if config.name == "label_smoothing" else 0.0
+
+    def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+        weight = None if weights is None else weights.to(logits)
+        each = functional.cross_entropy(logits, targets, weight, reduction="none", label_smoothing=smoothing)
+        return each.mean()
+
+    return cross_entropy
 
 
-def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
-    """Mean of -(1 - p)^gamma log p of the true class (Lin et al. 2017, arXiv 1708.02002, eq. 4)."""
-    log_p = functional.log_softmax(logits, dim=1).gather(1, targets[:, None]).squeeze(1)
-    return (-((1 - log_p.exp()) ** gamma) * log_p).mean()
+def to_shares(logits: Tensor, targets: Tensor) -> Tensor:
+    """Targets as shares of the classes, in the type of the logits."""
+    if targets.ndim == 2:
+        return targets.to(logits.dtype)
+    return functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
+
+
+def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """Mean over images of -(1 - p)^gamma log p of the true class (Lin et al. 2017, arXiv 1708.02002, eq. 4)."""
+    log_p = functional.log_softmax(logits, dim=1)
+    each = to_shares(logits, targets) * (1 - log_p.exp()) ** gamma * log_p
+    if weights is not None:
+        each = each * weights.to(logits)
+    return -each.sum(dim=1).mean()
 
 
 def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -34,7 +58,7 @@ def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
     A class that the batch does not have counts: its F1 is 0 whatever the model says, as in the winners' loss.
     """
     p = functional.softmax(logits, dim=1)
-    truth = functional.one_hot(targets, logits.shape[1]).to(p.dtype)
+    truth = to_shares(logits, targets)
     true_positive = (p * truth).sum(0)
     both = p.sum(0) + truth.sum(0)  # TP + FP + TP + FN
     f1 = 2 * true_positive / both.clamp_min(torch.finfo(p.dtype).eps)

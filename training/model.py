@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import difflib
-import os
-import pickle
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from training.config import ModelConfig
 from training.errors import ConfigError, WeightsError
+from training.weights import load_local_weights
+
+ATTRIBUTES = (3, 2, 3)  # mask, gender, age: class = mask * 6 + gender * 3 + age
 
 
-def build_model(config: ModelConfig, *, num_classes: int, image_size: tuple[int, int], root: Path) -> torch.nn.Module:
+class AttributeHeads(nn.Module):
+    """Outputs for each attribute instead of each class: class logits [batch, 18] are sums of their log-probabilities.
+
+    So softmax over the classes is the product of the attributes' probabilities, and every loss works as with one head.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float [batch, 3, height, width] in."""
+        mask, gender, age = (functional.log_softmax(part, dim=1) for part in self.body(images).split(ATTRIBUTES, dim=1))
+        return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).flatten(1)
+
+
+def build_model(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    root: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> nn.Module:
     """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to `root`.
 
-    Raises ConfigError for an unknown model or an option that it does not have, WeightsError for weights that
-    cannot be had.
+    `say` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or an option that it
+    does not have, WeightsError for weights that cannot be had.
     """
+    joint = config.heads == "joint"
+    if not joint and num_classes != math.prod(ATTRIBUTES):
+        raise ConfigError(f"model.heads: attributes needs {math.prod(ATTRIBUTES)} classes, not {num_classes}")
+    body = _create(config, num_classes if joint else sum(ATTRIBUTES), image_size)
+    if isinstance(config.pretrained, str):
+        say(load_local_weights(body, root / Path(config.pretrained).expanduser()))
+    _freeze(body, config.freeze)
+    return body if joint else AttributeHeads(body)
+
+
+def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int]) -> nn.Module:
     import timm
 
     if not timm.is_model(config.name):
@@ -32,18 +71,16 @@ def build_model(config: ModelConfig, *, num_classes: int, image_size: tuple[int,
         options["img_size"] = image_size
     hub = config.pretrained is True
     try:
-        model: torch.nn.Module = timm.create_model(config.name, pretrained=hub, num_classes=num_classes, **options)
+        model: nn.Module = timm.create_model(config.name, pretrained=hub, num_classes=outputs, **options)
     except TypeError as error:
         raise ConfigError(f"{config.name} does not take {', '.join(options) or 'these options'}: {error}") from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
         if not hub:
             raise ConfigError(f"{config.name} cannot be made: {error}") from error
         raise WeightsError(
             f"no pretrained weights of {config.name}: {str(error).splitlines()[0]}",
             hint="download them elsewhere and give the file: --set model.pretrained=FILE",
         ) from error
-    if isinstance(config.pretrained, str):
-        load_local_weights(model, root / Path(config.pretrained).expanduser())
     return model
 
 
@@ -55,59 +92,28 @@ def _needs_image_size(name: str) -> bool:
     return bool(settings and settings.fixed_input_size)
 
 
-def load_local_weights(model: torch.nn.Module, path: Path) -> list[str]:
-    """Load a state dict (.pth, .pt, .bin, .safetensors) whose head may have other classes; returns what was left out.
-
-    Raises WeightsError when the file cannot be read or a body tensor is missing or of another shape.
-    """
-    state = read_state_dict(path)
-    own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    left = sorted(set(own) - set(fitting))
-    classifier = str(getattr(model, "default_cfg", {}).get("classifier", ""))
-    body = [name for name in left if not (classifier and name.startswith(classifier))]
-    if body or not fitting:
-        raise WeightsError(
-            f"{path} does not fit this model: {len(body)} of {len(own)} tensors missing or of another shape,"
-            f" first {body[0] if body else 'all'}",
-            hint="check model.name; only the classifier may differ",
-        )
-    model.load_state_dict(fitting, strict=False)
-    return left
+def _freeze(body: Any, parts: str) -> None:
+    """Keep the parameters of these modules as they are; raises ConfigError when one is not in the model."""
+    names = [part.strip() for part in parts.split(",") if part.strip()]
+    head = {id(parameter) for parameter in body.get_classifier().parameters()} if "body" in names else set()
+    for part in names:
+        inside = [p for name, p in body.named_parameters() if part == "body" or f"{name}.".startswith(f"{part}.")]
+        if not inside:
+            known = ", ".join(name for name, _ in body.named_children())
+            raise ConfigError(f"model.freeze: this model has no part {part!r}", hint=f"body, or one of {known}")
+        for parameter in inside:
+            parameter.requires_grad = id(parameter) in head
+    if not any(parameter.requires_grad for parameter in body.parameters()):
+        raise ConfigError("model.freeze: nothing is left to train", hint="body leaves the head")
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, also of one that wraps them in `model` or `state_dict`; raises WeightsError."""
-    try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}", hint="model.pretrained takes true, false or a path") from None
-    except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path} holds more than tensors and is not loaded: {_first_line(error)}") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {_first_line(error)}") from error
-    for key in ("model", "state_dict"):
-        if isinstance(raw, dict) and isinstance(raw.get(key), dict):
-            raw = raw[key]
-    if not isinstance(raw, dict) or not all(isinstance(value, torch.Tensor) for value in raw.values()):
-        raise WeightsError(f"{path} is not a state dict")
-    return {name.removeprefix("module."): value for name, value in raw.items()}
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise WeightsError(f"cannot read weights from {path}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def train_mode(model: nn.Module) -> None:
+    """Training mode, but for frozen parts: their batch norms and dropouts stay as in evaluation."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def list_cpu_features() -> set[str]:
@@ -135,8 +141,3 @@ def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:
         return "bf16-mixed", ""
     return "32-true", f"{wanted} is slow or unsupported on this {device}: training in float32"
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +16,41 @@ from numpy.typing import NDArray
 from training.atomic import atomic_path, write_text
 from training.data import Task
 from training.errors import DataError
+from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Probabilities [images, classes] with the ids of the images; class names and true labels where they are kept."""
+    """Probabilities [images, classes] and the ids of the images; class names, labels and logits where there are any."""
 
     ids: tuple[str, ...]
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...] = ()
     labels: NDArray[np.int64] | None = None
+    logits: NDArray[np.float32] | None = None
 
 
-def save_predictions(run_dir: Path, ids: Sequence[str], probabilities: NDArray[np.float32], task: Task) -> Path:
+def save_probabilities(path: Path, kept: Kept) -> None:
+    """Write probabilities.npz or validation.npz as a whole or not at all; raises StorageError."""
+    arrays: dict[str, Any] = {
+        "ids": np.array(kept.ids),
+        "classes": np.array(kept.classes),
+        "probabilities": kept.probabilities,
+        "logits": kept.logits,
+        "labels": kept.labels,
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
     """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises StorageError."""
-    with atomic_path(run_dir / "probabilities.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, ids=np.array(ids), classes=np.array(task.classes), probabilities=probabilities)
+    save_probabilities(run_dir / "probabilities.npz", kept)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((task.id_column, task.label_column))
-    writer.writerows((name, task.answer_words[label]) for name, label in zip(ids, probabilities.argmax(1), strict=True))
+    answers = kept.probabilities.argmax(1)
+    writer.writerows((name, task.answer_words[label]) for name, label in zip(kept.ids, answers, strict=True))
     path = run_dir / "predictions.csv"
     write_text(path, text.getvalue())
     return path
@@ -52,8 +68,21 @@ def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
             raise DataError(f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are shared")
         place = {image: index for index, image in enumerate(member.ids)}
         order = np.array([place[image] for image in first.ids], dtype=np.int64)
-        found.append(replace(member, ids=first.ids, probabilities=member.probabilities[order]))
+        found.append(replace(member, ids=first.ids, probabilities=member.probabilities[order], logits=None))
     return found
+
+
+def measure(validation: Kept) -> dict[str, float]:
+    """val/accuracy, val/f1 and val/f1/<class> of what was said about images whose labels are known."""
+    assert validation.labels is not None  # noqa: S101
+    guesses = validation.probabilities.argmax(1).astype(np.int64)
+    confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
+    by_class = zip(validation.classes, f1_by_class(confusion), strict=True)
+    return {
+        "val/accuracy": accuracy(confusion),
+        "val/f1": macro_f1(confusion),
+        **{f"val/f1/{name}": float(f1) for name, f1 in by_class},
+    }
 
 
 def load_probabilities(path: Path) -> Kept:
@@ -65,6 +94,7 @@ def load_probabilities(path: Path) -> Kept:
                 probabilities=file["probabilities"],
                 classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
                 labels=file.get("labels"),
+                logits=file.get("logits"),
             )
     except FileNotFoundError:
         raise DataError(f"no such file: {path}", hint="the run must have probabilities of the evaluation set") from None

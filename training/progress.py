@@ -18,9 +18,8 @@ SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
 class Progress:
     """Shows batches and epochs on stderr; `quiet` shows nothing."""
 
-    def __init__(self, *, epochs: int, batches: int, quiet: bool = False) -> None:
+    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
         self._epochs = epochs
-        self._batches = batches
         self._quiet = quiet
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -28,10 +27,6 @@ class Progress:
         self._done = 0
 
     def __enter__(self) -> Progress:
-        if not self._quiet and sys.stderr.isatty():
-            self._bar = _build_bar()
-            self._bar.start()
-            self._task = self._bar.add_task("", total=self._epochs * self._batches, rate="")
         return self
 
     def __exit__(
@@ -40,13 +35,16 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def skip(self, epochs: int) -> None:
-        """Epochs done before a resume: they count as done, not as speed."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=epochs * self._batches)
+    def begin(self, *, batches: int, done: int) -> None:
+        """Show the bar; epochs done before a resume count as done, not as speed."""
+        self._started = time.monotonic()
+        if not self._quiet and sys.stderr.isatty():
+            self._bar = _build_bar()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._epochs * batches, completed=done * batches, rate="")
 
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
-        """One optimiser step was done."""
+        """One batch was done."""
         self._done += images
         if self._bar is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)

@@ -9,7 +9,7 @@ from tests.workspaces import IMAGES, make_run
 from tracker.diff import diff_runs
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, DataError
-from tracker.runs import find_latest, list_runs
+from tracker.runs import find_latest, list_runs, load_config
 from tracker.submit import submit
 from tracker.workspace import Workspace
 
@@ -26,7 +26,7 @@ def make_member(workspace: Workspace, answers: str, sure: float) -> str:
     folder = workspace.runs_dir / record.name
     np.savez(folder / "probabilities.npz", ids=IDS, classes=CLASSES, probabilities=probabilities)
     labels = np.array([0] * 5 + [1] * 5, dtype=np.int64)
-    np.savez(folder / "validation.npz", ids=IDS, labels=labels, probabilities=probabilities)
+    np.savez(folder / "validation.npz", ids=IDS, classes=CLASSES, labels=labels, probabilities=probabilities)
     return record.name
 
 
@@ -40,7 +40,7 @@ def members(workspace: Workspace) -> Workspace:
 def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: Workspace) -> None:
     record = ensemble(members, ["exp1", "exp2", "exp3"], method="hard", note="vote")
     assert (record.name, record.kind, record.status, record.parent) == ("exp4", "ensemble", "finished", "exp1")
-    assert record.summary == {"val/f1": 1.0, "val/accuracy": 1.0}
+    assert (record.summary["val/f1"], record.summary["val/accuracy"]) == (1.0, 1.0)
     assert find_latest(members.runs_dir) == "exp4"
     row, _ = submit(members, "exp4", "hard vote")
     assert row.scores["public_f1"] == 1.0
@@ -55,6 +55,16 @@ def test_methods_lead_to_different_answers(members: Workspace) -> None:
         for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
     }
     assert len(set(prints.values())) == 3
+
+
+def test_weights_searched_on_validation_images_never_need_the_solution(members: Workspace) -> None:
+    assert members.solution is not None
+    members.solution.unlink()
+    record = ensemble(members, ["exp1", "exp2", "exp3"], method="weighted")
+    config = load_config(members.runs_dir, record.name)["ensemble"]
+    assert config["searched"] is True
+    assert sum(config["weights"]) >= 1
+    assert record.summary["val/f1"] == 1.0
 
 
 def test_one_member_or_the_same_twice_is_refused_before_a_run_exists(members: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.ensemble import combine, measure
+from training.ensemble import combine, join_validation, search_weights
 from training.errors import ConfigError, DataError
-from training.probabilities import Kept, align, load_probabilities
+from training.probabilities import Kept, align, load_probabilities, measure
+
+LABELS = np.array([0, 1], dtype=np.int64)
 
 
 def rows(*values: list[float]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -84,11 +87,47 @@ def test_members_are_brought_into_one_order_and_must_agree_on_images_and_classes
 
 
 def test_validation_counts_only_over_the_same_images() -> None:
-    labels = np.array([0, 1], dtype=np.int64)
-    good = Kept(("a", "b"), rows([0.9, 0.1], [0.2, 0.8]), labels=labels)
-    bad = Kept(("a", "b"), rows([0.6, 0.4], [0.6, 0.4]), labels=labels)
-    assert measure([good, bad], "soft", ()) == {"val/f1": 1.0, "val/accuracy": 1.0}
-    assert measure([good, Kept(("a", "c"), bad.probabilities, labels=labels)], "soft", ()) == {}
+    good = Kept(("a", "b"), rows([0.9, 0.1], [0.2, 0.8]), ("x", "y"), LABELS)
+    bad = Kept(("a", "b"), rows([0.6, 0.4], [0.6, 0.4]), ("x", "y"), LABELS)
+    joined = join_validation([good, bad], "soft")
+    assert joined is not None
+    assert measure(joined) == {"val/f1": 1.0, "val/accuracy": 1.0, "val/f1/x": 1.0, "val/f1/y": 1.0}
+    assert join_validation([good, replace(bad, ids=("a", "c"))], "soft") is None
+    assert join_validation([good, replace(bad, labels=None)], "soft") is None
+
+
+def test_members_of_different_folds_give_out_of_fold_predictions() -> None:
+    parts = [Kept((a, b), rows([0.9, 0.1], [p, 1 - p]), ("x", "y"), LABELS) for a, b, p in ((*"ab", 0.2), (*"cd", 0.7))]
+    joined = join_validation(parts, "soft")
+    assert joined is not None
+    assert joined.ids == ("a", "b", "c", "d")
+    assert measure(joined)["val/accuracy"] == 0.75
+
+
+def test_searched_weights_are_the_best_on_the_validation_images() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 300)
+    skills = (0.3, 0.6, 0.0)
+    members = [
+        Kept(
+            tuple(map(str, range(300))),
+            np.asarray(rng.dirichlet([1] * 3, 300) + skill * np.eye(3)[truth], dtype=np.float32),
+            ("x", "y", "z"),
+            truth,
+        )
+        for skill in skills
+    ]
+    weights = search_weights(members)
+
+    def judge(given: list[float]) -> float:
+        joined = join_validation(members, "weighted", given)
+        assert joined is not None
+        return measure(joined)["val/f1"]
+
+    assert judge(weights) >= max(judge([1.0, 0.0, 0.0]), judge([0.0, 1.0, 0.0]), judge([1.0, 1.0, 1.0]))
+    assert weights[1] > weights[2]
+    with pytest.raises(ConfigError, match="different images"):
+        search_weights([members[0], replace(members[1], ids=tuple(map(str, range(1, 301))))])
 
 
 def test_a_missing_or_torn_file_is_named(tmp_path: Path) -> None:

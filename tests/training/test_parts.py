@@ -21,10 +21,11 @@ from training.augment import build_pipeline
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
 from training.config import AugmentConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, SchedConfig
 from training.errors import ConfigError, StorageError, WeightsError
-from training.loader import BatchSampler, ImageDataset
+from training.loader import ImageDataset
 from training.losses import build_loss, focal_loss, soft_f1_loss
 from training.model import build_model, list_cpu_features, resolve_precision
 from training.optim import build_optimizer, lr_factor
+from training.sampler import BatchSampler, OrderedBatches, balance
 from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
@@ -94,8 +95,7 @@ def test_constant_schedule_stays_at_one() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
 def test_optimiser_takes_its_numbers_from_the_config(name: str, kind: str) -> None:
-    weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer([weight], OptimConfig(name=name, lr=0.3, weight_decay=0.2, momentum=0.7))
+    optimizer = build_optimizer(torch.nn.Linear(1, 1), OptimConfig(name=name, lr=0.3, weight_decay=0.2, momentum=0.7))
     assert type(optimizer).__name__ == kind
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.2)
@@ -130,7 +130,7 @@ def test_custom_crops_and_jitters_and_base_does_neither(tmp_path: Path) -> None:
 
 
 def test_every_image_comes_once_an_epoch_in_another_order() -> None:
-    sampler = BatchSampler(10, 4, shuffle=True, seed=1)
+    sampler = BatchSampler(10, 4, seed=1)
     orders = []
     for epoch in (1, 2):
         sampler.epoch = epoch
@@ -142,9 +142,33 @@ def test_every_image_comes_once_an_epoch_in_another_order() -> None:
 
 
 def test_a_last_batch_of_one_image_is_dropped_in_training_only() -> None:
-    assert len(list(BatchSampler(9, 4, shuffle=True, seed=1))) == 2
-    assert len(list(BatchSampler(9, 4, shuffle=False, seed=1))) == 3
-    assert len(list(BatchSampler(1, 4, shuffle=True, seed=1))) == 1
+    assert len(list(BatchSampler(9, 4, seed=1))) == 2
+    assert len(list(OrderedBatches(9, 4))) == 3
+    assert len(list(BatchSampler(1, 4, seed=1))) == 1
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4))
+def test_processes_share_every_image_of_an_epoch(size: int, share: int, world: int) -> None:
+    whole = BatchSampler(size, share * world, seed=3)
+    parts = [list(BatchSampler(size, share * world, seed=3, rank=rank, world=world)) for rank in range(world)]
+    for number, batch in enumerate(list(whole)[: len(parts[0])]):
+        assert sorted(position for part in parts for position in part[number]) == sorted(batch)
+        assert max(len(part[number]) for part in parts) <= share
+    ordered = [[p for batch in OrderedBatches(size, 4, rank=r, world=world) for p in batch] for r in range(world)]
+    assert len({len(part) for part in ordered}) == 1
+    woven = [index for together in zip(*ordered, strict=True) for _, index in together]
+    assert woven[:size] == list(range(size))
+
+
+def test_weighted_sampling_draws_every_class_as_often() -> None:
+    labels = [0] * 900 + [1] * 100
+    weights = balance(labels)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:900].sum() == pytest.approx(weights[900:].sum())
+    drawn = [index for batch in BatchSampler(1000, 50, seed=1, weights=weights) for _, index in batch]
+    rare = sum(index >= 900 for index in drawn)
+    assert 430 < rare < 570
+    assert len(set(drawn)) < 1000
 
 
 def test_unknown_model_names_the_nearest() -> None:

@@ -1,0 +1,160 @@
+"""Several processes for one run: the first does all the writing, the others only compute.
+
+On one machine the first process starts the others itself (`python -m training.processes`). On several, torchrun starts
+one command on each; all but the first of them `follow`. Either way the others get their work from the first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import Tensor
+
+from training.config import TrainConfig
+from training.errors import ConfigError, TrackerError
+
+END_S = 60.0
+
+
+class LocalProcesses(LightningEnvironment):
+    """The first of several processes that were started here, not by torchrun nor by Fabric."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """The others are started by `share_work`."""
+        return True
+
+
+class Silent:
+    """The logger of a process that does not write."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Nothing."""
+
+
+def is_follower() -> bool:
+    """Whether torchrun started this process as another than the first."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
+
+
+@contextmanager
+def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> Iterator[ClusterEnvironment | None]:
+    """In the first process: start the others unless torchrun did, and give them `work`, the arguments of `fit`.
+
+    Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when torchrun started another
+    number of processes, TrackerError when one of them died.
+    """
+    world = config.devices * config.num_nodes
+    if first:
+        _check_launch(config, world)
+    if world == 1 or not first:
+        yield None
+        return
+    external = "TORCHELASTIC_RUN_ID" in os.environ  # noqa: TID251
+    port = 0 if external else _find_port()
+    others = [] if external else [_start(rank, world, port) for rank in range(1, world)]
+    try:
+        if external:
+            torch.distributed.init_process_group()
+        else:
+            _share_cores(world)
+            address = f"tcp://127.0.0.1:{port}"
+            torch.distributed.init_process_group(init_method=address, rank=0, world_size=world)
+        torch.distributed.broadcast_object_list([dict(work)], src=0)
+        yield None if external else LocalProcesses()
+        for other in others:
+            other.wait(timeout=END_S)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        if any(other.poll() for other in others):
+            raise TrackerError("another process of this run died; its message is above") from error
+        raise
+    finally:
+        for other in others:
+            other.kill()  # nothing happens to those that have ended
+            other.wait()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def follow() -> None:
+    """In every other process: receive the work and do this process's share of it."""
+    from training.loop import fit, translate_torch_errors
+
+    torch.distributed.init_process_group()
+    box: list[Any] = [None]
+    torch.distributed.broadcast_object_list(box, src=0)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # noqa: TID251
+        _share_cores(torch.distributed.get_world_size())
+    with translate_torch_errors():
+        fit(**box[0], logger=Silent(), on_epoch=lambda _: None, quiet=True, first=False)
+    torch.distributed.destroy_process_group()
+
+
+def gather_images(fabric: Fabric, part: Tensor, **options: Any) -> Tensor:
+    """The images of all processes in order, where process r has every world-th one from r on; [images, ...]."""
+    gathered: Any = fabric.all_gather(part, **options)  # [world, images of each, ...]
+    whole: Tensor = gathered.transpose(0, 1).flatten(0, 1)
+    return whole
+
+
+def _check_launch(config: TrainConfig, world: int) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # noqa: TID251
+        started = int(os.environ["WORLD_SIZE"])  # noqa: TID251
+        if started != world:
+            raise ConfigError(
+                f"torchrun started {started} processes, the config says {config.num_nodes} x {config.devices}",
+                hint="--set train.num_nodes=MACHINES --set train.devices=PROCESSES_ON_EACH",
+            )
+    elif config.num_nodes > 1:
+        raise ConfigError(
+            "train.num_nodes: several machines need torchrun",
+            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} -m cli run train ...",
+        )
+
+
+def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
+    command = [sys.executable, "-m", "training.processes"]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def _share_cores(world: int) -> None:
+    """As many threads as this process has cores of its own: more would wait for each other."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+
+
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _main() -> int:
+    try:
+        follow()
+    except TrackerError as error:
+        print(f"process {os.environ['RANK']}: {error}", file=sys.stderr)  # noqa: TID251
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,79 @@
+"""Which images make up which batch: a function of (seed, epoch) alone, shared out among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+Position = tuple[int, int]  # epoch, index
+
+
+class BatchSampler(Sampler[list[Position]]):
+    """Batches of training positions, anew each epoch; each of `world` processes gets its `rank`'s part of every batch.
+
+    With `weights` (one an image) images are drawn with replacement by weight, else every image comes once. A last batch
+    with fewer than two images a process is dropped: batch norm cannot use it. `sizes` has the images of whole batches.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int,
+        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._size = size
+        self._batch_size = batch_size
+        self._seed = seed
+        self._shares = None if weights is None else weights / weights.sum()
+        self._rank = rank
+        self._world = world
+        self.epoch = 1
+
+        full, rest = divmod(size, batch_size)
+        self.sizes = [batch_size] * full + [rest] * (rest >= 2 * world or (rest > 0 and not full))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        rng = np.random.default_rng((self._seed, self.epoch))
+        if self._shares is None:
+            order = rng.permutation(self._size)
+        else:
+            order = rng.choice(self._size, self._size, p=self._shares)
+        for number in range(len(self)):
+            batch = order[number * self._batch_size : (number + 1) * self._batch_size]
+            yield [(self.epoch, int(index)) for index in batch[self._rank :: self._world]]
+
+
+class OrderedBatches(Sampler[list[Position]]):
+    """Every `world`-th position from `rank` on, in order, as epoch 0: nothing random.
+
+    Each process gets equally many; the last one may get the last image a second time.
+    """
+
+    def __init__(self, size: int, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
+        share = -(-size // world)
+        self._indices = [min(rank + number * world, size - 1) for number in range(share)]
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(range(0, len(self._indices), self._batch_size))
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        for start in range(0, len(self._indices), self._batch_size):
+            yield [(0, index) for index in self._indices[start : start + self._batch_size]]
+
+
+def balance(labels: Sequence[int]) -> NDArray[np.float64]:
+    """A weight for each image, by the rarity of its class; every class weighs the same, the mean is 1."""
+    counts = np.bincount(labels)
+    weights: NDArray[np.float64] = len(labels) / (np.count_nonzero(counts) * counts[np.asarray(labels)])
+    return weights
