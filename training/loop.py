@@ -182,7 +182,8 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise _non_finite(value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()])
-            fabric.backward(loss * (sizes[number] / sum(sizes[group : group + train.accumulate])))
+            share = sizes[number] / sum(sizes[group : group + train.accumulate])
+            fabric.backward(loss * share * fabric.world_size)  # the mean over processes divides by their number
         confusion += confusion_matrix(truth, guesses, classes)
         total, seen = total + value * sizes[number], seen + sizes[number]
         recent.append(value)
@@ -224,16 +225,13 @@ def _gather(setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor) -> tu
     share = setup.config.train.batch_size // setup.fabric.world_size
     absent = share - len(labels)  # the last batch may not divide evenly
 
-    def collect(part: Tensor, **options: Any) -> Tensor:
+    def collect(part: Tensor) -> Tensor:
         padded = functional.pad(part, (0, 0) * (part.ndim - 1) + (0, absent))
-        return gather_images(setup.fabric, padded, **options)
+        return gather_images(setup.fabric, padded)
 
+    labels = setup.fabric.to_device(labels)
     present = collect(torch.ones_like(labels)).bool()
-    return (
-        collect(logits, sync_grads=True)[present.to(logits.device)],
-        collect(targets)[present.to(logits.device)],
-        collect(labels)[present].cpu(),
-    )
+    return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
 
 
 def _update_weights(setup: Setup) -> float:

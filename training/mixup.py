@@ -18,6 +18,8 @@ def build_mixer(config: AugmentConfig, classes: int) -> Mixer | None:
     Images [batch, 3, h, w] and labels int64 [batch] in; mixed images and shares of the classes [batch, classes] out.
     None when both are off. Draws from torch's generator.
     """
+    if not (config.mixup or config.cutmix):
+        return None
     from torchvision.transforms import v2
 
     kinds: list[Mixer] = []
@@ -25,8 +27,6 @@ def build_mixer(config: AugmentConfig, classes: int) -> Mixer | None:
         kinds.append(v2.MixUp(alpha=config.mixup, num_classes=classes))
     if config.cutmix:
         kinds.append(v2.CutMix(alpha=config.cutmix, num_classes=classes))
-    if not kinds:
-        return None
 
     def mix(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         kind = kinds[int(torch.randint(len(kinds), ()))]

@@ -84,7 +84,7 @@ def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:
             views = [model(view).float() for view in _list_views(batch, tta)]
             parts.append(views[0] if len(views) == 1 else _average(views))
     logits = torch.cat(parts)
-    return (gather_images(fabric, logits) if fabric.world_size > 1 else logits).cpu()
+    return gather_images(fabric, logits).cpu()
 
 
 def _average(views: list[Tensor]) -> Tensor:

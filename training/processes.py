@@ -70,6 +70,7 @@ def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> 
     external = "TORCHELASTIC_RUN_ID" in os.environ  # noqa: TID251
     port = 0 if external else _find_port()
     others = [] if external else [_start(rank, world, port) for rank in range(1, world)]
+    threads = torch.get_num_threads()
     try:
         if external:
             torch.distributed.init_process_group()
@@ -89,6 +90,7 @@ def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> 
         for other in others:
             other.kill()  # nothing happens to those that have ended
             other.wait()
+        torch.set_num_threads(threads)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
@@ -107,11 +109,17 @@ def follow() -> None:
     torch.distributed.destroy_process_group()
 
 
-def gather_images(fabric: Fabric, part: Tensor, **options: Any) -> Tensor:
-    """The images of all processes in order, where process r has every world-th one from r on; [images, ...]."""
-    gathered: Any = fabric.all_gather(part, **options)  # [world, images of each, ...]
-    whole: Tensor = gathered.transpose(0, 1).flatten(0, 1)
-    return whole
+def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
+    """What all processes have, [images, ...] in order: process r has every world-th image from r on, all equally many.
+
+    Gradients flow into this process's own part alone, so the mean over processes is a world-th of the whole gradient.
+    """
+    if fabric.world_size == 1:
+        return part
+    parts = [torch.empty_like(part) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(parts, part.detach().contiguous())
+    parts[fabric.global_rank] = part
+    return torch.stack(parts, dim=1).flatten(0, 1)
 
 
 def _check_launch(config: TrainConfig, world: int) -> None:

@@ -20,10 +20,15 @@ from training.errors import ConfigError, DataError, NonFiniteLossError
 from training.loop import EpochReport, FitResult, fit, translate_torch_errors
 
 
+class Stop(Exception):
+    """Ends a run, as a kill would."""
+
+
 class ListLogger:
     """Keeps what the loop reports."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_at_step: int = 0) -> None:
+        self._stop_at_step = stop_at_step
         self.points: list[tuple[int, dict[str, float]]] = []
         self.facts: dict[str, Any] = {}
         self.files: list[str] = []
@@ -33,6 +38,8 @@ class ListLogger:
 
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
         self.points.append((step, dict(values)))
+        if step == self._stop_at_step and "train/batch_loss" in values:
+            raise Stop
 
     def artifact(self, path: Path) -> None:
         self.files.append(path.name)
@@ -47,15 +54,11 @@ CONFIG = Config(
 )
 
 
-class Stop(Exception):
-    """Ends a run between two epochs, as a kill would."""
-
-
 def train(
-    config: Config, root: Path, name: str, *, stop_after: int = 0, resume: bool = False
+    config: Config, root: Path, name: str, *, stop_after: int = 0, stop_at_step: int = 0, resume: bool = False
 ) -> tuple[FitResult, ListLogger]:
-    """Fit into root/name; with `stop_after`, raise Stop after that epoch."""
-    logger, run_dir = ListLogger(), root / name
+    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step `stop_at_step`."""
+    logger, run_dir = ListLogger(stop_at_step), root / name
     run_dir.mkdir(exist_ok=True)
 
     def on_epoch(report: EpochReport) -> None:

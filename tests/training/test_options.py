@@ -1,0 +1,265 @@
+"""Every option of a run changes what it says, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_loop import CONFIG, Stop, train
+from training.checkpoint import load_checkpoint
+from training.config import (
+    AugmentConfig,
+    Config,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    SchedConfig,
+    config_from_dict,
+    config_to_dict,
+    merge,
+)
+from training.errors import ConfigError
+from training.losses import build_loss
+from training.mixup import build_mixer
+from training.model import AttributeHeads, build_model, train_mode
+from training.optim import build_optimizer
+from training.probabilities import load_probabilities
+
+# No batch norm: so the loss of a batch is the mean of its parts' losses.
+PLAIN = ModelConfig(name="test_vit")
+SHORT = replace(CONFIG, sched=SchedConfig(), train=replace(CONFIG.train, epochs=1))
+
+
+def vary(config: Config, **options: Any) -> Config:
+    """The config with other values, given as section__key."""
+    tables = config_to_dict(config)
+    for name, value in options.items():
+        section, _, key = name.partition("__")
+        tables = merge(tables, {section: {key: value}})
+    return config_from_dict(tables)
+
+
+def last_weights(root: Path, name: str) -> Mapping[str, torch.Tensor]:
+    found: Mapping[str, torch.Tensor] = load_checkpoint(root / name / "last.pth")["model"]
+    return found
+
+
+def test_two_batches_of_eight_equal_one_of_sixteen(folders: Path) -> None:
+    base = vary(replace(CONFIG, model=PLAIN), train__epochs=2, optim__name="sgd", optim__lr=0.05)
+    whole, logged = train(vary(base, train__batch_size=16), folders, "whole")
+    halves, logged_halves = train(vary(base, train__batch_size=8, train__accumulate=2), folders, "halves")
+    for key, value in last_weights(folders, "whole").items():
+        torch.testing.assert_close(last_weights(folders, "halves")[key], value, rtol=1e-4, atol=1e-6)
+    steps = [[step for step, values in log.points if "lr" in values] for log in (logged, logged_halves)]
+    assert steps == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    assert halves.best.metrics["train/loss"] == pytest.approx(whole.best.metrics["train/loss"], rel=1e-4)
+    train(vary(base, train__batch_size=8), folders, "single")
+    assert not torch.equal(
+        last_weights(folders, "single")["head.weight"], last_weights(folders, "whole")["head.weight"]
+    )
+
+
+def test_clip_grad_limits_the_step(folders: Path) -> None:
+    base = vary(replace(SHORT, model=PLAIN), train__batch_size=32)
+    base = vary(base, optim__name="sgd", optim__momentum=0.0, optim__weight_decay=0.0)
+    train(vary(base, optim__lr=1e-12), folders, "start")
+    start = last_weights(folders, "start")
+    moved = {}
+    for clip in (0.0, 0.01):
+        train(vary(base, optim__lr=1.0, train__clip_grad=clip), folders, f"clip{clip}")
+        end = last_weights(folders, f"clip{clip}")
+        moved[clip] = float(sum((end[key] - start[key]).square().sum() for key in end) ** 0.5)
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-2)
+    assert moved[0.0] > 0.02
+
+
+def test_a_moving_average_is_what_is_validated_kept_and_resumed(folders: Path) -> None:
+    config = vary(CONFIG, train__ema=0.9, train__epochs=3)
+    whole, _ = train(config, folders, "whole")
+    plain, _ = train(vary(config, train__ema=0.0), folders, "plain")
+    assert torch.equal(last_weights(folders, "whole")["fc.weight"], last_weights(folders, "plain")["fc.weight"])
+    assert whole.weights_fingerprint != plain.weights_fingerprint
+    with pytest.raises(Stop):
+        train(config, folders, "cut", stop_after=2)
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint
+
+
+def test_the_average_follows_its_formula(folders: Path) -> None:
+    from training.setup import _average_into
+
+    average, current = [torch.tensor([1.0])], [torch.tensor([2.0])]
+    _average_into(0.9)(average, current, torch.tensor(1))
+    assert average[0].item() == pytest.approx(1 + (1 - 2 / 11))
+    average = [torch.tensor([1.0])]
+    _average_into(0.9)(average, current, torch.tensor(1000))
+    assert average[0].item() == pytest.approx(1.1)
+
+
+def test_patience_ends_a_run_that_does_not_get_better(folders: Path) -> None:
+    config = vary(CONFIG, train__epochs=30, train__patience=2, optim__lr=1e-12, train__monitor="val/accuracy")
+    result, logger = train(config, folders, "a")
+    epochs = [step for step, values in logger.points if "val/f1" in values]
+    assert result.best.epoch == 1
+    assert epochs == [1, 2, 3]
+    again, _ = train(config, folders, "a", resume=True)
+    assert again.weights_fingerprint == result.weights_fingerprint
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_changes_training_and_repeats(folders: Path, kind: str) -> None:
+    config = vary(SHORT, **{f"augment__{kind}": 0.4})
+    prints = [train(config, folders, f"m{number}")[0].weights_fingerprint for number in range(2)]
+    assert prints[0] == prints[1] != train(SHORT, folders, "off")[0].weights_fingerprint
+    mixer = build_mixer(config.augment, 3)
+    assert mixer is not None
+    images, shares = mixer(torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert images.shape == (6, 3, 8, 8)
+    torch.testing.assert_close(shares.sum(1), torch.ones(6))
+    assert ((shares > 0).sum(1) == 2).any()
+    assert build_mixer(AugmentConfig(), 3) is None
+
+
+def test_every_loss_takes_shares_as_well_as_labels() -> None:
+    logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 2, 1, 1, 0])
+    shares = torch.eye(3)[labels]
+    for name in ("cross_entropy", "focal", "label_smoothing", "f1"):
+        loss = build_loss(LossConfig(name=name))
+        torch.testing.assert_close(loss(logits, labels), loss(logits, shares))
+
+
+def test_class_weights_weigh_the_images_of_a_class() -> None:
+    logits, labels = torch.randn(4, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 0, 1])
+    weights = torch.tensor([2 / 3, 2.0])
+    for name in ("cross_entropy", "focal"):
+        each = torch.stack([build_loss(LossConfig(name=name))(logits[i : i + 1], labels[i : i + 1]) for i in range(4)])
+        expected = (each * weights[labels]).mean()
+        torch.testing.assert_close(build_loss(LossConfig(name=name), weights=weights)(logits, labels), expected)
+    with pytest.raises(ConfigError, match="f1 weighs the classes alike"):
+        vary(CONFIG, loss__name="f1", loss__class_weights="balanced")
+
+
+def test_balanced_class_weights_and_weighted_sampling_change_a_run_with_uneven_classes(folders: Path) -> None:
+    for path in sorted((folders / "train" / "dog").iterdir())[4:]:
+        path.unlink()
+    short = SHORT
+    found = [
+        train(vary(short, **options), folders, f"w{number}")[0].weights_fingerprint
+        for number, options in enumerate([{}, {"loss__class_weights": "balanced"}, {"data__sampler": "weighted"}])
+    ]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(("freeze", "trained"), [("body", ("fc.",)), ("layer1", ("conv1.", "layer2.", "fc."))])
+def test_frozen_parts_stay_as_they_are_batch_norms_included(
+    folders: Path, freeze: str, trained: tuple[str, ...]
+) -> None:
+    train(vary(SHORT, optim__lr=1e-12), folders, "start")
+    train(vary(SHORT, model__freeze=freeze), folders, "frozen")
+    start, end = last_weights(folders, "start"), last_weights(folders, "frozen")
+    for key in end:
+        if key.startswith(trained):
+            assert not torch.equal(end[key], start[key]) or "num_batches" in key
+        elif freeze == "body" or key.startswith("layer1."):
+            if key.endswith("running_mean"):
+                assert not end[key].any()
+            elif key.endswith("weight"):
+                torch.testing.assert_close(end[key], start[key], rtol=0, atol=1e-6)
+
+
+def test_a_part_that_is_not_there_cannot_be_frozen() -> None:
+    with pytest.raises(ConfigError, match="no part 'layer9'") as caught:
+        build_model(ModelConfig(name="test_resnet", freeze="layer9"), num_classes=2, image_size=(32, 32), root=Path())
+    assert "layer1" in caught.value.hint
+
+
+def test_frozen_modules_are_in_evaluation_mode() -> None:
+    model = build_model(ModelConfig(name="resnet10t", freeze="body"), num_classes=2, image_size=(32, 32), root=Path())
+    train_mode(model)
+    assert model.training
+    assert not any(module.training for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+
+
+def test_layer_decay_lowers_the_rate_from_head_to_stem() -> None:
+    model = build_model(PLAIN, num_classes=2, image_size=(32, 32), root=Path())
+    optimizer = build_optimizer(model, OptimConfig(lr=1.0, layer_decay=0.5))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    named = dict(model.named_parameters())
+    assert rates[id(named["head.weight"])] == 1.0
+    assert rates[id(named["patch_embed.proj.weight"])] < rates[id(named["blocks.0.attn.qkv.weight"])] < 1.0
+    plain = build_optimizer(model, OptimConfig(lr=1.0))
+    assert [group["lr"] for group in plain.param_groups] == [1.0]
+
+
+def test_attribute_heads_give_the_product_of_the_attributes() -> None:
+    config = ModelConfig(name="test_resnet", heads="attributes")
+    model = build_model(config, num_classes=18, image_size=(32, 32), root=Path())
+    assert isinstance(model, AttributeHeads)
+    images = torch.rand(2, 3, 32, 32)
+    parts = [torch.softmax(part, 1) for part in model.body(images).split((3, 2, 3), dim=1)]
+    together = torch.softmax(model(images), 1)
+    assert together.shape == (2, 18)
+    for mask, gender, age in itertools.product(range(3), range(2), range(3)):
+        expected = parts[0][:, mask] * parts[1][:, gender] * parts[2][:, age]
+        torch.testing.assert_close(together[:, mask * 6 + gender * 3 + age], expected)
+    with pytest.raises(ConfigError, match="18 classes, not 2"):
+        build_model(config, num_classes=2, image_size=(32, 32), root=Path())
+
+
+def test_a_random_stop_at_any_step_resumes_to_the_bit(folders: Path) -> None:
+    config = vary(CONFIG, model__drop_path=0.2, train__ema=0.9, augment__mixup=0.3, train__epochs=3)
+    config = vary(config, augment__name="custom", augment__crop=[20, 16])
+    whole, logged = train(config, folders, "whole")
+    steps = [step for step, values in logged.points if "train/batch_loss" in values]
+    for number, step in enumerate(np.random.default_rng().choice(steps, 2, replace=False)):
+        with pytest.raises(Stop):
+            train(config, folders, f"cut{number}", stop_at_step=int(step))
+        resumed, _ = train(config, folders, f"cut{number}", resume=True)
+        assert resumed.weights_fingerprint == whole.weights_fingerprint, f"stopped at step {step}"
+
+
+def test_compiled_models_train_alike(folders: Path) -> None:
+    config = replace(SHORT, model=PLAIN)
+    plain, _ = train(config, folders, "plain")
+    with torch.compiler.set_stance("force_eager"):  # the kernels are torch's own concern, and take a minute to build
+        compiled, _ = train(vary(config, train__compile=True), folders, "compiled")
+    assert compiled.best.metrics["train/loss"] == pytest.approx(plain.best.metrics["train/loss"], rel=1e-3)
+    assert set(last_weights(folders, "plain")) == set(last_weights(folders, "compiled"))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "f1"])
+def test_two_processes_give_what_one_gives(folders: Path, loss: str) -> None:
+    # 21 training images in batches of 8 and 3 validation images: neither divides evenly
+    config = vary(replace(CONFIG, model=PLAIN), data__split="by_image", data__val_ratio=0.12)
+    config = vary(config, loss__name=loss, train__epochs=2)
+    _, logged_one = train(config, folders, "one")
+    _, logged_two = train(vary(config, train__devices=2), folders, "two")
+    assert logged_two.facts["processes"] == 2
+    for (step, values), (step_two, values_two) in zip(logged_one.points, logged_two.points, strict=True):
+        assert step == step_two
+        for each in (values, values_two):
+            each.pop("train/images_per_s", None)
+        assert values_two == pytest.approx(values, rel=1e-3, abs=1e-5)
+    first, second = (load_probabilities(folders / name / "validation.npz") for name in ("one", "two"))
+    assert first.ids == second.ids
+    np.testing.assert_allclose(second.probabilities, first.probabilities, atol=1e-3)
+    assert sorted(path.name for path in (folders / "two").iterdir()) == sorted(
+        path.name for path in (folders / "one").iterdir()
+    )
+
+
+def test_tta_averages_the_views(folders: Path) -> None:
+    found = {}
+    for tta in ("none", "flip", "crops", "crops_flip"):
+        train(vary(SHORT, eval__tta=tta), folders, tta)
+        found[tta] = load_probabilities(folders / tta / "probabilities.npz")
+        np.testing.assert_allclose(found[tta].probabilities.sum(1), 1, atol=1e-5)
+    prints = {kept.probabilities.tobytes() for kept in found.values()}
+    assert len(prints) == 4
