@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run = typer.Typer(help="Make a run: train, ensemble.", no_args_is_help=True)
+run = typer.Typer(help="Make a run: train, infer, ensemble, reproduce.", no_args_is_help=True)
 ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
 leaderboard = typer.Typer(invoke_without_command=True)
 
@@ -56,7 +56,9 @@ app.command(rich_help_panel=START)(workspace.sync)
 
 app.add_typer(run, name="run", rich_help_panel=RUNS)
 run.command("train")(runs.train)
+run.command("infer")(runs.infer)
 run.command("ensemble")(runs.ensemble)
+run.command("reproduce")(runs.reproduce)
 run.command("options")(runs.options)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)

@@ -77,7 +77,7 @@ def file_hash(root: Path, run: str, name: str) -> str:
 
 
 def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Path) -> None:
-    words = ("run", "train", *FAST, "--epochs", "12")
+    words = ("run", "train", *FAST, "--epochs", "12", "--force")
     run_tracker(*words, cwd=pictures)
     child = start(pictures, *words)
     wait_for(has_epoch(pictures, "exp2", 3), child)

@@ -29,6 +29,11 @@ def collect_environment(folder: Path) -> dict[str, Any]:
     }
 
 
+def collect_code(folder: Path) -> str:
+    """The code fingerprint of this moment."""
+    return code_fingerprint(_describe_git(folder))
+
+
 def code_fingerprint(git: dict[str, Any] | None) -> str:
     """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
     if git is None:

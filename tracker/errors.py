@@ -34,7 +34,7 @@ class UnknownRunError(TrackerError):
 
 
 class RefusedError(TrackerError):
-    """A submission that must not be sent; nothing was written."""
+    """A submission that must not be sent, or work that was done before; nothing was written."""
 
     exit_code = 3
 

@@ -34,6 +34,7 @@ FILES = (
     "confusion.png",
     "curves.png",
     "env.json",
+    "images.png",
     "metrics.jsonl",
     "predictions.csv",
     "probabilities.npz",
@@ -138,15 +139,33 @@ class RunCopy:
     def _write_events(self, metrics: Iterable[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
+
+        board = self._open_board()
+        for metric in metrics:
+            value = Summary.Value(tag=metric.key, simple_value=metric.value)
+            summary = Summary(value=[value])
+            board.add_event(Event(wall_time=metric.timestamp / 1000, step=metric.step, summary=summary))
+        board.flush()
+
+    def _write_figure(self, path: Path) -> None:
+        from PIL import Image
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        with Image.open(path) as figure:
+            width, height = figure.size
+        picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
+        summary = Summary(value=[Summary.Value(tag=path.stem, image=picture)])
+        board = self._open_board()
+        board.add_event(Event(wall_time=path.stat().st_mtime, step=0, summary=summary))
+        board.flush()
+
+    def _open_board(self) -> Any:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         if self._board is None:
             self._board = EventFileWriter(str(self._folder / "tensorboard"))
-        for metric in metrics:
-            value = Summary.Value(tag=metric.key, simple_value=metric.value)
-            summary = Summary(value=[value])
-            self._board.add_event(Event(wall_time=metric.timestamp / 1000, step=metric.step, summary=summary))
-        self._board.flush()
+        return self._board
 
     def _push_files(self, run_id: str) -> None:
         done = dict(self._state.get("files", {}))
@@ -158,6 +177,8 @@ class RunCopy:
             signature = [stat.st_size, stat.st_mtime_ns]
             if done.get(name) != signature:
                 self._client.log_artifact(run_id, str(path))
+                if path.suffix == ".png":
+                    self._write_figure(path)
                 done[name] = signature
                 self._save_state(files=done)
 

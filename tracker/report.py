@@ -50,6 +50,11 @@ def render_number(value: Any) -> str:
     return str(value)
 
 
+def render_scores(summary: Mapping[str, float | None]) -> str:
+    """The validation figures of a run's last line."""
+    return f"val f1 {render_number(summary.get('val/f1'))}, val accuracy {render_number(summary.get('val/accuracy'))}"
+
+
 def render_value(value: Any) -> str:
     """A config value as it is typed; `-` when a side does not have the key."""
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tracker.errors import ConfigError
@@ -65,6 +66,11 @@ def get_author() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that we start, with these values added."""
+    return {**os.environ, **values}  # noqa: TID251
 
 
 def quiet_libraries() -> None:

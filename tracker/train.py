@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
@@ -87,22 +88,38 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
 
 def train(
-    workspace: Workspace, config: Config, *, parent: str | None = None, note: str = "", quiet: bool = False
+    workspace: Workspace,
+    config: Config,
+    *,
+    parent: str | None = None,
+    note: str = "",
+    quiet: bool = False,
+    force: bool = False,
 ) -> RunRecord:
-    """Train a new run and return its final record; errors leave the run recorded as failed or interrupted."""
+    """Train a new run and return its final record; errors leave the run recorded as failed or interrupted.
+
+    A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
+    weights. Raises RefusedError when a finished run has the same config, data and code. `force` trains from scratch.
+    """
     task, data = prepare_data(workspace, config)
     tables = config_to_dict(config)
+    fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
+    earlier = None if force else find_earlier(workspace, tables, data.fingerprint)
     recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=tables,
-        parent=parent,
-        note=note,
-        fingerprints={"config": config_fingerprint(tables), "data": data.fingerprint},
+        workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=fingerprints
     )
+    name = recorder.record.name
+    if earlier:
+        copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
+        recorder.params({"continues": earlier.uid})
+        best = {key: value for key, value in earlier.summary.items() if value is not None}
+        recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
+        say = f"{name} goes on after epoch {earlier.epoch} of {earlier.name}, which had the same config up to there"
+    else:
+        say = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
-        print(f"{recorder.record.name}: {len(data.train)} training, {len(data.val)} validation images", file=sys.stderr)
-    return _fit_and_record(workspace, recorder, config, task, data, resume=False, quiet=quiet)
+        print(say, file=sys.stderr)
+    return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
 
 
 def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
@@ -120,7 +137,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     recorder = Recorder.reopen(workspace.runs_dir, name)
     if not quiet:
         print(f"{name}: going on after epoch {record.epoch} of {config.train.epochs}", file=sys.stderr)
-    return _fit_and_record(workspace, recorder, config, task, data, resume=True, quiet=quiet)
+    return _fit(workspace, recorder, config, task, data, resume=True, quiet=quiet)
 
 
 def find_resumable(workspace: Workspace) -> str:
@@ -131,7 +148,7 @@ def find_resumable(workspace: Workspace) -> str:
     raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
 
 
-def _fit_and_record(
+def _fit(
     workspace: Workspace,
     recorder: Recorder,
     config: Config,
@@ -141,41 +158,47 @@ def _fit_and_record(
     resume: bool,
     quiet: bool,
 ) -> RunRecord:
-    """Run the loop; whatever ends it, the run folder, the mirror and the ledger's index say how."""
+    """Run the loop; whatever ends it, the run is recorded."""
+    with record_end(workspace, recorder):
+        from training.loop import fit, translate_torch_errors
+
+        with translate_torch_errors():
+            result = fit(
+                config,
+                data,
+                task,
+                root=workspace.root,
+                run_dir=recorder.folder,
+                logger=recorder,
+                on_epoch=lambda report: _keep(recorder, report),
+                on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                resume=resume,
+                quiet=quiet,
+            )
+        _draw_curves(recorder)
+        recorder.fingerprint(predictions=fingerprint_predictions(workspace, result.predictions))
+    return recorder.record
+
+
+@contextmanager
+def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
+    """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's index say how."""
     mirror = Mirror(workspace, recorder.record.name)
     mirror.start()
     try:
         with terminate_as_interrupt():
-            from training.loop import fit, translate_torch_errors
-
-            with translate_torch_errors():
-                result = fit(
-                    config,
-                    data,
-                    task,
-                    root=workspace.root,
-                    run_dir=recorder.folder,
-                    logger=recorder,
-                    on_epoch=lambda report: _keep(recorder, report),
-                    on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
-                    resume=resume,
-                    quiet=quiet,
-                )
-            _draw_curves(recorder)
-            recorder.fingerprint(predictions=_fingerprint(workspace, result.predictions))
+            yield
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record = recorder.finish(status, error=describe_error(error))
         index_run(workspace, record)
         if isinstance(error, KeyboardInterrupt):
-            hint = f"tracker run train --from {record.name} --resume goes on with it"
+            hint = f"tracker run train --from {record.name} --resume goes on with it" if record.kind == "train" else ""
             raise InterruptedByUserError(f"{record.name} was interrupted", hint=hint) from error
         raise
-    record = recorder.finish("finished")
-    index_run(workspace, record)
+    index_run(workspace, recorder.finish("finished"))
     if problem := mirror.wait():
         print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
-    return record
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
@@ -202,7 +225,8 @@ def _draw_curves(recorder: Recorder) -> None:
     draw_curves(curves, recorder.record.best_epoch, recorder.folder / "curves.png")
 
 
-def _fingerprint(workspace: Workspace, predictions: Path | None) -> str | None:
+def fingerprint_predictions(workspace: Workspace, predictions: Path | None) -> str | None:
+    """The fingerprint of a predictions.csv, None where there is none."""
     from tracker.predictions import load_answers
 
     if predictions is None:

@@ -26,11 +26,13 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="train.batch_size")] = None,
     loss: Annotated[str | None, typer.Option(help="loss.name")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again what a run has done already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Train a run and predict the evaluation images."""
     from tracker.errors import ConfigError
     from tracker.ledger_read import resolve_run
+    from tracker.report import render_scores
     from tracker.train import find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
     from tracker.workspace import find_workspace
@@ -52,9 +54,45 @@ def train(
         record = resume_run(workspace, source or find_resumable(workspace), quiet=quiet)
     else:
         resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
-        record = train(workspace, resolved, parent=source, note=note, quiet=quiet)
-    f1, accuracy = (record.summary.get(name) or 0.0 for name in ("val/f1", "val/accuracy"))
-    print(f"{record.name} finished: best epoch {record.best_epoch}, val f1 {f1:.4f}, val accuracy {accuracy:.4f}")
+        record = train(workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+    print(f"{record.name} finished: best epoch {record.best_epoch}, {render_scores(record.summary)}")
+
+
+def infer(
+    parent: Annotated[str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")],
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="eval.key=value; may be repeated, the last word.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
+) -> None:
+    """Predict with a trained run's weights under another eval config."""
+    from tracker.infer import infer
+    from tracker.ledger_read import resolve_run
+    from tracker.report import render_scores
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    source = resolve_run(workspace, parent)
+    record = infer(workspace, source, assign or (), note=note, quiet=quiet)
+    print(f"{record.name} finished: weights of {source}, {render_scores(record.summary)}")
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
+) -> None:
+    """Train a run again from its record, and tell whether predictions and weights agree."""
+    from tracker.ledger_read import resolve_run
+    from tracker.reproduce import reproduce
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
+    for line in found.lines:
+        print(line)
+    if not found.agrees:
+        raise typer.Exit(1)
 
 
 def ensemble(

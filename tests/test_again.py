@@ -1,0 +1,157 @@
+"""Trained runs used again: inferred, continued, reproduced, and not trained twice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NO_MLFLOW, ROOT, make_pictures, run_tracker
+from tracker.diff import diff_runs
+from tracker.errors import ConfigError, RefusedError
+from tracker.infer import infer
+from tracker.init import init_workspace
+from tracker.reproduce import reproduce
+from tracker.runs import RunRecord, load_config, read_curves
+from tracker.train import resolve_config, train
+from tracker.workspace import Workspace
+from training.checkpoint import load_checkpoint
+from training.probabilities import load_probabilities
+
+# nobody waits for the mirrors: they look for MLflow a few times and end
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]
+
+CODE = ("tracker.toml", "cli.py", "ledger.db.sql", "tracker", "training")
+BASE = (
+    "model.name=test_resnet",
+    "train.epochs=2",
+    "train.batch_size=8",
+    "optim.lr=0.003",
+    "sched.name=constant",
+    "data.image_size=[32,32]",
+    "data.split=stratified",
+    "data.workers=0",
+    "train.log_every=1",
+    "train.accelerator=cpu",
+)
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Real (tiny) pictures; MLflow is away, so that nothing waits for it."""
+    monkeypatch.setenv("TRACKER_MLFLOW_URI", NO_MLFLOW["TRACKER_MLFLOW_URI"])
+    monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
+    root = tmp_path / "ws"
+    make_pictures(root)
+    return init_workspace(
+        root,
+        data={"train_dir": str(root / "train"), "eval_dir": str(root / "eval")},
+        competition={},
+        solution=root / "solution.csv",
+    )
+
+
+def run(workspace: Workspace, *assign: str, force: bool = False, parent: str | None = None) -> RunRecord:
+    config = resolve_config(workspace, parent=parent, assignments=(*(() if parent else BASE), *assign))
+    return train(workspace, config, parent=parent, quiet=True, force=force)
+
+
+def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Workspace) -> None:
+    first = run(ws)
+    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code") as caught:
+        run(ws)
+    assert (caught.value.exit_code, "--force" in caught.value.hint) == (3, True)
+    again = run(ws, force=True)
+    assert again.name == "exp2"
+    assert again.fingerprints == first.fingerprints
+    (ws.root / "train" / "cat" / "cat00.png").write_bytes((ws.root / "train" / "cat" / "cat01.png").read_bytes())
+    assert run(ws).name == "exp3", "other data are another training"
+
+
+def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(ws: Workspace) -> None:
+    run(ws)
+    longer = run(ws, "train.epochs=4", parent="exp1")
+    assert longer.facts["continues"]
+    scratch = run(ws, "train.epochs=4", force=True)
+    assert "continues" not in scratch.facts
+    assert longer.fingerprints == scratch.fingerprints
+    assert longer.summary.keys() == scratch.summary.keys()
+    curves = [read_curves(ws.runs_dir / name / "metrics.jsonl") for name in (longer.name, scratch.name)]
+    for key in ("val/f1", "train/loss", "train/batch_loss", "lr"):
+        assert curves[0][key] == curves[1][key]
+    assert [key for key, _ in curves[0]["val/f1"].items()] == [1, 2, 3, 4]
+
+
+def test_a_schedule_that_depends_on_the_epochs_or_patience_is_not_continued(ws: Workspace) -> None:
+    run(ws, "sched.name=cosine")
+    assert "continues" not in run(ws, "sched.name=cosine", "train.epochs=3").facts
+    assert "continues" not in run(ws, "sched.name=cosine", "train.patience=1", "train.epochs=3").facts
+
+
+def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
+    trained = run(ws)
+    record = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
+    assert (record.name, record.kind, record.parent, record.status) == ("exp2", "infer", "exp1", "finished")
+    found = diff_runs(ws, "exp1", "exp2")
+    assert found.config == {"eval.tta": ["none", "crops_flip"]}
+    assert record.fingerprints["weights"] == trained.fingerprints["weights"]
+    one, other = (load_probabilities(ws.runs_dir / name / "probabilities.npz") for name in ("exp1", "exp2"))
+    assert one.ids == other.ids
+    assert one.probabilities.tobytes() != other.probabilities.tobytes()
+    same = infer(ws, "exp2", ["eval.tta=none"], quiet=True)
+    assert same.fingerprints["predictions"] == trained.fingerprints["predictions"]
+    assert same.summary == pytest.approx({key: trained.summary[key] for key in same.summary})
+
+
+def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Workspace) -> None:
+    run(ws)
+    with pytest.raises(ConfigError, match=r"changes keys of eval only, not optim\.lr"):
+        infer(ws, "exp1", ["optim.lr=0.1"])
+    other = run(ws, "train.seed=1")
+    best = ws.runs_dir / "exp1" / "best.pth"
+    best.write_bytes((ws.runs_dir / other.name / "best.pth").read_bytes())
+    with pytest.raises(ConfigError, match="not the one that was recorded"):
+        infer(ws, "exp1")
+
+
+def commit(root: Path) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (
+        ("init", "-q"),
+        ("add", "--", *(path.name for path in root.iterdir() if path.name in CODE)),
+        (*identity, "commit", "-qm", "start"),
+    ):
+        subprocess.run(["git", "-C", root, *words], check=True, capture_output=True)
+
+
+def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> None:
+    for name in CODE[1:]:
+        source = ROOT / name
+        shutil.copytree(source, ws.root / name) if source.is_dir() else shutil.copy(source, ws.root / name)
+    commit(ws.root)
+    with (ws.root / "tracker" / "__init__.py").open("a") as file:
+        file.write("\nfrom pathlib import Path as _Path\n_Path('code-of-exp1').write_text(__file__)\n")
+    record = run(ws)
+    shutil.rmtree(ws.root / "tracker")
+    found = reproduce(ws, "exp1", quiet=True)
+    assert found.agrees
+    assert found.lines[0].startswith("code: commit ")
+    assert found.lines[0].endswith(" with its uncommitted changes")
+    assert "tracker-reproduce-" in (ws.root / "code-of-exp1").read_text()
+    assert found.lines[-2:] == ("predictions: equal to exp1's", "weights: equal to exp1's")
+    listed = subprocess.run(["git", "-C", ws.root, "worktree", "list"], check=True, capture_output=True, text=True)
+    assert len(listed.stdout.splitlines()) == 1
+    assert load_config(ws.runs_dir, "exp2") == load_config(ws.runs_dir, "exp1")
+    assert load_checkpoint(ws.runs_dir / "exp1" / "best.pth")["epoch"] == record.best_epoch
+
+
+def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace) -> None:
+    run(ws)
+    (ws.root / "train" / "cat" / "cat00.png").rename(ws.root / "train" / "dog" / "cat00.png")
+    done = run_tracker("run", "reproduce", "exp1", cwd=ws.root, ok=False, **NO_MLFLOW)
+    assert done.returncode == 1
+    assert "exp1 cannot be reproduced: images, labels or label fixes have changed" in done.stdout
+    with pytest.raises(ConfigError, match="no finished training run"):
+        reproduce(ws, infer(ws, "exp1", quiet=True).name)

@@ -1,0 +1,65 @@
+"""Runs that have already done a new run's work: all of it, or its first epochs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tracker.environment import collect_code
+from tracker.errors import RefusedError, TrackerError
+from tracker.runs import RunRecord, list_runs, load_config
+from tracker.workspace import Workspace
+from training.atomic import atomic_path, translate_os_errors
+from training.config import config_fingerprint, trajectory_fingerprint
+
+CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
+POINTS = "metrics.jsonl"
+
+
+def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> RunRecord | None:
+    """The finished run with the most epochs that this config would repeat; None when there is none.
+
+    Raises RefusedError when a run has the same config, data and code: it would only be trained again.
+    """
+    code = collect_code(workspace.root)
+    found: RunRecord | None = None
+    for record in list_runs(workspace.runs_dir):
+        same = record.fingerprints.get("data") == data and record.fingerprints.get("code") == code
+        if not same or record.kind != "train" or record.status != "finished":
+            continue
+        if record.fingerprints.get("config") == config_fingerprint(config):
+            raise RefusedError(
+                f"{record.name} was trained with the same config, data and code",
+                hint=f"tracker show {record.name}, or --force to train it again",
+            )
+        if (found is None or record.epoch > found.epoch) and _leads_to(
+            workspace.runs_dir / record.name, record, config
+        ):
+            found = record
+    return found
+
+
+def _leads_to(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> bool:
+    """Whether training from scratch would come by this run's last epoch, and its files are there to go on from."""
+    try:
+        earlier = load_config(folder.parent, record.name)
+    except TrackerError:
+        return False
+    patience = config["train"]["patience"]
+    return (
+        trajectory_fingerprint(earlier) == trajectory_fingerprint(config)
+        and record.epoch <= config["train"]["epochs"]
+        and (not patience or 0 < earlier["train"]["patience"] <= patience)  # else it might have stopped before
+        and all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
+    )
+
+
+def copy_progress(source: Path, target: Path) -> None:
+    """Copy what a run needs to go on from another's last epoch; raises StorageError."""
+    for name in CHECKPOINTS:
+        with atomic_path(target / name) as temporary:
+            shutil.copyfile(source / name, temporary)
+    with translate_os_errors(target / POINTS, "write"), (target / POINTS).open("ab") as file:  # open in the recorder
+        file.write((source / POINTS).read_bytes())

@@ -1,0 +1,74 @@
+"""A trained run's weights under another eval config: a run of its own, whose diff is that change."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tracker.errors import ConfigError
+from tracker.recorder import Recorder
+from tracker.runs import RunRecord, load_config, load_run
+from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
+from tracker.workspace import Workspace
+from training.config import config_fingerprint, config_to_dict, outcome_values
+
+FREE = ("eval.", "train.accelerator", "train.precision")  # what a run may predict with otherwise than it was trained
+
+
+def infer(
+    workspace: Workspace, source: str, assignments: Sequence[str] = (), *, note: str = "", quiet: bool = False
+) -> RunRecord:
+    """Predict validation and evaluation images with the weights of `source`, a run that was trained or inferred.
+
+    Raises ConfigError when more than inference would change, WeightsError when best.pth is not the recorded one.
+    """
+    config = resolve_config(workspace, parent=source, assignments=assignments)
+    tables = config_to_dict(config)
+    before, after = (outcome_values(values) for values in (load_config(workspace.runs_dir, source), tables))
+    changed = sorted(key for key, value in after.items() if before.get(key, value) != value)
+    if fixed := [key for key in changed if not key.startswith(FREE)]:
+        raise ConfigError(
+            f"infer changes keys of eval only, not {', '.join(fixed)}",
+            hint=f"tracker run train --from {source} --set {fixed[0]}=...",
+        )
+    trained = find_trained(workspace, source)
+    from training.infer import infer, load_weights
+    from training.loop import translate_torch_errors
+
+    weights, fingerprint = load_weights(workspace.runs_dir / trained.name / "best.pth")
+    if fingerprint != trained.fingerprints.get("weights"):
+        raise ConfigError(f"best.pth of {trained.name} is not the one that was recorded", hint="restore it")
+    task, data = prepare_data(workspace, config)
+    if data.fingerprint != trained.fingerprints.get("data"):
+        print(f"the data have changed since {trained.name} was trained", file=sys.stderr)
+    fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint, "weights": fingerprint}
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="infer", config=tables, parent=source, note=note, fingerprints=fingerprints
+    )
+    with record_end(workspace, recorder):
+        recorder.params({"weights_of": trained.uid})
+        with translate_torch_errors():
+            metrics, path = infer(
+                config,
+                data,
+                task,
+                weights,
+                root=workspace.root,
+                run_dir=recorder.folder,
+                logger=recorder,
+                quiet=quiet,
+            )
+        recorder.metrics(metrics, step=1, epoch=trained.best_epoch or 0)
+        recorder.progress(epoch=trained.best_epoch or 0, best_epoch=trained.best_epoch, summary=metrics)
+        recorder.fingerprint(predictions=fingerprint_predictions(workspace, path))
+    return recorder.record
+
+
+def find_trained(workspace: Workspace, name: str) -> RunRecord:
+    """The run whose weights a run has: itself when it was trained, else its parent's; raises ConfigError."""
+    record = load_run(workspace.runs_dir, name)
+    while record.kind == "infer" and record.parent:
+        record = load_run(workspace.runs_dir, record.parent)
+    if record.kind != "train":
+        raise ConfigError(f"{name} is an {record.kind} and has no weights", hint="give one of its members")
+    return record

@@ -1,0 +1,68 @@
+"""A trained model under another inference config: other crops, views or batch sizes, no training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from training.checkpoint import load_checkpoint, weights_fingerprint
+from training.config import Config
+from training.data import LoadedData, Task
+from training.figures import draw_validation
+from training.logger import RunLogger
+from training.losses import build_loss
+from training.model import build_model
+from training.predict import Predictor
+from training.probabilities import measure, save_predictions, save_probabilities
+from training.progress import Progress
+from training.setup import build_fabric
+
+
+def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """The weights of a best.pth and their fingerprint; raises WeightsError."""
+    state: dict[str, torch.Tensor] = load_checkpoint(path)["model"]
+    return state, weights_fingerprint(state)
+
+
+def infer(
+    config: Config,
+    data: LoadedData,
+    task: Task,
+    weights: dict[str, torch.Tensor],
+    *,
+    root: Path,
+    run_dir: Path,
+    logger: RunLogger,
+    quiet: bool = False,
+) -> tuple[dict[str, float], Path | None]:
+    """Predict validation and evaluation images as the eval section says; returns val/* metrics and predictions.csv.
+
+    Raises ConfigError, DataError and StorageError.
+    """
+    alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
+    with Progress(epochs=1, quiet=quiet) as progress:
+        fabric = build_fabric(alone, environment=None, say=progress.say)
+        model = build_model(
+            replace(config.model, pretrained=False),
+            num_classes=len(task.classes),
+            image_size=config.data.image_size,
+            root=root,
+        )
+        model.load_state_dict(weights)
+        module = fabric.setup_module(model.to(memory_format=torch.channels_last))
+        predictor = Predictor(alone, data, task, fabric)
+        progress.say(f"{len(data.val)} validation images")
+        validation = predictor.validate_as_eval(module)
+        save_probabilities(run_dir / "validation.npz", validation)
+        for figure in draw_validation(validation, {sample.id: sample.path for sample in data.val}, run_dir):
+            logger.artifact(figure)
+        loss = build_loss(config.loss)(torch.from_numpy(validation.logits), torch.from_numpy(validation.labels))
+        metrics = {"val/loss": float(loss), **measure(validation)}
+        if not data.eval:
+            return metrics, None
+        progress.say(f"{len(data.eval)} images to predict")
+        path = save_predictions(run_dir, predictor.evaluate(module), task)
+        logger.artifact(path)
+        return metrics, path
