@@ -17,6 +17,7 @@ from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.workspace import Workspace
+from training.channels import resolve_measured
 from training.config import (
     Config,
     config_fingerprint,
@@ -28,8 +29,8 @@ from training.config import (
 from training.tables import read_toml
 
 if TYPE_CHECKING:
-    from training.data import LoadedData, Task
     from training.loop import EpochReport
+    from training.samples import LoadedData, Task
 
 
 def resolve_config(
@@ -61,7 +62,7 @@ def resolve_config(
 
 def build_task(workspace: Workspace) -> Task:
     """The competition in training's words; raises ConfigError when it has no classes."""
-    from training.data import Task
+    from training.samples import Task
 
     competition = workspace.competition
     if not competition.classes:
@@ -102,6 +103,7 @@ def train(
     weights. Raises RefusedError when a finished run has the same config, data and code. `force` trains from scratch.
     """
     task, data = prepare_data(workspace, config)
+    config = resolve_measured(config, data)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_earlier(workspace, tables, data.fingerprint)

@@ -55,9 +55,20 @@ class DataConfig:
     age_bands: tuple[int, int] = option(
         (30, 60), "Ages at which the middle and the old class begin (format mask_profiles)."
     )
+    folds: int = option(0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0)
+    fold: int = option(0, "The part that this run validates on, counted from 0.", low=0)
+    label_fixes: str = option("", "CSV of corrections: id,field,value; see README. Empty: none.")
+    undersample: tuple[int, int, float] | tuple[()] = option(
+        (),
+        "First age, last age, share: train on that share of these people only (format mask_profiles). Empty: on all.",
+    )
     image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model.", low=8)
-    mean: tuple[float, float, float] = option((0.548, 0.504, 0.479), "Mean of the channels R, G, B in 0..1.")
-    std: tuple[float, float, float] = option((0.237, 0.247, 0.246), "Standard deviation of R, G, B in 0..1.", low=1e-6)
+    mean: tuple[float, float, float] | str = option(
+        (0.548, 0.504, 0.479), 'Mean of the channels R, G, B in 0..1, or "measured" on the training images.'
+    )
+    std: tuple[float, float, float] | str = option(
+        (0.237, 0.247, 0.246), 'Standard deviation of R, G, B in 0..1, or "measured".', low=1e-6
+    )
     sampler: str = option(
         "shuffle",
         "shuffle: every image once an epoch. weighted: drawn with replacement, every class as often.",
@@ -154,9 +165,6 @@ class TrainConfig:
         1, "Processes on this machine, each with a device; on a CPU, each with its share of cores.", low=1
     )
     num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1)
-    strategy: str = option(
-        "auto", "How processes share the work; auto: ddp with several.", choices=("auto", "ddp", "fsdp")
-    )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
     seed: int = option(42, "Seed of split, order, augmentation and initial weights.", low=0)
@@ -249,9 +257,7 @@ def _convert(value: Any, wanted: Any) -> Any:
             raise ValueError(f"expected {len(parts)} values")
         return tuple(_convert(item, part) for item, part in zip(items, parts, strict=True))
     if origin is types.UnionType:
-        if type(value) in typing.get_args(wanted):
-            return value
-        raise ValueError("expected true, false or a path")
+        return _convert_to_one_of(value, typing.get_args(wanted))
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError("expected a finite number")
@@ -262,11 +268,25 @@ def _convert(value: Any, wanted: Any) -> Any:
     raise ValueError(f"expected {words[wanted]}")
 
 
+def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
+    """Return `value` as the first of these types that it fits; an empty list where it may be left out."""
+    if tuple[()] in kinds and value in ([], ()):
+        return ()
+    if type(value) in kinds:
+        return value
+    tuples = [kind for kind in kinds if typing.get_args(kind)]
+    if not tuples:
+        raise ValueError("expected true, false or a path")
+    return _convert(value, tuples[0])
+
+
 def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
     if limits["choices"] and value not in limits["choices"]:
         near = _nearest(str(value), limits["choices"])
         raise ValueError(f"expected one of {', '.join(limits['choices'])}{near}")
     for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, str):
+            continue
         if limits["low"] is not None and number < limits["low"]:
             raise ValueError(f"expected at least {limits['low']:g}")
         if limits["high"] is not None and number > limits["high"]:
@@ -275,22 +295,25 @@ def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
 
 def _check_together(config: Config, source: str) -> None:
     """Problems that need two fields."""
-    problems = []
-    if config.data.split == "by_profile" and config.data.format != "mask_profiles":
-        problems.append("data.split: by_profile needs data.format mask_profiles, try stratified")
-    if config.data.age_bands[0] >= config.data.age_bands[1]:
-        problems.append("data.age_bands: the first band must end before the second")
-    if config.sched.warmup_epochs >= config.train.epochs and config.sched.warmup_epochs > 0:
-        problems.append("sched.warmup_epochs: must be less than train.epochs")
-    if config.loss.name == "f1" and config.loss.class_weights != "none":
-        problems.append("loss.class_weights: f1 weighs the classes alike already")
-    if config.model.heads == "attributes" and config.data.format != "mask_profiles":
-        problems.append("model.heads: attributes needs data.format mask_profiles")
-    if config.train.strategy == "fsdp" and config.train.ema:
-        problems.append("train.ema: needs whole weights in each process, use strategy ddp")
-    world = config.train.devices * config.train.num_nodes
-    if config.train.batch_size % world:
-        problems.append(f"train.batch_size: must divide among the {world} processes")
+    data, train = config.data, config.train
+    profiles, world = data.format == "mask_profiles", train.devices * train.num_nodes
+    warmup = config.sched.warmup_epochs
+    wrong = {
+        "data.split: by_profile needs data.format mask_profiles, try stratified": data.split == "by_profile"
+        and not profiles,
+        "data.age_bands: the first band must end before the second": data.age_bands[0] >= data.age_bands[1],
+        "data.fold: must be below data.folds, and data.folds at least 2": data.folds == 1
+        or data.fold >= max(1, data.folds),
+        "data.undersample: needs data.format mask_profiles": bool(data.undersample) and not profiles,
+        'data.mean: expected three numbers or "measured"': data.mean != "measured" and isinstance(data.mean, str),
+        'data.std: expected three numbers or "measured"': data.std != "measured" and isinstance(data.std, str),
+        "model.heads: attributes needs data.format mask_profiles": config.model.heads == "attributes" and not profiles,
+        "loss.class_weights: f1 weighs the classes alike already": config.loss.name == "f1"
+        and config.loss.class_weights != "none",
+        "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
+        f"train.batch_size: must divide among the {world} processes": train.batch_size % world > 0,
+    }
+    problems = [words for words, holds in wrong.items() if holds]
     if problems:
         raise ConfigError(f"{len(problems)} wrong value(s) in {source}:", problems=problems)
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from training.config import DataConfig
 from training.errors import DataError
 from training.images import IMAGE_SUFFIXES, check_images
+from training.label_fixes import LabelFixes
+from training.samples import EvalImage, LoadedData, Person, Sample, Task
+from training.split import split_samples
 from training.tables import read_table
 
 MASKS = ("mask", "incorrect", "normal")
@@ -23,44 +26,6 @@ AGES = ("young", "middle", "old")
 MASK_PROFILE_CLASSES = tuple(f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES)
 PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})")
 PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What the competition asks: its classes, and how its files name images and answers."""
-
-    classes: tuple[str, ...]
-    id_column: str
-    label_column: str
-    answer_words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A training image; `group` is what must not be divided by a split by profile."""
-
-    id: str
-    path: Path
-    label: int
-    group: str
-
-
-@dataclass(frozen=True)
-class EvalImage:
-    """An image to predict."""
-
-    id: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and the bytes of every image."""
-
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
-    eval: tuple[EvalImage, ...]
-    fingerprint: str
 
 
 def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: Path | None = None) -> LoadedData:
@@ -75,8 +40,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
     train_dir = root / Path(config.train_dir).expanduser()
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
-    reader = {"mask_profiles": _read_profiles, "image_folder": _read_folders, "csv": _read_csv}[config.format]
-    samples = reader(train_dir, config, task, root, problems)
+    samples = _read_samples(train_dir, config, task, root, problems)
     images = _read_eval(config, task, root, problems)
     problems += _list_overlaps(samples, images)
     paths = [*(sample.path for sample in samples), *(image.path for image in images)]
@@ -84,7 +48,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
     problems += [f"{path}: {check.problem}" for path, check in checked.items() if check.problem]
     counts = Counter(sample.label for sample in samples)
     problems += [f"class {name!r}: no training image" for label, name in enumerate(task.classes) if not counts[label]]
-    train, val = split_samples(samples, config.split, config.val_ratio, seed) if samples else ((), ())
+    train, val = split_samples(samples, config, seed) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
     if problems:
@@ -97,44 +61,30 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
     return LoadedData(train, val, images, _fingerprint(samples, images, hashes))
 
 
-def split_samples(
-    samples: Sequence[Sample], split: str, val_ratio: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Training and validation samples, in the order given; sampling is without replacement."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    if split == "stratified":
-        by_class: dict[int, list[str]] = defaultdict(list)
-        for sample in samples:
-            by_class[sample.label].append(sample.id)
-        held = {unit for label in sorted(by_class) for unit in _hold_out(sorted(by_class[label]), val_ratio, rng)}
-        chosen = [sample.id in held for sample in samples]
-    else:
-        units = [sample.group if split == "by_profile" else sample.id for sample in samples]
-        held = set(_hold_out(sorted(set(units)), val_ratio, rng))
-        chosen = [unit in held for unit in units]
-    train = tuple(sample for sample, out in zip(samples, chosen, strict=True) if not out)
-    val = tuple(sample for sample, out in zip(samples, chosen, strict=True) if out)
-    return train, val
-
-
-def _hold_out(units: Sequence[str], ratio: float, rng: object) -> list[str]:
-    """At least one unit is held out and at least one is kept, when there are two."""
-    import numpy as np
-
-    assert isinstance(rng, np.random.Generator)  # noqa: S101  (numpy is not imported at the top)
-    number = min(max(1, round(len(units) * ratio)), max(len(units) - 1, 0))
-    return [units[index] for index in rng.permutation(len(units))[:number]]
-
-
 def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:
     """Class = mask * 6 + gender * 3 + age band; below the first band 0, below the second 1, else 2."""
     band = 0 if age < bands[0] else 1 if age < bands[1] else 2
     return mask * 6 + GENDERS.index(gender) * 3 + band
 
 
-def _read_profiles(folder: Path, config: DataConfig, task: Task, root: Path, problems: list[str]) -> list[Sample]:
+def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, problems: list[str]) -> list[Sample]:
+    """The training images with their labels as corrected by data.label_fixes."""
+    table = root / Path(config.label_fixes).expanduser() if config.label_fixes else None
+    fixes = LabelFixes.read(table, problems)
+    if config.format == "mask_profiles":
+        samples = _read_profiles(folder, config, task, fixes, problems)
+    elif config.format == "csv":
+        samples = _read_csv(folder, config, task, root, problems)
+    else:
+        samples = _read_folders(folder, task, problems)
+    fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
+    problems += fixes.list_unused()
+    return fixed
+
+
+def _read_profiles(
+    folder: Path, config: DataConfig, task: Task, fixes: LabelFixes, problems: list[str]
+) -> list[Sample]:
     """`<id>_<gender>_<race>_<age>/` folders of seven photographs each."""
     if len(task.classes) != len(MASK_PROFILE_CLASSES):
         raise DataError(
@@ -147,19 +97,22 @@ def _read_profiles(folder: Path, config: DataConfig, task: Task, root: Path, pro
         if match is None:
             problems.append(f"{profile}: expected a folder <id>_<male|female>_<race>_<age>")
             continue
+        gender = fixes.fix_gender(match["id"], match["gender"], GENDERS)
+        person = Person(match["id"], gender, fixes.fix_age(match["id"], int(match["age"])))
         missing = set(PHOTOS)
         for path in _visible(profile):
             if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
                 problems.append(f"{path}: expected mask1..mask5, incorrect_mask or normal")
                 continue
             missing.discard(path.stem)
-            label = mask_profile_label(PHOTOS[path.stem], match["gender"], int(match["age"]), config.age_bands)
-            samples.append(Sample(f"{profile.name}/{path.name}", path, label, profile.name))
+            mask = PHOTOS[fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
+            label = mask_profile_label(mask, person.gender, person.age, config.age_bands)
+            samples.append(Sample(f"{profile.name}/{path.name}", path, label, profile.name, person))
         problems += [f"{profile}: {name} is missing" for name in sorted(missing)]
     return samples
 
 
-def _read_folders(folder: Path, config: DataConfig, task: Task, root: Path, problems: list[str]) -> list[Sample]:
+def _read_folders(folder: Path, task: Task, problems: list[str]) -> list[Sample]:
     """One folder a class, named like the class."""
     samples = []
     for class_dir in _visible(folder):

@@ -9,7 +9,6 @@ import torch
 
 from training.checkpoint import load_checkpoint, weights_fingerprint
 from training.config import Config
-from training.data import LoadedData, Task
 from training.figures import draw_validation
 from training.logger import RunLogger
 from training.losses import build_loss
@@ -17,6 +16,7 @@ from training.model import build_model
 from training.predict import Predictor
 from training.probabilities import measure, save_predictions, save_probabilities
 from training.progress import Progress
+from training.samples import LoadedData, Task
 from training.setup import build_fabric
 
 

@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from training.checkpoint import weights_fingerprint
 from training.config import Config
-from training.data import LoadedData, Task
 from training.errors import DataError, NonFiniteLossError, TrackerError
 from training.logger import RunLogger
 from training.model import train_mode
@@ -29,6 +28,7 @@ from training.predict import Predictor
 from training.probabilities import Kept, load_probabilities, measure, save_predictions
 from training.processes import gather_images, share_work
 from training.progress import Progress
+from training.samples import LoadedData, Task
 from training.scores import accuracy, confusion_matrix, macro_f1
 from training.setup import Setup, build_setup, seed_torch
 from training.state import Best, load_best, restore, save_best, save_last

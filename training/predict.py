@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from training.augment import build_pipeline
 from training.config import Config, EvalConfig
-from training.data import LoadedData, Task
 from training.loader import ImageDataset, build_loader
 from training.probabilities import Kept
 from training.processes import gather_images
 from training.sampler import OrderedBatches
+from training.samples import LoadedData, Task
 
 ENLARGED = 1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
 

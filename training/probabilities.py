@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.atomic import atomic_path, write_text
-from training.data import Task
 from training.errors import DataError
+from training.samples import Task
 from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
 
 

@@ -15,7 +15,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.augment import build_pipeline
 from training.config import Config
-from training.data import LoadedData, Task
 from training.errors import ConfigError
 from training.loader import ImageDataset, build_loader
 from training.logger import RunLogger
@@ -24,6 +23,7 @@ from training.mixup import Mixer, build_mixer
 from training.model import AttributeHeads, build_model, resolve_precision
 from training.optim import build_optimizer, lr_factor
 from training.sampler import BatchSampler, balance
+from training.samples import LoadedData, Task
 
 
 @dataclass

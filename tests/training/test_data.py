@@ -12,15 +12,14 @@ from tests.training.conftest import TWO
 from training.config import DataConfig
 from training.data import (
     MASK_PROFILE_CLASSES,
-    Sample,
-    Task,
     list_eval_ids,
     load_data,
     mask_profile_label,
-    split_samples,
 )
 from training.errors import DataError
 from training.images import IMAGE_SUFFIXES, check_images, decode_image
+from training.samples import Sample, Task
+from training.split import split_samples
 
 MASKS = Task(
     classes=MASK_PROFILE_CLASSES,
@@ -85,16 +84,16 @@ def test_split_by_profile_never_divides_a_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["by_profile", "by_image", "stratified"])
 def test_a_split_loses_nothing_and_repeats(split: str) -> None:
     samples = [Sample(f"p{n // 7}/i{n}", Path("x"), n % 3, f"p{n // 7}") for n in range(210)]
-    first, again = (split_samples(samples, split, 0.2, 42) for _ in range(2))
+    first, again = (split_samples(samples, DataConfig(split=split), 42) for _ in range(2))
     assert first == again
     assert sorted(s.id for part in first for s in part) == sorted(s.id for s in samples)
     assert len(first[1]) == 42
-    assert split_samples(samples, split, 0.2, 43) != first
+    assert split_samples(samples, DataConfig(split=split), 43) != first
 
 
 def test_stratified_split_keeps_the_share_of_every_class() -> None:
     samples = [Sample(str(n), Path("x"), 0 if n < 90 else 1, str(n)) for n in range(100)]
-    _, val = split_samples(samples, "stratified", 0.2, 42)
+    _, val = split_samples(samples, DataConfig(split="stratified"), 42)
     assert Counter(s.label for s in val) == {0: 18, 1: 2}
 
 

@@ -1,0 +1,82 @@
+"""Corrections of labels from a CSV; the images and their folders stay as they are.
+
+Columns `id,field,value`, a line for each correction:
+
+    1498-1,gender,female            a person of format mask_profiles, by the id in the folder's name
+    1498-1,age,45
+    20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
+    cat/7.png,label,dog             an image of any format
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from training.tables import read_table
+
+FIELDS = ("gender", "age", "swap", "label")
+
+
+@dataclass
+class LabelFixes:
+    """What to correct, by id and field; `problems` gets every value that cannot be taken."""
+
+    table: Path | None = None
+    problems: list[str] = field(default_factory=list)
+    _values: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    _used: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
+        """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is missing."""
+        fixes = cls(table, problems)
+        for line, (name, kind, value) in enumerate(read_table(table, ("id", "field", "value")) if table else [], 2):
+            before = fixes._values.get((name, kind))
+            if kind not in FIELDS:
+                problems.append(f"{table}:{line}: unknown field {kind!r}, expected {', '.join(FIELDS)}")
+            elif before and before[1] != value:
+                problems.append(f"{table}:{line}: {name} {kind} is {before[1]!r} in line {before[0]}")
+            else:
+                fixes._values[name, kind] = (line, value)
+        return fixes
+
+    def fix_gender(self, person: str, gender: str, known: Sequence[str]) -> str:
+        """The person's gender, corrected if there is a line about it."""
+        return self._take(person, "gender", gender, known)
+
+    def fix_age(self, person: str, age: int) -> int:
+        """The person's age, corrected if there is a line about it."""
+        return int(self._take(person, "age", str(age), [str(number) for number in range(130)]))
+
+    def fix_photo(self, person: str, photo: str, known: Sequence[str]) -> str:
+        """What a photograph shows: another of the same person when the two are to be swapped."""
+        pairs = {f"{a}/{b}": (a, b) for a in known for b in known if a != b}
+        pair = pairs.get(self._take(person, "swap", "", list(pairs)), ())
+        return next(iter(set(pair) - {photo})) if photo in pair else photo
+
+    def fix_label(self, image: str, label: int, classes: Sequence[str]) -> int:
+        """The image's class, corrected if there is a line about it."""
+        return classes.index(self._take(image, "label", classes[label], classes))
+
+    def list_unused(self) -> list[str]:
+        """A problem for every line that was about nothing."""
+        return [
+            f"{self.table}:{line}: no {'image' if kind == 'label' else 'person'} {name} in the training data"
+            for (name, kind), (line, _) in self._values.items()
+            if (name, kind) not in self._used
+        ]
+
+    def _take(self, name: str, kind: str, now: str, known: Sequence[str]) -> str:
+        line, value = self._values.get((name, kind), (0, now))
+        if not line:
+            return now
+        first = (name, kind) not in self._used
+        self._used.add((name, kind))
+        if value in known:
+            return value
+        if first:
+            shown = ", ".join(known[:8])
+            self.problems.append(f"{self.table}:{line}: unknown {kind} {value!r}, expected one of {shown}")
+        return now

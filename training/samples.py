@@ -1,0 +1,54 @@
+"""Images as plain data: what the other modules of the data pass to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the competition asks: its classes, and how its files name images and answers."""
+
+    classes: tuple[str, ...]
+    id_column: str
+    label_column: str
+    answer_words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whom a photograph of format mask_profiles shows, after label fixes; age in years."""
+
+    id: str
+    gender: str
+    age: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A training image; `group` is what must not be divided by a split by profile."""
+
+    id: str
+    path: Path
+    label: int
+    group: str
+    person: Person | None = None
+
+
+@dataclass(frozen=True)
+class EvalImage:
+    """An image to predict."""
+
+    id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The checked data of a run; `fingerprint` covers ids, labels and the bytes of every image."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    eval: tuple[EvalImage, ...]
+    fingerprint: str
