@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import NO_MLFLOW, ROOT, make_pictures, run_tracker
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
 from tracker.diff import diff_runs
 from tracker.errors import ConfigError, RefusedError
+from tracker.folds import train_folds
 from tracker.infer import infer
 from tracker.init import init_workspace
 from tracker.reproduce import reproduce
-from tracker.runs import RunRecord, load_config, read_curves
+from tracker.runs import RunRecord, list_runs, load_config, read_curves
 from tracker.train import resolve_config, train
 from tracker.workspace import Workspace
 from training.checkpoint import load_checkpoint
-from training.probabilities import load_probabilities
+from training.probabilities import load_probabilities, measure
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]
@@ -88,6 +91,42 @@ def test_a_schedule_that_depends_on_the_epochs_or_patience_is_not_continued(ws: 
     run(ws, "sched.name=cosine")
     assert "continues" not in run(ws, "sched.name=cosine", "train.epochs=3").facts
     assert "continues" not in run(ws, "sched.name=cosine", "train.patience=1", "train.epochs=3").facts
+
+
+def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Workspace) -> None:
+    run(ws, "data.folds=3", "data.fold=1")
+    config = resolve_config(ws, assignments=(*BASE, "data.folds=3"))
+    said: list[str] = []
+    record = train_folds(ws, config, note="cv", quiet=True, say=said.append)
+    assert (record.name, record.kind) == ("exp4", "ensemble")
+    assert said == ["fold 1: exp1 has it already"]
+    assert load_config(ws.runs_dir, "exp4")["ensemble"]["members"] == ["exp2", "exp1", "exp3"]
+    validation = load_probabilities(ws.runs_dir / "exp4" / "validation.npz")
+    assert sorted(validation.ids) == sorted(f"{kind}/{kind}{n:02d}.png" for kind in ("cat", "dog") for n in range(12))
+    parts = [load_probabilities(ws.runs_dir / name / "validation.npz") for name in ("exp2", "exp1", "exp3")]
+    assert validation.ids == tuple(name for part in parts for name in part.ids)
+    assert record.summary["val/f1"] == measure(validation)["val/f1"]
+    assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
+
+
+def test_torchrun_makes_one_run(ws: Workspace) -> None:
+    words = [word for text in (*BASE, "train.devices=2", "model.name=test_vit") for word in ("--set", text)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
+    done = subprocess.run(
+        [*command, "run", "train", *words],
+        cwd=ws.root,
+        env={**os.environ, **NO_MLFLOW},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1
+    (record,) = list_runs(ws.runs_dir)
+    assert (record.status, record.facts["processes"]) == ("finished", 2)
+    alone = run(ws, "model.name=test_vit")
+    assert record.summary["val/loss"] == pytest.approx(alone.summary["val/loss"], rel=1e-3)
 
 
 def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:

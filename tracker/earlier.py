@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.environment import collect_code
-from tracker.errors import RefusedError, TrackerError
+from tracker.errors import AlreadyTrainedError, TrackerError
 from tracker.runs import RunRecord, list_runs, load_config
 from tracker.workspace import Workspace
 from training.atomic import atomic_path, translate_os_errors
@@ -21,7 +21,7 @@ POINTS = "metrics.jsonl"
 def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> RunRecord | None:
     """The finished run with the most epochs that this config would repeat; None when there is none.
 
-    Raises RefusedError when a run has the same config, data and code: it would only be trained again.
+    Raises AlreadyTrainedError when a run has the same config, data and code: it would only be trained again.
     """
     code = collect_code(workspace.root)
     found: RunRecord | None = None
@@ -30,10 +30,7 @@ def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> 
         if not same or record.kind != "train" or record.status != "finished":
             continue
         if record.fingerprints.get("config") == config_fingerprint(config):
-            raise RefusedError(
-                f"{record.name} was trained with the same config, data and code",
-                hint=f"tracker show {record.name}, or --force to train it again",
-            )
+            raise AlreadyTrainedError(record.name)
         if (found is None or record.epoch > found.epoch) and _leads_to(
             workspace.runs_dir / record.name, record, config
         ):

@@ -31,14 +31,16 @@ def ensemble(
     names = [resolve_run(workspace, run) for run in runs]
     if len(names) < 2 or len(set(names)) != len(names):
         raise ConfigError("an ensemble needs two or more different runs", hint="tracker run ensemble exp3 exp5")
-    members = align([load_probabilities(workspace.runs_dir / name / "probabilities.npz") for name in names], names)
+    paths = [workspace.runs_dir / name / "probabilities.npz" for name in names]
     validations = _load_validations(workspace, names)
+    blind = validations and not any(path.exists() for path in paths)  # there is no evaluation set
+    members = [] if blind else align([load_probabilities(path) for path in paths], names)
     searched = method == "weighted" and not weights
     if searched:
         weights = search_weights(validations)
         words = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
         print(f"weights found on the validation images (so val f1 flatters them): {words}", file=sys.stderr)
-    scores = combine(method, [member.probabilities for member in members], weights)
+    scores = combine(method, [member.probabilities for member in members], weights) if members else None
     config = {"ensemble": {"method": method, "members": names, "weights": list(weights), "searched": searched}}
     with begin(config, note=note, parent=names[0], root=workspace.root, kind="ensemble", follow=False) as run:
         run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
@@ -48,9 +50,10 @@ def ensemble(
             found = measure(joined)
             run.log(found, step=1, epoch=1)
             run.keep_summary(found)
-        task = build_task(workspace)
-        save_predictions(run.folder, Kept(members[0].ids, scores, classes=task.classes), task)
-        run.fingerprint_predictions()
+        if scores is not None:
+            task = build_task(workspace)
+            save_predictions(run.folder, Kept(members[0].ids, scores, classes=task.classes), task)
+            run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
 
 

@@ -39,6 +39,15 @@ class RefusedError(TrackerError):
     exit_code = 3
 
 
+class AlreadyTrainedError(RefusedError):
+    """The run `run` was trained with the same config, data and code."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        hint = f"tracker show {run}, or --force to train it again"
+        super().__init__(f"{run} was trained with the same config, data and code", hint=hint)
+
+
 class DuplicateError(RefusedError):
     """The predictions were submitted before, as submission `number`."""
 

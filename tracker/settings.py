@@ -68,6 +68,11 @@ def get_author() -> str:
         return "unknown"
 
 
+def is_follower() -> bool:
+    """Whether torchrun started this process as another than the first: it makes no run of its own."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
+
+
 def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process that we start, with these values added."""
     return {**os.environ, **values}  # noqa: TID251

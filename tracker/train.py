@@ -100,7 +100,7 @@ def train(
     """Train a new run and return its final record; errors leave the run recorded as failed or interrupted.
 
     A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
-    weights. Raises RefusedError when a finished run has the same config, data and code. `force` trains from scratch.
+    weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
     """
     task, data = prepare_data(workspace, config)
     config = resolve_measured(config, data)

@@ -49,11 +49,6 @@ class Silent:
         """Nothing."""
 
 
-def is_follower() -> bool:
-    """Whether torchrun started this process as another than the first."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
-
-
 @contextmanager
 def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> Iterator[ClusterEnvironment | None]:
     """In the first process: start the others unless torchrun did, and give them `work`, the arguments of `fit`.

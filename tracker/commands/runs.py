@@ -26,17 +26,23 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="train.batch_size")] = None,
     loss: Annotated[str | None, typer.Option(help="loss.name")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    folds: Annotated[int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Train again what a run has done already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Train a run and predict the evaluation images."""
     from tracker.errors import ConfigError
+    from tracker.folds import train_folds
     from tracker.ledger_read import resolve_run
     from tracker.report import render_scores
+    from tracker.settings import is_follower
     from tracker.train import find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
     from tracker.workspace import find_workspace
 
+    if is_follower():
+        _follow()
+        return
     workspace = find_workspace()
     source = resolve_run(workspace, parent) if parent else None
     flags = {
@@ -49,13 +55,25 @@ def train(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if resume:
-        if config or given or assign or note:
+        if config or given or assign or note or folds or force:
             raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
         record = resume_run(workspace, source or find_resumable(workspace), quiet=quiet)
     else:
+        given |= {"data.folds": folds} if folds else {}
         resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
-        record = train(workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
-    print(f"{record.name} finished: best epoch {record.best_epoch}, {render_scores(record.summary)}")
+        if folds:
+            record = train_folds(workspace, resolved, parent=source, note=note, quiet=quiet)
+        else:
+            record = train(workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+    at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
+    print(f"{record.name} finished: {at}{render_scores(record.summary)}")
+
+
+def _follow() -> None:
+    """One of the processes that torchrun started: the first of them makes the run."""
+    from training.processes import follow
+
+    follow()
 
 
 def infer(

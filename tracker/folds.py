@@ -1,0 +1,39 @@
+"""Cross-validation: one run for each fold, and an ensemble of them whose validation is out of fold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from tracker.ensemble import ensemble
+from tracker.errors import AlreadyTrainedError
+from tracker.runs import RunRecord
+from tracker.train import train
+from tracker.workspace import Workspace
+from training.config import Config
+
+
+def train_folds(
+    workspace: Workspace,
+    config: Config,
+    *,
+    parent: str | None = None,
+    note: str = "",
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> RunRecord:
+    """Train the folds of data.folds that no run has trained yet, and combine them by soft vote.
+
+    Each image's validation probabilities come from the one run that was not trained on it.
+    """
+    names, folds = [], config.data.folds
+    for fold in range(folds):
+        own = replace(config, data=replace(config.data, fold=fold))
+        words = f"{note} (fold {fold} of {folds})".strip()
+        try:
+            names.append(train(workspace, own, parent=parent, note=words, quiet=quiet).name)
+        except AlreadyTrainedError as error:
+            say(f"fold {fold}: {error.run} has it already")
+            names.append(error.run)
+    return ensemble(workspace, names, method="soft", note=f"{note} ({folds} folds)".strip())
