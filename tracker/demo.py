@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tracker.diff import diff_runs
-from tracker.errors import ConfigError, DuplicateError
+from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger_read import find_sota, list_sota_numbers
 from tracker.mlflow_log import sync_run
@@ -39,7 +39,8 @@ def run_demo(folder: Path) -> None:
     _submit(workspace, first, "first try")
     second = _train(workspace, first.name, "three times the learning rate", CHANGE)
     _submit(workspace, second, "three times the learning rate")
-    third = _train(workspace, second.name, "a teammate repeats it by mistake", {})
+    _train_again(workspace, second.name)
+    third = _train(workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True)
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
     print_diff(diff_runs(workspace, first.name, second.name))
@@ -70,12 +71,23 @@ def _make_workspace(folder: Path) -> Workspace:
     )
 
 
-def _train(workspace: Workspace, parent: str | None, note: str, flags: Mapping[str, object]) -> RunRecord:
+def _train_again(workspace: Workspace, name: str) -> None:
+    _say(f"tracker run train --from {name}")
+    try:
+        train(workspace, resolve_config(workspace, parent=name), parent=name, quiet=True)
+    except AlreadyTrainedError as error:
+        print(f"refused, no time was spent: {error}")
+
+
+def _train(
+    workspace: Workspace, parent: str | None, note: str, flags: Mapping[str, object], *, force: bool = False
+) -> RunRecord:
     words = [f"--from {parent}"] if parent else []
+    words += ["--force"] if force else []
     words += [f"--set {key}={render_value(value).replace(' ', '')}" for key, value in flags.items()]
     _say(f'tracker run train {" ".join(words)} --note "{note}"')
     config = resolve_config(workspace, parent=parent, flags=flags)
-    record = train(workspace, config, parent=parent, note=note, quiet=True)
+    record = train(workspace, config, parent=parent, note=note, quiet=True, force=force)
     f1 = render_number(record.summary["val/f1"])
     print(f"{record.name}: best epoch {record.best_epoch}, val f1 {f1}, {record.duration_s:.0f} s")
     return record
