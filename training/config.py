@@ -165,6 +165,11 @@ class TrainConfig:
         1, "Processes on this machine, each with a device; on a CPU, each with its share of cores.", low=1
     )
     num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1)
+    strategy: str = option(
+        "ddp",
+        "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights and optimiser.",
+        choices=("ddp", "fsdp"),
+    )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
     seed: int = option(42, "Seed of split, order, augmentation and initial weights.", low=0)
@@ -310,6 +315,8 @@ def _check_together(config: Config, source: str) -> None:
         "model.heads: attributes needs data.format mask_profiles": config.model.heads == "attributes" and not profiles,
         "loss.class_weights: f1 weighs the classes alike already": config.loss.name == "f1"
         and config.loss.class_weights != "none",
+        "train.ema: needs the whole weights in each process, --set train.strategy=ddp": train.ema > 0
+        and train.strategy == "fsdp",
         "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
         f"train.batch_size: must divide among the {world} processes": train.batch_size % world > 0,
     }

@@ -133,12 +133,11 @@ def _train(
         improved = best is None or _is_better(train.monitor, metrics, best.metrics)
         if best is None or improved:
             best = Best(epoch, metrics)
-        if setup.fabric.is_global_zero:
-            setup.logger.metrics(metrics, step=epoch, epoch=epoch)
-            if improved:
-                save_best(setup, best, validation)
-            save_last(setup, epoch, best)
-            on_epoch(EpochReport(epoch, best, metrics))
+        setup.logger.metrics(metrics, step=epoch, epoch=epoch)
+        if improved:
+            save_best(setup, best, validation)
+        save_last(setup, epoch, best)
+        on_epoch(EpochReport(epoch, best, metrics))
         pace = (time.monotonic() - started) / (epoch - before)
         left = pace * (train.epochs - epoch)
         progress.epoch(epoch=epoch, metrics=metrics, best=improved, seconds_left=left)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from torch.distributed.device_mesh import DeviceMesh
 from torch.optim.swa_utils import AveragedModel
 
 from training.augment import build_pipeline
@@ -46,6 +48,11 @@ class Setup:
     train_sampler: BatchSampler
 
     @property
+    def sharded(self) -> bool:
+        """Whether each process has only a part of the weights."""
+        return self.fabric.world_size > 1 and self.config.train.strategy == "fsdp"
+
+    @property
     def kept(self) -> Any:
         """The module whose weights are validated and kept: the moving average where there is one."""
         return self.model.module if self.ema is None else self.ema.module
@@ -69,14 +76,16 @@ def build_setup(
     seed_torch(train.seed, 0)
     module: Any = build_model(
         config.model, num_classes=len(task.classes), image_size=config.data.image_size, root=root, say=say
-    ).to(memory_format=torch.channels_last)
+    )
+    if train.strategy != "fsdp":  # which shards contiguous weights only
+        module = module.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
         module = convert(module)
     ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema)) if train.ema else None
-    optimizer = build_optimizer(module.body if isinstance(module, AttributeHeads) else module, config.optim)
     compiled: Any = torch.compile(module) if train.compile else module
-    model, wrapped = fabric.setup(compiled, optimizer)
+    model = fabric.setup_module(compiled)
+    optimizer = build_optimizer(module.body if isinstance(module, AttributeHeads) else module, config.optim)
     labels = [sample.label for sample in data.train]
     sampler = BatchSampler(
         len(labels),
@@ -97,7 +106,7 @@ def build_setup(
         logger=logger,
         fabric=fabric,
         model=model,
-        optimizer=wrapped,
+        optimizer=fabric.setup_optimizers(optimizer),
         scheduler=torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched)
         ),
@@ -130,12 +139,36 @@ def build_fabric(config: Config, *, environment: ClusterEnvironment | None, say:
         accelerator=device,
         devices=train.devices,
         num_nodes=train.num_nodes,
-        strategy="ddp" if train.devices * train.num_nodes > 1 else "auto",
+        strategy=_choose_strategy(config),
         precision=precision,
         plugins=[environment] if environment else None,
     )
     fabric.launch()
     return fabric
+
+
+def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
+    world = config.train.devices * config.train.num_nodes
+    if world == 1:
+        return "auto"
+    if config.train.strategy == "ddp":
+        return "ddp"
+    return ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
+        parallelize_fn=_shard, data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+
+
+def _shard(model: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
+    """Divide each block, and what is left, among the processes; a block is gathered only while it is used."""
+    from torch.distributed.fsdp import fully_shard
+
+    for parent in reversed(list(model.modules())):
+        if isinstance(parent, torch.nn.Sequential | torch.nn.ModuleList):
+            for block in parent.children():
+                if any(True for _ in block.parameters()):
+                    fully_shard(block, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return model
 
 
 def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:

@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import config_to_dict, trajectory_fingerprint
 from training.errors import ConfigError
 from training.probabilities import Kept, save_probabilities
 from training.setup import Setup
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,15 @@ class Best:
 
 
 def save_best(setup: Setup, best: Best, validation: Kept) -> None:
-    """best.pth, and validation.npz: what these weights said about every validation image."""
+    """best.pth, and validation.npz: what these weights said about every validation image; called in every process."""
+    weights = _collect_weights(setup)
+    if not setup.fabric.is_global_zero:
+        return
     save_probabilities(setup.run_dir / "validation.npz", validation)
     save_checkpoint(
         setup.run_dir / "best.pth",
         {
-            "model": setup.kept.state_dict(),
+            "model": weights,
             "epoch": best.epoch,
             "metrics": dict(best.metrics),
             "classes": list(setup.task.classes),
@@ -42,9 +54,10 @@ def save_best(setup: Setup, best: Best, validation: Kept) -> None:
 
 def save_last(setup: Setup, epoch: int, best: Best) -> None:
     """last.pth: weights, optimiser, schedule, moving average; what is random follows from seed and epoch."""
+    model, optimizer, sharded = setup.model.module, setup.optimizer.optimizer, setup.sharded
     state = {
-        "model": setup.model.module.state_dict(),
-        "optimizer": setup.optimizer.optimizer.state_dict(),
+        "model": get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict(),
+        "optimizer": get_optimizer_state_dict(model, optimizer, options=WHOLE) if sharded else optimizer.state_dict(),
         "scheduler": setup.scheduler.state_dict(),
         "precision": setup.fabric.strategy.precision.state_dict(),
         "epoch": epoch,
@@ -53,7 +66,8 @@ def save_last(setup: Setup, epoch: int, best: Best) -> None:
     }
     if setup.ema is not None:
         state["ema"] = setup.ema.state_dict()
-    save_checkpoint(setup.run_dir / "last.pth", state)
+    if setup.fabric.is_global_zero:
+        save_checkpoint(setup.run_dir / "last.pth", state)
 
 
 def restore(setup: Setup) -> tuple[int, Best | None]:
@@ -64,8 +78,13 @@ def restore(setup: Setup) -> tuple[int, Best | None]:
     state = setup.fabric.broadcast(_read_last(setup) if setup.fabric.is_global_zero else None)
     if state is None:
         return 0, None
-    setup.model.module.load_state_dict(state["model"])
-    setup.optimizer.optimizer.load_state_dict(state["optimizer"])
+    model, optimizer = setup.model.module, setup.optimizer.optimizer
+    if setup.sharded:
+        set_model_state_dict(model, state["model"], options=WHOLE)
+        set_optimizer_state_dict(model, optimizer, state["optimizer"], options=WHOLE)
+    else:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
     setup.scheduler.load_state_dict(state["scheduler"])
     setup.fabric.strategy.precision.load_state_dict(state["precision"])
     if setup.ema is not None:
@@ -78,9 +97,20 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
     path = setup.run_dir / "best.pth"
     state: Any = load_checkpoint(path)["model"] if setup.fabric.is_global_zero else None
     state = setup.fabric.broadcast(state)
-    setup.kept.load_state_dict(state)
+    if setup.sharded:
+        set_model_state_dict(setup.kept, dict(state), options=WHOLE)  # it replaces what is in the dict
+    else:
+        setup.kept.load_state_dict(state)
     found: dict[str, torch.Tensor] = state
     return found
+
+
+def _collect_weights(setup: Setup) -> dict[str, Any]:
+    """The kept weights, whole, on the CPU where processes share them."""
+    if setup.sharded:
+        return get_model_state_dict(setup.kept, options=WHOLE)
+    weights: dict[str, Any] = setup.kept.state_dict()
+    return weights
 
 
 def _read_last(setup: Setup) -> dict[str, Any] | None:

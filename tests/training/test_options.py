@@ -234,13 +234,13 @@ def test_compiled_models_train_alike(folders: Path) -> None:
     assert set(last_weights(folders, "plain")) == set(last_weights(folders, "compiled"))
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "f1"])
-def test_two_processes_give_what_one_gives(folders: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "strategy"), [("cross_entropy", "ddp"), ("f1", "ddp"), ("f1", "fsdp")])
+def test_two_processes_give_what_one_gives(folders: Path, loss: str, strategy: str) -> None:
     # 21 training images in batches of 8 and 3 validation images: neither divides evenly
     config = vary(replace(CONFIG, model=PLAIN), data__split="by_image", data__val_ratio=0.12)
     config = vary(config, loss__name=loss, train__epochs=2)
     _, logged_one = train(config, folders, "one")
-    _, logged_two = train(vary(config, train__devices=2), folders, "two")
+    _, logged_two = train(vary(config, train__devices=2, train__strategy=strategy), folders, "two")
     assert logged_two.facts["processes"] == 2
     for (step, values), (step_two, values_two) in zip(logged_one.points, logged_two.points, strict=True):
         assert step == step_two
@@ -253,6 +253,15 @@ def test_two_processes_give_what_one_gives(folders: Path, loss: str) -> None:
     assert sorted(path.name for path in (folders / "two").iterdir()) == sorted(
         path.name for path in (folders / "one").iterdir()
     )
+
+
+def test_a_sharded_run_resumes_to_the_bit(folders: Path) -> None:
+    config = vary(replace(CONFIG, model=PLAIN), train__epochs=2, train__devices=2, train__strategy="fsdp")
+    whole, _ = train(config, folders, "whole")
+    with pytest.raises(Stop):
+        train(config, folders, "cut", stop_after=1)
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint
 
 
 def test_tta_averages_the_views(folders: Path) -> None:
