@@ -28,8 +28,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train again what a run has done already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in the background; the terminal may close.")] = False,
 ) -> None:
     """Train a run and predict the evaluation images."""
+    from functools import partial
+
+    from tracker.commands.jobs import print_detached
     from tracker.errors import ConfigError
     from tracker.ledger_read import resolve_run
     from tracker.report import render_scores
@@ -51,10 +55,14 @@ def train(
     if resume:
         if config or given or assign or note:
             raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
-        record = resume_run(workspace, source or find_resumable(workspace), quiet=quiet)
+        work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
         resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
-        record = train(workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+        work = partial(train, workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+    if detach:
+        print_detached()
+        return
+    record = work()
     print(f"{record.name} finished: best epoch {record.best_epoch}, {render_scores(record.summary)}")
 
 
