@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tracker.errors import TrackerError
 from tracker.ledger_read import Submission, list_submissions_of
-from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, parse_point
+from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
 from tracker.workspace import Workspace, load_workspace
 from training.atomic import write_json
@@ -118,7 +118,7 @@ class RunCopy:
 
         sent = int(self._state.get("offset", 0))
         metrics, at = [], self._offset
-        for at, point in _read_lines(self._folder / "metrics.jsonl", self._offset):
+        for at, point in read_new_points(self._folder / "metrics.jsonl", self._offset):
             new = {k: v for k, v in point["values"].items() if (k, point["step"]) not in self._seen}
             self._seen.update((key, point["step"]) for key in new)
             if at > sent and new:
@@ -311,22 +311,6 @@ def follow(workspace: Workspace, name: str) -> None:
             if ended and failures >= ATTEMPTS:
                 raise
         time.sleep(POLL_S * min(30, 2**failures) if failures else POLL_S)
-
-
-def _read_lines(path: Path, offset: int) -> Iterable[tuple[int, dict[str, Any]]]:
-    """(end offset, point) of every complete line from `offset` on."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                offset += len(line)
-                point = parse_point(line)
-                if point is not None:
-                    yield offset, point
-    except FileNotFoundError:
-        return
 
 
 def _check_reachable(uri: str) -> None:

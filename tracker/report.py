@@ -55,6 +55,16 @@ def render_scores(summary: Mapping[str, float | None]) -> str:
     return f"val f1 {render_number(summary.get('val/f1'))}, val accuracy {render_number(summary.get('val/accuracy'))}"
 
 
+def render_end(record: RunRecord) -> str:
+    """How a run ended, or how far it has come, in one line."""
+    if record.status == "finished":
+        at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
+        return f"{record.name} finished: {at}{render_scores(record.summary)}"
+    reason = f" ({record.error.partition(chr(10))[0]})" if record.error else ""
+    best = f", best {record.best_epoch}: {render_scores(record.summary)}" if record.best_epoch else ""
+    return f"{record.name} {record.status}{reason} after epoch {record.epoch}{best}"
+
+
 def render_value(value: Any) -> str:
     """A config value as it is typed; `-` when a side does not have the key."""
     return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

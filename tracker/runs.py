@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import re
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -92,6 +94,15 @@ class FileLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def find_holder(self) -> int | None:
+        """The process that holds the lock; None when it is free, or held by this process."""
+        layout, place = ("hhqqi", 4) if sys.platform == "linux" else ("qqihh", 2)  # struct flock of Linux, BSD, macOS
+        values = [0] * 5
+        values[layout.index("h")] = fcntl.F_WRLCK
+        with translate_os_errors(self._path, "read"), self._path.open("rb+") as file:
+            found = struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *values)))
+        return None if found[layout.index("h")] == fcntl.F_UNLCK else int(found[place])
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -212,6 +223,22 @@ def read_points(path: Path) -> Iterator[dict[str, Any]]:
                 point = parse_point(line)
                 if point is not None:
                     yield point
+    except FileNotFoundError:
+        return
+
+
+def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(end offset, point) of every complete line from `offset` on, of a file that may still grow."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                point = parse_point(line)
+                if point is not None:
+                    yield offset, point
     except FileNotFoundError:
         return
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from tracker.background import keep_output
 from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
+from tracker.running import take_stop_note
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.workspace import Workspace
 from training.channels import resolve_measured
@@ -145,7 +147,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
 def find_resumable(workspace: Workspace) -> str:
     """The newest run, if it can be resumed; raises ConfigError when it is finished or there is none."""
     for record in list_runs(workspace.runs_dir):
-        if record.kind == "train" and record.status in ("killed", "interrupted", "failed"):
+        resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
+        if record.kind == "train" and resumable:
             return record.name
     raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
 
@@ -187,12 +190,16 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's index say how."""
     mirror = Mirror(workspace, recorder.record.name)
     mirror.start()
+    keep_output(workspace, recorder.folder)
+    take_stop_note(recorder.folder)  # of an end that never came
     try:
         with terminate_as_interrupt():
             yield
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        record = recorder.finish(status, error=describe_error(error))
+        reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
+        recorder.params(facts)
+        record = recorder.finish(status, error=reason or describe_error(error))
         index_run(workspace, record)
         if isinstance(error, KeyboardInterrupt):
             hint = f"tracker run train --from {record.name} --resume goes on with it" if record.kind == "train" else ""

@@ -29,12 +29,16 @@ def train(
     folds: Annotated[int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Train again what a run has done already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in the background; the terminal may close.")] = False,
 ) -> None:
     """Train a run and predict the evaluation images."""
+    from functools import partial
+
+    from tracker.commands.jobs import print_detached
     from tracker.errors import ConfigError
     from tracker.folds import train_folds
     from tracker.ledger_read import resolve_run
-    from tracker.report import render_scores
+    from tracker.report import render_end
     from tracker.settings import is_follower
     from tracker.train import find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
@@ -57,16 +61,18 @@ def train(
     if resume:
         if config or given or assign or note or folds or force:
             raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
-        record = resume_run(workspace, source or find_resumable(workspace), quiet=quiet)
+        work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
         given |= {"data.folds": folds} if folds else {}
         resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
         if folds:
-            record = train_folds(workspace, resolved, parent=source, note=note, quiet=quiet)
+            work = partial(train_folds, workspace, resolved, parent=source, note=note, quiet=quiet)
         else:
-            record = train(workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
-    at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
-    print(f"{record.name} finished: {at}{render_scores(record.summary)}")
+            work = partial(train, workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+    if detach:
+        print_detached()
+    else:
+        print(render_end(work()))
 
 
 def _follow() -> None:

@@ -1,0 +1,129 @@
+"""A tracker command in a session of its own: it outlives the terminal, and its output is kept with the run it makes.
+
+The output is written to `.tracker/output/PID.log` until the run folder exists, and to its `output.log` from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from tracker.runs import RunRecord, from_utc_text, list_runs, utc_now
+from tracker.settings import quiet_libraries
+from tracker.workspace import Workspace
+from training.atomic import translate_os_errors
+
+OUTPUT_NAME = "output.log"
+POLL_S = 0.1
+CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
+
+
+class Child:
+    """A command in the background: started here, or by a process that has died since (then without `process`)."""
+
+    def __init__(
+        self, workspace: Workspace, pid: int, started: str, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.pid = pid
+        self.started = started
+        self._workspace = workspace
+        self._process = process
+        self._output = _pending(workspace, pid)
+
+    @classmethod
+    def start(cls, workspace: Workspace, words: Sequence[str], *, cwd: Path | None = None) -> Child:
+        """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it."""
+        quiet_libraries()
+        folder = workspace.lock_dir / "output"
+        started = utc_now()
+        with translate_os_errors(folder, "write"):
+            folder.mkdir(parents=True, exist_ok=True)
+            unnamed = folder / f"{uuid.uuid4().hex}.log"
+            with unnamed.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "cli", *words],  # -P: not the code in the current folder
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            unnamed.replace(_pending(workspace, process.pid))  # long before the child has imported what it needs
+        return cls(workspace, process.pid, started, process)
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; another process that has its number by now does not count."""
+        if self._process is not None:
+            return self._process.poll() is None
+        import psutil
+
+        try:
+            process = psutil.Process(self.pid)
+            age = float(process.create_time()) - from_utc_text(self.started).timestamp()
+            return -CLOCK_S < age < CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs and when it was not started here."""
+        return None if self._process is None else self._process.poll()
+
+    def wait_for_run(self) -> RunRecord | None:
+        """The run that it makes or resumes, as soon as it does; None when it ended without one."""
+        while self._output.exists() and self.is_alive():
+            time.sleep(POLL_S)
+        here = os.uname().nodename
+        for record in list_runs(self._workspace.runs_dir):
+            if (record.pid, record.host) == (self.pid, here) and record.heartbeat >= self.started:
+                return record
+        return None
+
+    def take_output(self) -> str:
+        """What it printed when it ended without a run."""
+        try:
+            text = self._output.read_text(encoding="utf-8", errors="replace")
+            self._output.unlink()
+        except FileNotFoundError:
+            return ""
+        return text
+
+    def terminate(self) -> None:
+        """Ask it to end; its run is then recorded as interrupted."""
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGTERM)
+
+
+def keep_output(workspace: Workspace, folder: Path) -> None:
+    """In a command started by `Child`: append its output so far, and all that follows, to the run's output.log.
+
+    In other commands there is none: the output.log of a run that they resume is put aside, as it ends too early.
+    """
+    pending, target = _pending(workspace, os.getpid()), folder / OUTPUT_NAME
+    with translate_os_errors(target, "write"):
+        try:
+            ours = os.path.samestat(os.fstat(1), pending.stat())
+        except OSError:
+            ours = False
+        if not ours:
+            if target.exists():
+                target.rename(folder / f"output-before-{int(time.time())}.log")
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with target.open("ab") as log:
+            log.write(pending.read_bytes())
+            log.flush()
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+        pending.unlink()
+
+
+def _pending(workspace: Workspace, pid: int) -> Path:
+    return workspace.lock_dir / "output" / f"{pid}.log"

@@ -1,0 +1,63 @@
+"""tracker logs and stop."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def logs(
+    run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest, sota or s12.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this.")] = (
+        False
+    ),
+) -> None:
+    """Show what a run has printed, or its epochs when it runs in a terminal."""
+    from tracker.ledger_read import resolve_run
+    from tracker.report import render_end
+    from tracker.running import stream_logs
+    from tracker.runs import load_run
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    name = resolve_run(workspace, run)
+    for text in stream_logs(workspace, name, follow=follow):
+        print(text, end="", flush=True)
+    print(render_end(load_run(workspace.runs_dir, name)))
+
+
+def stop(
+    run: Annotated[str, typer.Argument(metavar="R", help="A running run, exp12.")],
+    wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
+) -> None:
+    """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
+    from tracker.ledger_read import resolve_run
+    from tracker.report import render_end
+    from tracker.running import stop_run
+    from tracker.settings import get_author
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    record = stop_run(workspace, resolve_run(workspace, run), reason=f"stopped by {get_author()}", wait_s=wait)
+    print(render_end(record))
+
+
+def print_detached() -> None:
+    """Start this very command in the background, wait until its run exists, and say how to look after it."""
+    import sys
+
+    from tracker.background import Child
+    from tracker.workspace import find_workspace
+
+    child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])
+    try:
+        record = child.wait_for_run()
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
+    if record is None:
+        print(child.take_output(), end="", file=sys.stderr)
+        raise typer.Exit(abs(child.exit_code or 1))
+    print(f"{record.name} runs in the background, process {record.pid}")
+    print(f"follow: tracker logs {record.name} -f\nstop:   tracker stop {record.name}")
