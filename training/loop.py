@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +163,7 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 
 def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
-    """One pass; returns train/loss, train/accuracy, train/f1, train/lr and train/images_per_s."""
+    """One pass; returns train/loss, /accuracy, /f1, /lr, /images_per_s, and /data_wait: its share of the time."""
     train, fabric = setup.config.train, setup.fabric
     seed_torch(train.seed, epoch, fabric.global_rank)
     setup.train_sampler.epoch = epoch
@@ -173,7 +173,8 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     started, classes = time.monotonic(), len(setup.task.classes)
     confusion = np.zeros((classes, classes), dtype=np.int64)
     total, seen, recent, lr = 0.0, 0, [], 0.0
-    for number, (images, labels, indices) in enumerate(setup.train_loader):
+    waits: list[float] = []
+    for number, (images, labels, indices) in enumerate(_time_waiting(setup.train_loader, waits)):
         group = number - number % train.accumulate
         last = number + 1 in (group + train.accumulate, len(sizes))
         with fabric.no_backward_sync(setup.model, enabled=fabric.world_size > 1 and not last):
@@ -194,13 +195,24 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
         if step % train.log_every == 0:
             setup.logger.metrics({"train/batch_loss": sum(recent) / len(recent), "lr": lr}, step=step, epoch=epoch)
             recent = []
+    seconds = time.monotonic() - started
     return {
         "train/loss": total / seen,
         "train/accuracy": accuracy(confusion),
         "train/f1": macro_f1(confusion),
         "train/lr": lr,
-        "train/images_per_s": seen / (time.monotonic() - started),
+        "train/images_per_s": seen / seconds,
+        "train/data_wait": sum(waits) / seconds,
     }
+
+
+def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
+    """The batches of a loader; `seconds` gets how long each was waited for."""
+    started = time.monotonic()
+    for batch in loader:
+        seconds.append(time.monotonic() - started)
+        yield batch
+        started = time.monotonic()
 
 
 def _forward(setup: Setup, images: Tensor, labels: Tensor) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:

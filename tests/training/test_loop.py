@@ -95,7 +95,7 @@ def test_every_epoch_logs_the_same_metrics_and_every_step_a_loss(folders: Path) 
     assert [step for step, _ in epochs] == [1, 2, 3, 4]
     for _, values in epochs:
         assert set(values) == {
-            *(f"train/{name}" for name in ("loss", "accuracy", "f1", "lr", "images_per_s")),
+            *(f"train/{name}" for name in ("loss", "accuracy", "f1", "lr", "images_per_s", "data_wait")),
             *(f"val/{name}" for name in ("loss", "accuracy", "f1", "f1/cat", "f1/dog")),
         }
     steps = [step for step, values in logger.points if "train/batch_loss" in values]
