@@ -24,6 +24,7 @@ from training.config import (
     merge,
     parse_assignment,
 )
+from training.pipeline_file import pin_pipeline_file
 from training.tables import read_toml
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def resolve_config(
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
     source = str(config_file) if config_file else "the config"
-    return config_from_dict(merge(*layers), source=source)
+    return pin_pipeline_file(config_from_dict(merge(*layers), source=source), workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:
@@ -158,6 +159,7 @@ def _fit_and_record(
                     logger=recorder,
                     on_epoch=lambda report: _keep(recorder, report),
                     on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                    cache_dir=workspace.lock_dir,
                     resume=resume,
                     quiet=quiet,
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +55,13 @@ class EvalImage:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and the bytes of every image."""
+    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of every image file."""
 
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     eval: tuple[EvalImage, ...]
     fingerprint: str
+    hashes: Mapping[Path, str]
 
 
 def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: Path | None = None) -> LoadedData:
@@ -94,7 +95,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
             hint="mend or remove these files, then run the same command again",
         )
     hashes = {path: check.sha256 for path, check in checked.items()}
-    return LoadedData(train, val, images, _fingerprint(samples, images, hashes))
+    return LoadedData(train, val, images, _fingerprint(samples, images, hashes), hashes)
 
 
 def split_samples(

@@ -20,16 +20,16 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from training.atomic import atomic_path
-from training.augment import build_pipeline
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
-from training.config import Config, config_fingerprint, config_to_dict
+from training.config import Config, EvalConfig, config_fingerprint, config_to_dict
 from training.data import LoadedData, Task
 from training.errors import ConfigError, DataError, NonFiniteLossError, TrackerError
-from training.loader import BatchSampler, ImageDataset, build_loader
+from training.loader import BatchSampler, Source, build_dataset, build_loader
 from training.logger import RunLogger
 from training.losses import Loss, build_loss
 from training.model import build_model, resolve_precision
 from training.optim import build_optimizer, lr_factor
+from training.pipeline_file import keep_pipeline_file
 from training.predict import predict_probabilities
 from training.probabilities import save_predictions
 from training.progress import Progress
@@ -79,6 +79,7 @@ class _Setup:
     train_loader: Any
     train_sampler: BatchSampler
     val_loader: Any
+    source: Source
 
 
 @contextmanager
@@ -112,15 +113,17 @@ def fit(
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
     on_trained: Callable[[str], None] = lambda _: None,
+    cache_dir: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> FitResult:
     """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
 
-    `on_trained` gets the fingerprint of the best weights before inference is spent on them.
+    `on_trained` gets the fingerprint of the best weights before inference is spent on them; `cache_dir` is for images.
     Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
-    setup, note = _build_setup(config, data, task, root=root, run_dir=run_dir, logger=logger)
+    setup, note = _build_setup(config, data, task, root=root, run_dir=run_dir, logger=logger, cache_dir=cache_dir)
+    keep_pipeline_file(config.augment, root, run_dir)
     logger.params(_describe(setup))
     epoch, best = _restore(setup) if resume else (0, None)
     progress = Progress(epochs=config.train.epochs, batches=len(setup.train_loader), quiet=quiet)
@@ -153,7 +156,14 @@ def fit(
 
 
 def _build_setup(
-    config: Config, data: LoadedData, task: Task, *, root: Path, run_dir: Path, logger: RunLogger
+    config: Config,
+    data: LoadedData,
+    task: Task,
+    *,
+    root: Path,
+    run_dir: Path,
+    logger: RunLogger,
+    cache_dir: Path | None,
 ) -> tuple[_Setup, str]:
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
@@ -173,20 +183,18 @@ def _build_setup(
     model, optimizer = fabric.setup(module, build_optimizer(module.parameters(), config.optim))
     paths = [sample.path for sample in data.train]
     labels = [sample.label for sample in data.train]
-    pipeline = build_pipeline(config.augment, config.data, train=True)
+    source = Source(root, data.hashes, cache_dir)
+    dataset, cache_note = build_dataset(config, paths, labels, source, train=True)
     sampler = BatchSampler(len(paths), train.batch_size, shuffle=True, seed=train.seed)
-    train_loader = build_loader(
-        ImageDataset(paths, labels, pipeline, seed=train.seed),
-        sampler,
-        workers=config.data.workers,
-        pin_memory=device == "cuda",
-    )
+    train_loader = build_loader(dataset, sampler, workers=config.data.workers, pin_memory=device == "cuda")
     steps = len(sampler)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer.optimizer,
         lambda step: lr_factor(step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched),
     )
-    val_loader = eval_loader(config, [s.path for s in data.val], [s.label for s in data.val], train.eval_batch_size)
+    val_loader = eval_loader(
+        config, [s.path for s in data.val], [s.label for s in data.val], train.eval_batch_size, source
+    )
     setup = _Setup(
         config=config,
         data=data,
@@ -201,14 +209,22 @@ def _build_setup(
         train_loader=train_loader,
         train_sampler=sampler,
         val_loader=val_loader,
+        source=source,
     )
-    return setup, note
+    return setup, note or cache_note
 
 
-def eval_loader(config: Config, paths: list[Path], labels: list[int], batch_size: int) -> Any:
-    """Batches in the order given, without anything random."""
-    pipeline = build_pipeline(config.augment, config.data, train=False)
-    dataset = ImageDataset(paths, labels, pipeline, seed=config.train.seed)
+def eval_loader(
+    config: Config,
+    paths: list[Path],
+    labels: list[int],
+    batch_size: int,
+    source: Source,
+    *,
+    evaluation: EvalConfig | None = None,
+) -> Any:
+    """Batches in the order given; nothing in them is random but the colour jitter of `evaluation`."""
+    dataset, _ = build_dataset(config, paths, labels, source, train=False, evaluation=evaluation)
     sampler = BatchSampler(len(paths), batch_size, shuffle=False, seed=config.train.seed)
     return build_loader(dataset, sampler, workers=config.data.workers, pin_memory=False)
 
@@ -368,7 +384,10 @@ def _finish(setup: _Setup, best: Best, on_trained: Callable[[str], None]) -> Fit
     predictions = None
     if setup.data.eval:
         paths = [image.path for image in setup.data.eval]
-        loader = eval_loader(setup.config, paths, [0] * len(paths), setup.config.eval.batch_size)
+        evaluation = setup.config.eval
+        loader = eval_loader(
+            setup.config, paths, [0] * len(paths), evaluation.batch_size, setup.source, evaluation=evaluation
+        )
         _, probabilities = predict_probabilities(setup.fabric, setup.model, loader)
         predictions = save_predictions(
             setup.run_dir, [image.id for image in setup.data.eval], probabilities, setup.task
