@@ -33,6 +33,7 @@ def infer(
         )
     trained = find_trained(workspace, source)
     from training.infer import infer, load_weights
+    from training.loader import Source
     from training.loop import translate_torch_errors
 
     weights, fingerprint = load_weights(workspace.runs_dir / trained.name / "best.pth")
@@ -53,7 +54,7 @@ def infer(
                 data,
                 task,
                 weights,
-                root=workspace.root,
+                source=Source(workspace.root, data.hashes, workspace.lock_dir),
                 run_dir=recorder.folder,
                 logger=recorder,
                 quiet=quiet,

@@ -28,6 +28,7 @@ from training.config import (
     merge,
     parse_assignment,
 )
+from training.pipeline_file import pin_pipeline_file
 from training.tables import read_toml
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def resolve_config(
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
     source = str(config_file) if config_file else "the config"
-    return config_from_dict(merge(*layers), source=source)
+    return pin_pipeline_file(config_from_dict(merge(*layers), source=source), workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:
@@ -105,7 +106,7 @@ def train(
     weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
     """
     task, data = prepare_data(workspace, config)
-    config = resolve_measured(config, data)
+    config = resolve_measured(config, data, root=workspace.root)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_earlier(workspace, tables, data.fingerprint)
@@ -177,6 +178,7 @@ def _fit(
                 logger=recorder,
                 on_epoch=lambda report: _keep(recorder, report),
                 on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                cache_dir=workspace.lock_dir,
                 resume=resume,
                 quiet=quiet,
             )

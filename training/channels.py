@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Channels = tuple[float, float, float]
 
 
-def measure_channels(paths: Sequence[Path], config: Config) -> tuple[Channels, Channels]:
+def measure_channels(paths: Sequence[Path], config: Config, *, root: Path) -> tuple[Channels, Channels]:
     """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one pass."""
     import numpy as np
 
@@ -27,11 +28,16 @@ def measure_channels(paths: Sequence[Path], config: Config) -> tuple[Channels, C
     from training.images import decode_image
 
     plain = replace(config.data, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    pipeline = build_pipeline(config.augment, plain, train=False)
+    pipelines = threading.local()  # a pipeline is not for two threads
 
     def add_up(path: Path) -> NDArray[np.float64]:
-        pixels = pipeline(image=decode_image(path))["image"].reshape(-1, 3).astype(np.float64)
-        return np.stack([pixels.mean(0), (pixels**2).mean(0)])
+        if not hasattr(pipelines, "own"):
+            pipelines.own = build_pipeline(config.augment, plain, root=root, train=False)
+        pixels = pipelines.own.prepare(decode_image(path)).reshape(-1, 3)
+        counts = np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)])
+        shares = counts / len(pixels)
+        values = np.arange(256) / 255
+        return np.stack([shares @ values, shares @ values**2])
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         mean, square = np.mean(list(pool.map(add_up, paths)), axis=0)  # all images have the same size by now
@@ -39,11 +45,11 @@ def measure_channels(paths: Sequence[Path], config: Config) -> tuple[Channels, C
     return _to_channels(mean), _to_channels(std)
 
 
-def resolve_measured(config: Config, data: LoadedData) -> Config:
+def resolve_measured(config: Config, data: LoadedData, *, root: Path) -> Config:
     """The config with the numbers of its training images where data.mean or data.std is "measured"."""
     if "measured" not in (config.data.mean, config.data.std):
         return config
-    mean, std = measure_channels([sample.path for sample in data.train], config)
+    mean, std = measure_channels([sample.path for sample in data.train], config, root=root)
     measured = config.data
     if measured.mean == "measured":
         measured = replace(measured, mean=mean)

@@ -20,6 +20,7 @@ from training.errors import ConfigError
 from training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
+PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def option(
@@ -27,12 +28,23 @@ def option(
     doc: str,
     *,
     choices: Sequence[str] = (),
+    files: Sequence[str] = (),
     low: float | None = None,
     high: float | None = None,
     outcome: bool = True,
 ) -> T:
-    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result."""
-    metadata = {"doc": doc, "choices": tuple(choices), "low": low, "high": high, "outcome": outcome}
+    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result.
+
+    With `files`, a path that ends in one of these suffixes is as good as a choice.
+    """
+    metadata = {
+        "doc": doc,
+        "choices": tuple(choices),
+        "files": tuple(files),
+        "low": low,
+        "high": high,
+        "outcome": outcome,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -75,6 +87,9 @@ class DataConfig:
         choices=("shuffle", "weighted"),
     )
     workers: int = option(-1, "Loader processes; -1: cores - 1, 4 at most.", low=-1, outcome=False)
+    cache: bool = option(
+        True, "Keep decoded, cropped and resized images on disk for later epochs and runs.", outcome=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +98,23 @@ class AugmentConfig:
 
     name: str = option(
         "base",
-        "base: resize and normalise. custom: centre crop, resize, colour jitter, normalise.",
+        "base: resize and normalise. custom: centre crop, resize, colour jitter, normalise. Or the path of an "
+        "albumentations pipeline (.yaml, .json); relative to the workspace.",
         choices=("base", "custom"),
+        files=PIPELINE_SUFFIXES,
     )
+    file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
     crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
     jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
+    jitter_mode: str = option(
+        "hsv",
+        "hsv: albumentations' ColorJitter. fast: the same draws as one matrix, with the hue turned in YIQ and nothing "
+        "cut off at black and white.",
+        choices=("hsv", "fast"),
+    )
+    noise: float = option(
+        0.0, "Standard deviation of Gaussian noise added after normalisation, in training; 0: none.", low=0
+    )
     mixup: float = option(0.0, "Alpha of mixup's Beta distribution; 0: off.", low=0)
     cutmix: float = option(0.0, "Alpha of cutmix's Beta distribution; 0: off. With mixup, a batch gets either.", low=0)
 
@@ -186,6 +213,12 @@ class EvalConfig:
         "none",
         "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an eighth.",
         choices=("none", "flip", "crops", "crops_flip"),
+    )
+    center_crop: tuple[int, int] | tuple[()] = option(
+        (), "Height and width of a centre crop in place of augment.crop; []: as in training.", low=1
+    )
+    color_jitter: float = option(
+        0.0, "Strength of a colour jitter drawn from (train.seed, place); 0: none.", low=0, high=0.5
     )
 
 
@@ -286,9 +319,10 @@ def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
 
 
 def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
-    if limits["choices"] and value not in limits["choices"]:
+    if limits["choices"] and value not in limits["choices"] and not str(value).endswith(limits["files"]):
         near = _nearest(str(value), limits["choices"])
-        raise ValueError(f"expected one of {', '.join(limits['choices'])}{near}")
+        words = ", ".join((*limits["choices"], *(f"*{suffix}" for suffix in limits["files"])))
+        raise ValueError(f"expected one of {words}{near}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, str):
             continue

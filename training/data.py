@@ -58,7 +58,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
             hint="mend or remove these files, then run the same command again",
         )
     hashes = {path: check.sha256 for path, check in checked.items()}
-    return LoadedData(train, val, images, _fingerprint(samples, images, hashes))
+    return LoadedData(train, val, images, _fingerprint(samples, images, hashes), hashes)
 
 
 def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:

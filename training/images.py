@@ -86,15 +86,24 @@ def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
         return  # only time is lost
 
 
-def decode_image(path: Path) -> NDArray[np.uint8]:
-    """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError."""
-    import cv2
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file; raises DataError."""
     import numpy as np
 
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        return np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
+
+    `content` are the bytes of the file, where they were read before.
+    """
+    import cv2
+
+    content = read_image(path) if content is None else content
     image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
     if image is None:
         raise DataError(f"{path}: cannot be decoded", hint="it changed since it was checked; run again")

@@ -10,6 +10,7 @@ import torch
 from training.checkpoint import load_checkpoint, weights_fingerprint
 from training.config import Config
 from training.figures import draw_validation
+from training.loader import Source
 from training.logger import RunLogger
 from training.losses import build_loss
 from training.model import build_model
@@ -32,7 +33,7 @@ def infer(
     task: Task,
     weights: dict[str, torch.Tensor],
     *,
-    root: Path,
+    source: Source,
     run_dir: Path,
     logger: RunLogger,
     quiet: bool = False,
@@ -48,11 +49,11 @@ def infer(
             replace(config.model, pretrained=False),
             num_classes=len(task.classes),
             image_size=config.data.image_size,
-            root=root,
+            root=source.root,
         )
         model.load_state_dict(weights)
         module = fabric.setup_module(model.to(memory_format=torch.channels_last))
-        predictor = Predictor(alone, data, task, fabric)
+        predictor = Predictor(alone, data, task, fabric, source)
         progress.say(f"{len(data.val)} validation images")
         validation = predictor.validate_as_eval(module)
         save_probabilities(run_dir / "validation.npz", validation)

@@ -3,37 +3,129 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from training.images import decode_image
+from training.augment import STEP_ERRORS, Pipeline, build_pipeline
+from training.cache import PixelCache, open_cache
+from training.config import Config, EvalConfig
+from training.errors import DataError
+from training.images import decode_image, read_image
 from training.sampler import Position
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a config's images come from.
+
+    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared images, None: no cache.
+    """
+
+    root: Path
+    hashes: Mapping[Path, str] = field(default_factory=dict)
+    cache_dir: Path | None = None
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
-    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the list."""
+    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the list.
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], pipeline: Any, *, seed: int) -> None:
+    Batches are made as a whole, channels last in memory, without a copy of each image in between.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        cache: PixelCache | None = None,
+    ) -> None:
         self._paths = [str(path) for path in paths]
         self._labels = list(labels)
         self._pipeline = pipeline
         self._seed = seed
+        self._cache = cache
+        self._buffers = _Buffers((*pipeline.size, 3))
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, position: Position) -> tuple[torch.Tensor, int, int]:
-        epoch, index = position
-        if epoch:
-            seed = np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)[0]
-            self._pipeline.set_random_seed(int(seed))
-        pixels = self._pipeline(image=decode_image(Path(self._paths[index])))["image"]
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), self._labels[index], index
+        images, labels, indices = self.__getitems__([position])
+        return images[0], int(labels[0]), int(indices[0])
+
+    def __getitems__(self, positions: Sequence[Position]) -> Batch:
+        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""
+        images = self._buffers.take(len(positions))
+        for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
+            self._make(epoch, index, out)
+        indices = [index for _, index in positions]
+        labels = [self._labels[index] for index in indices]
+        return images.permute(0, 3, 1, 2), torch.tensor(labels), torch.tensor(indices)
+
+    def _make(self, epoch: int, index: int, out: NDArray[np.float32]) -> None:
+        """Write one image to `out` [height, width, 3]; raises DataError."""
+        path = self._paths[index]
+        seed = int(np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)[0])
+        try:
+            pixels = self._cache.find(path) if self._cache else None
+            if pixels is None:
+                content = read_image(Path(path))
+                pixels = self._pipeline.prepare(decode_image(Path(path), content))
+                if self._cache:
+                    self._cache.keep(path, content, pixels)
+            self._pipeline.finish(pixels, out, seed=seed)
+        except STEP_ERRORS as error:
+            raise DataError(f"{path}: the augmentation fails: {error}") from error
+
+
+class _Buffers:
+    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more than normalisation."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._free: deque[NDArray[np.float32]] = deque(maxlen=2)  # the batch at work and the one before
+
+    def take(self, count: int) -> torch.Tensor:
+        """float32 [count, *shape], of any content."""
+        while self._free:
+            buffer = self._free.pop()
+            if len(buffer) >= count:
+                break
+        else:
+            buffer = np.empty((count, *self._shape), dtype=np.float32)
+        lent = buffer[:count]
+        weakref.finalize(lent, self._free.append, buffer).atexit = False  # the tensor's storage holds `lent`
+        return torch.from_numpy(lent)
+
+
+def build_dataset(
+    config: Config,
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    source: Source,
+    *,
+    train: bool,
+    evaluation: EvalConfig | None = None,
+) -> tuple[ImageDataset, str]:
+    """The images of a config, and a sentence for the user when they should be cached but cannot; raises ConfigError."""
+    pipeline = build_pipeline(config.augment, config.data, root=source.root, train=train, evaluation=evaluation)
+    cache, note = None, ""
+    if config.data.cache and source.cache_dir is not None and pipeline.prepared_shape is not None:
+        cache, note = open_cache(source.cache_dir, pipeline.key, pipeline.prepared_shape, source.hashes)
+    return ImageDataset(paths, labels, pipeline, seed=config.train.seed, cache=cache), note
 
 
 def build_loader(
@@ -49,7 +141,13 @@ def build_loader(
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
+        collate_fn=_as_it_is,
     )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The dataset makes whole batches."""
+    return batch
 
 
 def _start_worker(_: int) -> None:

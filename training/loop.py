@@ -22,8 +22,10 @@ from torch.nn import functional
 from training.checkpoint import weights_fingerprint
 from training.config import Config
 from training.errors import DataError, NonFiniteLossError, TrackerError
+from training.loader import Source
 from training.logger import RunLogger
 from training.model import train_mode
+from training.pipeline_file import keep_pipeline_file
 from training.predict import Predictor
 from training.probabilities import Kept, load_probabilities, measure, save_predictions
 from training.processes import gather_images, share_work
@@ -86,24 +88,28 @@ def fit(
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
     on_trained: Callable[[str], None] = lambda _: None,
+    cache_dir: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
     """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
 
-    `on_trained` gets the fingerprint of the best weights before inference is spent on them. With several processes
-    this is called in each of them; only the `first` writes.
+    `on_trained` gets the fingerprint of the best weights before inference is spent on them; `cache_dir` is for prepared
+    images. With several processes this is called in each of them; only the `first` writes.
     Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet)
-    work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "resume": resume}
-    with share_work(config.train, work, first=first) as environment, progress:
+    source = Source(root, data.hashes, cache_dir)
+    work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "cache_dir": cache_dir}
+    if first:
+        keep_pipeline_file(config.augment, root, run_dir)
+    with share_work(config.train, {**work, "resume": resume}, first=first) as environment, progress:
         setup = build_setup(
             config,
             data,
             task,
-            root=root,
+            source=source,
             run_dir=run_dir,
             logger=logger,
             environment=environment,
@@ -124,7 +130,7 @@ def _train(
     train = setup.config.train
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
-    predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric)
+    predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
     while epoch < train.epochs and not (best and train.patience and epoch - best.epoch >= train.patience):
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
@@ -295,7 +301,8 @@ def _finish(setup: Setup, best: Best, on_trained: Callable[[str], None]) -> FitR
             setup.logger.artifact(figure)
     predictions = None
     if setup.data.eval:
-        kept = Predictor(setup.config, setup.data, setup.task, setup.fabric).evaluate(setup.kept)
+        predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
+        kept = predictor.evaluate(setup.kept)
         if first:
             predictions = save_predictions(setup.run_dir, kept, setup.task)
             setup.logger.artifact(predictions)

@@ -13,9 +13,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from training.augment import build_pipeline
 from training.config import Config, EvalConfig
-from training.loader import ImageDataset, build_loader
+from training.loader import Source, build_dataset, build_loader
 from training.probabilities import Kept
 from training.processes import gather_images
 from training.sampler import OrderedBatches
@@ -27,38 +26,40 @@ ENLARGED = 1.125  # for crops: an eighth more than the image, as 256 to 224 pixe
 class Predictor:
     """Predicts lists of images, with a loader for each that is built once; every process must call it alike."""
 
-    def __init__(self, config: Config, data: LoadedData, task: Task, fabric: Fabric) -> None:
+    def __init__(self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source) -> None:
         self._config = config
         self._data = data
         self._task = task
         self._fabric = fabric
+        self._source = source
         self._validation: Any = None
 
     def validate(self, model: Any) -> Kept:
         """The validation images as the model is trained to see them, whatever the eval section says."""
         if self._validation is None:
-            plain = EvalConfig(batch_size=self._config.train.eval_batch_size)
-            self._validation = self._build_loader([sample.path for sample in self._data.val], plain)
+            size = self._config.train.eval_batch_size
+            self._validation = self._build_loader([sample.path for sample in self._data.val], size, None)
         return self._keep_validation(_predict(self._fabric, model, self._validation, "none"))
 
     def validate_as_eval(self, model: Any) -> Kept:
         """The validation images as the eval section says."""
-        loader = self._build_loader([sample.path for sample in self._data.val], self._config.eval)
+        evaluation = self._config.eval
+        loader = self._build_loader([sample.path for sample in self._data.val], evaluation.batch_size, evaluation)
         return self._keep_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
 
     def evaluate(self, model: Any) -> Kept:
         """The images to predict, as the eval section says."""
-        loader = self._build_loader([image.path for image in self._data.eval], self._config.eval)
+        evaluation = self._config.eval
+        loader = self._build_loader([image.path for image in self._data.eval], evaluation.batch_size, evaluation)
         logits = _predict(self._fabric, model, loader, self._config.eval.tta)
         return self._keep([image.id for image in self._data.eval], logits)
 
-    def _build_loader(self, paths: Sequence[Path], evaluation: EvalConfig) -> Any:
-        """This process's part of the images, in order, without anything random."""
-        pipeline = build_pipeline(self._config.augment, self._config.data, train=False)
-        dataset = ImageDataset(paths, [0] * len(paths), pipeline, seed=self._config.train.seed)
-        sampler = OrderedBatches(
-            len(paths), evaluation.batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size
+    def _build_loader(self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None) -> Any:
+        """This process's part of the images, in order; nothing is random but the colour jitter of `evaluation`."""
+        dataset, _ = build_dataset(
+            self._config, paths, [0] * len(paths), self._source, train=False, evaluation=evaluation
         )
+        sampler = OrderedBatches(len(paths), batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size)
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
     def _keep_validation(self, logits: Tensor) -> Kept:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -46,9 +47,10 @@ class EvalImage:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and the bytes of every image."""
+    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of every image file."""
 
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     eval: tuple[EvalImage, ...]
     fingerprint: str
+    hashes: Mapping[Path, str] = field(default_factory=dict)

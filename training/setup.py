@@ -15,10 +15,9 @@ from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim.swa_utils import AveragedModel
 
-from training.augment import build_pipeline
 from training.config import Config
 from training.errors import ConfigError
-from training.loader import ImageDataset, build_loader
+from training.loader import Source, build_dataset, build_loader
 from training.logger import RunLogger
 from training.losses import Loss, build_loss
 from training.mixup import Mixer, build_mixer
@@ -46,6 +45,7 @@ class Setup:
     ema: AveragedModel | None
     train_loader: Any
     train_sampler: BatchSampler
+    source: Source
 
     @property
     def sharded(self) -> bool:
@@ -63,7 +63,7 @@ def build_setup(
     data: LoadedData,
     task: Task,
     *,
-    root: Path,
+    source: Source,
     run_dir: Path,
     logger: RunLogger,
     environment: ClusterEnvironment | None,
@@ -75,7 +75,7 @@ def build_setup(
     fabric = build_fabric(config, environment=environment, say=say)
     seed_torch(train.seed, 0)
     module: Any = build_model(
-        config.model, num_classes=len(task.classes), image_size=config.data.image_size, root=root, say=say
+        config.model, num_classes=len(task.classes), image_size=config.data.image_size, root=source.root, say=say
     )
     if train.strategy != "fsdp":  # which shards contiguous weights only
         module = module.to(memory_format=torch.channels_last)
@@ -95,8 +95,9 @@ def build_setup(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    pipeline = build_pipeline(config.augment, config.data, train=True)
-    dataset = ImageDataset([sample.path for sample in data.train], labels, pipeline, seed=train.seed)
+    dataset, note = build_dataset(config, [sample.path for sample in data.train], labels, source, train=True)
+    if note:
+        say(note)
     steps = -(-len(sampler) // train.accumulate)
     return Setup(
         config=config,
@@ -117,6 +118,7 @@ def build_setup(
             dataset, sampler, workers=config.data.workers, pin_memory=fabric.device.type == "cuda"
         ),
         train_sampler=sampler,
+        source=source,
     )
 
 

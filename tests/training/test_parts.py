@@ -1,4 +1,4 @@
-"""Losses, scores, schedules, loaders, weights and files against independent references."""
+"""Losses, scores, schedules, samplers, weights and files against independent references."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from torch.nn import functional
 
-from tests.conftest import save_image
 from training.atomic import atomic_path, write_json, write_text
-from training.augment import build_pipeline
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
-from training.config import AugmentConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, SchedConfig
+from training.config import LossConfig, ModelConfig, OptimConfig, SchedConfig
 from training.errors import ConfigError, StorageError, WeightsError
-from training.loader import ImageDataset
 from training.losses import build_loss, focal_loss, soft_f1_loss
 from training.model import build_model, list_cpu_features, resolve_precision
 from training.optim import build_optimizer, lr_factor
@@ -100,33 +97,6 @@ def test_optimiser_takes_its_numbers_from_the_config(name: str, kind: str) -> No
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.2)
     assert name != "sgd" or group["momentum"] == 0.7
-
-
-def test_an_image_depends_on_seed_epoch_and_place_alone(tmp_path: Path) -> None:
-    paths = [save_image(tmp_path / f"{n}.png", seed=n, size=(400, 400)) for n in range(2)]
-    pipeline = build_pipeline(AugmentConfig(name="custom"), DataConfig(image_size=(32, 32)), train=True)
-    data = ImageDataset(paths, [0, 1], pipeline, seed=5)
-    first = data[1, 0][0]
-    data[1, 1]
-    data[2, 0]
-    assert torch.equal(data[1, 0][0], first)
-    assert not torch.equal(data[2, 0][0], first)
-    assert not torch.equal(ImageDataset(paths, [0, 1], pipeline, seed=6)[1, 0][0], first)
-
-
-def test_custom_crops_and_jitters_and_base_does_neither(tmp_path: Path) -> None:
-    path = save_image(tmp_path / "a.png", seed=1, size=(400, 400))
-    small = DataConfig(image_size=(32, 32))
-
-    def look(augment: AugmentConfig, *, train: bool) -> torch.Tensor:
-        return ImageDataset([path], [0], build_pipeline(augment, small, train=train), seed=1)[1, 0][0]
-
-    base, custom = AugmentConfig(), AugmentConfig(name="custom")
-    assert torch.equal(look(base, train=True), look(base, train=False))
-    assert not torch.equal(look(custom, train=True), look(custom, train=False))
-    assert not torch.equal(look(custom, train=False), look(base, train=False))
-    wide = AugmentConfig(name="custom", crop=(400, 400), jitter=0.0)
-    assert torch.equal(look(wide, train=True), look(base, train=True))
 
 
 def test_every_image_comes_once_an_epoch_in_another_order() -> None:

@@ -1,0 +1,150 @@
+"""Images as the head of a pipeline leaves them, kept for later epochs and runs.
+
+One sparse file for a set of images and a head: a table with a mark of 8 bytes for each image, then the images, each
+from the start of a page. An image is written before its mark, and the mark is a sum over the image: one that was being
+written when the process died, or that a power cut left incomplete, does not fit its mark and is made again. Several
+processes may fill one file, for they write the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEPT_FILES = 4  # the file in use and the ones used last; older ones are removed
+PAGE = mmap.PAGESIZE
+MARK_BYTES = 8
+
+
+class PixelCache:
+    """uint8 images of one shape by their paths; `hashes` are the SHA-256 of the files when they were checked.
+
+    Nothing goes wrong when the disk fills up: no more images are kept. Raises OSError when it cannot be opened.
+    """
+
+    def __init__(self, file: Path, shape: tuple[int, ...], hashes: Mapping[str, str]) -> None:
+        self._arguments = (file, shape, hashes)
+        self._shape = shape
+        self._hashes = hashes
+        self._slots = {digest: slot for slot, digest in enumerate(sorted(set(hashes.values())))}
+        self._bytes = int(np.prod(shape))
+        self._stride = _round_up(self._bytes, PAGE)
+        self._start = _round_up(len(self._slots) * MARK_BYTES, PAGE)
+        self._padded = np.zeros(self._stride, dtype=np.uint8)
+        self._writable = True
+        size = self._start + len(self._slots) * self._stride
+        self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
+        if os.fstat(self._file).st_size < size:
+            os.ftruncate(self._file, size)
+        self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
+        self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
+
+    def __reduce__(self) -> tuple[type[PixelCache], tuple[Path, tuple[int, ...], Mapping[str, str]]]:
+        return PixelCache, self._arguments
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._file)
+
+    def find(self, path: str) -> NDArray[np.uint8] | None:
+        """The image kept for `path`, not to be written to, or None."""
+        slot = self._slots.get(self._hashes.get(path, ""))
+        if slot is None or not self._marks[slot]:
+            return None
+        offset = self._start + slot * self._stride
+        padded = np.frombuffer(self._map, dtype=np.uint8, count=self._stride, offset=offset)
+        if self._marks[slot] != _mark(padded)[0]:
+            return None
+        return padded[: self._bytes].reshape(self._shape)
+
+    def keep(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+        """Keep what was made of a file with these bytes, unless they are not those that were checked."""
+        slot = self._slots.get(self._hashes.get(path, ""))
+        if slot is None or not self._writable or image.shape != self._shape:
+            return
+        if hashlib.sha256(content.data).hexdigest() != self._hashes[path]:
+            return
+        self._padded[: self._bytes] = image.reshape(-1)
+        try:
+            self._write(self._padded, self._start + slot * self._stride)
+            self._write(_mark(self._padded), slot * MARK_BYTES)
+        except OSError:
+            self._writable = False
+
+    def _write(self, content: NDArray[Any], offset: int) -> None:
+        """By system call, because writing to a map kills the process when the disk is full."""
+        if os.pwrite(self._file, content.data, offset) != content.nbytes:
+            raise OSError
+
+
+def open_cache(
+    folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[Path, str]
+) -> tuple[PixelCache | None, str]:
+    """The cache in `folder` for these images under a pipeline's key, or None and a sentence that says why not."""
+    digests = sorted(set(hashes.values()))
+    if not digests:
+        return None, ""
+    name = hashlib.sha256("\n".join([key, *digests]).encode()).hexdigest()[:16]
+    file = folder / f"pixels-{name}.u8"
+    needed = len(digests) * (_round_up(int(np.prod(shape)), PAGE) + MARK_BYTES)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _make_room(folder, file, needed):
+            return (
+                None,
+                f"images are not cached: that takes {needed / 1e9:.1f} GB, more than half of what {folder} has free",
+            )
+        cache = PixelCache(file, shape, {str(path): digest for path, digest in hashes.items()})
+        os.utime(file)
+    except OSError as error:
+        return None, f"images are not cached: {folder}: {error.strerror}"
+    return cache, ""
+
+
+def _make_room(folder: Path, file: Path, needed: int) -> bool:
+    """Remove unused files, the oldest first, until few are left and `file` takes at most half of what is free."""
+    others = sorted((other for other in folder.glob("pixels-*.u8") if other != file), key=_last_use)
+    held = file.stat().st_blocks * 512 if file.exists() else 0
+
+    def fits() -> bool:
+        return (needed - held) * 2 <= shutil.disk_usage(folder).free
+
+    for number, other in enumerate(others):
+        if fits() and len(others) - number < KEPT_FILES:
+            break
+        _remove_unused(other)
+    return fits()
+
+
+def _last_use(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _remove_unused(file: Path) -> None:
+    with contextlib.suppress(OSError), file.open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
+
+
+def _mark(padded: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """[1]: the sum of the image's words and 1, modulo 2^64; pages that were not written are zeros and change it."""
+    words: NDArray[np.uint64] = padded.view(np.uint64)
+    return np.add.reduce(words, keepdims=True) + np.ones(1, dtype=np.uint64)
+
+
+def _round_up(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
