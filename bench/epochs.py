@@ -1,0 +1,347 @@
+"""How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts; and inference to CSV.
+
+Everything on the CPU: resnet18 at 224 pixels, batch 16, one loader process, photographs of 384 x 512 pixels. The
+candidates take turns, an epoch each; ours is timed from its second epoch on, when its input cache is full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from matplotlib import pyplot
+from PIL import Image
+from sklearn.metrics import f1_score
+from timing import print_table
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from tracker.demo_faces import make_competition
+from training import loop
+from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
+from training.data import MASK_PROFILE_CLASSES, load_data
+from training.infer import load_weights
+from training.loader import Source
+from training.predict import Predictor
+from training.probabilities import save_predictions
+from training.samples import LoadedData, Task
+from training.setup import build_fabric
+
+MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
+TASK = Task(
+    classes=MASK_PROFILE_CLASSES,
+    id_column="ImageID",
+    label_column="ans",
+    answer_words=tuple(str(number) for number in range(18)),
+)
+BATCH = 16
+
+
+class Photographs(Dataset[tuple[torch.Tensor, int]]):
+    """As the winners read them: PIL, torchvision."""
+
+    def __init__(self, items: list[tuple[Path, int]], transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self._items = items
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self._items[index]
+        with Image.open(path) as image:
+            return self._transform(image.convert("RGB")), label
+
+
+class WinnersLoop:
+    """Jitter in training and validation, `.item()` and F1 at every step, a figure and a checkpoint every epoch."""
+
+    def __init__(self, data: LoadedData, folder: Path, *, jitter: bool = True) -> None:
+        custom = transforms.Compose(
+            [
+                transforms.CenterCrop((320, 256)),
+                transforms.Resize((224, 224), Image.Resampling.BILINEAR),
+                *([transforms.ColorJitter(0.1, 0.1, 0.1, 0.1)] if jitter else []),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+        self._folder = folder
+        self._model = timm.create_model("resnet18", num_classes=18)
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
+        self._train = _loader(Photographs([(s.path, s.label) for s in data.train], custom), shuffle=True)
+        self._val = _loader(Photographs([(s.path, s.label) for s in data.val], custom), shuffle=False)
+        self._eval = _loader(Photographs([(i.path, 0) for i in data.eval], custom), shuffle=False)
+        self._ids = [image.id for image in data.eval]
+
+    def epoch(self) -> dict[str, float]:
+        """Seconds of the training part and of all."""
+        started = time.perf_counter()
+        self._model.train()
+        matches, losses = 0, 0.0
+        for images, labels in self._train:
+            self._optimizer.zero_grad()
+            outs = self._model(images)
+            guesses = torch.argmax(outs, dim=-1)
+            loss = torch.nn.functional.cross_entropy(outs, labels)
+            loss.backward()
+            self._optimizer.step()
+            losses += loss.item()
+            matches += (guesses == labels).sum().item()
+            f1_score(labels.numpy(), guesses.numpy(), average="macro", zero_division=0)
+        trained = time.perf_counter()
+        self._model.eval()
+        figure = None
+        with torch.no_grad():
+            for images, labels in self._val:
+                outs = self._model(images)
+                guesses = torch.argmax(outs, dim=-1)
+                f1_score(labels.numpy(), guesses.numpy(), average="macro", zero_division=0)
+                figure = figure or _draw_grid(images, labels, guesses)
+        if figure is not None:
+            figure.savefig(self._folder / "grid.png")
+            pyplot.close(figure)
+        torch.save(self._model.state_dict(), self._folder / "best.pth")
+        torch.save(self._model.state_dict(), self._folder / "last.pth")
+        return {"train": trained - started, "epoch": time.perf_counter() - started}
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take these weights."""
+        self._model.load_state_dict(weights)
+
+    def infer(self) -> float:
+        """Seconds from files to a CSV."""
+        started = time.perf_counter()
+        self._model.eval()
+        answers: list[int] = []
+        with torch.no_grad():
+            for images, _ in self._eval:
+                answers.extend(self._model(images).argmax(dim=-1).cpu().numpy())
+        with (self._folder / "output.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(zip(self._ids, answers, strict=True))
+        return time.perf_counter() - started
+
+
+class TimmLoop:
+    """The training script of timm as its parts give it: its loader, optimiser, and update, loss read now and then."""
+
+    def __init__(self, data: LoadedData, folder: Path) -> None:
+        from timm.data import create_transform
+        from timm.optim import create_optimizer_v2
+
+        transform = create_transform((3, 224, 224), is_training=True, color_jitter=0.1, mean=MEAN, std=STD)
+        plain = create_transform((3, 224, 224), is_training=False, mean=MEAN, std=STD)
+        self._folder = folder
+        self._model = timm.create_model("resnet18", num_classes=18)
+        self._optimizer = create_optimizer_v2(self._model, opt="adamw", lr=1e-3)
+        self._train = _loader(Photographs([(s.path, s.label) for s in data.train], transform), shuffle=True)
+        self._val = _loader(Photographs([(s.path, s.label) for s in data.val], plain), shuffle=False)
+
+    def epoch(self) -> dict[str, float]:
+        """Seconds of the training part and of all."""
+        started = time.perf_counter()
+        self._model.train()
+        for images, labels in self._train:
+            loss = torch.nn.functional.cross_entropy(self._model(images), labels)
+            loss.backward()
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        trained = time.perf_counter()
+        self._model.eval()
+        with torch.no_grad():
+            for images, labels in self._val:
+                torch.nn.functional.cross_entropy(self._model(images), labels).item()
+        torch.save(
+            {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()},
+            self._folder / "checkpoint.pth",
+        )
+        return {"train": trained - started, "epoch": time.perf_counter() - started}
+
+
+def _loader(dataset: Photographs, *, shuffle: bool) -> DataLoader[Any]:
+    return DataLoader(dataset, BATCH, shuffle=shuffle, num_workers=1, persistent_workers=True)
+
+
+def _draw_grid(images: torch.Tensor, labels: torch.Tensor, guesses: torch.Tensor) -> Any:
+    figure = pyplot.figure(figsize=(12, 20))
+    for number in range(min(16, len(images))):
+        axes = figure.add_subplot(4, 4, number + 1, title=f"gt: {labels[number]}, pred: {guesses[number]}")
+        axes.axis("off")
+        axes.imshow((images[number].permute(1, 2, 0).numpy() * STD + MEAN).clip(0, 1))
+    return figure
+
+
+def _make_photographs(root: Path, people: int) -> None:
+    """The demo's drawn faces as JPEG files of the competition's size."""
+    make_competition(root, people=people, eval_people=people, seed=7)
+    for path in sorted(root.rglob("*.jpg")):
+        with Image.open(path) as image:
+            large = image.resize((384, 512), Image.Resampling.BICUBIC)
+        noise = np.random.default_rng(len(path.name)).normal(0, 6, (512, 384, 3))  # a photograph is not that smooth
+        Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=92)
+
+
+class Quiet:
+    """Keeps no metrics: the run folder's recorder costs 7 us a call, see logging_cost.py."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Nothing."""
+
+
+class Clock:
+    """Adds up the seconds spent inside a function."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*args: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
+    """Our epochs and the others' in turn; prints medians."""
+    others = {"the winners' loop": WinnersLoop(data, folder), "timm's parts": TimmLoop(data, folder)}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in ("tracker", *others)}
+    shares: list[tuple[float, float]] = []
+    compute = Clock()
+    originals = loop._forward, loop._update_weights, torch.Tensor.backward  # what a step must do anyway
+    loop._forward, loop._update_weights = compute.around(originals[0]), compute.around(originals[1])
+    torch.Tensor.backward = compute.around(originals[2])
+    started = time.perf_counter()
+
+    def take_turns(report: loop.EpochReport) -> None:
+        nonlocal started
+        whole = time.perf_counter() - started
+        trained = len(data.train) / report.metrics["train/images_per_s"]
+        waited = report.metrics["train/data_wait"]
+        if report.epoch > 1:
+            times["tracker"].append({"train": trained, "epoch": whole})
+            shares.append((waited, 1 - waited - compute.seconds / trained))
+        for name, other in others.items():
+            found = other.epoch()
+            if report.epoch > 1:
+                times[name].append(found)
+        compute.seconds, started = 0.0, time.perf_counter()
+
+    loop.fit(
+        replace(config, train=replace(config.train, epochs=rounds + 1)),
+        data,
+        TASK,
+        root=folder,
+        run_dir=folder,
+        logger=Quiet(),
+        on_epoch=take_turns,
+        cache_dir=folder / "cache",
+        quiet=True,
+    )
+    loop._forward, loop._update_weights, torch.Tensor.backward = originals
+    rows = []
+    ours = {part: statistics.median(each[part] for each in times["tracker"]) for part in ("train", "epoch")}
+    for name, found in times.items():
+        medians = {part: statistics.median(each[part] for each in found) for part in ("train", "epoch")}
+        ratios = [f"{medians[part] / ours[part]:.2f}" for part in ("train", "epoch")]
+        rows.append(
+            (name, f"{len(data.train) / medians['train']:.1f}", ratios[0], f"{medians['epoch']:.1f}", ratios[1])
+        )
+    columns = (
+        "loop",
+        "training images/s",
+        "tracker is so many times quicker",
+        "whole epoch, s",
+        "so many times quicker",
+    )
+    print_table(f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds", columns, rows)
+    wait, own = (100 * statistics.median(values) for values in zip(*shares, strict=True))
+    print(f"tracker: waiting for data {wait:.2f} % of the training part, the loop's own work {own:.2f} %")
+
+
+def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
+    """From image files to the prediction CSV, with the weights of best.pth in both and no jitter; prints medians."""
+    weights, _ = load_weights(folder / "best.pth")
+    theirs = WinnersLoop(data, folder, jitter=False)
+    theirs.load(weights)
+    times: dict[str, list[float]] = {"tracker": [], "the winners' loop": []}
+    for number in range(rounds + 1):
+        run_dir = folder / f"infer{number}"
+        run_dir.mkdir()
+        model = timm.create_model("resnet18", num_classes=18).to(memory_format=torch.channels_last)
+        model.load_state_dict(weights)
+        fabric = build_fabric(config, environment=None, say=print)
+        started = time.perf_counter()
+        predictor = Predictor(
+            config, data, TASK, fabric, Source(folder, data.hashes, run_dir / "cache")
+        )  # a cold cache
+        path = save_predictions(run_dir, predictor.evaluate(model), TASK)
+        ours, other = time.perf_counter() - started, theirs.infer()
+        if number:
+            times["tracker"].append(ours)
+            times["the winners' loop"].append(other)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    rows = [
+        (name, f"{len(data.eval) / median:.1f}", f"{median / medians['tracker']:.2f}")
+        for name, median in medians.items()
+    ]
+    columns = ("loop", "images/s from files to CSV", "tracker is so many times quicker")
+    print_table(f"Inference of {len(data.eval)} images, {rounds} rounds", columns, rows)
+    answers = [list(csv.reader(file.open(newline=""))) for file in (path, folder / "output.csv")]
+    ours_by_id, theirs_by_id = (dict(row for row in rows) for rows in answers)
+    equal = sum(ours_by_id[name] == answer for name, answer in theirs_by_id.items())
+    print(f"{equal} of {len(theirs_by_id)} labels are equal")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--people", type=int, default=24)
+    options = parser.parse_args()
+    config = Config(
+        data=DataConfig(
+            format="mask_profiles",
+            train_dir="train",
+            eval_dir="eval",
+            split="by_profile",
+            image_size=(224, 224),
+            workers=1,
+        ),
+        augment=AugmentConfig(name="custom", jitter_mode="fast"),
+        model=ModelConfig(name="resnet18"),
+        optim=OptimConfig(lr=1e-3),
+        sched=SchedConfig(name="constant"),
+        train=TrainConfig(batch_size=BATCH, eval_batch_size=BATCH, accelerator="cpu"),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _make_photographs(folder, options.people)
+        data = load_data(config.data, TASK, root=folder, seed=1)
+        compare_epochs(config, data, folder, options.rounds)
+        compare_inference(config, data, folder, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

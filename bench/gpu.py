@@ -1,0 +1,150 @@
+"""How near does training come to the GPU's limit? Swin-L at 384 pixels against the matrix rate of the same run.
+
+One command, one table: `python bench/gpu.py` on a machine with a CUDA device (a batch of 64 needs about 60 GB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from timing import print_table
+from torch.utils.flop_counter import FlopCounterMode
+
+from tracker.demo_faces import make_competition
+from training import loop
+from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
+from training.data import MASK_PROFILE_CLASSES, load_data
+from training.loader import Source
+from training.predict import Predictor
+from training.progress import Progress
+from training.samples import Task
+from training.setup import Setup, build_setup
+
+MODEL, SIDE = "swin_large_patch4_window12_384", 384
+TASK = Task(
+    classes=MASK_PROFILE_CLASSES,
+    id_column="ImageID",
+    label_column="ans",
+    answer_words=tuple(str(number) for number in range(18)),
+)
+
+
+class Quiet:
+    """Keeps nothing."""
+
+    def params(self, values: object) -> None:
+        """Nothing."""
+
+    def metrics(self, values: object, *, step: int, epoch: int) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path) -> None:
+        """Nothing."""
+
+
+def measure_matrix_rate(side: int = 8192, repeats: int = 50) -> float:
+    """Operations a second of a bf16 matrix product."""
+    a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * side**3 * repeats / time_on_device(lambda: a @ b, repeats)
+
+
+def time_on_device(call: Callable[[], object], repeats: int) -> float:
+    """Seconds for so many calls, after three that do not count."""
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def count_operations(setup: Setup) -> float:
+    """Operations of one image's forward pass; training takes three times as many."""
+    image = torch.zeros(1, 3, SIDE, SIDE, device="cuda")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        setup.kept(image)
+    return float(counter.get_total_flops())
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--people", type=int, default=120)
+    parser.add_argument("--compile", action="store_true")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device here")
+    config = Config(
+        data=DataConfig(format="mask_profiles", train_dir="train", eval_dir="eval", image_size=(SIDE, SIDE)),
+        augment=AugmentConfig(name="custom", jitter_mode="fast"),
+        model=ModelConfig(name=MODEL),
+        optim=OptimConfig(lr=2e-5),
+        sched=SchedConfig(name="constant"),
+        train=TrainConfig(
+            batch_size=options.batch_size,
+            eval_batch_size=options.batch_size,
+            precision="bf16-mixed",
+            deterministic=False,
+            compile=options.compile,
+        ),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_competition(folder, people=options.people, eval_people=options.people, seed=7)
+        data = load_data(config.data, TASK, root=folder, seed=1)
+        setup = build_setup(
+            replace(config, eval=replace(config.eval, batch_size=options.batch_size)),
+            data,
+            TASK,
+            source=Source(folder, data.hashes, folder / "cache"),
+            run_dir=folder,
+            logger=Quiet(),
+            environment=None,
+            say=print,
+        )
+        report(setup, measure_matrix_rate())
+
+
+def report(setup: Setup, limit: float) -> None:
+    """Rates of whole epochs fed from the cache, of the same steps without loader and loop, and of inference."""
+    operations = count_operations(setup)
+    batch = torch.zeros(setup.config.train.batch_size, 3, SIDE, SIDE, device="cuda")
+    labels = torch.zeros(len(batch), dtype=torch.int64, device="cuda")
+
+    def step() -> None:
+        loss = setup.loss(setup.model(batch).float(), labels)
+        setup.fabric.backward(loss)
+        setup.optimizer.step()
+        setup.optimizer.zero_grad()
+
+    bare = 20 * len(batch) / time_on_device(step, 20)
+    with Progress(epochs=1, quiet=True) as progress:
+        metrics = [loop._train_epoch(setup, epoch, progress) for epoch in (1, 2, 3)]
+    trained = max(values["train/images_per_s"] for values in metrics[1:])
+    predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
+    predictor.evaluate(setup.kept)
+    started = time.perf_counter()
+    predictor.evaluate(setup.kept)
+    inferred = len(setup.data.eval) / (time.perf_counter() - started)
+    rows = [
+        ("training steps alone", f"{bare:.0f}", f"{100 * bare * 3 * operations / limit:.1f} %"),
+        ("training epochs from the cache", f"{trained:.0f}", f"{100 * trained * 3 * operations / limit:.1f} %"),
+        ("inference", f"{inferred:.0f}", f"{100 * inferred * operations / limit:.1f} %"),
+    ]
+    title = f"{MODEL} on {torch.cuda.get_device_name()}: matrix rate {limit / 1e12:.0f} Tflop/s in bf16"
+    print_table(title, ("what", "images/s", "of the matrix rate"), rows)
+    print(f"loop and loader take {1 - trained / bare:.1%} of a step, waiting {metrics[-1]['train/data_wait']:.2%}")
+
+
+if __name__ == "__main__":
+    main()
