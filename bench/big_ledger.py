@@ -68,7 +68,7 @@ def fill(workspace: Workspace, count: int) -> None:
 
 def measure_duplicate(workspace: Workspace, rounds: int) -> float:
     """Median milliseconds of the ledger's refusal of predictions that were sent before."""
-    answers = Answers({"i": "0"})
+    answers = Answers.of({"i": "0"})
     answers.__dict__["fingerprint"] = "sha256:77"
     draft = Draft(record=RunRecord(name="exp1", uid="x"), config={}, memo="m", answers=answers, file="f")
     times = []

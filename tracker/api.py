@@ -88,7 +88,7 @@ class ActiveRun:
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
         if isinstance(answers, Mapping):
-            table = Answers({str(name): normalize_answer(str(answer)) for name, answer in answers.items()})
+            table = Answers.of({str(name): normalize_answer(str(answer)) for name, answer in answers.items()})
             header = f"{competition.id_column},{competition.label_column}\n".encode()
             content = header + table.canonical
         else:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.errors import ConfigError
+from tracker.guards import check_guards
 from tracker.ledger_read import Query, Row, open_reader
-from tracker.schema import list_guards
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
 CHUNK = 5000
@@ -124,16 +124,3 @@ def _find_stray(query: Query) -> str:
         if seq is not None:
             return f"{kind} {seq} is not in the chain"
     return ""
-
-
-def check_guards(url: str) -> str:
-    """The first guard of ledger.db.sql that the database does not have; empty when all are there."""
-    dialect = "sqlite" if url.startswith("sqlite") else "postgresql"
-    sql = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-        "postgresql": "SELECT tgname AS name FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'",
-    }[dialect]
-    with open_reader(url) as query:
-        found = {row["name"] for row in query(sql, {})}
-    missing = sorted(list_guards(dialect) - found)
-    return f"the guard {missing[0]} is missing, rows can be changed" if missing else ""

@@ -7,17 +7,18 @@ import csv
 import hashlib
 import io
 import itertools
+import operator
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from tracker.errors import RefusedError
 from tracker.workspace import Competition
-from training.tables import read_columns, read_table
+from training.tables import read_columns
 
 SHOWN = 5
 PART = 1000
@@ -27,9 +28,20 @@ _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer for every image id."""
+    """One answer for every image id; `ids` and `answers` are in one order, and no id comes twice."""
 
-    by_id: Mapping[str, str]
+    ids: Sequence[str]
+    answers: Sequence[str]
+
+    @classmethod
+    def of(cls, by_id: Mapping[str, str]) -> Answers:
+        """The answers of a table by id."""
+        return cls(list(by_id), list(by_id.values()))
+
+    @cached_property
+    def by_id(self) -> Mapping[str, str]:
+        """{id: answer}; made when it is asked for, which is as much work as reading the file."""
+        return dict(zip(self.ids, self.answers, strict=True))
 
     @cached_property
     def canonical(self) -> bytes:
@@ -45,9 +57,8 @@ class Answers:
         return "sha256:" + found.hexdigest()
 
     def _lines(self) -> Iterator[bytes]:
-        names = sorted(self.by_id)
-        in_order = names == list(self.by_id)  # as a rule: then nothing needs to be looked up
-        items = iter(self.by_id.items()) if in_order else ((name, self.by_id[name]) for name in names)
+        rows: Iterable[tuple[str, str]] = zip(self.ids, self.answers, strict=True)
+        items = iter(rows if _ascend(self.ids) else sorted(rows))
         while part := list(itertools.islice(items, PART)):
             text = "\n".join(map(",".join, part)) + "\n"
             if '"' in text or "\r" in text or text.count(",") != len(part) or text.count("\n") != len(part):
@@ -87,28 +98,32 @@ def normalize_answer(text: str) -> str:
 def load_answers(path: Path, competition: Competition) -> Answers:
     """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id listed twice."""
     columns = (competition.id_column, competition.label_column)
-    by_id: dict[str, str] = {}
-    rows = 0
+    ids: list[str] = []
+    found: list[str] = []
     for names, answers in read_columns(path, columns):
         short = {answer: normalize_answer(answer) for answer in set(answers)}
-        by_id.update(zip(names, map(short.__getitem__, answers), strict=True))
-        rows += len(names)
-    if len(by_id) != rows:
-        counts = Counter(name for name, _ in read_table(path, columns))
-        twice = [name for name, count in counts.items() if count > 1]
+        ids += names
+        found += map(short.__getitem__, answers)
+    if not _ascend(ids) and len(set(ids)) != len(ids):
+        twice = [name for name, count in Counter(ids).items() if count > 1]
         raise RefusedError(f"{path}: {_some(twice, 'id')} listed twice", hint="every image needs exactly one row")
-    return Answers(by_id)
+    return Answers(ids, found)
+
+
+def _ascend(names: Sequence[str]) -> bool:
+    """Whether each name is greater than the one before it, as in most tables: then nothing must be looked up."""
+    return all(map(operator.lt, names, itertools.islice(names, 1, None)))
 
 
 def unpack_answers(packed: str) -> Answers:
     """The inverse of `Answers.pack`."""
     text = zlib.decompress(base64.b64decode(packed)).decode()
-    return Answers(dict(row for row in csv.reader(io.StringIO(text, newline=""))))
+    return Answers.of(dict(row for row in csv.reader(io.StringIO(text, newline=""))))
 
 
 def check_answers(answers: Answers, competition: Competition, ids: Sequence[str] | None) -> None:
     """Raise RefusedError unless the ids are exactly `ids` (when known) and every answer is a known one."""
-    if not answers.by_id:
+    if not answers.ids:
         raise RefusedError("the prediction file has no rows")
     if ids is not None:
         missing = sorted(set(ids) - set(answers.by_id))

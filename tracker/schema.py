@@ -1,8 +1,7 @@
-"""ledger.db.sql, read: its statements for each database, and the guards that must be there."""
+"""ledger.db.sql, read: its statements for each database."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 
@@ -22,8 +21,3 @@ def load_schema(dialect: str, path: Path = SCHEMA_FILE) -> list[str]:
             statements.append(pending)
             pending = ""
     return statements
-
-
-def list_guards(dialect: str) -> set[str]:
-    """Names of the triggers that keep rows from being changed."""
-    return set(re.findall(r"CREATE TRIGGER (\w+)", "\n".join(load_schema(dialect))))

@@ -53,7 +53,7 @@ def shared(ledger_url: str, tmp_path: Path) -> Workspace:
 def draft(letter: str = "0", *, memo: str = "m", config: dict[str, Any] | None = None) -> Draft:
     """A submission of ten equal answers."""
     record = RunRecord(name="exp1", uid="u1", summary={"val/f1": 0.5, "train/loss": 0.1}, best_epoch=3)
-    answers = Answers({f"i{number}.png": letter for number in range(10)})
+    answers = Answers.of({f"i{number}.png": letter for number in range(10)})
     return Draft(record=record, config=config or {"optim": {"lr": 0.1}}, memo=memo, answers=answers, file="f.csv")
 
 

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from tests.servers import PostgresServer
 from tests.workspaces import make_workspace
 from tracker import migrations
-from tracker.chain import check_guards, verify_ledger
+from tracker.chain import verify_ledger
 from tracker.errors import LedgerError
+from tracker.guards import check_guards
 from tracker.ledger import METADATA, create_ledger, open_ledger
 from tracker.ledger_read import SCHEMA_VERSION, list_submissions, read_rows
 from tracker.migrations import STEPS, upgrade_ledger

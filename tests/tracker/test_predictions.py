@@ -47,19 +47,21 @@ def test_one_changed_label_changes_the_fingerprint(tmp_path: Path) -> None:
 
 def test_the_fingerprint_can_be_derived_by_anyone() -> None:
     expected = hashlib.sha256(b"x.jpg,0\ny.jpg,1\nz.jpg,2\n").hexdigest()
-    assert Answers({"z.jpg": "2", "x.jpg": "0", "y.jpg": "1"}).fingerprint == f"sha256:{expected}"
+    assert Answers.of({"z.jpg": "2", "x.jpg": "0", "y.jpg": "1"}).fingerprint == f"sha256:{expected}"
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=5), max_size=12))
 def test_packed_answers_come_back_whole(by_id: dict[str, str]) -> None:
-    answers = Answers({k: v for k, v in by_id.items() if "\x00" not in k + v and k.isprintable() and v.isprintable()})
+    answers = Answers.of(
+        {k: v for k, v in by_id.items() if "\x00" not in k + v and k.isprintable() and v.isprintable()}
+    )
     assert dict(unpack_answers(answers.pack()).by_id) == dict(answers.by_id)
 
 
 @given(st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=6))
 def test_different_tables_never_share_canonical_bytes(by_id: dict[str, str]) -> None:
-    answers = Answers(by_id)
-    moved = Answers({k + ",": v for k, v in by_id.items()})
+    answers = Answers.of(by_id)
+    moved = Answers.of({k + ",": v for k, v in by_id.items()})
     assert not by_id or answers.canonical != moved.canonical
 
 
@@ -80,14 +82,14 @@ def test_an_id_listed_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_table_that_is_not_exactly_the_competitions_is_refused(by_id: dict[str, str], words: str) -> None:
     with pytest.raises(RefusedError) as caught:
-        check_answers(Answers(by_id), COMPETITION, ["x", "y"])
+        check_answers(Answers.of(by_id), COMPETITION, ["x", "y"])
     assert words in str(caught.value)
     assert caught.value.exit_code == 3
 
 
 def test_many_offenders_are_counted_and_a_few_named() -> None:
     with pytest.raises(RefusedError, match="and 95 more"):
-        check_answers(Answers({"x": "0"}), COMPETITION, [f"i{n}" for n in range(100)])
+        check_answers(Answers.of({"x": "0"}), COMPETITION, [f"i{n}" for n in range(100)])
 
 
 def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
@@ -103,6 +105,8 @@ def test_answers_are_kept_in_their_shortest_form(text: str, normal: str) -> None
 
 
 def test_diff_counts_the_moves() -> None:
-    diff = diff_answers(Answers({"x": "0", "y": "1", "z": "1"}), Answers({"x": "0", "y": "2", "z": "2", "q": "1"}))
+    diff = diff_answers(
+        Answers.of({"x": "0", "y": "1", "z": "1"}), Answers.of({"x": "0", "y": "2", "z": "2", "q": "1"})
+    )
     assert (diff.total, diff.changed, diff.moves) == (3, 2, {("1", "2"): 2})
     assert diff.equal_share == pytest.approx(1 / 3)
