@@ -6,16 +6,20 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+if "PYTEST_XDIST_WORKER" in os.environ:  # make test: a test on each core, and no more threads than that
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
     del os.environ[_name]
 
@@ -72,30 +76,55 @@ def make_pictures(root: Path, *, per_class: int = 12, to_predict: int = 6) -> No
     (root / "solution.csv").write_text("ImageID,ans,Usage\n" + "".join(truth))
 
 
+@contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that all processes of the test session share, and whether this one must fill it; the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock"), timeout=COMMAND_LIMIT_S):
+        done = folder.with_suffix(".done")
+        yield folder, not done.exists()
+        done.touch()
+
+
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of an environment that has tracker's wheel installed, and the libraries of this one."""
-    folder = tmp_path_factory.mktemp("installed")
+    with made_once(tmp_path_factory, "installed") as (folder, first):
+        python = folder / "env" / "bin" / "python"
+        if first:
+            install_wheel(folder, python)
+    return python.parent
+
+
+def install_wheel(folder: Path, python: Path) -> None:
+    """Build the wheel and install it, without dependencies, into a new environment that has `python`."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, timeout=COMMAND_LIMIT_S)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=COMMAND_LIMIT_S)
-    python = folder / "env" / "bin" / "python"
     (wheel,) = folder.glob("tracker-*.whl")
     command = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, timeout=COMMAND_LIMIT_S)
     (libraries,) = (folder / "env" / "lib").glob("python3*/site-packages")
     (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python.parent
 
 
 @pytest.fixture(scope="session")
 def demo(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The workspace that the installed `tracker demo` made, and what it printed; made once, not to be changed."""
-    folder = tmp_path_factory.mktemp("demo") / "masks"
-    command = [str(installed / "tracker"), "demo", str(folder)]
-    done = subprocess.run(
-        command, cwd=folder.parent, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    with made_once(tmp_path_factory, "demo") as (folder, first):
+        if first:
+            folder.mkdir()
+            done = subprocess.run(
+                [str(installed / "tracker"), "demo", str(folder / "masks")],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_LIMIT_S,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            (folder / "printed").write_text(done.stdout)
+    return folder / "masks", (folder / "printed").read_text()

@@ -252,7 +252,7 @@ def _read_competition(reader: _Reader, raw: Any) -> Competition:
     if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
         reader.problems.append("competition.classes: expected a list of names")
         classes = []
-    elif len(set(classes)) != len(classes) or len(classes) < 2:
+    elif classes and (len(set(classes)) != len(classes) or len(classes) < 2):
         reader.problems.append("competition.classes: expected at least two different names")
     metrics = _read_metrics(reader, table.get("metrics"))
     primary = reader.text(table, "competition.primary_metric", metrics[0].name)

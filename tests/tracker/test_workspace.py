@@ -9,7 +9,9 @@ import pytest
 
 from tests.conftest import save_image
 from tracker.errors import ConfigError, DataError, UnknownRunError
+from tracker.handkept import import_table, read_handkept
 from tracker.init import init_workspace
+from tracker.ledger_read import list_submissions
 from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score
 
 
@@ -105,7 +107,15 @@ def test_every_wrong_value_of_tracker_toml_is_reported_at_once(workspace: Worksp
     )
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
-    assert len(caught.value.problems) == 6
+    assert len(caught.value.problems) == 5
+
+
+def test_a_workspace_without_images_takes_a_table_kept_by_hand(tmp_path: Path) -> None:
+    workspace = init_workspace(tmp_path / "ws", data={}, competition={"name": "masks"})
+    assert workspace.competition.classes == ()
+    (tmp_path / "old.csv").write_text("number,memo,public_f1\n1,first,0.5\n")
+    import_table(workspace, read_handkept(tmp_path / "old.csv", workspace.competition))
+    assert [row.scores for row in list_submissions(workspace)] == [{"public_f1": 0.5}]
 
 
 def test_a_workspace_is_found_from_below_or_by_setting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
