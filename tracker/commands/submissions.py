@@ -38,14 +38,16 @@ def submit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Record a submission, unless its predictions were sent before."""
+    """Show what check shows, then record a submission, unless its predictions were sent before."""
     from tracker.chain import read_head
     from tracker.ledger_read import find_sota
-    from tracker.report import print_json, print_leaderboard, render_quota, submission_to_json
-    from tracker.submit import submit
+    from tracker.report import print_check, print_json, print_leaderboard, render_quota, submission_to_json
+    from tracker.submit import check, submit
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
+    if not as_json:
+        print_check(check(workspace, run))
     row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
     _tell_mlflow(workspace, row)
     sota = find_sota(workspace)
