@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, DataError, TrackerError
+from tracker.historical import FIGURES, PRINTS, TEXTS, Historical
 from tracker.ledger_read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
 from tracker.workspace import Competition, Metric, Workspace, parse_score
@@ -22,28 +23,12 @@ from training.atomic import write_text
 from training.tables import flatten, parse_toml_value
 
 SPLITS = ("public", "private", "overall")
-FIGURES = ("train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1")
-PRINTS = tuple(f"{name}_fingerprint" for name in ("predictions", "weights", "config", "data", "code"))
-TEXTS = ("run", "run_uid", *PRINTS, "author", "host", "submitted_at", "file", "answers")
 ALIASES = {"acc": "accuracy"}
 FIGURE_METRICS = {
     "loss": Metric(name="loss"),
     "f1": Metric(name="f1", kind="macro_f1"),
     "accuracy": Metric(name="accuracy", kind="accuracy", percent=True),
 }
-
-
-@dataclass
-class Historical:
-    """A row of a table: `columns` are those of the ledger's submissions, `extra` those that it does not know."""
-
-    number: int
-    memo: str
-    columns: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, dict[str, Any]] = field(default_factory=dict)
-    scores: dict[tuple[str, str], float] = field(default_factory=dict)
-    extra: dict[str, str] = field(default_factory=dict)
-    derived: bool = True  # SOTA and config diff are to be found from the rows before
 
 
 @dataclass(frozen=True)
@@ -252,8 +237,3 @@ def _to_markdown(rows: list[dict[str, Any]]) -> str:
 def _for_people(value: Any) -> str:
     text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else render_cell(value)
     return " ".join(text.replace("|", "\\|").split())
-
-
-def historical_columns(row: Historical) -> Mapping[str, Any]:
-    """The row's values for the ledger's columns, unknown ones as None."""
-    return {name: row.columns.get(name) for name in (*TEXTS, *FIGURES, "best_epoch")}

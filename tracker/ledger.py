@@ -22,7 +22,7 @@ from sqlalchemy import event
 from tracker.chain import canonical_json, row_hash
 from tracker.configdiff import diff_configs
 from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
-from tracker.handkept import Historical, historical_columns
+from tracker.historical import Historical
 from tracker.ledger_read import (
     BUSY_TIMEOUT_S,
     QUOTA_QUERY,
@@ -200,7 +200,7 @@ class Ledger:
                 self._append_historical(connection, row, competition)
 
     def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:
-        known = historical_columns(row)
+        known = row.ledger_columns()
         if known["predictions_fingerprint"]:
             self._refuse_duplicate(connection, known["predictions_fingerprint"])
         sota, diff = row.columns.get("sota"), row.columns.get("config_diff")

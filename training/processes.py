@@ -1,7 +1,8 @@
 """Several processes for one run: the first does all the writing, the others only compute.
 
-On one machine the first process starts the others itself (`python -m training.processes`). On several, torchrun starts
-one command on each; all but the first of them `follow`. Either way the others get their work from the first.
+On one machine the first process starts the others itself (`python -m training.follow`). On several, torchrun starts
+one command on each; all but the first of them follow (training/follow.py). Either way the others get their work from
+the first.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,19 +36,6 @@ class LocalProcesses(LightningEnvironment):
         return True
 
 
-class Silent:
-    """The logger of a process that does not write."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path) -> None:
-        """Nothing."""
-
-
 @contextmanager
 def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> Iterator[ClusterEnvironment | None]:
     """In the first process: start the others unless torchrun did, and give them `work`, the arguments of `fit`.
@@ -70,7 +57,7 @@ def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> 
         if external:
             torch.distributed.init_process_group()
         else:
-            _share_cores(world)
+            share_cores(world)
             address = f"tcp://127.0.0.1:{port}"
             torch.distributed.init_process_group(init_method=address, rank=0, world_size=world)
         torch.distributed.broadcast_object_list([dict(work)], src=0)
@@ -88,20 +75,6 @@ def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> 
         torch.set_num_threads(threads)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def follow() -> None:
-    """In every other process: receive the work and do this process's share of it."""
-    from training.loop import fit, translate_torch_errors
-
-    torch.distributed.init_process_group()
-    box: list[Any] = [None]
-    torch.distributed.broadcast_object_list(box, src=0)
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # noqa: TID251
-        _share_cores(torch.distributed.get_world_size())
-    with translate_torch_errors():
-        fit(**box[0], logger=Silent(), on_epoch=lambda _: None, quiet=True, first=False)
-    torch.distributed.destroy_process_group()
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
@@ -135,11 +108,11 @@ def _check_launch(config: TrainConfig, world: int) -> None:
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
-    command = [sys.executable, "-m", "training.processes"]
+    command = [sys.executable, "-m", "training.follow"]
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def _share_cores(world: int) -> None:
+def share_cores(world: int) -> None:
     """As many threads as this process has cores of its own: more would wait for each other."""
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
 
@@ -148,16 +121,3 @@ def _find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _main() -> int:
-    try:
-        follow()
-    except TrackerError as error:
-        print(f"process {os.environ['RANK']}: {error}", file=sys.stderr)  # noqa: TID251
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

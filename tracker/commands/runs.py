@@ -77,7 +77,7 @@ def train(
 
 def _follow() -> None:
     """One of the processes that torchrun started: the first of them makes the run."""
-    from training.processes import follow
+    from training.follow import follow
 
     follow()
 
