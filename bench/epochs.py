@@ -338,7 +338,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_photographs(folder, options.people)
-        data = load_data(config.data, TASK, root=folder, seed=1)
+        data = load_data(config.data, TASK, root=folder)
         compare_epochs(config, data, folder, options.rounds)
         compare_inference(config, data, folder, options.rounds)
 

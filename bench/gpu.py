@@ -101,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_competition(folder, people=options.people, eval_people=options.people, seed=7)
-        data = load_data(config.data, TASK, root=folder, seed=1)
+        data = load_data(config.data, TASK, root=folder)
         setup = build_setup(
             replace(config, eval=replace(config.eval, batch_size=options.batch_size)),
             data,

@@ -87,7 +87,7 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
-    data = load_data(config.data, task, root=workspace.root, seed=config.train.seed, cache=cache)
+    data = load_data(config.data, task, root=workspace.root, cache=cache)
     return task, data
 
 

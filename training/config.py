@@ -64,6 +64,9 @@ class DataConfig:
         choices=("by_profile", "by_image", "stratified"),
     )
     val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
+    split_seed: int = option(
+        42, "Seed of the split. Runs of other train.seed validate on the same images, so they can be compared.", low=0
+    )
     age_bands: tuple[int, int] = option(
         (30, 60), "Ages at which the middle and the old class begin (format mask_profiles)."
     )
@@ -199,7 +202,7 @@ class TrainConfig:
     )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
-    seed: int = option(42, "Seed of split, order, augmentation and initial weights.", low=0)
+    seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
     log_every: int = option(10, "Optimiser steps between two points of train/loss.", low=1, outcome=False)
 

@@ -28,7 +28,7 @@ PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P
 PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 
 
-def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: Path | None = None) -> LoadedData:
+def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> LoadedData:
     """List, check and split the images; `cache` keeps the checks of unchanged files between runs.
 
     Raises DataError with every corrupt or missing image, folder that does not parse, class without images and
@@ -48,7 +48,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, seed: int, cache: P
     problems += [f"{path}: {check.problem}" for path, check in checked.items() if check.problem]
     counts = Counter(sample.label for sample in samples)
     problems += [f"class {name!r}: no training image" for label, name in enumerate(task.classes) if not counts[label]]
-    train, val = split_samples(samples, config, seed) if samples else ((), ())
+    train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
     if problems:

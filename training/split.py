@@ -14,18 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def split_samples(
-    samples: Sequence[Sample], config: DataConfig, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def split_samples(samples: Sequence[Sample], config: DataConfig) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Training and validation samples, in the order given; sampling is without replacement.
 
     Raises ConfigError when there are more folds than people or images.
     """
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(config.split_seed)
     if config.folds:
-        held = {unit for unit, fold in assign_folds(samples, config, seed).items() if fold == config.fold}
+        held = {unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold}
     elif config.split == "stratified":
         by_class: dict[int, list[str]] = defaultdict(list)
         for sample in samples:
@@ -46,14 +44,14 @@ def name_unit(sample: Sample, config: DataConfig) -> str:
     return sample.group if config.split == "by_profile" else sample.id
 
 
-def assign_folds(samples: Sequence[Sample], config: DataConfig, seed: int) -> dict[str, int]:
+def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int]:
     """The fold of every person or image; each fold has nearly as many, and nearly the same of each class.
 
     by_image is not stratified. Raises ConfigError when there are more folds than people or images.
     """
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(config.split_seed)
     labels: dict[str, set[int]] = defaultdict(set)
     for sample in samples:
         labels[name_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)

@@ -45,6 +45,7 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
     row, _ = submit(members, "exp4", "hard vote")
     assert row.scores["public_f1"] == 1.0
     found = diff_runs(members, "exp1", "exp4")
+    assert set(found.config) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
     assert found.config["ensemble.members"] == [None, ["exp1", "exp2", "exp3"]]
     assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
 

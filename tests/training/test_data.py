@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import save_image
 from tests.training.conftest import TWO
-from training.config import DataConfig
+from training.config import Config, DataConfig
 from training.data import (
     MASK_PROFILE_CLASSES,
     list_eval_ids,
@@ -39,7 +40,7 @@ def make_profiles(root: Path, people: int) -> None:
 
 
 def test_image_folder_labels_are_places_in_the_class_list(folders: Path) -> None:
-    data = load_data(DataConfig(train_dir="train", eval_dir="eval"), TWO, root=folders, seed=1)
+    data = load_data(DataConfig(train_dir="train", eval_dir="eval"), TWO, root=folders)
     labels = {sample.id: sample.label for sample in (*data.train, *data.val)}
     assert labels["cat/cat00.png"] == 0
     assert labels["dog/dog11.png"] == 1
@@ -50,7 +51,7 @@ def test_image_folder_labels_are_places_in_the_class_list(folders: Path) -> None
 def test_names_beginning_with_a_dot_are_ignored(folders: Path) -> None:
     (folders / "train" / ".ipynb_checkpoints").mkdir()
     (folders / "train" / "cat" / "._cat00.png").write_bytes(b"junk")
-    data = load_data(DataConfig(train_dir="train"), TWO, root=folders, seed=1)
+    data = load_data(DataConfig(train_dir="train"), TWO, root=folders)
     assert len(data.train) + len(data.val) == 24
 
 
@@ -66,17 +67,17 @@ def test_mask_profile_class_is_mask_times_6_plus_gender_times_3_plus_age(
 
 def test_age_bands_move_the_age_class(tmp_path: Path) -> None:
     make_profiles(tmp_path / "train", 24)
-    plain = load_data(DataConfig(format="mask_profiles", train_dir="train"), MASKS, root=tmp_path, seed=1)
-    config = DataConfig(format="mask_profiles", train_dir="train", age_bands=(20, 45))
+    plain = load_data(DataConfig(format="mask_profiles", train_dir="train", split_seed=1), MASKS, root=tmp_path)
+    config = DataConfig(format="mask_profiles", train_dir="train", split_seed=1, age_bands=(20, 45))
     with pytest.raises(DataError, match="class 'mask_male_young': no training image"):
-        load_data(config, MASKS, root=tmp_path, seed=1)
+        load_data(config, MASKS, root=tmp_path)
     assert Counter(s.label for s in (*plain.train, *plain.val))[0] == 4 * 5
 
 
 def test_split_by_profile_never_divides_a_person(tmp_path: Path) -> None:
     make_profiles(tmp_path / "train", 24)
     config = DataConfig(format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.25)
-    data = load_data(config, MASKS, root=tmp_path, seed=1)
+    data = load_data(config, MASKS, root=tmp_path)
     assert not {s.group for s in data.train} & {s.group for s in data.val}
     assert len(data.val) == 6 * 7
 
@@ -84,16 +85,23 @@ def test_split_by_profile_never_divides_a_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["by_profile", "by_image", "stratified"])
 def test_a_split_loses_nothing_and_repeats(split: str) -> None:
     samples = [Sample(f"p{n // 7}/i{n}", Path("x"), n % 3, f"p{n // 7}") for n in range(210)]
-    first, again = (split_samples(samples, DataConfig(split=split), 42) for _ in range(2))
+    first, again = (split_samples(samples, DataConfig(split=split)) for _ in range(2))
     assert first == again
     assert sorted(s.id for part in first for s in part) == sorted(s.id for s in samples)
     assert len(first[1]) == 42
-    assert split_samples(samples, DataConfig(split=split), 43) != first
+    assert split_samples(samples, DataConfig(split=split, split_seed=43)) != first
+
+
+def test_another_training_seed_validates_on_the_same_images(folders: Path) -> None:
+    config = Config(data=DataConfig(train_dir="train"))
+    other = replace(config, train=replace(config.train, seed=7))
+    sets = [load_data(each.data, TWO, root=folders).val for each in (config, other)]
+    assert sets[0] == sets[1]
 
 
 def test_stratified_split_keeps_the_share_of_every_class() -> None:
     samples = [Sample(str(n), Path("x"), 0 if n < 90 else 1, str(n)) for n in range(100)]
-    _, val = split_samples(samples, DataConfig(split="stratified"), 42)
+    _, val = split_samples(samples, DataConfig(split="stratified"))
     assert Counter(s.label for s in val) == {0: 18, 1: 2}
 
 
@@ -103,7 +111,7 @@ def test_csv_takes_numbers_and_names(tmp_path: Path) -> None:
         save_image(tmp_path / "train" / f"{number}.png", seed=number)
         rows.append(f"{number}.png,{('0', 'dog')[number % 2]}\n")
     (tmp_path / "train" / "labels.csv").write_text("\ufeffImageID,ans\n" + "".join(rows), encoding="utf-8")
-    data = load_data(DataConfig(format="csv", train_dir="train"), TWO, root=tmp_path, seed=1)
+    data = load_data(DataConfig(format="csv", train_dir="train"), TWO, root=tmp_path)
     assert {s.id: s.label for s in (*data.train, *data.val)}["3.png"] == 1
     assert len(data.train) + len(data.val) == 10
 
@@ -122,7 +130,7 @@ def test_one_report_names_every_offender(tmp_path: Path) -> None:
     (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n000005_female_Asian_60/mask1.jpg,0\n")
     config = DataConfig(format="mask_profiles", train_dir="train", eval_dir="eval")
     with pytest.raises(DataError) as caught:
-        load_data(config, MASKS, root=tmp_path, seed=1)
+        load_data(config, MASKS, root=tmp_path)
     text = "\n".join(caught.value.problems)
     for words in (
         "nobody: expected a folder <id>_<male|female>_<race>_<age>",
@@ -143,7 +151,7 @@ def test_an_empty_class_and_overlapping_ids_are_offenders(folders: Path) -> None
         path.unlink()
     save_image(folders / "train" / "cat" / "e0.png", seed=1)
     with pytest.raises(DataError) as caught:
-        load_data(DataConfig(train_dir="train", eval_dir="eval"), TWO, root=folders, seed=1)
+        load_data(DataConfig(train_dir="train", eval_dir="eval"), TWO, root=folders)
     assert "class 'dog': no training image" in caught.value.problems
     assert "e0.png: is both a training and an evaluation image" in caught.value.problems
 
@@ -160,7 +168,7 @@ def test_an_empty_class_and_overlapping_ids_are_offenders(folders: Path) -> None
 )
 def test_a_missing_folder_or_table_is_named(folders: Path, config: DataConfig, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        load_data(config, TWO, root=folders, seed=1)
+        load_data(config, TWO, root=folders)
 
 
 def test_evaluation_table_without_the_id_column_names_its_columns(folders: Path) -> None:
@@ -172,12 +180,12 @@ def test_evaluation_table_without_the_id_column_names_its_columns(folders: Path)
 
 def test_data_fingerprint_follows_labels_and_bytes_but_not_the_folder(folders: Path) -> None:
     config = DataConfig(train_dir="train", eval_dir="eval")
-    before = load_data(config, TWO, root=folders, seed=1).fingerprint
+    before = load_data(config, TWO, root=folders).fingerprint
     (folders / "train").rename(folders / "moved")
     moved = DataConfig(train_dir="moved", eval_dir="eval")
-    assert load_data(moved, TWO, root=folders, seed=2).fingerprint == before
+    assert load_data(moved, TWO, root=folders).fingerprint == before
     save_image(folders / "moved" / "cat" / "cat00.png", seed=77)
-    assert load_data(moved, TWO, root=folders, seed=1).fingerprint != before
+    assert load_data(moved, TWO, root=folders).fingerprint != before
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))

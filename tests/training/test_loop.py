@@ -65,7 +65,7 @@ def train(
         if report.epoch == stop_after:
             raise Stop
 
-    data = load_data(config.data, TWO, root=root, seed=config.train.seed)
+    data = load_data(config.data, TWO, root=root)
     result = fit(
         config, data, TWO, root=root, run_dir=run_dir, logger=logger, on_epoch=on_epoch, resume=resume, quiet=True
     )
@@ -187,7 +187,7 @@ def test_schedules_optimisers_and_losses_each_lead_elsewhere(folders: Path) -> N
 
 def test_an_image_that_breaks_while_training_is_named_in_one_line(folders: Path) -> None:
     config = replace(CONFIG, data=replace(CONFIG.data, workers=1))
-    data = load_data(config.data, TWO, root=folders, seed=42)
+    data = load_data(config.data, TWO, root=folders)
     data.train[3].path.write_bytes(b"gone")
     (folders / "a").mkdir()
     logger = ListLogger()

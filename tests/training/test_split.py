@@ -41,13 +41,13 @@ def make_samples(people: int) -> list[Sample]:
 def test_every_image_validates_in_exactly_one_fold(people: int, folds: int, split: str, seed: int) -> None:
     samples = make_samples(people)
     config = DataConfig(format="mask_profiles", split=split, folds=folds)
-    parts = [split_samples(samples, replace(config, fold=fold), seed) for fold in range(folds)]
+    parts = [split_samples(samples, replace(config, fold=fold, split_seed=seed)) for fold in range(folds)]
     validated = Counter(sample.id for _, val in parts for sample in val)
     assert validated == Counter(sample.id for sample in samples)
     for train, val in parts:
         assert {s.id for s in train} | {s.id for s in val} == set(validated)
         assert not {s.id for s in train} & {s.id for s in val}
-    sizes = Counter(assign_folds(samples, config, seed).values())
+    sizes = Counter(assign_folds(samples, replace(config, split_seed=seed)).values())
     assert max(sizes.values()) - min(sizes.values()) <= 1
 
 
@@ -55,7 +55,7 @@ def test_every_image_validates_in_exactly_one_fold(people: int, folds: int, spli
 def test_folds_by_profile_never_divide_a_person_and_have_the_classes_alike(people: int, folds: int) -> None:
     samples = make_samples(people)
     config = replace(PROFILES, folds=folds)
-    dealt = assign_folds(samples, config, 1)
+    dealt = assign_folds(samples, config)
     assert set(dealt) == {sample.group for sample in samples}
     for kind in range(3):
         counts = Counter(fold for unit, fold in dealt.items() if int(unit[1:]) % 3 == kind)
@@ -67,13 +67,13 @@ def test_wrong_folds_are_named() -> None:
         with pytest.raises(ConfigError, match=r"data\.fold: must be below"):
             config_from_dict({"data": values})
     with pytest.raises(ConfigError, match="9 folds of 4 units"):
-        split_samples(make_samples(4), replace(PROFILES, folds=9), 1)
+        split_samples(make_samples(4), replace(PROFILES, folds=9))
 
 
 def test_undersampling_keeps_a_share_of_an_age_range_in_training_only() -> None:
     samples = make_samples(200)
-    whole, val = split_samples(samples, PROFILES, 5)
-    fewer, same_val = split_samples(samples, replace(PROFILES, undersample=(20, 39, 0.25)), 5)
+    whole, val = split_samples(samples, PROFILES)
+    fewer, same_val = split_samples(samples, replace(PROFILES, undersample=(20, 39, 0.25)))
     assert same_val == val
 
     def count(part: tuple[Sample, ...], *, inside: bool) -> int:
@@ -95,8 +95,8 @@ def test_label_fixes_correct_people_photographs_and_images(tmp_path: Path) -> No
         "000002,swap,normal/incorrect_mask\n"
         "000003_female_Asian_45/mask1.jpg,label,normal_male_old\n"
     )
-    plain = load_data(PROFILES, MASKS, root=tmp_path, seed=1)
-    fixed = load_data(replace(PROFILES, label_fixes="fixes.csv"), MASKS, root=tmp_path, seed=1)
+    plain = load_data(PROFILES, MASKS, root=tmp_path)
+    fixed = load_data(replace(PROFILES, label_fixes="fixes.csv"), MASKS, root=tmp_path)
     before, after = ({s.id: s for s in (*data.train, *data.val)} for data in (plain, fixed))
     assert before.keys() == after.keys()
     changed = {
@@ -136,7 +136,7 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
     )
     config = DataConfig(train_dir="train", label_fixes="fixes.csv")
     with pytest.raises(DataError) as caught:
-        load_data(config, TWO, root=folders, seed=1)
+        load_data(config, TWO, root=folders)
     words = "\n".join(caught.value.problems)
     for part in (
         "fixes.csv:2: unknown label 'bird', expected one of cat, dog",
@@ -148,12 +148,12 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
         assert part in words
     assert len(caught.value.problems) == 5
     with pytest.raises(DataError, match="no such file"):
-        load_data(replace(config, label_fixes="none.csv"), TWO, root=folders, seed=1)
+        load_data(replace(config, label_fixes="none.csv"), TWO, root=folders)
 
 
 def test_measured_mean_and_std_are_those_of_the_training_pixels(folders: Path) -> None:
     config = Config(data=DataConfig(train_dir="train", image_size=(20, 24), mean="measured", std="measured"))
-    data = load_data(config.data, TWO, root=folders, seed=1)
+    data = load_data(config.data, TWO, root=folders)
     found = resolve_measured(config, data, root=folders)
     pixels = np.concatenate([decode_image(sample.path).reshape(-1, 3) for sample in data.train]) / 255
     assert found.data.mean == pytest.approx(pixels.mean(0), abs=1e-6)
