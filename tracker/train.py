@@ -18,6 +18,7 @@ from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.running import take_stop_note
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
+from tracker.system_metrics import SystemMetrics
 from tracker.workspace import Workspace
 from training.channels import resolve_measured
 from training.config import (
@@ -195,7 +196,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     keep_output(workspace, recorder.folder)
     take_stop_note(recorder.folder)  # of an end that never came
     try:
-        with terminate_as_interrupt():
+        with terminate_as_interrupt(), SystemMetrics(recorder):
             yield
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
