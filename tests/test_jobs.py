@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,3 +141,93 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     attached = run_tracker("logs", "exp2", cwd=root).stdout.splitlines()
     assert [line.partition("  ")[0] for line in attached[:2]] == ["epoch 1", "epoch 2"]
     assert attached[2].startswith("exp2 finished: best epoch ")
+
+
+# --- Queues -----------------------------------------------------------------------------------------------------------
+
+QUEUE = """
+[[run]]
+config = "base.toml"
+note = "baseline"
+[[run]]
+config = "base.toml"
+set = { optim.lrr = 1, optim.weight_decay = -1 }
+[[run]]
+config = "base.toml"
+note = "the long one"
+epochs = 60
+[[run]]
+from = "latest"
+note = "starts where the third ended"
+set = { train.epochs = 1, optim.lr = 0.01, augment.crop = [20, 20] }
+[[run]]
+config = "base.toml"
+note = "the first again"
+"""
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[str]:
+    """A tracker command that is not waited for."""
+    return subprocess.Popen(
+        tracker_command(*words), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was_killed(root: Path) -> None:
+    (root / "q.toml").write_text(QUEUE)
+    queue = start(root, "run", "queue", "q.toml")
+    wait_until(lambda: read_record(root, "exp2")["epoch"] >= 2)
+    queue.kill()
+    kill(read_record(root, "exp2")["pid"])
+    _, stderr = queue.communicate(timeout=COMMAND_LIMIT_S)
+    assert stderr.startswith("entry 2 will fail: ")
+    reached = read_record(root, "exp2")["epoch"]
+    (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
+    done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
+    assert done.returncode == 1
+    assert f"exp2: going on after epoch {reached} of 60" in done.stderr
+    assert "exp1: " not in done.stderr, "a finished entry is not repeated"
+    assert f"epoch {reached}/60" not in done.stderr, "what it printed before the kill is not repeated"
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    words = ["exp1 finished", "- failed", "exp2 finished", "exp3 finished", "exp1 finished"]
+    assert all(word in " ".join(row[1].split()) for row, word in zip(rows, words, strict=True))
+    assert "optim.lrr: unknown key (nearest: optim.lr)" in rows[1][1]
+    assert "optim.weight_decay: expected at least 0" in rows[1][1]
+    assert "exp1 has the same config, data and code" in rows[4][1]
+    runs = list_runs(root)
+    assert [(run["status"], run["epoch"], run["parent"]) for run in runs] == [
+        ("finished", 2, None),
+        ("finished", 60, None),
+        ("finished", 1, "exp2"),
+    ]
+    assert runs[2]["config"]["augment"]["crop"] == [20, 20]
+    assert not list((root / ".tracker" / "output").iterdir())
+
+
+def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: Path) -> None:
+    (root / "q.toml").write_text('[[run]]\nconfig = "base.toml"\nepochs = 5000\n')
+    first = run_tracker("run", "queue", "q.toml", "--detach", cwd=root)
+    wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
+    kill(int(first.stdout.partition("process ")[2].partition("\n")[0]))
+    run = read_record(root, "exp1")["pid"]
+    second = start(root, "run", "queue", "q.toml")
+    assert second.stderr
+    assert any(line.startswith("epoch ") for line in second.stderr)
+    done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        [f"error: process {second.pid} works on q.toml already", "  try: wait for it, or kill it"],
+    )
+    second.send_signal(signal.SIGINT)
+    _, stderr = second.communicate(timeout=COMMAND_LIMIT_S)
+    assert second.returncode == 130
+    assert stderr.endswith("error: interrupted in entry 1\n  try: tracker run queue q.toml goes on there\n")
+    record = read_record(root, "exp1")
+    assert (record["pid"], record["status"]) == (run, "interrupted")
+    assert (root / "runs" / "exp1" / "best.pth").is_file()
+    assert len(list_runs(root)) == 1

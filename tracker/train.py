@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from training.loop import EpochReport
     from training.samples import LoadedData, Task
 
+FLAGS = {  # options of `tracker run train` for popular keys
+    "model": "model.name",
+    "epochs": "train.epochs",
+    "lr": "optim.lr",
+    "batch_size": "train.batch_size",
+    "loss": "loss.name",
+    "seed": "train.seed",
+}
+
 
 def resolve_config(
     workspace: Workspace,
@@ -98,6 +107,7 @@ def train(
     *,
     parent: str | None = None,
     note: str = "",
+    facts: Mapping[str, Any] | None = None,
     quiet: bool = False,
     force: bool = False,
 ) -> RunRecord:
@@ -115,6 +125,7 @@ def train(
         workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=fingerprints
     )
     name = recorder.record.name
+    recorder.params(facts or {})
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
         recorder.params({"continues": earlier.uid})

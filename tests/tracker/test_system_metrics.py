@@ -17,7 +17,14 @@ from tracker.runs import read_curves, read_points
 from tracker.system_metrics import MB, Sampler, SystemMetrics
 from tracker.workspace import Workspace
 
-BUSY = "import os, sys\nheld = bytearray(200 * 2**20)\nwhile sum(os.times()[:2]) < 0.7: pass\nprint(flush=True)\nsys.stdin.read()"
+BUSY = """
+import os, sys
+held = bytearray(200 * 2**20)
+while sum(os.times()[:2]) < 0.7:
+    pass
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 def new_recorder(workspace: Workspace) -> Recorder:
