@@ -138,6 +138,7 @@ def keep_output(workspace: Workspace, folder: Path) -> None:
             if target.exists():
                 target.rename(folder / f"output-before-{int(time.time())}.log")
             return
+        folder.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
         with target.open("ab") as log:

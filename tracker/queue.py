@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,9 +103,14 @@ def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
 
 
 def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
-    """The folder where what was done of a file is kept, and the output of a detached command."""
+    """The folder where what was done of a file is kept."""
     place = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
     return workspace.lock_dir / kind / f"{file.stem}-{place}"
+
+
+def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
+    """The folder of a detached command's output."""
+    return folder if alone else folder / f"join-{pid}"
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = Tru
     if alone and not lock.acquire(wait=False):
         raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint="wait for it, or kill it")
     try:
-        keep_output(workspace, folder)
+        keep_output(workspace, find_output(folder, os.getpid(), alone=alone))
         yield folder
     finally:
         lock.release()

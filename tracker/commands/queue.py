@@ -15,29 +15,47 @@ def queue(
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
     from tracker.queue import run_queue
-    from tracker.report import print_table, render_number
+    from tracker.report import print_outcomes
     from tracker.workspace import find_workspace
 
     if detach:
         _print_detached(file, "queues")
         return
     outcomes = run_queue(find_workspace(), file)
-    rows = [
-        (f"{o.entry} {o.label}", o.run or "-", o.status, render_number(o.val_f1), o.reason or "-") for o in outcomes
-    ]
-    print_table(("entry", "run", "status", "val f1", "reason"), rows)
+    print_outcomes(outcomes)
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def _print_detached(file: Path, kind: str) -> None:
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file: base config, space, number of trials.")],
+    join: Annotated[
+        bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")
+    ] = False,
+    detach: Detach = False,
+) -> None:
+    """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    from tracker.report import print_sweep
+    from tracker.sweep import run_sweep
+    from tracker.workspace import find_workspace
+
+    if detach:
+        _print_detached(file, "sweeps", alone=not join)
+        return
+    found = run_sweep(find_workspace(), file, join=join)
+    print_sweep(found)
+    if found.best is None:
+        raise typer.Exit(1)
+
+
+def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     """Start this command in the background, and say how to look after it."""
     from tracker.background import OUTPUT_NAME, Child
     from tracker.commands.jobs import start_again
-    from tracker.queue import find_folder
+    from tracker.queue import find_folder, find_output
     from tracker.workspace import find_workspace
 
-    output = find_folder(find_workspace(), file, kind) / OUTPUT_NAME
+    folder = find_folder(find_workspace(), file, kind)
     child, _ = start_again(Child.wait_for_folder)
     print(f"{file} is worked on in the background, process {child.pid}")
-    print(f"follow: tail -f {output}\nstop:   kill {child.pid}")
+    print(f"follow: tail -f {find_output(folder, child.pid, alone=alone) / OUTPUT_NAME}\nstop:   kill {child.pid}")
