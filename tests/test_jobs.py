@@ -155,7 +155,7 @@ set = { optim.lrr = 1, optim.weight_decay = -1 }
 [[run]]
 config = "base.toml"
 note = "the long one"
-epochs = 60
+epochs = 30
 [[run]]
 from = "latest"
 note = "starts where the third ended"
@@ -189,9 +189,9 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
     done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
     assert done.returncode == 1
-    assert f"exp2: going on after epoch {reached} of 60" in done.stderr
+    assert f"exp2: going on after epoch {reached} of 30" in done.stderr
     assert "exp1: " not in done.stderr, "a finished entry is not repeated"
-    assert f"epoch {reached}/60" not in done.stderr, "what it printed before the kill is not repeated"
+    assert f"epoch {reached}/30" not in done.stderr, "what it printed before the kill is not repeated"
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
     words = ["exp1 finished", "- failed", "exp2 finished", "exp3 finished", "exp1 finished"]
@@ -202,7 +202,7 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     runs = list_runs(root)
     assert [(run["status"], run["epoch"], run["parent"]) for run in runs] == [
         ("finished", 2, None),
-        ("finished", 60, None),
+        ("finished", 30, None),
         ("finished", 1, "exp2"),
     ]
     assert runs[2]["config"]["augment"]["crop"] == [20, 20]
@@ -231,3 +231,78 @@ def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: 
     assert (record["pid"], record["status"]) == (run, "interrupted")
     assert (root / "runs" / "exp1" / "best.pth").is_file()
     assert len(list_runs(root)) == 1
+
+
+# --- Sweeps -----------------------------------------------------------------------------------------------------------
+
+SWEEP = """
+trials = 3
+monitor = "val/loss"
+startup_trials = 1
+[base]
+config = "base.toml"
+note = "which rate"
+set = { sched.name = "constant" }
+[space]
+optim.lr = { low = 1e-9, high = 1.0, log = true }
+train.epochs = { low = 1, high = 5000 }
+[[first]]
+optim.lr = 0.003
+train.epochs = 30
+[[first]]
+optim.lr = 1e-9
+train.epochs = 5000
+[[first]]
+optim.lr = 0.003
+train.epochs = 30
+"""
+
+
+def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root: Path) -> None:
+    (root / "lr.toml").write_text(SWEEP)
+    sweep = start(root, "run", "sweep", "lr.toml")
+    wait_until(lambda: read_record(root, "exp1")["epoch"] >= 2)
+    sweep.kill()
+    kill(read_record(root, "exp1")["pid"])
+    sweep.communicate(timeout=COMMAND_LIMIT_S)
+    reached = read_record(root, "exp1")["epoch"]
+    done = run_tracker("run", "sweep", "lr.toml", cwd=root)
+    assert f"exp1: going on after epoch {reached} of 30" in done.stderr
+    rows = [line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[:4] for row in rows] == [
+        ["0", "**", "exp1", "complete"],
+        ["1", "exp2", "pruned", "-"],
+        ["2", "exp1", "complete", rows[0][4]],
+    ]
+    assert "exp1 has the same config, data and code" in rows[2][5]
+    assert done.stdout.endswith("train from it: tracker run train --from exp1\n")
+    first, second = list_runs(root)
+    assert (first["status"], first["epoch"]) == ("finished", 30)
+    assert first["note"] == "which rate: optim.lr 0.003, train.epochs 30"
+    assert [run["facts"]["trial"] for run in (first, second)] == [0, 1]
+    assert first["facts"]["sweep"].startswith("lr-")
+    assert rows[0][4] == f"{first['metrics']['val/loss']:.4f}"
+    assert (second["status"], second["facts"]["pruned"]) == ("interrupted", True)
+    assert second["error"].startswith(f"pruned by {first['facts']['sweep']} after epoch ")
+    assert (root / "runs" / "exp2" / "best.pth").is_file()
+    done = run_tracker("run", "train", "--resume", cwd=root, ok=False)
+    assert "no killed, interrupted or failed run to resume" in done.stderr
+
+
+def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_one_counts(root: Path) -> None:
+    (root / "s.toml").write_text(
+        'trials = 3\nstartup_trials = 1\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
+        "sched.warmup_epochs = { low = 0, high = 1 }\n[[first]]\nsched.warmup_epochs = 1\n"
+    )
+    workers = [start(root, "run", "sweep", "s.toml", "--join") for _ in range(2)]
+    said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    begun = [line[:7] for _, stderr in said for line in stderr.splitlines() if ": sched.warmup_epochs " in line]
+    assert sorted(begun) == ["trial 0", "trial 1", "trial 2"]
+    assert [run["status"] for run in list_runs(root)] == ["finished", "finished"]
+    last = max((stdout for stdout, _ in said), key=lambda text: text.count("complete"))
+    assert last.count("complete") == 2
+    assert "sched.warmup_epochs: must be less than train.epochs" in last
+    (root / "train" / "cat" / "cat00.png").unlink()
+    done = run_tracker("run", "sweep", "s.toml", cwd=root, ok=False)
+    assert (done.returncode, "this sweep was begun with another base: the data" in done.stderr) == (3, True)

@@ -304,7 +304,7 @@ def print_sweep(found: SweepResult) -> None:
     ]
     print_table(("trial", "run", "state", found.monitor, *names, "reason"), rows, title=found.study)
     if found.best is None:
-        print("no trial was completed")
+        print("no trial has been completed")
         return
     best = next(trial for trial in found.trials if trial.number == found.best)
     print(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,6 +61,11 @@ class SweepResult:
     monitor: str
     trials: tuple[TrialResult, ...]
     best: int | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether all has ended and nothing was found."""
+        return self.best is None and all(trial.state not in ("waiting", "running") for trial in self.trials)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -116,8 +121,8 @@ def _open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: boo
             _wait_until_ready(study)
             return study
     study.set_user_attr("monitor", monitor)
-    for _ in range(sweep.trials - len(study.get_trials(deepcopy=False))):
-        study.enqueue_trial({})
+    for number in range(len(study.get_trials(deepcopy=False)), sweep.trials):
+        study.enqueue_trial(dict(sweep.first[number]) if number < len(sweep.first) else {})
     study.set_user_attr("ready", True)
     return study
 
@@ -143,7 +148,7 @@ def _make_sampler(sweep: Sweep, number: int) -> BaseSampler:
     seed = sweep.seed * 1_000_003 + number
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=sweep.startup_trials)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=sweep.startup_trials, constant_liar=True)
 
 
 def _check_same(study: optuna.Study, config: Config, data: str) -> None:
@@ -222,12 +227,12 @@ class _Worker:
         handle = optuna.trial.Trial(self._study, self._find_id(trial))
         handle.set_user_attr("place", self._place)
         try:
-            end = self._train(handle)
+            end = self._train(handle, max(trial.intermediate_values, default=0))
         except TrackerError as error:
             end = JobEnd(None, "failed", describe_problem(error))
         self._tell(handle, end)
 
-    def _train(self, handle: optuna.trial.Trial) -> JobEnd:
+    def _train(self, handle: optuna.trial.Trial, reported: int) -> JobEnd:
         job = Job(**handle.user_attrs.get("job", {}))
         suggested = {dimension.name: dimension.suggest(handle) for dimension in self._sweep.space}
         values = ", ".join(f"{name} {_render(value)}" for name, value in suggested.items())
@@ -240,9 +245,9 @@ class _Worker:
         )
         say(f"trial {handle.number}: {values}")
         config = training.resolve(self._workspace)
-        judge = _Judge(self._workspace, handle, self.monitor, config.train.epochs)
+        judge = _Judge(self._workspace, handle, self.monitor, config.train.epochs, reported)
         if not job.pid and not base.force and (same := find_same(self._workspace, config)):
-            judge.report(same.name)
+            judge.catch_up(same.name)
             return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
         hooks = Hooks(keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow)
         return carry_out(self._workspace, training, job, hooks)
@@ -267,31 +272,37 @@ class _Worker:
 class _Judge:
     """Reports a run's epochs to Optuna, and ends the run when its pruner says so."""
 
-    def __init__(self, workspace: Workspace, handle: optuna.trial.Trial, monitor: str, epochs: int) -> None:
+    def __init__(
+        self, workspace: Workspace, handle: optuna.trial.Trial, monitor: str, epochs: int, reported: int
+    ) -> None:
         self._workspace = workspace
         self._handle = handle
         self._monitor = monitor
         self._epochs = epochs
         self._offset = 0
-        self._epoch = 0
+        self._epoch = reported
 
     def follow(self, name: str, text: str) -> None:
-        """Show what a run has printed, and see whether it should go on."""
+        """Show what a run has printed, and end it when it should not go on."""
         say(text.removesuffix("\n"))
-        if self.report(name) and self._epoch < self._epochs and self._handle.should_prune():
+        if any(epoch < self._epochs and self._handle.should_prune() for epoch in self.report(name)):
             reason = f"pruned by {self._handle.study.study_name} after epoch {self._epoch}"
             with suppress(TrackerError):  # it has ended by itself, or takes long to end and is asked again
                 stop_run(self._workspace, name, reason=reason, facts={"pruned": True})
 
-    def report(self, name: str) -> bool:
-        """Tell Optuna the monitored values of new epochs; whether there were any."""
+    def catch_up(self, name: str) -> None:
+        """Tell Optuna of a run that has ended."""
+        for _ in self.report(name):
+            pass
+
+    def report(self, name: str) -> Iterator[int]:
+        """Tell Optuna the monitored value of each new epoch, then yield the epoch."""
         points = read_new_points(self._workspace.runs_dir / name / "metrics.jsonl", self._offset)
-        before = self._epoch
         for self._offset, point in points:
             if self._monitor in point["values"] and point["epoch"] > self._epoch:
                 self._epoch = point["epoch"]
                 self._handle.report(point["values"][self._monitor], self._epoch)
-        return self._epoch > before
+                yield self._epoch
 
 
 def _render(value: Any) -> str:

@@ -56,6 +56,13 @@ class Dimension:
             return trial.suggest_int(self.name, limits.low, limits.high, step=limits.step, log=limits.log)
         return trial.suggest_float(self.name, limits.low, limits.high, step=limits.step, log=limits.log)
 
+    def contains(self, value: Any) -> bool:
+        """Whether a value as in the config may be suggested."""
+        if self.values is not None:
+            return label(value) in self.values
+        low, high = self.distribution.low, self.distribution.high  # type: ignore[attr-defined]
+        return type(value) in (int, float) and bool(low <= value <= high)
+
     def render(self, suggested: Any) -> str:
         """The `--set` word of a suggested value."""
         return render_assignment(self.name, self.values[suggested] if self.values else suggested)
@@ -68,6 +75,7 @@ class Sweep:
     study: str
     base: Training
     space: tuple[Dimension, ...]
+    first: tuple[Mapping[str, Any], ...]
     trials: int
     monitor: str
     seed: int
@@ -81,7 +89,7 @@ class Sweep:
 def read_sweep(file: Path) -> Sweep:
     """Read a sweep file; raises StorageError, or ConfigError with every problem found."""
     tables = read_toml(file)
-    known = (*DEFAULTS, "base", "space")
+    known = (*DEFAULTS, "base", "space", "first")
     problems = [f"{key}: unknown key (known: {', '.join(known)})" for key in tables if key not in known]
     settings = {key: _read_setting(key, tables.get(key, default), problems) for key, default in DEFAULTS.items()}
     base, wrong = Training(), ["base: is a table, write [base]"]
@@ -90,11 +98,13 @@ def read_sweep(file: Path) -> Sweep:
         wrong = [f"base.{problem}" for problem in wrong]
     space = _read_space(tables.get("space", {}), problems)
     problems += wrong
+    first = _read_first(tables.get("first", []), space, problems)
     if problems:
         raise ConfigError(f"{len(problems)} wrong value(s) in {file}:", problems=problems, hint="see Sweeps in README")
     content = {key: value for key, value in tables.items() if key not in ("trials", "storage")}
     settings["storage"] = get_setting("TRACKER_SWEEP_URL") or settings["storage"]
-    return Sweep(study=f"{file.stem}-{hash_table(content, base.config_file)}", base=base, space=space, **settings)
+    study = f"{file.stem}-{hash_table(content, base.config_file)}"
+    return Sweep(study=study, base=base, space=space, first=first, **settings)
 
 
 def _read_setting(key: str, value: Any, problems: list[str]) -> Any:
@@ -112,16 +122,45 @@ def _read_space(tables: Any, problems: list[str]) -> tuple[Dimension, ...]:
     if not isinstance(tables, Mapping) or not tables:
         problems.append("space: is a table of config keys, as in [space] and optim.lr = { low = 1e-5, high = 1e-2 }")
         return ()
-    dotted: dict[str, Any] = {}
-    for name, value in tables.items():
-        dotted |= {name: value} if "." in name or not isinstance(value, Mapping) else flatten({name: value})
     found = []
-    for name, value in dotted.items():
+    for name, value in _to_dotted(tables).items():
         try:
             found.append(_read_choices(name, value) if isinstance(value, list) else _read_limits(name, value))
         except ConfigError as error:
             problems += [f"space.{problem}" for problem in error.problems]
     return tuple(found)
+
+
+def _read_first(tables: Any, space: tuple[Dimension, ...], problems: list[str]) -> tuple[Mapping[str, Any], ...]:
+    """The values that the first trials have; what a table leaves out is sampled."""
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        problems.append("first: expected [[first]] tables of values in the space")
+        return ()
+    known, found = {dimension.name: dimension for dimension in space}, []
+    for table in tables:
+        values = {}
+        for name, value in _to_dotted(table).items():
+            if name not in known:
+                problems.append(f"first.{name}: is not in the space")
+            elif not known[name].contains(value):
+                problems.append(f"first.{name}: {value!r} is outside of the space")
+            else:
+                values[name] = label(value)
+        found.append(values)
+    return tuple(found)
+
+
+def _to_dotted(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys written as optim.lr, which TOML nests, or as "optim.lr"."""
+    dotted: dict[str, Any] = {}
+    for name, value in tables.items():
+        dotted |= {name: value} if "." in name or not isinstance(value, Mapping) else flatten({name: value})
+    return dotted
+
+
+def label(value: Any) -> Any:
+    """A value as Optuna keeps it: it knows no lists."""
+    return str(value) if isinstance(value, list) else value
 
 
 def _read_choices(name: str, values: list[Any]) -> Dimension:
@@ -132,7 +171,7 @@ def _read_choices(name: str, values: list[Any]) -> Dimension:
         problems = [f"{name}: expected two or more choices"]
     if problems:
         raise ConfigError("choices", problems=list(dict.fromkeys(problems)))
-    labels = {str(value) if isinstance(value, list) else value: value for value in values}  # Optuna knows no lists
+    labels = {label(value): value for value in values}
     return Dimension(name=name, distribution=CategoricalDistribution(list(labels)), values=labels)
 
 

@@ -44,7 +44,7 @@ def sweep(
         return
     found = run_sweep(find_workspace(), file, join=join)
     print_sweep(found)
-    if found.best is None:
+    if found.failed:
         raise typer.Exit(1)
 
 
