@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.background import keep_output
+from tracker.background import POLL_S, Child, keep_output
 from tracker.errors import (
     ConfigError,
     InterruptedByUserError,
@@ -119,7 +120,8 @@ def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = Tru
     folder = find_folder(workspace, file, kind)
     lock = FileLock(folder / "lock")
     if alone and not lock.acquire(wait=False):
-        raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint="wait for it, or kill it")
+        hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
+        raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
     try:
         keep_output(workspace, find_output(folder, os.getpid(), alone=alone))
         yield folder
@@ -138,6 +140,7 @@ def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
         queue = _Queue(workspace, file, folder / "state.json")
         for entry in entries:
             queue.warn(entry)
+        queue.wait_for_others({entry.key for entry in entries})
         outcomes: dict[str, Outcome] = {}
         while left := [entry for entry in entries if entry.key not in outcomes]:
             outcomes[left[0].key] = queue.work(left[0], len(entries))
@@ -176,6 +179,17 @@ class _Queue:
             pass  # an entry before it may make that run
         except TrackerError as error:
             say(f"entry {entry.number} will fail: {describe_problem(error)}")
+
+    def wait_for_others(self, keys: Collection[str]) -> None:
+        """Wait for what an earlier call began and is not in the file any more: one training at a time."""
+        for key, state in self._states.items():
+            child = Child(self._workspace, state.get("pid", 0), state.get("started", ""))
+            if key in keys or state["status"] != "running" or not child.is_alive():
+                continue
+            name = state["run"] or f"process {child.pid}"
+            say(f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop ends it")
+            while child.is_alive():
+                time.sleep(POLL_S)
 
     def work(self, entry: Entry, total: int) -> Outcome:
         """Bring an entry to its end, whatever that is; raises InterruptedByUserError."""

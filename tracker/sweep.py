@@ -88,9 +88,9 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         translate_storage_errors(),
     ):
         storage = open_storage(sweep.storage, folder)
-        study = _open_study(storage, sweep, config, join=join)
+        study = open_study(storage, sweep, config, join=join)
         _check_same(study, config, data.fingerprint)
-        worker = _Worker(workspace, sweep, study, storage, folder)
+        worker = Worker(workspace, sweep, study, storage, folder)
         try:
             while trial := worker.claim():
                 worker.work(trial)
@@ -105,7 +105,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
 # --- The study --------------------------------------------------------------------------------------------------------
 
 
-def _open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
+def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
     """The study with its trials; made by whoever comes first, enlarged by a call without `join`."""
     monitor = sweep.monitor or config.train.monitor
     try:
@@ -113,10 +113,10 @@ def _open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: boo
             study_name=sweep.study,
             storage=storage,
             direction="minimize" if monitor == "val/loss" else "maximize",
-            pruner=_make_pruner(sweep, config),
+            pruner=make_pruner(sweep, config),
         )
     except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(study_name=sweep.study, storage=storage, pruner=_make_pruner(sweep, config))
+        study = optuna.load_study(study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config))
         if join:
             _wait_until_ready(study)
             return study
@@ -135,16 +135,19 @@ def _wait_until_ready(study: optuna.Study) -> None:
         time.sleep(POLL_S)
 
 
-def _make_pruner(sweep: Sweep, config: Config) -> BasePruner:
+def make_pruner(sweep: Sweep, config: Config) -> BasePruner:
+    """What ends bad trials early, as the file says."""
     if sweep.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup_trials, n_warmup_steps=sweep.warmup_epochs)
+        spared = sweep.warmup_epochs + 1  # Optuna counts steps from 0, we epochs from 1
+        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup_trials, n_warmup_steps=spared)
     if sweep.pruner == "hyperband":
         epochs = config.train.epochs
         return optuna.pruners.HyperbandPruner(min_resource=max(1, sweep.warmup_epochs), max_resource=epochs)
     return optuna.pruners.NopPruner()
 
 
-def _make_sampler(sweep: Sweep, number: int) -> BaseSampler:
+def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
+    """What proposes the values of the trial of this number."""
     seed = sweep.seed * 1_000_003 + number
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
@@ -170,7 +173,7 @@ def _check_same(study: optuna.Study, config: Config, data: str) -> None:
 # --- Trials -----------------------------------------------------------------------------------------------------------
 
 
-class _Worker:
+class Worker:
     """Claims trials, one at a time, and carries them out."""
 
     def __init__(
@@ -223,7 +226,7 @@ class _Worker:
 
     def work(self, trial: FrozenTrial) -> None:
         """Bring a trial to its end and tell Optuna; raises KeyboardInterrupt, after which it can be claimed again."""
-        self._study.sampler = _make_sampler(self._sweep, trial.number)
+        self._study.sampler = make_sampler(self._sweep, trial.number)
         handle = optuna.trial.Trial(self._study, self._find_id(trial))
         handle.set_user_attr("place", self._place)
         try:

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.servers import PostgresServer
 from tracker.errors import ConfigError, TrackerError
-from tracker.sweep_file import read_sweep
+from tracker.sweep import make_pruner, make_sampler
+from tracker.sweep_file import Sweep, read_sweep
 from tracker.sweep_storage import open_storage
 from tracker.workspace import Workspace
+from training.config import Config
 
 WRONG = """
 trials = 0
@@ -49,8 +52,8 @@ file = read_sweep(root / "s.toml")
 storage = open_storage(url, root / "study")
 sweep.optuna.logging.set_verbosity(30)
 sys.stdin.readline()
-study = sweep._open_study(storage, file, Config(), join=True)
-worker = sweep._Worker(load_workspace(root), file, study, storage, locks)
+study = sweep.open_study(storage, file, Config(), join=True)
+worker = sweep.Worker(load_workspace(root), file, study, storage, locks)
 while trial := worker.claim():
     study.tell(trial.number, 0.5)
     print(trial.number)
@@ -119,6 +122,36 @@ def test_many_workers_claim_each_trial_once(
         worker.stdin.flush()
     outputs = [worker.communicate(timeout=COMMAND_LIMIT_S)[0] for worker in workers]
     assert sorted(int(number) for text in outputs for number in text.split()) == list(range(24))
+
+
+def test_pruner_and_sampler_are_those_of_the_file(tmp_path: Path) -> None:
+    space = "[space]\noptim.lr = { low = 1e-5, high = 1 }"
+
+    def read(text: str) -> Sweep:
+        (tmp_path / "s.toml").write_text(text + space)
+        return read_sweep(tmp_path / "s.toml")
+
+    median = make_pruner(read("startup_trials = 0\nwarmup_epochs = 2\n"), Config())
+    hyperband = make_pruner(read('pruner = "hyperband"\n'), Config())
+    none = make_pruner(read('pruner = "none"\n'), Config())
+    study = optuna.create_study(pruner=median)
+    for worst in range(2):
+        trial = study.ask()
+        pruned = []
+        for epoch in range(1, 5):
+            trial.report(float(worst), epoch)
+            pruned.append(trial.should_prune())
+        study.tell(trial, float(worst))
+    assert pruned == [False, False, True, True]
+    assert (type(hyperband).__name__, type(none).__name__) == ("HyperbandPruner", "NopPruner")
+    tpe, random = (make_sampler(read(f'sampler = "{name}"\n'), 0) for name in ("tpe", "random"))
+    assert (type(tpe).__name__, type(random).__name__) == ("TPESampler", "RandomSampler")
+    drawn = []
+    for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0)):
+        study = optuna.create_study(sampler=make_sampler(read(f"seed = {seed}\n"), number))
+        drawn.append(study.ask().suggest_float("x", 0, 1))
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) == 3
 
 
 def test_a_storage_out_of_reach_or_of_another_kind_is_told_in_a_line(tmp_path: Path) -> None:

@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")]
 
 
 def queue(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of [[run]] tables.")], detach: Detach = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of [[run]] tables.")],
+    detach: Detach = False,
+    as_json: Json = False,
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
     from tracker.queue import run_queue
-    from tracker.report import print_outcomes
+    from tracker.report import print_json, print_outcomes
     from tracker.workspace import find_workspace
 
     if detach:
         _print_detached(file, "queues")
         return
     outcomes = run_queue(find_workspace(), file)
-    print_outcomes(outcomes)
+    if as_json:
+        print_json([outcome.to_dict() for outcome in outcomes])
+    else:
+        print_outcomes(outcomes)
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -33,9 +39,10 @@ def sweep(
         bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")
     ] = False,
     detach: Detach = False,
+    as_json: Json = False,
 ) -> None:
     """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
-    from tracker.report import print_sweep
+    from tracker.report import print_json, print_sweep
     from tracker.sweep import run_sweep
     from tracker.workspace import find_workspace
 
@@ -43,7 +50,10 @@ def sweep(
         _print_detached(file, "sweeps", alone=not join)
         return
     found = run_sweep(find_workspace(), file, join=join)
-    print_sweep(found)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_sweep(found)
     if found.failed:
         raise typer.Exit(1)
 
