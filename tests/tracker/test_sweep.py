@@ -39,6 +39,7 @@ optim.momentum = 0.5
 
 WORKER = """
 import sys
+import time
 from pathlib import Path
 import tracker.sweep as sweep
 from tracker.job import JobEnd
@@ -51,12 +52,14 @@ root, locks, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 file = read_sweep(root / "s.toml")
 storage = open_storage(url, root / "study")
 sweep.optuna.logging.set_verbosity(30)
+print("ready", flush=True)
 sys.stdin.readline()
 study = sweep.open_study(storage, file, Config(), join=True)
 worker = sweep.Worker(load_workspace(root), file, study, storage, locks)
 while trial := worker.claim():
+    print(trial.number, flush=True)
+    time.sleep(0.02)  # others look at it while it runs
     study.tell(trial.number, 0.5)
-    print(trial.number)
 """
 
 
@@ -116,6 +119,9 @@ def test_many_workers_claim_each_trial_once(
         )
         for number in range(3)
     ]
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == "ready\n"
     for worker in workers:
         assert worker.stdin
         worker.stdin.write("go\n")
