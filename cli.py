@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import jobs, runs, submissions, workspace
+from tracker.commands import jobs, queue, runs, submissions, workspace
 from tracker.commands import ledger as ledger_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
@@ -59,6 +59,8 @@ run.command("train")(runs.train)
 run.command("infer")(runs.infer)
 run.command("ensemble")(runs.ensemble)
 run.command("reproduce")(runs.reproduce)
+run.command("queue")(queue.queue)
+run.command("sweep")(queue.sweep)
 run.command("options")(runs.options)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)

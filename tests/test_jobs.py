@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,3 +141,168 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     attached = run_tracker("logs", "exp2", cwd=root).stdout.splitlines()
     assert [line.partition("  ")[0] for line in attached[:2]] == ["epoch 1", "epoch 2"]
     assert attached[2].startswith("exp2 finished: best epoch ")
+
+
+# --- Queues -----------------------------------------------------------------------------------------------------------
+
+QUEUE = """
+[[run]]
+config = "base.toml"
+note = "baseline"
+[[run]]
+config = "base.toml"
+set = { optim.lrr = 1, optim.weight_decay = -1 }
+[[run]]
+config = "base.toml"
+note = "the long one"
+epochs = 30
+[[run]]
+from = "latest"
+note = "starts where the third ended"
+set = { train.epochs = 1, optim.lr = 0.01, augment.crop = [20, 20] }
+[[run]]
+config = "base.toml"
+note = "the first again"
+"""
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[str]:
+    """A tracker command that is not waited for."""
+    return subprocess.Popen(
+        tracker_command(*words), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was_killed(root: Path) -> None:
+    (root / "q.toml").write_text(QUEUE)
+    queue = start(root, "run", "queue", "q.toml")
+    wait_until(lambda: read_record(root, "exp2")["epoch"] >= 2)
+    queue.kill()
+    kill(read_record(root, "exp2")["pid"])
+    _, stderr = queue.communicate(timeout=COMMAND_LIMIT_S)
+    assert stderr.startswith("entry 2 will fail: ")
+    reached = read_record(root, "exp2")["epoch"]
+    (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
+    done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
+    assert done.returncode == 1
+    assert f"exp2: going on after epoch {reached} of 30" in done.stderr
+    assert "exp1: " not in done.stderr, "a finished entry is not repeated"
+    assert f"epoch {reached}/30" not in done.stderr, "what it printed before the kill is not repeated"
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    words = ["exp1 finished", "- failed", "exp2 finished", "exp3 finished", "exp1 finished"]
+    assert all(word in " ".join(row[1].split()) for row, word in zip(rows, words, strict=True))
+    assert "optim.lrr: unknown key (nearest: optim.lr)" in rows[1][1]
+    assert "optim.weight_decay: expected at least 0" in rows[1][1]
+    assert "exp1 has the same config, data and code" in rows[4][1]
+    runs = list_runs(root)
+    assert [(run["status"], run["epoch"], run["parent"]) for run in runs] == [
+        ("finished", 2, None),
+        ("finished", 30, None),
+        ("finished", 1, "exp2"),
+    ]
+    assert runs[2]["config"]["augment"]["crop"] == [20, 20]
+    assert not list((root / ".tracker" / "output").iterdir())
+
+
+def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: Path) -> None:
+    (root / "q.toml").write_text('[[run]]\nconfig = "base.toml"\nepochs = 5000\n')
+    first = run_tracker("run", "queue", "q.toml", "--detach", cwd=root)
+    wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
+    kill(int(first.stdout.partition("process ")[2].partition("\n")[0]))
+    run = read_record(root, "exp1")["pid"]
+    second = start(root, "run", "queue", "q.toml")
+    assert second.stderr
+    assert any(line.startswith("epoch ") for line in second.stderr)
+    done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        3,
+        [f"error: process {second.pid} works on q.toml already", "  try: wait for it, or kill it"],
+    )
+    second.send_signal(signal.SIGINT)
+    _, stderr = second.communicate(timeout=COMMAND_LIMIT_S)
+    assert second.returncode == 130
+    assert stderr.endswith("error: interrupted in entry 1\n  try: tracker run queue q.toml goes on there\n")
+    record = read_record(root, "exp1")
+    assert (record["pid"], record["status"]) == (run, "interrupted")
+    assert (root / "runs" / "exp1" / "best.pth").is_file()
+    assert len(list_runs(root)) == 1
+
+
+# --- Sweeps -----------------------------------------------------------------------------------------------------------
+
+SWEEP = """
+trials = 3
+monitor = "val/loss"
+startup_trials = 1
+[base]
+config = "base.toml"
+note = "which rate"
+set = { sched.name = "constant" }
+[space]
+optim.lr = { low = 1e-9, high = 1.0, log = true }
+train.epochs = { low = 1, high = 5000 }
+[[first]]
+optim.lr = 0.003
+train.epochs = 30
+[[first]]
+optim.lr = 1e-9
+train.epochs = 5000
+[[first]]
+optim.lr = 0.003
+train.epochs = 30
+"""
+
+
+def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root: Path) -> None:
+    (root / "lr.toml").write_text(SWEEP)
+    sweep = start(root, "run", "sweep", "lr.toml")
+    wait_until(lambda: read_record(root, "exp1")["epoch"] >= 2)
+    sweep.kill()
+    kill(read_record(root, "exp1")["pid"])
+    sweep.communicate(timeout=COMMAND_LIMIT_S)
+    reached = read_record(root, "exp1")["epoch"]
+    done = run_tracker("run", "sweep", "lr.toml", cwd=root)
+    assert f"exp1: going on after epoch {reached} of 30" in done.stderr
+    rows = [line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[:4] for row in rows] == [
+        ["0", "**", "exp1", "complete"],
+        ["1", "exp2", "pruned", "-"],
+        ["2", "exp1", "complete", rows[0][4]],
+    ]
+    assert "exp1 has the same config, data and code" in rows[2][5]
+    assert done.stdout.endswith("train from it: tracker run train --from exp1\n")
+    first, second = list_runs(root)
+    assert (first["status"], first["epoch"]) == ("finished", 30)
+    assert first["note"] == "which rate: optim.lr 0.003, train.epochs 30"
+    assert [run["facts"]["trial"] for run in (first, second)] == [0, 1]
+    assert first["facts"]["sweep"].startswith("lr-")
+    assert rows[0][4] == f"{first['metrics']['val/loss']:.4f}"
+    assert (second["status"], second["facts"]["pruned"]) == ("interrupted", True)
+    assert second["error"].startswith(f"pruned by {first['facts']['sweep']} after epoch ")
+    assert (root / "runs" / "exp2" / "best.pth").is_file()
+    done = run_tracker("run", "train", "--resume", cwd=root, ok=False)
+    assert "no killed, interrupted or failed run to resume" in done.stderr
+
+
+def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_one_counts(root: Path) -> None:
+    (root / "s.toml").write_text(
+        'trials = 3\nstartup_trials = 1\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
+        "sched.warmup_epochs = { low = 0, high = 1 }\n[[first]]\nsched.warmup_epochs = 1\n"
+    )
+    workers = [start(root, "run", "sweep", "s.toml", "--join") for _ in range(2)]
+    said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    begun = [line[:7] for _, stderr in said for line in stderr.splitlines() if ": sched.warmup_epochs " in line]
+    assert sorted(begun) == ["trial 0", "trial 1", "trial 2"]
+    assert [run["status"] for run in list_runs(root)] == ["finished", "finished"]
+    last = max((stdout for stdout, _ in said), key=lambda text: text.count("complete"))
+    assert last.count("complete") == 2
+    assert "sched.warmup_epochs: must be less than train.epochs" in last
+    (root / "train" / "cat" / "cat00.png").unlink()
+    done = run_tracker("run", "sweep", "s.toml", cwd=root, ok=False)
+    assert (done.returncode, "this sweep was begun with another base: the data" in done.stderr) == (3, True)

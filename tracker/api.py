@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from tracker.mirror import Mirror
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord
+from tracker.system_metrics import SystemMetrics
 from tracker.train import describe_error, index_run
 from tracker.workspace import Workspace, find_workspace
 from training.atomic import atomic_path, write_bytes
@@ -49,6 +51,9 @@ class ActiveRun:
         self._recorder = recorder
         self._step = 0
         self._ended = False
+        self._system = ExitStack()
+        if follow:
+            self._system.enter_context(SystemMetrics(recorder))
         self._mirror = Mirror(workspace, recorder.record.name) if follow else None
         if self._mirror:
             self._mirror.start()
@@ -120,6 +125,7 @@ class ActiveRun:
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
         """End the run; leaving the `with` block does it."""
         self._ended = True
+        self._system.close()
         record = self._recorder.finish(status, error=error)
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):

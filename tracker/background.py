@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tracker.runs import RunRecord, from_utc_text, list_runs, utc_now
@@ -21,6 +21,7 @@ from training.atomic import translate_os_errors
 
 OUTPUT_NAME = "output.log"
 POLL_S = 0.1
+HOLD = 'read -r _ && exec "$@" < /dev/null'  # of sh: the command begins at a line on stdin, never when it is closed
 CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
 
 
@@ -37,8 +38,18 @@ class Child:
         self._output = _pending(workspace, pid)
 
     @classmethod
-    def start(cls, workspace: Workspace, words: Sequence[str], *, cwd: Path | None = None) -> Child:
-        """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it."""
+    def start(
+        cls,
+        workspace: Workspace,
+        words: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        keep: Callable[[Child], None] = lambda _: None,
+    ) -> Child:
+        """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it.
+
+        It begins when `keep` has returned: whoever dies before, having kept no number, leaves no process behind.
+        """
         quiet_libraries()
         folder = workspace.lock_dir / "output"
         started = utc_now()
@@ -47,15 +58,21 @@ class Child:
             unnamed = folder / f"{uuid.uuid4().hex}.log"
             with unnamed.open("ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "cli", *words],  # -P: not the code in the current folder
+                    # -P: not the code in the current folder
+                    ["sh", "-c", HOLD, "sh", sys.executable, "-P", "-m", "cli", *words],
                     cwd=cwd,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
-            unnamed.replace(_pending(workspace, process.pid))  # long before the child has imported what it needs
-        return cls(workspace, process.pid, started, process)
+            assert process.stdin  # noqa: S101  (it is a pipe)
+            with process.stdin as hold:
+                unnamed.replace(_pending(workspace, process.pid))
+                child = cls(workspace, process.pid, started, process)
+                keep(child)
+                hold.write(b"\n")
+        return child
 
     def is_alive(self) -> bool:
         """Whether it still runs; another process that has its number by now does not count."""
@@ -75,10 +92,15 @@ class Child:
         """Its exit code, negative for a signal; None while it runs and when it was not started here."""
         return None if self._process is None else self._process.poll()
 
-    def wait_for_run(self) -> RunRecord | None:
-        """The run that it makes or resumes, as soon as it does; None when it ended without one."""
+    def wait_for_folder(self) -> bool:
+        """Wait until its output goes to the folder of what it makes; False when it ended before."""
         while self._output.exists() and self.is_alive():
             time.sleep(POLL_S)
+        return not self._output.exists()
+
+    def wait_for_run(self) -> RunRecord | None:
+        """The run that it makes or resumes, as soon as it does; None when it ended without one."""
+        self.wait_for_folder()
         here = os.uname().nodename
         for record in list_runs(self._workspace.runs_dir):
             if (record.pid, record.host) == (self.pid, here) and record.heartbeat >= self.started:
@@ -104,6 +126,7 @@ def keep_output(workspace: Workspace, folder: Path) -> None:
     """In a command started by `Child`: append its output so far, and all that follows, to the run's output.log.
 
     In other commands there is none: the output.log of a run that they resume is put aside, as it ends too early.
+    A queue or a sweep has a folder like a run's.
     """
     pending, target = _pending(workspace, os.getpid()), folder / OUTPUT_NAME
     with translate_os_errors(target, "write"):
@@ -115,6 +138,7 @@ def keep_output(workspace: Workspace, folder: Path) -> None:
             if target.exists():
                 target.rename(folder / f"output-before-{int(time.time())}.log")
             return
+        folder.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
         with target.open("ab") as log:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracker.environment import collect_code
 from tracker.errors import AlreadyTrainedError, TrackerError
-from tracker.runs import RunRecord, list_runs, load_config
+from tracker.runs import SYSTEM_PREFIX, RunRecord, list_runs, load_config, parse_point
 from tracker.workspace import Workspace
 from training.atomic import atomic_path, translate_os_errors
 from training.config import config_fingerprint, trajectory_fingerprint
@@ -59,4 +59,11 @@ def copy_progress(source: Path, target: Path) -> None:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(source / name, temporary)
     with translate_os_errors(target / POINTS, "write"), (target / POINTS).open("ab") as file:  # open in the recorder
-        file.write((source / POINTS).read_bytes())
+        lines = (source / POINTS).read_bytes().splitlines(keepends=True)
+        file.writelines(line for line in lines if not _is_of_machine(line))
+
+
+def _is_of_machine(line: bytes) -> bool:
+    """Whether it is a point of the figures of the other run's machine."""
+    point = parse_point(line)
+    return point is not None and all(key.startswith(SYSTEM_PREFIX) for key in point["values"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tracker.ensemble import ensemble
 from tracker.errors import AlreadyTrainedError
@@ -20,6 +21,7 @@ def train_folds(
     *,
     parent: str | None = None,
     note: str = "",
+    facts: Mapping[str, Any] | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> RunRecord:
@@ -32,7 +34,7 @@ def train_folds(
         own = replace(config, data=replace(config.data, fold=fold))
         words = f"{note} (fold {fold} of {folds})".strip()
         try:
-            names.append(train(workspace, own, parent=parent, note=words, quiet=quiet).name)
+            names.append(train(workspace, own, parent=parent, note=words, facts=facts, quiet=quiet).name)
         except AlreadyTrainedError as error:
             say(f"fold {fold}: {error.run} has it already")
             names.append(error.run)

@@ -95,6 +95,11 @@ class Recorder:
         write_json(runs_dir / name / "run.json", record.to_dict())
         return cls(runs_dir / name, record, lock)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds that the run has taken, up to now and before it was resumed."""
+        return time.monotonic() - self._started
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while setting up."""
         self._update(facts={**self.record.facts, **values})
@@ -143,7 +148,7 @@ class Recorder:
 
     def _update(self, **changes: Any) -> None:
         with self._guard:
-            duration = round(time.monotonic() - self._started, 3)
+            duration = round(self.age_s, 3)
             self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
             write_json(self.folder / "run.json", self.record.to_dict())
 

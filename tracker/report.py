@@ -11,9 +11,11 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.audit import Audit
     from tracker.diff import RunDiff
     from tracker.ledger_read import Event, Submission
+    from tracker.queue import Outcome
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
+    from tracker.sweep import SweepResult
     from tracker.workspace import Competition
 
 PIPED_WIDTH = 240
@@ -276,3 +278,34 @@ def print_history(events: Sequence[Event]) -> None:
         for event in events
     ]
     print_table(("row", "time (UTC)", "author", "kind", "submission", "what"), rows)
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """What became of the entries of a queue."""
+    rows = [
+        (f"{o.entry} {o.label}", o.run or "-", o.status, render_number(o.val_f1), o.reason or "-") for o in outcomes
+    ]
+    print_table(("entry", "run", "status", "val f1", "reason"), rows)
+
+
+def print_sweep(found: SweepResult) -> None:
+    """The trials of a sweep, and how to go on from the best."""
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.values))
+    rows = [
+        (
+            f"{trial.number}{' **' if trial.number == found.best else ''}",
+            trial.run or "-",
+            trial.state,
+            render_number(trial.value),
+            *[render_number(trial.values.get(name)) for name in names],
+            trial.reason or "-",
+        )
+        for trial in found.trials
+    ]
+    print_table(("trial", "run", "state", found.monitor, *names, "reason"), rows, title=found.study)
+    if found.best is None:
+        print("no trial has been completed")
+        return
+    best = next(trial for trial in found.trials if trial.number == found.best)
+    print(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")
+    print(f"train from it: tracker run train --from {best.run}")

@@ -23,9 +23,12 @@ REPORT_S = 10.0
 STOP_NAME = "stop.json"
 
 
-def stream_logs(workspace: Workspace, name: str, *, follow: bool) -> Iterator[str]:
-    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until the run ends."""
-    folder, offset = workspace.runs_dir / name, 0
+def stream_logs(workspace: Workspace, name: str, *, follow: bool, offset: int = 0) -> Iterator[str]:
+    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until the run ends.
+
+    `offset` bytes are left out.
+    """
+    folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
     read = _read_output if (folder / OUTPUT_NAME).is_file() else _read_epochs
     while True:

@@ -20,6 +20,7 @@ from training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
 RUN_NAME = re.compile(r"exp([1-9]\d*)")
+SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,9 +255,13 @@ def parse_point(line: bytes) -> dict[str, Any] | None:
 
 
 def read_curves(path: Path) -> dict[str, dict[int, tuple[int, float]]]:
-    """Curves by metric name: {step: (epoch, value)}; a step logged again after a resume counts once."""
+    """Curves by metric name: {step: (epoch, value)}; a step logged again after a resume counts once.
+
+    The machine's figures are left out.
+    """
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
         for key, value in point["values"].items():
-            curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
+            if not key.startswith(SYSTEM_PREFIX):
+                curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
     return curves

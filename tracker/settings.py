@@ -23,6 +23,9 @@ SETTINGS = (
     Setting("TRACKER_AUTHOR", "", "Name written into submissions; empty: the login name."),
     Setting("TRACKER_LEDGER_URL", "", "Ledger URL instead of tracker.toml's; keeps a password out of it."),
     Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI instead of tracker.toml's."),
+    Setting(
+        "TRACKER_SWEEP_URL", "", "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it."
+    ),
     Setting("TRACKER_LEADERBOARD_WAIT_S", "600", "Seconds to wait for a score of Kaggle; later ones come with sync."),
     Setting("TRACKER_MLFLOW_WAIT_S", "120", "Seconds to wait for MLflow to catch up when a run ends."),
 )

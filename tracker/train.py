@@ -18,6 +18,7 @@ from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.running import take_stop_note
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
+from tracker.system_metrics import SystemMetrics
 from tracker.workspace import Workspace
 from training.channels import resolve_measured
 from training.config import (
@@ -34,6 +35,15 @@ from training.tables import read_toml
 if TYPE_CHECKING:
     from training.loop import EpochReport
     from training.samples import LoadedData, Task
+
+FLAGS = {  # options of `tracker run train` for popular keys
+    "model": "model.name",
+    "epochs": "train.epochs",
+    "lr": "optim.lr",
+    "batch_size": "train.batch_size",
+    "loss": "loss.name",
+    "seed": "train.seed",
+}
 
 
 def resolve_config(
@@ -97,6 +107,7 @@ def train(
     *,
     parent: str | None = None,
     note: str = "",
+    facts: Mapping[str, Any] | None = None,
     quiet: bool = False,
     force: bool = False,
 ) -> RunRecord:
@@ -114,6 +125,7 @@ def train(
         workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=fingerprints
     )
     name = recorder.record.name
+    recorder.params(facts or {})
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
         recorder.params({"continues": earlier.uid})
@@ -195,7 +207,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     keep_output(workspace, recorder.folder)
     take_stop_note(recorder.folder)  # of an end that never came
     try:
-        with terminate_as_interrupt():
+        with terminate_as_interrupt(), SystemMetrics(recorder):
             yield
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

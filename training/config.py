@@ -381,6 +381,22 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     return section, key, parse_toml_value(raw.strip())
 
 
+def render_assignment(name: str, value: Any) -> str:
+    """The inverse of `parse_assignment`, for a value as in TOML."""
+    return f"{name}={json.dumps(value, ensure_ascii=False)}"
+
+
+def find_problem(name: str, value: Any) -> str:
+    """What is wrong with a dotted key and its value by themselves, in a line; empty when nothing is."""
+    section, _, key = name.partition(".")
+    problems: list[str] = []
+    if section in SECTIONS:
+        _read_section(section, {key: value}, problems)
+    else:
+        problems.append(f"{name}: unknown key{_nearest(name, list_options())}")
+    return "".join(problems)
+
+
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Later layers win, key by key inside each section."""
     merged: dict[str, Any] = {}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.background import Child
+
+T = TypeVar("T")
 
 
 def logs(
@@ -45,6 +51,15 @@ def stop(
 
 def print_detached() -> None:
     """Start this very command in the background, wait until its run exists, and say how to look after it."""
+    from tracker.background import Child
+
+    _, record = start_again(Child.wait_for_run)
+    print(f"{record.name} runs in the background, process {record.pid}")
+    print(f"follow: tracker logs {record.name} -f\nstop:   tracker stop {record.name}")
+
+
+def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
+    """Start this very command in the background and wait for what it makes; exit as it did when it made nothing."""
     import sys
 
     from tracker.background import Child
@@ -52,12 +67,11 @@ def print_detached() -> None:
 
     child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])
     try:
-        record = child.wait_for_run()
+        made = wait(child)
     except KeyboardInterrupt:
         child.terminate()
         raise
-    if record is None:
+    if not made:
         print(child.take_output(), end="", file=sys.stderr)
         raise typer.Exit(abs(child.exit_code or 1))
-    print(f"{record.name} runs in the background, process {record.pid}")
-    print(f"follow: tracker logs {record.name} -f\nstop:   tracker stop {record.name}")
+    return child, made

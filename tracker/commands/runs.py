@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,9 @@ def train(
         bool, typer.Option("--resume", help="Go on with the newest unfinished run, or with the one in --from.")
     ] = False,
     note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    fact: Annotated[
+        list[str] | None, typer.Option(help="name=value to keep with the run, not in its config; may be repeated.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="model.name")] = None,
     epochs: Annotated[int | None, typer.Option(help="train.epochs")] = None,
     lr: Annotated[float | None, typer.Option(help="optim.lr")] = None,
@@ -40,7 +44,7 @@ def train(
     from tracker.ledger_read import resolve_run
     from tracker.report import render_end
     from tracker.settings import is_follower
-    from tracker.train import find_resumable, resolve_config, train
+    from tracker.train import FLAGS, find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
     from tracker.workspace import find_workspace
 
@@ -49,30 +53,35 @@ def train(
         return
     workspace = find_workspace()
     source = resolve_run(workspace, parent) if parent else None
-    flags = {
-        "model.name": model,
-        "train.epochs": epochs,
-        "optim.lr": lr,
-        "train.batch_size": batch_size,
-        "loss.name": loss,
-        "train.seed": seed,
-    }
-    given = {key: value for key, value in flags.items() if value is not None}
+    flags = {"model": model, "epochs": epochs, "lr": lr, "batch_size": batch_size, "loss": loss, "seed": seed}
+    given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
     if resume:
-        if config or given or assign or note or folds or force:
+        if config or given or assign or note or fact or folds or force:
             raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
+        facts = _parse_facts(fact or ())
         given |= {"data.folds": folds} if folds else {}
         resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
         if folds:
-            work = partial(train_folds, workspace, resolved, parent=source, note=note, quiet=quiet)
+            work = partial(train_folds, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet)
         else:
-            work = partial(train, workspace, resolved, parent=source, note=note, quiet=quiet, force=force)
+            work = partial(train, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet, force=force)
     if detach:
         print_detached()
     else:
         print(render_end(work()))
+
+
+def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
+    import re
+
+    from tracker.errors import ConfigError
+    from training.tables import parse_toml_value
+
+    if wrong := [text for text in texts if not re.match(r"[A-Za-z_][\w.-]*=", text)]:
+        raise ConfigError(f"--fact {wrong[0]}: expected name=value, as in --fact idea=7")
+    return {name: parse_toml_value(value) for name, _, value in (text.partition("=") for text in texts)}
 
 
 def _follow() -> None:

@@ -1,0 +1,71 @@
+"""tracker run queue and run sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")]
+
+
+def queue(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of [[run]] tables.")],
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Train a file of runs, one after another; called again, go on with what has not finished."""
+    from tracker.queue import run_queue
+    from tracker.report import print_json, print_outcomes
+    from tracker.workspace import find_workspace
+
+    if detach:
+        _print_detached(file, "queues")
+        return
+    outcomes = run_queue(find_workspace(), file)
+    if as_json:
+        print_json([outcome.to_dict() for outcome in outcomes])
+    else:
+        print_outcomes(outcomes)
+    if any(outcome.status != "finished" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file: base config, space, number of trials.")],
+    join: Annotated[
+        bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")
+    ] = False,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    from tracker.report import print_json, print_sweep
+    from tracker.sweep import run_sweep
+    from tracker.workspace import find_workspace
+
+    if detach:
+        _print_detached(file, "sweeps", alone=not join)
+        return
+    found = run_sweep(find_workspace(), file, join=join)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_sweep(found)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
+    """Start this command in the background, and say how to look after it."""
+    from tracker.background import OUTPUT_NAME, Child
+    from tracker.commands.jobs import start_again
+    from tracker.queue import find_folder, find_output
+    from tracker.workspace import find_workspace
+
+    folder = find_folder(find_workspace(), file, kind)
+    child, _ = start_again(Child.wait_for_folder)
+    print(f"{file} is worked on in the background, process {child.pid}")
+    print(f"follow: tail -f {find_output(folder, child.pid, alone=alone) / OUTPUT_NAME}\nstop:   kill {child.pid}")
