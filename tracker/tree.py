@@ -82,10 +82,7 @@ class _Member:
 
 
 def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]) -> _Member:
-    try:
-        config: Mapping[str, Any] = load_config(workspace.runs_dir, record.name)
-    except TrackerError:
-        config = {}  # the tree shows the run all the same, without its change
+    config = row.config if row else _load_config(workspace, record)  # the ledger's copy is read more quickly
     figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
     node = Node(
         name=record.name,
@@ -98,6 +95,13 @@ def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, 
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
     return _Member(node=node, config=config, time=record.created_at)
+
+
+def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
+    try:
+        return load_config(workspace.runs_dir, record.name)
+    except TrackerError:
+        return {}  # the tree shows the run all the same, without its change
 
 
 def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _Member:

@@ -20,16 +20,16 @@ def report(
     """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
     import sys
 
-    from tracker.team_report.write import write_report
+    from tracker.team_report.write import copy_report, write_report
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"
-    problem = write_report(workspace, html=html, markdown=md)
+    written = write_report(workspace, html=html, markdown=md)
     for path in filter(None, (html, md)):
-        print(path)
-    if problem:
+        print(path, flush=True)  # MLflow's copy takes seconds, and the files are there
+    if problem := copy_report(workspace, written):
         print(problem, file=sys.stderr)
     if browser and html:
         _browse(html)

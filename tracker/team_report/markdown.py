@@ -43,9 +43,9 @@ def escape(text: str | None) -> str:
 
     Right-to-left text is isolated, so that it does not turn what stands beside it.
     """
-    if not text:
+    line = " ".join((text or "").split())
+    if not line:
         return "-"
-    line = " ".join(text.split())
     shown = SPECIAL.sub(r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     if any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in line):
         return f"{FIRST_STRONG_ISOLATE}{shown}{END_OF_ISOLATE}"
