@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from tracker.team_report.data import Entry, Relation
+from tracker.team_report.data import Entry, Relation, label_metric
 from tracker.team_report.svg import Drawing, Scale, fit_scale
 from tracker.workspace import Metric
 
 MOST_LABELLED = 40  # beyond, only SOTA's steps have a label of their own
 MOST_JOINED = 60  # beyond, public and private of a submission are not joined by a line
+MOST_LARGE = 60  # beyond, points are smaller
 STEPS_TOLD = 10
 FEW = 12
 
@@ -40,7 +41,7 @@ def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, hei
     for entry in reversed(steps):
         text = metric.render(entry.values[public]).removesuffix(" %")
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
-    return drawing.finish(name, f"{metric.name} by submission", describe_timeline(entries, metric))
+    return drawing.finish(name, f"{label_metric(metric.name)} by submission", describe_timeline(entries, metric))
 
 
 def _draw_rows(drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]) -> None:
@@ -83,7 +84,7 @@ def _draw_entry(drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Sca
     if joined and len(scores) == 2:
         drawing.line((x, y(scores["private"])), (x, y(scores["public"])), "joined")
     for split, value in scores.items():
-        kind, radius = split, 3.5
+        kind, radius = split, 3.5 if joined else 2.5
         if split == "public" and entry.was_sota:
             kind, radius = "public first", 5.0
         if split == "public" and entry.equal_to is not None:
@@ -101,10 +102,8 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
     told = steps[-STEPS_TOLD:]
     words = [f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told]
     which = f"its last {len(told)} of {len(steps)} steps, " if len(told) < len(steps) else ""
-    return (
-        f"The best public {metric.name} over {len(entries)} submissions, {which}with the submission's number: "
-        f"{', '.join(words)}."
-    )
+    what = f"The best public {label_metric(metric.name)} over {len(entries)} submissions"
+    return f"{what}, {which}with the submission's number: {', '.join(words)}."
 
 
 def draw_relation(
@@ -139,7 +138,12 @@ def draw_relation(
     ordered = sorted(relation.points, key=lambda point: (point[0] in best, point[0]))
     for number, a, b in ordered:
         kind = "public first" if number in best else "public"
-        drawing.dot((x(a), y(b)), 4, kind, f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}")
+        drawing.dot(
+            (x(a), y(b)),
+            4 if len(ordered) <= MOST_LARGE else 2.5,
+            kind,
+            f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}",
+        )
     for number, a, b in reversed(ordered):
         if number in best or len(ordered) <= MOST_LABELLED:
             drawing.label((x(a), y(b)), str(number), "label strong" if number in best else "label")
@@ -149,13 +153,13 @@ def draw_relation(
 def name_axis(key: str) -> str:
     """`val_f1` as people say it."""
     split, _, metric = key.partition("_")
-    return f"{'validation' if split == 'val' else split} {metric}"
+    return f"{'validation' if split == 'val' else split} {label_metric(metric)}"
 
 
 def name_relation(relation: Relation) -> str:
     """The heading of a scatter."""
     first, second = name_axis(relation.x), name_axis(relation.y)
-    return f"{first} against {second}".capitalize()
+    return f"{first[:1].upper()}{first[1:]} against {second}"
 
 
 def describe_relation(relation: Relation) -> str:

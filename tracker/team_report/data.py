@@ -184,6 +184,11 @@ def name_metric(metric: Metric) -> str:
     return {"macro_f1": "macro F1", "accuracy": "accuracy"}.get(metric.kind, metric.name)
 
 
+def label_metric(name: str) -> str:
+    """The metric's name beside a figure."""
+    return "F1" if name == "f1" else name
+
+
 def render_gain(entry: Entry, metric: Metric) -> str:
     """The public score against SOTA's then, with its sign; empty when it is not known."""
     if entry.gain is None:
@@ -245,7 +250,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
 
 
 def _shorten(name: str, *, percent: bool) -> str:
-    words = {"accuracy": "acc.", "f1": "F1"}.get(name, name)
+    words = "acc." if name == "accuracy" else label_metric(name)
     return f"{words} %" if percent else words
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
-from tracker.team_report.data import Entry, TeamReport, list_facts, render_gain, render_minute
+from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
 from tracker.tree import Node, indent
 from tracker.tree_view import describe_origin, list_scores
 
@@ -64,8 +64,8 @@ def _render_top(report: TeamReport) -> Iterator[str]:
     yield f"{render_minute(report.generated_at)} UTC\n"
     if best:
         model = f", {escape(best.model)}" if best.model else ""
-        score = metric.render(best.values[f"public_{metric.name}"])
-        yield f"- SOTA: {score} public {metric.name}, submission {best.number}{model}: {escape(best.memo)}"
+        score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
+        yield f"- SOTA: {score}, submission {best.number}{model}: {escape(best.memo)}"
     else:
         yield "- SOTA: no submission has a public score yet"
     for name, fact in list_facts(report).items():
@@ -124,7 +124,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
             entry = entries[item["number"]]
             gain = render_gain(entry, metric) or "-"
             rows.append([str(entry.number), str(entry.sota), escape(render_change(entry.change)), gain])
-        names = ("No.", "SOTA then", "change", f"public {metric.name}")
+        names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
         yield _render_table(names, rows, numbers=(3,)) if rows else "None.\n"
     yield "### Who and when\n"
     yield f"- Quota: {render_quota(report.quota)}"

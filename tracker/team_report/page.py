@@ -19,14 +19,23 @@ from tracker.team_report.charts import (
     draw_timeline,
     name_relation,
 )
-from tracker.team_report.data import Column, Relation, TeamReport, list_facts, name_metric, render_gain, render_minute
+from tracker.team_report.data import (
+    Column,
+    Relation,
+    TeamReport,
+    label_metric,
+    list_facts,
+    name_metric,
+    render_gain,
+    render_minute,
+)
 from tracker.tree import MAX_INDENT, Family, Node, indent
 from tracker.tree_view import find_metric, list_scores
 from tracker.workspace import Metric
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
-LONG_TABLE = 40  # rows from which a table scrolls under its heading
+LONG_TABLE = 40  # rows from which a list scrolls in a box of its own
 WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
 SCATTER = 380.0
 CLOSE_UP_FROM = 8
@@ -39,7 +48,7 @@ def render_page(report: TeamReport) -> str:
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"value": render_value, "minute": render_minute}
+    environment.filters |= {"value": render_value, "minute": render_minute, "metric": label_metric}
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     metric = report.competition.primary
