@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from tracker.commands import jobs, queue, runs, submissions, workspace
 from tracker.commands import ledger as ledger_commands
+from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
 
@@ -65,6 +66,7 @@ run.command("options")(runs.options)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)
 app.command(rich_help_panel=RUNS)(runs.diff)
+app.command(rich_help_panel=RUNS)(report_commands.tree)
 app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)
@@ -78,6 +80,7 @@ leaderboard.command("reveal")(submissions.reveal)
 app.command(rich_help_panel=SUBMIT)(submissions.sota)
 app.command(rich_help_panel=SUBMIT)(submissions.note)
 app.command(rich_help_panel=SUBMIT)(submissions.audit)
+app.command(rich_help_panel=SUBMIT)(report_commands.report)
 app.add_typer(ledger, name="ledger", rich_help_panel=SUBMIT)
 ledger.command("init")(ledger_commands.init)
 ledger.command("verify")(ledger_commands.verify)

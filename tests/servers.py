@@ -1,4 +1,7 @@
-"""Real servers for tests: PostgreSQL and MLflow, on loopback and free ports, ended by the process that began them."""
+"""Real servers for tests: PostgreSQL and MLflow, on loopback and free ports, ended by the process that began them.
+
+And a real browser.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 START_LIMIT_S = 90
 STOP_LIMIT_S = 20
@@ -181,3 +185,26 @@ def _healthy(address: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+# --- Browser ----------------------------------------------------------------------------------------------------------
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium; not for the session, since playwright keeps an event loop running meanwhile."""
+    program = shutil.which("chromium")
+    if program is None:
+        require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import NO_MLFLOW, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -26,3 +27,10 @@ def test_the_installed_program_makes_a_ledger_and_a_run(demo: tuple[Path, str]) 
     assert (folder / "ledger.db").is_file()
     assert (folder / "runs" / "exp1" / "best.pth").is_file()
     assert "submission 2" in story
+
+
+def test_the_installed_program_has_the_reports_page(installed: Path, demo: tuple[Path, str], tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    command = [installed / "tracker", "report", "--html", target]
+    subprocess.run(command, cwd=demo[0], env={**os.environ, **NO_MLFLOW}, capture_output=True, check=True)
+    assert "<!doctype html>" in target.read_text()

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import COMMAND_LIMIT_S, tracker_command
-from tests.servers import require_or_skip
 
 pytestmark = pytest.mark.slow
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 LIMIT_MS = 60_000
 
 
@@ -41,18 +38,12 @@ def address(demo: tuple[Path, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page of Debian's chromium."""
-    program = shutil.which("chromium")
-    if program is None:
-        require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(LIMIT_MS)
-        expect.set_options(timeout=LIMIT_MS)
-        yield page
-        browser.close()
+def page(browser: Browser) -> Page:
+    """A page of a real browser."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.set_default_timeout(LIMIT_MS)
+    expect.set_options(timeout=LIMIT_MS)
+    return page
 
 
 def keep_picture(page: Page, folder: Path, name: str) -> None:

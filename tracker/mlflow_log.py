@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ FILES = (
     "validation.npz",
 )
 BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # sortable in the runs table, where a curve's end is shown
+REPORT_TAGS = {"tracker.kind": "report"}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -288,6 +289,25 @@ def fetch_run(
 def clean_key(name: str) -> str:
     """A metric name in the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+
+
+def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
+    """Put the texts of `files` into the experiment's one run of kind `report`, over what was there; raises MlflowError.
+
+    A team on one server shares that run, so that there is one report however often and by whomever it is made.
+    """
+    client = connect(workspace)
+    try:
+        experiment = ensure_experiment(client, workspace)
+        with FileLock(workspace.lock_dir / "report.copy.lock"):
+            found = client.search_runs([experiment], filter_string="tags.`tracker.kind` = 'report'", max_results=1)
+            run = found[0] if found else client.create_run(experiment, run_name="report", tags=REPORT_TAGS)
+            for name, text in files.items():
+                client.log_text(run.info.run_id, text, name)
+            client.set_tag(run.info.run_id, "mlflow.note.content", f"{about}\n\nThe files are among the artifacts.")
+            client.set_terminated(run.info.run_id)
+    except _mlflow_errors() as error:
+        raise MlflowError(f"MLflow at {_safe_uri(workspace)}: {_first_line(error)}") from error
 
 
 def sync_run(workspace: Workspace, name: str) -> RunRecord:

@@ -1,0 +1,339 @@
+"""The team's report as a file: what it says, that every text in it is text, and its one copy in MLflow."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import spearmanr
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.tracker.test_handkept import TABLE
+from tests.tracker.test_mlflow_log import find_runs
+from tests.tracker.test_tree import set_parent
+from tests.workspaces import make_run, make_workspace
+from tracker.handkept import import_table, read_handkept
+from tracker.mlflow_log import connect
+from tracker.submit import add_note, parse_scores, reveal, score, submit
+from tracker.team_report import page
+from tracker.team_report.charts import render_ticks
+from tracker.team_report.data import TeamReport, build_report
+from tracker.team_report.markdown import escape, render_markdown
+from tracker.team_report.page import render_page
+from tracker.team_report.ranks import spearman
+from tracker.team_report.svg import Drawing, Scale
+from tracker.team_report.write import copy_report, write_report
+from tracker.workspace import Metric, Workspace
+
+VOID = {"meta", "link", "br", "line", "path"}
+HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"
+HEBREW = "תיקון תוויות 12"
+CELLS = {
+    "public F1": ("public_f1", 4),
+    "private F1": ("private_f1", 4),
+    "public acc. %": ("public_acc", 4),
+    "private acc. %": ("private_acc", 4),
+    "train acc. %": ("train_acc", 2),
+    "val acc. %": ("val_acc", 2),
+    "train loss": ("train_loss", 4),
+    "val loss": ("val_loss", 4),
+}
+
+
+class Page(HTMLParser):
+    """What a page consists of; fails at an element that is closed in the wrong place or not at all."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self._open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for place in self._open:
+            self.elements[place][2].append(data)
+
+    def find(self, tag: str, **wanted: str) -> list[str]:
+        """Texts of the elements with these attributes."""
+        return [
+            " ".join("".join(texts).split())
+            for name, attributes, texts in self.elements
+            if name == tag and wanted.items() <= attributes.items()
+        ]
+
+
+def list_expected() -> Iterator[dict[str, str]]:
+    """The cells of the reference table, as the report prints them."""
+    with TABLE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            yield {
+                "number": row["number"],
+                "model": row["model.name"],
+                "memo": row["memo"],
+                **{label: f"{float(row[key]):.{n}f}" if row[key] else "–" for label, (key, n) in CELLS.items()},  # noqa: RUF001
+            }
+
+
+@pytest.fixture
+def winners(workspace: Workspace) -> Workspace:
+    """The submissions of 2022."""
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    return workspace
+
+
+@pytest.fixture
+def report(winners: Workspace) -> TeamReport:
+    return build_report(winners)
+
+
+# --- What it says -----------------------------------------------------------------------------------------------------
+
+
+def test_the_winners_report_tells_sota_and_what_agrees_with_what(report: TeamReport) -> None:
+    assert report.sota is not None
+    assert report.best_private is not None
+    assert (report.sota.number, report.best_private.number) == (17, 12)
+    assert [entry.number for entry in report.entries if entry.was_sota] == [1, 2, 4, 6, 7, 12, 17]
+    assert {e.number: e.equal_to for e in report.entries if e.equal_to} == {9: 8, 11: 7, 14: 7}
+    found = {(relation.x, relation.y): relation for relation in report.relations}
+    both = found["public_f1", "private_f1"]
+    assert (len(both.points), round(both.rho or 0, 3)) == (18, 0.985)
+    assert len(found["val_accuracy", "public_accuracy"].points) == 15
+    assert report.entries[16].gain == pytest.approx(0.0014)
+
+
+def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
+    found = Page(render_page(report))
+    expected = list(list_expected())
+    assert len(expected) == 18
+    for label in CELLS:
+        assert found.find("td", **{"data-label": label}) == [row[label] for row in expected]
+    assert found.find("span", **{"data-key": "model"}) == [row["model"] for row in expected]
+    assert found.find("span", **{"data-key": "memo"}) == [row["memo"] for row in expected]
+    assert [text.strip("★") for text in found.find("th", **{"data-key": "number"})] == [r["number"] for r in expected]
+    assert found.find("p", **{"class": "bad"}) == ["the same as 8", "the same as 7", "the same as 7"]
+
+
+def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
+    lines = [line for line in render_markdown(report).splitlines() if line.startswith("| ")]
+    table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[:20]]
+    for row, expected in zip(table[2:], list_expected(), strict=True):
+        cells = dict(zip(table[0], row, strict=True))
+        assert cells["No."].split()[0] == expected["number"]
+        assert cells["Memo"] == expected["memo"]
+        assert {label: cells[label] for label in CELLS} == {
+            label: expected[label].replace("–", "-")  # noqa: RUF001
+            for label in CELLS
+        }
+    assert "Spearman 0.985 over 18" in render_markdown(report)
+
+
+def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011100"):
+        submit(workspace, make_run(workspace, answers).name, "m")
+    sealed = build_report(workspace)
+    assert sealed.best_private is None
+    assert not Page(render_page(sealed)).find("td", **{"data-label": "private F1"})
+    reveal(workspace)
+    assert Page(render_page(build_report(workspace))).find("td", **{"data-label": "private F1"}) == ["0.8000", "0.8000"]
+
+
+def test_notes_gain_and_author_of_a_real_submission_are_shown(workspace: Workspace) -> None:
+    for answers in ("0000011100", "0000011110"):
+        submit(workspace, make_run(workspace, answers, config={"optim.lr": 0.5}).name, "m")
+    add_note(workspace, 2, "should have waited", kind="note")
+    add_note(workspace, 2, "wrong columns", kind="rejected")
+    report = build_report(workspace)
+    assert report.entries[1].notes == ["should have waited", "rejected: wrong columns"]
+    text = render_page(report)
+    assert "should have waited" in text
+    assert "first to last" in text.lower()
+    assert f">{report.entries[0].author}<" in text
+
+
+def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", metrics=["rmse:lower"], solution=None)
+    for number, (answers, value) in enumerate({"0000011110": "3.5", "0000011100": "2.5"}.items(), start=1):
+        submit(workspace, make_run(workspace, answers).name, "m")
+        score(workspace, number, parse_scores(workspace.competition, {"public": [f"rmse={value}"]}))
+    report = build_report(workspace)
+    assert report.sota is not None
+    assert report.sota.number == 2
+    assert Page(render_page(report)).find("td", **{"data-label": "public rmse"}) == ["3.5000", "2.5000"]
+
+
+def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
+    report = build_report(workspace)
+    assert "Nothing was submitted yet." in render_page(report)
+    assert "Nothing was submitted yet." in render_markdown(report)
+
+
+# --- That it is well made ---------------------------------------------------------------------------------------------
+
+
+def make_hostile(workspace: Workspace) -> None:
+    """Every text that a user may give, with markup in it."""
+    (workspace.root / "t.csv").write_text(
+        "memo,model.name,author,public_f1,optim.name\n"
+        f'"{HOSTILE.replace(chr(34), chr(34) * 2)}",<b>m</b>,<i>a</i>,0.5,x\n'
+        f'{HEBREW},<b>m</b>,<i>a</i>,0.6,<script>1</script>\n"=1+1|x",m,a,0.7,"]]>"\n'
+    )
+    import_table(workspace, read_handkept(workspace.root / "t.csv", workspace.competition))
+    add_note(workspace, 1, HOSTILE, kind="note")
+    make_run(workspace, note=HOSTILE)
+    set_parent(workspace, "exp1", "</li><script>2</script>")
+
+
+def test_every_text_is_escaped_and_the_only_script_is_ours(workspace: Workspace) -> None:
+    make_hostile(workspace)
+    text = render_page(build_report(workspace))
+    found = Page(text)
+    assert len(found.find("script")) == 1
+    assert not found.find("b")
+    assert not found.find("i")
+    assert found.find("span", **{"data-key": "memo"})[:2] == [" ".join(HOSTILE.split()), HEBREW]
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+
+
+def test_markdown_texts_stay_in_their_cell(workspace: Workspace) -> None:
+    make_hostile(workspace)
+    text = render_markdown(build_report(workspace))
+    assert "<" not in text
+    assert f"\u2068{HEBREW}\u2069" in text
+    rows = [re.sub(r"\\.", "", line) for line in text.splitlines() if line.startswith("|")]
+    tables = "\n".join(row if row[0] == "|" else "" for row in rows)
+    assert {row.count("|") for row in tables.splitlines()[:5]} == {rows[0].count("|")}
+    assert escape("a|b\n`c` <d> _e_") == r"a\|b \`c\` &lt;d&gt; \_e\_"
+    assert escape("  ") == escape(None) == "-"
+
+
+def test_the_page_is_one_file_with_headings_captions_and_descriptions(report: TeamReport) -> None:
+    found = Page(render_page(report))
+    addresses = [a[key] or "" for _, a, _ in found.elements for key in ("href", "src") if key in a]
+    ids = [attributes["id"] for _, attributes, _ in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(address.startswith("data:") or address[1:] in ids for address in addresses)
+    levels = [int(tag[1]) for tag, _, _ in found.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    count = {tag: len(found.find(tag)) for tag in ("table", "caption")}
+    assert count["table"] == count["caption"] == 5
+    assert all("scope" in attributes for tag, attributes, _ in found.elements if tag == "th")
+    charts = [attributes for tag, attributes, _ in found.elements if tag == "svg" and attributes.get("role") == "img"]
+    assert len(charts) == 8
+    for chart in charts:
+        title, description = (chart["aria-labelledby"] or "").split()
+        assert found.find("title", id=title)[0]
+        assert len(found.find("desc", id=description)[0]) > 20
+    assert all(
+        attributes.get("tabindex") == "0" for _, attributes, _ in found.elements if attributes.get("role") == "region"
+    )
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.1's contrast ratio of two colours #rrggbb."""
+    light = []
+    for colour in (a, b):
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(light) / min(light)
+
+
+def test_texts_have_contrast_of_aa_in_light_and_dark() -> None:
+    style = (page.FOLDER / "style.css").read_text()
+    palettes = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    light, dark = [palette for palette in palettes if "muted" in palette][:2]
+    for palette in (light, dark):
+        for name in ("ink", "muted", "accent", "gold", "bad"):
+            assert contrast(palette[name], palette["paper"]) >= 4.5, name
+
+
+# --- Its parts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]), ([1, 1, 2, 3, 3, 3], [6, 5, 5, 2, 2, 1]), ([0.1, 0.2, 0.2], [3, 1, 2])],
+)
+def test_rank_correlation_is_scipys(x: list[float], y: list[float]) -> None:
+    assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+    assert spearman([1, 1, 1], [1, 2, 3]) is None
+
+
+def test_ticks_are_round_and_within() -> None:
+    assert Scale(0.27, 0.79, 0, 1).ticks(6) == [0.3, 0.4, 0.5, 0.6, 0.7]
+    assert Scale(1, 1000, 0, 1).ticks(10, whole=True) == [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+    assert Scale(1, 4, 0, 1).ticks(10, whole=True) == [1, 2, 3, 4]
+    percent = Metric(name="accuracy", percent=True)
+    assert render_ticks([0.8, 0.825, 0.85], percent) == ["80.0", "82.5", "85.0"]
+    assert render_ticks([0.75, 0.76], Metric(name="f1")) == ["0.75", "0.76"]
+
+
+def test_labels_cover_neither_points_nor_each_other() -> None:
+    drawing = Drawing(60, 30)
+    for number in range(3):
+        drawing.dot((30, 15), 4, "public", f"dot {number}")
+    for number in range(40):
+        drawing.label((30, 15), f"n{number}", "label")
+    shown = re.findall(r">n\d+<", drawing.finish("n", "t", "d"))
+    assert 1 <= len(shown) < 8
+
+
+# --- Files and MLflow -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:
+    done = run_tracker("report", cwd=winners.root, **NO_MLFLOW)
+    assert done.stdout.strip() == str(winners.root / "report.html")
+    assert "MLflow has no copy of it" in done.stderr
+    (winners.root / "report.html").unlink()
+    done = run_tracker("report", "--md", "r.md", cwd=winners.root, **NO_MLFLOW)
+    assert done.stdout.strip() == "r.md"
+    assert not (winners.root / "report.html").exists()
+    done = run_tracker("report", "--html", tmp_path / "none" / "r.html", cwd=winners.root, ok=False, **NO_MLFLOW)
+    assert done.returncode == 1
+    assert "error: cannot write" in done.stderr
+
+
+def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:
+    html, markdown = tmp_path / "a.html", tmp_path / "b.md"
+    assert copy_report(winners, write_report(winners, html=html)) == ""
+    add_note(winners, 3, "a later note", kind="note")
+    assert copy_report(winners, write_report(winners, html=html, markdown=markdown)) == ""
+    (run,) = find_runs(winners)
+    assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == ("report", "FINISHED", "report")
+    assert "0.7822" in run.data.tags["mlflow.note.content"]
+    client: Any = connect(winners)
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"report.html", "report.md"}
+    copy = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
+    assert copy.read_text() == html.read_text()
+    assert "a later note" in copy.read_text()

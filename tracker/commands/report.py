@@ -1,0 +1,56 @@
+"""tracker tree and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracker.commands.runs import Json
+
+
+def report(
+    html: Annotated[
+        Path | None, typer.Option(metavar="F", help="HTML file; report.html when no option names one.")
+    ] = None,
+    md: Annotated[Path | None, typer.Option(metavar="F", help="Markdown file.")] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the HTML file in the browser.")] = False,
+) -> None:
+    """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
+    import sys
+
+    from tracker.team_report.write import copy_report, write_report
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    if html is None and (md is None or browser):
+        html = workspace.root / "report.html"
+    written = write_report(workspace, html=html, markdown=md)
+    for path in filter(None, (html, md)):
+        print(path, flush=True)  # MLflow's copy takes seconds, and the files are there
+    if problem := copy_report(workspace, written):
+        print(problem, file=sys.stderr)
+    if browser and html:
+        _browse(html)
+
+
+def _browse(path: Path) -> None:
+    import webbrowser
+
+    webbrowser.open(path.resolve().as_uri())
+
+
+def tree(as_json: Json = False) -> None:
+    """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
+    from tracker.report import print_json
+    from tracker.tree import build_family
+    from tracker.tree_view import print_family
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    family = build_family(workspace)
+    if as_json:
+        print_json(family.to_dict())
+    else:
+        print_family(family, workspace.competition)

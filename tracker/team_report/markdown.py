@@ -1,0 +1,137 @@
+"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and sentences."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from tracker.report import render_change, render_quota
+from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
+from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
+from tracker.tree import Node, indent
+from tracker.tree_view import describe_origin, list_scores
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+RIGHT_TO_LEFT = {"R", "AL", "AN", "RLE", "RLO", "RLI", "LRO", "LRE"}
+FIRST_STRONG_ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
+
+
+def render_markdown(report: TeamReport) -> str:
+    """The whole document; every text from the ledger or the runs is escaped."""
+    parts = [
+        f"# {escape(report.competition.name)}: submissions\n",
+        "\n".join(_render_top(report)),
+        "## Timeline\n",
+        describe_timeline(report.entries, report.competition.primary) + "\n",
+        "## Submissions\n",
+        _render_submissions(report),
+        "## Do the scores agree?\n",
+        "\n".join(f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations)
+        or "Not known yet.",
+        "\n## Family\n",
+        "\n".join(_render_node(node, report) for node in report.family.nodes) or "No runs and no submissions yet.",
+        "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
+        "\n## Audit\n",
+        "\n".join(_render_audit(report)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def escape(text: str | None) -> str:
+    """A text on one line that Markdown and HTML show as it is; `-` when there is none.
+
+    Right-to-left text is isolated, so that it does not turn what stands beside it.
+    """
+    line = " ".join((text or "").split())
+    if not line:
+        return "-"
+    shown = SPECIAL.sub(r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in line):
+        return f"{FIRST_STRONG_ISOLATE}{shown}{END_OF_ISOLATE}"
+    return shown
+
+
+def _render_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+    """A table of cells that are escaped already; the columns in `numbers` are set to the right."""
+    rules = ["---:" if place in numbers else "---" for place in range(len(columns))]
+    lines = [columns, rules, *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _render_top(report: TeamReport) -> Iterator[str]:
+    metric, best = report.competition.primary, report.sota
+    yield f"{render_minute(report.generated_at)} UTC\n"
+    if best:
+        model = f", {escape(best.model)}" if best.model else ""
+        score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
+        yield f"- SOTA: {score}, submission {best.number}{model}: {escape(best.memo)}"
+    else:
+        yield "- SOTA: no submission has a public score yet"
+    for name, fact in list_facts(report).items():
+        yield f"- {name}: {escape(fact)}"
+    yield ""
+
+
+def _render_submissions(report: TeamReport) -> str:
+    if not report.entries:
+        return "Nothing was submitted yet.\n"
+    names = ["No.", "Model", "Memo", *(column.name for column in report.columns), "Change against SOTA then", "Notes"]
+    rows = [
+        [
+            f"{entry.number}{_mark(is_sota=entry.is_sota, on_the_way=entry.was_sota)}",
+            escape(entry.model),
+            escape(entry.memo),
+            *(column.render(entry) or "-" for column in report.columns),
+            f"{entry.sota}: {escape(render_change(entry.change))}" if entry.sota is not None else "-",
+            escape("; ".join(_list_notes(entry))),
+        ]
+        for entry in report.entries
+    ]
+    table = _render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
+    return f"{table}\nA star marks a step of SOTA.\n"
+
+
+def _mark(*, is_sota: bool, on_the_way: bool) -> str:
+    return " **SOTA**" if is_sota else " \\*" if on_the_way else ""
+
+
+def _list_notes(entry: Entry) -> list[str]:
+    return [f"the same as {entry.equal_to}"] * (entry.equal_to is not None) + list(entry.notes)
+
+
+def _render_node(node: Node, report: TeamReport) -> str:
+    mark = _mark(is_sota=node.is_sota, on_the_way=node.sota_line)
+    sent = f" (submission {node.submission})" if node.submission is not None and node.kind != "submission" else ""
+    scores = ", ".join(f"{name} {text}" for name, text in list_scores(node, report.competition).items())
+    words = [f"{escape(node.name)}{mark}{sent}", escape(describe_origin(node)), scores, escape(node.text)]
+    return "  " * indent(node) + "- " + "; ".join(word for word in words if word not in ("", "-"))
+
+
+def _render_audit(report: TeamReport) -> Iterator[str]:
+    audit, metric = report.audit, report.competition.primary
+    entries = {entry.number: entry for entry in report.entries}
+    yield "### Spent in vain\n"
+    rows = [
+        [str(item["number"]), str(item["equal_to"]), item["evidence"], escape(entries[item["number"]].memo)]
+        for item in audit.wasted
+    ]
+    yield _render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
+    for title, items in (("One key away from SOTA", audit.one_key), ("Several keys at once", audit.several_keys)):
+        yield f"### {title}\n"
+        rows = []
+        for item in items:
+            entry = entries[item["number"]]
+            gain = render_gain(entry, metric) or "-"
+            rows.append([str(entry.number), str(entry.sota), escape(render_change(entry.change)), gain])
+        names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
+        yield _render_table(names, rows, numbers=(3,)) if rows else "None.\n"
+    yield "### Who and when\n"
+    yield f"- Quota: {render_quota(report.quota)}"
+    yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())
+    yield "- By day (UTC): " + ", ".join(f"{day} {count}" for day, count in audit.by_day.items())
+    if audit.unscored:
+        yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
+    if audit.missing:
+        yield "\n### Files that have gone\n"
+        yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)

@@ -1,0 +1,116 @@
+"""Small SVG drawings: scales, round ticks, labels that do not cover each other, and text that a screen reader finds.
+
+Sizes are in SVG units, which are pixels where a drawing is as wide on the page as it was drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+LETTER = 6.6  # width of a digit at the page's font size for charts, 11
+BESIDE = (
+    (9, 4, "start"),
+    (-9, 4, "end"),
+    (0, -10, "middle"),
+    (-4, -9, "end"),
+    (0, 18, "middle"),
+    (8, -7, "start"),
+    (-8, -7, "end"),
+    (8, 15, "start"),
+    (-8, 15, "end"),
+)
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from `low` to `high` to positions from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, most: int, *, whole: bool = False) -> list[float]:
+        """About `most` round values between low and high, or fewer; with `whole`, whole numbers only."""
+        rough = max((self.high - self.low) / most, 1.0 if whole else 0.0)
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * nice for nice in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)) if power * nice >= rough)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(number * step, 10) for number in range(first, last + 1)]
+
+
+def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
+    """A scale that leaves a little room beyond the values."""
+    known = list(values)
+    low, high = min(known), max(known)
+    room = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
+    return Scale(low - room, high + room, start, end)
+
+
+class Drawing:
+    """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are escaped."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._parts: list[Markup] = []
+        self._taken: list[Box] = []
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
+        """A straight line."""
+        shape = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
+        self._parts.append(shape.format(kind, *start, *end))
+
+    def path(self, steps: str, kind: str) -> None:
+        """A path, given in SVG's own words."""
+        self._parts.append(Markup('<path class="{}" d="{}"/>').format(kind, steps))
+
+    def text(self, at: tuple[float, float], anchor: str, text: str, kind: str) -> None:
+        """A text on its base line."""
+        shape = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+        self._parts.append(shape.format(kind, *at, anchor, text))
+
+    def dot(self, at: tuple[float, float], radius: float, kind: str, title: str) -> None:
+        """A point that shows its title under the mouse; labels keep off it."""
+        shape = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+        self._parts.append(shape.format(kind, *at, radius, title))
+        self._taken.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
+
+    def keep_clear(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Labels keep off the upright or level line between two points."""
+        xs, ys = sorted((start[0], end[0])), sorted((start[1], end[1]))
+        self._taken.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
+
+    def label(self, at: tuple[float, float], text: str, kind: str) -> None:
+        """A text at the first free place around a point; nothing where there is none. Call it after all dots."""
+        wide = len(text) * LETTER
+        for dx, dy, anchor in BESIDE:
+            left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+            box = (left - 3, at[1] + dy - 9, left + wide + 3, at[1] + dy + 2)
+            if self._is_free(box):
+                self._taken.append(box)
+                self.text((at[0] + dx, at[1] + dy), anchor, text, kind)
+                return
+
+    def _is_free(self, box: Box) -> bool:
+        left, top, right, bottom = box
+        if left < 0 or top < 0 or right > self.width or bottom > self.height:
+            return False
+        return not any(left < r and right > x and top < b and bottom > y for x, y, r, b in self._taken)
+
+    def finish(self, name: str, title: str, about: str) -> Markup:
+        """The whole drawing; `name` is unique on the page, title and description are for those who do not see it."""
+        head = Markup(
+            '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-t {n}-d">'
+            '<title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'
+        )
+        return (
+            head.format(self.width, self.height, title, about, n=name) + Markup("").join(self._parts) + Markup("</svg>")
+        )
