@@ -1,8 +1,8 @@
 """What the curves of a run say about how long it should have been trained. Plain Python: `show` loads no numpy for it.
 
-A trend is judged by order alone: Mann-Kendall's test counts the pairs of epochs in which the curve rose, and under mere
-noise every order is equally likely, however large the noise is (Mann 1945, Econometrica 13). No threshold is in units of
-loss or F1.
+A trend is judged by order alone: Mann-Kendall's test counts the pairs of epochs in which the curve rose, and under
+mere noise every order is equally likely, however large the noise is (Mann 1945, Econometrica 13). No threshold is in
+units of loss or F1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from tracker.runs import Curves
+from tracker.runs import Curves, RunRecord
 
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
@@ -52,7 +52,7 @@ class Advice:
 
 def advise(curves: Curves, *, monitor: str = "val/f1") -> Advice | None:
     """Read the curves of a run by epoch; None where the monitored metric was never finite."""
-    series = {name: _by_epoch(curves.get(name, {})) for name in (*STOPPERS, monitor, "train/loss")}
+    series = {name: by_epoch(curves.get(name, {})) for name in (*STOPPERS, monitor, "train/loss")}
     finite = {name: _finite(values) for name, values in series.items()}
     watched = finite[monitor]
     if not watched:
@@ -77,6 +77,13 @@ def advise(curves: Curves, *, monitor: str = "val/f1") -> Advice | None:
     return replace(advice, sentences=_write(advice, watched))
 
 
+def advise_run(record: RunRecord, config: Mapping[str, Any], curves: Curves) -> Advice | None:
+    """Advice about a run that was trained; None for other kinds, and where it has no curve of its monitored metric."""
+    if record.kind != "train":
+        return None
+    return advise(curves, monitor=config.get("train", {}).get("monitor", "val/f1"))
+
+
 def find_best(values: Series, name: str) -> int:
     """The first epoch with the best value."""
     sign = _sign(name)
@@ -87,7 +94,7 @@ def _sign(name: str) -> int:
     return -1 if name.endswith("loss") else 1
 
 
-def _by_epoch(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
+def by_epoch(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
     """The last value of each epoch."""
     return dict(sorted((epoch, value) for epoch, value in curve.values()))
 
@@ -117,7 +124,7 @@ def _find_state(series: Mapping[str, Series], finite: Mapping[str, Series], moni
 
 
 def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
-    """A loss that is no number; a training loss that ends clearly above its first epoch, or has risen since its best."""
+    """A loss that is no number; a training loss that ends clearly above its first epoch, or rises since its best."""
     if any(not math.isfinite(value) for name in ("train/loss", "val/loss") for value in series[name].values()):
         return True
     losses = list(train.values())
@@ -220,9 +227,8 @@ def _write(advice: Advice, watched: Series) -> list[str]:
     if advice.state == "overfitting" and advice.gap_opened is not None:
         lines.append(f"The validation loss has left the training loss behind since epoch {advice.gap_opened}.")
     if advice.state in ("overfitting", "plateau") and advice.saved:
-        lines.append(
-            f"train.patience={advice.patience} would have kept the same best.pth and saved {_epochs(advice.saved)}."
-        )
+        kept = f"train.patience={advice.patience} would have kept the same best.pth"
+        lines.append(f"In hindsight {kept} and saved {_epochs(advice.saved)}.")
     others = [f"by {name} epoch {epoch}" for name, epoch in advice.stop_at.items() if epoch != advice.best_epoch]
     if others and advice.state != "short":
         lines.append(f"Judged by another metric, another epoch was best: {', '.join(others)}.")

@@ -34,6 +34,7 @@ class Difference:
 
     `p` is of the swap test: how often as large a difference comes about when every image's two guesses change sides at
     random. `smallest` is the true difference that would be found four times of five; None where the guesses are equal.
+    `better` is "a" or "b" where interval and swap test agree that the runs differ.
     """
 
     a: float
@@ -43,13 +44,7 @@ class Difference:
     high: float
     p: float
     smallest: float | None
-
-    @property
-    def better(self) -> str | None:
-        """ "a" or "b" where interval and swap test agree that the runs differ."""
-        if self.p > LEVEL or self.low <= 0 <= self.high:
-            return None
-        return "b" if self.delta > 0 else "a"
+    better: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,13 +316,16 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
     a, b = map(float, sides)
     error = float(drawn.std())
     reach = float(ndtri((1 + COVERAGE) / 2)) * error
-    reached = np.abs(swapped) >= abs(b - a) - ROUNDING
+    low, high = b - a - reach, b - a + reach
+    p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
+    differs = p <= LEVEL and not low <= 0 <= high
     return Difference(
         a=a,
         b=b,
         delta=b - a,
-        low=b - a - reach,
-        high=b - a + reach,
-        p=float(1 + reached.sum()) / (1 + len(swapped)),
+        low=low,
+        high=high,
+        p=p,
         smallest=float(ndtri(1 - LEVEL / 2) + ndtri(POWER)) * error or None,
+        better=("b" if b > a else "a") if differs else None,
     )
