@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,6 @@ from tracker.runs import Curves, RunRecord
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
 EXACT = 40  # epochs up to which the distribution is counted out; it is normal long before
-HINGES = 100  # places tried for the epoch at which the gap opened
 STOPPERS = ("val/f1", "val/accuracy", "val/loss")
 Series = Mapping[int, float]  # by epoch
 
@@ -160,6 +160,7 @@ def _chance_of_rise(values: Sequence[float]) -> float:
     return statistics.NormalDist(mean, math.sqrt(variance)).cdf(falls + 0.5)
 
 
+@cache
 def _count_inversions(count: int) -> list[int]:
     """How many orders of `count` values have 0, 1, 2 ... pairs the wrong way round."""
     orders = [1]
@@ -186,26 +187,17 @@ def _luck(noise: float, count: int) -> float:
 
 
 def _find_gap(train: Series, val: Series) -> int | None:
-    """The epoch from which a line that was level until then and rises fits the gap of the losses best.
+    """The epoch from which the validation loss stays above the training loss, or above the smallest gap there was.
 
-    None where the gap does not widen.
+    By more than the noise; None where the gap does not widen.
     """
-    epochs = [epoch for epoch in val if epoch in train]
-    epochs = epochs[:: -(-len(epochs) // HINGES) or 1]
-    gaps = [val[epoch] - train[epoch] for epoch in epochs]
-    if len(gaps) < FEWEST or _chance_of_rise(gaps) >= CHANCE:
+    gaps = {epoch: val[epoch] - train[epoch] for epoch in val if epoch in train}
+    noise = _estimate_noise(list(gaps.values()))
+    if noise is None or _chance_of_rise(list(gaps.values())) >= CHANCE:
         return None
-    errors = {epoch: _fit_hinge(epochs, gaps, epoch) for epoch in epochs[:-1]}
-    return min(errors, key=lambda epoch: errors[epoch])
-
-
-def _fit_hinge(epochs: Sequence[int], gaps: Sequence[float], start: int) -> float:
-    """The squared error of the best line that is level up to `start`."""
-    line = statistics.linear_regression([max(0, epoch - start) for epoch in epochs], gaps)
-    return sum(
-        (gap - line.intercept - line.slope * max(0, epoch - start)) ** 2
-        for epoch, gap in zip(epochs, gaps, strict=True)
-    )
+    level = max(0.0, min(gaps.values())) + _luck(noise, len(gaps))
+    closed = [epoch for epoch, gap in gaps.items() if gap <= level]
+    return next((epoch for epoch in gaps if epoch > max(closed, default=0)), None)
 
 
 def _find_patience(values: Series, name: str) -> int:

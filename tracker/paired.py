@@ -33,7 +33,8 @@ class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
     `p` is of the swap test: how often as large a difference comes about when every image's two guesses change sides at
-    random. `smallest` is the true difference that would be found four times of five; None where the guesses are equal.
+    random. `smallest` is the true difference that would be found four times of five, were the runs to differ on as many
+    images as they do; None where the guesses are equal.
     `better` is "a" or "b" where interval and swap test agree that the runs differ.
     """
 

@@ -121,7 +121,7 @@ def draw_two_runs(
                     at = epochs.index(best[place] or 0)
                     axes.plot(epochs[at], values[at], "o", color=f"C{place}", markersize=9, fillstyle="none")
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="ring: best epoch")
     return _save(figure, path)
 
 
