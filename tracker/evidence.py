@@ -62,9 +62,12 @@ def count_moves(changed: Sequence[ChangedImage]) -> list[Move]:
 
 def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int) -> Evidence:
     """Compare two sides on their validation images, or say why that cannot be done."""
-    absent = [f"{side.name} has {_name_lack(side)}" for side in (left, right) if _name_lack(side)]
+    absent: dict[str, list[str]] = {}
+    for side in {left.name: left, right.name: right}.values():
+        if lack := _name_lack(side):
+            absent.setdefault(lack, []).append(side.name)
     if absent:
-        return Evidence(problem=" and ".join(absent))
+        return Evidence(problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items()))
     try:
         return _weigh_runs(runs_dir, left, right, resamples)
     except TrackerError as error:
@@ -73,7 +76,7 @@ def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int) -> Evidenc
 
 def _name_lack(side: Side) -> str:
     if side.folder is None:
-        return "no validation predictions here: it is known from the ledger alone"
+        return "left no validation predictions here (known from the ledger alone)"
     return "" if (side.folder / VALIDATION).is_file() else f"kept no validation predictions ({VALIDATION})"
 
 
