@@ -19,7 +19,7 @@ from tracker.runs import Curves, RunRecord
 
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
-EXACT = 40  # epochs up to which the distribution is counted out; it is normal long before
+EXACT = 12  # epochs up to which the distribution is counted out; it is all but normal from ten on
 STOPPERS = ("val/f1", "val/accuracy", "val/loss")
 Series = Mapping[int, float]  # by epoch
 

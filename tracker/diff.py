@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from tracker.advice import Advice, advise_run, by_epoch
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
-from tracker.evidence import ChangedImage, Evidence, Move, count_moves, list_changed_answers, weigh
+from tracker.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.ledger_read import (
     Submission,
     find_sota,
@@ -151,14 +152,14 @@ def diff_runs(
     """
     left, right = load_side(workspace, a), load_side(workspace, b)
     if statistics:
-        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples)
+        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
     else:
         evidence = Evidence(problem="left out by --no-stats")
     differing = diff_configs(left.config, right.config)
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     metrics = _diff_metrics(workspace, left, right, everything=everything)
-    predictions, changed = _diff_predictions(workspace, left, right)
+    predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     return RunDiff(
         a=left.name,
         b=right.name,
@@ -178,8 +179,8 @@ def diff_runs(
         gap={name: [_find_gap(side, name) for side in (left, right)] for name in FIGURES},
         curves=_pair_curves(left, right),
         advice=[left.advice, right.advice],
-        moves={"validation": count_moves(evidence.changed), "evaluation": count_moves(changed)},
-        images={"validation": evidence.changed[:images], "evaluation": changed[:images]},
+        moves={"validation": evidence.moves, "evaluation": moves},
+        images={"validation": evidence.images, "evaluation": changed},
     )
 
 
@@ -230,19 +231,24 @@ def _higher_is_better(workspace: Workspace, name: str) -> bool:
 
 
 def _diff_predictions(
-    workspace: Workspace, left: Side, right: Side
-) -> tuple[dict[str, Any] | None, list[ChangedImage]]:
+    workspace: Workspace, left: Side, right: Side, images: int
+) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
     """Share of equal predictions over the images that both predicted, None when one has none; and what changed."""
     try:
         old, new = left.answers(), right.answers()
     except TrackerError as error:
-        return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}, []
+        return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}, [], []
     if old is None or new is None:
-        return None, []
+        return None, [], []
     diff = diff_answers(old, new)
     names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
-    changed = list_changed_answers(old.by_id, new.by_id, lambda word: names.get(word, word))
-    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}, changed
+    moves = [
+        Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number) for (a, b), number in diff.moves.items()
+    ]
+    changed = (name for name, answer in new.by_id.items() if old.by_id.get(name, answer) != answer)
+    listed = [(name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)]
+    found = [ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b)) for name, a, b in listed]
+    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}, moves, found
 
 
 def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:

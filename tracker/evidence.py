@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,17 +51,12 @@ class Evidence:
     problem: str = ""
     folds: Mapping[str, FoldTest] | None = None
     folds_problem: str = ""
-    changed: Sequence[ChangedImage] = ()
+    moves: Sequence[Move] = ()
+    images: Sequence[ChangedImage] = ()
 
 
-def count_moves(changed: Sequence[ChangedImage]) -> list[Move]:
-    """The changes by class, the most frequent first."""
-    counts = Counter((image.truth, image.a, image.b) for image in changed)
-    return [Move(truth=truth, a=a, b=b, images=number) for (truth, a, b), number in counts.most_common()]
-
-
-def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int) -> Evidence:
-    """Compare two sides on their validation images, or say why that cannot be done."""
+def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int) -> Evidence:
+    """Compare two sides on their validation images, or say why that cannot be done; list `images` that changed."""
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
         if lack := _name_lack(side):
@@ -69,7 +64,7 @@ def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int) -> Evidenc
     if absent:
         return Evidence(problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items()))
     try:
-        return _weigh_runs(runs_dir, left, right, resamples)
+        return _weigh_runs(runs_dir, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
 
@@ -80,28 +75,25 @@ def _name_lack(side: Side) -> str:
     return "" if (side.folder / VALIDATION).is_file() else f"kept no validation predictions ({VALIDATION})"
 
 
-def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int) -> Evidence:
+def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images: int) -> Evidence:
     from tracker.paired import compare_guesses
 
     a, b = _load_same_images(left, right)
+    labels = _labels(a)
     before, after = (kept.probabilities.argmax(1).astype("int64") for kept in (a, b))
     people = all(_validates_people(runs_dir, side) for side in (left, right))
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
     folds, problem = _test_folds(runs_dir, left, right)
-    changed = [
-        ChangedImage(
-            id=a.ids[place],
-            truth=a.classes[_labels(a)[place]],
-            a=a.classes[before[place]],
-            b=a.classes[after[place]],
-        )
-        for place in (before != after).nonzero()[0]
-    ]
+    changed = (before != after).nonzero()[0]
+    columns = [[a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)]
+    cells = list(zip(*columns, strict=True))
+    listed = [(a.ids[place], cell) for place, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
-        paired=compare_guesses(_labels(a), before, after, len(a.classes), groups=groups, resamples=resamples),
+        paired=compare_guesses(labels, before, after, len(a.classes), groups=groups, resamples=resamples),
         folds=folds,
         folds_problem=problem,
-        changed=changed,
+        moves=[Move(truth=t, a=x, b=y, images=number) for (t, x, y), number in Counter(cells).most_common()],
+        images=[ChangedImage(id=image, truth=t, a=x, b=y) for image, (t, x, y) in listed],
     )
 
 
@@ -195,14 +187,3 @@ def _load_member(runs_dir: Path, name: str) -> Any:
 
     path = runs_dir / name / VALIDATION
     return load_probabilities(path) if path.is_file() else None
-
-
-def list_changed_answers(
-    old: Mapping[str, str], new: Mapping[str, str], name_class: Callable[[str], str]
-) -> list[ChangedImage]:
-    """The images to predict that both runs have answered, and differently."""
-    return [
-        ChangedImage(id=image, truth=None, a=name_class(old[image]), b=name_class(answer))
-        for image, answer in new.items()
-        if image in old and old[image] != answer
-    ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -124,11 +125,12 @@ def compare_guesses(
 
 def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
     """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947, Psychometrika 12)."""
-    from scipy.special import bdtr
-
-    number = only_a + only_b
-    p = min(1.0, 2 * float(bdtr(min(only_a, only_b), number, 0.5))) if number else 1.0
-    return McNemar(only_a=only_a, only_b=only_b, p=p)
+    number, ways = only_a + only_b, 1
+    tail = 1
+    for chosen in range(min(only_a, only_b)):  # whole numbers: importing scipy.special would take ten times as long
+        ways = ways * (number - chosen) // (chosen + 1)
+        tail += ways
+    return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
 
 
 def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
@@ -312,11 +314,10 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
     The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md for its coverage.
     """
     import numpy as np
-    from scipy.special import ndtri
 
     a, b = map(float, sides)
-    error = float(drawn.std())
-    reach = float(ndtri((1 + COVERAGE) / 2)) * error
+    error, normal = float(drawn.std()), NormalDist()
+    reach = normal.inv_cdf((1 + COVERAGE) / 2) * error
     low, high = b - a - reach, b - a + reach
     p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
     differs = p <= LEVEL and not low <= 0 <= high
@@ -327,6 +328,6 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
         low=low,
         high=high,
         p=p,
-        smallest=float(ndtri(1 - LEVEL / 2) + ndtri(POWER)) * error or None,
+        smallest=(normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * error or None,
         better=("b" if b > a else "a") if differs else None,
     )

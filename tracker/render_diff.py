@@ -203,7 +203,7 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:
         moves = [f"{move.a} -> {move.b} {move.images}" for move in evaluation[:MOVES]]
-        rest = [f"{len(evaluation) - MOVES} more kinds"] if len(evaluation) > MOVES else []
+        rest = [f"and {len(evaluation) - MOVES} other changes"] if len(evaluation) > MOVES else []
         yield Section(lines=[f"predictions moved: {', '.join(moves + rest)}"])
     for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
         if diff.images[kind]:
