@@ -159,11 +159,19 @@ def diff_runs(
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     metrics = _diff_metrics(workspace, left, right, everything=everything)
+    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in ("f1", "accuracy")}
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     return RunDiff(
         a=left.name,
         b=right.name,
-        verdict=write_verdict(workspace.competition, (left.name, right.name), config, metrics, evidence),
+        verdict=write_verdict(
+            workspace.competition,
+            (left.name, right.name),
+            config=config,
+            metrics=metrics,
+            validation=validation,
+            evidence=evidence,
+        ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,
         metrics=metrics,

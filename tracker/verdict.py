@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.report import render_change, render_number
@@ -19,20 +19,23 @@ SHOWN = 3  # changed keys; the table below has them all
 def write_verdict(
     competition: Competition,
     names: tuple[str, str],
+    *,
     config: Mapping[str, list[Any]],
     metrics: Mapping[str, Mapping[str, Any]],
+    validation: Mapping[str, Sequence[float | None]],
     evidence: Evidence,
 ) -> list[str]:
-    """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy."""
+    """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy.
+
+    `validation` has f1 and accuracy of both runs as far as they are known.
+    """
     metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config)}"]
     if evidence.paired:
         lines.append(_judge(evidence.paired, metric, names))
         lines += _mind_the_other(evidence.paired, metric, names)
     else:
-        lines.append(
-            f"{_compare(metrics.get(f'val/{metric}'), metric, names)}; is it real? Unknown: {evidence.problem}"
-        )
+        lines.append(f"{_compare(validation, metric, names)}; is it real? Unknown: {evidence.problem}")
     if evidence.folds:
         lines.append(_judge_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
@@ -100,9 +103,11 @@ def _judge_folds(test: FoldTest, metric: str) -> str:
     )
 
 
-def _compare(found: Mapping[str, Any] | None, metric: str, names: tuple[str, str]) -> str:
-    """The validation figures, where nothing more is known."""
-    if not found:
-        return f"val {WORDS[metric]} does not differ"
-    scores = f"val {WORDS[metric]} {render_number(found['a'])} -> {render_number(found['b'])}"
-    return f"{scores}, {_name(found['better'], names)} is ahead" if found["better"] else scores
+def _compare(validation: Mapping[str, Sequence[float | None]], metric: str, names: tuple[str, str]) -> str:
+    """The deciding validation score, or the other one, where nothing more is known."""
+    for name in sorted(validation, key=lambda name: name != metric):
+        a, b = validation[name]
+        if a is not None and b is not None:
+            ahead = f", {names[b > a]} is ahead" if a != b else ""
+            return f"val {WORDS[name]} {render_number(a)} -> {render_number(b)}{ahead}"
+    return "no validation score of both is known"

@@ -150,7 +150,7 @@ def test_what_is_printed_says_what_differs(workspace: Workspace, capsys: pytest.
     print_diff(diff_runs(workspace, "exp1", "exp1"))
     assert capsys.readouterr().out.splitlines() == [
         "exp1 -> exp1: no config key changed",
-        f"val macro F1 does not differ; is it real? Unknown: {KEPT_NOTHING}",
+        f"val macro F1 0.5000 -> 0.5000; is it real? Unknown: {KEPT_NOTHING}",
         "config: no difference",
         "metrics: no difference",
         f"no statistics: {KEPT_NOTHING}",
@@ -265,13 +265,17 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
     workspace: Workspace, tmp_path: Path
 ) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("number,memo,public_f1,val_f1,optim.lr\n1,a,0.5,0.6,0.1\n2,b,0.6,0.7,0.2\n")
+    table.write_text("number,memo,public_f1,val_acc,optim.lr\n1,a,0.5,60,0.1\n2,b,0.6,70,0.2\n3,c,,,0.2\n")
     import_table(workspace, read_handkept(table, workspace.competition))
     make_run(workspace, "0000011110", config={"optim.lr": 0.1})
     keep(workspace, "exp1", guess(20))
     found = diff_runs(workspace, "s1", "s2")
     assert found.problem == "s1 and s2 left no validation predictions here (known from the ledger alone)"
     assert found.verdict[0] == "s1 -> s2: optim.lr 0.1 -> 0.2"
+    assert found.verdict[1].startswith(
+        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 left"
+    )
+    assert diff_runs(workspace, "s2", "s3").verdict[1].startswith("no validation score of both is known")
     assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead"
     assert diff_runs(workspace, "exp1", "s2").problem.startswith("s2 left no validation predictions here")
 
