@@ -23,7 +23,7 @@ format: $(DONE)
 	$(BIN)/ruff format .
 
 bench: $(DONE)
-	for script in startup compare_runs logging_cost big_ledger; do $(BIN)/python bench/$$script.py; done
+	for script in startup compare_runs compare_stats logging_cost big_ledger; do $(BIN)/python bench/$$script.py; done
 
 # Installed once, and again when the dependencies change; without the network an existing install is used.
 $(DONE): pyproject.toml constraints.txt

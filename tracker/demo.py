@@ -10,7 +10,8 @@ from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger_read import find_sota, list_sota_numbers
 from tracker.mlflow_log import sync_run
-from tracker.report import print_diff, print_leaderboard, render_number, render_value
+from tracker.render_diff import print_diff
+from tracker.report import print_leaderboard, render_number, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
@@ -43,7 +44,7 @@ def run_demo(folder: Path) -> None:
     third = _train(workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True)
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
-    print_diff(diff_runs(workspace, first.name, second.name))
+    print_diff(diff_runs(workspace, first.name, second.name), curves=False)
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
     for name in (first.name, second.name):

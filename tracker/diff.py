@@ -1,13 +1,19 @@
-"""Two runs side by side: what was changed and what came of it. Plain data; report.py renders it."""
+"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py renders it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
+from tracker.advice import Advice, advise_run, by_epoch
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
+from tracker.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.ledger_read import (
     Submission,
     find_sota,
@@ -17,29 +23,48 @@ from tracker.ledger_read import (
     list_submissions_of,
     resolve_run,
 )
+from tracker.paired import RESAMPLES, FoldTest, Paired
 from tracker.predictions import Answers, diff_answers, load_answers, unpack_answers
-from tracker.runs import load_config, load_run
+from tracker.runs import Curves, load_config, load_run, read_curves
+from tracker.verdict import write_verdict
 from tracker.workspace import Workspace
 from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
 FIGURES = ("loss", "accuracy", "f1")
-NOT_COMPARED = ("train/images_per_s", "train/lr")
+Point = tuple[int, float | None]
+NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunDiff:
-    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side."""
+    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
+
+    `ignored` keys differ, too. `statistics` and `folds` are of the validation images; where they are None, `problem`
+    and `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has (epoch, value), None
+    for what is no number. `moves` counts the images that changed class, `images` are some of them.
+    """
 
     a: str
     b: str
+    verdict: Sequence[str]
     config: Mapping[str, list[Any]]
+    ignored: Sequence[str]
     metrics: Mapping[str, Mapping[str, Any]]
     best_epoch: list[int | None]
     predictions: Mapping[str, Any] | None
     code: Mapping[str, Any]
     data: Mapping[str, Any]
     submissions: list[int | None]
+    statistics: Paired | None
+    problem: str
+    folds: Mapping[str, FoldTest] | None
+    folds_problem: str
+    gap: Mapping[str, list[float | None]]
+    curves: Mapping[str, list[list[Point]]]
+    advice: list[Advice | None]
+    moves: Mapping[str, Sequence[Move]]
+    images: Mapping[str, Sequence[ChangedImage]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -57,6 +82,9 @@ class Side:
     fingerprints: Mapping[str, str | None]
     submission: int | None
     answers: Callable[[], Answers | None]
+    folder: Path | None = None
+    curves: Curves
+    advice: Advice | None = None
 
 
 def load_side(workspace: Workspace, word: str) -> Side:
@@ -79,6 +107,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
         fingerprints=prints,
         submission=row.number,
         answers=lambda: _unpack(workspace, row.number),
+        curves={},
     )
 
 
@@ -91,38 +120,99 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
     record = load_run(workspace.runs_dir, name)
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)
-    path = workspace.runs_dir / name / "predictions.csv"
+    folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
+    path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
     return Side(
         name=name,
-        config=load_config(workspace.runs_dir, name),
+        config=config,
         metrics={**(row.scores if row else {}), **record.summary},
         best_epoch=record.best_epoch,
         fingerprints=record.fingerprints,
         submission=row.number if row else None,
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
+        folder=folder,
+        curves=curves,
+        advice=advise_run(record, config, curves),
     )
 
 
-def diff_runs(workspace: Workspace, a: str, b: str, *, everything: bool = False) -> RunDiff:
-    """Compare two runs or submissions; with `everything`, equal config keys and metrics are included."""
+def diff_runs(
+    workspace: Workspace,
+    a: str,
+    b: str,
+    *,
+    everything: bool = False,
+    statistics: bool = True,
+    resamples: int = RESAMPLES,
+    images: int = 0,
+) -> RunDiff:
+    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal metrics are included.
+
+    `images` is how many of the changed images are listed. Without `statistics`, the validation images are not read.
+    """
     left, right = load_side(workspace, a), load_side(workspace, b)
-    if everything:
-        flat = [flatten(side.config) for side in (left, right)]
-        keys = [*flat[0], *(key for key in flat[1] if key not in flat[0])]
-        config = {key: [flat[0].get(key), flat[1].get(key)] for key in keys}
+    if statistics:
+        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
     else:
-        config = diff_configs(left.config, right.config)
+        evidence = Evidence(problem="left out by --no-stats")
+    differing = diff_configs(left.config, right.config)
+    ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
+    config = {key: values for key, values in differing.items() if key not in ignored}
+    metrics = _diff_metrics(workspace, left, right, everything=everything)
+    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in ("f1", "accuracy")}
+    predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     return RunDiff(
         a=left.name,
         b=right.name,
-        config=config,
-        metrics=_diff_metrics(workspace, left, right, everything=everything),
+        verdict=write_verdict(
+            workspace.competition,
+            (left.name, right.name),
+            config=config,
+            metrics=metrics,
+            validation=validation,
+            evidence=evidence,
+        ),
+        config=_pair_configs(left, right) if everything else config,
+        ignored=[] if everything else ignored,
+        metrics=metrics,
         best_epoch=[left.best_epoch, right.best_epoch],
-        predictions=_diff_predictions(left, right),
+        predictions=predictions,
         code=_diff_fingerprint(left, right, "code"),
         data=_diff_fingerprint(left, right, "data"),
         submissions=[left.submission, right.submission],
+        statistics=evidence.paired,
+        problem=evidence.problem,
+        folds=evidence.folds,
+        folds_problem=evidence.folds_problem,
+        gap={name: [_find_gap(side, name) for side in (left, right)] for name in FIGURES},
+        curves=_pair_curves(left, right),
+        advice=[left.advice, right.advice],
+        moves={"validation": evidence.moves, "evaluation": moves},
+        images={"validation": evidence.images, "evaluation": changed},
     )
+
+
+def _pair_configs(left: Side, right: Side) -> dict[str, list[Any]]:
+    """Every key of either config."""
+    a, b = flatten(left.config), flatten(right.config)
+    return {key: [a.get(key), b.get(key)] for key in [*a, *(key for key in b if key not in a)]}
+
+
+def _find_gap(side: Side, name: str) -> float | None:
+    val, train = side.metrics.get(f"val/{name}"), side.metrics.get(f"train/{name}")
+    return None if val is None or train is None else val - train
+
+
+def _pair_curves(left: Side, right: Side) -> dict[str, list[list[Point]]]:
+    """The curves of losses and scores by epoch that a side has; null where a value is no number."""
+    found = {}
+    for name in [f"{part}/{figure}" for figure in FIGURES for part in ("train", "val")]:
+        pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
+        if any(pair):
+            found[name] = [
+                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()] for curve in pair
+            ]
+    return found
 
 
 def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: bool) -> dict[str, dict[str, Any]]:
@@ -148,16 +238,25 @@ def _higher_is_better(workspace: Workspace, name: str) -> bool:
     return workspace.competition.metric(name.partition("_")[2]).higher_is_better
 
 
-def _diff_predictions(left: Side, right: Side) -> dict[str, Any] | None:
-    """Share of equal predictions over the images that both predicted, None when one has none."""
+def _diff_predictions(
+    workspace: Workspace, left: Side, right: Side, images: int
+) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
+    """Share of equal predictions over the images that both predicted, None when one has none; and what changed."""
     try:
         old, new = left.answers(), right.answers()
     except TrackerError as error:
-        return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}
+        return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}, [], []
     if old is None or new is None:
-        return None
+        return None, [], []
     diff = diff_answers(old, new)
-    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}
+    names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
+    moves = [
+        Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number) for (a, b), number in diff.moves.items()
+    ]
+    changed = (name for name, answer in new.by_id.items() if old.by_id.get(name, answer) != answer)
+    listed = [(name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)]
+    found = [ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b)) for name, a, b in listed]
+    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}, moves, found
 
 
 def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:

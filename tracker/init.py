@@ -53,6 +53,10 @@ url = {ledger_url}
 kind = {leaderboard}
 solution = {solution}
 competition = {kaggle_competition}
+
+[diff]
+# Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all shows them.
+ignore = []
 """
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
+    from tracker.advice import Advice
     from tracker.audit import Audit
-    from tracker.diff import RunDiff
     from tracker.ledger_read import Event, Submission
     from tracker.queue import Outcome
     from tracker.quota import Quota
@@ -116,7 +116,13 @@ def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int]) -> No
     print_table(columns, rows)
 
 
-def print_run(record: RunRecord, config: Mapping[str, Any], rows: Sequence[Submission], comp: Competition) -> None:
+def print_run(
+    record: RunRecord,
+    config: Mapping[str, Any],
+    rows: Sequence[Submission],
+    comp: Competition,
+    advice: Advice | None = None,
+) -> None:
     """Everything about one run."""
     about = {
         "status": record.status + (f": {record.error}" if record.error else ""),
@@ -134,6 +140,8 @@ def print_run(record: RunRecord, config: Mapping[str, Any], rows: Sequence[Submi
     print_table(("metric at best epoch", "value"), [(k, render_number(v)) for k, v in record.summary.items()])
     if rows:
         print_leaderboard(rows, comp, sota=None, was_sota=())
+    for sentence in advice.sentences if advice else ():
+        print(sentence)
 
 
 def submission_to_json(row: Submission, competition: Competition, *, sota: int | None, was: bool) -> dict[str, Any]:
@@ -162,58 +170,6 @@ def print_leaderboard(
         validation = [render_number(row.val_f1), render_number(row.val_accuracy)]
         table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change))
     print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then"), table)
-
-
-def print_diff(diff: RunDiff, *, everything: bool = False) -> None:
-    """What differs: config, metrics, best epochs, predictions, data and code."""
-    if diff.config:
-        rows = [(key, render_value(a), render_value(b)) for key, (a, b) in diff.config.items()]
-        print_table(("config", diff.a, diff.b), rows)
-    else:
-        print("config: no difference")
-    metrics = []
-    by_class = {name: item for name, item in diff.metrics.items() if name.startswith("val/f1/")}
-    for name, item in diff.metrics.items():
-        if name in by_class and not everything:
-            continue
-        better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
-        delta = "-" if item["delta"] is None else f"{item['delta']:+.4f}"
-        metrics.append((name, render_number(item["a"]), render_number(item["b"]), delta, better))
-    if metrics:
-        print_table(("metric", diff.a, diff.b, "delta", "better"), metrics)
-    else:
-        print("metrics: no difference")
-    if by_class and not everything:
-        print(_render_by_class(by_class, diff))
-    if diff.best_epoch[0] != diff.best_epoch[1]:
-        print(f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}")
-    print(_render_predictions(diff))
-    for name in ("data", "code"):
-        part = getattr(diff, name)
-        if not part["equal"]:
-            print(f"{name}: differs ({_short(part['a'])} -> {_short(part['b'])})")
-
-
-def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
-    """One line on the F1 of the classes; --all shows each."""
-    winners = [item["better"] for item in by_class.values()]
-    name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
-    most = f"most {name.removeprefix('val/f1/')} {item['delta']:+.4f}" if item["delta"] is not None else "-"
-    return (
-        f"val/f1 by class: {winners.count('b')} better in {diff.b}, {winners.count('a')} in {diff.a}; "
-        f"{most} (--all shows each)"
-    )
-
-
-def _render_predictions(diff: RunDiff) -> str:
-    found = diff.predictions
-    if found is None:
-        return "predictions: not both runs have them"
-    if found["equal_share"] is None:
-        return f"predictions: {found['problem']}"
-    if not found["changed"]:
-        return f"predictions: all {found['total']} equal"
-    return f"predictions: {found['changed']} of {found['total']} differ ({found['equal_share'] * 100:.2f} % equal)"
 
 
 def _short(fingerprint: str | None) -> str:

@@ -19,6 +19,7 @@ from training.atomic import translate_os_errors, write_json
 from training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
+Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9]\d*)")
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
@@ -254,11 +255,8 @@ def parse_point(line: bytes) -> dict[str, Any] | None:
     return point
 
 
-def read_curves(path: Path) -> dict[str, dict[int, tuple[int, float]]]:
-    """Curves by metric name: {step: (epoch, value)}; a step logged again after a resume counts once.
-
-    The machine's figures are left out.
-    """
+def read_curves(path: Path) -> Curves:
+    """Curves by metric name; a step logged again after a resume counts once, the machine's figures are left out."""
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
         for key, value in point["values"].items():

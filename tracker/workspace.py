@@ -97,6 +97,7 @@ class Workspace:
     leaderboard: str
     solution: Path | None = None
     kaggle_competition: str = ""
+    diff_ignore: tuple[str, ...] = ()
 
     @property
     def runs_dir(self) -> Path:
@@ -145,7 +146,7 @@ def load_workspace(root: Path) -> Workspace:
     path = root / TRACKER_TOML
     raw = read_toml(path)
     reader = _Reader()
-    reader.tables(raw, "", ("competition", "data", "mlflow", "ledger", "leaderboard"))
+    reader.tables(raw, "", ("competition", "data", "mlflow", "ledger", "leaderboard", "diff"))
     competition = _read_competition(reader, raw.get("competition", {}))
     mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
     ledger = reader.table(raw, "ledger", ("url",))
@@ -157,6 +158,7 @@ def load_workspace(root: Path) -> Workspace:
     solution = reader.text(board, "leaderboard.solution", "")
     if kind == "local" and not solution:
         reader.problems.append("leaderboard.solution: kind local needs the solution CSV")
+    ignored = reader.texts(reader.table(raw, "diff", ("ignore",)), "diff.ignore")
     data = raw.get("data", {})
     if not isinstance(data, Mapping):
         reader.problems.append("data: is a table, write [data]")
@@ -174,6 +176,7 @@ def load_workspace(root: Path) -> Workspace:
         leaderboard=kind,
         solution=(root / Path(solution).expanduser()).resolve() if solution else None,
         kaggle_competition=slug,
+        diff_ignore=ignored,
     )
 
 
@@ -216,6 +219,14 @@ class _Reader:
         """A text."""
         text: str = self.value(table, name, default, str, "a text")
         return text
+
+    def texts(self, table: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        """A list of texts, empty when it is absent."""
+        found = self.value(table, name, [], list, "a list of texts")
+        if all(isinstance(text, str) and text.strip() for text in found):
+            return tuple(found)
+        self.problems.append(f"{name}: expected a list of texts, not {found!r}")
+        return ()
 
     def choice(self, table: Mapping[str, Any], name: str, default: str, choices: tuple[str, ...]) -> str:
         """One word of several."""

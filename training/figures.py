@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from training.scores import confusion_matrix
 
 CARDS = 24
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
+Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no number
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,47 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
     """Loss, accuracy and macro F1 of training and validation by epoch, the best epoch marked."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    for place, name in enumerate(("loss", "accuracy", "f1"), start=1):
-        axes = figure.add_subplot(1, 3, place)
+    for name, axes in _add_panels(figure):
         for part in ("train", "val"):
             points = curves.get(f"{part}/{name}", {})
             axes.plot(list(points), [value for _, value in points.values()], marker=".", label=part)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="grey", linestyle="--", linewidth=1, label=f"best: epoch {best_epoch}")
+        axes.legend()
+    return _save(figure, path)
+
+
+def draw_two_runs(
+    names: Sequence[str], curves: Sequence[Mapping[str, Line]], best: Sequence[int | None], path: Path
+) -> Path:
+    """The curves of two runs over each other: a colour a run, training dashed, a ring at the best epoch."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    for name, axes in _add_panels(figure):
+        for place, run in enumerate(names):
+            for part, style in (("train", "--"), ("val", "-")):
+                line = curves[place].get(f"{part}/{name}", [])
+                values = [np.nan if value is None else value for _, value in line]
+                label = f"{run} {'training' if part == 'train' else 'validation'}"
+                epochs = [epoch for epoch, _ in line]
+                axes.plot(
+                    epochs, values, style, color=f"C{place}", linewidth=1 if part == "train" else 1.8, label=label
+                )
+                if part == "val" and best[place] in epochs:
+                    at = epochs.index(best[place] or 0)
+                    axes.plot(epochs[at], values[at], "o", color=f"C{place}", markersize=9, fillstyle="none")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="ring: best epoch")
+    return _save(figure, path)
+
+
+def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
+    """Three axes side by side, for loss, accuracy and F1 by epoch."""
+    for place, name in enumerate(("loss", "accuracy", "f1"), start=1):
+        axes = figure.add_subplot(1, 3, place)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
-    return _save(figure, path)
+        yield name, axes
 
 
 def _save(figure: Figure, path: Path) -> Path:

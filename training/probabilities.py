@@ -6,7 +6,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,20 @@ def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
             shared = len(set(member.ids) & set(first.ids))
             raise DataError(f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are shared")
         place = {image: index for index, image in enumerate(member.ids)}
-        order = np.array([place[image] for image in first.ids], dtype=np.int64)
-        found.append(replace(member, ids=first.ids, probabilities=member.probabilities[order], logits=None))
+        found.append(select(member, [place[image] for image in first.ids]))
     return found
+
+
+def select(kept: Kept, places: Sequence[int]) -> Kept:
+    """The images at these places, in this order."""
+    order = np.array(places, dtype=np.int64)
+    return Kept(
+        ids=tuple(kept.ids[place] for place in places),
+        probabilities=kept.probabilities[order],
+        classes=kept.classes,
+        labels=None if kept.labels is None else kept.labels[order],
+        logits=None if kept.logits is None else kept.logits[order],
+    )
 
 
 def measure(validation: Kept) -> dict[str, float]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.runs import RunRecord
+    from tracker.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -42,7 +46,6 @@ def train(
     from tracker.errors import ConfigError
     from tracker.folds import train_folds
     from tracker.ledger_read import resolve_run
-    from tracker.report import render_end
     from tracker.settings import is_follower
     from tracker.train import FLAGS, find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
@@ -70,7 +73,22 @@ def train(
     if detach:
         print_detached()
     else:
-        print(render_end(work()))
+        _print_end(workspace, work(), quiet=quiet)
+
+
+def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
+    """How the run ended, and what its curves advise."""
+    from tracker.advice import advise_run
+    from tracker.report import render_end
+    from tracker.runs import load_config, read_curves
+
+    print(render_end(record))
+    if quiet:
+        return
+    folder = workspace.runs_dir / record.name
+    advice = advise_run(record, load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl"))
+    for sentence in advice.sentences if advice else ():
+        print(f"  {sentence}")
 
 
 def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
@@ -202,10 +220,11 @@ def show(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     as_json: Json = False,
 ) -> None:
-    """Show one run: config, metrics, fingerprints, submissions."""
+    """Show one run: config, metrics, fingerprints, submissions, and what its curves advise."""
+    from tracker.advice import advise_run
     from tracker.ledger_read import list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
-    from tracker.runs import load_config, load_run
+    from tracker.runs import load_config, load_run, read_curves
     from tracker.workspace import find_workspace
     from training.tables import flatten
 
@@ -213,32 +232,45 @@ def show(
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
     rows = list_submissions_of(workspace, record)
+    advice = advise_run(record, config, read_curves(workspace.runs_dir / record.name / "metrics.jsonl"))
     if as_json:
         found = [submission_to_json(row, workspace.competition, sota=None, was=False) for row in rows]
         for item in found:
             del item["is_sota"], item["was_sota"]
-        print_json({**record.to_dict(), "config": config, "metrics": dict(record.summary), "submissions": found})
+        more = {"metrics": dict(record.summary), "submissions": found, "advice": advice.to_dict() if advice else None}
+        print_json({**record.to_dict(), "config": config, **more})
     else:
-        print_run(record, flatten(config), rows, workspace.competition)
+        print_run(record, flatten(config), rows, workspace.competition, advice)
 
 
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
-    everything: Annotated[bool, typer.Option("--all", help="Show what is equal, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is equal or ignored, too.")] = False,
+    stats: Annotated[bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")] = True,
+    resamples: Annotated[int, typer.Option(help="Resamples behind interval and p.", min=1000, max=1_000_000)] = 10_000,
+    images: Annotated[int, typer.Option(help="List so many of the images that changed.", min=0)] = 0,
+    markdown: Annotated[bool, typer.Option("--md", help="Print Markdown, to be pasted.")] = False,
+    picture: Annotated[bool, typer.Option("--open", help="Draw the curves of both runs and open the picture.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two runs, and which was better."""
+    """Show what differs between two runs, which was better, and whether that is real."""
+    import sys
+
     from tracker.diff import diff_runs
-    from tracker.report import print_diff, print_json
+    from tracker.render_diff import open_picture, print_diff
+    from tracker.report import print_json
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    found = diff_runs(workspace, a, b, everything=everything)
+    wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "resamples": resamples, "images": images}
+    found = diff_runs(workspace, a, b, **wanted)
     if as_json:
         print_json(found.to_dict())
     else:
-        print_diff(found, everything=everything)
+        print_diff(found, everything=everything, markdown=markdown)
+    if picture:
+        print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
 
 def adopt(

@@ -1,0 +1,333 @@
+"""Paired statistics of two runs on the same validation images: would other images have told the same?
+
+Images are resampled as cells (truth, guess of a, guess of b): a draw of images with replacement within each true class
+is a multinomial draw of cell counts, and scores follow from counts by one matrix product. The distribution is that of
+resampling image by image, in a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+METRICS = ("f1", "accuracy")
+RESAMPLES = 10_000
+COVERAGE = 0.95
+LEVEL = 0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
+POWER = 0.8
+ROUNDING = 1e-9
+PART = 500  # resamples at a time: some MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
+
+    `p` is of the swap test: how often as large a difference comes about when every image's two guesses change sides at
+    random. `smallest` is the true difference that would be found four times of five, were the runs to differ on as many
+    images as they do; None where the guesses are equal.
+    `better` is "a" or "b" where interval and swap test agree that the runs differ.
+    """
+
+    a: float
+    b: float
+    delta: float
+    low: float
+    high: float
+    p: float
+    smallest: float | None
+    better: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class McNemar:
+    """Images that only one of the runs has right, and the exact two-sided p value of their numbers."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldTest:
+    """Scores of both runs on each fold, mean difference b - a with its 95 % interval, t and two-sided p."""
+
+    a: Sequence[float]
+    b: Sequence[float]
+    delta: float
+    low: float
+    high: float
+    t: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """What `samples` validation images say about two runs; `units` were drawn: images, or people with all of theirs."""
+
+    samples: int
+    units: int
+    resamples: int
+    seed: int
+    f1: Difference
+    accuracy: Difference
+    mcnemar: McNemar
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def compare_guesses(
+    truth: Integers,
+    a: Integers,
+    b: Integers,
+    classes: int,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Paired:
+    """Compare the guesses [images] of two runs with the truth [images], all of them class numbers.
+
+    `groups` names whose photograph each image is: those of one person are not independent of each other, and are drawn
+    together.
+    """
+    import numpy as np
+
+    cells = _count_cells(truth, a, b, classes, groups)
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([cells.differences(part) for part in cells.resample(rng, resamples)], axis=1)
+    swapped = np.concatenate([cells.differences(part) for part in cells.swap(rng, resamples)], axis=1)
+    scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
+    found = [_judge(*pair) for pair in zip(scores, drawn, swapped, strict=True)]
+    right_a, right_b = a == truth, b == truth
+    return Paired(
+        samples=len(truth),
+        units=int(cells.counts.sum()),
+        resamples=resamples,
+        seed=seed,
+        f1=found[0],
+        accuracy=found[1],
+        mcnemar=exact_mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())),
+    )
+
+
+def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
+    """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947, Psychometrika 12)."""
+    number, ways = only_a + only_b, 1
+    tail = 1
+    for chosen in range(min(only_a, only_b)):  # whole numbers: importing scipy.special would take ten times as long
+        ways = ways * (number - chosen) // (chosen + 1)
+        tail += ways
+    return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
+
+
+def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
+    """Corrected resampled t-test of the scores of two runs on the same k folds, k >= 2.
+
+    The training sets of the folds overlap, so the variance of the mean is (1/k + n_val/n_train) times that of the
+    differences, n_val/n_train being 1/(k - 1) (Nadeau and Bengio 2003, Inference for the generalization error, Machine
+    Learning 52; for cross-validation Bouckaert and Frank 2004).
+    """
+    from scipy.special import stdtr, stdtrit
+
+    count = len(a)
+    deltas = [second - first for first, second in zip(a, b, strict=True)]
+    mean = math.fsum(deltas) / count
+    variance = math.fsum((delta - mean) ** 2 for delta in deltas) / (count - 1)
+    error = math.sqrt((1 / count + 1 / (count - 1)) * variance)
+    t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
+    reach = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
+    p = 2 * float(stdtr(count - 1, -abs(t)))
+    return FoldTest(a=tuple(a), b=tuple(b), delta=mean, low=mean - reach, high=mean + reach, t=t, p=p)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Kinds of units and how many there are of each; the most frequent kind of a stratum is its first.
+
+    `features` [kinds, 6 classes] are what one unit adds to the images, hits and guesses of each class, of a, then of b.
+    """
+
+    counts: NDArray[np.float32]
+    features: NDArray[np.float32]
+    strata: Sequence[slice]
+
+    def scores(self, sums: NDArray[np.float32]) -> Floats:
+        """[metric, side, resample] of sums [resamples, 6 classes]."""
+        import numpy as np
+
+        sides = sums.reshape(len(sums), 2, 3, -1).astype(np.float64)
+        images, hits, guesses = sides[:, :, 0], sides[:, :, 1], sides[:, :, 2]
+        both = images + guesses
+        f1 = np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0).mean(axis=2)
+        accuracy = hits.sum(axis=2) / images.sum(axis=2)
+        return np.stack([f1.T, accuracy.T])
+
+    def differences(self, sums: NDArray[np.float32]) -> Floats:
+        """[metric, resample] of b - a."""
+        found = self.scores(sums)
+        return found[:, 1] - found[:, 0]
+
+    def resample(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
+        """Sums of units drawn with replacement within each stratum.
+
+        Of m units m - 1 are drawn and count m/(m - 1) each: the variance is then unbiased in small classes, too (Rao
+        and Wu 1988, Resampling inference with complex survey data). The only unit of a class stays.
+        """
+        import numpy as np
+
+        for size in _parts(resamples):
+            draws = np.empty((size, len(self.counts)), dtype=np.float32)
+            for kinds in self.strata:
+                counts = self.counts[kinds].astype(np.int64)
+                number = int(counts.sum())
+                if number == 1:
+                    draws[:, kinds] = 1
+                else:
+                    draws[:, kinds] = _draw_kinds(rng, counts, size) * np.float32(number / (number - 1))
+            yield draws @ self.features
+
+    def swap(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
+        """Sums after the two guesses of each unit have changed sides with probability one half."""
+        import numpy as np
+
+        change = np.roll(self.features, self.features.shape[1] // 2, axis=1) - self.features
+        moving = np.flatnonzero(np.any(change != 0, axis=1))
+        sums = self.counts[None] @ self.features
+        counts = self.counts[moving].astype(np.int64)
+        for size in _parts(resamples):
+            yield sums + _toss(rng, counts, size) @ change[moving]
+
+
+def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
+    """Counts [size, kinds] of one unit fewer than there are, drawn with replacement: a multinomial draw.
+
+    The most frequent kind is drawn as a number and the rest unit by unit where they are few: numpy's multinomial takes
+    ten times as long for a kind as a unit takes here.
+    """
+    import numpy as np
+
+    number, kinds = int(counts.sum()), len(counts)
+    rest = number - int(counts[0])
+    if rest > 10 * kinds:
+        return rng.multinomial(number - 1, counts / number, size)
+    units = np.repeat(np.arange(kinds), np.concatenate([[0], counts[1:]]))
+    others = rng.binomial(number - 1, rest / number, size)
+    rows = np.repeat(np.arange(size) * kinds, others)
+    if rest:
+        rows += units[rng.integers(0, rest, len(rows), dtype=np.uint16 if rest < 2**16 else np.int64)]
+    drawn = np.bincount(rows, minlength=size * kinds).reshape(size, kinds)
+    drawn[:, 0] = number - 1 - others
+    return drawn
+
+
+def _toss(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
+    """How many of each kind's units [size, kinds] fall on one side: a bit for each unit."""
+    import numpy as np
+
+    total = int(counts.sum())
+    if not total:
+        return np.zeros((size, 0), dtype=np.float32)
+    width = -(-total // 8)
+    bits = np.frombuffer(rng.bytes(size * width), dtype=np.uint8).reshape(size, width)
+    starts = np.cumsum(counts) - counts
+    tossed: NDArray[np.float32] = np.add.reduceat(
+        np.unpackbits(bits, axis=1)[:, :total], starts, axis=1, dtype=np.float32
+    )
+    return tossed
+
+
+def _parts(resamples: int) -> Iterator[int]:
+    for start in range(0, resamples, PART):
+        yield min(PART, resamples - start)
+
+
+def _count_cells(truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None) -> _Cells:
+    """Units that agree in the truths and guesses of all their images are of one kind."""
+    import numpy as np
+
+    strata: dict[bytes, list[tuple[int, Integers]]] = {}
+    for number, images in _list_kinds((truth * classes + a) * classes + b, groups):
+        strata.setdefault((images // classes**2).tobytes(), []).append((number, images))
+    ordered: list[tuple[int, Integers]] = []
+    slices = []
+    for members in _join_rare(strata.values()) if groups else strata.values():
+        members.sort(key=lambda kind: -kind[0])
+        slices.append(slice(len(ordered), len(ordered) + len(members)))
+        ordered += members
+    rows = np.repeat(np.arange(len(ordered)), [len(images) for _, images in ordered])
+    images = np.concatenate([images for _, images in ordered])
+    label = images // classes**2
+
+    def add_up(column: Integers, weights: Any = None) -> NDArray[Any]:
+        return np.bincount(rows * classes + column, weights, len(ordered) * classes).reshape(len(ordered), classes)
+
+    guesses = images // classes % classes, images % classes
+    parts = [part for guess in guesses for part in (add_up(label), add_up(label, guess == label), add_up(guess))]
+    counts = np.array([number for number, _ in ordered], dtype=np.float32)
+    return _Cells(counts, np.concatenate(parts, axis=1).astype(np.float32), slices)
+
+
+def _join_rare(strata: Iterable[list[tuple[int, Integers]]]) -> list[list[tuple[int, Integers]]]:
+    """People whose like is not among the others are one stratum: alone, they would never be drawn otherwise."""
+    common, rare = [], []
+    for members in strata:
+        if sum(number for number, _ in members) > 1:
+            common.append(members)
+        else:
+            rare += members
+    return [*common, rare] if rare else common
+
+
+def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int, Integers]]:
+    """(how many units, sorted cell codes of the images of such a unit)."""
+    import numpy as np
+
+    if groups is None:
+        found, numbers = np.unique(codes, return_counts=True)
+        return [(int(number), found[place : place + 1]) for place, number in enumerate(numbers)]
+    _, owners = np.unique(np.array(groups), return_inverse=True)
+    order = np.lexsort((codes, owners))
+    bounds = np.flatnonzero(np.diff(owners[order])) + 1
+    counted: dict[bytes, int] = {}
+    for unit in np.split(codes[order], bounds):
+        key = unit.tobytes()
+        counted[key] = counted.get(key, 0) + 1
+    return [(number, np.frombuffer(key, dtype=np.int64)) for key, number in counted.items()]
+
+
+def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
+    """Interval and p value of one metric from its resampled differences.
+
+    The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md for its coverage.
+    """
+    import numpy as np
+
+    a, b = map(float, sides)
+    error, normal = float(drawn.std()), NormalDist()
+    reach = normal.inv_cdf((1 + COVERAGE) / 2) * error
+    low, high = b - a - reach, b - a + reach
+    p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
+    differs = p <= LEVEL and not low <= 0 <= high
+    return Difference(
+        a=a,
+        b=b,
+        delta=b - a,
+        low=low,
+        high=high,
+        p=p,
+        smallest=(normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * error or None,
+        better=("b" if b > a else "a") if differs else None,
+    )
