@@ -203,13 +203,24 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
     try:
         values = json.loads(content) if augment.name.endswith(".json") else yaml.safe_load(content)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # of arguments that a step does not know
-            return _flatten(albu.from_dict(values))
-    except (ValueError, TypeError, KeyError, AttributeError, UserWarning, yaml.YAMLError) as error:
+            warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
+            loaded = albu.from_dict(values)
+        if unknown := _list_unknown(loaded):
+            raise ValueError(f"no such argument: {', '.join(unknown)}")
+        return _flatten(loaded)
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
             hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",
         ) from error
+
+
+def _list_unknown(step: Any) -> list[str]:
+    """Arguments that a step does not know; some write arguments that they do not take, and do without them."""
+    if isinstance(step, albu.BaseCompose):
+        return [name for child in step.transforms for name in _list_unknown(child)]
+    written = step.to_dict_private()
+    return [f"{name} of {type(step).__name__}" for name in step.invalid_args if name not in written]
 
 
 def _flatten(step: Any) -> list[Any]:

@@ -47,6 +47,7 @@ class PixelCache:
         fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
+        os.posix_fallocate(self._file, 0, self._start)  # a hole read through a map kills the process on a full tmpfs
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
         self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 

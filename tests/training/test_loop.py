@@ -55,7 +55,14 @@ CONFIG = Config(
 
 
 def train(
-    config: Config, root: Path, name: str, *, stop_after: int = 0, stop_at_step: int = 0, resume: bool = False
+    config: Config,
+    root: Path,
+    name: str,
+    *,
+    stop_after: int = 0,
+    stop_at_step: int = 0,
+    resume: bool = False,
+    cache_dir: Path | None = None,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step `stop_at_step`."""
     logger, run_dir = ListLogger(stop_at_step), root / name
@@ -67,7 +74,16 @@ def train(
 
     data = load_data(config.data, TWO, root=root, seed=config.train.seed)
     result = fit(
-        config, data, TWO, root=root, run_dir=run_dir, logger=logger, on_epoch=on_epoch, resume=resume, quiet=True
+        config,
+        data,
+        TWO,
+        root=root,
+        run_dir=run_dir,
+        logger=logger,
+        on_epoch=on_epoch,
+        cache_dir=cache_dir,
+        resume=resume,
+        quiet=True,
     )
     return result, logger
 
