@@ -46,7 +46,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
@@ -84,7 +84,7 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set(color="tab:green" if right else "tab:red", linewidth=3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
@@ -101,10 +101,11 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all; raises StorageError."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path

@@ -1,8 +1,10 @@
-"""Fills a cache of prepared images: `python -m tests.training.filling FOLDER`, a process that tests may kill."""
+"""Fills a cache of prepared images: `python -m tests.training.filling FOLDER [N]`; the N-th write is cut by kill -9."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,12 +40,29 @@ def keep(cache: PixelCache, path: Path) -> None:
     cache.keep(str(path), np.fromfile(path, dtype=np.uint8), draw(path))
 
 
+def die_at_write(number: int) -> None:
+    """Write half of what the `number`-th write is to write, and die."""
+    write, done = os.pwrite, 0
+
+    def cut(file: int, content: memoryview, offset: int) -> int:
+        nonlocal done
+        done += 1
+        if done < number:
+            return write(file, content, offset)
+        write(file, content.cast("B")[: content.nbytes // 2], offset)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    os.pwrite = cut  # type: ignore[assignment]
+
+
 def main() -> None:
     """Fill the cache in random order, as an epoch does."""
     folder = Path(sys.argv[1])
+    if len(sys.argv) > 2:
+        die_at_write(int(sys.argv[2]))
     files = list_files(folder)
     cache = open_for(folder, files)
-    print("open", flush=True)
     for index in np.random.default_rng().permutation(len(files)):
         if cache.find(str(files[index])) is None:
             keep(cache, files[index])
