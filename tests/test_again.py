@@ -135,6 +135,8 @@ def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
 
 def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
     trained = run(ws)
+    figures = {"curves.png", "confusion.png", "images.png"}
+    assert figures <= {path.name for path in (ws.runs_dir / "exp1").iterdir()}
     record = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
     assert (record.name, record.kind, record.parent, record.status) == ("exp2", "infer", "exp1", "finished")
     found = diff_runs(ws, "exp1", "exp2")

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from training.atomic import atomic_path
 from training.probabilities import Kept
@@ -43,9 +43,9 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("validation images, best epoch")
-    for (row, column), count in np.ndenumerate(confusion):
+    for row, column in np.argwhere(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
     return save_figure(figure, path)
 
 
@@ -54,15 +54,21 @@ def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list
     assert kept.labels is not None  # noqa: S101  (the validation set has labels)
     guesses = kept.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
-    sure = kept.probabilities.max(1)
-    order = np.lexsort((np.where(guesses == kept.labels, sure, -sure), guesses == kept.labels))
-    cards = [
-        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
-        for i in order[:CARDS]
-    ]
     return [
         draw_confusion(confusion, kept.classes, folder / "confusion.png"),
-        draw_cards(cards, folder / "images.png"),
+        draw_cards(choose_cards(kept, paths), folder / "images.png"),
+    ]
+
+
+def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
+    """The photographs most worth a look: wrong and sure of it first, then those that were hardly got right."""
+    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses, sure = kept.probabilities.argmax(1), kept.probabilities.max(1)
+    right = guesses == kept.labels
+    order = np.lexsort((np.where(right, sure, -sure), right))
+    return [
+        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
+        for i in order[:CARDS]
     ]
 
 
@@ -74,12 +80,13 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
     for place, card in enumerate(cards, start=1):
         axes = figure.add_subplot(rows, columns, place)
         with Image.open(card.path) as image:
-            image.thumbnail((200, 200))
-            axes.imshow(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)  # as the model sees it
+            upright.thumbnail((200, 200))
+            axes.imshow(upright.convert("RGB"))
         right = card.truth == card.guess
         words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
         axes.set_title(f"{words}  {card.sure:.2f}", fontsize=7)
-        axes.set_xlabel(card.name[-30:], fontsize=6)
+        axes.set_xlabel(card.name[-40:], fontsize=6)
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
@@ -100,7 +107,7 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
     return save_figure(figure, path)
 
 

@@ -91,7 +91,7 @@ def train(
 def test_a_run_learns_and_leaves_everything_behind(folders: Path) -> None:
     result, logger = train(replace(CONFIG, train=replace(CONFIG.train, epochs=8)), folders, "a")
     assert result.best.metrics["val/accuracy"] == 1.0
-    assert {"best.pth", "confusion.png", "predictions.csv"} <= set(logger.files)
+    assert {"best.pth", "confusion.png", "images.png", "predictions.csv"} <= set(logger.files)
     assert logger.facts["train_images"] == 20
     best = load_checkpoint(folders / "a" / "best.pth")
     assert best["epoch"] == result.best.epoch
