@@ -29,6 +29,10 @@ from training.config import AugmentConfig, DataConfig, EvalConfig
 from training.errors import ConfigError
 from training.pipeline_file import names_file, read_pipeline_file
 
+# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once it
+# uses them, or sets their number. They are ended here, in the process that forks.
+cv2.setNumThreads(1)
+
 KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
@@ -104,7 +108,8 @@ class Pipeline:
             np.copyto(out, result)
         else:
             np.copyto(self._floats, result)
-            cv2.transform(self._floats, self._matrix @ self._draw_jitter(result), out)
+            matrix = self._matrix if self._jitter is None else self._matrix @ self._draw_jitter(result)
+            cv2.transform(self._floats, matrix, out)
         if generator is not None and self._noise:
             out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
 
@@ -114,8 +119,6 @@ class Pipeline:
             step.set_random_state(generator, python)
 
     def _draw_jitter(self, pixels: NDArray[Any]) -> Matrix:
-        if self._jitter is None:
-            return np.eye(4)
         drawn = self._jitter.get_params()
         factors = (drawn["brightness"], drawn["contrast"], drawn["saturation"], drawn["hue"])
         return jitter_matrix(factors, drawn["order"], cv2.mean(pixels)[:3])
