@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
+from tests.servers import free_port
 from tracker.diff import diff_runs
 from tracker.errors import ConfigError, RefusedError
 from tracker.folds import train_folds
@@ -109,20 +110,23 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
 
 
-def test_torchrun_makes_one_run(ws: Workspace) -> None:
-    words = [word for text in (*BASE, "train.devices=2", "model.name=test_vit") for word in ("--set", text)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
-    done = subprocess.run(
-        [*command, "run", "train", *words],
-        cwd=ws.root,
-        env={**os.environ, **NO_MLFLOW},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished") == 1
+def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
+    words = [word for text in (*BASE, "train.num_nodes=2", "model.name=test_vit") for word in ("--set", text)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--master-port", str(free_port())]
+    machines = [
+        subprocess.Popen(
+            [*torchrun, "--node-rank", str(rank), "-m", "cli", "run", "train", *words],
+            cwd=ws.root,
+            env={**os.environ, **NO_MLFLOW},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [machine.communicate(timeout=COMMAND_LIMIT_S) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert [stdout.count("finished") for stdout, _ in outputs] == [1, 0]
     (record,) = list_runs(ws.runs_dir)
     assert (record.status, record.facts["processes"]) == ("finished", 2)
     alone = run(ws, "model.name=test_vit")
@@ -131,6 +135,8 @@ def test_torchrun_makes_one_run(ws: Workspace) -> None:
 
 def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
     trained = run(ws)
+    figures = {"curves.png", "confusion.png", "images.png"}
+    assert figures <= {path.name for path in (ws.runs_dir / "exp1").iterdir()}
     record = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
     assert (record.name, record.kind, record.parent, record.status) == ("exp2", "infer", "exp1", "finished")
     found = diff_runs(ws, "exp1", "exp2")

@@ -73,6 +73,16 @@ def resolve_config(
     return pin_pipeline_file(config_from_dict(merge(*layers), source=source), workspace.root)
 
 
+def resolve_for(
+    workspace: Workspace, config_file: Path | None, parent: str, assignments: Sequence[str] | None
+) -> Config:
+    """`resolve_config` from a command's words; `parent` is exp12, latest, sota, s12 or empty."""
+    from tracker.ledger_read import resolve_run
+
+    source = resolve_run(workspace, parent) if parent else None
+    return resolve_config(workspace, config_file=config_file, parent=source, assignments=assignments or ())
+
+
 def build_task(workspace: Workspace) -> Task:
     """The competition in training's words; raises ConfigError when it has no classes."""
     from training.samples import Task

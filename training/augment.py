@@ -29,6 +29,10 @@ from training.config import AugmentConfig, DataConfig, EvalConfig
 from training.errors import ConfigError
 from training.pipeline_file import names_file, read_pipeline_file
 
+# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs once it
+# uses them, or sets their number. They are ended here, in the process that forks.
+cv2.setNumThreads(1)
+
 KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
@@ -104,7 +108,8 @@ class Pipeline:
             np.copyto(out, result)
         else:
             np.copyto(self._floats, result)
-            cv2.transform(self._floats, self._matrix @ self._draw_jitter(result), out)
+            matrix = self._matrix if self._jitter is None else self._matrix @ self._draw_jitter(result)
+            cv2.transform(self._floats, matrix, out)
         if generator is not None and self._noise:
             out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
 
@@ -114,8 +119,6 @@ class Pipeline:
             step.set_random_state(generator, python)
 
     def _draw_jitter(self, pixels: NDArray[Any]) -> Matrix:
-        if self._jitter is None:
-            return np.eye(4)
         drawn = self._jitter.get_params()
         factors = (drawn["brightness"], drawn["contrast"], drawn["saturation"], drawn["hue"])
         return jitter_matrix(factors, drawn["order"], cv2.mean(pixels)[:3])
@@ -203,13 +206,24 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
     try:
         values = json.loads(content) if augment.name.endswith(".json") else yaml.safe_load(content)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # of arguments that a step does not know
-            return _flatten(albu.from_dict(values))
-    except (ValueError, TypeError, KeyError, AttributeError, UserWarning, yaml.YAMLError) as error:
+            warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
+            loaded = albu.from_dict(values)
+        if unknown := _list_unknown(loaded):
+            raise ValueError(f"no such argument: {', '.join(unknown)}")
+        return _flatten(loaded)
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
             hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",
         ) from error
+
+
+def _list_unknown(step: Any) -> list[str]:
+    """Arguments that a step does not know; some write arguments that they do not take, and do without them."""
+    if isinstance(step, albu.BaseCompose):
+        return [name for child in step.transforms for name in _list_unknown(child)]
+    written = step.to_dict_private()
+    return [f"{name} of {type(step).__name__}" for name in step.invalid_args if name not in written]
 
 
 def _flatten(step: Any) -> list[Any]:

@@ -40,13 +40,13 @@ class PixelCache:
         self._bytes = int(np.prod(shape))
         self._stride = _round_up(self._bytes, PAGE)
         self._start = _round_up(len(self._slots) * MARK_BYTES, PAGE)
-        self._padded = np.zeros(self._stride, dtype=np.uint8)
         self._writable = True
         size = self._start + len(self._slots) * self._stride
         self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
+        os.posix_fallocate(self._file, 0, self._start)  # a hole read through a map kills the process on a full tmpfs
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
         self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 
@@ -63,10 +63,10 @@ class PixelCache:
         if slot is None or not self._marks[slot]:
             return None
         offset = self._start + slot * self._stride
-        padded = np.frombuffer(self._map, dtype=np.uint8, count=self._stride, offset=offset)
-        if self._marks[slot] != _mark(padded)[0]:
+        pixels = np.frombuffer(self._map, dtype=np.uint8, count=self._bytes, offset=offset)
+        if self._marks[slot] != _mark(pixels)[0]:
             return None
-        return padded[: self._bytes].reshape(self._shape)
+        return pixels.reshape(self._shape)
 
     def keep(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
         """Keep what was made of a file with these bytes, unless they are not those that were checked."""
@@ -75,10 +75,10 @@ class PixelCache:
             return
         if hashlib.sha256(content.data).hexdigest() != self._hashes[path]:
             return
-        self._padded[: self._bytes] = image.reshape(-1)
+        pixels = np.ascontiguousarray(image).reshape(-1)
         try:
-            self._write(self._padded, self._start + slot * self._stride)
-            self._write(_mark(self._padded), slot * MARK_BYTES)
+            self._write(pixels, self._start + slot * self._stride)
+            self._write(_mark(pixels), slot * MARK_BYTES)
         except OSError:
             self._writable = False
 
@@ -140,10 +140,12 @@ def _remove_unused(file: Path) -> None:
         file.unlink()
 
 
-def _mark(padded: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """[1]: the sum of the image's words and 1, modulo 2^64; pages that were not written are zeros and change it."""
-    words: NDArray[np.uint64] = padded.view(np.uint64)
-    return np.add.reduce(words, keepdims=True) + np.ones(1, dtype=np.uint64)
+def _mark(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros and change it."""
+    whole = len(pixels) - len(pixels) % MARK_BYTES
+    words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
+    words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
+    return words
 
 
 def _round_up(number: int, unit: int) -> int:

@@ -7,6 +7,7 @@ steps or at the end: what a step pushes past 0 or 255 stays there, where ColorJi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,10 @@ Matrix = NDArray[np.float64]
 TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 FROM_YIQ = np.linalg.inv(TO_YIQ)
 GREY = TO_YIQ[0]
+# A turn of I and Q, between the two matrices: the part that stays, and those that go with its cosine and sine.
+KEPT_BY_HUE = np.outer(FROM_YIQ[:, 0], TO_YIQ[0])
+TURNED_COS = FROM_YIQ[:, 1:] @ TO_YIQ[1:]
+TURNED_SIN = np.outer(FROM_YIQ[:, 1], TO_YIQ[2]) - np.outer(FROM_YIQ[:, 2], TO_YIQ[1])
 
 
 def normalisation_matrix(mean: Sequence[float] | float, std: Sequence[float] | float, white: float = 255.0) -> Matrix:
@@ -37,24 +42,25 @@ def jitter_matrix(
     brightness, contrast, saturation, hue = factors
     mean = np.array([*colour_mean, 1.0])
     matrix: Matrix = np.eye(4)
+    colours = matrix[:3]
     for step in order:
-        part = np.eye(4)
         if step == 0:
-            part[:3, :3] *= brightness
+            colours *= brightness
         elif step == 1:
-            part[:3, :3] *= contrast
-            part[:3, 3] = (1 - contrast) * (GREY @ (matrix @ mean)[:3])
+            grey = GREY @ (colours @ mean)
+            colours *= contrast
+            colours[:, 3] += (1 - contrast) * grey
         elif step == 2:
-            part[:3, :3] = saturation * part[:3, :3] + (1 - saturation) * GREY
+            grey = GREY @ colours
+            colours *= saturation
+            colours += (1 - saturation) * grey
         else:
-            part[:3, :3] = hue_matrix(hue)
-        matrix = part @ matrix
+            colours[:] = hue_matrix(hue) @ colours
     return matrix
 
 
 def hue_matrix(turn: float) -> Matrix:
     """[3, 3]: colours turned about the grey axis by a share of the full turn, red towards yellow as in HSV."""
-    cos, sin = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
-    rotation = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-    matrix: Matrix = FROM_YIQ @ rotation @ TO_YIQ
+    angle = 2 * math.pi * turn
+    matrix: Matrix = KEPT_BY_HUE + math.cos(angle) * TURNED_COS + math.sin(angle) * TURNED_SIN
     return matrix

@@ -53,7 +53,7 @@ def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None 
         problems += _list_split_problems(train, val, task)
     if problems:
         raise DataError(
-            f"{len(problems)} problem(s) in the data, nothing was trained:",
+            f"{len(problems)} problem(s) in the data:",
             problems=problems,
             hint="mend or remove these files, then run the same command again",
         )

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from training.atomic import atomic_path
 from training.probabilities import Kept
@@ -45,10 +45,10 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("validation images, best epoch")
-    for (row, column), count in np.ndenumerate(confusion):
+    for row, column in np.argwhere(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return _save(figure, path)
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    return save_figure(figure, path)
 
 
 def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
@@ -56,15 +56,21 @@ def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list
     assert kept.labels is not None  # noqa: S101  (the validation set has labels)
     guesses = kept.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
-    sure = kept.probabilities.max(1)
-    order = np.lexsort((np.where(guesses == kept.labels, sure, -sure), guesses == kept.labels))
-    cards = [
-        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
-        for i in order[:CARDS]
-    ]
     return [
         draw_confusion(confusion, kept.classes, folder / "confusion.png"),
-        draw_cards(cards, folder / "images.png"),
+        draw_cards(choose_cards(kept, paths), folder / "images.png"),
+    ]
+
+
+def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
+    """The photographs most worth a look: wrong and sure of it first, then those that were hardly got right."""
+    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses, sure = kept.probabilities.argmax(1), kept.probabilities.max(1)
+    right = guesses == kept.labels
+    order = np.lexsort((np.where(right, sure, -sure), right))
+    return [
+        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
+        for i in order[:CARDS]
     ]
 
 
@@ -76,17 +82,18 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
     for place, card in enumerate(cards, start=1):
         axes = figure.add_subplot(rows, columns, place)
         with Image.open(card.path) as image:
-            image.thumbnail((200, 200))
-            axes.imshow(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)  # as the model sees it
+            upright.thumbnail((200, 200))
+            axes.imshow(upright.convert("RGB"))
         right = card.truth == card.guess
         words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
         axes.set_title(f"{words}  {card.sure:.2f}", fontsize=7)
-        axes.set_xlabel(card.name[-30:], fontsize=6)
+        axes.set_xlabel(card.name[-40:], fontsize=6)
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set(color="tab:green" if right else "tab:red", linewidth=3)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
@@ -98,8 +105,8 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
             axes.plot(list(points), [value for _, value in points.values()], marker=".", label=part)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="grey", linestyle="--", linewidth=1, label=f"best: epoch {best_epoch}")
-        axes.legend()
-    return _save(figure, path)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
+    return save_figure(figure, path)
 
 
 def draw_two_runs(
@@ -122,7 +129,7 @@ def draw_two_runs(
                     axes.plot(epochs[at], values[at], "o", color=f"C{place}", markersize=9, fillstyle="none")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, title="ring: best epoch")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
@@ -135,7 +142,8 @@ def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
         yield name, axes
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all; raises StorageError."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     return path

@@ -68,6 +68,17 @@ def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
     return ImageCheck(stat.st_size, stat.st_mtime_ns, hashlib.sha256(content).hexdigest(), problem)
 
 
+def read_header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises DataError."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.format or path.suffix, image.size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
 def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
     if cache is None:
         return {}

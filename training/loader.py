@@ -52,7 +52,8 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         seed: int,
         cache: PixelCache | None = None,
     ) -> None:
-        self._paths = [str(path) for path in paths]
+        self._paths = list(paths)
+        self._names = [str(path) for path in paths]  # for the cache, by which it finds them
         self._labels = list(labels)
         self._pipeline = pipeline
         self._seed = seed
@@ -77,15 +78,15 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
     def _make(self, epoch: int, index: int, out: NDArray[np.float32]) -> None:
         """Write one image to `out` [height, width, 3]; raises DataError."""
-        path = self._paths[index]
+        path, name = self._paths[index], self._names[index]
         seed = int(np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)[0])
         try:
-            pixels = self._cache.find(path) if self._cache else None
+            pixels = self._cache.find(name) if self._cache else None
             if pixels is None:
-                content = read_image(Path(path))
-                pixels = self._pipeline.prepare(decode_image(Path(path), content))
+                content = read_image(path)
+                pixels = self._pipeline.prepare(decode_image(path, content))
                 if self._cache:
-                    self._cache.keep(path, content, pixels)
+                    self._cache.keep(name, content, pixels)
             self._pipeline.finish(pixels, out, seed=seed)
         except STEP_ERRORS as error:
             raise DataError(f"{path}: the augmentation fails: {error}") from error
@@ -151,11 +152,8 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """One core a worker: cv2's own threads would fight for the cores of the model."""
+    """One core a worker: more threads would fight for the cores of the model."""
     import signal
 
-    import cv2
-
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop ends us

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import save_image
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
 from tracker.mlflow_log import BATCH, MlflowError, connect, follow, sync_run
@@ -88,6 +89,25 @@ def test_tensorboard_events_hold_the_curve(workspace: Workspace) -> None:
     sync_run(workspace, "exp1")
     board = EventAccumulator(str(workspace.runs_dir / "exp1" / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in board.Scalars("val/f1")] == [(1, 0.5)]
+
+
+def test_figures_of_a_run_are_in_mlflow_and_tensorboard(workspace: Workspace) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    make_run(workspace, "0000011110")
+    names = ("confusion", "curves", "images")
+    for number, name in enumerate(names):
+        save_image(workspace.runs_dir / "exp1" / f"{name}.png", seed=number, mode="RGBA", size=(30 + number, 20))
+    sync_run(workspace, "exp1")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    client = connect(workspace)
+    assert {f"{name}.png" for name in names} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    board = EventAccumulator(str(workspace.runs_dir / "exp1" / "tensorboard")).Reload()
+    for number, name in enumerate(names):
+        (shown,) = board.Images(name)
+        assert (shown.width, shown.height) == (30 + number, 20)
+        assert shown.encoded_image_string == (workspace.runs_dir / "exp1" / f"{name}.png").read_bytes()
 
 
 @pytest.mark.parametrize(("status", "shown"), [("killed", "KILLED"), ("interrupted", "KILLED"), ("failed", "FAILED")])

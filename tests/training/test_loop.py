@@ -55,7 +55,14 @@ CONFIG = Config(
 
 
 def train(
-    config: Config, root: Path, name: str, *, stop_after: int = 0, stop_at_step: int = 0, resume: bool = False
+    config: Config,
+    root: Path,
+    name: str,
+    *,
+    stop_after: int = 0,
+    stop_at_step: int = 0,
+    resume: bool = False,
+    cache_dir: Path | None = None,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step `stop_at_step`."""
     logger, run_dir = ListLogger(stop_at_step), root / name
@@ -67,7 +74,16 @@ def train(
 
     data = load_data(config.data, TWO, root=root)
     result = fit(
-        config, data, TWO, root=root, run_dir=run_dir, logger=logger, on_epoch=on_epoch, resume=resume, quiet=True
+        config,
+        data,
+        TWO,
+        root=root,
+        run_dir=run_dir,
+        logger=logger,
+        on_epoch=on_epoch,
+        cache_dir=cache_dir,
+        resume=resume,
+        quiet=True,
     )
     return result, logger
 
@@ -75,7 +91,7 @@ def train(
 def test_a_run_learns_and_leaves_everything_behind(folders: Path) -> None:
     result, logger = train(replace(CONFIG, train=replace(CONFIG.train, epochs=8)), folders, "a")
     assert result.best.metrics["val/accuracy"] == 1.0
-    assert {"best.pth", "confusion.png", "predictions.csv"} <= set(logger.files)
+    assert {"best.pth", "confusion.png", "images.png", "predictions.csv"} <= set(logger.files)
     assert logger.facts["train_images"] == 20
     best = load_checkpoint(folders / "a" / "best.pth")
     assert best["epoch"] == result.best.epoch

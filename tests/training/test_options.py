@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training.conftest import TWO
 from tests.training.test_loop import CONFIG, Stop, train
+from training import predict
 from training.checkpoint import load_checkpoint
 from training.config import (
     AugmentConfig,
@@ -25,6 +27,7 @@ from training.config import (
     config_to_dict,
     merge,
 )
+from training.data import load_data
 from training.errors import ConfigError
 from training.losses import build_loss
 from training.mixup import build_mixer
@@ -273,3 +276,71 @@ def test_tta_averages_the_views(folders: Path) -> None:
         np.testing.assert_allclose(found[tta].probabilities.sum(1), 1, atol=1e-5)
     prints = {kept.probabilities.tobytes() for kept in found.values()}
     assert len(prints) == 4
+
+
+def record_batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the batches that the model is shown without training, in order."""
+    shapes: list[tuple[int, ...]] = []
+
+    def list_views(batch: torch.Tensor, tta: str) -> Any:
+        shapes.append(tuple(batch.shape))
+        return original(batch, tta)
+
+    original = predict._list_views
+    monkeypatch.setattr(predict, "_list_views", list_views)
+    return shapes
+
+
+def test_the_model_sees_the_image_size_and_the_batch_sizes_of_the_config(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = record_batches(monkeypatch)
+    sizes = {"train__eval_batch_size": 3, "eval__batch_size": 4}
+    small, logged = train(vary(SHORT, data__image_size=[32, 48], **sizes), folders, "small")
+    assert shapes == [(3, 3, 32, 48), (1, 3, 32, 48), (4, 3, 32, 48), (2, 3, 32, 48)]  # 4 validate, 6 are predicted
+    shapes.clear()
+    whole, logged_whole = train(vary(SHORT, data__image_size=[32, 48]), folders, "whole")
+    assert shapes == [(4, 3, 32, 48), (6, 3, 32, 48)]
+    assert small.weights_fingerprint == whole.weights_fingerprint
+    losses = [log.points[-1][1]["val/loss"] for log in (logged, logged_whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_eval_section_changes_predictions_and_not_the_weights(folders: Path) -> None:
+    plain, _ = train(SHORT, folders, "plain")
+    found = [load_probabilities(folders / "plain" / "probabilities.npz").probabilities.tobytes()]
+    for name, options in {"crop": {"eval__center_crop": [12, 12]}, "jitter": {"eval__color_jitter": 0.3}}.items():
+        result, _ = train(vary(SHORT, **options), folders, name)
+        assert result.weights_fingerprint == plain.weights_fingerprint
+        found.append(load_probabilities(folders / name / "probabilities.npz").probabilities.tobytes())
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_log_every_is_the_distance_of_two_points(folders: Path, every: int) -> None:
+    _, logger = train(vary(SHORT, train__log_every=every, train__epochs=2), folders, "a")
+    steps = [step for step, values in logger.points if "train/batch_loss" in values]
+    assert steps == list(range(every, 7, every))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_asks_torch_for_it(folders: Path, deterministic: bool) -> None:
+    try:
+        train(vary(SHORT, train__deterministic=deterministic), folders, "a")
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_labels_may_be_in_a_csv_elsewhere(folders: Path) -> None:
+    (folders / "own.csv").write_text("ImageID,ans\ncat/cat00.png,dog\ncat/cat01.png,cat\ndog/dog00.png,cat\n")
+    config = vary(SHORT, data__format="csv", data__labels="own.csv", data__val_ratio=0.34)
+    data = load_data(config.data, TWO, root=folders)
+    labels = {sample.id: sample.label for sample in (*data.train, *data.val)}
+    assert labels == {"cat/cat00.png": 1, "cat/cat01.png": 0, "dog/dog00.png": 0}
+
+
+def test_several_machines_need_torchrun(folders: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train.num_nodes: several machines need torchrun") as caught:
+        train(vary(SHORT, train__num_nodes=2), folders, "a")
+    assert "torchrun --nnodes 2 --nproc-per-node 1" in caught.value.hint

@@ -1,0 +1,86 @@
+"""tracker data stats, check and split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracker.commands.runs import Json
+
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file with config sections.")]
+Parent = Annotated[str, typer.Option("--from", help="Use the config of a run, sota or s12.")]
+Assign = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated, the last word.")]
+
+
+def stats(
+    config: ConfigFile = None,
+    parent: Parent = "",
+    assign: Assign = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for pictures: classes.png, ages.png.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count images by class, mask, gender and age; their sizes, formats, mean and standard deviation."""
+    import sys
+
+    from tracker.dataset import survey
+    from tracker.dataset_report import print_survey
+    from tracker.report import print_json
+    from tracker.train import resolve_for
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found, drawn = survey(workspace, resolve_for(workspace, config, parent, assign), figures=figures)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_survey(found)
+    for path in drawn:
+        print(f"drawn: {path}", file=sys.stderr)
+
+
+def check(config: ConfigFile = None, parent: Parent = "", assign: Assign = None, as_json: Json = False) -> None:
+    """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that is wrong."""
+    from tracker.dataset import check_data
+    from tracker.dataset_report import print_check
+    from tracker.report import print_json
+    from tracker.train import resolve_for
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = check_data(workspace, resolve_for(workspace, config, parent, assign))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_check(found)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def split(
+    config: ConfigFile = None,
+    parent: Parent = "",
+    assign: Assign = None,
+    out: Annotated[Path, typer.Option(help="CSV to write: id, label, split or fold.")] = Path("split.csv"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that has another split.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
+    import sys
+
+    from tracker.dataset import write_split
+    from tracker.dataset_report import list_warnings, print_split
+    from tracker.report import print_json
+    from tracker.train import resolve_for
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    table = write_split(workspace, resolve_for(workspace, config, parent, assign), out, force=force)
+    if as_json:
+        print_json(table.to_dict())
+    else:
+        print_split(table)
+        print(f"{len(table.rows)} images: {out}")
+    for warning in list_warnings(table):
+        print(f"warning: {warning}", file=sys.stderr)
