@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.ledger_read import (
+    Note,
     Submission,
     find_sota,
     get_packed_answers,
     get_submission,
     has_run,
+    list_notes,
     list_submissions_of,
     resolve_run,
 )
 from tracker.predictions import Answers, diff_answers, load_answers, unpack_answers
 from tracker.runs import load_config, load_run
-from tracker.workspace import Workspace
+from tracker.workspace import Competition, Workspace
 from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
@@ -40,6 +42,7 @@ class RunDiff:
     code: Mapping[str, Any]
     data: Mapping[str, Any]
     submissions: list[int | None]
+    notes: Mapping[str, Sequence[Note]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -56,6 +59,7 @@ class Side:
     best_epoch: int | None
     fingerprints: Mapping[str, str | None]
     submission: int | None
+    notes: Sequence[Note]
     answers: Callable[[], Answers | None]
 
 
@@ -78,6 +82,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
         best_epoch=row.best_epoch,
         fingerprints=prints,
         submission=row.number,
+        notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),
     )
 
@@ -99,6 +104,7 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
         best_epoch=record.best_epoch,
         fingerprints=record.fingerprints,
         submission=row.number if row else None,
+        notes=list_notes(workspace).get(record.uid, ()),
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
     )
 
@@ -122,6 +128,7 @@ def diff_runs(workspace: Workspace, a: str, b: str, *, everything: bool = False)
         code=_diff_fingerprint(left, right, "code"),
         data=_diff_fingerprint(left, right, "data"),
         submissions=[left.submission, right.submission],
+        notes={side.name: side.notes for side in (left, right) if side.notes},
     )
 
 
@@ -137,15 +144,16 @@ def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: 
         delta = None if a is None or b is None else b - a
         better = None
         if delta:
-            better = "b" if (delta > 0) == _higher_is_better(workspace, name) else "a"
+            better = "b" if (delta > 0) == higher_is_better(workspace.competition, name) else "a"
         found[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return found
 
 
-def _higher_is_better(workspace: Workspace, name: str) -> bool:
+def higher_is_better(competition: Competition, name: str) -> bool:
+    """Direction of a run's metric (`val/loss`) or of a score (`public_f1`); raises ConfigError for an unknown score."""
     if "/" in name:
         return name.rpartition("/")[2] not in LOWER_IS_BETTER
-    return workspace.competition.metric(name.partition("_")[2]).higher_is_better
+    return competition.metric(name.partition("_")[2]).higher_is_better
 
 
 def _diff_predictions(left: Side, right: Side) -> dict[str, Any] | None:

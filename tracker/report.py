@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
     from tracker.diff import RunDiff
-    from tracker.ledger_read import Event, Submission
+    from tracker.ledger_read import Event, Note, Submission
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
@@ -80,7 +80,10 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
 
 
 def runs_to_json(
-    records: Sequence[RunRecord], configs: Mapping[str, Any], submitted: Mapping[str, int]
+    records: Sequence[RunRecord],
+    configs: Mapping[str, Any],
+    submitted: Mapping[str, int],
+    notes: Mapping[str, Sequence[Note]],
 ) -> list[dict[str, Any]]:
     """The documented object of `tracker runs --json`."""
     return [
@@ -89,13 +92,15 @@ def runs_to_json(
             "config": configs.get(record.name),
             "metrics": dict(record.summary),
             "submission": submitted.get(record.uid),
+            "notes": [note.to_dict() for note in notes.get(record.uid, ())],
         }
         for record in records
     ]
 
 
-def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int]) -> None:
-    """A line a run, newest first."""
+def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int], notes: Mapping[str, Sequence[Note]]) -> None:
+    """A line a run, newest first; what was noted last has a column when anything was."""
+    noted = any(record.uid in notes for record in records)
     rows = [
         (
             record.name,
@@ -107,14 +112,34 @@ def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int]) -> No
             str(submitted.get(record.uid, "-")),
             record.created_at[:16].replace("T", " "),
             record.note or record.error.partition("\n")[0],
+            *[render_newest(notes.get(record.uid, ()))] * noted,
         )
         for record in records
     ]
     columns = ("run", "kind", "status", "parent", "best epoch", *RUN_METRICS, "submission", "created (UTC)", "note")
-    print_table(columns, rows)
+    print_table((*columns, *["noted last"] * noted), rows)
 
 
-def print_run(record: RunRecord, config: Mapping[str, Any], rows: Sequence[Submission], comp: Competition) -> None:
+def render_newest(notes: Sequence[Note]) -> str:
+    """What was noted last, and how many remarks there are before it; `-` for none."""
+    earlier = f" (+{len(notes) - 1})" if len(notes) > 1 else ""
+    return f"{notes[-1]}{earlier}" if notes else "-"
+
+
+def print_notes(notes: Sequence[Note]) -> None:
+    """Every remark with its day and author; nothing when there is none."""
+    if notes:
+        rows = [(note.time[:10], note.author, str(note.submission or "-"), str(note)) for note in notes]
+        print_table(("noted (UTC)", "by", "submission", "note"), rows)
+
+
+def print_run(
+    record: RunRecord,
+    config: Mapping[str, Any],
+    rows: Sequence[Submission],
+    comp: Competition,
+    notes: Sequence[Note],
+) -> None:
     """Everything about one run."""
     about = {
         "status": record.status + (f": {record.error}" if record.error else ""),
@@ -132,6 +157,7 @@ def print_run(record: RunRecord, config: Mapping[str, Any], rows: Sequence[Submi
     print_table(("metric at best epoch", "value"), [(k, render_number(v)) for k, v in record.summary.items()])
     if rows:
         print_leaderboard(rows, comp, sota=None, was_sota=())
+    print_notes(notes)
 
 
 def submission_to_json(row: Submission, competition: Competition, *, sota: int | None, was: bool) -> dict[str, Any]:
@@ -146,7 +172,8 @@ def submission_to_json(row: Submission, competition: Competition, *, sota: int |
 def print_leaderboard(
     rows: Sequence[Submission], competition: Competition, *, sota: int | None, was_sota: Sequence[int]
 ) -> None:
-    """The submission table, SOTA marked: ** now, * when it was made."""
+    """The submission table, SOTA marked: ** now, * when it was made; with what was noted last, if anything was."""
+    noted = any(row.notes for row in rows)
     columns = [f"{split} {metric.name}" for split in ("public", "private") for metric in competition.metrics]
     table = []
     for row in rows:
@@ -158,8 +185,10 @@ def print_leaderboard(
         ]
         change = f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-"
         validation = [render_number(row.val_f1), render_number(row.val_accuracy)]
-        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change))
-    print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then"), table)
+        remark = [render_newest(row.notes)] * noted
+        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change, *remark))
+    last = ["noted last"] * noted
+    print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then", *last), table)
 
 
 def print_diff(diff: RunDiff, *, everything: bool = False) -> None:
@@ -190,6 +219,13 @@ def print_diff(diff: RunDiff, *, everything: bool = False) -> None:
         part = getattr(diff, name)
         if not part["equal"]:
             print(f"{name}: differs ({_short(part['a'])} -> {_short(part['b'])})")
+    _print_remarks(diff)
+
+
+def _print_remarks(diff: RunDiff) -> None:
+    for name, notes in diff.notes.items():
+        for note in notes:
+            print(f"noted on {name}, {note.time[:10]}, {note.author}: {note}")
 
 
 def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
@@ -258,6 +294,8 @@ def print_audit(audit: Audit) -> None:
     print("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
     if audit.unscored:
         print(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
+    for number, note in audit.notes:
+        print(f"noted on {number}, {note.author}: {note}")
     for item in audit.missing:
         print(f"gone: {item['file']} ({item['what']})")
 

@@ -273,17 +273,6 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     return get_submission(workspace, number)
 
 
-def add_note(workspace: Workspace, number: int, text: str, *, kind: str) -> None:
-    """Add a remark to a submission; raises UnknownRunError, or ConfigError for an empty text."""
-    from tracker.ledger import open_ledger
-
-    if not text.strip():
-        raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
-    get_submission(workspace, number)
-    with open_ledger(workspace) as ledger:
-        ledger.append_note(kind=kind, text=text.strip(), submission=number)
-
-
 def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:
     """{(split, metric): value} from `metric=value` texts by split; raises ConfigError."""
     scores = {}

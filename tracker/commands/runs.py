@@ -169,16 +169,16 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from tracker.errors import TrackerError
-    from tracker.ledger_read import list_run_numbers_submitted
+    from tracker.ledger_read import list_notes, list_run_numbers_submitted
     from tracker.report import print_json, print_runs, runs_to_json
     from tracker.runs import list_runs, load_config
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     records = list_runs(workspace.runs_dir, limit=limit or None)
-    submitted = list_run_numbers_submitted(workspace)
+    submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
     if not as_json:
-        print_runs(records, submitted)
+        print_runs(records, submitted, notes)
         return
     configs = {}
     for record in records:
@@ -186,7 +186,7 @@ def runs(
             configs[record.name] = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             continue  # a broken run is listed with config null
-    print_json(runs_to_json(records, configs, submitted))
+    print_json(runs_to_json(records, configs, submitted, notes))
 
 
 def show(
@@ -194,7 +194,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one run: config, metrics, fingerprints, submissions."""
-    from tracker.ledger_read import list_submissions_of, resolve_run
+    from tracker.ledger_read import list_notes, list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run
     from tracker.workspace import find_workspace
@@ -203,14 +203,15 @@ def show(
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows = list_submissions_of(workspace, record)
+    rows, notes = list_submissions_of(workspace, record), list_notes(workspace).get(record.uid, [])
     if as_json:
         found = [submission_to_json(row, workspace.competition, sota=None, was=False) for row in rows]
         for item in found:
             del item["is_sota"], item["was_sota"]
-        print_json({**record.to_dict(), "config": config, "metrics": dict(record.summary), "submissions": found})
+        known = {"config": config, "metrics": dict(record.summary), "submissions": found}
+        print_json({**record.to_dict(), **known, "notes": [note.to_dict() for note in notes]})
     else:
-        print_run(record, flatten(config), rows, workspace.competition)
+        print_run(record, flatten(config), rows, workspace.competition, notes)
 
 
 def diff(
