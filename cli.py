@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import jobs, runs, submissions, workspace
+from tracker.commands import comparison, jobs, runs, submissions, workspace
 from tracker.commands import ledger as ledger_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
@@ -63,6 +63,7 @@ run.command("options")(runs.options)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)
 app.command(rich_help_panel=RUNS)(runs.diff)
+app.command(rich_help_panel=RUNS)(comparison.compare)
 app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)

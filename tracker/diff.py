@@ -26,7 +26,7 @@ from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
 FIGURES = ("loss", "accuracy", "f1")
-NOT_COMPARED = ("train/images_per_s", "train/lr")
+NOT_COMPARED = ("train/images_per_s", "train/data_wait", "train/lr")
 
 
 @dataclass(frozen=True, kw_only=True)

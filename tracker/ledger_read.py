@@ -21,6 +21,7 @@ from tracker.workspace import Metric, Workspace
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
+IN_LIST = 500  # values a query, below every database's limit
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
@@ -269,6 +270,16 @@ def list_notes(workspace: Workspace) -> dict[str, list[Note]]:
 def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submission]:
     """The submissions of a run."""
     return list_submissions(workspace, "WHERE s.run_uid = :uid", {"uid": record.uid})
+
+
+def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
+    """The newest submission of each of these runs that has one, by the run's uid."""
+    found: dict[str, Submission] = {}
+    for start in range(0, len(uids), IN_LIST):
+        known = {f"uid{place}": uid for place, uid in enumerate(uids[start : start + IN_LIST])}
+        where = f"WHERE s.run_uid IN ({', '.join(f':{name}' for name in known)})"
+        found |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
+    return found
 
 
 def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
