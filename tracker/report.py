@@ -264,6 +264,7 @@ def print_check(report: CheckReport) -> None:
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
             print("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
+    print(_render_expected(report.expected))
     for item in report.nearest:
         share = item["equal_share"] * 100
         print(f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal")
@@ -271,6 +272,20 @@ def print_check(report: CheckReport) -> None:
     if report.quota.left == 1 and not report.refusal:
         print("it would be the last one")
     print(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+
+
+def _render_expected(expected: Mapping[str, Any]) -> str:
+    """What the submissions with the same validation scheme make of a candidate's validation score."""
+    name = f"expected public {expected['metric']}"
+    left_out = f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
+    if expected["value"] is None:
+        return f"{name}: unknown, {expected['reason']}{left_out}"
+    low, high = (render_number(expected[side]) for side in ("low", "high"))
+    few = ", few" if expected["n"] < 10 else ""
+    return (
+        f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
+        f"(line through {expected['n']} submissions{few}{left_out})"
+    )
 
 
 def render_quota(quota: Quota) -> str:

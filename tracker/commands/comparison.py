@@ -38,3 +38,20 @@ def compare(
         print(render_csv(found) if as_csv else render_markdown(found, workspace.competition), end="")
     else:
         print_comparison(found, workspace.competition)
+
+
+PublicImages = Annotated[int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)]
+
+
+def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
+    """Say what the scores are worth: validation against public against private, and the luck in the best."""
+    from tracker.render_truth import render_truth
+    from tracker.report import print_json
+    from tracker.truth import tell_truth
+    from tracker.workspace import find_workspace
+
+    found = tell_truth(find_workspace(), public_images=public_images)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(render_truth(found), end="")
