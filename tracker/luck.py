@@ -55,7 +55,7 @@ class Luck:
 
 
 def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
-    """The sizes of both parts: as given, from the solution's Usage column, or by competition.public_share.
+    """The sizes of both parts: as given, from the solution's Usage column, by competition.public_share, or halves.
 
     Of the solution only ids and usage are read, no answer. Raises ConfigError for a number below 0.
     """
@@ -67,11 +67,12 @@ def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
     if workspace.leaderboard == "local" and workspace.solution is not None:
         usages = [usage.lower() for _, usage in read_table(workspace.solution, (_id(workspace), "Usage"))]
         return Sample(public=usages.count("public"), private=usages.count("private") or None, source="solution")
+    if not total:
+        return Sample(public=None, private=None, source="")
     share = workspace.competition.public_share
-    if share and total:
-        public = max(1, round(total * share))
-        return Sample(public=public, private=total - public or None, source=f"{share:g} of {total} images")
-    return Sample(public=None, private=None, source="")
+    public = max(1, round(total * (share or 0.5)))
+    source = f"{share:g} of {total} images" if share else f"half of {total} images assumed, see public_share"
+    return Sample(public=public, private=total - public or None, source=source)
 
 
 def _id(workspace: Workspace) -> str:

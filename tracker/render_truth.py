@@ -9,7 +9,9 @@ from tracker.report import render_number, render_value
 from tracker.truth import SMALL
 
 if TYPE_CHECKING:
+    from tracker.selection import Contender, Selection, Simulation
     from tracker.truth import Relation, Truth
+    from tracker.workspace import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 
@@ -69,6 +71,68 @@ def _describe_luck(found: Truth) -> Iterator[str]:
     yield f"  {luck.low:.4f} if all scores are the true skills, and up to {luck.high:.4f} if all are equally good"
     yield f"  a score's own noise: {luck.own_sd:.4f}, by {luck.source}"
     yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
+
+
+def render_selection(found: Selection, competition: Competition) -> str:
+    """The choice with its reasons as lines."""
+    by_number = {item.number: item for item in found.contenders}
+    ranks = [item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))]
+    lines = [f"choose {join_numbers(found.chosen)}"]
+    for number in found.chosen:
+        lines.append(f"  {number}: {_give_reasons(by_number[number], ranks, found)}")
+    if found.repeats:
+        lines.append(f"not considered, equal to earlier ones: {join_numbers(found.repeats)}")
+    lines += _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+    if found.private is not None:
+        among = "is among the chosen" if found.private.chosen else "is not among the chosen"
+        score = f"private {found.metric} {render_number(found.private.score)}"
+        leader = f"submission {found.private.leader} led with {score} and {among}"
+        lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
+    return "\n".join(lines) + "\n"
+
+
+def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
+    return (-item.public if competition.primary.higher_is_better else item.public), item.number
+
+
+def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> str:
+    place = ranks.index(item.number) + 1
+    words = "the best" if place == 1 else f"number {place} by"
+    reasons = [f"{words} public {found.metric} ({render_number(item.public)})"]
+    if item.by_validation is not None:
+        side = "above" if item.public > item.by_validation else "below"
+        reasons.append(
+            f"validation {render_number(item.validation)} lets {render_number(item.by_validation)} be expected, it is "
+            f"{side} that; {render_number(item.expected)} with both"
+        )
+    elif item.validation is not None:
+        reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
+    for other in found.chosen:
+        share = found.differing.get(f"{min(item.number, other)},{max(item.number, other)}")
+        if share is not None:
+            reasons.append(f"differs from {other} on {share:.1%} of the images")
+    if not found.differing and len(found.chosen) > 1:
+        reasons.append("answers unknown, so not how much it differs from the others")
+    return "; ".join(reasons)
+
+
+def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
+    among = f"among {len(simulated.among)} submissions"
+    yield f"in {simulated.draws} simulated private parts ({simulated.source}), {among}:"
+    named = {"the choice": simulated.chosen}
+    if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
+        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
+    for words, item in named.items():
+        score = f"its best has {found.metric} {render_number(item.mean_best)} on average"
+        yield f"  {words} held the best of all in {item.holds_best:.0%}; {score}"
+    yield f"  the best of all has {render_number(simulated.possible)} on average"
+
+
+def _say_why_not(found: Selection) -> Iterator[str]:
+    if found.own_sd is None and found.sample.public is None:
+        yield "not simulated: the number of public images is unknown (--public-images N)"
+    else:
+        yield f"not simulated: how noisy {found.metric} is cannot be told from answers"
 
 
 def join_numbers(numbers: Sequence[int]) -> str:

@@ -144,6 +144,15 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
     )
 
 
+def relate_validation(workspace: Workspace, rows: Sequence[Submission], metric: str) -> tuple[Relation, set[int]]:
+    """Validation against public within the newest validated submission's scheme, and who has that scheme."""
+    schemes = {row.number: find_scheme(workspace, row.config) for row in rows}
+    validated = [row.number for row in rows if find_figure(workspace, row, "val", metric) is not None]
+    current = schemes[validated[-1]] if validated else {}
+    relation = _Scored(workspace, rows, schemes, current).relate(metric, "val", "public")
+    return relation, {number for number in validated if schemes[number] == current}
+
+
 def find_scheme(workspace: Workspace, config: Mapping[str, Any]) -> Scheme:
     """How a config validates: the keys that decide on what and against which labels; empty when it does not tell.
 

@@ -55,3 +55,22 @@ def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
         print_json(found.to_dict())
     else:
         print(render_truth(found), end="")
+
+
+def select(
+    count: Annotated[int, typer.Option("-n", help="Submissions that may be chosen.")] = 2,
+    public_images: PublicImages = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
+    from tracker.render_truth import render_selection
+    from tracker.report import print_json
+    from tracker.selection import select_final
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = select_final(workspace, count, public_images=public_images)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(render_selection(found, workspace.competition), end="")
