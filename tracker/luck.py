@@ -7,7 +7,7 @@ moves them together and chooses none; only each one's own part makes the best lo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,7 +16,7 @@ import numpy as np
 from tracker.audit import find_wasted
 from tracker.errors import ConfigError, TrackerError
 from tracker.ledger_read import Submission, list_packed_answers
-from tracker.predictions import Answers, diff_answers, unpack_answers
+from tracker.predictions import Answers, unpack_answers
 from tracker.regression import fit_line
 from tracker.workspace import Metric, Workspace
 from training.tables import read_table
@@ -154,7 +154,8 @@ def estimate_noise(
     """
     if not sample.public or not looks or metric.kind == "given":
         return None
-    shares = [1 - share for share in _list_agreements(workspace, looks)]
+    answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
+    shares = list(compare_answers(answers).values())
     if shares:
         words = f"answers that differ on {np.mean(shares):.1%} of the images on average, {sample.public} public images"
         return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), words
@@ -164,10 +165,15 @@ def estimate_noise(
     return math.sqrt((1 - SHARED) * middle * (1 - middle) / sample.public), words
 
 
-def _list_agreements(workspace: Workspace, looks: Sequence[Submission]) -> list[float]:
-    """Share of equal answers of each pair among the newest looks whose answers are known."""
-    answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
-    return [diff_answers(answers[a], answers[b]).equal_share for a, b in combinations(answers, 2)]
+def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
+    """Share of images with differing answers of each pair, the lower number first, over the images that all have."""
+    numbers = sorted(answers)
+    shared = set.intersection(*[set(answers[number].by_id) for number in numbers]) if len(numbers) > 1 else set()
+    if not shared:
+        return {}
+    table = np.array([[answers[number].by_id[name] for name in shared] for number in numbers])
+    pairs = combinations(range(len(numbers)), 2)
+    return {(numbers[i], numbers[j]): float((table[i] != table[j]).mean()) for i, j in pairs}
 
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:

@@ -16,8 +16,7 @@ import numpy as np
 
 from tracker.errors import ConfigError, TrackerError
 from tracker.ledger_read import Submission, list_noted, list_submissions
-from tracker.luck import Sample, count_sample, estimate_noise, list_looks, load_answers_of
-from tracker.predictions import Answers, diff_answers
+from tracker.luck import Sample, compare_answers, count_sample, estimate_noise, list_looks, load_answers_of
 from tracker.splits import Panel, draw_normal, load_panel
 from tracker.truth import find_figure, relate_validation
 from tracker.workspace import Metric, Workspace
@@ -106,7 +105,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     everyone = expect_private(workspace, looks, metric, own_sd)
     contenders = everyone[: max(CONTENDERS, count)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
-    differing = _compare_answers(answers)
+    differing = compare_answers(answers)
     private = _model(contenders, differing, metric, own_sd, sample)
     places = _choose(private, contenders, count)
     chosen = [contenders[place].number for place in places]
@@ -160,12 +159,6 @@ def expect_private(
         )
     sign = -1.0 if metric.higher_is_better else 1.0
     return sorted(found, key=lambda item: (sign * item.expected, item.number))
-
-
-def _compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
-    """Share of differing answers of each pair whose answers are known, the lower number first."""
-    pairs = combinations(sorted(answers), 2)
-    return {(a, b): 1 - diff_answers(answers[a], answers[b]).equal_share for a, b in pairs}
 
 
 def _model(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from tracker.errors import TrackerError
@@ -164,8 +165,13 @@ def find_scheme(workspace: Workspace, config: Mapping[str, Any]) -> Scheme:
         return schemes[0] if all(scheme == schemes[0] for scheme in schemes) else {}
     if not config.get("data"):
         return {}
-    known = {**flatten(config_to_dict(Config())), **flatten(config)}
+    known = {**_defaults(), **flatten(config)}
     return {key: known[key] for key in SCHEME_KEYS}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return flatten(config_to_dict(Config()))
 
 
 def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
