@@ -61,10 +61,12 @@ def _describe_luck(found: Truth) -> Iterator[str]:
     luck, sample = found.luck, found.sample
     if sample.public:
         yield f"public images: {sample.public} ({sample.source})"
+    if luck is None and not sample.public:
+        yield "how much of the best score is luck: unknown without the number of public images"
+        yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
+    elif luck is None:
+        yield "how much of the best score is luck: unknown, it needs two scored submissions and a noise to reckon with"
     if luck is None:
-        if not sample.public:
-            yield "how much of the best score is luck: unknown without the number of public images"
-            yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
         return
     score = f"public {luck.metric} {render_number(luck.score)}"
     yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
     from tracker.diff import RunDiff
-    from tracker.ledger_read import Event, Note, Submission
+    from tracker.history import Event
+    from tracker.ledger_read import Note, Submission
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport

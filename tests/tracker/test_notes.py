@@ -12,8 +12,9 @@ from tests.workspaces import make_run, make_workspace
 from tracker.audit import audit
 from tracker.diff import diff_runs
 from tracker.errors import ConfigError, UnknownRunError
+from tracker.history import list_history
 from tracker.ledger import open_ledger
-from tracker.ledger_read import get_submission, list_history, list_notes
+from tracker.ledger_read import get_submission, list_newest_of_runs, list_notes
 from tracker.notes import add_note, find_target
 from tracker.report import print_audit, print_diff, print_leaderboard, print_runs, submission_to_json
 from tracker.runs import list_runs
@@ -44,6 +45,12 @@ def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
     assert [note.text for note in notes[first]] == ["the loss was flat", "public was [lucky]"]
     assert [note.text for note in get_submission(noted, 1).notes] == ["the loss was flat", "public was [lucky]"]
     assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [("never again", None, second)]
+
+
+def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -> None:
+    second, first = (record.uid for record in list_runs(noted.runs_dir))
+    found = list_newest_of_runs(noted, [*[f"u{number}" for number in range(600)], first, second])
+    assert {uid: row.number for uid, row in found.items()} == {first: 1}
 
 
 def test_words_for_submissions_and_runs(noted: Workspace) -> None:
