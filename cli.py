@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tracker.commands import comparison, jobs, queue, runs, submissions, workspace
 from tracker.commands import data as data_commands
-from tracker.commands import jobs, queue, runs, submissions, workspace
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
@@ -73,6 +73,7 @@ app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)
 app.command(rich_help_panel=RUNS)(runs.diff)
 app.command(rich_help_panel=RUNS)(report_commands.tree)
+app.command(rich_help_panel=RUNS)(comparison.compare)
 app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)
@@ -83,7 +84,9 @@ app.command(rich_help_panel=SUBMIT)(submissions.score)
 app.add_typer(leaderboard, name="leaderboard", rich_help_panel=SUBMIT)
 leaderboard.callback()(submissions.leaderboard)
 leaderboard.command("reveal")(submissions.reveal)
+leaderboard.command("truth")(comparison.truth)
 app.command(rich_help_panel=SUBMIT)(submissions.sota)
+app.command(rich_help_panel=SUBMIT)(comparison.select)
 app.command(rich_help_panel=SUBMIT)(submissions.note)
 app.command(rich_help_panel=SUBMIT)(submissions.audit)
 app.command(rich_help_panel=SUBMIT)(report_commands.report)

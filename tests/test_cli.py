@@ -60,7 +60,9 @@ def test_help_loads_no_heavy_library(words: str) -> None:
     assert not imported_modules(code) & HEAVY
 
 
-@pytest.mark.parametrize("words", [["show", "exp1"], ["diff", "exp1", "exp2"], ["runs"], ["leaderboard"], ["tree"]])
+@pytest.mark.parametrize(
+    "words", [["show", "exp1"], ["diff", "exp1", "exp2"], ["runs"], ["compare"], ["leaderboard"], ["tree"]]
+)
 def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: list[str]) -> None:
     for answers in ("0000011110", "0000011111"):
         make_run(workspace, answers)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracker.ledger_read import Submission, has_run, list_sota_numbers, list_submissions
+from tracker.ledger_read import Note, Submission, has_run, list_sota_numbers, list_submissions
 from tracker.runs import list_runs
 from tracker.workspace import Workspace
 
@@ -25,6 +25,7 @@ class Audit:
     by_day: Mapping[str, int]
     unscored: Sequence[int]
     missing: Sequence[Mapping[str, Any]]
+    notes: Sequence[tuple[int, Note]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -45,6 +46,7 @@ def audit(workspace: Workspace) -> Audit:
         by_day=dict(sorted(Counter((row.submitted_at or "unknown")[:10] for row in rows).items())),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
+        notes=[(row.number, note) for row in rows for note in row.notes],
     )
 
 

@@ -15,11 +15,13 @@ from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.ledger_read import (
+    Note,
     Submission,
     find_sota,
     get_packed_answers,
     get_submission,
     has_run,
+    list_notes,
     list_submissions_of,
     resolve_run,
 )
@@ -27,7 +29,7 @@ from tracker.paired import RESAMPLES, FoldTest, Paired
 from tracker.predictions import Answers, diff_answers, load_answers, unpack_answers
 from tracker.runs import Curves, load_config, load_run, read_curves
 from tracker.verdict import write_verdict
-from tracker.workspace import Workspace
+from tracker.workspace import Competition, Workspace
 from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
@@ -65,6 +67,7 @@ class RunDiff:
     advice: list[Advice | None]
     moves: Mapping[str, Sequence[Move]]
     images: Mapping[str, Sequence[ChangedImage]]
+    notes: Mapping[str, Sequence[Note]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -81,6 +84,7 @@ class Side:
     best_epoch: int | None
     fingerprints: Mapping[str, str | None]
     submission: int | None
+    notes: Sequence[Note]
     answers: Callable[[], Answers | None]
     folder: Path | None = None
     curves: Curves
@@ -106,6 +110,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
         best_epoch=row.best_epoch,
         fingerprints=prints,
         submission=row.number,
+        notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),
         curves={},
     )
@@ -129,6 +134,7 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
         best_epoch=record.best_epoch,
         fingerprints=record.fingerprints,
         submission=row.number if row else None,
+        notes=list_notes(workspace).get(record.uid, ()),
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
         folder=folder,
         curves=curves,
@@ -189,6 +195,7 @@ def diff_runs(
         advice=[left.advice, right.advice],
         moves={"validation": evidence.moves, "evaluation": moves},
         images={"validation": evidence.images, "evaluation": changed},
+        notes={side.name: side.notes for side in (left, right) if side.notes},
     )
 
 
@@ -227,15 +234,16 @@ def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: 
         delta = None if a is None or b is None else b - a
         better = None
         if delta:
-            better = "b" if (delta > 0) == _higher_is_better(workspace, name) else "a"
+            better = "b" if (delta > 0) == higher_is_better(workspace.competition, name) else "a"
         found[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return found
 
 
-def _higher_is_better(workspace: Workspace, name: str) -> bool:
+def higher_is_better(competition: Competition, name: str) -> bool:
+    """Direction of a run's metric (`val/loss`) or of a score (`public_f1`); raises ConfigError for an unknown score."""
     if "/" in name:
         return name.rpartition("/")[2] not in LOWER_IS_BETTER
-    return workspace.competition.metric(name.partition("_")[2]).higher_is_better
+    return competition.metric(name.partition("_")[2]).higher_is_better
 
 
 def _diff_predictions(

@@ -34,6 +34,8 @@ time_zone = {time_zone}
 deadline = {deadline}
 # Predictions that agree with an earlier submission on this share of the images need --even-if-similar.
 similar_share = {similar_share}
+# Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
+public_share = {public_share}
 
 # kind: "macro_f1" and "accuracy" can be computed here; "given" is typed in. percent: printed as a percentage.
 {metrics}
@@ -95,6 +97,7 @@ def init_workspace(
         "time_zone": "UTC",
         "deadline": "",
         "similar_share": 0.999,
+        "public_share": 0.0,
         **found,
         **competition,
         "mlflow_uri": mlflow_uri,

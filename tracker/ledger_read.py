@@ -21,13 +21,33 @@ from tracker.workspace import Metric, Workspace
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
+IN_LIST = 500  # values a query, below every database's limit
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Note:
+    """A remark on a submission, or on a run by its uid; `time` is UTC text."""
+
+    submission: int | None
+    run_uid: str | None
+    kind: str
+    text: str
+    author: str
+    time: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"rejected: {self.text}" if self.kind == "rejected" else self.text
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission and its newest scores, by `<split>_<metric>`."""
+    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run."""
 
     number: int
     run: str | None
@@ -53,13 +73,18 @@ class Submission:
     submitted_at: str | None
     file: str | None
     scores: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
 
 
-_COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name != "scores")
+_COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
+_NOTES = (
+    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
+    "WHERE kind IN ('note', 'rejected') ORDER BY seq"
+)
 
 
 def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
@@ -194,7 +219,13 @@ def list_submissions(
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
-    return [_build(row, scores.get(row["number"], {})) for row in rows]
+        notes = [Note(**row) for row in query(_NOTES, {})]
+    by_number, by_run = _group_notes(notes)
+    found = []
+    for row in rows:
+        remarks = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
+        found.append(_build(row, scores.get(row["number"], {}), sorted(remarks, key=lambda note: note.time)))
+    return found
 
 
 def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
@@ -205,15 +236,50 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
     return list_submissions(workspace, where, {"limit": limit})
 
 
-def _build(row: Row, scores: Mapping[str, float]) -> Submission:
+def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str, list[Note]]]:
+    """Remarks by submission, and those on whole runs by uid."""
+    by_number: dict[int, list[Note]] = {}
+    by_run: dict[str, list[Note]] = {}
+    for note in notes:
+        if note.submission is not None:
+            by_number.setdefault(note.submission, []).append(note)
+        elif note.run_uid is not None:
+            by_run.setdefault(note.run_uid, []).append(note)
+    return by_number, by_run
+
+
+def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Submission:
     diff = row["config_diff"]
     parsed = {"config": json.loads(row["config"]), "config_diff": None if diff is None else json.loads(diff)}
-    return Submission(**{**row, **parsed}, scores=scores)
+    return Submission(**{**row, **parsed}, scores=scores, notes=notes)
+
+
+def list_notes(workspace: Workspace) -> dict[str, list[Note]]:
+    """The remarks on each run by its uid, those on its submissions included, oldest first."""
+    owners_sql = (
+        "SELECT number, run_uid FROM submissions WHERE run_uid IS NOT NULL "
+        "AND number IN (SELECT submission FROM notes WHERE kind IN ('note', 'rejected'))"
+    )
+    with open_reader(workspace.ledger_url) as query:
+        by_number, found = _group_notes([Note(**row) for row in query(_NOTES, {})])
+        for row in query(owners_sql, {}):
+            found.setdefault(row["run_uid"], []).extend(by_number[row["number"]])
+    return {uid: sorted(notes, key=lambda note: note.time) for uid, notes in found.items()}
 
 
 def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submission]:
     """The submissions of a run."""
     return list_submissions(workspace, "WHERE s.run_uid = :uid", {"uid": record.uid})
+
+
+def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
+    """The newest submission of each of these runs that has one, by the run's uid."""
+    found: dict[str, Submission] = {}
+    for start in range(0, len(uids), IN_LIST):
+        known = {f"uid{place}": uid for place, uid in enumerate(uids[start : start + IN_LIST])}
+        where = f"WHERE s.run_uid IN ({', '.join(f':{name}' for name in known)})"
+        found |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
+    return found
 
 
 def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
@@ -304,58 +370,6 @@ def list_noted(workspace: Workspace, kind: str) -> set[int]:
     """Numbers of the submissions that have a note of this kind."""
     sql = "SELECT DISTINCT submission FROM notes WHERE kind = :kind AND submission IS NOT NULL"
     return {row["submission"] for row in read_rows(workspace.ledger_url, sql, {"kind": kind})}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """A row of the ledger in words."""
-
-    seq: int
-    kind: str
-    submission: int | None
-    time: str | None
-    author: str | None
-    text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
-
-
-HISTORY = {
-    "run": "SELECT seq, NULL AS submission, finished_at AS time, author, name, status FROM runs",
-    "submission": "SELECT seq, number AS submission, submitted_at AS time, author, run, memo FROM submissions",
-    "score": "SELECT seq, submission, scored_at AS time, author, split, metric, value FROM scores",
-    "note": "SELECT seq, submission, noted_at AS time, author, kind AS what, text FROM notes",
-}
-
-
-def list_history(workspace: Workspace, *, submission: int | None = None, limit: int = 0) -> list[Event]:
-    """Every row as it was added, corrected scores included: all of them, or of one submission, or the newest."""
-    events = []
-    with open_reader(workspace.ledger_url) as query:
-        for kind, sql in HISTORY.items():
-            if submission is not None and kind == "run":
-                continue
-            column = "number" if kind == "submission" else "submission"
-            where = f" WHERE {column} = :submission" if submission is not None else ""
-            known = {"limit": limit or 1 << 60, **({"submission": submission} if where else {})}
-            for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
-                shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
-                events.append(Event(kind=kind, **shared, text=_describe_event(workspace, kind, row)))
-    events.sort(key=lambda event: event.seq)
-    return events[-limit if limit else None :]
-
-
-def _describe_event(workspace: Workspace, kind: str, row: Row) -> str:
-    if kind == "run":
-        return f"{row['name']} {row['status']}"
-    if kind == "submission":
-        return f"{row['run'] or 'unknown run'}: {row['memo']}"
-    if kind == "score":
-        metric = next((m for m in workspace.competition.metrics if m.name == row["metric"]), None)
-        return f"{row['split']} {row['metric']} {metric.render(row['value']) if metric else row['value']}"
-    return f"{row['what']}: {row['text']}"
 
 
 def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tracker.errors import TrackerError
-from tracker.ledger_read import Submission, list_submissions_of
+from tracker.ledger_read import Note, Submission, list_notes, list_submissions_of
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
 from tracker.workspace import Workspace, load_workspace
@@ -188,7 +188,8 @@ class RunCopy:
         from mlflow.entities import Metric, RunTag
 
         submissions = list_submissions_of(self._workspace, record)
-        tags, metrics = describe_run(self._workspace, record, submissions)
+        remarks = list_notes(self._workspace).get(record.uid, [])
+        tags, metrics = describe_run(self._workspace, record, submissions, remarks)
         wanted = json.loads(json.dumps([tags, metrics, record.status]))
         if self._state.get("described") == wanted:
             return
@@ -206,7 +207,7 @@ class RunCopy:
 
 
 def describe_run(
-    workspace: Workspace, record: RunRecord, submissions: Iterable[Submission]
+    workspace: Workspace, record: RunRecord, submissions: Iterable[Submission], remarks: Iterable[Note] = ()
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The MLflow tags and metrics that say what a run is, where it stands and what the leaderboard said."""
     tags = {
@@ -230,6 +231,7 @@ def describe_run(
             metric = workspace.competition.metric(name.partition("_")[2])
             tags[name] = metric.render(value)
             metrics[name] = value
+    notes += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
     tags["mlflow.note.content"] = "\n\n".join(notes)
     return {key: value for key, value in tags.items() if value}, metrics
 

@@ -90,7 +90,7 @@ def list_sections(diff: RunDiff, *, everything: bool, curves: bool, width: int) 
     yield from _list_moves(diff)
     if curves:
         yield Section(lines=_draw_curves(diff, width), drawing=True)
-    yield Section(lines=_list_advice(diff))
+    yield Section(lines=[*_list_advice(diff), *_list_remarks(diff)])
 
 
 def _list_config(diff: RunDiff) -> Iterator[Section]:
@@ -278,3 +278,9 @@ def draw_diff(diff: RunDiff, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     curves = [{name: pair[side] for name, pair in diff.curves.items()} for side in (0, 1)]
     return draw_two_runs((diff.a, diff.b), curves, diff.best_epoch, folder / f"diff-{diff.a}-{diff.b}.png")
+
+
+def _list_remarks(diff: RunDiff) -> Iterator[str]:
+    for name, notes in diff.notes.items():
+        for note in notes:
+            yield f"noted on {name}, {note.time[:10]}, {note.author}: {note}"

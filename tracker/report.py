@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.advice import Advice
     from tracker.audit import Audit
-    from tracker.ledger_read import Event, Submission
+    from tracker.history import Event
+    from tracker.ledger_read import Note, Submission
     from tracker.queue import Outcome
     from tracker.quota import Quota
     from tracker.runs import RunRecord
@@ -82,7 +83,10 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
 
 
 def runs_to_json(
-    records: Sequence[RunRecord], configs: Mapping[str, Any], submitted: Mapping[str, int]
+    records: Sequence[RunRecord],
+    configs: Mapping[str, Any],
+    submitted: Mapping[str, int],
+    notes: Mapping[str, Sequence[Note]],
 ) -> list[dict[str, Any]]:
     """The documented object of `tracker runs --json`."""
     return [
@@ -91,13 +95,15 @@ def runs_to_json(
             "config": configs.get(record.name),
             "metrics": dict(record.summary),
             "submission": submitted.get(record.uid),
+            "notes": [note.to_dict() for note in notes.get(record.uid, ())],
         }
         for record in records
     ]
 
 
-def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int]) -> None:
-    """A line a run, newest first."""
+def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int], notes: Mapping[str, Sequence[Note]]) -> None:
+    """A line a run, newest first; what was noted last has a column when anything was."""
+    noted = any(record.uid in notes for record in records)
     rows = [
         (
             record.name,
@@ -109,11 +115,25 @@ def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int]) -> No
             str(submitted.get(record.uid, "-")),
             record.created_at[:16].replace("T", " "),
             record.note or record.error.partition("\n")[0],
+            *[render_newest(notes.get(record.uid, ()))] * noted,
         )
         for record in records
     ]
     columns = ("run", "kind", "status", "parent", "best epoch", *RUN_METRICS, "submission", "created (UTC)", "note")
-    print_table(columns, rows)
+    print_table((*columns, *["noted last"] * noted), rows)
+
+
+def render_newest(notes: Sequence[Note]) -> str:
+    """What was noted last, and how many remarks there are before it; `-` for none."""
+    earlier = f" (+{len(notes) - 1})" if len(notes) > 1 else ""
+    return f"{notes[-1]}{earlier}" if notes else "-"
+
+
+def print_notes(notes: Sequence[Note]) -> None:
+    """Every remark with its day and author; nothing when there is none."""
+    if notes:
+        rows = [(note.time[:10], note.author, str(note.submission or "-"), str(note)) for note in notes]
+        print_table(("noted (UTC)", "by", "submission", "note"), rows)
 
 
 def print_run(
@@ -121,7 +141,9 @@ def print_run(
     config: Mapping[str, Any],
     rows: Sequence[Submission],
     comp: Competition,
-    advice: Advice | None = None,
+    *,
+    notes: Sequence[Note],
+    advice: Advice | None,
 ) -> None:
     """Everything about one run."""
     about = {
@@ -142,6 +164,7 @@ def print_run(
         print_leaderboard(rows, comp, sota=None, was_sota=())
     for sentence in advice.sentences if advice else ():
         print(sentence)
+    print_notes(notes)
 
 
 def submission_to_json(row: Submission, competition: Competition, *, sota: int | None, was: bool) -> dict[str, Any]:
@@ -156,7 +179,8 @@ def submission_to_json(row: Submission, competition: Competition, *, sota: int |
 def print_leaderboard(
     rows: Sequence[Submission], competition: Competition, *, sota: int | None, was_sota: Sequence[int]
 ) -> None:
-    """The submission table, SOTA marked: ** now, * when it was made."""
+    """The submission table, SOTA marked: ** now, * when it was made; with what was noted last, if anything was."""
+    noted = any(row.notes for row in rows)
     columns = [f"{split} {metric.name}" for split in ("public", "private") for metric in competition.metrics]
     table = []
     for row in rows:
@@ -168,8 +192,10 @@ def print_leaderboard(
         ]
         change = f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-"
         validation = [render_number(row.val_f1), render_number(row.val_accuracy)]
-        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change))
-    print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then"), table)
+        remark = [render_newest(row.notes)] * noted
+        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change, *remark))
+    last = ["noted last"] * noted
+    print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then", *last), table)
 
 
 def _short(fingerprint: str | None) -> str:
@@ -186,6 +212,7 @@ def print_check(report: CheckReport) -> None:
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
             print("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
+    print(_render_expected(report.expected))
     for item in report.nearest:
         share = item["equal_share"] * 100
         print(f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal")
@@ -193,6 +220,20 @@ def print_check(report: CheckReport) -> None:
     if report.quota.left == 1 and not report.refusal:
         print("it would be the last one")
     print(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+
+
+def _render_expected(expected: Mapping[str, Any]) -> str:
+    """What the submissions with the same validation scheme make of a candidate's validation score."""
+    name = f"expected public {expected['metric']}"
+    left_out = f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
+    if expected["value"] is None:
+        return f"{name}: unknown, {expected['reason']}{left_out}"
+    low, high = (render_number(expected[side]) for side in ("low", "high"))
+    few = ", few" if expected["n"] < 10 else ""
+    return (
+        f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
+        f"(line through {expected['n']} submissions{few}{left_out})"
+    )
 
 
 def render_quota(quota: Quota) -> str:
@@ -216,6 +257,8 @@ def print_audit(audit: Audit) -> None:
     print("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
     if audit.unscored:
         print(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
+    for number, note in audit.notes:
+        print(f"noted on {number}, {note.author}: {note}")
     for item in audit.missing:
         print(f"gone: {item['file']} ({item['what']})")
 

@@ -60,6 +60,7 @@ class CheckReport:
     validation: Mapping[str, Sequence[float | None]]
     changed_from_sota: Mapping[str, int] | None
     nearest: Sequence[Mapping[str, Any]]
+    expected: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -103,6 +104,8 @@ def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[st
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    from tracker.truth import expect_public
+
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
     now = dt.datetime.now(dt.UTC)
@@ -131,6 +134,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         validation=_compare_validation(candidate.record, sota),
         changed_from_sota=changed,
         nearest=nearest,
+        expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
     )
 
 
@@ -271,17 +275,6 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     with open_ledger(workspace) as ledger:
         ledger.append_scores(number, scores)
     return get_submission(workspace, number)
-
-
-def add_note(workspace: Workspace, number: int, text: str, *, kind: str) -> None:
-    """Add a remark to a submission; raises UnknownRunError, or ConfigError for an empty text."""
-    from tracker.ledger import open_ledger
-
-    if not text.strip():
-        raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
-    get_submission(workspace, number)
-    with open_ledger(workspace) as ledger:
-        ledger.append_note(kind=kind, text=text.strip(), submission=number)
 
 
 def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:

@@ -63,6 +63,7 @@ class Competition:
     time_zone: str = "UTC"
     deadline: dt.datetime | None = None
     similar_share: float = 0.999
+    public_share: float = 0.0
 
     @property
     def primary(self) -> Metric:
@@ -254,6 +255,7 @@ _COMPETITION_KEYS = (
     "time_zone",
     "deadline",
     "similar_share",
+    "public_share",
 )
 
 
@@ -284,15 +286,17 @@ def _read_competition(reader: _Reader, raw: Any) -> Competition:
         daily_limit=limit,
         quota_window=reader.choice(table, "competition.quota_window", "day", ("day", "rolling")),
         time_zone=zone,
-        similar_share=_read_share(reader, table),
+        similar_share=_read_share(reader, table, "similar_share", 0.999),
+        public_share=_read_share(reader, table, "public_share", 0.0),
         deadline=_read_deadline(reader, table.get("deadline", ""), zone),
     )
 
 
-def _read_share(reader: _Reader, table: Mapping[str, Any]) -> float:
-    share = table.get("similar_share", 0.999)
-    if type(share) not in (int, float) or not 0 < share <= 1:
-        reader.problems.append(f"competition.similar_share: expected a share such as 0.999, not {share!r}")
+def _read_share(reader: _Reader, table: Mapping[str, Any], name: str, default: float) -> float:
+    """A share of the images; only where the default is 0 may it be 0, for unknown."""
+    share = table.get(name, default)
+    if type(share) not in (int, float) or not 0 <= share <= 1 or (share == 0 and default):
+        reader.problems.append(f"competition.{name}: expected a share such as {default or 0.5}, not {share!r}")
         return 1.0
     return float(share)
 

@@ -15,6 +15,7 @@ from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
 from tracker.chain import canonical_json, row_hash
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
+from tracker.history import list_history
 from tracker.ledger import (
     CHAIN,
     CHAINED,
@@ -30,7 +31,6 @@ from tracker.ledger_read import (
     find_duplicate,
     find_sota,
     get_submission,
-    list_history,
     list_sota_numbers,
     list_submissions,
     read_rows,

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import save_image
+from tests.conftest import run_tracker, save_image
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
 from tracker.mlflow_log import BATCH, MlflowError, connect, follow, sync_run
+from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.submit import submit, sync_all
 from tracker.workspace import Workspace
@@ -53,6 +54,21 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
+
+
+def test_a_note_is_in_the_description_when_the_command_returns(workspace: Workspace) -> None:
+    record = make_run(workspace, "0000011110", note="try a high rate")
+    submit(workspace, "exp1", "first")
+    add_note(workspace, "1", "public was lucky")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    start = "try a high rate\n\n**Submission 1**: first\n\n"
+    day = f"**{record.created_at[:10]}, {record.author}**"
+    assert run.data.tags["mlflow.note.content"] == f"{start}{day}: public was lucky"
+    done = run_tracker("note", "exp1", "seed 7 <b>next</b>", cwd=workspace.root)
+    assert (done.stdout, done.stderr) == ("exp1: noted\n", "")
+    (run,) = find_runs(workspace)
+    assert run.data.tags["mlflow.note.content"].endswith(f"public was lucky\n\n{day}: seed 7 <b>next</b>")
 
 
 def test_copying_again_changes_nothing(workspace: Workspace) -> None:

@@ -14,9 +14,10 @@ from tracker.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.ledger import open_ledger
 from tracker.ledger_read import find_sota, get_submission, list_submissions, list_twins, read_rows, resolve_run
+from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import add_note, check, parse_scores, reveal, score, score_missing, submit
+from tracker.submit import check, parse_scores, reveal, score, score_missing, submit
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -296,10 +297,10 @@ def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> No
     submit(workspace, "exp1", "m")
     with pytest.raises(RefusedError, match="all 1 submissions"):
         submit(workspace, "exp2", "m")
-    add_note(workspace, 1, "the site was down", kind="rejected")
+    add_note(workspace, "1", "the site was down", rejected=True)
     assert submit(workspace, "exp2", "m")[1].left == 0
     with pytest.raises(ConfigError, match="empty note"):
-        add_note(workspace, 1, "  ", kind="note")
+        add_note(workspace, "1", "  ")
 
 
 def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Workspace) -> None:

@@ -48,7 +48,8 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List the rows as they were added: runs, submissions, scores with their corrections, notes."""
-    from tracker.ledger_read import get_submission, list_history
+    from tracker.history import list_history
+    from tracker.ledger_read import get_submission
     from tracker.report import print_history, print_json
     from tracker.workspace import find_workspace
 

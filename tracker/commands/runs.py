@@ -196,16 +196,16 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from tracker.errors import TrackerError
-    from tracker.ledger_read import list_run_numbers_submitted
+    from tracker.ledger_read import list_notes, list_run_numbers_submitted
     from tracker.report import print_json, print_runs, runs_to_json
     from tracker.runs import list_runs, load_config
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     records = list_runs(workspace.runs_dir, limit=limit or None)
-    submitted = list_run_numbers_submitted(workspace)
+    submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
     if not as_json:
-        print_runs(records, submitted)
+        print_runs(records, submitted, notes)
         return
     configs = {}
     for record in records:
@@ -213,16 +213,16 @@ def runs(
             configs[record.name] = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             continue  # a broken run is listed with config null
-    print_json(runs_to_json(records, configs, submitted))
+    print_json(runs_to_json(records, configs, submitted, notes))
 
 
 def show(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     as_json: Json = False,
 ) -> None:
-    """Show one run: config, metrics, fingerprints, submissions, and what its curves advise."""
+    """Show one run: config, metrics, fingerprints, submissions, notes, and what its curves advise."""
     from tracker.advice import advise_run
-    from tracker.ledger_read import list_submissions_of, resolve_run
+    from tracker.ledger_read import list_notes, list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
     from tracker.workspace import find_workspace
@@ -231,16 +231,17 @@ def show(
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows = list_submissions_of(workspace, record)
+    rows, notes = list_submissions_of(workspace, record), list_notes(workspace).get(record.uid, [])
     advice = advise_run(record, config, read_curves(workspace.runs_dir / record.name / "metrics.jsonl"))
     if as_json:
         found = [submission_to_json(row, workspace.competition, sota=None, was=False) for row in rows]
         for item in found:
             del item["is_sota"], item["was_sota"]
-        more = {"metrics": dict(record.summary), "submissions": found, "advice": advice.to_dict() if advice else None}
-        print_json({**record.to_dict(), "config": config, **more})
+        known = {"config": config, "metrics": dict(record.summary), "submissions": found}
+        known |= {"notes": [note.to_dict() for note in notes], "advice": advice.to_dict() if advice else None}
+        print_json({**record.to_dict(), **known})
     else:
-        print_run(record, flatten(config), rows, workspace.competition, advice)
+        print_run(record, flatten(config), rows, workspace.competition, notes=notes, advice=advice)
 
 
 def diff(

@@ -66,17 +66,22 @@ def submit(
 
 
 def _tell_mlflow(workspace: Workspace, row: Submission) -> None:
-    """Copy number, memo and scores to MLflow; the ledger has them already, so a failure is only told."""
+    """Copy number, memo and scores to MLflow."""
+    from tracker.ledger_read import has_run
+
+    if row.run is not None and has_run(workspace, row):  # else a teammate's, or from before tracker: not ours to copy
+        _copy_run(workspace, row.run)
+
+
+def _copy_run(workspace: Workspace, run: str) -> None:
+    """Copy a run to MLflow; the ledger has everything already, so a failure is only told."""
     import sys
 
     from tracker.errors import TrackerError
-    from tracker.ledger_read import has_run
     from tracker.mlflow_log import sync_run
 
-    if row.run is None or not has_run(workspace, row):
-        return  # a teammate's, or from before tracker: not ours to copy
     try:
-        sync_run(workspace, row.run)
+        sync_run(workspace, run)
     except TrackerError as error:
         print(f"MLflow is behind ({error}): tracker sync brings it up to date", file=sys.stderr)
 
@@ -178,15 +183,18 @@ def audit(as_json: Json = False) -> None:
 
 
 def note(
-    number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark.")],
+    what: Annotated[str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")],
     rejected: Annotated[
         bool, typer.Option("--rejected", help="The leaderboard refused the file: it does not count in the quota.")
     ] = False,
 ) -> None:
-    """Add a remark to a submission; what was noted before stays."""
-    from tracker.submit import add_note
+    """Add a remark to a submission or a run; what was noted before stays."""
+    from tracker.notes import add_note
     from tracker.workspace import find_workspace
 
-    add_note(find_workspace(), number, text, kind="rejected" if rejected else "note")
-    print(f"submission {number}: noted")
+    workspace = find_workspace()
+    target = add_note(workspace, what, text, rejected=rejected)
+    print(f"{target}: noted")
+    if target.run is not None:
+        _copy_run(workspace, target.run)

@@ -1,0 +1,112 @@
+"""Remarks are added to submissions and runs, and shown wherever either is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.workspaces import make_run, make_workspace
+from tracker.audit import audit
+from tracker.diff import diff_runs
+from tracker.errors import ConfigError, UnknownRunError
+from tracker.history import list_history
+from tracker.ledger import open_ledger
+from tracker.ledger_read import get_submission, list_newest_of_runs, list_notes
+from tracker.notes import add_note, find_target
+from tracker.report import print_audit, print_diff, print_leaderboard, print_runs, submission_to_json
+from tracker.runs import list_runs
+from tracker.submit import submit
+from tracker.workspace import Workspace
+
+
+def make_two(workspace: Workspace) -> None:
+    """exp1, which is submission 1, and exp2, with three remarks."""
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "first")
+    add_note(workspace, "exp1", "the loss was flat")
+    add_note(workspace, "s1", "  public was [lucky]  ")
+    add_note(workspace, "exp2", "never again")
+
+
+@pytest.fixture
+def noted(ledger_url: str, tmp_path: Path) -> Workspace:
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    make_two(workspace)
+    return workspace
+
+
+def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
+    first, second = (record.uid for record in reversed(list_runs(noted.runs_dir)))
+    notes = list_notes(noted)
+    assert [note.text for note in notes[first]] == ["the loss was flat", "public was [lucky]"]
+    assert [note.text for note in get_submission(noted, 1).notes] == ["the loss was flat", "public was [lucky]"]
+    assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [("never again", None, second)]
+
+
+def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -> None:
+    second, first = (record.uid for record in list_runs(noted.runs_dir))
+    found = list_newest_of_runs(noted, [*[f"u{number}" for number in range(600)], first, second])
+    assert {uid: row.number for uid, row in found.items()} == {first: 1}
+
+
+def test_words_for_submissions_and_runs(noted: Workspace) -> None:
+    assert [str(find_target(noted, word)) for word in ("1", "s1", "sota", "exp1", "latest")] == [
+        *["submission 1"] * 3,
+        "exp1",
+        "exp2",
+    ]
+    assert [find_target(noted, word).run for word in ("1", "exp2")] == ["exp1", "exp2"]
+    for word, said in (("7", "no submission 7"), ("exp9", "no run exp9")):
+        with pytest.raises(UnknownRunError, match=said):
+            add_note(noted, word, "m")
+    with pytest.raises(ConfigError, match="for submissions, not for exp1"):
+        add_note(noted, "exp1", "m", rejected=True)
+
+
+def test_history_names_the_run(noted: Workspace) -> None:
+    (record,) = [record for record in list_runs(noted.runs_dir) if record.name == "exp2"]
+    with open_ledger(noted) as ledger:
+        ledger.append_run(record, {}, "runs/exp2")
+    texts = [event.text for event in list_history(noted)]
+    assert "note on exp2: never again" in texts
+    assert "note: public was [lucky]" in texts
+
+
+def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_two(workspace)
+    row = get_submission(workspace, 1)
+    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
+    out = capsys.readouterr().out
+    assert "public was [lucky] (+1)" in out
+    assert "never again" in out
+    print_leaderboard([row], workspace.competition, sota=1, was_sota=())
+    assert "public was [lucky] (+1)" in capsys.readouterr().out
+    print_diff(diff_runs(workspace, "exp1", "exp2"))
+    out = capsys.readouterr().out
+    assert ": the loss was flat" in out
+    assert "noted on exp2, " in out
+    print_audit(audit(workspace))
+    assert "noted on 1, " in capsys.readouterr().out
+    shown = submission_to_json(row, workspace.competition, sota=1, was=True)
+    assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]
+
+
+def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
+    make_two(workspace)
+    assert "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
+    shown = json.loads(run_tracker("runs", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert [len(run["notes"]) for run in shown] == [1, 2]
+    shown = json.loads(run_tracker("show", "exp2", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert shown["notes"][0]["text"] == "never again"
+
+
+def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "first")
+    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
+    print_leaderboard([get_submission(workspace, 1)], workspace.competition, sota=1, was_sota=())
+    assert "noted last" not in capsys.readouterr().out

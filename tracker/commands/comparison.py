@@ -1,0 +1,76 @@
+"""tracker compare, leaderboard truth and select: which of many runs, and what the scores are worth."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tracker.commands.runs import Json
+
+
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[R...]", help="exp3, exp5..exp9, s12, sota; none: the newest.")
+    ] = None,
+    where: Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')] = "",
+    sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
+    each: Annotated[bool, typer.Option("--each", help="A row for each seed and fold, no means.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Equal keys and F1 by class, too.")] = False,
+    limit: Annotated[
+        int, typer.Option(help="Newest finished runs to look at when none is named, 0: all.", min=0)
+    ] = 200,
+    markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
+    from tracker.compare import compare_runs
+    from tracker.render_compare import print_comparison, render_csv, render_markdown
+    from tracker.report import print_json
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = compare_runs(workspace, runs or (), where=where, sort=sort, each=each, everything=everything, limit=limit)
+    if as_json:
+        print_json(found.to_dict())
+    elif markdown or as_csv:
+        print(render_csv(found) if as_csv else render_markdown(found, workspace.competition), end="")
+    else:
+        print_comparison(found, workspace.competition)
+
+
+PublicImages = Annotated[int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)]
+
+
+def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
+    """Say what the scores are worth: validation against public against private, and the luck in the best."""
+    from tracker.render_truth import render_truth
+    from tracker.report import print_json
+    from tracker.truth import tell_truth
+    from tracker.workspace import find_workspace
+
+    found = tell_truth(find_workspace(), public_images=public_images)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(render_truth(found), end="")
+
+
+def select(
+    count: Annotated[int, typer.Option("-n", help="Submissions that may be chosen.")] = 2,
+    public_images: PublicImages = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
+    from tracker.render_truth import render_selection
+    from tracker.report import print_json
+    from tracker.selection import select_final
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = select_final(workspace, count, public_images=public_images)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(render_selection(found, workspace.competition), end="")

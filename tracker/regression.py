@@ -1,0 +1,119 @@
+"""A line through pairs of scores, their rank correlation, the points far off, and what a new point may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Least squares: y = intercept + slope * x. `residual_sd` has n - 2 degrees of freedom."""
+
+    n: int
+    slope: float
+    intercept: float
+    residual_sd: float
+    mean_x: float
+    spread_x: float  # sum of squared distances from mean_x
+
+    def predict(self, x: float) -> tuple[float, float, float]:
+        """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n - 2)."""
+        value = self.intercept + self.slope * x
+        leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
+        reach = _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(1 + leverage)
+        return value, value - reach, value + reach
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankCorrelation:
+    """Spearman's rho with its 95 % interval; None where there are too few points, or all are in the same order."""
+
+    rho: float
+    low: float | None
+    high: float | None
+
+
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
+    """The line through three or more points; None when there are fewer, or all have the same x."""
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if len(xs) < 3 or np.ptp(xs) == 0:
+        return None
+    mean_x, mean_y = float(xs.mean()), float(ys.mean())
+    spread = float(((xs - mean_x) ** 2).sum())
+    slope = float(((xs - mean_x) * (ys - mean_y)).sum()) / spread
+    intercept = mean_y - slope * mean_x
+    squares = float(((ys - intercept - slope * xs) ** 2).sum())
+    return Line(
+        n=len(xs),
+        slope=slope,
+        intercept=intercept,
+        residual_sd=math.sqrt(squares / (len(xs) - 2)),
+        mean_x=mean_x,
+        spread_x=spread,
+    )
+
+
+def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
+    """(place, studentised residual) of the points that do not fit the line through the others.
+
+    Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni keeps the chance to
+    name any point of a good line at 5 %.
+    """
+    if line.n < 4 or line.residual_sd == 0:
+        return []
+    limit = _t_quantile(1 - (1 - CONFIDENCE) / (2 * line.n), line.n - 3)
+    values = studentise(line, x, y)
+    return [(place, float(value)) for place, value in enumerate(values) if abs(value) > limit]
+
+
+def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
+    """Each point's distance from the line through the others, in its own standard deviations."""
+    xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    residuals = ys - line.intercept - line.slope * xs
+    free = 1 - 1 / line.n - (xs - line.mean_x) ** 2 / line.spread_x  # 1 - leverage
+    squares = line.residual_sd**2 * (line.n - 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = np.sqrt((squares - residuals**2 / free) / (line.n - 3))
+        found: NDArray[np.float64] = np.nan_to_num(residuals / (without * np.sqrt(free)), nan=0.0)
+    return found
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float], *, distinct: int) -> RankCorrelation | None:
+    """Spearman's rho, ties with their mean rank; None when a side is constant or has fewer than two points.
+
+    The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright (2000), Sample size
+    requirements for estimating Pearson, Kendall and Spearman correlations; n is the number of `distinct` points.
+    """
+    a, b = _ranks(x), _ranks(y)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    rho = min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
+    if distinct < 4 or 1 - abs(rho) < 1e-12:
+        return RankCorrelation(rho=rho, low=None, high=None)
+    reach = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
+    middle = math.atanh(rho)
+    return RankCorrelation(rho=rho, low=math.tanh(middle - reach), high=math.tanh(middle + reach))
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ranks from 1; equal values have their mean rank."""
+    _, place, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    found: NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
+    return found
+
+
+def _t_quantile(share: float, degrees: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, share))

@@ -1,0 +1,212 @@
+"""Conditions on runs, as in `val/f1 > 0.75 and model.name ~ swin`.
+
+    condition  = both { "or" both }
+    both       = single { "and" single }
+    single     = "not" single | "(" condition ")" | NAME operator VALUE
+    operator   = "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
+
+A name is a config key, a metric or a field of a run. A value is a number, true, false, null, a list as in TOML, or a
+text, in quotes when it has blanks or brackets in it. `~` looks for a regular expression anywhere in the value, whatever
+the case. What a run does not know satisfies `= null` and no other comparison.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tracker.errors import ConfigError
+from training.tables import parse_toml_value
+
+Values = Mapping[str, Any]
+Test = Callable[[Values], bool]
+ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+OPERATORS = ("=", "==", "!=", *ORDER, "~", "!~")
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<bracket>[()])
+    | (?P<operator><=|>=|==|!=|!~|[<>=~])
+    | (?P<quoted>"(?:[^"\\]|\\.)*"|'[^']*'|\[[^\]]*\])
+    | (?P<word>[^\s()<>=!~"'\[\]]+)
+    | (?P<end>$)
+    )""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that was understood: the names in it with their places, and the test of a run's values."""
+
+    text: str
+    names: tuple[tuple[str, int], ...]
+    test: Test
+
+    def check_names(self, known: Iterable[str]) -> None:
+        """Raise ConfigError for a name that no run has, with the nearest that one has."""
+        import difflib  # only a wrong name needs it
+
+        words = list(dict.fromkeys(known))
+        for name, place in self.names:
+            if name not in words:
+                near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+                raise _error(self.text, place, f"no run has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    place: int
+
+
+def parse_where(text: str) -> Condition:
+    """Understand a condition; raises ConfigError that shows the place where it cannot be understood."""
+    return _Parser(text).parse()
+
+
+class _Parser:
+    """Recursive descent over the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = _split(text)
+        self._names: list[tuple[str, int]] = []
+
+    def parse(self) -> Condition:
+        test = self._read_condition()
+        if self._tokens[0].kind != "end":
+            raise self._expected("and, or, or the end")
+        return Condition(self._text, tuple(self._names), test)
+
+    def _read_condition(self) -> Test:
+        parts = [self._read_both()]
+        while self._take_word("or"):
+            parts.append(self._read_both())
+        return parts[0] if len(parts) == 1 else lambda values: any(part(values) for part in parts)
+
+    def _read_both(self) -> Test:
+        parts = [self._read_single()]
+        while self._take_word("and"):
+            parts.append(self._read_single())
+        return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
+
+    def _read_single(self) -> Test:
+        if self._take_word("not"):
+            part = self._read_single()
+            return lambda values: not part(values)
+        if self._tokens[0].text == "(" and self._tokens[0].kind == "bracket":
+            self._tokens.pop(0)
+            inner = self._read_condition()
+            if self._tokens[0].text != ")":
+                raise self._expected(") to close the bracket")
+            self._tokens.pop(0)
+            return inner
+        return self._read_comparison()
+
+    def _read_comparison(self) -> Test:
+        if self._tokens[0].kind != "word":
+            raise self._expected("the name of a config key, a metric or a field")
+        name = self._tokens.pop(0)
+        if self._tokens[0].kind != "operator":
+            raise self._expected(f"one of {' '.join(OPERATORS)} after {name.text!r}")
+        sign = self._tokens.pop(0)
+        if self._tokens[0].kind not in ("word", "quoted"):
+            raise self._expected(f"a value after {sign.text!r}")
+        value = self._tokens.pop(0)
+        self._names.append((name.text, name.place))
+        if sign.text in ("~", "!~"):
+            return self._match(name, sign, value)
+        return self._compare(name, sign, _read_value(value))
+
+    def _match(self, name: _Token, sign: _Token, value: _Token) -> Test:
+        try:
+            pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
+        except re.error as error:
+            raise _error(self._text, value.place, f"not a regular expression: {error}") from None
+        wanted = sign.text == "~"
+
+        def test(values: Values) -> bool:
+            known = values.get(name.text)
+            return known is not None and (pattern.search(str(known)) is not None) == wanted
+
+        return test
+
+    def _compare(self, name: _Token, sign: _Token, wanted: Any) -> Test:
+        def equal(values: Values) -> bool:
+            known = values.get(name.text)
+            if known is None or wanted is None:
+                return known is wanted if sign.text != "!=" else wanted is None and known is not None
+            return _is_equal(known, wanted) == (sign.text != "!=")
+
+        def ordered(values: Values) -> bool:
+            known = values.get(name.text)
+            if known is None:
+                return False
+            if _is_number(known) != _is_number(wanted) or not isinstance(known, int | float | str):
+                raise _error(self._text, sign.place, f"{name.text} is {known!r}, not to be ordered with {wanted!r}")
+            return ORDER[sign.text](known, wanted)
+
+        return ordered if sign.text in ORDER else equal
+
+    def _take_word(self, word: str) -> bool:
+        if self._tokens[0].kind == "word" and self._tokens[0].text.lower() == word:
+            self._tokens.pop(0)
+            return True
+        return False
+
+    def _expected(self, what: str) -> ConfigError:
+        token = self._tokens[0]
+        found = repr(token.text) if token.text else "the end"
+        return _error(self._text, token.place, f"expected {what}, not {found}")
+
+
+def _split(text: str) -> list[_Token]:
+    """The tokens of a text, the end as the last."""
+    tokens: list[_Token] = []
+    place = 0
+    while not tokens or tokens[-1].kind != "end":
+        match = _TOKEN.match(text, place)
+        if match is None:
+            start = place + len(text[place:]) - len(text[place:].lstrip())
+            raise _error(text, start, f"cannot be read from {text[start : start + 12]!r} on")
+        kind = str(match.lastgroup)
+        tokens.append(_Token(kind, match[kind], match.start(kind)))
+        place = match.end()
+    return tokens
+
+
+def _strip_quotes(token: _Token) -> str:
+    value = parse_toml_value(token.text) if token.kind == "quoted" else token.text
+    return value if isinstance(value, str) and not token.text.startswith("'") else token.text.strip("'")
+
+
+def _read_value(token: _Token) -> Any:
+    if token.kind == "quoted" and not token.text.startswith("["):
+        return _strip_quotes(token)
+    return None if token.text == "null" else parse_toml_value(token.text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_equal(known: Any, wanted: Any) -> bool:
+    """Equal as values of one kind: 1 is 1.0, but not true."""
+    if isinstance(known, bool) or isinstance(wanted, bool):
+        return known is wanted
+    return bool(known == wanted)
+
+
+def _error(text: str, place: int, what: str, *, hint: str = "") -> ConfigError:
+    return ConfigError(
+        f"--where, character {place + 1}: {what}", problems=[text.replace("\n", " "), " " * place + "^"], hint=hint
+    )
