@@ -71,6 +71,10 @@ def test_a_run_that_still_improves_is_told_to_go_on() -> None:
     assert "More epochs should help" in advice.sentences[0]
 
 
+def test_a_run_that_only_recovers_is_not_called_improving() -> None:
+    assert get_advice(val_f1=[0.6, 0.7, 0.8, 0.5, 0.52, 0.55, 0.57, 0.6, 0.62, 0.65, 0.67, 0.7]).state == "plateau"
+
+
 @pytest.mark.parametrize(
     "loss",
     [

@@ -191,6 +191,14 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     assert same.verdict[1] == "no difference at all: the same guesses on all 400 samples of the validation"
 
 
+def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: Workspace) -> None:
+    make_pair(workspace, guess(21), guess(9, since=21))
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None
+    assert found.statistics.accuracy.low > 0
+    assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
+
+
 def test_accuracy_decides_where_it_is_the_competitions_metric(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", metrics=["accuracy:percent"])
     assert "accuracy 0.8500 -> 0.9500" in make_pair(workspace, guess(60), guess(20)).verdict[1]
