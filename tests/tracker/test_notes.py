@@ -16,7 +16,8 @@ from tracker.history import list_history
 from tracker.ledger import open_ledger
 from tracker.ledger_read import get_submission, list_newest_of_runs, list_notes
 from tracker.notes import add_note, find_target
-from tracker.report import print_audit, print_diff, print_leaderboard, print_runs, submission_to_json
+from tracker.render_diff import print_diff
+from tracker.report import print_audit, print_leaderboard, print_runs, submission_to_json
 from tracker.runs import list_runs
 from tracker.submit import submit
 from tracker.workspace import Workspace
