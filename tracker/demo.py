@@ -44,7 +44,7 @@ def run_demo(folder: Path) -> None:
     third = _train(workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True)
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
-    print_diff(diff_runs(workspace, first.name, second.name), curves=False)
+    print_diff(diff_runs(workspace, first.name, second.name), brief=True)
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
     for name in (first.name, second.name):

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ class Section:
     drawing: bool = False
 
 
-def print_diff(diff: RunDiff, *, everything: bool = False, curves: bool = True, markdown: bool = False) -> None:
-    """The verdict first, then what it rests on."""
+def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False) -> None:
+    """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:
         print(_fit_output(render_markdown(diff, everything=everything)))
         return
     wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
-    for section in list_sections(diff, everything=everything, curves=curves, width=wide):
+    for section in list_sections(diff, everything=everything, brief=brief, width=wide):
         if section.rows:
             print_table(section.columns, section.rows)
         for line in section.lines:
@@ -50,7 +50,7 @@ def print_diff(diff: RunDiff, *, everything: bool = False, curves: bool = True, 
 def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
     """The same as Markdown."""
     parts = []
-    for place, section in enumerate(list_sections(diff, everything=everything, curves=True, width=PIPED_WIDTH)):
+    for place, section in enumerate(list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)):
         if section.rows:
             rule = ["---"] * len(section.columns)
             parts.append("\n".join(_render_row(row) for row in (section.columns, rule, *section.rows)))
@@ -80,16 +80,18 @@ def _fit_output(line: str) -> str:
     return line
 
 
-def list_sections(diff: RunDiff, *, everything: bool, curves: bool, width: int) -> Iterator[Section]:
+def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -> Iterator[Section]:
     """What is shown, in order."""
     yield Section(lines=diff.verdict)
+    if brief:
+        yield from _list_metrics(replace(diff, gap={}), everything=everything)
+        return
     yield from _list_config(diff)
     yield from _list_metrics(diff, everything=everything)
     yield from _list_statistics(diff)
     yield Section(lines=[_render_predictions(diff), *_list_differing_prints(diff)])
     yield from _list_moves(diff)
-    if curves:
-        yield Section(lines=_draw_curves(diff, width), drawing=True)
+    yield Section(lines=_draw_curves(diff, width), drawing=True)
     yield Section(lines=[*_list_advice(diff), *_list_remarks(diff)])
 
 

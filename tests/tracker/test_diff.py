@@ -363,6 +363,11 @@ def test_the_verdict_comes_first_and_the_advice_last(workspace: Workspace, capsy
     assert "exp1: Overfitting: val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %)" in "\n".join(lines)
     assert any("^ best 3 of 15: 0.7630" in line for line in lines)
     assert any("v020.png" in line and line.rstrip().endswith("right") for line in lines)
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000), brief=True)
+    short = capsys.readouterr().out
+    assert "is better by" in short
+    assert "Overfitting" not in short
+    assert len(short.splitlines()) < 25
 
 
 def test_markdown_has_the_same_and_no_markup_of_the_users(workspace: Workspace) -> None:

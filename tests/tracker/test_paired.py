@@ -128,17 +128,18 @@ def test_the_fold_test_is_the_paired_t_test_with_the_variance_of_overlapping_tra
 
 
 def test_the_standard_error_is_the_one_that_theory_has_for_accuracy() -> None:
-    """The variance of a stratified mean: few images a cell, many, classes of three, and most images a gain of b."""
+    """The variance of a stratified mean: few images a cell, many, classes of two beside one of 40, mostly gains of b."""
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     many = [np.tile(part, 40) for part in (TRUTH, a, b)]
-    small = [np.arange(60) % 20, (np.arange(60) * 7) % 20, np.arange(60) % 20 + (np.arange(60) % 3 == 0) * 20]
+    label = np.arange(80) % 40 * (np.arange(80) % 2)
+    small = [label, np.where(np.arange(80) < 40, label, 39), np.where(np.arange(80) % 3, label, 38)]
     apart = [np.arange(100) % 2, (np.arange(100) + (np.arange(100) < 70)) % 2, (np.arange(100) + 1) % 2]
     apart[2][20:] = apart[0][20:]
     for truth, first, second in ((TRUTH, a, b), many, small, apart):
         gains = (second == truth).astype(float) - (first == truth)
         variance = sum(
             (truth == label).mean() ** 2 * gains[truth == label].var(ddof=1) / (truth == label).sum()
-            for label in range(truth.max() + 1)
+            for label in np.unique(truth)
         )
         found = compare_guesses(truth, first, second, 40).accuracy
         assert found.high - found.low == pytest.approx(2 * 1.959964 * math.sqrt(variance), rel=0.03)
