@@ -16,66 +16,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from matplotlib import pyplot
-from PIL import Image
 from sklearn.metrics import f1_score
 from timing import print_table
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
+from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
 
-from tracker.demo_faces import make_competition
 from training import loop
 from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
-from training.data import MASK_PROFILE_CLASSES, load_data
+from training.data import load_data
 from training.infer import load_weights
 from training.loader import Source
 from training.predict import Predictor
 from training.probabilities import save_predictions
-from training.samples import LoadedData, Task
+from training.processes import Silent
+from training.samples import LoadedData
 from training.setup import build_fabric
 
-MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
-TASK = Task(
-    classes=MASK_PROFILE_CLASSES,
-    id_column="ImageID",
-    label_column="ans",
-    answer_words=tuple(str(number) for number in range(18)),
-)
 BATCH = 16
-
-
-class Photographs(Dataset[tuple[torch.Tensor, int]]):
-    """As the winners read them: PIL, torchvision."""
-
-    def __init__(self, items: list[tuple[Path, int]], transform: Callable[[Image.Image], torch.Tensor]) -> None:
-        self._items = items
-        self._transform = transform
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        path, label = self._items[index]
-        with Image.open(path) as image:
-            return self._transform(image.convert("RGB")), label
 
 
 class WinnersLoop:
     """Jitter in training and validation, `.item()` and F1 at every step, a figure and a checkpoint every epoch."""
 
     def __init__(self, data: LoadedData, folder: Path, *, jitter: bool = True) -> None:
-        custom = transforms.Compose(
-            [
-                transforms.CenterCrop((320, 256)),
-                transforms.Resize((224, 224), Image.Resampling.BILINEAR),
-                *([transforms.ColorJitter(0.1, 0.1, 0.1, 0.1)] if jitter else []),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
+        custom = build_custom(224, jitter=jitter)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
@@ -181,29 +148,6 @@ def _draw_grid(images: torch.Tensor, labels: torch.Tensor, guesses: torch.Tensor
     return figure
 
 
-def _make_photographs(root: Path, people: int) -> None:
-    """The demo's drawn faces as JPEG files of the competition's size."""
-    make_competition(root, people=people, eval_people=people, seed=7)
-    for path in sorted(root.rglob("*.jpg")):
-        with Image.open(path) as image:
-            large = image.resize((384, 512), Image.Resampling.BICUBIC)
-        noise = np.random.default_rng(len(path.name)).normal(0, 6, (512, 384, 3))  # a photograph is not that smooth
-        Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=92)
-
-
-class Quiet:
-    """Keeps no metrics: the run folder's recorder costs 7 us a call, see logging_cost.py."""
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path) -> None:
-        """Nothing."""
-
-
 class Clock:
     """Adds up the seconds spent inside a function."""
 
@@ -254,7 +198,7 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         TASK,
         root=folder,
         run_dir=folder,
-        logger=Quiet(),
+        logger=Silent(),  # the recorder costs 7 us a call, see logging_cost.py
         on_epoch=take_turns,
         cache_dir=folder / "cache",
         quiet=True,
@@ -337,7 +281,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _make_photographs(folder, options.people)
+        make_photographs(folder, options.people)
         data = load_data(config.data, TASK, root=folder)
         compare_epochs(config, data, folder, options.rounds)
         compare_inference(config, data, folder, options.rounds)

@@ -16,37 +16,19 @@ from pathlib import Path
 import torch
 from timing import print_table
 from torch.utils.flop_counter import FlopCounterMode
+from winners import TASK
 
 from tracker.demo_faces import make_competition
 from training import loop
 from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
-from training.data import MASK_PROFILE_CLASSES, load_data
+from training.data import load_data
 from training.loader import Source
 from training.predict import Predictor
+from training.processes import Silent
 from training.progress import Progress
-from training.samples import Task
 from training.setup import Setup, build_setup
 
 MODEL, SIDE = "swin_large_patch4_window12_384", 384
-TASK = Task(
-    classes=MASK_PROFILE_CLASSES,
-    id_column="ImageID",
-    label_column="ans",
-    answer_words=tuple(str(number) for number in range(18)),
-)
-
-
-class Quiet:
-    """Keeps nothing."""
-
-    def params(self, values: object) -> None:
-        """Nothing."""
-
-    def metrics(self, values: object, *, step: int, epoch: int) -> None:
-        """Nothing."""
-
-    def artifact(self, path: Path) -> None:
-        """Nothing."""
 
 
 def measure_matrix_rate(side: int = 8192, repeats: int = 50) -> float:
@@ -108,7 +90,7 @@ def main() -> None:
             TASK,
             source=Source(folder, data.hashes, folder / "cache"),
             run_dir=folder,
-            logger=Quiet(),
+            logger=Silent(),
             environment=None,
             say=print,
         )

@@ -29,8 +29,8 @@ from training.config import AugmentConfig, DataConfig, EvalConfig
 from training.errors import ConfigError
 from training.pipeline_file import names_file, read_pipeline_file
 
-# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs once it
-# uses them, or sets their number. They are ended here, in the process that forks.
+# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once
+# it uses them, or sets their number. They are ended here, in the process that forks.
 cv2.setNumThreads(1)
 
 KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
