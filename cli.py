@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import jobs, runs, submissions, workspace
+from tracker.commands import jobs, pictures, runs, submissions, workspace
 from tracker.commands import ledger as ledger_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
@@ -40,6 +40,7 @@ app = typer.Typer(
 )
 run = typer.Typer(help="Make a run: train, infer, ensemble, reproduce.", no_args_is_help=True)
 ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
+data = typer.Typer(help="The images: stats, check, split, suspects, remove-background.", no_args_is_help=True)
 leaderboard = typer.Typer(invoke_without_command=True)
 
 
@@ -66,6 +67,10 @@ app.command(rich_help_panel=RUNS)(runs.diff)
 app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)
+app.command(rich_help_panel=RUNS)(pictures.explain)
+
+app.add_typer(data, name="data", rich_help_panel=RUNS)
+data.command("remove-background")(pictures.remove_background)
 
 app.command(rich_help_panel=SUBMIT)(submissions.check)
 app.command(rich_help_panel=SUBMIT)(submissions.submit)

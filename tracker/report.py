@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
+    from tracker.cutout import Cutout, Measured
     from tracker.diff import RunDiff
+    from tracker.explain import Explanation
     from tracker.ledger_read import Event, Submission
     from tracker.quota import Quota
     from tracker.runs import RunRecord
@@ -276,3 +278,30 @@ def print_history(events: Sequence[Event]) -> None:
         for event in events
     ]
     print_table(("row", "time (UTC)", "author", "kind", "submission", "what"), rows)
+
+
+def print_explanation(found: Explanation) -> None:
+    """What is on the sheet, and where that is."""
+    rows = [(image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images]
+    print_table(("image", "truth", "guess", "probability"), rows)
+    what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
+    print(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
+
+
+def print_cutout(done: Cutout) -> None:
+    """What was written, and the config lines for it."""
+    report = done.report
+    copied = f", {report.copied} other file(s) copied" if report.copied else ""
+    print(f"{done.out}: {report.cut} image(s) cut out, {report.before} were there already{copied}")
+    if done.measured:
+        print("\n[data]")
+    for part in done.measured:
+        print("\n".join(_render_measured(part)))
+
+
+def _render_measured(part: Measured) -> list[str]:
+    """Lines of a config; there is one mean for training and evaluation, so that of the latter is a remark."""
+    lines = [f"{part.key} = {json.dumps(part.folder, ensure_ascii=False)}"] if part.key else []
+    remark = f"  # {part.images} images"
+    channels = [f"mean = {list(part.mean)}{remark}", f"std = {list(part.std)}"]
+    return lines + ([f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels)

@@ -10,11 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
-from training.atomic import atomic_path
 from training.probabilities import Kept
 from training.scores import confusion_matrix
+from training.sheets import RIGHT, WRONG, Tile, draw_sheet, save_figure
 
 CARDS = 24
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
@@ -46,7 +45,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     for (row, column), count in np.ndenumerate(confusion):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
@@ -68,23 +67,13 @@ def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list
 
 def draw_cards(cards: Sequence[Card], path: Path) -> Path:
     """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
-    columns = min(6, len(cards))
-    rows = -(-len(cards) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.7 * rows), layout="constrained")
-    for place, card in enumerate(cards, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        with Image.open(card.path) as image:
-            image.thumbnail((200, 200))
-            axes.imshow(image.convert("RGB"))
+    tiles = []
+    for card in cards:
         right = card.truth == card.guess
         words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
-        axes.set_title(f"{words}  {card.sure:.2f}", fontsize=7)
-        axes.set_xlabel(card.name[-30:], fontsize=6)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color="tab:green" if right else "tab:red", linewidth=3)
-    return _save(figure, path)
+        frame = RIGHT if right else WRONG
+        tiles.append(Tile(card.path, f"{words}  {card.sure:.2f}", card.name[-30:], frame))
+    return draw_sheet(tiles, path)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
@@ -101,10 +90,4 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-    return _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    return path
+    return save_figure(figure, path)
