@@ -70,6 +70,7 @@ app.command(rich_help_panel=RUNS)(runs.adopt)
 app.command(rich_help_panel=RUNS)(pictures.explain)
 
 app.add_typer(data, name="data", rich_help_panel=RUNS)
+data.command("suspects")(pictures.suspects)
 data.command("remove-background")(pictures.remove_background)
 
 app.command(rich_help_panel=SUBMIT)(submissions.check)

@@ -16,9 +16,12 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
+    from tracker.suspects import SuspectReport
     from tracker.workspace import Competition
+    from training.duplicates import Pair
 
 PIPED_WIDTH = 240
+SHOWN_SUSPECTS = 15
 RUN_METRICS = ("val/f1", "val/accuracy", "val/loss")
 
 
@@ -305,3 +308,37 @@ def _render_measured(part: Measured) -> list[str]:
     remark = f"  # {part.images} images"
     channels = [f"mean = {list(part.mean)}{remark}", f"std = {list(part.std)}"]
     return lines + ([f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels)
+
+
+def print_suspects(found: SuspectReport) -> None:
+    """The first of what was found, how much of the data it is about, and what to do with it."""
+    suspects, pairs = found.suspects, found.pairs
+    if suspects:
+        rows = [
+            (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
+            for number, s in enumerate(suspects[:SHOWN_SUSPECTS], start=1)
+        ]
+        print_table(("#", "id", "field", "given", "suggested", "p(given)", "images"), rows)
+    confident = sum(suspect.confident for suspect in suspects)
+    print(f"{len(suspects)} labels look wrong to {found.run}, {confident} of them by confident learning")
+    print(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
+    if found.covered < found.images:
+        print(f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all of them")
+    if pairs:
+        lines = [
+            (str(number), p.a.id, p.b.id, f"{p.a.split}, {p.b.split}", _render_labels(p), str(p.distance))
+            for number, p in enumerate(pairs[:SHOWN_SUSPECTS], start=1)
+        ]
+        print_table(("#", "image", "nearly equal", "parts", "labels", "bits"), lines)
+    print(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
+    print("\n".join(found.files))
+    if suspects:
+        table = next(name for name in found.files if name.endswith(".csv"))
+        print(f"where a suggestion is right, write yes under accept in {table}; then")
+        print(f"  tracker run train --from {found.source} --set data.label_fixes={table}")
+
+
+def _render_labels(pair: Pair) -> str:
+    if pair.labels_differ:
+        return f"{pair.a.label} / {pair.b.label}"
+    return pair.a.label or pair.b.label or "-"

@@ -36,7 +36,7 @@ WORK_SIDE = 256  # pixels: GrabCut works on a smaller picture, in a tenth of the
 ROUNDS = 4
 MARGIN_SIDE, MARGIN_TOP = 0.08, 0.04  # shares of the picture that are taken to be background
 CORE = (0.2, 0.28)  # half width and half height of the ellipse in the middle that is taken to be the subject
-QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_WEBP_QUALITY, 95]
+QUALITY = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.float32]  # [height, width], the subject's share of each pixel, 0 to 1
@@ -217,7 +217,9 @@ def open_rembg() -> Any:
 
 def _encode(pixels: Pixels, suffix: str) -> bytes:
     """The file's bytes in the format of its name; raises ValueError."""
-    done, encoded = cv2.imencode(suffix.lower(), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), QUALITY)
+    suffix = suffix.lower()
+    options = [QUALITY[suffix], 95] if suffix in QUALITY else []
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ValueError(f"cannot be written as {suffix}")
     return encoded.tobytes()

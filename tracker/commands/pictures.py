@@ -52,3 +52,28 @@ def remove_background(
     print_cutout(done)
     if problems := done.report.problems:
         raise TrackerError("\n  ".join([f"{len(problems)} image(s) failed, the rest is done:", *problems]))
+
+
+def suspects(
+    run: Annotated[
+        str, typer.Argument(metavar="[R]", help="Run that judges its validation images; best an ensemble of folds.")
+    ] = "latest",
+    out: Annotated[str, typer.Option(help="Folder for tables and pictures, in the workspace.")] = "suspects",
+    threshold: Annotated[
+        int, typer.Option(help="Bits of 256 in which nearly equal images may differ.", min=0, max=64)
+    ] = 24,
+    count: Annotated[int, typer.Option(help="Suspects and pairs to draw, 0: all.", min=0)] = 60,
+    as_json: Json = False,
+) -> None:
+    """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
+    from tracker.ledger_read import resolve_run
+    from tracker.report import print_json, print_suspects
+    from tracker.suspects import find_suspects
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = find_suspects(workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_suspects(found)
