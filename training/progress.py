@@ -16,25 +16,30 @@ REPORT_S = 10.0
 SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
 
 
-class Progress:
-    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+class _Shown:
+    """A bar that is taken away at the end; there is none where nobody watches."""
 
-    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
-        self._epochs = epochs
-        self._quiet = quiet
-        self._bar: RichProgress | None = None
-        self._task: TaskID | None = None
-        self._started = time.monotonic()
-        self._done = 0
-
-    def __enter__(self) -> Progress:
-        return self
+    _bar: RichProgress | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Progress(_Shown):
+    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+
+    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
+        self._epochs = epochs
+        self._quiet = quiet
+        self._task: TaskID | None = None
+        self._started = time.monotonic()
+        self._done = 0
+
+    def __enter__(self) -> Progress:
+        return self
 
     def begin(self, *, batches: int, done: int) -> None:
         """Show the bar; epochs done before a resume count as done, not as speed."""
@@ -73,7 +78,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
 
-class ItemProgress:
+class ItemProgress(_Shown):
     """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S seconds when piped."""
 
     def __init__(self, total: int, *, words: str) -> None:
@@ -88,12 +93,6 @@ class ItemProgress:
         if self._bar is not None:
             self._bar.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def advance(self) -> None:
         """One item was done."""

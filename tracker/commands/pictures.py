@@ -23,7 +23,8 @@ def explain(
     from tracker.api import copy_to_mlflow
     from tracker.explain import explain
     from tracker.ledger_read import resolve_run
-    from tracker.report import print_explanation, print_json
+    from tracker.report import print_json
+    from tracker.report_pictures import print_explanation
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -46,7 +47,7 @@ def remove_background(
     """Write a copy of a data folder without backgrounds, and measure its mean and standard deviation."""
     from tracker.cutout import remove_background
     from tracker.errors import TrackerError
-    from tracker.report import print_cutout
+    from tracker.report_pictures import print_cutout
 
     done = remove_background(folder, out, method=method, processes=processes, redo=redo)
     print_cutout(done)
@@ -67,7 +68,8 @@ def suspects(
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
     from tracker.ledger_read import resolve_run
-    from tracker.report import print_json, print_suspects
+    from tracker.report import print_json
+    from tracker.report_pictures import print_suspects
     from tracker.suspects import find_suspects
     from tracker.workspace import find_workspace
 
