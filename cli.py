@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import comparison, jobs, queue, runs, submissions, workspace
+from tracker.commands import comparison, jobs, pictures, queue, runs, submissions, workspace
 from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
@@ -41,8 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run = typer.Typer(help="Make a run: train, infer, ensemble, reproduce.", no_args_is_help=True)
-data = typer.Typer(help="The images: what there is, what is wrong, how it is split.", no_args_is_help=True)
 ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
+data = typer.Typer(help="The images: stats, check, split, suspects, remove-background.", no_args_is_help=True)
 leaderboard = typer.Typer(invoke_without_command=True)
 
 
@@ -65,10 +65,6 @@ run.command("reproduce")(runs.reproduce)
 run.command("queue")(queue.queue)
 run.command("sweep")(queue.sweep)
 run.command("options")(runs.options)
-app.add_typer(data, name="data", rich_help_panel=RUNS)
-data.command("stats")(data_commands.stats)
-data.command("check")(data_commands.check)
-data.command("split")(data_commands.split)
 app.command(rich_help_panel=RUNS)(runs.runs)
 app.command(rich_help_panel=RUNS)(runs.show)
 app.command(rich_help_panel=RUNS)(runs.diff)
@@ -77,6 +73,14 @@ app.command(rich_help_panel=RUNS)(comparison.compare)
 app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)
+app.command(rich_help_panel=RUNS)(pictures.explain)
+
+app.add_typer(data, name="data", rich_help_panel=RUNS)
+data.command("stats")(data_commands.stats)
+data.command("check")(data_commands.check)
+data.command("split")(data_commands.split)
+data.command("suspects")(pictures.suspects)
+data.command("remove-background")(pictures.remove_background)
 
 app.command(rich_help_panel=SUBMIT)(submissions.check)
 app.command(rich_help_panel=SUBMIT)(submissions.submit)

@@ -27,11 +27,11 @@ from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
 from training import loop
 from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
 from training.data import load_data
+from training.follow import Silent
 from training.infer import load_weights
 from training.loader import Source
 from training.predict import Predictor
 from training.probabilities import save_predictions
-from training.processes import Silent
 from training.samples import LoadedData
 from training.setup import build_fabric
 

@@ -22,9 +22,9 @@ from tracker.demo_faces import make_competition
 from training import loop
 from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
 from training.data import load_data
+from training.follow import Silent
 from training.loader import Source
 from training.predict import Predictor
-from training.processes import Silent
 from training.progress import Progress
 from training.setup import Setup, build_setup
 

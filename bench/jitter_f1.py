@@ -15,16 +15,21 @@ from winners import TASK
 from tracker.demo_faces import make_competition
 from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from training.data import load_data
+from training.follow import Silent
 from training.loop import fit
-from training.processes import Silent
 
 
 def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:
     """The best macro F1 on the people held out under this seed."""
-    config = replace(config, augment=replace(config.augment, jitter_mode=mode), train=replace(config.train, seed=seed))
+    config = replace(
+        config,
+        data=replace(config.data, split_seed=seed),
+        augment=replace(config.augment, jitter_mode=mode),
+        train=replace(config.train, seed=seed),
+    )
     run_dir = root / f"{mode}{seed}"
     run_dir.mkdir()
-    data = load_data(config.data, TASK, root=root, seed=seed, cache=root / "images.json")
+    data = load_data(config.data, TASK, root=root, cache=root / "images.json")
     result = fit(
         config,
         data,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tracker.errors import ConfigError
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
 from tracker.workspace import Workspace
-from training.config import config_fingerprint, config_to_dict, outcome_values
+from training.config import Config, config_fingerprint, config_to_dict, outcome_values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.samples import LoadedData, Task
 
 FREE = ("eval.", "train.accelerator", "train.precision")  # what a run may predict with otherwise than it was trained
 
@@ -32,16 +38,12 @@ def infer(
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
     trained = find_trained(workspace, source)
-    from training.infer import infer, load_weights
+    from training.infer import infer
     from training.loader import Source
     from training.loop import translate_torch_errors
 
-    weights, fingerprint = load_weights(workspace.runs_dir / trained.name / "best.pth")
-    if fingerprint != trained.fingerprints.get("weights"):
-        raise ConfigError(f"best.pth of {trained.name} is not the one that was recorded", hint="restore it")
-    task, data = prepare_data(workspace, config)
-    if data.fingerprint != trained.fingerprints.get("data"):
-        print(f"the data have changed since {trained.name} was trained", file=sys.stderr)
+    weights, fingerprint = load_recorded_weights(workspace, trained)
+    task, data = prepare_trained_data(workspace, config, trained)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint, "weights": fingerprint}
     recorder = Recorder.create(
         workspace.runs_dir, kind="infer", config=tables, parent=source, note=note, fingerprints=fingerprints
@@ -63,6 +65,29 @@ def infer(
         recorder.progress(epoch=trained.best_epoch or 0, best_epoch=trained.best_epoch, summary=metrics)
         recorder.fingerprint(predictions=fingerprint_predictions(workspace, path))
     return recorder.record
+
+
+def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[dict[str, Tensor], str]:
+    """A trained run's best weights and their fingerprint; raises ConfigError when they are not the recorded ones."""
+    from training.infer import load_weights
+
+    if not trained.fingerprints.get("weights"):
+        raise ConfigError(
+            f"{trained.name} has no final weights, it is {trained.status}",
+            hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
+        )
+    weights, fingerprint = load_weights(workspace.runs_dir / trained.name / "best.pth")
+    if fingerprint != trained.fingerprints.get("weights"):
+        raise ConfigError(f"best.pth of {trained.name} is not the one that was recorded", hint="restore it")
+    return weights, fingerprint
+
+
+def prepare_trained_data(workspace: Workspace, config: Config, trained: RunRecord) -> tuple[Task, LoadedData]:
+    """The checked images, and a word to the user when they are not those that the run was trained on."""
+    task, data = prepare_data(workspace, config)
+    if data.fingerprint != trained.fingerprints.get("data"):
+        print(f"the data have changed since {trained.name} was trained", file=sys.stderr)
+    return task, data
 
 
 def find_trained(workspace: Workspace, name: str) -> RunRecord:

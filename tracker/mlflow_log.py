@@ -34,6 +34,7 @@ FILES = (
     "confusion.png",
     "curves.png",
     "env.json",
+    "explain.png",
     "images.png",
     "metrics.jsonl",
     "predictions.csv",

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from training.atomic import atomic_path
 from training.probabilities import Kept
 from training.scores import confusion_matrix
+from training.sheets import RIGHT, WRONG, Tile, draw_sheet, save_figure
 
 CARDS = 24
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
@@ -76,24 +75,13 @@ def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
 
 def draw_cards(cards: Sequence[Card], path: Path) -> Path:
     """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
-    columns = min(6, len(cards))
-    rows = -(-len(cards) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.7 * rows), layout="constrained")
-    for place, card in enumerate(cards, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        with Image.open(card.path) as image:
-            upright = ImageOps.exif_transpose(image)  # as the model sees it
-            upright.thumbnail((200, 200))
-            axes.imshow(upright.convert("RGB"))
+    tiles = []
+    for card in cards:
         right = card.truth == card.guess
         words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
-        axes.set_title(f"{words}  {card.sure:.2f}", fontsize=7)
-        axes.set_xlabel(card.name[-40:], fontsize=6)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color="tab:green" if right else "tab:red", linewidth=3)
-    return save_figure(figure, path)
+        frame = RIGHT if right else WRONG
+        tiles.append(Tile(card.path, f"{words}  {card.sure:.2f}", card.name[-40:], frame))
+    return draw_sheet(tiles, path)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
@@ -140,10 +128,3 @@ def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         yield name, axes
-
-
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all; raises StorageError."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    return path

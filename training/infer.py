@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from training.checkpoint import load_checkpoint, weights_fingerprint
 from training.config import Config
+from training.errors import WeightsError
 from training.figures import draw_validation
 from training.loader import Source
 from training.logger import RunLogger
@@ -25,6 +27,22 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """The weights of a best.pth and their fingerprint; raises WeightsError."""
     state: dict[str, torch.Tensor] = load_checkpoint(path)["model"]
     return state, weights_fingerprint(state)
+
+
+def rebuild_model(config: Config, task: Task, weights: dict[str, torch.Tensor], *, root: Path) -> nn.Module:
+    """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when they do not fit."""
+    model = build_model(
+        replace(config.model, pretrained=False),
+        num_classes=len(task.classes),
+        image_size=config.data.image_size,
+        root=root,
+    )
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first_line = str(error).splitlines()[0]
+        raise WeightsError(f"the weights do not fit {config.model.name}: {first_line}") from error
+    return model
 
 
 def infer(
@@ -45,13 +63,7 @@ def infer(
     alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
     with Progress(epochs=1, quiet=quiet) as progress:
         fabric = build_fabric(alone, environment=None, say=progress.say)
-        model = build_model(
-            replace(config.model, pretrained=False),
-            num_classes=len(task.classes),
-            image_size=config.data.image_size,
-            root=source.root,
-        )
-        model.load_state_dict(weights)
+        model = rebuild_model(config, task, weights, root=source.root)
         module = fabric.setup_module(model.to(memory_format=torch.channels_last))
         predictor = Predictor(alone, data, task, fabric, source)
         progress.say(f"{len(data.val)} validation images")

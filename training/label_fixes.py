@@ -6,6 +6,9 @@ Columns `id,field,value`, a line for each correction:
     1498-1,age,45
     20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
     cat/7.png,label,dog             an image of any format
+
+Where there is a column `accept`, as in what `tracker data suspects` writes, only lines with `yes` in it are taken.
+Other columns are for people.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 from training.tables import read_table
 
 FIELDS = ("gender", "age", "swap", "label")
+ACCEPTED, REJECTED = ("yes", "y", "true", "1", "x"), ("", "no", "n", "false", "0")
 
 
 @dataclass
@@ -32,9 +36,15 @@ class LabelFixes:
     def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
         """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is missing."""
         fixes = cls(table, problems)
-        for line, (name, kind, value) in enumerate(read_table(table, ("id", "field", "value")) if table else [], 2):
+        columns = ("id", "field", "value", "accept")
+        rows = read_table(table, columns, accept="yes") if table else []
+        for line, (name, kind, value, accept) in enumerate(rows, 2):
             before = fixes._values.get((name, kind))
-            if kind not in FIELDS:
+            if accept.lower() in REJECTED:
+                continue
+            if accept.lower() not in ACCEPTED:
+                problems.append(f"{table}:{line}: accept is {accept!r}, expected yes or no")
+            elif kind not in FIELDS:
                 problems.append(f"{table}:{line}: unknown field {kind!r}, expected {', '.join(FIELDS)}")
             elif before and before[1] != value:
                 problems.append(f"{table}:{line}: {name} {kind} is {before[1]!r} in line {before[0]}")

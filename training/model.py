@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,8 +31,20 @@ class AttributeHeads(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float [batch, 3, height, width] in."""
-        mask, gender, age = (functional.log_softmax(part, dim=1) for part in self.body(images).split(ATTRIBUTES, dim=1))
-        return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).flatten(1)
+        return _join([functional.log_softmax(part, dim=1) for part in self._split(images)])
+
+    def score(self, images: Tensor) -> Tensor:
+        """The same order of classes, not normalised: its gradient does not vanish where the model is sure."""
+        return _join(self._split(images))
+
+    def _split(self, images: Tensor) -> Sequence[Tensor]:
+        return torch.split(self.body(images), list(ATTRIBUTES), dim=1)
+
+
+def _join(parts: Sequence[Tensor]) -> Tensor:
+    """Values of mask, gender and age, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch, 18]."""
+    mask, gender, age = parts
+    return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).flatten(1)
 
 
 def build_model(

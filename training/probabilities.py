@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.atomic import atomic_path, write_text
+from training.atomic import atomic_path
 from training.errors import DataError
 from training.samples import Task
 from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
+from training.tables import write_table
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,10 @@ def save_probabilities(path: Path, kept: Kept) -> None:
 def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
     """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises StorageError."""
     save_probabilities(run_dir / "probabilities.npz", kept)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((task.id_column, task.label_column))
-    answers = kept.probabilities.argmax(1)
-    writer.writerows((name, task.answer_words[label]) for name, label in zip(kept.ids, answers, strict=True))
     path = run_dir / "predictions.csv"
-    write_text(path, text.getvalue())
+    answers = zip(kept.ids, kept.probabilities.argmax(1), strict=True)
+    columns = (task.id_column, task.label_column)
+    write_table(path, columns, ((name, task.answer_words[label]) for name, label in answers))
     return path
 
 

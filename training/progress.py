@@ -12,28 +12,34 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+REPORT_S = 10.0
 SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
 
 
-class Progress:
-    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+class _Shown:
+    """A bar that is taken away at the end; there is none where nobody watches."""
 
-    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
-        self._epochs = epochs
-        self._quiet = quiet
-        self._bar: RichProgress | None = None
-        self._task: TaskID | None = None
-        self._started = time.monotonic()
-        self._done = 0
-
-    def __enter__(self) -> Progress:
-        return self
+    _bar: RichProgress | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Progress(_Shown):
+    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+
+    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
+        self._epochs = epochs
+        self._quiet = quiet
+        self._task: TaskID | None = None
+        self._started = time.monotonic()
+        self._done = 0
+
+    def __enter__(self) -> Progress:
+        return self
 
     def begin(self, *, batches: int, done: int) -> None:
         """Show the bar; epochs done before a resume count as done, not as speed."""
@@ -69,6 +75,36 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         elif not self._quiet:
+            print(line, file=sys.stderr, flush=True)
+
+
+class ItemProgress(_Shown):
+    """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S seconds when piped."""
+
+    def __init__(self, total: int, *, words: str) -> None:
+        self._total = total
+        self._words = words
+        self._done = 0
+        self._started = self._reported = time.monotonic()
+        self._bar = _build_bar() if sys.stderr.isatty() else None
+        self._task = self._bar.add_task(words, total=total, rate="") if self._bar else None
+
+    def __enter__(self) -> ItemProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def advance(self) -> None:
+        """One item was done."""
+        self._done += 1
+        now = time.monotonic()
+        rate = self._done / max(now - self._started, 1e-9)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=1, rate=f"{rate:.0f} images/s")
+        elif now - self._reported > REPORT_S:
+            self._reported = now
+            left = _render_seconds((self._total - self._done) / rate)
+            line = f"{self._words}: {self._done}/{self._total}  {rate:.0f} images/s  {left} left"
             print(line, file=sys.stderr, flush=True)
 
 

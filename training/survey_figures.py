@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.figures import save_figure
+from training.sheets import save_figure
 from training.survey import Survey
 
 COLOURS = {"training": "#4c78a8", "validation": "#f58518"}

@@ -3,47 +3,63 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from training.atomic import write_text
 from training.errors import ConfigError, DataError, StorageError
 
 PART = 500  # rows: they stay in the processor's cache
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def read_table(path: Path, columns: Sequence[str], **defaults: str) -> list[tuple[str, ...]]:
     """The values of `columns`, without blanks around them, of every row of a CSV; the first row is line 2.
 
-    Raises DataError when the file or a column is missing.
+    A column with a default may be missing. Raises DataError when the file or another column is missing.
     """
-    return [row for part in read_columns(path, columns) for row in zip(*part, strict=True)]
+    return [row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)]
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> Iterator[list[list[str]]]:
+def read_columns(path: Path, columns: Sequence[str], **defaults: str) -> Iterator[list[list[str]]]:
     """The same in parts, column by column: a third of the time of row by row, and little memory."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            absent = [name for name in columns if name not in header]
+            absent = [name for name in columns if name not in header and name not in defaults]
             if absent:
                 known = f"its columns: {', '.join(header) or 'none'}"
                 raise DataError(f"{path} has no column {', '.join(absent)}", hint=known)
-            places = [header.index(name) for name in columns]
-            last = max(places)
+            places = {name: header.index(name) for name in columns if name in header}
+            last = max(places.values())
             while part := list(itertools.islice(reader, PART)):
                 rows = list(filter(None, part))  # blank lines
                 if min(map(len, rows), default=len(header)) <= last:
                     rows = [row + [""] * len(header) for row in rows]  # some are cut short
-                yield [list(map(str.strip, map(itemgetter(place), rows))) for place in places]
+                yield [
+                    list(map(str.strip, map(itemgetter(places[name]), rows)))
+                    if name in places
+                    else [defaults[name]] * len(rows)
+                    for name in columns
+                ]
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV as a whole or not at all; raises StorageError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def read_toml(path: Path) -> dict[str, Any]:

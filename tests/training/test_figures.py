@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.conftest import save_image
-from training import figures
+from training import figures, sheets
 from training.figures import CARDS, Card, choose_cards, draw_cards, draw_confusion, draw_curves
 from training.probabilities import Kept
 
@@ -27,7 +27,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         found.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(figures, "save_figure", keep)
+    for module in (figures, sheets):
+        monkeypatch.setattr(module, "save_figure", keep)
     return found
 
 

@@ -1,0 +1,81 @@
+"""tracker explain, data suspects and data remove-background: what is to be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def explain(
+    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    pick: Annotated[str, typer.Option(help="Validation images to show: wrong (surest first) or uncertain.")] = "wrong",
+    image: Annotated[list[str] | None, typer.Option(help="Id of an image to show instead; may be repeated.")] = None,
+    count: Annotated[int, typer.Option(help="Images to show.", min=1)] = 12,
+    as_json: Json = False,
+) -> None:
+    """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
+    import sys
+
+    from tracker.api import copy_to_mlflow
+    from tracker.explain import explain
+    from tracker.ledger_read import resolve_run
+    from tracker.report import print_json
+    from tracker.report_pictures import print_explanation
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = explain(workspace, resolve_run(workspace, run), pick=pick, ids=image or (), count=count)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_explanation(found)
+    if problem := copy_to_mlflow(workspace, found.run):
+        print(problem, file=sys.stderr)
+
+
+def remove_background(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder; it stays as it is.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; DIR-cutout when not given.")] = None,
+    method: Annotated[str, typer.Option(help="grabcut, or rembg (pip install 'tracker[rembg]').")] = "grabcut",
+    processes: Annotated[int, typer.Option(help="Processes, 0: one a core.", min=0)] = 0,
+    redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
+) -> None:
+    """Write a copy of a data folder without backgrounds, and measure its mean and standard deviation."""
+    from tracker.cutout import remove_background
+    from tracker.errors import TrackerError
+    from tracker.report_pictures import print_cutout
+
+    done = remove_background(folder, out, method=method, processes=processes, redo=redo)
+    print_cutout(done)
+    if problems := done.report.problems:
+        raise TrackerError("\n  ".join([f"{len(problems)} image(s) failed, the rest is done:", *problems]))
+
+
+def suspects(
+    run: Annotated[
+        str, typer.Argument(metavar="[R]", help="Run that judges its validation images; best an ensemble of folds.")
+    ] = "latest",
+    out: Annotated[str, typer.Option(help="Folder for tables and pictures, in the workspace.")] = "suspects",
+    threshold: Annotated[
+        int, typer.Option(help="Bits of 256 in which nearly equal images may differ.", min=0, max=64)
+    ] = 24,
+    count: Annotated[int, typer.Option(help="Suspects and pairs to draw, 0: all.", min=0)] = 60,
+    as_json: Json = False,
+) -> None:
+    """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
+    from tracker.ledger_read import resolve_run
+    from tracker.report import print_json
+    from tracker.report_pictures import print_suspects
+    from tracker.suspects import find_suspects
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    found = find_suspects(workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_suspects(found)

@@ -1,0 +1,139 @@
+"""Why a run guesses what it guesses: heat maps of some of its images, as a sheet in its folder."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracker.errors import ConfigError, TrackerError
+from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
+from tracker.runs import load_config, load_run
+from tracker.workspace import Workspace
+from training.config import config_from_dict
+
+if TYPE_CHECKING:
+    from training.explain import Shown
+    from training.samples import LoadedData
+
+SHEET_NAME = "explain.png"
+PICKS = ("wrong", "uncertain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedImage:
+    """A line of the sheet; `truth` is None where nobody knows, `sure` is from 0 to 1."""
+
+    id: str
+    truth: str | None
+    guess: str
+    sure: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What is on the sheet, and out of how many `candidates` it was picked; the path is relative to the workspace."""
+
+    run: str
+    pick: str
+    candidates: int
+    sheet: str
+    images: tuple[ExplainedImage, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented object of `tracker explain --json`."""
+        return {**asdict(self), "images": [asdict(image) for image in self.images]}
+
+
+def explain(
+    workspace: Workspace, name: str, *, pick: str = "wrong", ids: Sequence[str] = (), count: int = 12
+) -> Explanation:
+    """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`, one of PICKS.
+
+    Raises ConfigError for an ensemble, an unknown pick or image, TrackerError when there is nothing to show.
+    """
+    if pick not in PICKS:
+        raise ConfigError(f"--pick {pick}: expected one of {', '.join(PICKS)}")
+    record = load_run(workspace.runs_dir, name)
+    if record.kind == "ensemble":
+        members = load_config(workspace.runs_dir, name)["ensemble"]["members"]
+        raise ConfigError(
+            f"{name} is an ensemble: each member looks at something else", hint=f"tracker explain {members[0]}"
+        )
+    trained = find_trained(workspace, name)
+    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    weights, _ = load_recorded_weights(workspace, trained)
+    task, data = prepare_trained_data(workspace, config, trained)
+    shown, candidates = (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
+    from training.explain import draw_explained, explain_images
+    from training.loop import translate_torch_errors
+
+    with translate_torch_errors():
+        found = explain_images(
+            config,
+            shown,
+            task,
+            weights,
+            root=workspace.root,
+            evaluation=config.eval if record.kind == "infer" else None,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    path = draw_explained(found, task.classes, workspace.runs_dir / name / SHEET_NAME)
+    images = [
+        ExplainedImage(
+            id=one.image.id,
+            truth=None if one.image.truth is None else task.classes[one.image.truth],
+            guess=task.classes[one.guess],
+            sure=round(one.sure, 6),
+        )
+        for one in found
+    ]
+    return Explanation(
+        run=name,
+        pick="named" if ids else pick,
+        candidates=candidates,
+        sheet=workspace.relative(path),
+        images=tuple(images),
+    )
+
+
+def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
+    """Validation, training or evaluation images by their ids; raises ConfigError with the nearest known one."""
+    from training.explain import Shown
+
+    known = {image.id: Shown(image.id, image.path, None) for image in data.eval}
+    known |= {sample.id: Shown(sample.id, sample.path, sample.label) for sample in (*data.train, *data.val)}
+    for wanted in ids:
+        if wanted not in known:
+            near = difflib.get_close_matches(wanted, known, n=1) or list(known)[-1:]
+            raise ConfigError(f"--image {wanted}: no such image in the data of this run", hint=f"--image {near[0]}")
+    return [known[wanted] for wanted in dict.fromkeys(ids)]
+
+
+def _pick(workspace: Workspace, name: str, data: LoadedData, pick: str, count: int) -> tuple[list[Shown], int]:
+    """Validation images: the surest of the wrong ones, or the least sure of all; and how many there are to pick from.
+
+    What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
+    """
+    from training.explain import Shown
+    from training.probabilities import load_probabilities
+
+    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    place = {image: row for row, image in enumerate(kept.ids)}
+    samples = [sample for sample in data.val if sample.id in place]
+    rows = [place[sample.id] for sample in samples]
+    sure = kept.probabilities[rows].max(1)
+    wrong = kept.probabilities[rows].argmax(1) != [sample.label for sample in samples]
+    if pick == "wrong":
+        order = [row for row in (-sure).argsort(kind="stable") if wrong[row]]
+    else:
+        order = list(sure.argsort(kind="stable"))
+    if not order:
+        raise TrackerError(
+            f"{name} has no wrong image among {len(samples)} validation images",
+            hint=f"tracker explain {name} --pick uncertain",
+        )
+    chosen = [samples[row] for row in order[:count]]
+    return [Shown(sample.id, sample.path, sample.label) for sample in chosen], len(order)

@@ -1,0 +1,184 @@
+"""What to look at in the data: labels that are likely wrong, and nearly equal images in several parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracker.errors import ConfigError
+from tracker.runs import load_config, load_run
+from tracker.train import prepare_data
+from tracker.workspace import Workspace
+from training.atomic import translate_os_errors
+from training.config import Config, config_from_dict
+from training.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    from training.duplicates import Image, Pair
+    from training.samples import LoadedData, Sample, Task
+    from training.suspects import Suspect
+
+LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
+LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested", "score", "confident", "images")
+PAIR_COLUMNS = ("number", "a", "b", "split_a", "split_b", "label_a", "label_b", "distance")
+COLUMNS, ROWS = 6, 5  # of a page of pictures
+PHOTOS = 3  # of a person on a page
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectReport:
+    """What was found; `covered` of the `images` for training have out-of-fold probabilities.
+
+    `source` is the run whose config says where the images are. Paths are relative to the workspace.
+    """
+
+    run: str
+    source: str
+    covered: int
+    images: int
+    suspects: tuple[Suspect, ...]
+    threshold: int
+    pairs: tuple[Pair, ...]
+    files: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented object of `tracker data suspects --json`."""
+        pairs = [
+            {
+                "images": [pair.a.id, pair.b.id],
+                "splits": [pair.a.split, pair.b.split],
+                "labels": [pair.a.label, pair.b.label],
+                "labels_differ": pair.labels_differ,
+                "distance": pair.distance,
+            }
+            for pair in self.pairs
+        ]
+        return {
+            "run": self.run,
+            "covered": self.covered,
+            "images": self.images,
+            "suspects": [{**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects],
+            "threshold": self.threshold,
+            "pairs": pairs,
+            "files": list(self.files),
+        }
+
+
+def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, count: int) -> SuspectReport:
+    """Look for both in the data of a run, and write them with pictures of the first `count` (0: all) to `out`.
+
+    Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no validation.npz.
+    """
+    from training.duplicates import find_duplicates
+    from training.probabilities import load_probabilities
+    from training.suspects import find_suspects
+
+    folder = workspace.resolve(out)
+    _check_unreviewed(folder / f"{LABELS}.csv")
+    source, config = _load_data_config(workspace, name)
+    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    task, data = prepare_data(workspace, config)
+    samples = {sample.id: sample for sample in (*data.train, *data.val)}
+    rows = [row for row, image in enumerate(kept.ids) if image in samples]
+    judged = [samples[kept.ids[row]] for row in rows]
+    suspects = find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands) if judged else []
+    images = _list_images(config, task, data, folds=source != name)
+    pairs = find_duplicates(images, limit=threshold)
+    with translate_os_errors(folder, "create"):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        *_write_suspects(folder, suspects, samples, count or len(suspects)),
+        *_write_pairs(folder, pairs, count or len(pairs)),
+    ]
+    return SuspectReport(
+        run=name,
+        source=source,
+        covered=len(judged),
+        images=len(samples),
+        suspects=tuple(suspects),
+        threshold=threshold,
+        pairs=tuple(pairs),
+        files=tuple(workspace.relative(path) for path in files),
+    )
+
+
+def _check_unreviewed(path: Path) -> None:
+    """What somebody has looked at must not be written over."""
+    if path.is_file() and any(accept for (accept,) in read_table(path, ("accept",))):
+        raise ConfigError(f"{path} was reviewed, and would be lost", hint="move it, or give another --out FOLDER")
+
+
+def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
+    """The run itself, or an ensemble's first member, and its config with all people in it."""
+    while load_run(workspace.runs_dir, name).kind == "ensemble":
+        name = load_config(workspace.runs_dir, name)["ensemble"]["members"][0]
+    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    return name, replace(config, data=replace(config.data, undersample=()))
+
+
+def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
+    """Every image with the part of the data that it is in; of an ensemble of folds, its fold."""
+    from training.duplicates import Image
+    from training.split import assign_folds, name_unit
+
+    splits = {sample.id: "train" for sample in data.train} | {sample.id: "validation" for sample in data.val}
+    samples = [*data.train, *data.val]
+    if folds and config.data.folds:
+        fold_of = assign_folds(samples, config.data)
+        splits = {sample.id: f"fold {fold_of[name_unit(sample, config.data)]}" for sample in samples}
+    known = [Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label]) for sample in samples]
+    return known + [Image(image.id, image.path, "evaluation", None) for image in data.eval]
+
+
+def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int) -> list[Path]:
+    """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages of pictures."""
+    from training.sheets import Tile, draw_pages
+
+    table = folder / f"{LABELS}.csv"
+    lines = [
+        (
+            number,
+            *(suspect.id, suspect.field, suspect.value, "", suspect.given, suspect.suggested),
+            *(f"{suspect.score:.4f}", "yes" if suspect.confident else "no", len(suspect.images)),
+        )
+        for number, suspect in enumerate(suspects, start=1)
+    ]
+    write_table(table, LABEL_COLUMNS, lines)
+    tiles = []
+    for number, suspect in enumerate(suspects[:count], start=1):
+        frame = "tab:blue" if number % 2 else "tab:orange"  # where one ends and the next begins
+        shown = sorted(suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True)  # without a mask first
+        for image in shown[:PHOTOS]:
+            change = suspect.value if suspect.field == "swap" else f"{suspect.given} -> {suspect.suggested}"
+            title = f"#{number} {suspect.field}  {suspect.score:.2f}\n{change}"
+            tiles.append(Tile(samples[image].path, title, image[-40:], frame))
+    return [table, *draw_pages(tiles, folder, LABELS, columns=COLUMNS, rows=ROWS)]
+
+
+def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
+    """pairs.csv and its pages of pictures, the frame red where the labels differ."""
+    from training.sheets import NEUTRAL, WRONG, Tile, draw_pages
+
+    table = folder / f"{PAIRS}.csv"
+    lines = [
+        (
+            number,
+            *(pair.a.id, pair.b.id, pair.a.split, pair.b.split),
+            *(pair.a.label or "", pair.b.label or "", pair.distance),
+        )
+        for number, pair in enumerate(pairs, start=1)
+    ]
+    write_table(table, PAIR_COLUMNS, lines)
+    tiles = [
+        Tile(
+            image.path,
+            f"#{number} {image.split}  {pair.distance} bits\n{image.label or '-'}",
+            image.id[-40:],
+            WRONG if pair.labels_differ else NEUTRAL,
+        )
+        for number, pair in enumerate(pairs[:count], start=1)
+        for image in (pair.a, pair.b)
+    ]
+    return [table, *draw_pages(tiles, folder, PAIRS, columns=COLUMNS, rows=ROWS)]
