@@ -128,7 +128,7 @@ def test_the_fold_test_is_the_paired_t_test_with_the_variance_of_overlapping_tra
 
 
 def test_the_standard_error_is_the_one_that_theory_has_for_accuracy() -> None:
-    """The variance of a stratified mean: few images a cell, many, two classes beside one of 40, mostly gains of b."""
+    """The variance of a stratified mean: few images a cell, many, classes of two beside one of 40, mostly gains."""
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     many = [np.tile(part, 40) for part in (TRUTH, a, b)]
     label = np.arange(80) % 40 * (np.arange(80) % 2)
