@@ -20,6 +20,13 @@ from tracker.recorder import Recorder
 from tracker.workspace import Workspace
 from training.config import Config, config_to_dict, merge
 
+WITHOUT_MLFLOW = """
+import os, sys
+os.environ["TRACKER_MLFLOW_URI"] = "http://127.0.0.1:9"  # nothing listens there
+sys.argv = ["tracker", "report"]
+import cli
+cli.main()
+"""
 MEMOS = (
     "smaller rate",
     "again with 안경 relabelled",
@@ -65,9 +72,11 @@ def main() -> None:
         root = Path(folder) / "ws"
         fill(init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"}), arguments.rows)
         tracker = [sys.executable, "-m", "cli"]
+        closed = [sys.executable, "-c", WITHOUT_MLFLOW]
         commands = {
             "import mlflow": [sys.executable, "-c", "import mlflow"],
             "tracker tree": [*tracker, "tree"],
+            "tracker report, MLflow away": closed,
             "tracker report": [*tracker, "report"],
             "tracker report --md": [*tracker, "report", "--md", "report.md"],
         }

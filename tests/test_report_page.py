@@ -82,6 +82,8 @@ def test_the_report_fits_the_screen_and_has_the_reference_rows(
             assert cells["number"].rstrip("★") == expected["number"]
         brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
         assert (min(brightness) > 200) == (scheme == "light")
+        if width == 390:
+            assert page.locator("#submissions ~ .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
         cards = page.locator("#s1").evaluate("row => getComputedStyle(row).display")
         assert cards == ("grid" if width == 390 else "table-row")
 

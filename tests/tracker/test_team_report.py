@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -133,6 +134,17 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     assert found.find("span", **{"data-key": "memo"}) == [row["memo"] for row in expected]
     assert [text.strip("★") for text in found.find("th", **{"data-key": "number"})] == [r["number"] for r in expected]
     assert found.find("p", **{"class": "bad"}) == ["the same as 8", "the same as 7", "the same as 7"]
+
+
+def test_the_leaderboard_has_the_18_rows_too(winners: Workspace) -> None:
+    rows = json.loads(run_tracker("leaderboard", "--json", cwd=winners.root).stdout)
+    with TABLE.open(newline="") as file:
+        expected = list(csv.DictReader(file))
+    assert [(row["number"], row["memo"], row["public_f1"], row["private_f1"]) for row in rows] == [
+        (int(row["number"]), row["memo"], float(row["public_f1"]), float(row["private_f1"])) for row in expected
+    ]
+    shown = run_tracker("leaderboard", cwd=winners.root).stdout
+    assert all(f"{row['public_acc']} %" in shown and f"{row['private_acc']} %" in shown for row in expected)
 
 
 def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:

@@ -64,10 +64,10 @@ def test_runs_stand_below_their_parents_with_change_and_scores(workspace: Worksp
 def test_a_missing_parent_and_a_circle_are_named_and_lose_no_run(workspace: Workspace) -> None:
     for _ in range(5):
         make_run(workspace)
-    for name, parent in {"exp1": "exp9", "exp2": "exp4", "exp3": "exp2", "exp4": "exp3", "exp5": "exp4"}.items():
+    for name, parent in {"exp1": "exp9", "exp2": "exp3", "exp3": "exp5", "exp4": "exp3", "exp5": "exp4"}.items():
         set_parent(workspace, name, parent)
-    assert list_parents(workspace) == {"exp1": None, "exp2": None, "exp3": "exp2", "exp4": "exp3", "exp5": "exp4"}
-    assert build_family(workspace).problems == ["exp1: its parent exp9 is not here", "exp2: it descends from itself"]
+    assert list_parents(workspace) == {"exp1": None, "exp3": None, "exp2": "exp3", "exp4": "exp3", "exp5": "exp4"}
+    assert build_family(workspace).problems == ["exp1: its parent exp9 is not here", "exp3: it descends from itself"]
     set_parent(workspace, "exp1", "exp1")
     assert list_parents(workspace)["exp1"] is None
 
