@@ -14,8 +14,7 @@ from tracker.workspace import Workspace
 from training.config import Config, config_fingerprint, config_to_dict, outcome_values
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from training.infer import Weights
     from training.samples import LoadedData, Task
 
 FREE = ("eval.", "train.accelerator", "train.precision")  # what a run may predict with otherwise than it was trained
@@ -67,7 +66,7 @@ def infer(
     return recorder.record
 
 
-def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[dict[str, Tensor], str]:
+def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Weights, str]:
     """A trained run's best weights and their fingerprint; raises ConfigError when they are not the recorded ones."""
     from training.infer import load_weights
 

@@ -25,7 +25,7 @@ from training.augment import build_pipeline
 from training.config import Config, EvalConfig
 from training.errors import ConfigError
 from training.images import decode_image
-from training.infer import rebuild_model
+from training.infer import Weights, rebuild_model
 from training.model import AttributeHeads
 from training.samples import Task
 from training.setup import build_fabric
@@ -65,7 +65,7 @@ def explain_images(
     config: Config,
     images: Sequence[Shown],
     task: Task,
-    weights: dict[str, Tensor],
+    weights: Weights,
     *,
     root: Path,
     evaluation: EvalConfig | None,

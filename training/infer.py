@@ -22,14 +22,16 @@ from training.progress import Progress
 from training.samples import LoadedData, Task
 from training.setup import build_fabric
 
+Weights = dict[str, torch.Tensor]  # a state dict
 
-def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+
+def load_weights(path: Path) -> tuple[Weights, str]:
     """The weights of a best.pth and their fingerprint; raises WeightsError."""
-    state: dict[str, torch.Tensor] = load_checkpoint(path)["model"]
+    state: Weights = load_checkpoint(path)["model"]
     return state, weights_fingerprint(state)
 
 
-def rebuild_model(config: Config, task: Task, weights: dict[str, torch.Tensor], *, root: Path) -> nn.Module:
+def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -> nn.Module:
     """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when they do not fit."""
     model = build_model(
         replace(config.model, pretrained=False),
@@ -49,7 +51,7 @@ def infer(
     config: Config,
     data: LoadedData,
     task: Task,
-    weights: dict[str, torch.Tensor],
+    weights: Weights,
     *,
     source: Source,
     run_dir: Path,
