@@ -264,9 +264,18 @@ def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Sub
 
 
 def _find_keys(subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool) -> tuple[list[str], int]:
-    """The config keys in which the subjects differ, in the config's order, and how many are equal."""
+    """The config keys in which the subjects differ, in the config's order, and how many are equal.
+
+    That an ensemble has no learning rate is no difference from the runs that have one.
+    """
     known = list(dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats))
-    differing = [key for key in known if len({json.dumps(subject.outcome.get(key)) for subject in subjects}) > 1]
+    trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
+
+    def differs(key: str) -> bool:
+        asked = subjects if key.startswith("ensemble.") else trained
+        return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
+
+    differing = [key for key in known if differs(key)]
     return (known if everything else differing), len(known) - len(differing)
 
 

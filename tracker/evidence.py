@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from training.probabilities import Kept
 
 VALIDATION = "validation.npz"
-DECIDE_SPLIT = ("data.*", "train.seed")
 DECIDE_NOTHING = ("data.image_size", "data.mean", "data.std", "data.sampler", "data.cache", "data.workers")
 
 
@@ -136,7 +134,7 @@ def _name_causes(left: Side, right: Side) -> str:
     """The keys that differ and may have divided the images differently."""
     a, b = flatten(left.config), flatten(right.config)
     keys = [key for key in a if key in b and a[key] != b[key] and key not in DECIDE_NOTHING]
-    causes = [key for key in keys if any(fnmatchcase(key, pattern) for pattern in DECIDE_SPLIT)]
+    causes = [key for key in keys if key.startswith("data.")]
     return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""
 
 

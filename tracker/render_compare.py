@@ -109,8 +109,8 @@ def describe(found: Comparison, left_out: Sequence[str]) -> Iterator[str]:
         yield "no config key differs"
     if several:
         yield (
-            f"mean {PLUS_MINUS} standard deviation (runs) where runs differ in seed or fold alone; the seed also draws "
-            "the validation split (--each: a row each)"
+            f"mean {PLUS_MINUS} standard deviation (runs) where runs differ in train.seed or data.fold alone "
+            "(--each: a row each)"
         )
     if found.best:
         yield "* the best of the table"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.workspaces import IMAGES, make_run
+from tracker.compare import compare_runs
 from tracker.diff import diff_runs
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, DataError
@@ -56,6 +57,13 @@ def test_methods_lead_to_different_answers(members: Workspace) -> None:
         for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
     }
     assert len(set(prints.values())) == 3
+
+
+def test_what_an_ensemble_has_no_key_for_is_no_column_of_a_comparison(members: Workspace) -> None:
+    ensemble(members, ["exp1", "exp2", "exp3"], method="soft")
+    found = compare_runs(members, [])
+    assert set(found.keys) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
+    assert {tuple(row.runs) for row in found.rows} == {("exp4",), ("exp3", "exp2", "exp1")}
 
 
 def test_weights_searched_on_validation_images_never_need_the_solution(members: Workspace) -> None:
