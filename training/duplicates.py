@@ -20,7 +20,6 @@ from training.progress import ItemProgress
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
-MAX_DISTANCE = 24
 DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded no larger than twice what is hashed
 SEED = 0
 
@@ -49,7 +48,7 @@ class Pair:
         return None not in (self.a.label, self.b.label) and self.a.label != self.b.label
 
 
-def find_duplicates(images: Sequence[Image], *, limit: int = MAX_DISTANCE) -> list[Pair]:
+def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
     """Pairs that differ in at most `limit` bits, and lie in different splits or have different labels; nearest first.
 
     Raises DataError when an image cannot be read.

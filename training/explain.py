@@ -130,7 +130,7 @@ class _Tap(nn.Module):
 
     def __init__(self, reduction: int, images: Tensor, *, channels_last: bool) -> None:
         super().__init__()
-        self._images = images.detach().requires_grad_()  # also frozen models then have gradients
+        self._images = images
         self._reduction = reduction
         self._channels_last = channels_last
         self._has_map = self._is_signed = False

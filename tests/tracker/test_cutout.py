@@ -147,9 +147,11 @@ def test_a_second_call_at_the_same_time_is_refused(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-uc", hold], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(ConfigError, match="another call is writing"):
-            cut_out_folder(folder, out, method="grabcut", processes=1)
-        other.kill()
+        try:
+            with pytest.raises(ConfigError, match="another call is writing"):
+                cut_out_folder(folder, out, method="grabcut", processes=1)
+        finally:
+            other.kill()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (600, 4)])
@@ -157,6 +159,12 @@ def test_grabcut_takes_images_of_any_shape(size: tuple[int, int]) -> None:
     mask = find_by_grabcut(np.full((*size, 3), 127, dtype=np.uint8))
     assert mask.shape == size
     assert 0 <= mask.min() <= mask.max() <= 1
+
+
+def test_the_middle_is_kept_where_the_subject_looks_like_the_frame() -> None:
+    rng = np.random.default_rng(0)
+    mask = find_by_grabcut(rng.integers(90, 110, (128, 96, 3), dtype=np.uint8))
+    assert mask[40:88, 36:60].min() == 1
 
 
 # --- rembg ------------------------------------------------------------------------------------------------------------
