@@ -1,8 +1,9 @@
 -- Schema of the submission ledger, version 2.
 --
 -- A new ledger is made from this file: the section "tables" on both databases, then the section named after the
--- database. An older one gets there by tracker/migrations.py. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed width
--- (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical: sorted keys, no spaces.
+-- database. An older one gets there by tracker/ledger/migrations.py. Rows are only ever added; a correction is a new
+-- row. Times are UTC texts of fixed width (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical:
+-- sorted keys, no spaces.
 
 -- section: tables
 

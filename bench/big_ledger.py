@@ -15,10 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from timing import print_ratios, time_commands
 
-from tracker.chain import canonical_json, row_hash, verify_ledger
 from tracker.errors import DuplicateError
 from tracker.init import init_workspace
-from tracker.ledger import CHAIN, CHAINED, Draft, open_engine, open_ledger
+from tracker.ledger.append import CHAIN, CHAINED, Draft, open_engine, open_ledger
+from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
 from tracker.predictions import Answers
 from tracker.runs import RunRecord
 from tracker.workspace import Workspace

@@ -13,9 +13,9 @@ from typing import Any
 import tomli_w
 from timing import print_ratios, time_commands
 
-from tracker.handkept import Historical
 from tracker.init import init_workspace
-from tracker.ledger import open_ledger
+from tracker.ledger.append import open_ledger
+from tracker.ledger.handkept import Historical
 from tracker.recorder import Recorder
 from tracker.workspace import Workspace
 from training.config import Config, config_to_dict, merge

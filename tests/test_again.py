@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
 from tests.servers import free_port
-from tracker.diff import diff_runs
+from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, RefusedError
 from tracker.folds import train_folds
 from tracker.infer import infer

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.tracker.test_handkept import TABLE
+from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
 from tests.workspaces import make_workspace
-from tracker.handkept import import_table, read_handkept
+from tracker.ledger.handkept import import_table, read_handkept
 from tracker.team_report.write import write_report
 
 LIMIT_MS = 30_000

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracker.ledger_read import Note, Submission, has_run, list_sota_numbers, list_submissions
+from tracker.ledger.read import Note, Submission, has_run, list_sota_numbers, list_submissions
 from tracker.runs import list_runs
 from tracker.workspace import Workspace
 

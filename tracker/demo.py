@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tracker.diff import diff_runs
+from tracker.comparison.diff import diff_runs
+from tracker.comparison.render_diff import print_diff
 from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
-from tracker.ledger_read import find_sota, list_sota_numbers
+from tracker.ledger.read import find_sota, list_sota_numbers
 from tracker.mlflow_log import sync_run
-from tracker.render_diff import print_diff
 from tracker.report import print_leaderboard, render_number, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries

@@ -117,7 +117,7 @@ def init_workspace(
 
 
 def _prepare(workspace: Workspace) -> None:
-    from tracker.ledger import create_ledger
+    from tracker.ledger.append import create_ledger
 
     build_leaderboard(workspace)  # reads the solution: a wrong one is better found now
     create_ledger(workspace.ledger_url)

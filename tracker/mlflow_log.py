@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tracker.errors import TrackerError
-from tracker.ledger_read import Note, Submission, list_notes, list_submissions_of
+from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
 from tracker.workspace import Workspace, load_workspace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tracker.errors import ConfigError
-from tracker.ledger_read import find_sota, get_submission, has_run, resolve_run
+from tracker.ledger.read import find_sota, get_submission, has_run, resolve_run
 from tracker.runs import load_run
 from tracker.workspace import Workspace
 
@@ -37,7 +37,7 @@ def find_target(workspace: Workspace, word: str) -> NoteTarget:
 
 def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = False) -> NoteTarget:
     """Add a remark; raises UnknownRunError, or ConfigError for an empty text or a run that is said to be rejected."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     if not text.strip():
         raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')

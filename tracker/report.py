@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
-    from tracker.advice import Advice
     from tracker.audit import Audit
-    from tracker.history import Event
-    from tracker.ledger_read import Note, Submission
-    from tracker.queue import Outcome
+    from tracker.comparison.advice import Advice
+    from tracker.jobs.queue import Outcome
+    from tracker.jobs.sweep import SweepResult
+    from tracker.ledger.history import Event
+    from tracker.ledger.read import Note, Submission
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
-    from tracker.sweep import SweepResult
     from tracker.workspace import Competition
 
 PIPED_WIDTH = 240

@@ -11,7 +11,7 @@ from typing import Any
 from tracker.configdiff import diff_configs
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
-from tracker.ledger_read import (
+from tracker.ledger.read import (
     Submission,
     count_since,
     find_duplicate,
@@ -104,7 +104,7 @@ def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[st
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
-    from tracker.truth import expect_public
+    from tracker.comparison.truth import expect_public
 
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
@@ -165,7 +165,7 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
     Predictions that hardly differ from an earlier submission's are refused unless `even_if_similar`. Raises
     RefusedError or DuplicateError with nothing written, LedgerError when the ledger is out of reach.
     """
-    from tracker.ledger import Draft, open_ledger
+    from tracker.ledger.append import Draft, open_ledger
 
     memo = memo.strip()
     if not memo:
@@ -197,7 +197,7 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
 
 def _send(workspace: Workspace, board: Leaderboard, row: Submission) -> None:
     """Send a submission that the ledger has, and record what came of it; raises LeaderboardError."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     if row.file is None:
         return
@@ -267,7 +267,7 @@ def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
     """Record what the leaderboard said about a submission; a correction is recorded beside the old value."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     if not scores:
         raise ConfigError("no score given", hint="tracker score 3 --public-f1 0.76 --public-acc 81.65")
@@ -291,7 +291,7 @@ def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -
 
 def reveal(workspace: Workspace) -> list[Submission]:
     """Score every submission on the private images and record it; submissions already revealed stay as they are."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     if workspace.leaderboard != "local":
         raise ConfigError(
@@ -311,7 +311,7 @@ def reveal(workspace: Workspace) -> list[Submission]:
 
 def score_missing(workspace: Workspace) -> list[int]:
     """Score submissions whose public score is missing because submit was cut off; returns their numbers."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     if workspace.leaderboard != "local":
         return []
@@ -328,7 +328,7 @@ def score_missing(workspace: Workspace) -> list[int]:
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Bring MLflow and the ledger's index up to date; returns the runs done and a line for each that failed."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
     from tracker.mlflow_log import sync_run
 
     score_missing(workspace)

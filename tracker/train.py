@@ -11,12 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tracker.background import keep_output
 from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
+from tracker.jobs.background import keep_output
+from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
-from tracker.running import take_stop_note
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
 from tracker.workspace import Workspace
@@ -77,7 +77,7 @@ def resolve_for(
     workspace: Workspace, config_file: Path | None, parent: str, assignments: Sequence[str] | None
 ) -> Config:
     """`resolve_config` from a command's words; `parent` is exp12, latest, sota, s12 or empty."""
-    from tracker.ledger_read import resolve_run
+    from tracker.ledger.read import resolve_run
 
     source = resolve_run(workspace, parent) if parent else None
     return resolve_config(workspace, config_file=config_file, parent=source, assignments=assignments or ())
@@ -236,7 +236,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
     """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions will be the same."""
-    from tracker.ledger_read import list_twins
+    from tracker.ledger.read import list_twins
 
     recorder.fingerprint(weights=weights)
     try:
@@ -274,7 +274,7 @@ def describe_error(error: BaseException) -> str:
 
 def index_run(workspace: Workspace, record: RunRecord) -> None:
     """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
-    from tracker.ledger import open_ledger
+    from tracker.ledger.append import open_ledger
 
     try:
         with open_ledger(workspace) as ledger:

@@ -15,7 +15,7 @@ from tests.conftest import NO_MLFLOW
 from tests.workspaces import make_run
 from tracker.adopt import adopt_folder, adopt_mlflow
 from tracker.api import to_tables
-from tracker.diff import diff_runs
+from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
 from tracker.lightning import TrackerLogger
 from tracker.mlflow_log import connect, ensure_experiment

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.workspaces import IMAGES, make_run
-from tracker.compare import compare_runs
-from tracker.diff import diff_runs
+from tracker.comparison.compare import compare_runs
+from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, DataError
 from tracker.runs import find_latest, list_runs, load_config

@@ -10,13 +10,13 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.audit import audit
-from tracker.diff import diff_runs
+from tracker.comparison.diff import diff_runs
+from tracker.comparison.render_diff import print_diff
 from tracker.errors import ConfigError, UnknownRunError
-from tracker.history import list_history
-from tracker.ledger import open_ledger
-from tracker.ledger_read import get_submission, list_newest_of_runs, list_notes
+from tracker.ledger.append import open_ledger
+from tracker.ledger.history import list_history
+from tracker.ledger.read import get_submission, list_newest_of_runs, list_notes
 from tracker.notes import add_note, find_target
-from tracker.render_diff import print_diff
 from tracker.report import print_audit, print_leaderboard, print_runs, submission_to_json
 from tracker.runs import list_runs
 from tracker.submit import submit

@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.workspaces import IMAGES, make_run, make_workspace
-from tracker.diff import diff_runs
+from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
-from tracker.ledger import open_ledger
-from tracker.ledger_read import find_sota, get_submission, list_submissions, list_twins, read_rows, resolve_run
+from tracker.ledger.append import open_ledger
+from tracker.ledger.read import find_sota, get_submission, list_submissions, list_twins, read_rows, resolve_run
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs

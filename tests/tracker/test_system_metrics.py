@@ -11,8 +11,8 @@ import pytest
 
 from tests.workspaces import make_run
 from tracker.earlier import copy_progress
+from tracker.jobs.running import stream_logs
 from tracker.recorder import Recorder
-from tracker.running import stream_logs
 from tracker.runs import read_curves, read_points
 from tracker.system_metrics import MB, Sampler, SystemMetrics
 from tracker.workspace import Workspace

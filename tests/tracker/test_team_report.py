@@ -17,11 +17,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.tracker.test_handkept import TABLE
+from tests.tracker.comparison.test_tree import set_parent
+from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_mlflow_log import find_runs
-from tests.tracker.test_tree import set_parent
 from tests.workspaces import make_run, make_workspace
-from tracker.handkept import import_table, read_handkept
+from tracker.ledger.handkept import import_table, read_handkept
 from tracker.mlflow_log import connect
 from tracker.submit import add_note, parse_scores, reveal, score, submit
 from tracker.team_report import page

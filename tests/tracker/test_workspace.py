@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import save_image
 from tracker.errors import ConfigError, DataError, UnknownRunError
-from tracker.handkept import import_table, read_handkept
 from tracker.init import init_workspace
-from tracker.ledger_read import list_submissions
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.read import list_submissions
 from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score
 
 

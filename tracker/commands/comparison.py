@@ -25,8 +25,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
-    from tracker.compare import compare_runs
-    from tracker.render_compare import print_comparison, render_csv, render_markdown
+    from tracker.comparison.compare import compare_runs
+    from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
@@ -45,9 +45,9 @@ PublicImages = Annotated[int, typer.Option(help="Images the public score is abou
 
 def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Say what the scores are worth: validation against public against private, and the luck in the best."""
-    from tracker.render_truth import render_truth
+    from tracker.comparison.render_truth import render_truth
+    from tracker.comparison.truth import tell_truth
     from tracker.report import print_json
-    from tracker.truth import tell_truth
     from tracker.workspace import find_workspace
 
     found = tell_truth(find_workspace(), public_images=public_images)
@@ -63,9 +63,9 @@ def select(
     as_json: Json = False,
 ) -> None:
     """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
-    from tracker.render_truth import render_selection
+    from tracker.comparison.render_truth import render_selection
+    from tracker.comparison.selection import select_final
     from tracker.report import print_json
-    from tracker.selection import select_final
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()

@@ -24,8 +24,8 @@ def stats(
     """Count images by class, mask, gender and age; their sizes, formats, mean and standard deviation."""
     import sys
 
-    from tracker.dataset import survey
-    from tracker.dataset_report import print_survey
+    from tracker.images.dataset import survey
+    from tracker.images.dataset_report import print_survey
     from tracker.report import print_json
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
@@ -42,8 +42,8 @@ def stats(
 
 def check(config: ConfigFile = None, parent: Parent = "", assign: Assign = None, as_json: Json = False) -> None:
     """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that is wrong."""
-    from tracker.dataset import check_data
-    from tracker.dataset_report import print_check
+    from tracker.images.dataset import check_data
+    from tracker.images.dataset_report import print_check
     from tracker.report import print_json
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
@@ -69,8 +69,8 @@ def split(
     """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
     import sys
 
-    from tracker.dataset import write_split
-    from tracker.dataset_report import list_warnings, print_split
+    from tracker.images.dataset import write_split
+    from tracker.images.dataset_report import list_warnings, print_split
     from tracker.report import print_json
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from tracker.background import Child
+    from tracker.jobs.background import Child
 
 T = TypeVar("T")
 
@@ -20,9 +20,9 @@ def logs(
     ),
 ) -> None:
     """Show what a run has printed, or its epochs when it runs in a terminal."""
-    from tracker.ledger_read import resolve_run
+    from tracker.jobs.running import stream_logs
+    from tracker.ledger.read import resolve_run
     from tracker.report import render_end
-    from tracker.running import stream_logs
     from tracker.runs import load_run
     from tracker.workspace import find_workspace
 
@@ -38,9 +38,9 @@ def stop(
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
 ) -> None:
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
-    from tracker.ledger_read import resolve_run
+    from tracker.jobs.running import stop_run
+    from tracker.ledger.read import resolve_run
     from tracker.report import render_end
-    from tracker.running import stop_run
     from tracker.settings import get_author
     from tracker.workspace import find_workspace
 
@@ -51,7 +51,7 @@ def stop(
 
 def print_detached() -> None:
     """Start this very command in the background, wait until its run exists, and say how to look after it."""
-    from tracker.background import Child
+    from tracker.jobs.background import Child
 
     _, record = start_again(Child.wait_for_run)
     print(f"{record.name} runs in the background, process {record.pid}")
@@ -62,7 +62,7 @@ def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
     """Start this very command in the background and wait for what it makes; exit as it did when it made nothing."""
     import sys
 
-    from tracker.background import Child
+    from tracker.jobs.background import Child
     from tracker.workspace import find_workspace
 
     child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])

@@ -14,8 +14,8 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
 def init() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
-    from tracker.ledger import create_ledger
-    from tracker.ledger_read import safe_url
+    from tracker.ledger.append import create_ledger
+    from tracker.ledger.read import safe_url
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -28,8 +28,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check every row against its hash; exit code 1 names the first that does not agree."""
-    from tracker.chain import verify_ledger
     from tracker.errors import LedgerError
+    from tracker.ledger.chain import verify_ledger
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
@@ -48,8 +48,8 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List the rows as they were added: runs, submissions, scores with their corrections, notes."""
-    from tracker.history import list_history
-    from tracker.ledger_read import get_submission
+    from tracker.ledger.history import list_history
+    from tracker.ledger.read import get_submission
     from tracker.report import print_history, print_json
     from tracker.workspace import find_workspace
 
@@ -67,7 +67,7 @@ def upgrade(
     backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
 ) -> None:
     """Bring an older ledger to this program's schema; a backup is made first."""
-    from tracker.migrations import default_backup, upgrade_ledger
+    from tracker.ledger.migrations import default_backup, upgrade_ledger
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -78,7 +78,7 @@ def upgrade(
 
 def backup(file: File) -> None:
     """Copy the whole ledger to a SQLite file, while others may write."""
-    from tracker.transfer import copy_ledger
+    from tracker.ledger.transfer import copy_ledger
     from tracker.workspace import find_workspace
 
     print(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
@@ -86,7 +86,7 @@ def backup(file: File) -> None:
 
 def restore(file: File) -> None:
     """Copy a backup to ledger.url, where no ledger may be."""
-    from tracker.transfer import restore_ledger
+    from tracker.ledger.transfer import restore_ledger
     from tracker.workspace import find_workspace
 
     print(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
@@ -97,7 +97,7 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")] = False,
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
-    from tracker.handkept import import_table, read_handkept, render_summary
+    from tracker.ledger.handkept import import_table, read_handkept, render_summary
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -111,7 +111,7 @@ def import_(
 
 def export(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
-    from tracker.handkept import export_table
+    from tracker.ledger.handkept import export_table
     from tracker.workspace import find_workspace
 
     print(f"{file}: {export_table(find_workspace(), file)} submissions")

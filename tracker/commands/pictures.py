@@ -21,10 +21,10 @@ def explain(
     import sys
 
     from tracker.api import copy_to_mlflow
-    from tracker.explain import explain
-    from tracker.ledger_read import resolve_run
+    from tracker.images.explain import explain
+    from tracker.images.report_pictures import print_explanation
+    from tracker.ledger.read import resolve_run
     from tracker.report import print_json
-    from tracker.report_pictures import print_explanation
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -45,9 +45,9 @@ def remove_background(
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:
     """Write a copy of a data folder without backgrounds, and measure its mean and standard deviation."""
-    from tracker.cutout import remove_background
     from tracker.errors import TrackerError
-    from tracker.report_pictures import print_cutout
+    from tracker.images.cutout import remove_background
+    from tracker.images.report_pictures import print_cutout
 
     done = remove_background(folder, out, method=method, processes=processes, redo=redo)
     print_cutout(done)
@@ -67,10 +67,10 @@ def suspects(
     as_json: Json = False,
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
-    from tracker.ledger_read import resolve_run
+    from tracker.images.report_pictures import print_suspects
+    from tracker.images.suspects import find_suspects
+    from tracker.ledger.read import resolve_run
     from tracker.report import print_json
-    from tracker.report_pictures import print_suspects
-    from tracker.suspects import find_suspects
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()

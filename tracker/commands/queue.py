@@ -17,7 +17,7 @@ def queue(
     as_json: Json = False,
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
-    from tracker.queue import run_queue
+    from tracker.jobs.queue import run_queue
     from tracker.report import print_json, print_outcomes
     from tracker.workspace import find_workspace
 
@@ -42,8 +42,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    from tracker.jobs.sweep import run_sweep
     from tracker.report import print_json, print_sweep
-    from tracker.sweep import run_sweep
     from tracker.workspace import find_workspace
 
     if detach:
@@ -60,9 +60,9 @@ def sweep(
 
 def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     """Start this command in the background, and say how to look after it."""
-    from tracker.background import OUTPUT_NAME, Child
     from tracker.commands.jobs import start_again
-    from tracker.queue import find_folder, find_output
+    from tracker.jobs.background import OUTPUT_NAME, Child
+    from tracker.jobs.queue import find_folder, find_output
     from tracker.workspace import find_workspace
 
     folder = find_folder(find_workspace(), file, kind)

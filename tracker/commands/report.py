@@ -43,9 +43,9 @@ def _browse(path: Path) -> None:
 
 def tree(as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
+    from tracker.comparison.tree import build_family
+    from tracker.comparison.tree_view import print_family
     from tracker.report import print_json
-    from tracker.tree import build_family
-    from tracker.tree_view import print_family
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()

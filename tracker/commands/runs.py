@@ -45,7 +45,7 @@ def train(
     from tracker.commands.jobs import print_detached
     from tracker.errors import ConfigError
     from tracker.folds import train_folds
-    from tracker.ledger_read import resolve_run
+    from tracker.ledger.read import resolve_run
     from tracker.settings import is_follower
     from tracker.train import FLAGS, find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
@@ -78,7 +78,7 @@ def train(
 
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     """How the run ended, and what its curves advise."""
-    from tracker.advice import advise_run
+    from tracker.comparison.advice import advise_run
     from tracker.report import render_end
     from tracker.runs import load_config, read_curves
 
@@ -119,7 +119,7 @@ def infer(
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
     from tracker.infer import infer
-    from tracker.ledger_read import resolve_run
+    from tracker.ledger.read import resolve_run
     from tracker.report import render_scores
     from tracker.workspace import find_workspace
 
@@ -134,7 +134,7 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and tell whether predictions and weights agree."""
-    from tracker.ledger_read import resolve_run
+    from tracker.ledger.read import resolve_run
     from tracker.reproduce import reproduce
     from tracker.workspace import find_workspace
 
@@ -196,7 +196,7 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from tracker.errors import TrackerError
-    from tracker.ledger_read import list_notes, list_run_numbers_submitted
+    from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.report import print_json, print_runs, runs_to_json
     from tracker.runs import list_runs, load_config
     from tracker.workspace import find_workspace
@@ -221,8 +221,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one run: config, metrics, fingerprints, submissions, notes, and what its curves advise."""
-    from tracker.advice import advise_run
-    from tracker.ledger_read import list_notes, list_submissions_of, resolve_run
+    from tracker.comparison.advice import advise_run
+    from tracker.ledger.read import list_notes, list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
     from tracker.workspace import find_workspace
@@ -258,8 +258,8 @@ def diff(
     """Show what differs between two runs, which was better, and whether that is real."""
     import sys
 
-    from tracker.diff import diff_runs
-    from tracker.render_diff import open_picture, print_diff
+    from tracker.comparison.diff import diff_runs
+    from tracker.comparison.render_diff import open_picture, print_diff
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 

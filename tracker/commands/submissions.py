@@ -9,7 +9,7 @@ import typer
 from tracker.commands.runs import Json
 
 if TYPE_CHECKING:
-    from tracker.ledger_read import Submission
+    from tracker.ledger.read import Submission
     from tracker.workspace import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
@@ -39,8 +39,8 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Show what check shows, then record a submission, unless its predictions were sent before."""
-    from tracker.chain import read_head
-    from tracker.ledger_read import find_sota
+    from tracker.ledger.chain import read_head
+    from tracker.ledger.read import find_sota
     from tracker.report import print_check, print_json, print_leaderboard, render_quota, submission_to_json
     from tracker.submit import check, submit
     from tracker.workspace import find_workspace
@@ -67,7 +67,7 @@ def submit(
 
 def _tell_mlflow(workspace: Workspace, row: Submission) -> None:
     """Copy number, memo and scores to MLflow."""
-    from tracker.ledger_read import has_run
+    from tracker.ledger.read import has_run
 
     if row.run is not None and has_run(workspace, row):  # else a teammate's, or from before tracker: not ours to copy
         _copy_run(workspace, row.run)
@@ -96,7 +96,7 @@ def score(
     private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
 ) -> None:
     """Record what the leaderboard said about a submission."""
-    from tracker.ledger_read import find_sota
+    from tracker.ledger.read import find_sota
     from tracker.report import print_leaderboard
     from tracker.submit import parse_scores, score
     from tracker.workspace import find_workspace
@@ -128,7 +128,7 @@ def leaderboard(
 
 
 def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
-    from tracker.ledger_read import find_sota, list_newest_submissions, list_sota_numbers
+    from tracker.ledger.read import find_sota, list_newest_submissions, list_sota_numbers
     from tracker.report import print_json, print_leaderboard, submission_to_json
 
     rows = list_newest_submissions(workspace, limit)
@@ -155,7 +155,7 @@ def reveal(as_json: Json = False) -> None:
 def sota(as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.errors import TrackerError
-    from tracker.ledger_read import find_sota
+    from tracker.ledger.read import find_sota
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace
 

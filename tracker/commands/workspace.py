@@ -107,7 +107,7 @@ def sync(
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
     from tracker.errors import TrackerError
-    from tracker.ledger_read import resolve_run
+    from tracker.ledger.read import resolve_run
     from tracker.runs import list_run_numbers
     from tracker.submit import sync_all
     from tracker.workspace import find_workspace

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.audit import Audit, audit
-from tracker.chain import read_head
-from tracker.ledger_read import Submission, count_since, find_sota, list_submissions, read_rows
+from tracker.comparison.tree import Family, build_family, name_model
+from tracker.ledger.chain import read_head
+from tracker.ledger.read import Submission, count_since, find_sota, list_submissions, read_rows
 from tracker.quota import Quota, build_quota, window_start
 from tracker.report import render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
-from tracker.tree import Family, build_family, name_model
 from tracker.workspace import Competition, Metric, Workspace
 
 FIGURES = ("accuracy", "f1", "loss")

@@ -6,11 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from tracker.comparison.tree import Node, indent
+from tracker.comparison.tree_view import describe_origin, list_scores
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
 from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
-from tracker.tree import Node, indent
-from tracker.tree_view import describe_origin, list_scores
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 RIGHT_TO_LEFT = {"R", "AL", "AN", "RLE", "RLO", "RLI", "LRO", "LRE"}

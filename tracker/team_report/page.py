@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tracker.comparison.tree import MAX_INDENT, Family, Node, indent
+from tracker.comparison.tree_view import find_metric, list_scores
 from tracker.report import render_value
 from tracker.team_report.charts import (
     describe_relation,
@@ -29,8 +31,6 @@ from tracker.team_report.data import (
     render_gain,
     render_minute,
 )
-from tracker.tree import MAX_INDENT, Family, Node, indent
-from tracker.tree_view import find_metric, list_scores
 from tracker.workspace import Metric
 
 FOLDER = Path(__file__).resolve().parent

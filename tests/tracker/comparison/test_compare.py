@@ -1,0 +1,170 @@
+"""`compare`: only what differs, seeds together, in the order and by the condition that was asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.tracker.ledger.test_handkept import TABLE
+from tests.workspaces import make_run, make_workspace
+from tracker.comparison.compare import Spread, compare_runs, expand_words
+from tracker.comparison.render_compare import build_cells, print_comparison, render_csv, render_markdown
+from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.notes import add_note
+from tracker.submit import submit
+from tracker.workspace import Workspace
+
+F1S = (0.5, 0.75, 0.625)
+
+
+@pytest.fixture
+def seeded(workspace: Workspace) -> Workspace:
+    """Two learning rates: exp1 to exp3 are seeds of one, exp4 is the other."""
+    for seed, f1 in enumerate(F1S):
+        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1)
+    make_run(workspace, "0000011111", config={"optim.lr": 0.5}, f1=0.7, note="a high | rate")
+    return workspace
+
+
+def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) -> None:
+    found = compare_runs(seeded, ["exp1", "exp2", "exp3", "exp4"])
+    assert found.keys == ["optim.lr"]
+    assert [(row.runs, row.config) for row in found.rows] == [
+        (["exp1", "exp2", "exp3"], {"optim.lr": 0.001}),
+        (["exp4"], {"optim.lr": 0.5}),
+    ]
+    assert found.rows[0].metrics["val/f1"] == Spread(mean=statistics.mean(F1S), sd=statistics.stdev(F1S), n=3)
+    assert found.rows[1].metrics["val/f1"] == Spread(mean=0.7, sd=None, n=1)
+    assert found.best["val/f1"] == 1
+    assert "train/loss" not in found.best  # equal in both
+
+
+def test_each_seed_has_its_row_when_asked(seeded: Workspace) -> None:
+    found = compare_runs(seeded, ["exp1..exp4"], each=True)
+    assert found.keys == ["optim.lr", "train.seed"]
+    assert [row.runs for row in found.rows] == [["exp1"], ["exp2"], ["exp3"], ["exp4"]]
+
+
+def test_folds_are_repeats_and_other_data_are_not(workspace: Workspace) -> None:
+    for fold in (0, 1):
+        make_run(workspace, config={"data.folds": 2, "data.fold": fold})
+    other = make_run(workspace, config={"data.folds": 2, "data.fold": 0})
+    path = workspace.runs_dir / other.name / "run.json"
+    path.write_text(path.read_text().replace("sha256:d", "sha256:e"))
+    found = compare_runs(workspace, ["exp1..exp3"])
+    assert [row.runs for row in found.rows] == [["exp1", "exp2"], ["exp3"]]
+    assert found.rows[1].config == {"data": "e"}
+
+
+def test_none_named_means_the_newest_finished(seeded: Workspace) -> None:
+    make_run(seeded, status="failed")
+    found = compare_runs(seeded, [], limit=2)
+    assert [row.runs for row in found.rows] == [["exp4"], ["exp3"]]
+    (seeded.runs_dir / "exp2" / "config.toml").unlink()
+    found = compare_runs(seeded, [])
+    assert [row.runs for row in found.rows] == [["exp4"], ["exp3", "exp1"]]
+    assert found.skipped[0].startswith("exp2: no such file")
+    with pytest.raises(StorageError):
+        compare_runs(seeded, ["exp2", "exp3"])
+
+
+def test_conditions_and_order(seeded: Workspace) -> None:
+    found = compare_runs(seeded, [], where="val/f1 >= 0.625 and train.seed < 42", sort="val/f1", each=True)
+    assert [row.runs for row in found.rows] == [["exp2"], ["exp3"]]
+    assert (found.runs, found.considered) == (2, 4)
+    assert [row.runs[0] for row in compare_runs(seeded, [], sort="train/loss").rows] == ["exp4", "exp3"]
+    by_lr = compare_runs(seeded, [], sort="optim.lr", each=True).rows
+    assert by_lr[-1].runs == ["exp4"]
+    with pytest.raises(ConfigError, match="--sort: no run has 'val/f2'") as caught:
+        compare_runs(seeded, [], sort="val/f2")
+    assert caught.value.hint == "nearest: val/f1"
+    with pytest.raises(ConfigError, match=r"no run has 'optim\.rate'"):
+        compare_runs(seeded, [], where="optim.rate = 1")
+
+
+def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(workspace: Workspace) -> None:
+    for loss in (0.5, None, 0.25):
+        record = make_run(workspace, config={"optim.lr": loss or 9.0})
+        path = workspace.runs_dir / record.name / "run.json"
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps({**known, "summary": {"train/loss": loss}}))
+    found = compare_runs(workspace, [], sort="train/loss")
+    assert [row.runs[0] for row in found.rows] == ["exp3", "exp1", "exp2"]
+    assert found.best == {"train/loss": 0}
+
+
+def test_ranges_name_what_there_is(seeded: Workspace) -> None:
+    shutil.rmtree(seeded.runs_dir / "exp2")
+    assert expand_words(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
+    with pytest.raises(UnknownRunError, match="nothing between exp7 and exp9"):
+        expand_words(seeded, ["exp7..exp9"])
+
+
+def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
+    submit(seeded, "exp1", "first")
+    add_note(seeded, "exp2", "seed 1 was lucky")
+    add_note(seeded, "1", "do not trust it")
+    found = compare_runs(seeded, ["exp1..exp4"])
+    assert found.metrics[0] == "public_f1"
+    assert found.rows[0].metrics["public_f1"].n == 1
+    assert found.rows[0].submissions == [1]
+    assert [note.text for note in found.rows[0].notes] == ["seed 1 was lucky", "do not trust it"]
+    header, lines = build_cells(found, seeded.competition)
+    assert dict(zip(header, lines[0], strict=True))["noted last"] == "do not trust it (+1)"
+    assert dict(zip(header, lines[0], strict=True))["val/f1"] == "0.6250 \u00b1 0.1250 (3)"
+    assert dict(zip(header, lines[1], strict=True))["note"] == "a high | rate"
+
+
+def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    found = compare_runs(workspace, ["s12", "s17", "s18"])
+    assert found.keys == ["eval.center_crop", "eval.color_jitter"]
+    assert [row.runs for row in found.rows] == [["s12"], ["s17"], ["s18"]]
+    assert found.best["public_f1"] == 1
+    found = compare_runs(workspace, ["s1..s18"], where="model.name ~ swin and not train.epochs > 5", sort="public_f1")
+    assert [row.runs[0] for row in found.rows][:3] == ["s17", "s12", "s18"]
+
+
+def test_markdown_and_csv_hold_everything(seeded: Workspace) -> None:
+    found = compare_runs(seeded, [])
+    lines = render_markdown(found, seeded.competition).splitlines()
+    assert [line for line in lines if "a high \\| rate" in line]
+    assert {line.replace("\\|", "").count("|") for line in lines[:4]} == {lines[0].count("|")}
+    rows = list(csv.DictReader(io.StringIO(render_csv(found))))
+    assert float(rows[1]["val/f1 sd"]) == statistics.stdev(F1S)
+    assert (rows[0]["val/f1 sd"], rows[0]["note"], rows[1]["runs"]) == ("", "a high | rate", "exp3 exp2 exp1")
+
+
+def test_many_runs_are_lines_and_what_has_no_room_is_named(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["optim.lr", "optim.weight_decay", "loss.gamma", "train.epochs", "train.batch_size", "data.val_ratio"]
+    keys += ["augment.jitter", "sched.decay_rate", "train.clip_grad", "model.drop_path", "eval.batch_size"]
+    for number in range(1, 7):
+        values = dict.fromkeys(keys, number if number % 2 else number + 10)
+        make_run(workspace, config={**values, "model.name": "a" * 60 + str(number)}, note="n" * 60)
+    found = compare_runs(workspace, [])
+    print_comparison(found, workspace.competition)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 240
+    assert "no room for: " in out
+    assert all(name in out for name in (*keys, "val/f1"))
+
+
+def test_the_command_prints_one_json_document_and_its_errors_show_the_place(seeded: Workspace) -> None:
+    done = run_tracker("compare", "--json", cwd=seeded.root, **NO_MLFLOW)
+    shown = json.loads(done.stdout)
+    assert shown["rows"][1]["metrics"]["val/f1"]["n"] == 3
+    assert shown["keys"] == ["optim.lr"]
+    done = run_tracker("compare", "--where", "val/f1 > and (", cwd=seeded.root, ok=False)
+    assert done.returncode == 2
+    assert "character 14" in done.stderr

@@ -1,0 +1,444 @@
+"""`diff` shows what differs, which way, who was better, and whether that is real; nothing that is equal."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.workspaces import make_run, make_workspace
+from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.render_diff import draw_diff, open_picture, print_diff, render_markdown
+from tracker.comparison.textplot import Panel, render_curves
+from tracker.comparison.verdict import render_range
+from tracker.configdiff import diff_configs
+from tracker.ensemble import ensemble
+from tracker.errors import ConfigError, UnknownRunError
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.submit import reveal, submit
+from tracker.workspace import Workspace, load_workspace
+from training.probabilities import Kept, save_probabilities
+
+KEPT_NOTHING = "exp1 kept no validation predictions (validation.npz)"
+IMAGES = 400
+TRUTH = np.arange(IMAGES) % 2
+
+
+def guess(errors: int, *, since: int = 0) -> Sequence[int]:
+    """Guesses that are wrong on the first `errors` images from `since` on."""
+    wrong = (np.arange(IMAGES) >= since) & (np.arange(IMAGES) < since + errors)
+    return [int(label) for label in np.where(wrong, 1 - TRUTH, TRUTH)]
+
+
+def keep(
+    workspace: Workspace,
+    run: str,
+    guesses: Sequence[int],
+    *,
+    truth: Sequence[int] | None = None,
+    ids: Sequence[str] | None = None,
+    classes: tuple[str, ...] = ("cat", "dog"),
+) -> None:
+    """validation.npz as training leaves it."""
+    ids = ids or [f"v{number:03d}.png" for number in range(len(guesses))]
+    labels = np.array(TRUTH[: len(guesses)] if truth is None else truth)
+    probabilities = np.eye(len(classes), dtype=np.float32)[list(guesses)]
+    path = workspace.runs_dir / run / "validation.npz"
+    save_probabilities(path, Kept(tuple(ids), probabilities, classes, labels=labels))
+
+
+def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int]) -> RunDiff:
+    """exp1 and exp2 with these guesses on the validation images, compared."""
+    for number, guesses in enumerate((first, second), start=1):
+        make_run(workspace, "0000011110", config={"optim.lr": 0.1 * number}, f1=0.5 + 0.1 * number)
+        keep(workspace, f"exp{number}", guesses)
+    return diff_runs(workspace, "exp1", "exp2", resamples=1000, images=2)
+
+
+def write_curves(workspace: Workspace, run: str, *, epochs: int = 15) -> None:
+    """A run that overfits after epoch 3."""
+    path = workspace.runs_dir / run / "metrics.jsonl"
+    lines = []
+    for epoch in range(1, epochs + 1):
+        after = max(0, epoch - 3)
+        values = {"train/loss": 1 / epoch, "val/loss": 0.5 + 1 / epoch + 0.2 * after, "val/f1": 0.8 - 1 / (9 * epoch)}
+        values["val/f1"] -= 0.02 * after
+        lines.append(json.dumps({"time": 1.0, "step": epoch, "epoch": epoch, "values": values}))
+    path.write_text("\n".join(lines) + "\n")
+    record = json.loads((workspace.runs_dir / run / "run.json").read_text())
+    (workspace.runs_dir / run / "run.json").write_text(json.dumps({**record, "epoch": epochs, "best_epoch": 3}))
+
+
+def test_only_the_keys_that_differ_are_shown(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110", config={"optim.lr": 0.1})
+    make_run(workspace, "0000011110", config={"optim.lr": 0.2})
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.config == {"optim.lr": [0.1, 0.2]}
+    assert found.metrics == {}
+    everything = diff_runs(workspace, "exp1", "exp2", everything=True)
+    assert everything.config["train.seed"] == [42, 42]
+    assert everything.metrics["val/f1"] == {"a": 0.5, "b": 0.5, "delta": 0.0, "better": None}
+
+
+def test_worker_counts_are_no_difference() -> None:
+    base = {"data": {"workers": 1}, "optim": {"lr": 0.1}}
+    assert diff_configs(base, {"data": {"workers": 4}, "optim": {"lr": 0.1}}) == {}
+    assert diff_configs(base, {"optim": {"lr": 0.1}, "loss": {"gamma": 2.0}}) == {"loss.gamma": [None, 2.0]}
+
+
+def test_the_better_side_follows_the_direction_of_each_metric(workspace: Workspace) -> None:
+    first = make_run(workspace, "0000011110", f1=0.5)
+    make_run(workspace, "0000011111", f1=0.75)
+    path = workspace.runs_dir / first.name / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "summary": {**record["summary"], "train/loss": 0.25}}))
+    metrics = diff_runs(workspace, "exp1", "exp2").metrics
+    assert metrics["val/f1"] == {"a": 0.5, "b": 0.75, "delta": 0.25, "better": "b"}
+    assert metrics["train/loss"] == {"a": 0.25, "b": 0.5, "delta": 0.25, "better": "a"}
+
+
+def test_leaderboard_scores_come_first(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110", f1=0.5)
+    make_run(workspace, "0000011111", f1=0.75)
+    submit(workspace, "exp1", "a")
+    submit(workspace, "exp2", "b")
+    reveal(workspace)
+    found = diff_runs(workspace, "exp1", "exp2")
+    names = list(found.metrics)
+    assert found.submissions == [1, 2]
+    assert {"private_f1", "overall_f1", "private_accuracy", "overall_accuracy"} <= set(names[:4])
+    assert found.metrics["private_f1"]["better"] == "b"
+
+
+def test_equal_share_counts_the_images_of_both_runs(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    make_run(workspace, "0000011001")
+    make_run(workspace)
+    assert diff_runs(workspace, "exp1", "exp2").predictions == {"equal_share": 0.7, "changed": 3, "total": 10}
+    assert diff_runs(workspace, "exp1", "exp3").predictions is None
+
+
+def test_data_and_code_are_compared_by_fingerprint(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    second = make_run(workspace, "0000011111")
+    path = workspace.runs_dir / second.name / "run.json"
+    record = json.loads(path.read_text())
+    record["fingerprints"]["data"] = "sha256:e"
+    path.write_text(json.dumps(record))
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.data == {"equal": False, "a": "sha256:d", "b": "sha256:e"}
+    assert found.code["equal"]
+
+
+def test_what_is_printed_says_what_differs(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(workspace, "0000011110", config={"optim.lr": 0.1}, f1=0.5)
+    make_run(workspace, "0000011111", config={"optim.lr": 0.2}, f1=0.75)
+    print_diff(diff_runs(workspace, "exp1", "exp2"))
+    out = capsys.readouterr().out
+    assert "optim.lr" in out
+    assert "+0.2500" in out
+    assert "1 of 10 differ (90.00 % equal)" in out
+    assert "seed" not in out
+    print_diff(diff_runs(workspace, "exp1", "exp1"))
+    assert capsys.readouterr().out.splitlines() == [
+        "exp1 -> exp1: no config key changed",
+        f"val macro F1 0.5000 -> 0.5000; is it real? Unknown: {KEPT_NOTHING}",
+        "config: no difference",
+        "metrics: no difference",
+        f"no statistics: {KEPT_NOTHING}",
+        "predictions: all 10 equal",
+    ]
+
+
+def test_an_unknown_run_is_named_with_the_newest(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "0000011110")
+    with pytest.raises(UnknownRunError, match="no run exp7") as caught:
+        diff_runs(workspace, "exp1", "exp7")
+    assert "the newest is exp1" in caught.value.hint
+
+
+# --- Is it real? ------------------------------------------------------------------------------------------------------
+
+
+def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Workspace) -> None:
+    found = make_pair(workspace, guess(60), guess(20))
+    assert found.verdict[0] == "exp1 -> exp2: optim.lr 0.1 -> 0.2"
+    assert found.verdict[1].startswith("exp2 is better by 0.07")
+    assert "macro F1 0.8500 -> 0.9500, 400 samples" in found.verdict[1]
+    assert found.statistics is not None
+    assert found.statistics.f1.better == "b"
+    assert (found.statistics.mcnemar.only_a, found.statistics.mcnemar.only_b) == (0, 40)
+    assert diff_runs(workspace, "exp2", "exp1", resamples=1000).verdict[1].startswith("exp2 is better by 0.07")
+
+
+def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Workspace) -> None:
+    found = make_pair(workspace, guess(40), guess(36, since=20))
+    assert found.verdict[1].startswith(
+        "no difference that 400 samples can show: macro F1 0.9000 -> 0.9100, 95 % interval -0"
+    )
+    assert "would show" in found.verdict[1]
+    keep(workspace, "exp2", guess(40))
+    same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
+    assert same.verdict[1] == "no difference at all: the same guesses on all 400 samples of the validation"
+
+
+def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: Workspace) -> None:
+    make_pair(workspace, guess(21), guess(9, since=21))
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None
+    assert found.statistics.accuracy.low > 0
+    assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
+
+
+def test_accuracy_decides_where_it_is_the_competitions_metric(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", metrics=["accuracy:percent"])
+    assert "accuracy 0.8500 -> 0.9500" in make_pair(workspace, guess(60), guess(20)).verdict[1]
+
+
+def test_the_other_metric_is_told_when_it_says_something_else(workspace: Workspace) -> None:
+    """exp2 gains 24 images of a common class and loses 8 of a rare one: macro F1 stands still."""
+    truth = [0] * 380 + [1] * 20
+    for run, lost, kept in (("exp1", 24, 14), ("exp2", 0, 6)):
+        make_run(workspace, "0000011110")
+        keep(workspace, run, [*[1] * lost, *[0] * (380 - lost), *[1] * kept, *[0] * (20 - kept)], truth=truth)
+    found = diff_runs(workspace, "exp1", "exp2", resamples=1000)
+    assert found.verdict[1].startswith("no difference that 400 samples can show")
+    assert found.verdict[2].startswith("by accuracy alone exp2 is better by 0.0")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"guesses": guess(20)[:300]}, "300 images are shared by the 400 of exp1 and the 300 of exp2"),
+        ({"guesses": guess(20), "truth": [0, *TRUTH[1:]][::-1]}, "other labels"),
+        ({"guesses": guess(20), "classes": ("cat", "hound")}, "exp1 and exp2 know different classes"),
+        ({"guesses": guess(20), "ids": [f"w{number}" for number in range(IMAGES)]}, "0 images are shared"),
+    ],
+)
+def test_other_validation_sets_are_refused_with_the_reason(
+    workspace: Workspace, change: dict[str, Sequence[int]], reason: str
+) -> None:
+    make_pair(workspace, guess(60), guess(20))
+    keep(workspace, "exp2", **change)  # type: ignore[arg-type]
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is None
+    assert reason in found.problem
+    assert found.problem in found.verdict[1]
+    assert found.metrics["val/f1"]["better"] == "b"
+
+
+def test_the_keys_that_divide_the_images_differently_are_named(workspace: Workspace) -> None:
+    make_run(workspace, config={"data.val_ratio": 0.2, "data.workers": 1})
+    make_run(workspace, config={"data.val_ratio": 0.1, "data.workers": 2})
+    keep(workspace, "exp1", guess(20))
+    keep(workspace, "exp2", guess(20)[:200])
+    assert diff_runs(workspace, "exp1", "exp2").problem.endswith("(data.val_ratio differs)")
+
+
+def test_the_order_of_the_images_does_not_matter(workspace: Workspace) -> None:
+    found = make_pair(workspace, guess(60), guess(20))
+    ids = [f"v{number:03d}.png" for number in range(IMAGES)]
+    keep(workspace, "exp2", guess(20)[::-1], truth=TRUTH[::-1].tolist(), ids=ids[::-1])
+    assert diff_runs(workspace, "exp1", "exp2", resamples=1000).statistics == found.statistics
+
+
+def test_a_torn_file_is_a_reason_and_no_failure(workspace: Workspace) -> None:
+    make_pair(workspace, guess(60), guess(20))
+    (workspace.runs_dir / "exp2" / "validation.npz").write_bytes(b"PK torn")
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert "cannot read" in found.problem
+    assert diff_runs(workspace, "exp1", "exp2", statistics=False).problem == "left out by --no-stats"
+
+
+def test_people_are_drawn_whole_where_they_validate_whole(workspace: Workspace) -> None:
+    ids = [f"p{number // 4}/mask{number % 4}.jpg" for number in range(IMAGES)]
+    for number, errors in enumerate((60, 20), start=1):
+        make_run(workspace, config={"data.split": "by_profile"})
+        keep(workspace, f"exp{number}", guess(errors), ids=ids)
+    found = diff_runs(workspace, "exp1", "exp2", resamples=1000).statistics
+    assert found is not None
+    assert (found.samples, found.units) == (400, 100)
+
+
+def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("number,memo,public_f1,val_acc,optim.lr\n1,a,0.5,60,0.1\n2,b,0.6,70,0.2\n3,c,,,0.2\n")
+    import_table(workspace, read_handkept(table, workspace.competition))
+    make_run(workspace, "0000011110", config={"optim.lr": 0.1})
+    keep(workspace, "exp1", guess(20))
+    found = diff_runs(workspace, "s1", "s2")
+    assert found.problem == "s1 and s2 left no validation predictions here (known from the ledger alone)"
+    assert found.verdict[0] == "s1 -> s2: optim.lr 0.1 -> 0.2"
+    assert found.verdict[1].startswith(
+        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 left"
+    )
+    assert diff_runs(workspace, "s2", "s3").verdict[1].startswith("no validation score of both is known")
+    assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead"
+    assert diff_runs(workspace, "exp1", "s2").problem.startswith("s2 left no validation predictions here")
+
+
+def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> None:
+    for errors in (10, 4):
+        for fold in range(3):
+            record = make_run(workspace, config={"data.folds": 3, "data.fold": fold, "optim.lr": errors / 100})
+            ids = [f"f{fold}i{number}" for number in range(100)]
+            keep(workspace, record.name, guess(errors + fold)[:100], ids=ids)
+    names = [
+        ensemble(workspace, [f"exp{n}" for n in numbers], method="soft").name for numbers in ((1, 2, 3), (6, 4, 5))
+    ]
+    found = diff_runs(workspace, *names, resamples=1000)
+    assert found.folds is not None
+    assert found.folds["accuracy"].a == pytest.approx((0.9, 0.89, 0.88))
+    assert found.folds["accuracy"].b == pytest.approx((0.96, 0.95, 0.94))
+    assert any(line.startswith("over 3 folds: macro F1 +0.06") for line in found.verdict)
+    assert diff_runs(workspace, "exp1", names[0]).folds is None
+    keep(workspace, "exp4", guess(3)[:100], ids=[f"other{number}" for number in range(100)])
+    assert diff_runs(workspace, *names, resamples=1000).folds_problem == "the folds of the two are of different images"
+
+
+# --- What is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_changed_images_are_counted_class_by_class_and_listed(workspace: Workspace) -> None:
+    found = make_pair(workspace, guess(60), guess(20))
+    assert [vars(move) for move in found.moves["validation"]] == [
+        {"truth": "cat", "a": "dog", "b": "cat", "images": 20},
+        {"truth": "dog", "a": "cat", "b": "dog", "images": 20},
+    ]
+    assert [image.id for image in found.images["validation"]] == ["v020.png", "v021.png"]
+    make_run(workspace, "1000011000")
+    moved = diff_runs(workspace, "exp1", "exp3", images=9)
+    assert {(move.a, move.b): move.images for move in moved.moves["evaluation"]} == {
+        ("cat", "dog"): 1,
+        ("dog", "cat"): 2,
+    }
+    assert [image.id for image in moved.images["evaluation"]] == ["i0.png", "i7.png", "i8.png"]
+
+
+def test_ignored_keys_are_left_out_and_named(workspace: Workspace) -> None:
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace("ignore = []", 'ignore = ["optim.*"]'))
+    ignoring = load_workspace(workspace.root)
+    found = make_pair(ignoring, guess(60), guess(20))
+    assert (found.config, found.ignored) == ({}, ["optim.lr"])
+    assert found.verdict[0] == "exp1 -> exp2: no config key changed"
+    assert diff_runs(ignoring, "exp1", "exp2", everything=True).config["optim.lr"] == [0.1, 0.2]
+    path.write_text(path.read_text().replace('["optim.*"]', '["optim.*", 3]\nkeys = 1'))
+    with pytest.raises(ConfigError) as caught:
+        load_workspace(workspace.root)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["diff.keys", "diff.ignore"]
+
+
+def test_the_gap_is_validation_minus_training(workspace: Workspace) -> None:
+    path = workspace.runs_dir / make_run(workspace).name / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "summary": {"train/loss": 0.2, "val/loss": 0.5, "val/f1": 0.8}}))
+    make_run(workspace)
+    assert diff_runs(workspace, "exp1", "exp2").gap == {
+        "loss": [pytest.approx(0.3), None],
+        "accuracy": [None, None],
+        "f1": [None, None],
+    }
+
+
+def test_the_verdict_comes_first_and_the_advice_last(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_pair(workspace, guess(60), guess(20))
+    write_curves(workspace, "exp1")
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000, images=1))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("exp1 -> exp2")
+    assert lines[1].startswith("exp2 is better by 0.0")
+    assert any("macro F1" in line and "+0.1000" in line for line in lines)
+    assert "exp1: Overfitting: val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %)" in "\n".join(lines)
+    assert any("^ best 3 of 15: 0.7630" in line for line in lines)
+    assert any("v020.png" in line and line.rstrip().endswith("right") for line in lines)
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000), brief=True)
+    short = capsys.readouterr().out
+    assert "is better by" in short
+    assert "Overfitting" not in short
+    assert len(short.splitlines()) < 25
+
+
+def test_markdown_has_the_same_and_no_markup_of_the_users(workspace: Workspace) -> None:
+    make_run(workspace, config={"model.name": "a|b_c*<script>"})
+    make_run(workspace)
+    write_curves(workspace, "exp2")
+    text = render_markdown(diff_runs(workspace, "exp1", "exp2"))
+    assert "| model.name | a\\|b_c\\*\\<script> | " in text
+    assert "| --- | --- | --- |" in text
+    assert text.startswith("- **exp1 -> exp2: ")
+    assert "```text\nval/f1" in text
+
+
+def test_curves_stand_on_the_same_axes_with_the_best_epoch_marked() -> None:
+    rise = [(epoch, epoch / 10) for epoch in range(1, 11)]
+    torn = [(1, 0.1), (2, None), (3, 2.0)]
+    lines = render_curves(
+        "val/f1", [Panel(name="exp1", curve=rise, best=10), Panel(name="exp2", curve=torn, best=1)], width=72
+    )
+    assert max(map(len, lines)) <= 72
+    left = lines[1].partition("\u2502")[2].partition("\u2502")[0]
+    right = lines[1].rpartition("\u2502")[2]
+    assert "\u2588" not in left  # 1.0 is half of what the other reaches
+    assert right.strip()[0] == "\u2588"
+    assert "best 10 of 10: 1.0000 ^" in lines[-1]
+    assert "^ best 1 of 3: 0.1000" in lines[-1]
+    assert render_curves("val/f1", [Panel(name="a", curve=[], best=None)] * 2, width=80) == []
+
+
+def test_an_output_without_block_characters_gets_others(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(workspace)
+    write_curves(workspace, "exp1")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    print_diff(diff_runs(workspace, "exp1", "exp1"))
+    sys.stdout.flush()
+    assert b"|##" in raw.getvalue()
+
+
+def test_the_picture_is_drawn_and_opened(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(workspace)
+    write_curves(workspace, "exp1")
+    make_run(workspace)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    path = open_picture(diff_runs(workspace, "exp1", "exp2"), workspace.lock_dir)
+    assert opened == [path.as_uri()]
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1000
+    assert draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.lock_dir).name == "diff-exp2-exp1.png"
+
+
+def test_a_range_keeps_its_numbers_apart() -> None:
+    assert render_range(0.0061, 0.0193) == "0.006 to 0.019"
+    assert render_range(-0.004, 0.0131, signed=True) == "-0.004 to +0.013"
+    assert render_range(0.00012, 0.00049) == "0.0001 to 0.0005"
+
+
+def test_the_commands_print_advice_and_statistics(workspace: Workspace) -> None:
+    make_pair(workspace, guess(60), guess(20))
+    write_curves(workspace, "exp1")
+    shown = json.loads(run_tracker("show", "exp1", "--json", cwd=workspace.root).stdout)
+    assert shown["advice"]["state"] == "overfitting"
+    assert "Overfitting: val/f1" in run_tracker("show", "exp1", cwd=workspace.root).stdout
+    words = ("diff", "exp1", "exp2", "--json", "--resamples", "1000", "--images", "1")
+    found = json.loads(run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert found["statistics"]["f1"]["better"] == "b"
+    assert found["statistics"]["resamples"] == 1000
+    assert found["curves"]["val/f1"][0][2][0] == 3
+    assert [image["id"] for image in found["images"]["validation"]] == ["v020.png"]
+    assert found["advice"][0]["best_epoch"] == 3
+    plain = run_tracker("diff", "exp1", "exp2", "--no-stats", "--md", cwd=workspace.root).stdout
+    assert "left out by --no-stats" in plain

@@ -1,0 +1,195 @@
+"""The final choice: good, different from each other, with reasons, and blind to private scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.tracker.comparison.test_truth import import_winners
+from tests.workspaces import make_run, make_workspace
+from tracker.comparison.render_truth import render_selection
+from tracker.comparison.selection import select_final
+from tracker.comparison.splits import Panel, draw_normal
+from tracker.errors import ConfigError, TrackerError
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.notes import add_note
+from tracker.submit import reveal, submit
+from tracker.workspace import Workspace
+from training.probabilities import Kept, save_probabilities
+
+IMAGES = 400
+METRIC = {"macro_f1": "f1", "accuracy": "accuracy"}
+
+
+def import_scored(
+    root: Path, scores: Sequence[float], wrong: Sequence[range], validation: Sequence[object]
+) -> Workspace:
+    """Submissions with these public scores, each with the answer 1 in place of 0 on its own range of images."""
+    workspace = make_workspace(root, solution=None)
+    lines = ["memo,public_f1,val_f1,data.split,file"]
+    for number, (score, places) in enumerate(zip(scores, wrong, strict=True)):
+        rows = "".join(f"i{n}.png,{int(n in places)}\n" for n in range(IMAGES))
+        (root / f"{number}.csv").write_text("ImageID,ans\n" + rows)
+        lines.append(f"m{number},{score},{validation[number]},by_image,{number}.csv")
+    (root / "t.csv").write_text("\n".join(lines) + "\n")
+    import_table(workspace, read_handkept(root / "t.csv", workspace.competition))
+    return workspace
+
+
+def test_the_choice_of_2022_holds_12_and_17_and_tells_the_private_leader_when_it_is_known(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    found = select_final(workspace, 2, public_images=6300)
+    assert found.chosen == [17, 12]
+    assert found.repeats == [9, 11, 14]
+    assert found.private is not None
+    assert (found.private.leader, found.private.chosen) == (12, True)
+    text = render_selection(found, workspace.competition)
+    assert "submission 12 led with private f1 0.7741 and is among the chosen; the choice did not use them" in text
+
+
+def test_without_private_scores_the_choice_is_the_same_and_no_leader_is_named(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws", private=False)
+    found = select_final(workspace, 2, public_images=6300)
+    assert (found.chosen, found.private) == ([17, 12], None)
+    text = render_selection(found, workspace.competition)
+    assert "led" not in text
+    assert "private scores" not in text
+    assert found.own_sd == select_final(import_winners(tmp_path / "other"), 2, public_images=6300).own_sd
+    (workspace.root / "eval" / "info.csv").unlink()
+    blind = select_final(workspace, 2)
+    assert (blind.chosen, blind.simulation) == ([17, 12], None)
+    assert "private" not in render_selection(blind, workspace.competition)
+
+
+def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(tmp_path: Path) -> None:
+    wrong = [range(40), range(41), range(200, 260)]
+    workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.795], wrong, ["", "", ""])
+    found = select_final(workspace, 2)
+    assert found.chosen == [1, 3]
+    assert found.differing["1,2"] == pytest.approx(1 / IMAGES)
+    assert found.simulation is not None
+    assert found.simulation.by_public.numbers == [1, 2]
+    assert found.simulation.chosen.mean_best > found.simulation.by_public.mean_best
+    assert "differs from 3 on 25.0% of the images" in render_selection(found, workspace.competition)
+
+
+def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Path) -> None:
+    wrong = [range(40), range(41), range(200, 260)]
+    workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.5], wrong, ["", "", ""])
+    assert select_final(workspace, 2).chosen == [1, 2]
+
+
+def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
+    validation = [0.60, 0.63, 0.66, 0.69, 0.72, 0.75, 0.78, 0.74]
+    scores = [0.551, 0.579, 0.612, 0.638, 0.671, 0.699, 0.73, 0.735]
+    wrong = [range(n * 40, n * 40 + 30) for n in range(8)]
+    workspace = import_scored(tmp_path / "ws", scores, wrong, validation)
+    found = select_final(workspace, 1)
+    lucky = next(item for item in found.contenders if item.number == 8)
+    assert lucky.by_validation is not None
+    assert lucky.by_validation <= lucky.expected < lucky.public
+    assert found.chosen == [7]
+    assert "validation 0.7800 lets" in render_selection(found, workspace.competition)
+
+
+def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    add_note(workspace, "17", "wrong file", rejected=True)
+    assert 17 not in select_final(workspace, 2).chosen
+    with pytest.raises(ConfigError, match="-n 0"):
+        select_final(workspace, 0)
+    with pytest.raises(TrackerError, match="no submission has a public score"):
+        select_final(make_workspace(tmp_path / "new"), 2)
+    assert len(select_final(workspace, 99).chosen) == 14
+
+
+def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000001111", "1000011111"):
+        name = make_run(workspace, answers).name
+        submit(workspace, name, "m", even_if_similar=True)
+    assert workspace.solution is not None
+    kept = workspace.solution.read_text()
+    sealed = [f"{row.split(',')[0]},sealed,Private" if row.endswith("Private") else row for row in kept.splitlines()]
+    workspace.solution.write_text("\n".join(sealed) + "\n")
+    found = select_final(workspace, 2)
+    assert found.private is None
+    assert found.simulation is not None
+    assert found.simulation.source == "a model of the noise"
+    workspace.solution.write_text(kept)
+    reveal(workspace)
+    found = select_final(workspace, 2)
+    assert found.private is not None
+    assert found.simulation is not None
+    assert "images of the revealed solution, 5 of them private each time" in found.simulation.source
+
+
+def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.integers(0, 2, 300)
+    for number, answers in enumerate(("0000011110", "0000001111", "1000011111")):
+        name = make_run(workspace, answers).name
+        guesses = np.where(rng.random(300) < 0.2 + number / 10, 1 - truth, truth)
+        order = rng.permutation(300)
+        kept = Kept(
+            tuple(f"v{n}" for n in order), np.eye(2, dtype=np.float32)[guesses[order]], ("cat", "dog"), truth[order]
+        )
+        save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+        submit(workspace, name, "m", even_if_similar=True)
+    found = select_final(workspace, 2).simulation
+    assert found is not None
+    assert found.source == "300 validation images, resampled to 5"
+    assert sorted(found.among) == [1, 2, 3]
+    assert 0 < found.chosen.holds_best <= 1
+    assert found.chosen.mean_best <= found.possible
+
+
+@pytest.mark.parametrize("kind", METRIC)
+def test_scores_of_a_part_equal_scikit_learn(kind: str, workspace: Workspace) -> None:
+    rng = np.random.default_rng(4)
+    truth, guesses = rng.integers(0, 4, 50), rng.integers(0, 5, (3, 50))
+    panel = Panel([1, 2, 3], truth, guesses, classes=6, size=50, replace=False, source="")
+    scores = panel.draw_private(workspace.competition.metric(METRIC[kind]))
+    for place, guess in enumerate(guesses):
+        labels = range(6)
+        f1 = f1_score(truth, guess, labels=labels, average="macro", zero_division=0)
+        wanted = f1 if kind == "macro_f1" else accuracy_score(truth, guess)
+        assert scores[:, place] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_resampled_parts_have_the_spread_of_a_bootstrap(workspace: Workspace) -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 2, 200)
+    hit = rng.random(200) < 0.75
+    guesses = np.where(hit, truth, 1 - truth)[None]
+    accuracy = workspace.competition.metric("accuracy")
+    drawn = Panel([1], truth, guesses, 2, 100, True, "").draw_private(accuracy)[:, 0]
+    share = hit.mean()
+    assert drawn.mean() == pytest.approx(share, abs=0.004)
+    assert drawn.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.06)
+    without = Panel([1], truth, guesses, 2, 100, False, "").draw_private(accuracy)[:, 0]
+    assert without.std() == pytest.approx(np.sqrt(share * (1 - share) / 100 * 100 / 199), rel=0.06)
+
+
+def test_drawn_scores_differ_by_the_variances_given() -> None:
+    squares = np.array([[0, 1, 4], [1, 0, 4], [4, 4, 0]]) * 1e-4
+    drawn = draw_normal([0.8, 0.7, 0.6], squares)
+    assert drawn.mean(axis=0) == pytest.approx([0.8, 0.7, 0.6], abs=0.001)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.var(drawn[:, i] - drawn[:, j]) == pytest.approx(squares[i, j], rel=0.1)
+
+
+def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    words = ("select", "-n", "2", "--public-images", "6300")
+    assert run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout.startswith("choose submissions 17 and 12\n")
+    shown = json.loads(run_tracker(*words, "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert shown["chosen"] == [17, 12]
+    assert shown["private"] == {"leader": 12, "score": 0.7741, "chosen": True}
+    truth = json.loads(run_tracker("leaderboard", "truth", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert truth["relations"][0]["n"] == 18

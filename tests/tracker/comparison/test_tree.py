@@ -1,0 +1,141 @@
+"""The family of runs and submissions: parents from the records, whatever has become of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_tracker
+from tests.tracker.ledger.test_handkept import TABLE
+from tests.workspaces import make_run, make_workspace
+from tracker.comparison.tree import MAX_INDENT, build_family
+from tracker.comparison.tree_view import print_family
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.runs import RunRecord, utc_now
+from tracker.submit import submit
+from tracker.workspace import Workspace
+from training.config import Config, config_to_dict
+
+
+def set_parent(workspace: Workspace, name: str, parent: str) -> None:
+    """What `--from` writes, without the training."""
+    path = workspace.runs_dir / name / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": parent}))
+
+
+def list_parents(workspace: Workspace) -> dict[str, str | None]:
+    return {node.name: node.parent for node in build_family(workspace).nodes}
+
+
+def test_the_winners_table_is_a_tree_by_what_each_row_was_based_on(workspace: Workspace) -> None:
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    family = build_family(workspace)
+    by_name = {node.name: node for node in family.nodes}
+    assert [name for name, node in by_name.items() if node.parent is None] == ["s1", "s6"]
+    assert [name for name, node in by_name.items() if node.parent == "s12"] == ["s15", "s16", "s17", "s18"]
+    assert [name for name, node in by_name.items() if node.sota_line] == ["s6", "s12", "s17"]
+    assert [name for name, node in by_name.items() if node.is_sota] == ["s17"]
+    assert by_name["s17"].change == {"eval.center_crop": [None, [320, 256]]}
+    assert by_name["s17"].depth == 2
+    assert by_name["s1"].model == "efficientnet_b6"
+    assert by_name["s12"].scores["private_f1"] == 0.7741
+    assert family.problems == []
+
+
+def test_runs_stand_below_their_parents_with_change_and_scores(workspace: Workspace) -> None:
+    make_run(workspace, "0000011111")
+    make_run(workspace, "0000011110", config={"optim.lr": 0.5})
+    make_run(workspace, config={"optim.lr": 0.5, "train.epochs": 3}, status="failed")
+    set_parent(workspace, "exp2", "exp1")
+    set_parent(workspace, "exp3", "exp2")
+    submit(workspace, "exp2", "half")
+    first, second, third = build_family(workspace).nodes
+    assert (first.depth, second.depth, third.depth) == (0, 1, 2)
+    assert (first.change, first.model) == (None, "resnet18")
+    assert list(second.change or {}) == ["optim.lr"]
+    assert (second.submission, second.text, second.scores["public_f1"]) == (1, "half", 1.0)
+    assert "private_f1" not in second.scores
+    assert (third.status, list(third.change or {}), third.submission) == ("failed", ["train.epochs"], None)
+    assert (first.sota_line, second.is_sota, third.sota_line) == (True, True, False)
+
+
+def test_a_missing_parent_and_a_circle_are_named_and_lose_no_run(workspace: Workspace) -> None:
+    for _ in range(5):
+        make_run(workspace)
+    for name, parent in {"exp1": "exp9", "exp2": "exp3", "exp3": "exp5", "exp4": "exp3", "exp5": "exp4"}.items():
+        set_parent(workspace, name, parent)
+    assert list_parents(workspace) == {"exp1": None, "exp3": None, "exp2": "exp3", "exp4": "exp3", "exp5": "exp4"}
+    assert build_family(workspace).problems == ["exp1: its parent exp9 is not here", "exp3: it descends from itself"]
+    set_parent(workspace, "exp1", "exp1")
+    assert list_parents(workspace)["exp1"] is None
+
+
+def test_a_run_that_cannot_be_read_is_in_the_tree(workspace: Workspace) -> None:
+    make_run(workspace)
+    make_run(workspace)
+    set_parent(workspace, "exp2", "exp1")
+    (workspace.runs_dir / "exp1" / "config.toml").write_text("no toml")
+    (workspace.runs_dir / "exp3").mkdir()
+    nodes = {node.name: node for node in build_family(workspace).nodes}
+    assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == ("broken", None, None)
+
+
+def test_an_ensemble_changes_no_training_key(workspace: Workspace) -> None:
+    make_run(workspace)
+    make_run(workspace)
+    set_parent(workspace, "exp2", "exp1")
+    (workspace.runs_dir / "exp2" / "config.toml").write_text('[ensemble]\nmethod = "hard"\nmembers = ["exp1"]\n')
+    assert build_family(workspace).nodes[1].change == {
+        "ensemble.method": [None, "hard"],
+        "ensemble.members": [None, ["exp1"]],
+    }
+
+
+def test_a_teammates_submission_descends_from_sota_then(workspace: Workspace, tmp_path: Path) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "mine")
+    other = make_workspace(tmp_path / "other", ledger_url=workspace.ledger_url)
+    make_run(other, "0000011100", config={"optim.lr": 0.5})
+    submit(other, "exp1", "theirs")
+    assert list_parents(workspace) == {"exp1": None, "s2": "exp1"}
+    assert list_parents(other) == {"s1": None, "exp1": None}
+
+
+def test_a_chain_of_a_thousand_runs_stays_on_the_page(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    config = config_to_dict(Config())
+    for number in range(1, 1001):
+        folder = workspace.runs_dir / f"exp{number}"
+        folder.mkdir()
+        parent = f"exp{number - 1}" if number > 1 else None
+        record = RunRecord(name=folder.name, uid=f"u{number}", status="finished", parent=parent, created_at=utc_now())
+        (folder / "run.json").write_text(json.dumps(record.to_dict()))
+        (folder / "config.toml").write_text(f"[optim]\nlr = {config['optim']['lr']}\n[train]\nepochs = {number}\n")
+    family = build_family(workspace)
+    assert [node.depth for node in family.nodes] == list(range(1000))
+    json.dumps(family.to_dict())
+    print_family(family, workspace.competition)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1000
+    assert lines[-1].index("exp1000") == 4 * MAX_INDENT
+    assert "exp1000  (from exp999) train.epochs 999 -> 1000" in lines[-1]
+
+
+def test_the_command_shows_texts_as_typed_and_prints_json(workspace: Workspace) -> None:
+    make_run(workspace, note="a [bold]b[/bold]\nc")
+    make_run(workspace, config={"optim.lr": 0.5})
+    set_parent(workspace, "exp2", "exp1")
+    shown = run_tracker("tree", cwd=workspace.root).stdout
+    assert "a [bold]b[/bold] c" in shown
+    assert "\x1b" not in shown
+    assert "exp2  optim.lr" in shown
+    found = json.loads(run_tracker("tree", "--json", cwd=workspace.root).stdout)
+    assert [(node["name"], node["parent"], node["depth"]) for node in found["nodes"]] == [
+        ("exp1", None, 0),
+        ("exp2", "exp1", 1),
+    ]
+
+
+def test_an_empty_workspace_has_an_empty_tree(workspace: Workspace) -> None:
+    assert "no runs and no submissions yet" in run_tracker("tree", cwd=workspace.root).stdout

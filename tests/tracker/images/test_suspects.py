@@ -1,0 +1,254 @@
+"""tracker data suspects and explain on drawn faces, with models that were really trained."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.workspaces import make_run
+from tracker.demo_faces import make_competition
+from tracker.errors import ConfigError, TrackerError
+from tracker.folds import train_folds
+from tracker.images.explain import explain
+from tracker.images.suspects import find_suspects
+from tracker.init import init_workspace
+from tracker.train import build_task, prepare_data, resolve_config
+from tracker.workspace import Workspace
+from training.data import load_data
+from training.errors import DataError
+from training.probabilities import Kept, save_probabilities
+
+# nobody waits for the mirrors: they look for MLflow a few times and end
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+
+PLANTED_SHARE = 0.05
+SMALL = (
+    *("model.name=test_resnet", "data.image_size=[32,32]", "data.workers=0", "train.accelerator=cpu"),
+    *("optim.lr=0.002", "train.batch_size=8", "train.epochs=12", "data.folds=2"),
+)
+
+
+def copy_as(source: Path, target: Path, *, resize: float = 1.0, brighten: float = 1.0) -> None:
+    """A photograph saved once more, in another size or brightness."""
+    with Image.open(source) as image:
+        size = (round(image.width * resize), round(image.height * resize))
+        copy = ImageEnhance.Brightness(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).enhance(brighten)
+        copy.save(target, quality=80)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, set[str]]:
+    """Faces with and without mask, 5 % of them in the wrong folder, judged by two folds; and the ids of those."""
+    root = tmp_path_factory.mktemp("judged")
+    make_competition(root / "drawn", people=80, eval_people=2, seed=11)
+    rng, planted = np.random.default_rng(0), set()
+    for name, photo in {"bare": "normal", "mask": "mask1"}.items():
+        (root / "data" / name).mkdir(parents=True)
+        for path in sorted((root / "drawn" / "train").rglob("*.*")):
+            if path.stem == photo:
+                shutil.copy(path, root / "data" / name / f"{path.parent.name[:6]}_{path.name}")
+    files = sorted((root / "data").rglob("*.*"))
+    for index in rng.choice(len(files), round(PLANTED_SHARE * len(files)), replace=False):
+        other = {"bare": "mask", "mask": "bare"}[files[index].parent.name]
+        files[index].rename(root / "data" / other / files[index].name)
+        planted.add(f"{other}/{files[index].name}")
+    data = {"train_dir": str(root / "data"), "eval_dir": str(root / "drawn" / "eval")}
+    workspace = init_workspace(root / "ws", data=data, competition={"classes": ["bare", "mask"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKER_MLFLOW_URI", NO_MLFLOW["TRACKER_MLFLOW_URI"])
+        patch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
+        config = resolve_config(workspace, assignments=SMALL)
+        assert train_folds(workspace, config, quiet=True).name == "exp3"
+    return workspace, planted
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accept(path: Path, answers: Mapping[str, str]) -> None:
+    """Write these answers, by id, into the column `accept` of a labels.csv."""
+    rows = read_rows(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows({**row, "accept": answers.get(row["id"], row["accept"])} for row in rows)
+    path.write_text(text.getvalue())
+
+
+# --- Labels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_planted_errors_are_among_the_first_tenth(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, planted = judged
+    found = find_suspects(workspace, "exp3", out="first", threshold=0, count=5)
+    assert found.covered == found.images == 160
+    first = [suspect.id for suspect in found.suspects][: found.images // 10]
+    assert len(planted) == 8
+    assert len(planted & set(first)) >= 0.8 * len(planted)
+    assert {"first/labels.csv", "first/labels-1.png"} <= set(found.files)
+    with Image.open(workspace.root / "first" / "labels-1.png") as sheet:
+        assert sheet.width > 500
+
+
+@pytest.mark.slow
+def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, planted = judged
+    found = find_suspects(workspace, "exp3", out="reviewed", threshold=0, count=5)
+    table = workspace.root / "reviewed" / "labels.csv"
+    right = {suspect.id for suspect in found.suspects} & planted
+    accept(table, {suspect.id: "yes" if suspect.id in right else "no" for suspect in found.suspects})
+    config = resolve_config(workspace, assignments=("data.label_fixes=reviewed/labels.csv",))
+    task, fixed = prepare_data(workspace, config)
+    _, before = prepare_data(workspace, resolve_config(workspace))
+    given = {sample.id: sample.label for sample in (*before.train, *before.val)}
+    changed = {sample.id for sample in (*fixed.train, *fixed.val) if sample.label != given[sample.id]}
+    assert changed == right
+    with pytest.raises(ConfigError, match="was reviewed, and would be lost"):
+        find_suspects(workspace, "exp3", out="reviewed", threshold=0, count=5)
+    accept(table, {next(iter(right)): "perhaps"})
+    with pytest.raises(DataError, match="accept is 'perhaps', expected yes or no"):
+        load_data(config.data, task, root=workspace.root)
+
+
+@pytest.mark.slow
+def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, _ = judged
+    done = run_tracker("data", "suspects", "exp1", "--out", "half", cwd=workspace.root)
+    assert "judges 80 of 160 training images" in done.stdout
+    assert "tracker run train --from exp1 --folds 5" in done.stdout
+    assert "--set data.label_fixes=half/labels.csv" in done.stdout
+
+
+def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> None:
+    """A model that knows the truth judges folders whose names are wrong; no training is needed for that."""
+    make_competition(tmp_path / "data", people=36, eval_people=1, seed=2)
+    data: dict[str, Any] = {"train_dir": str(tmp_path / "data/train")}
+    workspace = init_workspace(tmp_path / "ws", data=data, competition={})
+    config = resolve_config(workspace)
+    task, loaded = prepare_data(workspace, config)
+    truth = {sample.path: sample.label for sample in (*loaded.train, *loaded.val)}
+    woman, young, swapped = sorted((tmp_path / "data" / "train").iterdir())[:3]
+    moved = {}
+    for person, name in ((woman, woman.name.replace("_male_", "_female_")), (young, young.name[:-2] + "80")):
+        moved |= {person.with_name(name) / path.name: path for path in person.iterdir()}
+        person.rename(person.with_name(name))
+    first, second = next(swapped.glob("normal.*")), next(swapped.glob("incorrect_mask.*"))
+    moved |= {second.with_suffix(first.suffix): first, first.with_suffix(second.suffix): second}
+    second.rename(swapped / "held")
+    first.rename(second.with_suffix(first.suffix))
+    (swapped / "held").rename(first.with_suffix(second.suffix))
+    task, loaded = prepare_data(workspace, config)
+    samples = (*loaded.train, *loaded.val)
+    labels = [truth[moved.get(sample.path, sample.path)] for sample in samples]
+    probabilities = np.full((len(samples), 18), 0.01, dtype=np.float32)
+    probabilities[np.arange(len(samples)), labels] = 0.83
+    run = make_run(workspace, config={"data.format": "mask_profiles", "data.train_dir": config.data.train_dir})
+    kept = Kept(tuple(sample.id for sample in samples), probabilities, classes=task.classes)
+    save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
+    found = find_suspects(workspace, run.name, out="suspects", threshold=0, count=0)
+    assert sorted(suspect.field for suspect in found.suspects) == ["age", "gender", "swap"]
+    accept(workspace.root / "suspects" / "labels.csv", {suspect.id: "x" for suspect in found.suspects})
+    mended = resolve_config(workspace, assignments=("data.label_fixes=suspects/labels.csv",))
+    _, fixed = prepare_data(workspace, mended)
+    wanted = dict(zip((sample.id for sample in samples), labels, strict=True))
+    assert {sample.id: sample.label for sample in (*fixed.train, *fixed.val)} == wanted
+
+
+# --- Near duplicates --------------------------------------------------------------------------------------------------
+
+
+def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Path) -> None:
+    make_competition(tmp_path / "data", people=24, eval_people=6, seed=5)
+    train, images = tmp_path / "data" / "train", tmp_path / "data" / "eval" / "images"
+    workspace = init_workspace(
+        tmp_path / "ws",
+        data={"train_dir": str(train), "eval_dir": str(images.parent), "split": "by_profile"},
+        competition={},
+    )
+    _, data = prepare_data(workspace, resolve_config(workspace))
+    kinds = ({}, {"resize": 0.6}, {"resize": 1.4}, {"brighten": 1.12}, {"resize": 0.75, "brighten": 1.08})
+    planted = {}
+    for number, kind in enumerate(kinds):
+        sample, target = data.train[7 * number], data.val[7 * number]
+        copy_as(sample.path, target.path, **kind)
+        planted[sample.id, target.id] = ["train", "validation"]
+        evaluated = data.eval[number]
+        copy_as(data.train[7 * number + 1].path, evaluated.path, **kind)
+        planted[data.train[7 * number + 1].id, evaluated.id] = ["train", "evaluation"]
+        copy_as(data.val[7 * number + 1].path, data.eval[number + 5].path, **kind)
+        planted[data.val[7 * number + 1].id, data.eval[number + 5].id] = ["validation", "evaluation"]
+    keys = {"train_dir": str(train), "eval_dir": str(images.parent), "split": "by_profile", "format": "mask_profiles"}
+    run = make_run(workspace, config={f"data.{key}": value for key, value in keys.items()})
+    rows = len(data.val)
+    kept = Kept(tuple(s.id for s in data.val), np.full((rows, 18), 1 / 18, dtype=np.float32))
+    save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
+    done = run_tracker("data", "suspects", run.name, "--json", "--count", "3", cwd=workspace.root)
+    found = json.loads(done.stdout)
+    pairs = {tuple(pair["images"]): pair["splits"] for pair in found["pairs"]}
+    assert {pair: pairs.get(pair) for pair in planted} == planted
+    assert found["threshold"] == 24
+    told = read_rows(workspace.root / "suspects" / "pairs.csv")
+    assert len(told) == len(pairs)
+    by_id = {sample.id: sample.label for sample in (*data.train, *data.val)}
+    for pair in found["pairs"]:
+        a, b = (by_id.get(image) for image in pair["images"])
+        assert pair["labels_differ"] == (None not in (a, b) and a != b)
+    assert (workspace.root / "suspects" / "pairs-1.png").is_file()
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_explain_shows_wrong_uncertain_and_named_images(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, _ = judged
+    _, data = prepare_data(workspace, resolve_config(workspace, parent="exp1"))
+    truth = {sample.id: sample.label for sample in data.val}
+    wrong = explain(workspace, "exp1", pick="wrong", count=3)
+    assert {image.id for image in wrong.images} <= set(truth)
+    assert all(image.truth != image.guess for image in wrong.images)
+    assert [image.sure for image in wrong.images] == sorted((i.sure for i in wrong.images), reverse=True)
+    sheet = workspace.runs_dir / "exp1" / "explain.png"
+    before = sheet.stat().st_mtime_ns
+    unsure = explain(workspace, "exp1", pick="uncertain", count=5)
+    assert len(unsure.images) == 5
+    assert unsure.candidates == len(truth)
+    assert sheet.stat().st_mtime_ns > before
+    named = explain(workspace, "exp1", ids=(data.train[0].id, data.eval[0].id))
+    assert [image.truth for image in named.images] == [build_task(workspace).classes[data.train[0].label], None]
+
+
+@pytest.mark.slow
+def test_explain_says_what_it_cannot_do(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, _ = judged
+    with pytest.raises(ConfigError, match="exp3 is an ensemble") as refused:
+        explain(workspace, "exp3")
+    assert refused.value.hint == "tracker explain exp1"
+    with pytest.raises(ConfigError, match="expected one of wrong, uncertain"):
+        explain(workspace, "exp1", pick="best")
+    with pytest.raises(ConfigError, match="--image nothing: no such image"):
+        explain(workspace, "exp1", ids=("nothing",))
+    run = make_run(workspace)
+    with pytest.raises(TrackerError, match=f"{run.name} has no final weights"):
+        explain(workspace, run.name)
+
+
+@pytest.mark.slow
+def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judged: tuple[Workspace, set[str]]) -> None:
+    workspace, _ = judged
+    done = run_tracker("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=workspace.root, **NO_MLFLOW)
+    assert "runs/exp1/explain.png: 1 of 80 validation image(s)" in done.stdout
+    assert "not in MLflow yet" in done.stderr

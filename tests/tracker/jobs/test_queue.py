@@ -1,0 +1,83 @@
+"""Queue files and what is kept of them; trainings and kill -9 are in tests/test_jobs.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tracker.errors import ConfigError, StorageError
+from tracker.jobs.queue import find_folder, read_queue, run_queue
+from tracker.runs import utc_now
+from tracker.workspace import Workspace
+
+BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"
+
+
+def test_an_entry_is_known_by_what_it_and_its_config_file_say_wherever_it_stands(tmp_path: Path) -> None:
+    file, config = tmp_path / "q.toml", tmp_path / "base.toml"
+    entry, other = '[[run]]\nconfig = "base.toml"\nlr = 0.1\n', "[[run]]\nlr = 0.2\n"
+
+    def keys(text: str) -> list[str]:
+        file.write_text(text)
+        return [entry.key for entry in read_queue(file)]
+
+    config.write_text("[train]\nepochs = 2\n")
+    (first,) = keys(entry)
+    assert keys(other + entry)[1] == first
+    assert keys(entry.replace("0.1", "0.3")) != [first]
+    assert len(set(keys(entry * 2))) == 2
+    config.write_text("[train]\nepochs = 3\n")
+    assert keys(entry) != [first]
+
+
+def test_words_of_an_entry_are_those_of_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(
+        '[[run]]\nfrom = "exp3"\nconfig = "b.toml"\nmodel = "resnet18"\nbatch_size = 4\nforce = true\nnote = "n"\n'
+        'set = { loss.name = "f1", eval.center_crop = [320, 256] }\n'
+    )
+    (entry,) = read_queue(tmp_path / "q.toml")
+    changes = ['model.name="resnet18"', "train.batch_size=4", 'loss.name="f1"', "eval.center_crop=[320, 256]"]
+    options = [word for change in changes for word in ("--set", change)]
+    words = ["run", "train", str(tmp_path / "b.toml"), "--from", "exp3", *options, "--note", "n", "--force"]
+    assert entry.training.words() == words
+
+
+def test_files_that_are_no_queue_are_refused(tmp_path: Path) -> None:
+    for text, words in (
+        ("", "has no"),
+        ("run = 3", "has no"),
+        ("[run]\nlr = 1", "has no"),
+        ("seed = 1\n[[run]]", "unknown key seed"),
+    ):
+        (tmp_path / "q.toml").write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            read_queue(tmp_path / "q.toml")
+
+
+def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(workspace: Workspace) -> None:
+    (workspace.root / "q.toml").write_text(BAD)
+    done = run_tracker("run", "queue", "q.toml", "--json", cwd=workspace.root, ok=False, **NO_MLFLOW)
+    assert done.returncode == 1
+    (outcome,) = json.loads(done.stdout)
+    assert (outcome["entry"], outcome["run"], outcome["status"], outcome["val_f1"]) == (1, None, "failed", None)
+    assert "note: expected a text, not 3" in outcome["reason"]
+    assert "set.lr: expected section.key" in outcome["reason"]
+
+
+def test_a_process_whose_entry_was_changed_is_waited_for(workspace: Workspace) -> None:
+    file = workspace.root / "q.toml"
+    file.write_text(BAD)
+    child = subprocess.Popen(["sleep", "1"])
+    path = find_folder(workspace, file, "queues") / "state.json"
+    path.parent.mkdir(parents=True)
+    state = {"entry": "old", "status": "running", "pid": child.pid, "started": utc_now(), "run": ""}
+    path.write_text(json.dumps({"gone-1": state}))
+    (outcome,) = run_queue(workspace, file)
+    assert (outcome.status, child.poll()) == ("failed", 0)
+    path.write_text("{")
+    with pytest.raises(StorageError, match=r"cannot read .*state\.json"):
+        run_queue(workspace, file)

@@ -1,0 +1,167 @@
+"""Sweep files, and workers that claim trials; trainings are in tests/test_jobs.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.conftest import COMMAND_LIMIT_S, ROOT
+from tests.servers import PostgresServer
+from tracker.errors import ConfigError, TrackerError
+from tracker.jobs.sweep import make_pruner, make_sampler
+from tracker.jobs.sweep_file import Sweep, read_sweep
+from tracker.jobs.sweep_storage import open_storage
+from tracker.workspace import Workspace
+from training.config import Config
+
+WRONG = """
+trials = 0
+trails = 4
+monitor = "val/f2"
+[base]
+lrr = 4
+[space]
+optim.lr = { low = 1e-5, high = 1e-2, log = true }
+optim.lrr = { low = 1, high = 2 }
+"loss.name" = ["f1", "hinge"]
+train.batch_size = { low = 16, high = 8 }
+train.epochs = { low = 0, high = 4 }
+model.name = { low = 0, high = 4 }
+[[first]]
+optim.lr = 1.0
+optim.momentum = 0.5
+"""
+
+WORKER = """
+import sys
+import time
+from pathlib import Path
+import tracker.jobs.sweep as sweep
+from tracker.jobs.job import JobEnd
+from tracker.jobs.sweep_file import read_sweep
+from tracker.jobs.sweep_storage import open_storage
+from tracker.workspace import load_workspace
+from training.config import Config
+
+root, locks, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+file = read_sweep(root / "s.toml")
+storage = open_storage(url, root / "study")
+sweep.optuna.logging.set_verbosity(30)
+print("ready", flush=True)
+sys.stdin.readline()
+study = sweep.open_study(storage, file, Config(), join=True)
+worker = sweep.Worker(load_workspace(root), file, study, storage, locks)
+while trial := worker.claim():
+    print(trial.number, flush=True)
+    time.sleep(0.02)  # others look at it while it runs
+    study.tell(trial.number, 0.5)
+"""
+
+
+def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(WRONG)
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(tmp_path / "s.toml")
+    starts = [
+        "trails: unknown key",
+        "trials: expected a whole number of at least 1, not 0",
+        "monitor: expected one of val/f1, val/accuracy, val/loss, not 'val/f2'",
+        "space.optim.lrr: unknown key (nearest: optim.lr)",
+        "space.loss.name: expected one of",
+        "space.train.batch_size: `low <= high` must hold",
+        "space.train.epochs: expected at least 1, not 0",
+        "space.model.name: is no number",
+        "base.lrr: unknown key",
+        "first.optim.lr: 1.0 is outside of the space",
+        "first.optim.momentum: is not in the space",
+    ]
+    problems = caught.value.problems
+    assert len(problems) == len(starts)
+    assert all(any(problem.startswith(words) for problem in problems) for words in starts), problems
+
+
+def test_a_sweep_is_another_one_when_its_content_changes_but_not_its_length(tmp_path: Path) -> None:
+    text = '[base]\nconfig = "b.toml"\n[space]\ndata.image_size = [[32, 32], [64, 64]]\n'
+    names = []
+    for config, more in (("", ""), ("", "trials = 9\n"), ("", "seed = 2\n"), ("[train]\nepochs = 3\n", "")):
+        (tmp_path / "b.toml").write_text(config)
+        (tmp_path / "s.toml").write_text(more + text)
+        names.append(read_sweep(tmp_path / "s.toml").study)
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    (dimension,) = read_sweep(tmp_path / "s.toml").space
+    assert dimension.render("[64, 64]") == "data.image_size=[64, 64]"
+
+
+@pytest.mark.parametrize("database", ["journal", "postgresql"])
+def test_many_workers_claim_each_trial_once(
+    workspace: Workspace, database: str, request: pytest.FixtureRequest
+) -> None:
+    root, url = workspace.root, ""
+    if database == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        url = server.create_database()
+    text = f'trials = 24\nstorage = "{url}"\n[space]\noptim.lr = {{ low = 1e-5, high = 1 }}'
+    (root / "s.toml").write_text(text)
+    workers = [
+        subprocess.Popen(
+            # on other machines nothing but the storage decides
+            [sys.executable, "-c", WORKER, str(root), str(root / f"locks{number if url else 0}"), url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for number in range(3)
+    ]
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    outputs = [worker.communicate(timeout=COMMAND_LIMIT_S)[0] for worker in workers]
+    assert sorted(int(number) for text in outputs for number in text.split()) == list(range(24))
+
+
+def test_pruner_and_sampler_are_those_of_the_file(tmp_path: Path) -> None:
+    space = "[space]\noptim.lr = { low = 1e-5, high = 1 }"
+
+    def read(text: str) -> Sweep:
+        (tmp_path / "s.toml").write_text(text + space)
+        return read_sweep(tmp_path / "s.toml")
+
+    median = make_pruner(read("startup_trials = 0\nwarmup_epochs = 2\n"), Config())
+    hyperband = make_pruner(read('pruner = "hyperband"\n'), Config())
+    none = make_pruner(read('pruner = "none"\n'), Config())
+    study = optuna.create_study(pruner=median)
+    for worst in range(2):
+        trial = study.ask()
+        pruned = []
+        for epoch in range(1, 5):
+            trial.report(float(worst), epoch)
+            pruned.append(trial.should_prune())
+        study.tell(trial, float(worst))
+    assert pruned == [False, False, True, True]
+    assert (type(hyperband).__name__, type(none).__name__) == ("HyperbandPruner", "NopPruner")
+    tpe, random = (make_sampler(read(f'sampler = "{name}"\n'), 0) for name in ("tpe", "random"))
+    assert (type(tpe).__name__, type(random).__name__) == ("TPESampler", "RandomSampler")
+    drawn = []
+    for seed, number in ((0, 0), (0, 0), (0, 1), (1, 0)):
+        study = optuna.create_study(sampler=make_sampler(read(f"seed = {seed}\n"), number))
+        drawn.append(study.ask().suggest_float("x", 0, 1))
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) == 3
+
+
+def test_a_storage_out_of_reach_or_of_another_kind_is_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(TrackerError, match=r"the sweep's storage cannot be reached: .*refused"):
+        open_storage("postgresql://u:secret@127.0.0.1:9/x", tmp_path)
+    with pytest.raises(ConfigError, match=r"storage: expected postgresql\+psycopg://"):
+        open_storage("sqlite:///x.db", tmp_path)

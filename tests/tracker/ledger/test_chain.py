@@ -1,0 +1,180 @@
+"""`ledger verify` finds any change that the database's own guards were made to let through."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.tracker.ledger.test_append import add
+from tests.workspaces import make_workspace
+from tracker.errors import ConfigError
+from tracker.ledger.append import open_ledger
+from tracker.ledger.chain import read_head, verify_ledger
+from tracker.ledger.schema import load_schema
+from tracker.workspace import Workspace
+
+Change = Callable[..., None]
+
+
+@pytest.fixture
+def filled(ledger_url: str, tmp_path: Path) -> Workspace:
+    """Two submissions, three scores and a note: six rows."""
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    add(workspace, "0", 0.5, memo="first")
+    add(workspace, "1", 0.6, memo="second")
+    with open_ledger(workspace) as ledger:
+        ledger.append_scores(1, {("private", "f1"): 0.55})
+        ledger.append_note(kind="note", text="looks good", submission=2)
+    return workspace
+
+
+def change(url: str, *statements: str) -> None:
+    """What somebody with full rights does: guards and foreign keys off, the statements, and all on again."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            select = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            for name in connection.exec_driver_sql(select).scalars().all():
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        else:
+            connection.exec_driver_sql("SET session_replication_role = replica")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        if engine.dialect.name == "sqlite":
+            for statement in load_schema("sqlite"):
+                if "CREATE TRIGGER" in statement:
+                    connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_an_untouched_ledger_agrees(filled: Workspace) -> None:
+    found = verify_ledger(filled.ledger_url)
+    assert (found.rows, found.problem) == (6, "")
+    assert found.head == read_head(filled.ledger_url)
+    assert found.head.startswith("6:")
+
+
+def test_an_empty_ledger_agrees(ledger_url: str, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    assert verify_ledger(workspace.ledger_url, head="0:").head == "0:"
+
+
+@pytest.mark.parametrize(
+    ("statements", "problem"),
+    [
+        (["UPDATE scores SET value = 0.99 WHERE seq = 2"], "row 2 (score of submission 1): was changed"),
+        (["UPDATE submissions SET memo = 'better' WHERE number = 2"], "row 3 (submission 2): was changed"),
+        (["UPDATE submissions SET val_f1 = NULL WHERE number = 1"], "row 1 (submission 1): was changed"),
+        (["UPDATE notes SET text = 'bad' WHERE seq = 6"], "row 6 (note of submission 2): was changed"),
+        (["DELETE FROM scores WHERE seq = 5"], "row 5: its score is missing"),
+        (["DELETE FROM scores WHERE seq = 5", "DELETE FROM chain WHERE seq = 5"], "row 5 is missing"),
+        (["UPDATE chain SET previous = 'x' WHERE seq = 4"], "row 4 (score of submission 2): does not follow row 3"),
+        (["UPDATE chain SET hash = 'sha256:0' WHERE seq = 3"], "row 3 (submission 2): was changed"),
+        (["UPDATE chain SET kind = 'note' WHERE seq = 4"], "score 4 is not in the chain"),
+        (
+            ["INSERT INTO notes VALUES (9, 1, NULL, 'note', 'forged', 'eve', '2026-01-01T00:00:00.000000Z')"],
+            "note 9 is not in the chain",
+        ),
+        (
+            [f"UPDATE scores SET seq = {new} WHERE seq = {old}" for old, new in ((2, 100), (4, 2), (100, 4))],
+            "row 2 (score of submission 2): was changed",
+        ),
+    ],
+)
+def test_the_first_row_that_does_not_agree_is_named(filled: Workspace, statements: list[str], problem: str) -> None:
+    change(filled.ledger_url, *statements)
+    assert verify_ledger(filled.ledger_url).problem == problem
+
+
+def test_a_missing_tail_is_found_by_a_head_that_was_kept(filled: Workspace) -> None:
+    head = read_head(filled.ledger_url)
+    change(filled.ledger_url, "DELETE FROM notes WHERE seq = 6", "DELETE FROM chain WHERE seq = 6")
+    assert verify_ledger(filled.ledger_url).problem == ""
+    assert verify_ledger(filled.ledger_url, head=head).problem == f"row 6 of the head {head} is gone; " + (
+        "the ledger ends with row 5"
+    )
+
+
+def test_an_older_head_stays_valid_and_another_ledgers_does_not(filled: Workspace, tmp_path: Path) -> None:
+    head = read_head(filled.ledger_url)
+    add(filled, "a")
+    assert verify_ledger(filled.ledger_url, head=head).problem == ""
+    assert "is another one" in verify_ledger(filled.ledger_url, head="6:0123456789abcdef").problem
+
+
+@pytest.mark.parametrize("head", ["6", "x:ab", "6:xyz", "6:", "-1:ab"])
+def test_a_head_of_another_form_is_refused(filled: Workspace, head: str) -> None:
+    with pytest.raises(ConfigError, match="expected what verify"):
+        verify_ledger(filled.ledger_url, head=head)
+
+
+NO_UPDATE = "CREATE TRIGGER scores_no_update BEFORE UPDATE ON scores BEGIN SELECT 1; END"
+DROPPING = "CREATE TRIGGER lose BEFORE INSERT ON scores BEGIN SELECT RAISE(IGNORE); END"
+NOTHING = "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+CHECK = "CHECK (length(trim(memo)) > 0)"
+CALL = "EXECUTE FUNCTION refuse_gap()"
+
+
+@pytest.mark.parametrize(
+    ("sqlite", "postgresql", "problem"),
+    [
+        (
+            ["DROP TRIGGER notes_no_update"],
+            ["DROP TRIGGER notes_no_change ON notes"],
+            r"the guard notes_no_\w+ is missing",
+        ),
+        (
+            ["DROP TRIGGER scores_no_update", NO_UPDATE],
+            ["ALTER TABLE scores DISABLE TRIGGER scores_no_change"],
+            r"the guard scores_no_\w+ is not as ledger.db.sql has it",
+        ),
+        (
+            [DROPPING],
+            [f"CREATE TRIGGER lose BEFORE INSERT ON scores FOR EACH ROW {CALL}"],
+            "the trigger lose is not one",
+        ),
+        (
+            ["DROP TRIGGER chain_no_gap", "CREATE TRIGGER chain_no_gap AFTER INSERT ON chain BEGIN SELECT 1; END"],
+            [
+                "DROP TRIGGER chain_no_gap ON chain",
+                f"CREATE TRIGGER chain_no_gap BEFORE UPDATE ON chain FOR EACH ROW {CALL}",
+            ],
+            "the guard chain_no_gap is not as",
+        ),
+        (
+            [
+                "PRAGMA writable_schema = ON",
+                f"UPDATE sqlite_master SET sql = replace(sql, '{CHECK}', '') WHERE name = 'submissions'",
+            ],
+            ["ALTER TABLE submissions DROP CONSTRAINT submissions_predictions_fingerprint_key"],
+            r"the guard submissions\w* is ",
+        ),
+        (["DROP TRIGGER runs_no_delete"], [NOTHING], "the guard r"),
+    ],
+)
+def test_a_guard_that_was_taken_away_or_weakened_is_named(
+    filled: Workspace, sqlite: list[str], postgresql: list[str], problem: str
+) -> None:
+    engine = sa.create_engine(filled.ledger_url)
+    with engine.begin() as connection:
+        for statement in sqlite if engine.dialect.name == "sqlite" else postgresql:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    assert re.match(problem, verify_ledger(filled.ledger_url).problem)
+
+
+def test_an_edit_of_the_file_by_another_program_is_found(workspace: Workspace) -> None:
+    add(workspace, "0", 0.5, memo="a memo to look for")
+    path = workspace.root / "ledger.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = path.read_bytes()
+    assert content.count(b"a memo to look for") == 1
+    path.write_bytes(content.replace(b"a memo to look for", b"a memo to look fir"))
+    assert verify_ledger(workspace.ledger_url).problem == "row 1 (submission 1): was changed"

@@ -1,0 +1,199 @@
+"""Tables kept by hand: the winners' own table of 2022 goes in, tells what it knows, and comes out the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from tests.tracker.ledger.test_append import add
+from tests.workspaces import IMAGES, make_run, make_workspace
+from tracker.audit import audit
+from tracker.comparison.diff import diff_runs
+from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.handkept import export_table, import_table, list_flat, parse_cell, read_handkept, render_cell
+from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
+from tracker.submit import submit
+from tracker.workspace import Workspace
+
+TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
+
+
+@pytest.fixture
+def empty(ledger_url: str, tmp_path: Path) -> Workspace:
+    return make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+
+
+@pytest.fixture
+def winners(empty: Workspace) -> Workspace:
+    """The ledger with the table of 2022, on either database."""
+    assert import_table(empty, read_handkept(TABLE, empty.competition)) == 18
+    return empty
+
+
+def test_the_chain_of_sotas_is_the_winners(winners: Workspace) -> None:
+    assert list_sota_numbers(winners) == [1, 2, 4, 6, 7, 12, 17]
+    best = find_sota(winners)
+    assert best is not None
+    assert (best.number, best.scores["public_f1"], best.scores["private_accuracy"]) == (17, 0.7822, 0.815397)
+    assert verify_ledger(winners.ledger_url).problem == ""
+
+
+def test_audit_names_what_was_submitted_in_vain(winners: Workspace) -> None:
+    found = audit(winners)
+    assert [(item["number"], item["equal_to"]) for item in found.wasted] == [(9, 8), (11, 7), (14, 7)]
+    assert all(item["evidence"] == "equal on all 4 scores" for item in found.wasted)
+    assert {"number": 17, "sota": 12, "key": "eval.center_crop"} in found.one_key
+    assert 6 in [item["number"] for item in found.several_keys]
+    assert found.by_author == {"unknown": 18}
+    assert found.missing == []
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "config"),
+    [
+        ("s12", "s13", {"data.age_bands": [[29, 58], [29, 59]]}),
+        ("s17", "s18", {"eval.color_jitter": [None, 0.1]}),
+    ],
+)
+def test_historical_submissions_are_compared_by_what_is_known(
+    winners: Workspace, a: str, b: str, config: dict[str, Any]
+) -> None:
+    found = diff_runs(winners, a, b)
+    assert found.config == config
+    assert found.predictions is None
+    assert found.metrics["public_f1"]["better"] == "a"
+
+
+def test_the_unknown_stays_unknown(winners: Workspace) -> None:
+    fourth = list_submissions(winners)[3]
+    assert (fourth.run, fourth.author, fourth.submitted_at, fourth.val_accuracy) == (None, None, None, None)
+    assert "decay_step" not in fourth.config.get("sched", {})
+    assert count_since(winners, "0") == []  # history spends no quota of today
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_export_equals_import(winners: Workspace, tmp_path: Path, kind: str) -> None:
+    first, again = tmp_path / f"first.{kind}", tmp_path / f"again.{kind}"
+    assert export_table(winners, first) == 18
+    other = make_workspace(tmp_path / "other")
+    import_table(other, read_handkept(first, other.competition))
+    export_table(other, again)
+    assert again.read_bytes() == first.read_bytes()
+    assert list_flat(other) == list_flat(winners)
+    mine, theirs = (
+        [(r.number, r.memo, r.config, dict(r.scores), r.sota, r.config_diff, r.val_loss) for r in list_submissions(ws)]
+        for ws in (winners, other)
+    )
+    assert mine == theirs
+
+
+def test_real_submissions_survive_the_round_trip_with_their_predictions(workspace: Workspace, tmp_path: Path) -> None:
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+        submit(workspace, f"exp{len(list_submissions(workspace)) + 1}", 'a "quoted", memo\nwith | lines')
+    for kind in ("csv", "json"):
+        path = tmp_path / f"x.{kind}"
+        export_table(workspace, path)
+        other = make_workspace(tmp_path / kind)
+        import_table(other, read_handkept(path, other.competition))
+        assert list_flat(other) == list_flat(workspace)
+        make_run(other, "0000011110")
+        with pytest.raises(DuplicateError, match="submission 1"):
+            submit(other, "exp1", "again")
+
+
+def test_markdown_is_a_table_for_people(winners: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "x.md"
+    export_table(winners, path)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 20
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert "| center crop at test time |" in lines[18]
+    with pytest.raises(ConfigError, match="unknown kind of file"):
+        export_table(winners, tmp_path / "x.xlsx")
+
+
+def test_every_wrong_cell_is_reported_and_nothing_is_added(empty: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "number,memo,public_f1,public_auc,val_acc\n1,first,0.5,,89\n1,,0.6,,\n3,third,high,0.7,120\nx,m,0.5,,\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_handkept(path, empty.competition)
+    text = str(caught.value)
+    for part in ("row 3: no memo", "row 4, public_f1", "row 4, public_auc", "row 4, val_acc", "row 5, number", "grow"):
+        assert part in text
+    assert list_submissions(empty) == []
+
+
+def test_a_file_that_is_no_table_is_refused(empty: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_handkept(tmp_path / "none.csv", empty.competition)
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    with pytest.raises(DataError, match="list of objects"):
+        read_handkept(tmp_path / "x.json", empty.competition)
+    (tmp_path / "e.csv").write_text("number,memo\n")
+    with pytest.raises(ConfigError, match="no rows"):
+        read_handkept(tmp_path / "e.csv", empty.competition)
+
+
+def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspace) -> None:
+    add(empty, "0")
+    before = read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain")
+    with pytest.raises(RefusedError, match="has submissions up to 1, the table begins with 1"):
+        import_table(empty, read_handkept(TABLE, empty.competition))
+    assert read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain") == before
+
+
+def test_a_prediction_file_beside_the_table_makes_the_row_comparable(workspace: Workspace, tmp_path: Path) -> None:
+    answers = "".join(f"i{n}.png,{n % 2}\n" for n in range(IMAGES))
+    (tmp_path / "one.csv").write_text("ImageID,ans\n" + answers)
+    (tmp_path / "t.csv").write_text("memo,file\nold,one.csv\nalso old,lost.csv\n")
+    import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+    first, second = list_submissions(workspace)
+    assert first.predictions_fingerprint
+    assert (second.predictions_fingerprint, second.file) == (None, "lost.csv")
+    make_run(workspace, "0101010101")
+    with pytest.raises(DuplicateError, match="submission 1"):
+        submit(workspace, "exp1", "again")
+
+
+def test_the_same_predictions_twice_in_a_table_add_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(IMAGES)))
+    (tmp_path / "t.csv").write_text("memo,file\na,one.csv\nb,one.csv\n")
+    with pytest.raises(DuplicateError, match="submission 1"):
+        import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+    assert list_submissions(workspace) == []
+
+
+def test_audit_sees_files_that_have_gone(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    row, _ = submit(workspace, "exp1", "m")
+    assert audit(workspace).missing == []
+    (workspace.runs_dir / "exp1" / "best.pth").unlink()
+    (workspace.root / str(row.file)).unlink()
+    assert [item["what"] for item in audit(workspace).missing] == ["submission 1", "exp1"]
+    json.dumps(audit(workspace).to_dict())
+
+
+VALUES = st.one_of(
+    st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))).map(str.strip),
+    st.integers(-(2**53), 2**53),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.lists(st.integers(0, 999), min_size=2, max_size=3),
+)
+
+
+@given(VALUES)
+def test_a_config_value_comes_back_from_its_cell(value: Any) -> None:
+    found = parse_cell(render_cell(value))
+    assert found == value
+    assert type(found) is type(value)

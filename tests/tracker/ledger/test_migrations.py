@@ -1,0 +1,218 @@
+"""Old ledgers: refused by name, upgraded in one transaction after a backup, then equal to a new one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import ROOT
+from tests.servers import PostgresServer
+from tests.workspaces import make_workspace
+from tracker.errors import LedgerError
+from tracker.ledger import migrations
+from tracker.ledger.append import METADATA, create_ledger, open_ledger
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.guards import check_guards
+from tracker.ledger.migrations import STEPS, upgrade_ledger
+from tracker.ledger.read import SCHEMA_VERSION, list_submissions, read_rows
+from tracker.ledger.schema import load_schema
+from tracker.ledger.transfer import copy_ledger, restore_ledger
+from tracker.workspace import Workspace
+
+ASSETS = ROOT / "tests" / "assets"
+OLD = sorted(ASSETS.glob("ledger_v*.db"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    """A workspace with the ledger of schema 1 from tests/assets, on either database."""
+    workspace = make_workspace(tmp_path / "ws")
+    (workspace.root / "ledger.db").unlink()
+    shutil.copy(ASSETS / "ledger_v1.db", workspace.root / "ledger.db")
+    if request.param == "sqlite":
+        return workspace
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create_database()
+    copy_version_1(workspace.root / "ledger.db", url)
+    (workspace.root / "ledger.db").unlink()
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace("sqlite:///ledger.db", url))
+    from tracker.workspace import load_workspace
+
+    return load_workspace(workspace.root)
+
+
+def copy_version_1(source: Path, url: str) -> None:
+    """The rows of an old SQLite ledger in a PostgreSQL that has the schema of its time."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection, sqlite3.connect(source) as rows:
+        for script in load_schema("postgresql", ASSETS / "ledger_v1.sql"):
+            connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+        for table in METADATA.sorted_tables:
+            cursor = rows.execute(f"SELECT * FROM {table.name} ORDER BY 1")
+            names = [column[0] for column in cursor.description]
+            for row in cursor:
+                connection.execute(sa.insert(table).values(**dict(zip(names, row, strict=True))))
+    rows.close()
+    engine.dispose()
+
+
+def catalogue(url: str) -> Any:
+    """Everything that the database knows of its schema, in a form that can be compared."""
+    if url.startswith("sqlite"):
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        connection.close()
+        return sorted((kind, name, " ".join((sql or "").split())) for kind, name, sql in rows)
+    sql = [
+        "SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n FROM information_schema.columns "
+        "WHERE table_schema = 'public' ORDER BY 1, ordinal_position",
+        "SELECT conname AS n, pg_get_constraintdef(oid) AS d FROM pg_constraint "
+        "WHERE connamespace = 'public'::regnamespace ORDER BY 1",
+        "SELECT indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+        "SELECT tgname AS n, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
+    ]
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = [[tuple(row) for row in connection.exec_driver_sql(query)] for query in sql]
+    engine.dispose()
+    return found
+
+
+def test_there_is_a_step_and_an_old_ledger_for_every_schema_before_this_one() -> None:
+    assert list(STEPS) == list(range(2, SCHEMA_VERSION + 1))
+    assert [path.stem for path in OLD] == [f"ledger_v{version}" for version in range(1, SCHEMA_VERSION)]
+
+
+def test_an_old_ledger_is_refused_with_the_command_to_type(old: Workspace) -> None:
+    with pytest.raises(LedgerError, match="schema 1, this program needs 2") as caught:
+        list_submissions(old)
+    assert "tracker ledger upgrade" in caught.value.hint
+    with pytest.raises(LedgerError, match="schema 1"), open_ledger(old):
+        pass
+
+
+def test_an_upgraded_ledger_has_every_row_and_the_schema_of_a_new_one(
+    old: Workspace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    backup = tmp_path / "backup.db"
+    assert upgrade_ledger(old.ledger_url, backup=backup) == (1, 2)
+    found = verify_ledger(old.ledger_url)
+    assert (found.rows, found.problem) == (30, "")
+    assert check_guards(old.ledger_url) == ""
+    rows = list_submissions(old)
+    assert [row.memo for row in rows] == [
+        "lr 0.1, answers 0000111111",
+        "lr 0.2, answers 0000011111",
+        "lr 0.2, answers 0000011110",
+    ]
+    assert rows[0].scores["public_f1"] == 0.7656
+    fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
+    if not old.ledger_url.startswith("sqlite"):
+        fresh = request.getfixturevalue("postgres_server").create_database()
+    create_ledger(fresh)
+    assert catalogue(old.ledger_url) == catalogue(fresh)
+    versions = read_rows(old.ledger_url, "SELECT version, name FROM migrations ORDER BY version")
+    assert versions[-1] == {"version": 2, "name": "imported submissions"}
+    with open_ledger(old) as ledger:
+        ledger.append_note(kind="sent", text="elsewhere as 17", submission=1)
+    assert verify_ledger(old.ledger_url).problem == ""
+
+
+def test_upgrading_twice_does_nothing_the_second_time(old: Workspace, tmp_path: Path) -> None:
+    upgrade_ledger(old.ledger_url, backup=tmp_path / "one.db")
+    assert upgrade_ledger(old.ledger_url, backup=tmp_path / "two.db") == (2, 2)
+    assert not (tmp_path / "two.db").exists()
+
+
+def test_the_backup_has_the_ledger_as_it_was(old: Workspace, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.db"
+    upgrade_ledger(old.ledger_url, backup=backup)
+    with sqlite3.connect(backup) as connection:
+        hashes = [row[0] for row in connection.execute("SELECT hash FROM chain ORDER BY seq")]
+    connection.close()
+    assert hashes == [row["hash"] for row in read_rows(old.ledger_url, "SELECT hash FROM chain ORDER BY seq")]
+
+
+def test_a_step_that_fails_leaves_the_old_ledger_whole(
+    old: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(connection: sa.Connection) -> None:
+        STEPS[2](connection)
+        raise LedgerError("the power went")
+
+    before = catalogue(old.ledger_url)
+    monkeypatch.setattr(migrations, "STEPS", {2: half})
+    with pytest.raises(LedgerError, match="the power went"):
+        upgrade_ledger(old.ledger_url, backup=tmp_path / "backup.db")
+    assert catalogue(old.ledger_url) == before
+
+
+def test_without_room_for_the_backup_nothing_is_upgraded(old: Workspace, tmp_path: Path) -> None:
+    before = catalogue(old.ledger_url)
+    taken = tmp_path / "taken.db"
+    taken.write_text("mine")
+    with pytest.raises(LedgerError, match=r"taken\.db exists"):
+        upgrade_ledger(old.ledger_url, backup=taken)
+    assert taken.read_text() == "mine"
+    assert catalogue(old.ledger_url) == before
+
+
+def test_a_backup_made_while_others_write_is_whole_and_restores_to_either_database(
+    ledger_url: str, tmp_path: Path
+) -> None:
+    import threading
+
+    from tests.tracker.ledger.test_append import add
+
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in range(10_000):
+            add(workspace, f"answer {number}", 0.5)
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        counts = [copy_ledger(workspace.ledger_url, tmp_path / f"b{number}.db") for number in range(3)]
+    finally:
+        stop.set()
+        writer.join()
+    assert counts == sorted(counts)
+    for number, count in enumerate(counts):
+        found = verify_ledger(f"sqlite:///{tmp_path / f'b{number}.db'}")
+        assert (found.rows, found.problem) == (count, "")
+    head = verify_ledger(workspace.ledger_url).head
+    last = tmp_path / "last.db"
+    copy_ledger(workspace.ledger_url, last)
+    again = f"sqlite:///{tmp_path / 'again.db'}"
+    restore_ledger(last, again)
+    assert verify_ledger(again, head=head).problem == ""
+    assert check_guards(again) == ""
+
+
+def test_a_backup_restores_to_an_empty_postgresql_and_to_no_other(
+    workspace: Workspace, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    from tests.tracker.ledger.test_append import add
+
+    add(workspace, "0", 0.5)
+    backup = tmp_path / "b.db"
+    copy_ledger(workspace.ledger_url, backup)
+    url = postgres_server.create_database()
+    assert restore_ledger(backup, url) == 2
+    assert verify_ledger(url).head == verify_ledger(workspace.ledger_url).head
+    with pytest.raises(LedgerError, match="there is a ledger already"):
+        restore_ledger(backup, url)
+    with pytest.raises(LedgerError, match="exists"):
+        restore_ledger(backup, workspace.ledger_url)
+    with pytest.raises(LedgerError, match="no ledger at"):
+        restore_ledger(tmp_path / "nothing.db", f"sqlite:///{tmp_path}/n.db")

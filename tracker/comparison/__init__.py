@@ -1,0 +1,1 @@
+"""What changed between runs, whether it helped, and whether that is real."""

@@ -1,0 +1,352 @@
+"""Many runs in one table: the config keys in which they differ, and what came of it. Plain data; render_compare.py
+renders it.
+
+Runs that differ in nothing but the seed or the fold are one row, with mean and standard deviation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tracker.comparison.diff import NOT_COMPARED, higher_is_better, load_side
+from tracker.comparison.where import parse_where
+from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
+from tracker.ledger.read import (
+    Note,
+    Submission,
+    get_submission,
+    has_run,
+    list_newest_of_runs,
+    list_notes,
+    list_submissions,
+    resolve_run,
+)
+from tracker.runs import RUN_NAME, RunRecord, list_run_numbers, load_config, load_run
+from tracker.workspace import Workspace
+from training.config import outcome_values
+from training.tables import flatten
+
+NEWEST = 200
+REPEATS = ("train.seed", "data.fold")
+FIELDS = ("name", "kind", "status", "parent", "note", "author", "host", "created_at", "best_epoch", "duration_s")
+_RANGE = re.compile(r"(exp|s)(\d+)\.\.(?:exp|s)?(\d+)")
+_ORDER = ("public_", "private_", "overall_", "val/f1", "val/accuracy", "val/loss", "val/", "train/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A metric over the `n` runs of a row that know it; `sd` is the sample's (n - 1), None for one run."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run, or runs that differ in seed or fold alone; `config` has the keys in which the rows differ."""
+
+    runs: Sequence[str]
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Spread]
+    submissions: Sequence[int]
+    note: str
+    notes: Sequence[Note]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric."""
+
+    rows: Sequence[Row]
+    keys: Sequence[str]
+    metrics: Sequence[str]
+    best: Mapping[str, int]
+    equal_keys: int
+    runs: int
+    considered: int
+    skipped: Sequence[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One run, or a submission known from the ledger alone, as it goes into the table."""
+
+    fields: Mapping[str, Any]
+    config: Mapping[str, Any]
+    outcome: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    submission: int | None
+    notes: Sequence[Note] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """exp12, or s12 for a submission without a run folder."""
+        return str(self.fields["name"])
+
+    def values(self) -> dict[str, Any]:
+        """Everything that a condition can ask for, by its name."""
+        return {**self.fields, "submission": self.submission, **self.config, **self.metrics}
+
+    def family(self, repeats: Sequence[str]) -> str:
+        """Equal for runs that differ in `repeats` alone."""
+        decisive = {key: value for key, value in self.outcome.items() if key not in repeats}
+        return json.dumps(decisive, sort_keys=True, ensure_ascii=False)
+
+
+def compare_runs(
+    workspace: Workspace,
+    words: Sequence[str],
+    *,
+    where: str = "",
+    sort: str = "",
+    each: bool = False,
+    everything: bool = False,
+    limit: int = NEWEST,
+) -> Comparison:
+    """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
+
+    With `each`, seeds and folds have rows of their own; with `everything`, F1 by class and keys that are equal are
+    among the columns. Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
+    """
+    condition = parse_where(where) if where else None
+    skipped: list[str] = []
+    subjects = list(_load_named(workspace, words) if words else _load_newest(workspace, limit, skipped))
+    if not subjects:
+        raise UnknownRunError("no finished run to compare", hint="tracker run train makes one; tracker compare s1..s9")
+    chosen = subjects
+    if condition is not None:
+        values = [subject.values() for subject in subjects]
+        condition.check_names(name for known in values for name in known)
+        chosen = [subject for subject, known in zip(subjects, values, strict=True) if condition.test(known)]
+    groups = _group(chosen, () if each else REPEATS)
+    if sort:
+        groups = _sort(workspace, groups, sort)
+    keys, equal = _find_keys(chosen, () if each else REPEATS, everything=everything)
+    names = _list_metrics(chosen, everything=everything)
+    rows = [_build_row(group, keys, names) for group in groups]
+    return Comparison(
+        rows=rows,
+        keys=keys,
+        metrics=names,
+        best=_find_best(workspace, rows, names),
+        equal_keys=equal,
+        runs=len(chosen),
+        considered=len(subjects),
+        skipped=skipped,
+    )
+
+
+# --- Loading ----------------------------------------------------------------------------------------------------------
+
+
+def expand_words(workspace: Workspace, words: Sequence[str]) -> list[str]:
+    """Ranges like exp3..exp9 and s1..s18 written out, each word once; raises UnknownRunError for an empty range."""
+    found: list[str] = []
+    for word in words:
+        match = _RANGE.fullmatch(word)
+        if match is None:
+            found.append(word)
+            continue
+        kind, low, high = match[1], int(match[2]), int(match[3])
+        if kind == "exp":
+            known: Iterable[int] = reversed(list_run_numbers(workspace.runs_dir))
+        else:
+            known = [row.number for row in list_submissions(workspace)]
+        inside = [f"{kind}{number}" for number in known if low <= number <= high]
+        if not inside:
+            raise UnknownRunError(f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]:
+    """The runs and submissions in the order named; a run that is named in two ways comes once."""
+    records: dict[str, RunRecord | Subject] = {}
+    for word in expand_words(workspace, words):
+        if word[:1] == "s" and word[1:].isdecimal():
+            row = get_submission(workspace, int(word[1:]))
+            if not has_run(workspace, row):
+                records[word] = _load_historical(workspace, word)
+                continue
+        record = load_run(workspace.runs_dir, resolve_run(workspace, word))
+        records[record.name] = record
+    found = [record for record in records.values() if isinstance(record, RunRecord)]
+    built = {subject.name: subject for subject in _build_subjects(workspace, found)}
+    for name, known in records.items():
+        yield known if isinstance(known, Subject) else built[name]
+
+
+def _load_newest(workspace: Workspace, limit: int, skipped: list[str]) -> Iterator[Subject]:
+    """The newest finished runs; one whose files cannot be read is told in `skipped`."""
+    records: list[RunRecord] = []
+    for number in list_run_numbers(workspace.runs_dir):
+        try:
+            record = load_run(workspace.runs_dir, f"exp{number}")
+        except StorageError as error:
+            skipped.append(f"exp{number}: {error}")
+            continue
+        if record.status == "finished":
+            records.append(record)
+        if limit and len(records) == limit:
+            break
+    return _build_subjects(workspace, records, skipped)
+
+
+def _build_subjects(
+    workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
+) -> Iterator[Subject]:
+    """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
+    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
+    notes = list_notes(workspace)
+    for record in records:
+        try:
+            config = load_config(workspace.runs_dir, record.name)
+        except TrackerError as error:
+            if skipped is None:
+                raise
+            skipped.append(f"{record.name}: {error}")
+            continue
+        yield _build_subject(record, config, submitted.get(record.uid), notes.get(record.uid, ()))
+
+
+def _build_subject(
+    record: RunRecord, config: Mapping[str, Any], row: Submission | None, notes: Sequence[Note]
+) -> Subject:
+    data = record.fingerprints.get("data")
+    outcome = {**outcome_values(config), "kind": record.kind, "data": data and data.removeprefix("sha256:")[:8]}
+    summary = {name: value for name, value in record.summary.items() if value is not None}
+    return Subject(
+        fields={name: getattr(record, name) for name in FIELDS},
+        config=flatten(config),
+        outcome=outcome,
+        metrics={**(row.scores if row else {}), **summary},
+        submission=row.number if row else None,
+        notes=notes,
+    )
+
+
+def _load_historical(workspace: Workspace, word: str) -> Subject:
+    """A submission whose run is not here: what the ledger knows of it."""
+    side = load_side(workspace, word)
+    row = get_submission(workspace, int(word[1:]))
+    fields = {**dict.fromkeys(FIELDS), "name": side.name, "note": row.memo, "best_epoch": row.best_epoch}
+    return Subject(
+        fields={**fields, "author": row.author, "created_at": row.submitted_at},
+        config=flatten(side.config),
+        outcome=outcome_values(side.config),
+        metrics={name: value for name, value in side.metrics.items() if value is not None},
+        submission=row.number,
+        notes=row.notes,
+    )
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+
+def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
+    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none together without."""
+    if not repeats:
+        return [[subject] for subject in subjects]
+    groups: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        groups.setdefault(subject.family(repeats), []).append(subject)
+    return list(groups.values())
+
+
+def _find_keys(subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool) -> tuple[list[str], int]:
+    """The config keys in which the subjects differ, in the config's order, and how many are equal.
+
+    That an ensemble has no learning rate is no difference from the runs that have one.
+    """
+    known = list(dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats))
+    trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
+
+    def differs(key: str) -> bool:
+        asked = subjects if key.startswith("ensemble.") else trained
+        return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
+
+    differing = [key for key in known if differs(key)]
+    return (known if everything else differing), len(known) - len(differing)
+
+
+def _list_metrics(subjects: Sequence[Subject], *, everything: bool) -> list[str]:
+    """Scores first, then validation, then training; F1 by class only on demand."""
+    known = dict.fromkeys(name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED)
+    names = [name for name in known if everything or name.count("/") < 2]
+
+    def rank(name: str) -> int:
+        return next((place for place, start in enumerate(_ORDER) if name.startswith(start)), len(_ORDER))
+
+    return sorted(names, key=rank)
+
+
+def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[str]) -> Row:
+    first = group[0]
+    submissions = [subject.submission for subject in group if subject.submission is not None]
+    return Row(
+        runs=[subject.name for subject in group],
+        config={key: first.outcome.get(key) for key in keys},
+        metrics={name: spread for name in names if (spread := _spread(group, name))},
+        submissions=sorted(submissions),
+        note=next((str(subject.fields["note"]) for subject in group if subject.fields["note"]), ""),
+        notes=sorted((note for subject in group for note in subject.notes), key=lambda note: note.time),
+    )
+
+
+def _spread(group: Sequence[Subject], name: str) -> Spread | None:
+    """Mean and standard deviation of a metric over the runs that know it, None when none does."""
+    values = [subject.metrics[name] for subject in group if name in subject.metrics]
+    if not values:
+        return None
+    return Spread(
+        mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else None, n=len(values)
+    )
+
+
+def _find_best(workspace: Workspace, rows: Sequence[Row], names: Sequence[str]) -> dict[str, int]:
+    """{metric: place of the row with the best mean}, without metrics in which all rows are equal."""
+    best = {}
+    for name in names:
+        means = {place: row.metrics[name].mean for place, row in enumerate(rows) if name in row.metrics}
+        if len(set(means.values())) > 1:
+            choose = max if higher_is_better(workspace.competition, name) else min
+            best[name] = choose(means, key=lambda place: means[place])
+    return best
+
+
+def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:
+    """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises ConfigError."""
+    known = dict.fromkeys(key for group in groups for subject in group for key in subject.values())
+    if groups and name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+        raise ConfigError(f"--sort: no run has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+    is_metric = any(name in subject.metrics for group in groups for subject in group)
+    if is_metric:
+        sign = -1.0 if higher_is_better(workspace.competition, name) else 1.0
+        spreads = [(_spread(group, name), group) for group in groups]
+        return [
+            group for _, group in sorted(spreads, key=lambda pair: sign * pair[0].mean if pair[0] else float("inf"))
+        ]
+    return sorted(groups, key=lambda group: _sortable(group[0].values().get(name)))
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    """Numbers, then texts, then the unknown; exp9 before exp12."""
+    if isinstance(value, int | float):
+        return 0, float(value), ""
+    match = RUN_NAME.fullmatch(str(value))
+    if match:
+        return 1, float(match[1]), ""
+    return (3 if value is None else 2), 0.0, str(value)

@@ -1,0 +1,272 @@
+"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py renders it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from tracker.comparison.advice import Advice, advise_run, by_epoch
+from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
+from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
+from tracker.comparison.verdict import write_verdict
+from tracker.configdiff import diff_configs
+from tracker.errors import TrackerError
+from tracker.ledger.read import (
+    Note,
+    Submission,
+    find_sota,
+    get_packed_answers,
+    get_submission,
+    has_run,
+    list_notes,
+    list_submissions_of,
+    resolve_run,
+)
+from tracker.predictions import Answers, diff_answers, load_answers, unpack_answers
+from tracker.runs import Curves, load_config, load_run, read_curves
+from tracker.workspace import Competition, Workspace
+from training.tables import flatten
+
+LOWER_IS_BETTER = ("loss",)
+FIGURES = ("loss", "accuracy", "f1")
+Point = tuple[int, float | None]
+NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDiff:
+    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
+
+    `ignored` keys differ, too. `statistics` and `folds` are of the validation images; where they are None, `problem`
+    and `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has (epoch, value), None
+    for what is no number. `moves` counts the images that changed class, `images` are some of them.
+    """
+
+    a: str
+    b: str
+    verdict: Sequence[str]
+    config: Mapping[str, list[Any]]
+    ignored: Sequence[str]
+    metrics: Mapping[str, Mapping[str, Any]]
+    best_epoch: list[int | None]
+    predictions: Mapping[str, Any] | None
+    code: Mapping[str, Any]
+    data: Mapping[str, Any]
+    submissions: list[int | None]
+    statistics: Paired | None
+    problem: str
+    folds: Mapping[str, FoldTest] | None
+    folds_problem: str
+    gap: Mapping[str, list[float | None]]
+    curves: Mapping[str, list[list[Point]]]
+    advice: list[Advice | None]
+    moves: Mapping[str, Sequence[Move]]
+    images: Mapping[str, Sequence[ChangedImage]]
+    notes: Mapping[str, Sequence[Note]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What is compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    best_epoch: int | None
+    fingerprints: Mapping[str, str | None]
+    submission: int | None
+    notes: Sequence[Note]
+    answers: Callable[[], Answers | None]
+    folder: Path | None = None
+    curves: Curves
+    advice: Advice | None = None
+
+
+def load_side(workspace: Workspace, word: str) -> Side:
+    """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    row = None
+    if word[:1] == "s" and word[1:].isdigit():
+        row = get_submission(workspace, int(word[1:]))
+    elif word == "sota":
+        row = find_sota(workspace)
+    if row is None or has_run(workspace, row):
+        return _load_run_side(workspace, resolve_run(workspace, word), row)
+    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
+    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
+    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+    return Side(
+        name=f"s{row.number}",
+        config=row.config,
+        metrics={**row.scores, **figures},
+        best_epoch=row.best_epoch,
+        fingerprints=prints,
+        submission=row.number,
+        notes=row.notes,
+        answers=lambda: _unpack(workspace, row.number),
+        curves={},
+    )
+
+
+def _unpack(workspace: Workspace, number: int) -> Answers | None:
+    packed = get_packed_answers(workspace, number)
+    return unpack_answers(packed) if packed else None
+
+
+def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+    record = load_run(workspace.runs_dir, name)
+    if row is None:
+        row = next(reversed(list_submissions_of(workspace, record)), None)
+    folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
+    path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
+    return Side(
+        name=name,
+        config=config,
+        metrics={**(row.scores if row else {}), **record.summary},
+        best_epoch=record.best_epoch,
+        fingerprints=record.fingerprints,
+        submission=row.number if row else None,
+        notes=list_notes(workspace).get(record.uid, ()),
+        answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
+        folder=folder,
+        curves=curves,
+        advice=advise_run(record, config, curves),
+    )
+
+
+def diff_runs(
+    workspace: Workspace,
+    a: str,
+    b: str,
+    *,
+    everything: bool = False,
+    statistics: bool = True,
+    resamples: int = RESAMPLES,
+    images: int = 0,
+) -> RunDiff:
+    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal metrics are included.
+
+    `images` is how many of the changed images are listed. Without `statistics`, the validation images are not read.
+    """
+    left, right = load_side(workspace, a), load_side(workspace, b)
+    if statistics:
+        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
+    else:
+        evidence = Evidence(problem="left out by --no-stats")
+    differing = diff_configs(left.config, right.config)
+    ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
+    config = {key: values for key, values in differing.items() if key not in ignored}
+    metrics = _diff_metrics(workspace, left, right, everything=everything)
+    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in ("f1", "accuracy")}
+    predictions, moves, changed = _diff_predictions(workspace, left, right, images)
+    return RunDiff(
+        a=left.name,
+        b=right.name,
+        verdict=write_verdict(
+            workspace.competition,
+            (left.name, right.name),
+            config=config,
+            metrics=metrics,
+            validation=validation,
+            evidence=evidence,
+        ),
+        config=_pair_configs(left, right) if everything else config,
+        ignored=[] if everything else ignored,
+        metrics=metrics,
+        best_epoch=[left.best_epoch, right.best_epoch],
+        predictions=predictions,
+        code=_diff_fingerprint(left, right, "code"),
+        data=_diff_fingerprint(left, right, "data"),
+        submissions=[left.submission, right.submission],
+        statistics=evidence.paired,
+        problem=evidence.problem,
+        folds=evidence.folds,
+        folds_problem=evidence.folds_problem,
+        gap={name: [_find_gap(side, name) for side in (left, right)] for name in FIGURES},
+        curves=_pair_curves(left, right),
+        advice=[left.advice, right.advice],
+        moves={"validation": evidence.moves, "evaluation": moves},
+        images={"validation": evidence.images, "evaluation": changed},
+        notes={side.name: side.notes for side in (left, right) if side.notes},
+    )
+
+
+def _pair_configs(left: Side, right: Side) -> dict[str, list[Any]]:
+    """Every key of either config."""
+    a, b = flatten(left.config), flatten(right.config)
+    return {key: [a.get(key), b.get(key)] for key in [*a, *(key for key in b if key not in a)]}
+
+
+def _find_gap(side: Side, name: str) -> float | None:
+    val, train = side.metrics.get(f"val/{name}"), side.metrics.get(f"train/{name}")
+    return None if val is None or train is None else val - train
+
+
+def _pair_curves(left: Side, right: Side) -> dict[str, list[list[Point]]]:
+    """The curves of losses and scores by epoch that a side has; null where a value is no number."""
+    found = {}
+    for name in [f"{part}/{figure}" for figure in FIGURES for part in ("train", "val")]:
+        pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
+        if any(pair):
+            found[name] = [
+                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()] for curve in pair
+            ]
+    return found
+
+
+def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: bool) -> dict[str, dict[str, Any]]:
+    """Leaderboard scores first, then the metrics of the best epochs."""
+    names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
+    names.sort(key=lambda name: "/" in name)
+    found = {}
+    for name in names:
+        a, b = left.metrics.get(name), right.metrics.get(name)
+        if name in NOT_COMPARED or (a == b and not everything):
+            continue
+        delta = None if a is None or b is None else b - a
+        better = None
+        if delta:
+            better = "b" if (delta > 0) == higher_is_better(workspace.competition, name) else "a"
+        found[name] = {"a": a, "b": b, "delta": delta, "better": better}
+    return found
+
+
+def higher_is_better(competition: Competition, name: str) -> bool:
+    """Direction of a run's metric (`val/loss`) or of a score (`public_f1`); raises ConfigError for an unknown score."""
+    if "/" in name:
+        return name.rpartition("/")[2] not in LOWER_IS_BETTER
+    return competition.metric(name.partition("_")[2]).higher_is_better
+
+
+def _diff_predictions(
+    workspace: Workspace, left: Side, right: Side, images: int
+) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
+    """Share of equal predictions over the images that both predicted, None when one has none; and what changed."""
+    try:
+        old, new = left.answers(), right.answers()
+    except TrackerError as error:
+        return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}, [], []
+    if old is None or new is None:
+        return None, [], []
+    diff = diff_answers(old, new)
+    names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
+    moves = [
+        Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number) for (a, b), number in diff.moves.items()
+    ]
+    changed = (name for name, answer in new.by_id.items() if old.by_id.get(name, answer) != answer)
+    listed = [(name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)]
+    found = [ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b)) for name, a, b in listed]
+    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}, moves, found
+
+
+def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:
+    a, b = left.fingerprints.get(name), right.fingerprints.get(name)
+    return {"equal": a == b, "a": a, "b": b}

@@ -1,0 +1,288 @@
+"""A RunDiff for people: on the terminal, or as Markdown to be pasted. Both are views of the same sections."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracker.comparison.diff import RunDiff
+from tracker.comparison.evidence import ChangedImage, Move
+from tracker.comparison.paired import Difference, Paired
+from tracker.comparison.textplot import PLAIN, Panel, render_curves
+from tracker.comparison.verdict import render_range
+from tracker.report import print_table, render_number, render_value
+
+PLOTTED = ("val/f1", "val/loss", "train/loss")
+PIPED_WIDTH = 100
+MOVES = 8  # kinds of change to predictions; --json has them all
+WARNED = ("overfitting", "diverged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Lines of text, or a table with its columns; `drawing` lines keep their blanks."""
+
+    lines: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    drawing: bool = False
+
+
+def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False) -> None:
+    """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
+    if markdown:
+        print(_fit_output(render_markdown(diff, everything=everything)))
+        return
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+    for section in list_sections(diff, everything=everything, brief=brief, width=wide):
+        if section.rows:
+            print_table(section.columns, section.rows)
+        for line in section.lines:
+            print(_fit_output(line) if section.drawing else line)
+
+
+def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
+    """The same as Markdown."""
+    parts = []
+    for place, section in enumerate(list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)):
+        if section.rows:
+            rule = ["---"] * len(section.columns)
+            parts.append("\n".join(_render_row(row) for row in (section.columns, rule, *section.rows)))
+        if section.drawing and section.lines:
+            parts.append("\n".join(["```text", *section.lines, "```"]))
+        elif section.lines:
+            bold = "**" if place == 0 else ""
+            parts.append("\n".join(f"- {bold}{_escape(line)}{bold}" for line in section.lines))
+    return "\n\n".join(parts)
+
+
+def _render_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell if cell == "---" else _escape(cell) for cell in cells) + " |"
+
+
+def _escape(text: str) -> str:
+    """User texts as they were typed: nothing in them is Markdown or HTML."""
+    return re.sub(r"[\\`*\[\]<|]|(?<!\w)_|_(?!\w)", lambda mark: "\\" + mark[0], " ".join(text.splitlines()))
+
+
+def _fit_output(line: str) -> str:
+    """Block characters where the output can have them."""
+    try:
+        line.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return line.translate(PLAIN)
+    return line
+
+
+def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -> Iterator[Section]:
+    """What is shown, in order."""
+    yield Section(lines=diff.verdict)
+    if brief:
+        yield from _list_metrics(replace(diff, gap={}), everything=everything)
+        return
+    yield from _list_config(diff)
+    yield from _list_metrics(diff, everything=everything)
+    yield from _list_statistics(diff)
+    yield Section(lines=[_render_predictions(diff), *_list_differing_prints(diff)])
+    yield from _list_moves(diff)
+    yield Section(lines=_draw_curves(diff, width), drawing=True)
+    yield Section(lines=[*_list_advice(diff), *_list_remarks(diff)])
+
+
+def _list_config(diff: RunDiff) -> Iterator[Section]:
+    if diff.config:
+        rows = [(key, render_value(a), render_value(b)) for key, (a, b) in diff.config.items()]
+        yield Section(columns=("config", diff.a, diff.b), rows=rows)
+    else:
+        yield Section(lines=["config: no difference"])
+    if diff.ignored:
+        yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
+
+
+def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
+    by_class = {name: item for name, item in diff.metrics.items() if name.startswith("val/f1/")}
+    rows = []
+    for name, item in diff.metrics.items():
+        if name in by_class and not everything:
+            continue
+        better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
+        delta = "-" if item["delta"] is None else f"{item['delta']:+.4f}"
+        rows.append((name, render_number(item["a"]), render_number(item["b"]), delta, better))
+    if rows:
+        rows += _list_gaps(diff)
+        yield Section(columns=("metric", diff.a, diff.b, "delta", "better"), rows=rows)
+    else:
+        yield Section(lines=["metrics: no difference"])
+    if by_class and not everything:
+        yield Section(lines=[_render_by_class(by_class, diff)])
+    if diff.best_epoch[0] != diff.best_epoch[1]:
+        yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
+
+
+def _list_gaps(diff: RunDiff) -> Iterator[tuple[str, str, str, str, str]]:
+    """Validation minus training at the best epochs."""
+    for name, (a, b) in diff.gap.items():
+        if a is not None or b is not None:
+            delta = "-" if a is None or b is None else f"{b - a:+.4f}"
+            yield f"gap {name} (val - train)", render_number(a), render_number(b), delta, "-"
+
+
+def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
+    """One line on the F1 of the classes; --all shows each."""
+    winners = [item["better"] for item in by_class.values()]
+    name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
+    most = f"most {name.removeprefix('val/f1/')} {item['delta']:+.4f}" if item["delta"] is not None else "-"
+    return (
+        f"val/f1 by class: {winners.count('b')} better in {diff.b}, {winners.count('a')} in {diff.a}; "
+        f"{most} (--all shows each)"
+    )
+
+
+def _list_statistics(diff: RunDiff) -> Iterator[Section]:
+    paired = diff.statistics
+    if paired is None:
+        yield Section(lines=[f"no statistics: {diff.problem}"])
+        return
+    rows = [_render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy",) * 2)]
+    title = f"{paired.samples:,} validation images"
+    yield Section(columns=(title, diff.a, diff.b, "delta", "95 % interval", "p", "detectable"), rows=rows)
+    lines = [_render_mcnemar(diff, paired)]
+    if diff.folds_problem:
+        lines.append(f"no test over folds: {diff.folds_problem}")
+    yield Section(lines=lines)
+
+
+def _render_difference(name: str, found: Difference) -> tuple[str, ...]:
+    return (
+        name,
+        render_number(found.a),
+        render_number(found.b),
+        f"{found.delta:+.4f}",
+        render_range(found.low, found.high, signed=True),
+        f"{found.p:.3g}",
+        render_number(found.smallest),
+    )
+
+
+def _render_mcnemar(diff: RunDiff, paired: Paired) -> str:
+    test = paired.mcnemar
+    drawn = "" if paired.units == paired.samples else f", people drawn whole ({paired.units:,})"
+    return (
+        f"right in {diff.b} only: {test.only_b:,}, in {diff.a} only: {test.only_a:,} (McNemar p = {test.p:.3g}); "
+        f"{paired.resamples:,} resamples{drawn}"
+    )
+
+
+def _render_predictions(diff: RunDiff) -> str:
+    found = diff.predictions
+    if found is None:
+        return "predictions: not both runs have them"
+    if found["equal_share"] is None:
+        return f"predictions: {found['problem']}"
+    if not found["changed"]:
+        return f"predictions: all {found['total']} equal"
+    return f"predictions: {found['changed']} of {found['total']} differ ({found['equal_share'] * 100:.2f} % equal)"
+
+
+def _list_differing_prints(diff: RunDiff) -> Iterator[str]:
+    for name, part in (("data", diff.data), ("code", diff.code)):
+        if not part["equal"]:
+            a, b = ((part[side] or "unknown").replace("sha256:", "")[:19] for side in ("a", "b"))
+            yield f"{name}: differs ({a} -> {b})"
+
+
+def _list_moves(diff: RunDiff) -> Iterator[Section]:
+    """Which validation images are right or wrong now, true class by true class, and where predictions went."""
+    validation, evaluation = diff.moves["validation"], diff.moves["evaluation"]
+    if validation:
+        columns = ("true class", f"right in {diff.b} only", f"right in {diff.a} only", "wrong in both", "most")
+        yield Section(columns=columns, rows=_count_by_class(validation))
+    if evaluation:
+        moves = [f"{move.a} -> {move.b} {move.images}" for move in evaluation[:MOVES]]
+        rest = [f"and {len(evaluation) - MOVES} other changes"] if len(evaluation) > MOVES else []
+        yield Section(lines=[f"predictions moved: {', '.join(moves + rest)}"])
+    for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
+        if diff.images[kind]:
+            columns = (title, "truth", diff.a, diff.b, "now")
+            yield Section(columns=columns, rows=[_render_image(image) for image in diff.images[kind]])
+
+
+def _count_by_class(moves: Sequence[Move]) -> list[tuple[str, ...]]:
+    """A row for each true class that has changed, the most changed first."""
+    counts: dict[str, Counter[str]] = {}
+    most: dict[str, Move] = {}
+    for move in moves:
+        name = move.truth or "-"
+        most.setdefault(name, move)
+        counts.setdefault(name, Counter())[_name_change(move)] += move.images
+    order = sorted(counts, key=lambda name: -counts[name].total())
+    return [
+        (
+            name,
+            *(str(counts[name][change]) for change in ("right", "wrong", "wrong as before")),
+            f"{most[name].a} -> {most[name].b} {most[name].images}",
+        )
+        for name in order
+    ]
+
+
+def _name_change(changed: Move | ChangedImage) -> str:
+    if changed.truth is None:
+        return "-"
+    return "right" if changed.b == changed.truth else "wrong" if changed.a == changed.truth else "wrong as before"
+
+
+def _render_image(image: ChangedImage) -> tuple[str, ...]:
+    return image.id, image.truth or "-", image.a, image.b, _name_change(image)
+
+
+def _draw_curves(diff: RunDiff, width: int) -> list[str]:
+    lines = []
+    for name in PLOTTED:
+        pairs = zip((diff.a, diff.b), diff.curves.get(name, ([], [])), diff.best_epoch, strict=True)
+        panels = [Panel(name=run, curve=curve, best=best) for run, curve, best in pairs]
+        if any(len(panel.curve) > 1 for panel in panels):
+            lines += render_curves(name, panels, width=width)
+    return lines
+
+
+def _list_advice(diff: RunDiff) -> list[str]:
+    """What the curves say of a side that went wrong."""
+    return [
+        f"{name}: {sentence}"
+        for name, advice in zip((diff.a, diff.b), diff.advice, strict=True)
+        if advice and advice.state in WARNED
+        for sentence in advice.sentences
+    ]
+
+
+def open_picture(diff: RunDiff, folder: Path) -> Path:
+    """Draw the curves of both runs into `folder` and show them; raises StorageError."""
+    import webbrowser
+
+    path = draw_diff(diff, folder)
+    webbrowser.open(path.as_uri())
+    return path
+
+
+def draw_diff(diff: RunDiff, folder: Path) -> Path:
+    """The curves of both runs as a PNG in `folder`; raises StorageError."""
+    from training.atomic import translate_os_errors
+    from training.figures import draw_two_runs
+
+    with translate_os_errors(folder, "create"):
+        folder.mkdir(parents=True, exist_ok=True)
+    curves = [{name: pair[side] for name, pair in diff.curves.items()} for side in (0, 1)]
+    return draw_two_runs((diff.a, diff.b), curves, diff.best_epoch, folder / f"diff-{diff.a}-{diff.b}.png")
+
+
+def _list_remarks(diff: RunDiff) -> Iterator[str]:
+    for name, notes in diff.notes.items():
+        for note in notes:
+            yield f"noted on {name}, {note.time[:10]}, {note.author}: {note}"

@@ -1,0 +1,145 @@
+"""What `tracker leaderboard truth` and `tracker select` print: sentences, with the assumptions beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tracker.comparison.truth import SMALL
+from tracker.report import render_number, render_value
+
+if TYPE_CHECKING:
+    from tracker.comparison.selection import Contender, Selection, Simulation
+    from tracker.comparison.truth import Relation, Truth
+    from tracker.workspace import Competition
+
+WORDS = {"val": "validation", "public": "public", "private": "private"}
+
+
+def render_truth(found: Truth) -> str:
+    """The whole answer as lines."""
+    lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
+    if not found.relations:
+        lines.append("nothing to relate yet: no submission has two of validation, public and private score")
+    for relation in found.relations:
+        lines += ["", *_describe_relation(relation)]
+    if len(found.schemes) > 1:
+        lines += ["", "the validation scheme was changed, so validation scores of these groups do not compare:"]
+        for scheme in found.schemes:
+            values = ", ".join(f"{key} {render_value(value)}" for key, value in scheme["values"].items())
+            lines.append(f"  {join_numbers(scheme['numbers'])}: {values}")
+    return "\n".join([*lines, "", *_describe_luck(found), ""])
+
+
+def _describe_relation(relation: Relation) -> Iterator[str]:
+    few = " (few: take it as a hint)" if relation.n < SMALL else ""
+    yield f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}: {relation.n} submissions{few}"
+    if relation.left_out:
+        yield f"  left out, of another validation scheme: {join_numbers(relation.left_out)}"
+    if relation.repeats:
+        yield f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the interval"
+    if relation.line is None:
+        why = f"all have the same {WORDS[relation.x]} score" if relation.n >= 3 else "three are needed"
+        yield f"  no line: {why}"
+    else:
+        line = relation.line
+        sign = "+" if line.intercept >= 0 else "-"
+        yield (
+            f"  {WORDS[relation.y]} = {line.slope:.3f} * {WORDS[relation.x]} {sign} {abs(line.intercept):.4f}, "
+            f"residual standard deviation {line.residual_sd:.4f}"
+        )
+    if relation.rank is not None:
+        rank = relation.rank
+        bounds = f", 95 % interval {rank.low:.3f} to {rank.high:.3f}" if rank.low is not None else ", no interval"
+        yield f"  Spearman {rank.rho:.3f}{bounds}"
+    for item in relation.outliers:
+        expected = f"{render_number(item.y)} where {render_number(item.expected)} was to be expected"
+        yield f"  far off: submission {item.number}, {expected} ({item.distance:+.1f} standard deviations)"
+
+
+def _describe_luck(found: Truth) -> Iterator[str]:
+    luck, sample = found.luck, found.sample
+    if sample.public:
+        yield f"public images: {sample.public} ({sample.source})"
+    if luck is None and not sample.public:
+        yield "how much of the best score is luck: unknown without the number of public images"
+        yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
+    elif luck is None:
+        yield "how much of the best score is luck: unknown, it needs two scored submissions and a noise to reckon with"
+    if luck is None:
+        return
+    score = f"public {luck.metric} {render_number(luck.score)}"
+    yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
+    yield f"  {luck.low:.4f} if all scores are the true skills, and up to {luck.high:.4f} if all are equally good"
+    yield f"  a score's own noise: {luck.own_sd:.4f}, by {luck.source}"
+    yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
+
+
+def render_selection(found: Selection, competition: Competition) -> str:
+    """The choice with its reasons as lines."""
+    by_number = {item.number: item for item in found.contenders}
+    ranks = [item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))]
+    lines = [f"choose {join_numbers(found.chosen)}"]
+    for number in found.chosen:
+        lines.append(f"  {number}: {_give_reasons(by_number[number], ranks, found)}")
+    if found.repeats:
+        lines.append(f"not considered, equal to earlier ones: {join_numbers(found.repeats)}")
+    lines += _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+    if found.private is not None:
+        among = "is among the chosen" if found.private.chosen else "is not among the chosen"
+        score = f"private {found.metric} {render_number(found.private.score)}"
+        leader = f"submission {found.private.leader} led with {score} and {among}"
+        lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
+    return "\n".join(lines) + "\n"
+
+
+def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
+    return (-item.public if competition.primary.higher_is_better else item.public), item.number
+
+
+def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> str:
+    place = ranks.index(item.number) + 1
+    words = "the best" if place == 1 else f"number {place} by"
+    reasons = [f"{words} public {found.metric} ({render_number(item.public)})"]
+    if item.by_validation is not None:
+        side = "above" if item.public > item.by_validation else "below"
+        reasons.append(
+            f"validation {render_number(item.validation)} lets {render_number(item.by_validation)} be expected, it is "
+            f"{side} that; {render_number(item.expected)} with both"
+        )
+    elif item.validation is not None:
+        reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
+    for other in found.chosen:
+        share = found.differing.get(f"{min(item.number, other)},{max(item.number, other)}")
+        if share is not None:
+            reasons.append(f"differs from {other} on {share:.1%} of the images")
+    if not found.differing and len(found.chosen) > 1:
+        reasons.append("answers unknown, so not how much it differs from the others")
+    return "; ".join(reasons)
+
+
+def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
+    among = f"among {len(simulated.among)} submissions"
+    yield f"in {simulated.draws} simulated private parts ({simulated.source}), {among}:"
+    named = {"the choice": simulated.chosen}
+    if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
+        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
+    for words, item in named.items():
+        score = f"its best has {found.metric} {render_number(item.mean_best)} on average"
+        yield f"  {words} held the best of all in {item.holds_best:.0%}; {score}"
+    yield f"  the best of all has {render_number(simulated.possible)} on average"
+
+
+def _say_why_not(found: Selection) -> Iterator[str]:
+    if found.own_sd is None and found.sample.public is None:
+        yield "not simulated: the number of public images is unknown (--public-images N)"
+    else:
+        yield f"not simulated: how noisy {found.metric} is cannot be told from answers"
+
+
+def join_numbers(numbers: Sequence[int]) -> str:
+    """`submissions 1, 2 and 3`."""
+    words = [str(number) for number in numbers]
+    if len(words) == 1:
+        return f"submission {words[0]}"
+    return f"submissions {', '.join(words[:-1])} and {words[-1]}"

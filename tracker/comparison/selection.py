@@ -1,0 +1,255 @@
+"""Which submissions to choose at the end: good by public score and validation, and not all wrong on the same images.
+
+The set is chosen whose best member has the highest expected private score. Private scores that the ledger has are told
+beside the choice and never used for it; a sealed solution's private answers are not read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracker.comparison.luck import Sample, compare_answers, count_sample, estimate_noise, list_looks, load_answers_of
+from tracker.comparison.splits import Panel, draw_normal, load_panel
+from tracker.comparison.truth import find_figure, relate_validation
+from tracker.errors import ConfigError, TrackerError
+from tracker.ledger.read import Submission, list_noted, list_submissions
+from tracker.workspace import Metric, Workspace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONTENDERS = 12  # by expected score; sets are searched among these
+LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A submission that may be chosen; `expected` is its public score, moved to what its validation makes of it."""
+
+    number: int
+    run: str | None
+    public: float
+    validation: float | None
+    by_validation: float | None
+    expected: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """A set of submissions in simulated splits: how often it held the best private one, and its best on average."""
+
+    numbers: Sequence[int]
+    holds_best: float
+    mean_best: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """The choice beside simply the best public scores; `possible` is the mean private score of the best of all."""
+
+    source: str
+    among: Sequence[int]
+    draws: int
+    chosen: Simulated
+    by_public: Simulated
+    possible: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hindsight:
+    """Who led on private, where the ledger has private scores."""
+
+    leader: int
+    score: float
+    chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The choice, best first. `differing` is the share of images on which two contenders' answers differ."""
+
+    metric: str
+    chosen: Sequence[int]
+    contenders: Sequence[Contender]
+    differing: Mapping[str, float]
+    repeats: Sequence[int]
+    own_sd: float | None
+    sample: Sample
+    simulation: Simulation | None
+    private: Hindsight | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def select_final(workspace: Workspace, count: int, *, public_images: int = 0) -> Selection:
+    """Choose `count` submissions; raises ConfigError for a count below 1, TrackerError when nothing is scored."""
+    if count < 1:
+        raise ConfigError(f"-n {count}: expected 1 or more")
+    metric, rows = workspace.competition.primary, list_submissions(workspace)
+    rejected = list_noted(workspace, "rejected")
+    valid = [row for row in rows if row.number not in rejected]
+    looks = list_looks(valid, metric.name)
+    if not looks:
+        raise TrackerError("no submission has a public score", hint="tracker score N --public-f1 X")
+    sample = count_sample(workspace, given=public_images)
+    noise = estimate_noise(workspace, looks, metric, sample)
+    own_sd = noise[0] if noise else None
+    everyone = expect_private(workspace, looks, metric, own_sd)
+    contenders = everyone[: max(CONTENDERS, count)]
+    answers = load_answers_of(workspace, [item.number for item in contenders])
+    differing = compare_answers(answers)
+    private = _model(contenders, differing, metric, own_sd, sample)
+    places = _choose(private, contenders, count)
+    chosen = [contenders[place].number for place in places]
+    by_public = _best_public(contenders, len(chosen), metric)
+    by_number = {row.number: row for row in looks}
+    panel = load_panel(workspace, [by_number[item.number] for item in contenders], answers, sample, needed=chosen)
+    return Selection(
+        metric=metric.name,
+        chosen=chosen,
+        contenders=contenders,
+        differing={f"{a},{b}": share for (a, b), share in differing.items()},
+        repeats=[row.number for row in valid if row not in looks and f"public_{metric.name}" in row.scores],
+        own_sd=own_sd,
+        sample=sample,
+        simulation=_simulate(
+            panel, private=private, contenders=contenders, chosen=chosen, by_public=by_public, metric=metric
+        ),
+        private=_look_back(looks, chosen, metric),
+    )
+
+
+def expect_private(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, own_sd: float | None
+) -> list[Contender]:
+    """Every look with the score to expect of it, the best first.
+
+    Where a line through submissions of the current validation scheme says what a validation score is worth, the public
+    score counts by how much of the scatter about the line is skill: s^2 / (s^2 + own_sd^2), a half when unknown.
+    """
+    relation, comparable = relate_validation(workspace, looks, metric.name)
+    line = relation.line if relation.n - relation.repeats >= LINE_POINTS else None
+    weight = 0.5
+    if line is not None and own_sd is not None:
+        skill = max(0.0, line.residual_sd**2 - own_sd**2)
+        weight = skill / (skill + own_sd**2)
+    found = []
+    for row in looks:
+        public, validation = row.scores[f"public_{metric.name}"], find_figure(workspace, row, "val", metric.name)
+        known = line is not None and validation is not None and row.number in comparable
+        guess = line.predict(validation)[0] if known and line and validation is not None else None
+        expected = public if guess is None else guess + weight * (public - guess)
+        found.append(
+            Contender(
+                number=row.number,
+                run=row.run,
+                public=public,
+                validation=validation,
+                by_validation=guess,
+                expected=expected,
+            )
+        )
+    sign = -1.0 if metric.higher_is_better else 1.0
+    return sorted(found, key=lambda item: (sign * item.expected, item.number))
+
+
+def _model(
+    contenders: Sequence[Contender],
+    differing: Mapping[tuple[int, int], float],
+    metric: Metric,
+    own_sd: float | None,
+    sample: Sample,
+) -> NDArray[np.float64] | None:
+    """Private scores [draws, contenders], the higher the better, as the expected ones with normal noise.
+
+    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m public and k private
+    images; where answers are unknown, as if all differed alike. None without an idea of the noise.
+    """
+    if own_sd is None or sample.public is None:
+        return None
+    hidden = 1 + sample.public / (sample.private or sample.public)
+    numbers = [item.number for item in contenders]
+    squares = np.zeros((len(numbers), len(numbers)))
+    for (i, a), (j, b) in combinations(enumerate(numbers), 2):
+        share = differing.get((min(a, b), max(a, b)))
+        variance = 2 * own_sd**2 if share is None else share / sample.public
+        squares[i, j] = squares[j, i] = variance * hidden
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return draw_normal([sign * item.expected for item in contenders], squares)
+
+
+def _choose(private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int) -> list[int]:
+    """Places of the set whose best member is best on average, the best expected ones where nothing is simulated.
+
+    Another set than the best expected ones must be better by three standard errors of the simulation.
+    """
+    usual = list(range(min(count, len(contenders))))
+    if private is None:
+        return usual
+    base, chosen, most = private[:, usual].max(axis=1), usual, 0.0
+    for places in combinations(range(len(contenders)), len(usual)):
+        gain = private[:, list(places)].max(axis=1) - base
+        mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
+        if mean > max(most, 3 * error):
+            chosen, most = list(places), mean
+    return chosen
+
+
+def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
+    sign = -1.0 if metric.higher_is_better else 1.0
+    ranked = sorted(contenders, key=lambda item: (sign * item.public, item.number))
+    return [item.number for item in ranked[:count]]
+
+
+def _simulate(
+    panel: Panel | None,
+    *,
+    private: NDArray[np.float64] | None,
+    contenders: Sequence[Contender],
+    chosen: Sequence[int],
+    by_public: Sequence[int],
+    metric: Metric,
+) -> Simulation | None:
+    """By real predictions where there are any, else by the model, else not at all."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    if panel is not None:
+        numbers, scores, source = panel.numbers, panel.draw_private(metric), panel.source
+    elif private is not None:
+        numbers, scores, source = [item.number for item in contenders], private, "a model of the noise"
+    else:
+        return None
+
+    def look(wanted: Sequence[int]) -> Simulated:
+        places = [numbers.index(number) for number in wanted if number in numbers]
+        best = scores[:, places].max(axis=1)
+        holds = float((best >= scores.max(axis=1)).mean())
+        return Simulated(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
+
+    return Simulation(
+        source=source,
+        among=numbers,
+        draws=len(scores),
+        chosen=look(chosen),
+        by_public=look(by_public),
+        possible=sign * float(scores.max(axis=1).mean()),
+    )
+
+
+def _look_back(looks: Sequence[Submission], chosen: Sequence[int], metric: Metric) -> Hindsight | None:
+    """Who led on private, by the scores that the ledger has; None when it has none."""
+    known = {
+        row.number: row.scores[f"private_{metric.name}"] for row in looks if f"private_{metric.name}" in row.scores
+    }
+    if not known:
+        return None
+    best = max if metric.higher_is_better else min
+    leader = best(known, key=lambda number: known[number])
+    return Hindsight(leader=leader, score=known[leader], chosen=leader in chosen)

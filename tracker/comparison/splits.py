@@ -1,0 +1,168 @@
+"""Private scores as they might be: real predictions on resampled images, or normal noise about expected scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracker.comparison.luck import Sample
+from tracker.errors import TrackerError
+from tracker.ledger.read import Submission, has_run, list_noted
+from tracker.predictions import Answers, normalize_answer
+from tracker.workspace import Metric, Workspace
+from training.tables import read_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.probabilities import Kept
+
+DRAWS = 2000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What submissions said about images whose answers are known: classes [images] and [submissions, images].
+
+    `size` images make a private part, drawn without replacement from a solution, with replacement from validation.
+    """
+
+    numbers: list[int]
+    truth: NDArray[np.int64]
+    guesses: NDArray[np.int64]
+    classes: int
+    size: int
+    replace: bool
+    source: str
+
+    def draw_private(self, metric: Metric) -> NDArray[np.float64]:
+        """Scores [draws, submissions] of the metric (macro_f1 or accuracy) on resampled private parts, seeded.
+
+        Images with the same truth and the same guesses are alike, so only how many of each kind are drawn matters.
+        """
+        rng = np.random.default_rng(SEED)
+        kinds, counts = np.unique(np.vstack([self.truth, self.guesses]), axis=1, return_counts=True)
+        if self.replace:
+            drawn = rng.multinomial(self.size, counts / counts.sum(), DRAWS).astype(np.float64)
+        else:
+            drawn = rng.multivariate_hypergeometric(counts, self.size, DRAWS).astype(np.float64)
+        truth, guesses = kinds[0], kinds[1:]
+        if metric.kind == "accuracy":
+            hits: NDArray[np.float64] = drawn @ (guesses == truth).T / self.size
+            return hits
+        classes = np.eye(self.classes)
+        actual = drawn @ classes[truth]
+        return np.stack(
+            [
+                _macro_f1(actual, drawn @ classes[guess], drawn @ (classes[truth] * (guess == truth)[:, None]))
+                for guess in guesses
+            ],
+            axis=1,
+        )
+
+
+def _macro_f1(
+    actual: NDArray[np.float64], predicted: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean over classes of 2 TP / (actual + predicted) of counts [draws, classes]; 0 for a class that is in neither."""
+    both = actual + predicted
+    mean: NDArray[np.float64] = np.divide(2 * right, both, out=np.zeros_like(both), where=both > 0).mean(axis=1)
+    return mean
+
+
+def load_panel(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    answers: Mapping[int, Answers],
+    sample: Sample,
+    *,
+    needed: Sequence[int],
+) -> Panel | None:
+    """The solution's images once its private half was revealed, else validation images that the runs share.
+
+    None when there is neither for all of `needed`, or the metric is not computed from answers.
+    """
+    if workspace.competition.primary.kind == "given":
+        return None
+    found = _panel_of_solution(workspace, rows, answers, sample) or _panel_of_validation(workspace, rows, sample)
+    return found if found is not None and set(needed) <= set(found.numbers) else None
+
+
+def _panel_of_solution(
+    workspace: Workspace, rows: Sequence[Submission], answers: Mapping[int, Answers], sample: Sample
+) -> Panel | None:
+    """All images of a local solution; None, with the answers unread, unless every submission here was revealed."""
+    revealed = list_noted(workspace, "revealed")
+    known = [row.number for row in rows if row.number in revealed and row.number in answers]
+    if workspace.leaderboard != "local" or workspace.solution is None or len(known) < len(rows) or not sample.private:
+        return None
+    competition = workspace.competition
+    table = read_table(workspace.solution, (competition.id_column, competition.label_column))
+    place = {word: index for index, word in enumerate(competition.answer_words)}
+    truth = np.array([place[normalize_answer(text)] for _, text in table], np.int64)
+    guesses = np.array([[place[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64)
+    words = f"{len(truth)} images of the revealed solution, {sample.private} of them private each time"
+    return Panel(known, truth, guesses, len(place), sample.private, False, words)
+
+
+def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Panel | None:
+    """Validation or out-of-fold images of the first run's set, with every run that was validated on the same."""
+    from training.probabilities import align
+
+    kept: list[tuple[int, Kept]] = []
+    for row in rows:
+        found = _load_validation(workspace, row)
+        if found is not None and (not kept or _is_same_set(kept[0][1], found)):
+            kept.append((row.number, found))
+    if len(kept) < 2:
+        return None
+    aligned = align([item for _, item in kept], [f"submission {number}" for number, _ in kept])
+    truth = kept[0][1].labels
+    assert truth is not None  # noqa: S101
+    guesses = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
+    size = sample.private or sample.public or len(truth)
+    words = f"{len(truth)} validation images, resampled to {size}"
+    classes = aligned[0].probabilities.shape[1]
+    return Panel([number for number, _ in kept], truth.astype(np.int64), guesses, classes, size, True, words)
+
+
+def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
+    from training.probabilities import load_probabilities
+
+    if row.run is None or not has_run(workspace, row):
+        return None
+    path: Path = workspace.runs_dir / row.run / "validation.npz"
+    try:
+        kept = load_probabilities(path)
+    except TrackerError:
+        return None
+    return kept if kept.labels is not None else None
+
+
+def _is_same_set(first: Kept, other: Kept) -> bool:
+    """Whether two runs were validated on the same images with the same labels."""
+    if first.classes != other.classes or first.labels is None or other.labels is None:
+        return False
+    pairs = (
+        dict(zip(kept.ids, kept.labels.tolist(), strict=True)) for kept in (first, other) if kept.labels is not None
+    )
+    return next(pairs) == next(pairs)
+
+
+def draw_normal(means: Sequence[float], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores [draws, n] about `means` whose differences have the variances `squares` [n, n], seeded.
+
+    Their covariance is -1/2 J squares J with J = I - 1/n (classical scaling); what is not a covariance is cut off.
+    """
+    n = len(means)
+    centre = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-0.5 * centre @ squares @ centre)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    noise = np.random.default_rng(SEED).standard_normal((DRAWS, n)) @ root.T
+    found: NDArray[np.float64] = np.asarray(means) + noise
+    return found

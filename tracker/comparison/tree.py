@@ -1,0 +1,208 @@
+"""The family of runs and submissions: who was made from whom, what was changed, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tracker.configdiff import diff_configs
+from tracker.errors import TrackerError
+from tracker.ledger.read import Submission, find_sota, list_imported_columns, list_submissions
+from tracker.runs import RunRecord, list_runs, load_config
+from tracker.workspace import Workspace
+
+BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
+MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A run, or a submission `s7` whose run folder is not here.
+
+    `change` is {key: [parent's, own]}, None without a parent or where a config is not known; `scores` has what is known
+    of `val_`, `public_` and `private_` metrics; `sota_line` marks the best submission and all that it was made from.
+    """
+
+    name: str
+    kind: str
+    status: str
+    parent: str | None
+    depth: int = 0
+    model: str | None
+    text: str
+    change: Mapping[str, Sequence[Any]] | None = None
+    submission: int | None
+    scores: Mapping[str, float]
+    is_sota: bool = False
+    sota_line: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """All nodes, each after its parent and before its younger siblings; `problems` are parents that do not count."""
+
+    nodes: Sequence[Node]
+    problems: Sequence[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def indent(node: Node) -> int:
+    """How deep a node is drawn: a chain of hundreds of runs must not leave the page."""
+    return min(node.depth, MAX_INDENT)
+
+
+def build_family(workspace: Workspace) -> Family:
+    """The family of this workspace's runs and of every submission in the ledger."""
+    submissions = list_submissions(workspace)
+    records = list_runs(workspace.runs_dir)
+    best = find_sota(workspace)
+    here = {record.uid: record.name for record in records if record.uid}
+    node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
+    sent = {row.run_uid: row for row in submissions}
+    elsewhere = [row for row in submissions if row.run_uid not in here]
+    based_on = _find_parents_of_rows(workspace, elsewhere, node_of)
+    names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), "f1", "accuracy"])]
+    members = [_build_run(workspace, record, sent.get(record.uid) if record.uid else None, names) for record in records]
+    members += [_build_submission(row, based_on[row.number], names) for row in elsewhere]
+    members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
+    return _arrange(members, sota=node_of[best.number] if best else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A node whose place in the family is not known yet; its `parent` is what its record claims."""
+
+    node: Node
+    config: Mapping[str, Any]
+    time: str
+
+
+def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]) -> _Member:
+    config = row.config if row else _load_config(workspace, record)  # the ledger's copy is read more quickly
+    figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
+    node = Node(
+        name=record.name,
+        kind=record.kind,
+        status=record.status,
+        parent=record.parent,
+        model=name_model(config),
+        text=" / ".join(dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)),
+        submission=row.number if row else None,
+        scores=_drop_unknown({**figures, **(row.scores if row else {})}),
+    )
+    return _Member(node=node, config=config, time=record.created_at)
+
+
+def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
+    try:
+        return load_config(workspace.runs_dir, record.name)
+    except TrackerError:
+        return {}  # the tree shows the run all the same, without its change
+
+
+def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _Member:
+    figures = {f"val_{name}": getattr(row, f"val_{name}", None) for name in names}
+    node = Node(
+        name=f"s{row.number}",
+        kind="submission",
+        status="submitted",
+        parent=parent,
+        model=name_model(row.config),
+        text=row.memo,
+        submission=row.number,
+        scores=_drop_unknown({**figures, **row.scores}),
+    )
+    return _Member(node=node, config=row.config, time=row.submitted_at or "")
+
+
+def name_model(config: Mapping[str, Any]) -> str | None:
+    """The model of a config, None where the config does not tell."""
+    name = config.get("model", {}).get("name")
+    return str(name) if name else None
+
+
+def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def _find_parents_of_rows(
+    workspace: Workspace, rows: Sequence[Submission], node_of: Mapping[int, str]
+) -> dict[int, str | None]:
+    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger keeps its diff."""
+    told = {number: columns.get(BASED_ON) for number, columns in list_imported_columns(workspace).items()}
+    parents: dict[int, str | None] = {}
+    for row in rows:
+        if row.run_uid is None and any(told.values()):
+            text = told.get(row.number) or ""
+            parents[row.number] = node_of.get(int(text), f"s{text}") if text.isdecimal() else text or None
+        else:
+            parents[row.number] = node_of.get(row.sota) if row.sota else None
+    return parents
+
+
+def _arrange(members: Sequence[_Member], *, sota: str | None) -> Family:
+    by_name = {member.node.name: member for member in members}
+    parents, problems = _check_parents({name: member.node.parent for name, member in by_name.items()})
+    line = {sota, *_follow(sota, parents)} if sota else set()
+    nodes = []
+    for name, depth in _walk(parents):
+        parent, member = parents[name], by_name[name]
+        nodes.append(
+            replace(
+                member.node,
+                parent=parent,
+                depth=depth,
+                change=_find_change(by_name[parent].config, member.config) if parent else None,
+                is_sota=name == sota,
+                sota_line=name in line,
+            )
+        )
+    return Family(nodes=nodes, problems=problems)
+
+
+def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
+    """The parents that are here and lead to a beginning; the eldest of a circle becomes one."""
+    parents = {name: parent if parent in claimed else None for name, parent in claimed.items()}
+    problems = [f"{name}: its parent {claimed[name]} is not here" for name in claimed if claimed[name] != parents[name]]
+    reached = {name for name, _ in _walk(parents)}
+    while lost := next((name for name in parents if name not in reached), None):
+        circle = set(_follow(list(_follow(lost, parents))[-1], parents))  # beyond the way that leads into it
+        eldest = next(name for name in parents if name in circle)
+        parents[eldest] = None
+        problems.append(f"{eldest}: it descends from itself")
+        reached = {name for name, _ in _walk(parents)}
+    return parents, problems
+
+
+def _follow(name: str, parents: Mapping[str, str | None]) -> Iterator[str]:
+    """The ancestors of `name`, nearest first; a circle ends before its second round."""
+    seen: set[str] = set()
+    while (parent := parents[name]) is not None and parent not in seen:
+        yield parent
+        seen.add(parent)
+        name = parent
+
+
+def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
+    """(name, depth), parents before their children, siblings as given; no recursion, since chains may be long."""
+    children: dict[str | None, list[str]] = {}
+    for name, parent in parents.items():
+        children.setdefault(parent, []).append(name)
+    waiting = [(name, 0) for name in reversed(children.get(None, []))]
+    while waiting:
+        name, depth = waiting.pop()
+        yield name, depth
+        waiting += [(child, depth + 1) for child in reversed(children.get(name, []))]
+
+
+def _find_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]] | None:
+    if not old or not new:
+        return None
+    change = diff_configs(old, new)
+    if "ensemble" in new:  # it has no training config of its own, which is no change of each of its keys
+        return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
+    return change

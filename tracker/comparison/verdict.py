@@ -1,0 +1,113 @@
+"""The verdict on two runs in words: what was changed, did it help, is it real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracker.report import render_change, render_number
+
+if TYPE_CHECKING:
+    from tracker.comparison.evidence import Evidence
+    from tracker.comparison.paired import Difference, FoldTest, Paired
+    from tracker.workspace import Competition
+
+WORDS = {"f1": "macro F1", "accuracy": "accuracy"}
+SHOWN = 3  # changed keys; the table below has them all
+
+
+def write_verdict(
+    competition: Competition,
+    names: tuple[str, str],
+    *,
+    config: Mapping[str, list[Any]],
+    metrics: Mapping[str, Mapping[str, Any]],
+    validation: Mapping[str, Sequence[float | None]],
+    evidence: Evidence,
+) -> list[str]:
+    """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy.
+
+    `validation` has f1 and accuracy of both runs as far as they are known.
+    """
+    metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
+    lines = [f"{names[0]} -> {names[1]}: {_name_changes(config)}"]
+    if evidence.paired:
+        lines.append(_judge(evidence.paired, metric, names))
+        lines += _mind_the_other(evidence.paired, metric, names)
+    else:
+        lines.append(f"{_compare(validation, metric, names)}; is it real? Unknown: {evidence.problem}")
+    if evidence.folds:
+        lines.append(_judge_folds(evidence.folds[metric], metric))
+    public = metrics.get(f"public_{competition.primary.name}")
+    if public and public["delta"]:
+        old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
+        lines.append(f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is ahead")
+    return lines
+
+
+def render_range(low: float, high: float, *, signed: bool = False) -> str:
+    """Two numbers with as many decimals as tell them from each other and from zero: `0.006 to 0.019`."""
+    for decimals in (3, 4, 5):
+        texts = [f"{value:{'+' * signed}.{decimals}f}" for value in (low, high)]
+        if texts[0] != texts[1] and all(
+            float(text) or not value for text, value in zip(texts, (low, high), strict=True)
+        ):
+            break
+    return " to ".join(texts)
+
+
+def _name_changes(config: Mapping[str, list[Any]]) -> str:
+    if len(config) <= SHOWN:
+        return render_change(config) + (" changed" if not config else "")
+    return f"{len(config)} config keys changed, so nobody can say which of them did it"
+
+
+def _name(side: str | None, names: tuple[str, str]) -> str:
+    return names[side == "b"]
+
+
+def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
+    """Is it real?"""
+    found: Difference = getattr(paired, metric)
+    samples = f"{paired.samples:,} samples"
+    scores = f"{WORDS[metric]} {render_number(found.a)} -> {render_number(found.b)}"
+    if found.smallest is None:
+        return f"no difference at all: the same guesses on all {samples} of the validation"
+    if found.better:
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores}, {samples})"
+    interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
+    if not found.low <= 0 <= found.high:
+        return f"too close to call: {scores}, {interval}, but chance does as much with p = {found.p:.2g} ({samples})"
+    return (
+        f"no difference that {samples} can show: {scores}, {interval} "
+        f"(a true difference of {found.smallest:.3f} would show)"
+    )
+
+
+def _mind_the_other(paired: Paired, metric: str, names: tuple[str, str]) -> list[str]:
+    """The other metric, where it says something else."""
+    other = "f1" if metric == "accuracy" else "accuracy"
+    found: Difference = getattr(paired, other)
+    if found.better is None or found.better == getattr(paired, metric).better:
+        return []
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return [f"by {WORDS[other]} alone {_name(found.better, names)} is better by {render_range(low, high)}"]
+
+
+def _judge_folds(test: FoldTest, metric: str) -> str:
+    ahead = sum(b > a for a, b in zip(test.a, test.b, strict=True))
+    return (
+        f"over {len(test.a)} folds: {WORDS[metric]} {test.delta:+.4f} "
+        f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}), better in {ahead} of them"
+    )
+
+
+def _compare(validation: Mapping[str, Sequence[float | None]], metric: str, names: tuple[str, str]) -> str:
+    """The deciding validation score, or the other one, where nothing more is known."""
+    for name in sorted(validation, key=lambda name: name != metric):
+        a, b = validation[name]
+        if a is not None and b is not None:
+            ahead = f", {names[b > a]} is ahead" if a != b else ""
+            return f"val {WORDS[name]} {render_number(a)} -> {render_number(b)}{ahead}"
+    return "no validation score of both is known"

@@ -1,0 +1,98 @@
+"""What people read of a data set: tables of its parts, classes and split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tracker.report import print_table
+
+if TYPE_CHECKING:
+    from tracker.images.dataset import DataCheck
+    from training.survey import SplitTable, Survey
+
+SHOWN_SIZES = 3
+
+
+def print_check(check: DataCheck) -> None:
+    """Everything that is wrong, or how many images there are."""
+    if check.problems:
+        print(f"{len(check.problems)} problem(s) in the data:")
+        for problem in check.problems:
+            print(f"  {problem}")
+        return
+    counts = f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation images"
+    print(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")
+
+
+def print_survey(found: Survey) -> None:
+    """The parts, then classes, attributes and ages side by side."""
+    print_table(
+        ("part", "images", "people", "mean R, G, B", "std R, G, B", "width x height", "format"),
+        [
+            (
+                name,
+                str(part.images),
+                "-" if part.people is None else str(part.people),
+                ", ".join(f"{value:.4f}" for value in part.mean),
+                ", ".join(f"{value:.4f}" for value in part.std),
+                _render_counts(part.sizes),
+                _render_counts(part.formats),
+            )
+            for name, part in found.parts.items()
+        ],
+    )
+    labelled = {name: part for name, part in found.parts.items() if part.classes}
+    _print_counts("class", {name: part.classes for name, part in labelled.items()}, "images")
+    attributes = next(iter(labelled.values())).attributes
+    for attribute in attributes:
+        _print_counts(attribute, {name: part.attributes[attribute] for name, part in labelled.items()}, "images")
+    if found.age_bands:
+        first, second = found.age_bands
+        print(f"age: young below {first}, middle below {second}, then old")
+        decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
+        known = sorted({decade for counts in decades.values() for decade in counts})
+        rows = {name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()}
+        _print_counts("years", rows, "people")
+
+
+def print_split(table: SplitTable) -> None:
+    """The balance of the classes in each part, and what is missing where it is validated on."""
+    prefix = "fold " if table.column == "fold" else ""
+    _print_counts("class", {f"{prefix}{part}": counts for part, counts in table.counts.items()}, "images")
+
+
+def list_warnings(table: SplitTable) -> list[str]:
+    """A sentence for each class that a part to validate on does not have."""
+    prefix = "fold " if table.column == "fold" else ""
+    return [f"no image of class {name} in {prefix}{part}: its F1 counts 0 there" for part, name in table.missing]
+
+
+def _print_counts(what: str, parts: Mapping[str, Mapping[str, int]], unit: str) -> None:
+    """A row for each name, and for each part its count and share."""
+    totals = {part: sum(counts.values()) for part, counts in parts.items()}
+    names = list(next(iter(parts.values())))
+    rows = [(name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()]) for name in names]
+    columns = [what, *[f"{part} {unit}" for part in parts]]
+    print_table(columns, [*rows, ("all", *[str(total) for total in totals.values()])])
+
+
+def _render_share(count: int, total: int) -> str:
+    return f"{count} ({100 * count / total:.1f} %)" if total else "0"
+
+
+def _render_counts(counts: Mapping[str, int]) -> str:
+    """The commonest, and how many others."""
+    shown: Sequence[tuple[str, int]] = list(counts.items())[:SHOWN_SIZES]
+    if len(counts) == 1:
+        return shown[0][0]
+    more = [f"{len(counts) - SHOWN_SIZES} more"] if len(counts) > SHOWN_SIZES else []
+    return ", ".join([f"{name} ({count})" for name, count in shown] + more)
+
+
+def _by_decade(ages: Mapping[int, int]) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for age, people in ages.items():
+        found[age // 10 * 10] += people
+    return found

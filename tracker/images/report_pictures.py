@@ -1,0 +1,77 @@
+"""What explain, data suspects and data remove-background print."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tracker.report import print_table
+
+if TYPE_CHECKING:
+    from tracker.images.cutout import Cutout, Measured
+    from tracker.images.explain import Explanation
+    from tracker.images.suspects import SuspectReport
+    from training.duplicates import Pair
+
+SHOWN = 15  # lines of a table; all are in the files
+
+
+def print_explanation(found: Explanation) -> None:
+    """What is on the sheet, and where that is."""
+    rows = [(image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images]
+    print_table(("image", "truth", "guess", "probability"), rows)
+    what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
+    print(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
+
+
+def print_cutout(done: Cutout) -> None:
+    """What was written, and the config lines for it."""
+    report = done.report
+    copied = f", {report.copied} other file(s) copied" if report.copied else ""
+    print(f"{done.out}: {report.cut} image(s) cut out, {report.before} were there already{copied}")
+    if done.measured:
+        print("\n[data]")
+    for part in done.measured:
+        print("\n".join(_render_measured(part)))
+
+
+def _render_measured(part: Measured) -> list[str]:
+    """Lines of a config; there is one mean for training and evaluation, so that of the latter is a remark."""
+    lines = [f"{part.key} = {json.dumps(part.folder, ensure_ascii=False)}"] if part.key else []
+    remark = f"  # {part.images} images"
+    channels = [f"mean = {list(part.mean)}{remark}", f"std = {list(part.std)}"]
+    return lines + ([f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels)
+
+
+def print_suspects(found: SuspectReport) -> None:
+    """The first of what was found, how much of the data it is about, and what to do with it."""
+    suspects, pairs = found.suspects, found.pairs
+    if suspects:
+        rows = [
+            (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
+            for number, s in enumerate(suspects[:SHOWN], start=1)
+        ]
+        print_table(("#", "id", "field", "given", "suggested", "p(given)", "images"), rows)
+    confident = sum(suspect.confident for suspect in suspects)
+    print(f"{len(suspects)} labels look wrong to {found.run}, {confident} of them by confident learning")
+    print(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
+    if found.covered < found.images:
+        print(f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all of them")
+    if pairs:
+        lines = [
+            (str(number), p.a.id, p.b.id, f"{p.a.split}, {p.b.split}", _render_labels(p), str(p.distance))
+            for number, p in enumerate(pairs[:SHOWN], start=1)
+        ]
+        print_table(("#", "image", "nearly equal", "parts", "labels", "bits"), lines)
+    print(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
+    print("\n".join(found.files))
+    if suspects:
+        table = next(name for name in found.files if name.endswith(".csv"))
+        print(f"where a suggestion is right, write yes under accept in {table}; then")
+        print(f"  tracker run train --from {found.source} --set data.label_fixes={table}")
+
+
+def _render_labels(pair: Pair) -> str:
+    if pair.labels_differ:
+        return f"{pair.a.label} / {pair.b.label}"
+    return pair.a.label or pair.b.label or "-"

@@ -1,0 +1,1 @@
+"""Runs in the background, one after another, or in search of a better config."""

@@ -1,0 +1,207 @@
+"""One training of a queue or a sweep: a `tracker run train` in a process of its own, found again after a crash."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tracker.earlier import find_earlier
+from tracker.errors import AlreadyTrainedError, TrackerError, UnknownRunError
+from tracker.jobs.background import OUTPUT_NAME, POLL_S, Child
+from tracker.jobs.running import stop_run, stream_logs
+from tracker.ledger.read import resolve_run
+from tracker.runs import RunRecord, load_run
+from tracker.train import FLAGS, prepare_data, resolve_config
+from tracker.workspace import Workspace
+from training.channels import resolve_measured
+from training.config import Config, config_to_dict, render_assignment
+from training.tables import flatten
+
+KEYS: Mapping[str, type] = {"config": str, "from": str, "set": dict, "note": str, "force": bool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What `tracker run train` is asked for."""
+
+    config_file: Path | None = None
+    parent: str = ""
+    assignments: tuple[str, ...] = ()
+    note: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    force: bool = False
+
+    def resolve(self, workspace: Workspace) -> Config:
+        """The config that it will train; raises ConfigError with every problem, UnknownRunError, StorageError."""
+        parent = resolve_run(workspace, self.parent) if self.parent else None
+        return resolve_config(workspace, config_file=self.config_file, parent=parent, assignments=self.assignments)
+
+    def words(self) -> list[str]:
+        """The words of the command line."""
+        words = ["run", "train", *([str(self.config_file)] if self.config_file else [])]
+        words += ["--from", self.parent] if self.parent else []
+        for assignment in self.assignments:
+            words += ["--set", assignment]
+        for name, value in self.facts.items():
+            words += ["--fact", f"{name}={value}"]
+        return [*words, *(["--note", self.note] if self.note else []), *(["--force"] if self.force else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What must be kept to find a begun training again: its process, and the run as soon as there is one."""
+
+    pid: int = 0
+    started: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a training ended; `reason` says why it did not finish, or where it was found finished."""
+
+    run: RunRecord | None
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """`keep` puts a job on disk, nothing happens before; `follow` gets the run's name and each piece of its output."""
+
+    keep: Callable[[Job], None]
+    follow: Callable[[str, str], None]
+
+
+def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, list[str]]:
+    """A training from the keys of `KEYS` and `FLAGS`, and what is wrong with them; files are relative to `folder`."""
+    problems = [
+        f"{key}: unknown key (known: {', '.join((*KEYS, *FLAGS))})" for key in table if key not in {*KEYS, *FLAGS}
+    ]
+    words = {str: "a text", bool: "true or false", dict: "a table, as in set = { optim.lr = 1e-3 }"}
+    wrong = [key for key, kind in KEYS.items() if key in table and type(table[key]) is not kind]
+    problems += [f"{key}: expected {words[KEYS[key]]}, not {table[key]!r}" for key in wrong]
+    known = {key: value for key, value in table.items() if key not in wrong}
+    changes = known.get("set", {})
+    problems += [
+        f"set.{section}: expected section.key, as in set = {{ optim.lr = 1e-3 }}"
+        for section, keys in changes.items()
+        if not isinstance(keys, Mapping)
+    ]
+    nested = flatten({section: keys for section, keys in changes.items() if isinstance(keys, Mapping)})
+    values = {FLAGS[key]: value for key, value in known.items() if key in FLAGS} | nested
+    training = Training(
+        config_file=(folder / Path(known["config"]).expanduser()).resolve() if "config" in known else None,
+        parent=known.get("from", ""),
+        assignments=tuple(render_assignment(name, value) for name, value in values.items()),
+        note=known.get("note", ""),
+        force=known.get("force", False),
+    )
+    return training, problems
+
+
+def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
+    """The finished run of the same config, data and code, if there is one; raises DataError for bad images."""
+    _, data = prepare_data(workspace, config)
+    tables = config_to_dict(resolve_measured(config, data, root=workspace.root))
+    try:
+        find_earlier(workspace, tables, data.fingerprint)
+    except AlreadyTrainedError as error:
+        return load_run(workspace.runs_dir, error.run)
+    return None
+
+
+def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) -> JobEnd:
+    """Train to the end. A training that was begun before, as `job` says, is waited for, or resumed if it has died.
+
+    KeyboardInterrupt ends the run, so that it can be resumed, and is raised again.
+    """
+    before = find_run(workspace, job.run)
+    if job.pid:
+        child = Child(workspace, job.pid, job.started)
+        before = _watch(workspace, child, job, hooks) or before
+        child.take_output()
+    if before and (before.status == "finished" or before.facts.get("pruned")):
+        return _describe(before)
+    name = before.name if before else ""
+    words = ["run", "train", "--from", name, "--resume"] if before else training.words()
+    shown = _size(workspace.runs_dir / name / OUTPUT_NAME) if before else 0
+
+    def begin(child: Child) -> None:
+        hooks.keep(Job(pid=child.pid, started=child.started, run=name))
+
+    child = Child.start(workspace, words, cwd=workspace.root, keep=begin)
+    record = _watch(workspace, child, Job(pid=child.pid, started=child.started, run=name), hooks, shown=shown)
+    if record is None:
+        return JobEnd(before, "failed", find_reason(child.take_output()) or f"it ended with code {child.exit_code}")
+    return _describe(record)
+
+
+def _watch(workspace: Workspace, child: Child, job: Job, hooks: Hooks, *, shown: int = 0) -> RunRecord | None:
+    """Wait for the end of a process, passing on its output from byte `shown` on; the run that it made, if any."""
+    name = job.run
+    try:
+        alive = child.is_alive()
+        if found := child.wait_for_run():
+            name = found.name
+            hooks.keep(replace(job, run=name))
+        if found and alive:
+            for text in stream_logs(workspace, name, follow=True, offset=shown):
+                hooks.follow(name, text)
+        while child.is_alive():
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        _end(workspace, child, name)
+        raise
+    return load_run(workspace.runs_dir, name) if found else None
+
+
+def _end(workspace: Workspace, child: Child, name: str) -> None:
+    """End a process as Ctrl-C in it would, and wait until it is gone."""
+    try:
+        stop_run(workspace, name, reason="the command that waited for it was interrupted")
+    except TrackerError:  # the run has ended by itself, or there is none yet
+        child.terminate()
+    while child.is_alive():
+        time.sleep(POLL_S)
+
+
+def _describe(record: RunRecord) -> JobEnd:
+    reasons = {"finished": "", "killed": "its process was killed"}
+    return JobEnd(record, record.status, one_line(reasons.get(record.status, record.error)))
+
+
+def find_run(workspace: Workspace, name: str) -> RunRecord | None:
+    """A run's record; None for no name, or when its folder has been deleted."""
+    try:
+        return load_run(workspace.runs_dir, name) if name else None
+    except UnknownRunError:
+        return None
+
+
+def find_reason(output: str) -> str:
+    """The error that a command ended with, from all that it printed."""
+    return one_line(output.rpartition("error: ")[2])
+
+
+def describe_problem(error: TrackerError) -> str:
+    """An error in one line, the problems of a config without their heading."""
+    return "; ".join(getattr(error, "problems", ())) or one_line(str(error))
+
+
+def one_line(text: str) -> str:
+    """A text of several lines as one."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip()).replace(":; ", ": ")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def say(line: str) -> None:
+    """A line of progress, on stderr."""
+    print(line, file=sys.stderr, flush=True)

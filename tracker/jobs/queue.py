@@ -1,0 +1,239 @@
+"""A file of trainings, run one after another: `[[run]]` tables with the words of `tracker run train`.
+
+What has become of each is in `.tracker/queues/NAME/state.json`, by a hash of its table and its config file: entries may
+be added, edited and moved at any time. What is begun is on disk before it begins, so a queue that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import (
+    ConfigError,
+    InterruptedByUserError,
+    RefusedError,
+    StorageError,
+    TrackerError,
+    UnknownRunError,
+)
+from tracker.jobs.background import POLL_S, Child, keep_output
+from tracker.jobs.job import (
+    Hooks,
+    Job,
+    JobEnd,
+    Training,
+    carry_out,
+    describe_problem,
+    find_run,
+    find_same,
+    read_training,
+    say,
+)
+from tracker.runs import FileLock
+from tracker.train import terminate_as_interrupt
+from tracker.workspace import Workspace
+from training.atomic import write_json
+from training.tables import read_toml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A `[[run]]` table; `key` is its content, `problems` what is wrong with it."""
+
+    number: int
+    key: str
+    training: Training
+    problems: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What it is called in the table: its note, or what it changes."""
+        return self.training.note or ", ".join(self.training.assignments) or "as it is"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of an entry; `reason` is empty when its own run finished."""
+
+    entry: int
+    label: str
+    run: str | None
+    status: str
+    val_f1: float | None
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def read_queue(file: Path) -> list[Entry]:
+    """The entries of a queue file; raises ConfigError or StorageError when it is none."""
+    tables = read_toml(file)
+    runs = tables.get("run")
+    if not isinstance(runs, list) or not runs or not all(isinstance(table, Mapping) for table in runs):
+        raise ConfigError(f"{file} has no [[run]] tables", hint="see A queue of runs in README")
+    if unknown := [key for key in tables if key != "run"]:
+        raise ConfigError(f"{file}: unknown key {', '.join(unknown)}", hint="a queue has [[run]] tables only")
+    entries, seen = [], Counter[str]()
+    for number, table in enumerate(runs, start=1):
+        training, problems = read_training(table, file.resolve().parent)
+        key = hash_table(table, training.config_file)
+        seen[key] += 1
+        entries.append(Entry(number=number, key=f"{key}-{seen[key]}", training=training, problems=tuple(problems)))
+    return entries
+
+
+def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
+    """A short hash of what a table of a file says, and of the config file that it names."""
+    try:
+        config = config_file.read_text(encoding="utf-8") if config_file else ""
+    except (OSError, UnicodeDecodeError):
+        config = ""
+    canonical = json.dumps([table, config], sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
+    """The folder where what was done of a file is kept."""
+    place = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
+    return workspace.lock_dir / kind / f"{file.stem}-{place}"
+
+
+def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
+    """The folder of a detached command's output."""
+    return folder if alone else folder / f"join-{pid}"
+
+
+@contextmanager
+def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = True) -> Iterator[Path]:
+    """The folder of a file while this process works on it, `alone` or not; raises RefusedError when another does."""
+    folder = find_folder(workspace, file, kind)
+    lock = FileLock(folder / "lock")
+    if alone and not lock.acquire(wait=False):
+        hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
+        raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
+    try:
+        keep_output(workspace, find_output(folder, os.getpid(), alone=alone))
+        yield folder
+    finally:
+        lock.release()
+
+
+def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
+    """Train every entry that has not finished in an earlier call; a failed one does not keep the others from it.
+
+    The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError when another process
+    works on it, and InterruptedByUserError.
+    """
+    entries = read_queue(file)
+    with own_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
+        queue = _Queue(workspace, file, folder / "state.json")
+        for entry in entries:
+            queue.warn(entry)
+        queue.wait_for_others({entry.key for entry in entries})
+        outcomes: dict[str, Outcome] = {}
+        while left := [entry for entry in entries if entry.key not in outcomes]:
+            outcomes[left[0].key] = queue.work(left[0], len(entries))
+            entries = _read_again(file, entries)
+    return sorted(outcomes.values(), key=lambda outcome: outcome.entry)
+
+
+def _read_again(file: Path, entries: list[Entry]) -> list[Entry]:
+    try:
+        return read_queue(file)
+    except (ConfigError, StorageError) as error:
+        say(f"{describe_problem(error)}; going on with what it said before")
+        return entries
+
+
+class _Queue:
+    """The entries' states on disk, and the work on one entry."""
+
+    def __init__(self, workspace: Workspace, file: Path, path: Path) -> None:
+        self._workspace = workspace
+        self._file = file
+        self._path = path
+        self._states: dict[str, dict[str, Any]] = {}
+        try:
+            self._states = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {path}: {error}", hint="delete it to begin the queue anew") from error
+
+    def warn(self, entry: Entry) -> None:
+        """Say at once what will keep an entry from being trained, as far as it can be known."""
+        try:
+            self._check(entry)
+        except UnknownRunError:
+            pass  # an entry before it may make that run
+        except TrackerError as error:
+            say(f"entry {entry.number} will fail: {describe_problem(error)}")
+
+    def wait_for_others(self, keys: Collection[str]) -> None:
+        """Wait for what an earlier call began and is not in the file any more: one training at a time."""
+        for key, state in self._states.items():
+            child = Child(self._workspace, state.get("pid", 0), state.get("started", ""))
+            if key in keys or state["status"] != "running" or not child.is_alive():
+                continue
+            name = state["run"] or f"process {child.pid}"
+            say(f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop ends it")
+            while child.is_alive():
+                time.sleep(POLL_S)
+
+    def work(self, entry: Entry, total: int) -> Outcome:
+        """Bring an entry to its end, whatever that is; raises InterruptedByUserError."""
+        state = self._states.get(entry.key, {})
+        if state.get("status") != "finished":
+            say(f"entry {entry.number} of {total}: {entry.label}")
+            try:
+                end = self._train(entry, state)
+            except KeyboardInterrupt:
+                hint = f"tracker run queue {self._file} goes on there"
+                raise InterruptedByUserError(f"interrupted in entry {entry.number}", hint=hint) from None
+            except TrackerError as error:
+                run = find_run(self._workspace, self._states.get(entry.key, {}).get("run", ""))
+                end = JobEnd(run, "failed", describe_problem(error))
+            state = {"status": end.status, "run": end.run.name if end.run else "", "reason": end.reason}
+            self._keep(entry, **state)
+            say(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
+        record = find_run(self._workspace, state["run"])
+        return Outcome(
+            entry=entry.number,
+            label=entry.label,
+            run=state["run"] or None,
+            status=state["status"],
+            val_f1=record.summary.get("val/f1") if record else None,
+            reason=state["reason"],
+        )
+
+    def _train(self, entry: Entry, state: Mapping[str, Any]) -> JobEnd:
+        job = Job(**{key: state[key] for key in ("pid", "started", "run") if key in state})
+        if not job.pid:
+            config = self._check(entry)
+            if not entry.training.force and (same := find_same(self._workspace, config)):
+                return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
+        hooks = Hooks(
+            keep=lambda job: self._keep(entry, status="running", **asdict(job)),
+            follow=lambda _, text: say(text.removesuffix("\n")),
+        )
+        return carry_out(self._workspace, entry.training, job, hooks)
+
+    def _check(self, entry: Entry) -> Any:
+        if entry.problems:
+            raise ConfigError("; ".join(entry.problems))
+        return entry.training.resolve(self._workspace)
+
+    def _keep(self, entry: Entry, **changes: Any) -> None:
+        self._states[entry.key] = {**self._states.get(entry.key, {}), "entry": entry.label, **changes}
+        write_json(self._path, self._states)

@@ -1,0 +1,106 @@
+"""Runs while they run: what they say, and stopping one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracker.errors import TrackerError
+from tracker.jobs.background import OUTPUT_NAME
+from tracker.runs import FileLock, RunRecord, load_run, read_new_points
+from tracker.workspace import Workspace
+from training.atomic import write_json
+from training.progress import SHOWN
+
+POLL_S = 0.5
+REPORT_S = 10.0
+STOP_NAME = "stop.json"
+
+
+def stream_logs(workspace: Workspace, name: str, *, follow: bool, offset: int = 0) -> Iterator[str]:
+    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until the run ends.
+
+    `offset` bytes are left out.
+    """
+    folder = workspace.runs_dir / name
+    load_run(workspace.runs_dir, name)
+    read = _read_output if (folder / OUTPUT_NAME).is_file() else _read_epochs
+    while True:
+        running = load_run(workspace.runs_dir, name).status == "running"  # before reading: nothing is missed
+        text, offset = read(folder, offset)
+        if text:
+            yield text
+        if not (running and follow):
+            return
+        time.sleep(POLL_S)
+
+
+def _read_output(folder: Path, offset: int) -> tuple[str, int]:
+    with (folder / OUTPUT_NAME).open("rb") as file:
+        file.seek(offset)
+        new = file.read()
+    return new.decode("utf-8", errors="replace"), offset + len(new)
+
+
+def _read_epochs(folder: Path, offset: int) -> tuple[str, int]:
+    """A line for each new point of a whole epoch."""
+    lines = []
+    for at, point in read_new_points(folder / "metrics.jsonl", offset):
+        offset = at
+        shown = {key: value for key, value in point["values"].items() if key in SHOWN}
+        if shown:
+            lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {shown[key]:.4f}" for key in shown))
+    return "".join(f"{line}\n" for line in lines), offset
+
+
+def stop_run(
+    workspace: Workspace, name: str, *, reason: str, wait_s: float = 60.0, facts: dict[str, Any] | None = None
+) -> RunRecord:
+    """End a running run as Ctrl-C would, and wait until that is recorded; `reason` and `facts` go into its record.
+
+    Raises TrackerError when it does not run, runs elsewhere, or has not ended within `wait_s` seconds.
+    """
+    folder = workspace.runs_dir / name
+    record = load_run(workspace.runs_dir, name)
+    if record.status != "running":
+        raise TrackerError(f"{name} is not running, it is {record.status}", hint="tracker runs lists the runs")
+    if record.host != os.uname().nodename:
+        raise TrackerError(f"{name} runs on {record.host}", hint=f"tracker stop {name} on that machine")
+    holder = FileLock(folder / ".lock").find_holder()
+    if holder != record.pid:  # its number may belong to somebody else's process by now
+        raise TrackerError(
+            f"{name} is process {record.pid} by its record, but {holder} holds its folder; nothing was stopped",
+            hint="try again; where the folder is a shared disk's, stop it on its own machine",
+        )
+    write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})
+    os.kill(record.pid, signal.SIGTERM)
+    started = reported = time.monotonic()
+    while (ended := load_run(workspace.runs_dir, name)).status == "running":
+        now = time.monotonic()
+        if now - started > wait_s:
+            raise TrackerError(
+                f"{name} has not ended after {wait_s:.0f} s, process {record.pid}",
+                hint=f"wait; or kill -9 {record.pid}, what whole epochs gave is on disk",
+            )
+        if now - reported > REPORT_S:
+            reported = now
+            print(f"waiting for {name} to end, {now - started:.0f} s", file=sys.stderr)
+        time.sleep(POLL_S / 5)
+    return ended
+
+
+def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not that."""
+    path = folder / STOP_NAME
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        return str(note["reason"]), dict(note["facts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", {}

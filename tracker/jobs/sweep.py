@@ -1,0 +1,335 @@
+"""A sweep: Optuna proposes the values of config keys, every trial is an ordinary run in a process of its own.
+
+All trials of a study wait in its storage from the beginning, and workers claim them there, so many workers on many
+machines make exactly as many. A trial belongs to the worker that holds its lock; when that has died, the next worker of
+that workspace goes on with its run. A trial draws from (seed, its number), whoever carries it out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from tracker.errors import InterruptedByUserError, RefusedError, TrackerError
+from tracker.jobs.background import POLL_S
+from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
+from tracker.jobs.queue import own_folder
+from tracker.jobs.running import stop_run
+from tracker.jobs.sweep_file import Sweep, read_sweep
+from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
+from tracker.runs import FileLock, read_new_points
+from tracker.train import prepare_data, terminate_as_interrupt
+from tracker.workspace import Workspace
+from training.config import Config, config_to_dict, outcome_values
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+BEGIN_S = 30.0  # a study is made in less, unless its maker has died
+PLACES = ("data.train_dir", "data.eval_dir", "data.labels", "data.label_fixes")  # each machine has its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """A trial: its run, Optuna's word for its state, the monitored value of its kept epoch."""
+
+    number: int
+    run: str | None
+    host: str
+    state: str
+    value: float | None
+    values: Mapping[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a study has found so far; `best` is the number of a trial."""
+
+    study: str
+    monitor: str
+    trials: tuple[TrialResult, ...]
+    best: int | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether all has ended and nothing was found."""
+        return self.best is None and all(trial.state not in ("waiting", "running") for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepResult:
+    """Carry out trials until none is left to claim; `join` allows other processes to do so at the same time.
+
+    Raises ConfigError for a wrong file, DataError, RefusedError when another process works on it or the study was begun
+    with another config or other data, TrackerError when the storage fails, and InterruptedByUserError.
+    """
+    sweep = read_sweep(file)
+    config = sweep.base.resolve(workspace)
+    _, data = prepare_data(workspace, config)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with (
+        own_folder(workspace, file, "sweeps", alone=not join) as folder,
+        terminate_as_interrupt(),
+        translate_storage_errors(),
+    ):
+        storage = open_storage(sweep.storage, folder)
+        study = open_study(storage, sweep, config, join=join)
+        _check_same(study, config, data.fingerprint)
+        worker = Worker(workspace, sweep, study, storage, folder)
+        try:
+            while trial := worker.claim():
+                worker.work(trial)
+        except KeyboardInterrupt:
+            hint = f"tracker run sweep {file} goes on with the trials that are left"
+            raise InterruptedByUserError("the sweep was interrupted", hint=hint) from None
+        finally:
+            worker.release()
+        return _collect(study, worker.monitor)
+
+
+# --- The study --------------------------------------------------------------------------------------------------------
+
+
+def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
+    """The study with its trials; made by whoever comes first, enlarged by a call without `join`."""
+    monitor = sweep.monitor or config.train.monitor
+    try:
+        study = optuna.create_study(
+            study_name=sweep.study,
+            storage=storage,
+            direction="minimize" if monitor == "val/loss" else "maximize",
+            pruner=make_pruner(sweep, config),
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config))
+        if join:
+            _wait_until_ready(study)
+            return study
+    study.set_user_attr("monitor", monitor)
+    for number in range(len(study.get_trials(deepcopy=False)), sweep.trials):
+        study.enqueue_trial(dict(sweep.first[number]) if number < len(sweep.first) else {})
+    study.set_user_attr("ready", True)
+    return study
+
+
+def _wait_until_ready(study: optuna.Study) -> None:
+    deadline = time.monotonic() + BEGIN_S
+    while not study.user_attrs.get("ready"):
+        if time.monotonic() > deadline:
+            raise TrackerError("the process that began this sweep has died", hint="call it without --join once")
+        time.sleep(POLL_S)
+
+
+def make_pruner(sweep: Sweep, config: Config) -> BasePruner:
+    """What ends bad trials early, as the file says."""
+    if sweep.pruner == "median":
+        spared = sweep.warmup_epochs + 1  # Optuna counts steps from 0, we epochs from 1
+        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup_trials, n_warmup_steps=spared)
+    if sweep.pruner == "hyperband":
+        epochs = config.train.epochs
+        return optuna.pruners.HyperbandPruner(min_resource=max(1, sweep.warmup_epochs), max_resource=epochs)
+    return optuna.pruners.NopPruner()
+
+
+def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
+    """What proposes the values of the trial of this number."""
+    seed = sweep.seed * 1_000_003 + number
+    if sweep.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=sweep.startup_trials, constant_liar=True)
+
+
+def _check_same(study: optuna.Study, config: Config, data: str) -> None:
+    """Trials can only be compared when all begin from the same config and data; raises RefusedError."""
+    values = {key: value for key, value in outcome_values(config_to_dict(config)).items() if key not in PLACES}
+    if "base" not in study.user_attrs:
+        study.set_user_attr("base", values)
+        study.set_user_attr("data", data)
+    base = study.user_attrs["base"]
+    changed = sorted(key for key in {*base, *values} if base.get(key) != values.get(key))
+    changed += ["the data"] if study.user_attrs["data"] != data else []
+    if changed:
+        raise RefusedError(
+            f"this sweep was begun with another base: {', '.join(changed)}",
+            hint="restore it, or change the sweep file (its seed, say) to begin a new one",
+        )
+
+
+# --- Trials -----------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """Claims trials, one at a time, and carries them out."""
+
+    def __init__(
+        self, workspace: Workspace, sweep: Sweep, study: optuna.Study, storage: BaseStorage, folder: Path
+    ) -> None:
+        self.monitor: str = study.user_attrs["monitor"]
+        self._workspace = workspace
+        self._sweep = sweep
+        self._study = study
+        self._storage = storage
+        self._folder = folder
+        self._place = [os.uname().nodename, str(workspace.root)]
+        self._unknown = None if sweep.storage else self._place  # of a trial whose worker died in claiming it
+        self._lock: FileLock | None = None
+
+    def claim(self) -> FrozenTrial | None:
+        """A trial whose worker here has died, or the next that waits; None when there is neither."""
+        self.release()
+        for state in (TrialState.RUNNING, TrialState.WAITING):
+            for trial in self._study.get_trials(deepcopy=False, states=(state,)):
+                if state == TrialState.RUNNING and trial.user_attrs.get("place", self._unknown) != self._place:
+                    continue
+                lock = FileLock(self._folder / f"trial-{self._study.study_name}-{trial.number}.lock")
+                if not lock.acquire(wait=False):
+                    continue
+                if self._take(trial, state):
+                    self._lock = lock
+                    return trial
+                lock.release()
+        return None
+
+    def _take(self, trial: FrozenTrial, state: TrialState) -> bool:
+        """Whether the trial, whose lock here is held, is ours; the storage decides between machines."""
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            id_ = self._find_id(trial)
+            if state == TrialState.RUNNING:
+                return self._storage.get_trial(id_).state == TrialState.RUNNING
+            return self._storage.set_trial_state_values(id_, TrialState.RUNNING)
+        return False
+
+    def _find_id(self, trial: FrozenTrial) -> int:
+        study = self._storage.get_study_id_from_name(self._study.study_name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
+
+    def release(self) -> None:
+        """Let go of the trial."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def work(self, trial: FrozenTrial) -> None:
+        """Bring a trial to its end and tell Optuna; raises KeyboardInterrupt, after which it can be claimed again."""
+        self._study.sampler = make_sampler(self._sweep, trial.number)
+        handle = optuna.trial.Trial(self._study, self._find_id(trial))
+        handle.set_user_attr("place", self._place)
+        try:
+            end = self._train(handle, max(trial.intermediate_values, default=0))
+        except TrackerError as error:
+            end = JobEnd(None, "failed", describe_problem(error))
+        self._tell(handle, end)
+
+    def _train(self, handle: optuna.trial.Trial, reported: int) -> JobEnd:
+        job = Job(**handle.user_attrs.get("job", {}))
+        suggested = {dimension.name: dimension.suggest(handle) for dimension in self._sweep.space}
+        values = ", ".join(f"{name} {_render(value)}" for name, value in suggested.items())
+        base = self._sweep.base
+        training = replace(
+            base,
+            assignments=(*base.assignments, *(d.render(suggested[d.name]) for d in self._sweep.space)),
+            note=f"{base.note}: {values}" if base.note else values,
+            facts={"sweep": self._study.study_name, "trial": handle.number},
+        )
+        say(f"trial {handle.number}: {values}")
+        config = training.resolve(self._workspace)
+        judge = _Judge(self._workspace, handle, self.monitor, config.train.epochs, reported)
+        if not job.pid and not base.force and (same := find_same(self._workspace, config)):
+            judge.catch_up(same.name)
+            return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
+        hooks = Hooks(keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow)
+        return carry_out(self._workspace, training, job, hooks)
+
+    def _tell(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
+        state, value, reason = self._judge_end(end)
+        handle.set_user_attr("run", end.run.name if end.run else "")
+        handle.set_user_attr("reason", reason)
+        self._study.tell(handle.number, value, state=state)
+        figure = "" if value is None else f", {self.monitor} {value:.4f}"
+        say(f"trial {handle.number} {state.name.lower()}{figure}{': ' if reason else ''}{reason}")
+
+    def _judge_end(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
+        if end.run and end.status != "finished" and end.run.facts.get("pruned"):
+            return TrialState.PRUNED, None, end.reason
+        value = end.run.summary.get(self.monitor) if end.run else None
+        if end.status == "finished" and value is not None:
+            return TrialState.COMPLETE, value, end.reason
+        return TrialState.FAIL, None, end.reason or f"{self.monitor} is no number"
+
+
+class _Judge:
+    """Reports a run's epochs to Optuna, and ends the run when its pruner says so."""
+
+    def __init__(
+        self, workspace: Workspace, handle: optuna.trial.Trial, monitor: str, epochs: int, reported: int
+    ) -> None:
+        self._workspace = workspace
+        self._handle = handle
+        self._monitor = monitor
+        self._epochs = epochs
+        self._offset = 0
+        self._epoch = reported
+
+    def follow(self, name: str, text: str) -> None:
+        """Show what a run has printed, and end it when it should not go on."""
+        say(text.removesuffix("\n"))
+        if any(epoch < self._epochs and self._handle.should_prune() for epoch in self.report(name)):
+            reason = f"pruned by {self._handle.study.study_name} after epoch {self._epoch}"
+            with suppress(TrackerError):  # it has ended by itself, or takes long to end and is asked again
+                stop_run(self._workspace, name, reason=reason, facts={"pruned": True})
+
+    def catch_up(self, name: str) -> None:
+        """Tell Optuna of a run that has ended."""
+        for _ in self.report(name):
+            pass
+
+    def report(self, name: str) -> Iterator[int]:
+        """Tell Optuna the monitored value of each new epoch, then yield the epoch."""
+        points = read_new_points(self._workspace.runs_dir / name / "metrics.jsonl", self._offset)
+        for self._offset, point in points:
+            if self._monitor in point["values"] and point["epoch"] > self._epoch:
+                self._epoch = point["epoch"]
+                self._handle.report(point["values"][self._monitor], self._epoch)
+                yield self._epoch
+
+
+def _render(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# --- What came of it --------------------------------------------------------------------------------------------------
+
+
+def _collect(study: optuna.Study, monitor: str) -> SweepResult:
+    results = []
+    for trial in study.get_trials(deepcopy=False):
+        attrs = trial.user_attrs
+        results.append(
+            TrialResult(
+                number=trial.number,
+                run=attrs.get("run") or attrs.get("job", {}).get("run") or None,
+                host=attrs.get("place", [""])[0],
+                state=trial.state.name.lower(),
+                value=trial.value if trial.state == TrialState.COMPLETE else None,
+                values=dict(trial.params),
+                reason=attrs.get("reason", ""),
+            )
+        )
+    done = any(result.state == "complete" for result in results)
+    best = study.best_trial.number if done else None
+    return SweepResult(study=study.study_name, monitor=monitor, trials=tuple(results), best=best)

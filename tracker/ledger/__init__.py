@@ -1,0 +1,1 @@
+"""The submission ledger: append adds rows, read cannot write, chain verifies."""

@@ -1,0 +1,401 @@
+"""The ledger's append door: the only module that imports SQLAlchemy.
+
+Rows are added one transaction at a time, under a lock that all writers share, and each is chained by hash to the one
+before it. There is no method that changes a row. Reading is in ledger_read.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from tracker.configdiff import diff_configs
+from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
+from tracker.ledger.chain import canonical_json, row_hash
+from tracker.ledger.historical import Historical
+from tracker.ledger.read import (
+    BUSY_TIMEOUT_S,
+    QUOTA_QUERY,
+    SCHEMA_VERSION,
+    check_version,
+    foreign_database,
+    missing_ledger,
+    safe_url,
+    sota_query,
+    translate_postgres,
+    translate_sqlite,
+)
+from tracker.ledger.schema import load_schema
+from tracker.predictions import Answers
+from tracker.quota import Quota, check_quota, window_start
+from tracker.runs import RunRecord, to_utc_text, utc_now
+from tracker.settings import get_author
+from tracker.workspace import Competition, Workspace
+
+METADATA = sa.MetaData()
+WRITER_LOCK = 0x7261636B  # any number that all writers of a PostgreSQL ledger share
+
+
+def _texts(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Text, nullable=False) for name in names]
+
+
+def _optional(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind) for name in names]
+
+
+def _seq() -> sa.Column[Any]:
+    return sa.Column("seq", sa.ForeignKey("chain.seq"), primary_key=True)
+
+
+MIGRATIONS = sa.Table(
+    "migrations",
+    METADATA,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    *_texts("name", "applied_at"),
+)
+CHAIN = sa.Table(
+    "chain",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    *_texts("kind", "previous"),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+)
+RUNS = sa.Table(
+    "runs",
+    METADATA,
+    _seq(),
+    *_texts("name", "uid", "kind", "status"),
+    *_optional(sa.Text, "parent"),
+    *_texts("author", "host", "created_at"),
+    *_optional(sa.Text, "finished_at"),
+    *_optional(sa.Integer, "best_epoch"),
+    *_texts("summary", "config"),
+    *_optional(sa.Text, "config_fingerprint", "data_fingerprint", "code_fingerprint"),
+    *_optional(sa.Text, "weights_fingerprint", "predictions_fingerprint"),
+    *_texts("path"),
+)
+SUBMISSIONS = sa.Table(
+    "submissions",
+    METADATA,
+    _seq(),
+    sa.Column("number", sa.Integer, nullable=False, unique=True),
+    *_optional(sa.Text, "run", "run_uid"),
+    *_texts("memo"),
+    sa.Column("predictions_fingerprint", sa.Text, unique=True),
+    *_optional(sa.Text, "weights_fingerprint", "config_fingerprint", "data_fingerprint", "code_fingerprint"),
+    *_texts("config"),
+    *_optional(sa.Integer, "sota"),
+    *_optional(sa.Text, "config_diff"),
+    *_optional(sa.Integer, "best_epoch"),
+    *_optional(sa.Double, "train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1"),
+    *_optional(sa.Text, "author", "host", "submitted_at", "file", "answers"),
+)
+SCORES = sa.Table(
+    "scores",
+    METADATA,
+    _seq(),
+    sa.Column("submission", sa.ForeignKey("submissions.number"), nullable=False),
+    *_texts("split", "metric"),
+    sa.Column("value", sa.Double, nullable=False),
+    *_texts("author", "scored_at"),
+)
+NOTES = sa.Table(
+    "notes",
+    METADATA,
+    _seq(),
+    sa.Column("submission", sa.ForeignKey("submissions.number")),
+    *_optional(sa.Text, "run_uid"),
+    *_texts("kind", "text", "author", "noted_at"),
+)
+CHAINED = {"run": RUNS, "submission": SUBMISSIONS, "score": SCORES, "note": NOTES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A submission before it has a number."""
+
+    record: RunRecord
+    config: Mapping[str, Any]
+    memo: str
+    answers: Answers
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What the ledger said to a submission: its number and what is left of the quota after it."""
+
+    number: int
+    sota: int | None
+    quota: Quota
+
+
+class Ledger:
+    """An open ledger; every method is one transaction, whole or not at all."""
+
+    def __init__(self, engine: sa.Engine, url: str) -> None:
+        self._engine = engine
+        self._url = url
+
+    def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
+        """Add the final record of a run, unless its newest row says the same."""
+        prints = record.fingerprints
+        row = {
+            **{name: getattr(record, name) for name in ("name", "uid", "kind", "status", "parent", "author")},
+            **{name: getattr(record, name) for name in ("host", "created_at", "finished_at", "best_epoch")},
+            "summary": canonical_json(record.summary),
+            "config": canonical_json(config),
+            **{f"{n}_fingerprint": prints.get(n) for n in ("config", "data", "code", "weights", "predictions")},
+            "path": path,
+        }
+        with self._write() as connection:
+            newest = sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
+            before = connection.execute(newest).mappings().first()
+            if before is None or any(before[name] != value for name, value in row.items()):
+                _append(connection, "run", row)
+
+    def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
+        """Give a submission the next number, or refuse it.
+
+        Raises DuplicateError when the same predictions were sent before and RefusedError when the quota is spent or
+        the deadline has passed; then nothing is written.
+        """
+        with self._write() as connection:
+            now = dt.datetime.now(dt.UTC)
+            self._refuse_duplicate(connection, draft.answers.fingerprint)
+            since = {"since": window_start(competition, now)}
+            times = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
+            check_quota(competition, now, times)
+            sota, diff = self._compare_with_sota(connection, draft.config, competition)
+            last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
+            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
+            _append(connection, "submission", row)
+            after = _quota_after(competition, now, [*times, row["submitted_at"]])
+        return Receipt(number=row["number"], sota=sota, quota=after)
+
+    def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
+        """Add the rows of a hand-kept table with their own numbers, all or none.
+
+        Raises DuplicateError when predictions are known already, RefusedError when the numbers are taken.
+        """
+        with self._write() as connection:
+            last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
+            if rows[0].number <= last:
+                raise RefusedError(
+                    f"the ledger has submissions up to {last}, the table begins with {rows[0].number}",
+                    hint="import into the ledger of a new workspace: tracker init NEWFOLDER",
+                )
+            for row in rows:
+                self._append_historical(connection, row, competition)
+
+    def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:
+        known = row.ledger_columns()
+        if known["predictions_fingerprint"]:
+            self._refuse_duplicate(connection, known["predictions_fingerprint"])
+        sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
+        if row.derived:
+            sota, diff = self._compare_with_sota(connection, row.config, competition)
+        values = {"number": row.number, "memo": row.memo, "config": canonical_json(row.config), "sota": sota, **known}
+        _append(connection, "submission", {**values, "config_diff": None if diff is None else canonical_json(diff)})
+        now, author = utc_now(), get_author()
+        for (split, metric), value in row.scores.items():
+            score = {"submission": row.number, "split": split, "metric": metric, "value": value}
+            _append(connection, "score", {**score, "author": author, "scored_at": now})
+        note = {"submission": row.number, "run_uid": None, "kind": "imported", "text": canonical_json(row.extra)}
+        _append(connection, "note", {**note, "author": author, "noted_at": now})
+
+    def _compare_with_sota(
+        self, connection: sa.Connection, config: Mapping[str, Any], competition: Competition
+    ) -> tuple[int | None, dict[str, list[Any]] | None]:
+        """The best submission now, and the config keys that differ from it."""
+        query = sa.text(sota_query(competition.primary))
+        sota = connection.execute(query, {"metric": competition.primary_metric}).scalar()
+        if sota is None:
+            return None, None
+        select = sa.select(SUBMISSIONS.c.config).where(SUBMISSIONS.c.number == sota)
+        return sota, diff_configs(json.loads(connection.execute(select).scalar_one()), config)
+
+    def append_scores(self, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+        """Add scores of a submission by (split, metric); raises LedgerError when there is no such submission."""
+        with self._write() as connection:
+            select = sa.select(SUBMISSIONS.c.number).where(SUBMISSIONS.c.number == number)
+            if connection.execute(select).scalar() is None:
+                raise LedgerError(f"no submission {number}", hint="tracker leaderboard lists them")
+            for (split, metric), value in scores.items():
+                row = {"submission": number, "split": split, "metric": metric, "value": value}
+                _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
+
+    def append_note(self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None) -> None:
+        """Add a note of one of the kinds in the schema."""
+        with self._write() as connection:
+            row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
+            _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
+
+    def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
+        select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
+        found = connection.execute(select.where(SUBMISSIONS.c.predictions_fingerprint == fingerprint)).first()
+        if found is not None:
+            raise DuplicateError(
+                f"the same predictions are submission {found.number} ({found.run}: {found.memo})",
+                number=found.number,
+            )
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """A transaction that no other writer runs beside; raises LedgerError or StorageError."""
+        with translate_ledger_errors(self._url), self._engine.begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+            yield connection
+
+
+def _submission_row(
+    draft: Draft, *, number: int, now: str, sota: int | None, diff: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    record = draft.record
+    parts = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "accuracy", "f1")}
+    return {
+        "number": number,
+        "run": record.name,
+        "run_uid": record.uid,
+        "memo": draft.memo,
+        "predictions_fingerprint": draft.answers.fingerprint,
+        **{f"{n}_fingerprint": record.fingerprints.get(n) for n in ("weights", "config", "data", "code")},
+        "config": canonical_json(draft.config),
+        "sota": sota,
+        "config_diff": None if diff is None else canonical_json(diff),
+        "best_epoch": record.best_epoch,
+        **{name: record.summary.get(name.replace("_", "/", 1)) for name in sorted(parts)},
+        "author": get_author(),
+        "host": os.uname().nodename,
+        "submitted_at": now,
+        "file": draft.file,
+        "answers": draft.answers.pack(),
+    }
+
+
+def _quota_after(competition: Competition, now: dt.datetime, times: list[str]) -> Quota:
+    from tracker.quota import build_quota
+
+    return build_quota(competition, now, times)
+
+
+def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> None:
+    """Chain a row to the last one and insert both."""
+    newest = sa.select(CHAIN.c.seq, CHAIN.c.hash).order_by(CHAIN.c.seq.desc()).limit(1)
+    last = connection.execute(newest).first()
+    seq, previous = (last.seq + 1, last.hash) if last else (1, "")
+    link = {"seq": seq, "kind": kind, "previous": previous}
+    connection.execute(sa.insert(CHAIN).values(**link, hash=row_hash(link, row)))
+    connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
+
+
+@contextmanager
+def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
+    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign, newer or older."""
+    with open_engine(workspace.ledger_url) as engine:
+        with engine.begin() as connection:
+            check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+        yield Ledger(engine, workspace.ledger_url)
+
+
+@contextmanager
+def open_engine(url: str) -> Iterator[sa.Engine]:
+    """Connections to an existing ledger of any version; raises LedgerError when it is missing or foreign."""
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        raise missing_ledger(Path(url.removeprefix("sqlite:///")))
+    engine = _build_engine(url)
+    try:
+        with translate_ledger_errors(url):
+            with engine.begin() as connection:
+                if not sa.inspect(connection).has_table("migrations"):
+                    raise foreign_database()
+            yield engine
+    finally:
+        engine.dispose()
+
+
+def create_ledger(url: str) -> bool:
+    """Make the tables in an empty database; False when it is a ledger already. Raises LedgerError for a foreign one."""
+    engine = _build_engine(url)
+    try:
+        with translate_ledger_errors(url), engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("COMMIT")  # the journal mode cannot change in a transaction
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+            names = sa.inspect(connection).get_table_names()
+            if "migrations" in names:
+                check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+                return False
+            if names:
+                raise foreign_database()
+            for statement in load_schema(engine.dialect.name):
+                # no parameters: a % in the script is its own
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            row = {"version": SCHEMA_VERSION, "name": f"schema {SCHEMA_VERSION}", "applied_at": utc_now()}
+            connection.execute(sa.insert(MIGRATIONS).values(**row))
+            connection.commit()
+    finally:
+        engine.dispose()
+    return True
+
+
+def _build_engine(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_immediate)
+            return engine
+        if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+            return sa.create_engine(parsed, connect_args={"connect_timeout": 10})
+    except sa.exc.ArgumentError:
+        pass
+    raise LedgerError(
+        f"ledger.url {safe_url(url)!r} is not understood",
+        hint="sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_immediate
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Take the write lock at once: a reader that turns into a writer would fail instead of waiting."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def translate_ledger_errors(url: str) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into ours."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise _translate(error, url) from error
+    except sa.exc.SQLAlchemyError as error:
+        raise LedgerError(f"ledger {safe_url(url)}: {str(error).splitlines()[0]}") from error
+
+
+def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:
+    if isinstance(error.orig, sqlite3.Error):
+        return translate_sqlite(error.orig, Path(url.removeprefix("sqlite:///")))
+    return translate_postgres(error.orig or error, url)

@@ -1,0 +1,62 @@
+"""The rows of the ledger in words, in the order they were added."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tracker.ledger.read import Row, open_reader
+from tracker.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A row of the ledger in words."""
+
+    seq: int
+    kind: str
+    submission: int | None
+    time: str | None
+    author: str | None
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+HISTORY = {
+    "run": "SELECT seq, NULL AS submission, finished_at AS time, author, name, status FROM runs",
+    "submission": "SELECT seq, number AS submission, submitted_at AS time, author, run, memo FROM submissions",
+    "score": "SELECT seq, submission, scored_at AS time, author, split, metric, value FROM scores",
+    "note": "SELECT seq, submission, noted_at AS time, author, kind AS what, text, "
+    "(SELECT max(r.name) FROM runs r WHERE r.uid = notes.run_uid) AS run FROM notes",
+}
+
+
+def list_history(workspace: Workspace, *, submission: int | None = None, limit: int = 0) -> list[Event]:
+    """Every row as it was added, corrected scores included: all of them, or of one submission, or the newest."""
+    events = []
+    with open_reader(workspace.ledger_url) as query:
+        for kind, sql in HISTORY.items():
+            if submission is not None and kind == "run":
+                continue
+            column = "number" if kind == "submission" else "submission"
+            where = f" WHERE {column} = :submission" if submission is not None else ""
+            known = {"limit": limit or 1 << 60, **({"submission": submission} if where else {})}
+            for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
+                shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
+                events.append(Event(kind=kind, **shared, text=_describe_event(workspace, kind, row)))
+    events.sort(key=lambda event: event.seq)
+    return events[-limit if limit else None :]
+
+
+def _describe_event(workspace: Workspace, kind: str, row: Row) -> str:
+    if kind == "run":
+        return f"{row['name']} {row['status']}"
+    if kind == "submission":
+        return f"{row['run'] or 'unknown run'}: {row['memo']}"
+    if kind == "score":
+        metric = next((m for m in workspace.competition.metrics if m.name == row["metric"]), None)
+        return f"{row['split']} {row['metric']} {metric.render(row['value']) if metric else row['value']}"
+    return f"{row['what']}{' on ' + row['run'] if row['run'] else ''}: {row['text']}"

@@ -1,0 +1,99 @@
+"""Brings an older ledger to this program's schema: numbered steps, one transaction, a backup first.
+
+A step is frozen once released: it must lead from the schema it was written for to the next one, whatever ledger.db.sql
+has become since. tests/assets has a ledger of each old schema.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tracker.errors import LedgerError
+from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
+from tracker.ledger.read import SCHEMA_VERSION, check_not_newer
+from tracker.ledger.transfer import copy_ledger
+from tracker.runs import to_utc_text, utc_now
+
+
+def m002_imported_submissions(connection: sa.Connection) -> None:
+    """Rows from a hand-kept table have no author or time, and facts from elsewhere are kept as notes."""
+    unknown = ("run", "run_uid", "author", "host", "submitted_at")
+    old, new = "('note', 'rejected', 'revealed')", "('note', 'sent', 'rejected', 'revealed', 'imported')"
+    if connection.dialect.name == "postgresql":
+        for name in unknown:
+            connection.exec_driver_sql(f"ALTER TABLE submissions ALTER COLUMN {name} DROP NOT NULL")
+        connection.exec_driver_sql("ALTER TABLE notes DROP CONSTRAINT notes_kind_check")
+        connection.exec_driver_sql(f"ALTER TABLE notes ADD CONSTRAINT notes_kind_check CHECK (kind IN {new})")
+    else:
+        texts = {f"{name:24} TEXT    NOT NULL": f"{name:24} TEXT" for name in unknown}
+        _edit_sqlite_schema(connection, "submissions", texts)
+        _edit_sqlite_schema(connection, "notes", {old: new})
+    connection.exec_driver_sql("CREATE INDEX scores_by_value ON scores (split, metric, value)")
+
+
+STEPS: Mapping[int, Callable[[sa.Connection], None]] = {2: m002_imported_submissions}
+
+
+def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
+    """Bring the ledger at `url` up to date and return its schema before and after; `backup` is written first.
+
+    Raises LedgerError for a foreign or newer ledger, StorageError when the backup cannot be written; then nothing
+    was changed.
+    """
+    with open_engine(url) as engine:
+        before = _read_version(engine)
+        if before == SCHEMA_VERSION:
+            return before, before
+        copy_ledger(url, backup)
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+            for version in range(before + 1, SCHEMA_VERSION + 1):
+                STEPS[version](connection)
+                name = STEPS[version].__name__.partition("_")[2].replace("_", " ")
+                row = {"version": version, "name": name, "applied_at": utc_now()}
+                connection.execute(sa.insert(MIGRATIONS).values(**row))
+            _check_sqlite(connection)
+            connection.commit()
+    return before, SCHEMA_VERSION
+
+
+def default_backup(root: Path) -> Path:
+    """Where a backup goes when nobody says: beside the ledger, with the time in its name."""
+    moment = to_utc_text(dt.datetime.now(dt.UTC))[:19].replace(":", "")
+    return root / f"ledger-backup-{moment}.db"
+
+
+def _read_version(engine: sa.Engine) -> int:
+    with engine.connect() as connection:
+        version = connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar()
+    check_not_newer(version)
+    assert version is not None  # noqa: S101  (check_not_newer raised)
+    return int(version)
+
+
+def _edit_sqlite_schema(connection: sa.Connection, table: str, texts: Mapping[str, str]) -> None:
+    """Loosen constraints of a table without rebuilding it (sqlite.org/lang_altertable.html, section 7)."""
+    select = sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name")
+    sql = connection.execute(select, {"name": table}).scalar_one()
+    for old, new in texts.items():
+        if old not in sql:
+            raise LedgerError(f"table {table} is not as schema 1 made it", hint="restore the ledger from a backup")
+        sql = sql.replace(old, new)
+    version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
+    connection.exec_driver_sql("PRAGMA writable_schema = ON")
+    update = sa.text("UPDATE sqlite_master SET sql = :sql WHERE type = 'table' AND name = :name")
+    connection.execute(update, {"sql": sql, "name": table})
+    connection.exec_driver_sql(f"PRAGMA schema_version = {int(version) + 1}")
+    connection.exec_driver_sql("PRAGMA writable_schema = OFF")
+
+
+def _check_sqlite(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+        if found != "ok":
+            raise LedgerError(f"the upgrade was undone: {found}", hint="the backup has the ledger as it was")
