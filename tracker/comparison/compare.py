@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tracker.comparison.diff import NOT_COMPARED, higher_is_better, load_side
+from tracker.comparison.diff import NOT_COMPARED, higher_is_better
+from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
 from tracker.ledger.read import (

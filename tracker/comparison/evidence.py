@@ -13,8 +13,8 @@ from tracker.runs import load_config
 from training.tables import flatten
 
 if TYPE_CHECKING:
-    from tracker.comparison.diff import Side
     from tracker.comparison.paired import FoldTest, Paired
+    from tracker.comparison.side import Side
     from training.probabilities import Kept
 
 VALIDATION = "validation.npz"

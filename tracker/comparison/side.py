@@ -1,0 +1,94 @@
+"""What can be compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracker.comparison.advice import Advice, advise_run
+from tracker.ledger.read import (
+    Note,
+    Submission,
+    find_sota,
+    get_packed_answers,
+    get_submission,
+    has_run,
+    list_notes,
+    list_submissions_of,
+    resolve_run,
+)
+from tracker.predictions import Answers, load_answers, unpack_answers
+from tracker.runs import Curves, load_config, load_run, read_curves
+from tracker.workspace import Workspace
+
+FIGURES = ("loss", "accuracy", "f1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What is compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    best_epoch: int | None
+    fingerprints: Mapping[str, str | None]
+    submission: int | None
+    notes: Sequence[Note]
+    answers: Callable[[], Answers | None]
+    folder: Path | None = None
+    curves: Curves
+    advice: Advice | None = None
+
+
+def load_side(workspace: Workspace, word: str) -> Side:
+    """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    row = None
+    if word[:1] == "s" and word[1:].isdigit():
+        row = get_submission(workspace, int(word[1:]))
+    elif word == "sota":
+        row = find_sota(workspace)
+    if row is None or has_run(workspace, row):
+        return _load_run_side(workspace, resolve_run(workspace, word), row)
+    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
+    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
+    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+    return Side(
+        name=f"s{row.number}",
+        config=row.config,
+        metrics={**row.scores, **figures},
+        best_epoch=row.best_epoch,
+        fingerprints=prints,
+        submission=row.number,
+        notes=row.notes,
+        answers=lambda: _unpack(workspace, row.number),
+        curves={},
+    )
+
+
+def _unpack(workspace: Workspace, number: int) -> Answers | None:
+    packed = get_packed_answers(workspace, number)
+    return unpack_answers(packed) if packed else None
+
+
+def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+    record = load_run(workspace.runs_dir, name)
+    if row is None:
+        row = next(reversed(list_submissions_of(workspace, record)), None)
+    folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
+    path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
+    return Side(
+        name=name,
+        config=config,
+        metrics={**(row.scores if row else {}), **record.summary},
+        best_epoch=record.best_epoch,
+        fingerprints=record.fingerprints,
+        submission=row.number if row else None,
+        notes=list_notes(workspace).get(record.uid, ()),
+        answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
+        folder=folder,
+        curves=curves,
+        advice=advise_run(record, config, curves),
+    )
