@@ -169,13 +169,16 @@ class Clock:
 
 def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
     """Our epochs and the others' in turn; prints medians."""
-    others = {"the winners' loop": WinnersLoop(data, folder), "timm's parts": TimmLoop(data, folder)}
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    others = {"the winners' loop": WinnersLoop(data, theirs), "timm's parts": TimmLoop(data, theirs)}
     times: dict[str, list[dict[str, float]]] = {name: [] for name in ("tracker", *others)}
     shares: list[tuple[float, float]] = []
     compute = Clock()
     originals = loop._forward, loop._update_weights, torch.Tensor.backward  # what a step must do anyway
     loop._forward, loop._update_weights = compute.around(originals[0]), compute.around(originals[1])
     torch.Tensor.backward = compute.around(originals[2])
+    (folder / "ours").mkdir()
     started = time.perf_counter()
 
     def take_turns(report: loop.EpochReport) -> None:
@@ -197,7 +200,7 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         data,
         TASK,
         root=folder,
-        run_dir=folder,
+        run_dir=folder / "ours",
         logger=Silent(),  # the recorder costs 7 us a call, see logging_cost.py
         on_epoch=take_turns,
         cache_dir=folder / "cache",
@@ -226,8 +229,8 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
 
 def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
     """From image files to the prediction CSV, with the weights of best.pth in both and no jitter; prints medians."""
-    weights, _ = load_weights(folder / "best.pth")
-    theirs = WinnersLoop(data, folder, jitter=False)
+    weights, _ = load_weights(folder / "ours" / "best.pth")
+    theirs = WinnersLoop(data, folder / "theirs", jitter=False)
     theirs.load(weights)
     times: dict[str, list[float]] = {"tracker": [], "the winners' loop": []}
     for number in range(rounds + 1):
@@ -252,7 +255,7 @@ def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: in
     ]
     columns = ("loop", "images/s from files to CSV", "tracker is so many times quicker")
     print_table(f"Inference of {len(data.eval)} images, {rounds} rounds", columns, rows)
-    answers = [list(csv.reader(file.open(newline=""))) for file in (path, folder / "output.csv")]
+    answers = [list(csv.reader(file.open(newline=""))) for file in (path, folder / "theirs" / "output.csv")]
     ours_by_id, theirs_by_id = (dict(row for row in rows) for rows in answers)
     equal = sum(ours_by_id[name] == answer for name, answer in theirs_by_id.items())
     print(f"{equal} of {len(theirs_by_id)} labels are equal")
