@@ -191,30 +191,36 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
             raise
         if public:
             ledger.append_scores(receipt.number, public)
-    _send(workspace, board, get_submission(workspace, receipt.number))
+    _send(workspace, board, receipt.number)
     return get_submission(workspace, receipt.number), receipt.quota
 
 
-def _send(workspace: Workspace, board: Leaderboard, row: Submission) -> None:
-    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError."""
-    from tracker.ledger.append import open_ledger
+def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
+    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError.
 
-    if row.file is None:
-        return
-    accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
-    outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}")
-    fresh = {key: value for key, value in outcome.scores.items() if row.scores.get("_".join(key)) != value}
-    with open_ledger(workspace) as ledger:
-        if outcome.reference and row.number not in list_noted(workspace, "sent"):
-            ledger.append_note(kind="sent", text=outcome.reference, submission=row.number)
-        if outcome.rejected:
-            ledger.append_note(kind="rejected", text=outcome.rejected, submission=row.number)
-        if fresh:
-            ledger.append_scores(row.number, fresh)
-    if outcome.rejected:
-        raise LeaderboardError(
-            f"submission {row.number} was rejected: {outcome.rejected}", hint="it does not count in the quota"
-        )
+    One process at a time: of two that find nothing on the leaderboard, both would send.
+    """
+    from tracker.ledger.append import exclusive, open_ledger
+
+    with exclusive(workspace, f"send-{number}"):
+        row = get_submission(workspace, number)  # another process may have sent it while this one waited
+        if row.file is not None and _is_open(row):
+            accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
+            sent = number in list_noted(workspace, "sent")
+            outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}", sent=sent)
+            told = {"sent": outcome.reference, "rejected": outcome.rejected}
+            with open_ledger(workspace) as ledger:
+                ledger.append_missing(number, outcome.scores, {kind: text for kind, text in told.items() if text})
+            row = get_submission(workspace, number)
+    for note in row.notes:
+        if note.kind == "rejected":
+            raise LeaderboardError(f"submission {number} was {note}", hint="it does not count in the quota")
+
+
+def _is_open(row: Submission) -> bool:
+    """Whether the leaderboard has neither scored nor rejected a submission."""
+    scored = any(name.startswith("public_") for name in row.scores)
+    return not scored and not any(note.kind == "rejected" for note in row.notes)
 
 
 def send_missing(workspace: Workspace) -> list[str]:
@@ -222,12 +228,10 @@ def send_missing(workspace: Workspace) -> list[str]:
     if workspace.leaderboard != "kaggle":
         return []
     board, problems = build_leaderboard(workspace), []
-    rejected = list_noted(workspace, "rejected")
     for row in list_submissions(workspace):
-        open_ended = not any(name.startswith("public_") for name in row.scores)
-        if open_ended and row.number not in rejected and row.run is not None and has_run(workspace, row):
+        if _is_open(row) and row.run is not None and has_run(workspace, row):
             try:
-                _send(workspace, board, row)
+                _send(workspace, board, row.number)
             except TrackerError as error:
                 problems.append(f"submission {row.number}: {error}")
     return problems

@@ -38,7 +38,7 @@ from tracker.ledger.read import (
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
 from tracker.quota import Quota, check_quota, window_start
-from tracker.runs import RunRecord, to_utc_text, utc_now
+from tracker.runs import FileLock, RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
 from tracker.workspace import Competition, Workspace
 
@@ -232,15 +232,31 @@ class Ledger:
             select = sa.select(SUBMISSIONS.c.number).where(SUBMISSIONS.c.number == number)
             if connection.execute(select).scalar() is None:
                 raise LedgerError(f"no submission {number}", hint="tracker leaderboard lists them")
-            for (split, metric), value in scores.items():
-                row = {"submission": number, "split": split, "metric": metric, "value": value}
-                _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
+            _append_scores(connection, number, scores)
+
+    def append_missing(
+        self, number: int, scores: Mapping[tuple[str, str], float], notes: Mapping[str, str] | None = None
+    ) -> bool:
+        """Add what the ledger lacks of a submission; False when that is nothing.
+
+        That is: scores whose newest value is another, and `notes` (texts by kind) of kinds that it has none of.
+        """
+        newest = sa.select(SCORES.c.split, SCORES.c.metric, SCORES.c.value).where(SCORES.c.submission == number)
+        noted = sa.select(NOTES.c.kind).where(NOTES.c.submission == number)
+        with self._write() as connection:
+            known = {(row.split, row.metric): row.value for row in connection.execute(newest.order_by(SCORES.c.seq))}
+            kinds = set(connection.execute(noted).scalars())
+            fresh = {key: value for key, value in scores.items() if known.get(key) != value}
+            missing = {kind: text for kind, text in (notes or {}).items() if kind not in kinds}
+            _append_scores(connection, number, fresh)
+            for kind, text in missing.items():
+                _append_note(connection, kind=kind, text=text, submission=number, run_uid=None)
+        return bool(fresh or missing)
 
     def append_note(self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None) -> None:
         """Add a note of one of the kinds in the schema."""
         with self._write() as connection:
-            row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
-            _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
+            _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
     def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
         select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
@@ -299,6 +315,35 @@ def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> Non
     link = {"seq": seq, "kind": kind, "previous": previous}
     connection.execute(sa.insert(CHAIN).values(**link, hash=row_hash(link, row)))
     connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
+
+
+def _append_scores(connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+    for (split, metric), value in scores.items():
+        row = {"submission": number, "split": split, "metric": metric, "value": value}
+        _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
+
+
+def _append_note(
+    connection: sa.Connection, *, kind: str, text: str, submission: int | None, run_uid: str | None
+) -> None:
+    row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
+    _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
+
+
+@contextmanager
+def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
+    """Wait for a lock and hold it while the block runs; the system frees it when the process is killed.
+
+    All who write to a PostgreSQL ledger share it, with SQLite those of this workspace. No transaction is open.
+    """
+    if workspace.ledger_url.startswith("sqlite:///"):
+        with FileLock(workspace.lock_dir / f"{name}.lock"):
+            yield
+        return
+    with open_engine(workspace.ledger_url) as engine, engine.connect() as connection:
+        held = connection.execution_options(isolation_level="AUTOCOMMIT")
+        held.execute(sa.select(sa.func.pg_advisory_lock(WRITER_LOCK, sa.func.hashtext(name))))
+        yield  # the lock ends with the connection
 
 
 @contextmanager
