@@ -189,8 +189,7 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
         except BaseException:
             _drop_copy(workspace, kept, candidate.answers.fingerprint)
             raise
-        if public:
-            ledger.append_scores(receipt.number, public)
+        ledger.append_missing(receipt.number, public)
     _send(workspace, board, receipt.number)
     return get_submission(workspace, receipt.number), receipt.quota
 
@@ -307,9 +306,8 @@ def reveal(workspace: Workspace) -> list[Submission]:
         for row in list_submissions(workspace):
             hidden = board.score_hidden(unpack_answers(packed[row.number])) if row.number in packed else {}
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
-            if fresh:
-                ledger.append_scores(row.number, fresh)
-                ledger.append_note(kind="revealed", text="private scores revealed", submission=row.number)
+            if hidden:
+                ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
     return list_submissions(workspace)
 
 
@@ -324,9 +322,10 @@ def score_missing(workspace: Workspace) -> list[int]:
     done = []
     for row in list_submissions(workspace):
         if row.number in packed and not any(name.startswith("public_") for name in row.scores):
+            found = board.score_public(unpack_answers(packed[row.number]))
             with open_ledger(workspace) as ledger:
-                ledger.append_scores(row.number, board.score_public(unpack_answers(packed[row.number])))
-            done.append(row.number)
+                if ledger.append_missing(row.number, found):
+                    done.append(row.number)
     return done
 
 
