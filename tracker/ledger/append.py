@@ -27,7 +27,9 @@ from tracker.ledger.read import (
     BUSY_TIMEOUT_S,
     QUOTA_QUERY,
     SCHEMA_VERSION,
+    UNNAMED_QUERY,
     check_version,
+    find_unnamed,
     foreign_database,
     missing_ledger,
     safe_url,
@@ -259,8 +261,11 @@ class Ledger:
             _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
     def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
+        unnamed = connection.execute(sa.text(UNNAMED_QUERY)).mappings()
+        number = find_unnamed([dict(row) for row in unnamed], fingerprint)
         select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
-        found = connection.execute(select.where(SUBMISSIONS.c.predictions_fingerprint == fingerprint)).first()
+        same = sa.or_(SUBMISSIONS.c.predictions_fingerprint == fingerprint, SUBMISSIONS.c.number == number)
+        found = connection.execute(select.where(same)).first()
         if found is not None:
             raise DuplicateError(
                 f"the same predictions are submission {found.number} ({found.run}: {found.memo})",

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
+from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
 from tracker.workspace import Metric, Workspace
 
@@ -298,9 +299,21 @@ def get_submission(workspace: Workspace, number: int) -> Submission:
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
     """The submission that sent these predictions before."""
-    where = "WHERE s.predictions_fingerprint = :fingerprint"
-    found = list_submissions(workspace, where, {"fingerprint": fingerprint})
+    number = find_unnamed(read_rows(workspace.ledger_url, UNNAMED_QUERY), fingerprint)
+    where = "WHERE s.predictions_fingerprint = :fingerprint OR s.number = :number"
+    found = list_submissions(workspace, where, {"fingerprint": fingerprint, "number": number or 0})
     return found[0] if found else None
+
+
+UNNAMED_QUERY = (
+    "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS NOT NULL "
+    "ORDER BY number"
+)
+
+
+def find_unnamed(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
+    """The number among rows of UNNAMED_QUERY, imported without a fingerprint, whose answers have this one."""
+    return next((row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint), None)
 
 
 def sota_query(primary: Metric, *, before: bool = False) -> str:
