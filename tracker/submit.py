@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +17,15 @@ from tracker.ledger.read import (
     find_sota,
     get_submission,
     has_run,
+    has_server,
     list_noted,
     list_packed_answers,
     list_submissions,
+    read_clock,
     resolve_run,
 )
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
-from tracker.quota import Quota, build_quota, check_quota, window_start
+from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import build_task
 from tracker.workspace import Competition, Workspace, parse_score
@@ -108,15 +109,18 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
-    now = dt.datetime.now(dt.UTC)
-    times = count_since(workspace, window_start(workspace.competition, now))
+    now = read_clock(workspace)
+    found = count_since(workspace, window_start(workspace.competition, now))
+    times, later = split_times(workspace.competition, now, found)
     quota = build_quota(workspace.competition, now, times)
     refusal = ""
     if duplicate is not None:
         refusal = f"the same predictions are submission {duplicate.number} ({duplicate.run}: {duplicate.memo})"
     else:
         try:
-            check_quota(workspace.competition, now, times)
+            if not has_server(workspace):
+                check_clock(now, found)
+            check_quota(workspace.competition, now, times, later=later)
         except RefusedError as error:
             refusal = str(error)
     sota = find_sota(workspace)

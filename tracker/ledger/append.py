@@ -27,6 +27,7 @@ from tracker.ledger.read import (
     BUSY_TIMEOUT_S,
     QUOTA_QUERY,
     SCHEMA_VERSION,
+    SERVER_CLOCK,
     UNNAMED_QUERY,
     check_version,
     find_unnamed,
@@ -39,7 +40,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
-from tracker.quota import Quota, check_quota, window_start
+from tracker.quota import Quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import FileLock, RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
 from tracker.workspace import Competition, Workspace
@@ -174,17 +175,26 @@ class Ledger:
         the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
-            now = dt.datetime.now(dt.UTC)
             self._refuse_duplicate(connection, draft.answers.fingerprint)
-            since = {"since": window_start(competition, now)}
-            times = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
-            check_quota(competition, now, times)
+            now, times = self._check_quota(connection, competition)
             sota, diff = self._compare_with_sota(connection, draft.config, competition)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
             row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
             _append(connection, "submission", row)
             after = _quota_after(competition, now, [*times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
+
+    def _check_quota(self, connection: sa.Connection, competition: Competition) -> tuple[dt.datetime, list[str]]:
+        """The time, of the server where there is one, and the times in the window; raises RefusedError."""
+        on_server = self._engine.dialect.name == "postgresql"
+        now = connection.execute(sa.text(SERVER_CLOCK)).scalar_one() if on_server else dt.datetime.now(dt.UTC)
+        since = {"since": window_start(competition, now)}
+        found = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
+        if not on_server:
+            check_clock(now, found)
+        times, later = split_times(competition, now, found)
+        check_quota(competition, now, times, later=later)
+        return now, times
 
     def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.

@@ -5,6 +5,7 @@ Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import sqlite3
@@ -397,6 +398,20 @@ def count_since(workspace: Workspace, since: str) -> list[str]:
     return [row["submitted_at"] for row in rows]
 
 
+def has_server(workspace: Workspace) -> bool:
+    """Whether the ledger is on a server, which then tells the time for all who submit."""
+    return not workspace.ledger_url.startswith("sqlite:///")
+
+
+def read_clock(workspace: Workspace) -> dt.datetime:
+    """The time for quota and deadline: the server's, else this machine's."""
+    if not has_server(workspace):
+        return dt.datetime.now(dt.UTC)
+    (row,) = read_rows(workspace.ledger_url, SERVER_CLOCK)
+    return row["now"].astimezone(dt.UTC)  # type: ignore[no-any-return]
+
+
+SERVER_CLOCK = "SELECT clock_timestamp() AS now"
 QUOTA_QUERY = (
     "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS "
     "(SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"
