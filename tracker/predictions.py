@@ -21,8 +21,9 @@ from tracker.workspace import Competition
 from training.tables import read_columns
 
 SHOWN = 5
+LONGEST = 50  # characters of an unknown answer that an error shows
 PART = 1000
-_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
+_WHOLE = re.compile(r"([+-]?\d{1,640})(?:\.0*)?")  # Python may refuse to read more digits than that
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
@@ -133,7 +134,7 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
         if foreign:
             raise RefusedError(f"{_some(foreign, 'id')} not in the competition", hint="submit its ids only")
     words = set(competition.answer_words)
-    wrong = sorted(f"{name}={answer!r}" for name, answer in answers.by_id.items() if answer not in words)
+    wrong = sorted(f"{name}={answer[:LONGEST]!r}" for name, answer in answers.by_id.items() if answer not in words)
     if wrong and words:
         known = ", ".join(competition.answer_words[:20])
         raise RefusedError(f"{_some(wrong, 'answer')} unknown", hint=f"expected one of {known}")

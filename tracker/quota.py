@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from tracker.errors import RefusedError
 from tracker.runs import from_utc_text, to_utc_text
 from tracker.workspace import Competition
+
+CLOCK_SLACK = dt.timedelta(minutes=5)  # how far the clocks of machines may be apart
+_UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +34,28 @@ def window_start(competition: Competition, now: dt.datetime) -> str:
     return to_utc_text(_midnight(competition, now, days=0))
 
 
+def split_times(competition: Competition, now: dt.datetime, times: Sequence[str]) -> tuple[list[str], int]:
+    """Of the submissions since `window_start`: the times in the window, and how many are of a later one."""
+    end = now + CLOCK_SLACK if competition.quota_window == "rolling" else _midnight(competition, now, days=1)
+    counted = [time for time in times if time < to_utc_text(end)]
+    return counted, len(times) - len(counted)
+
+
+def check_clock(now: dt.datetime, times: Sequence[str]) -> None:
+    """Raise RefusedError when the ledger shows that this machine's clock, which tells `now`, is behind.
+
+    Texts of imported tables that are no times of the ledger's form say nothing.
+    """
+    newest = max((time for time in times if _UTC_TEXT.fullmatch(time)), default="")
+    if newest > to_utc_text(now + CLOCK_SLACK):
+        raise RefusedError(
+            f"the clock of this machine is behind: it says {to_utc_text(now)}, the newest submission is of {newest}",
+            hint="set it; if that submission's clock was wrong, tracker note N --rejected TEXT takes it from the quota",
+        )
+
+
 def build_quota(competition: Competition, now: dt.datetime, times: Sequence[str]) -> Quota:
-    """The quota at `now`, given the times of the submissions since `window_start`."""
+    """The quota at `now`, given the times of the submissions in its window."""
     limit = competition.daily_limit
     resets = None
     if limit and competition.quota_window == "day":
@@ -47,15 +71,19 @@ def build_quota(competition: Competition, now: dt.datetime, times: Sequence[str]
     )
 
 
-def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str]) -> Quota:
-    """The quota at `now`; raises RefusedError when it is spent or the deadline has passed."""
+def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str], *, later: int = 0) -> Quota:
+    """The quota at `now`; raises RefusedError when it is spent or the deadline has passed.
+
+    `later`: submissions beyond the window's end, which are not counted; the message tells them.
+    """
     quota = build_quota(competition, now, times)
     if competition.deadline and now >= competition.deadline:
         local = competition.deadline.astimezone(zoneinfo.ZoneInfo(competition.time_zone))
         raise RefusedError(f"the deadline passed at {local:%Y-%m-%d %H:%M %Z}", hint="nothing was sent")
     if quota.left == 0:
         free = f"the next is free at {quota.resets_at}" if quota.resets_at else ""
-        raise RefusedError(f"all {quota.limit} submissions of today are spent", hint=free)
+        uncounted = f" ({later} more lie in the future: a clock was wrong)" if later else ""
+        raise RefusedError(f"all {quota.limit} submissions of today are spent{uncounted}", hint=free)
     return quota
 
 

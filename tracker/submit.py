@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +17,15 @@ from tracker.ledger.read import (
     find_sota,
     get_submission,
     has_run,
+    has_server,
     list_noted,
     list_packed_answers,
     list_submissions,
+    read_clock,
     resolve_run,
 )
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
-from tracker.quota import Quota, build_quota, check_quota, window_start
+from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import build_task
 from tracker.workspace import Competition, Workspace, parse_score
@@ -108,15 +109,18 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
-    now = dt.datetime.now(dt.UTC)
-    times = count_since(workspace, window_start(workspace.competition, now))
+    now = read_clock(workspace)
+    found = count_since(workspace, window_start(workspace.competition, now))
+    times, later = split_times(workspace.competition, now, found)
     quota = build_quota(workspace.competition, now, times)
     refusal = ""
     if duplicate is not None:
         refusal = f"the same predictions are submission {duplicate.number} ({duplicate.run}: {duplicate.memo})"
     else:
         try:
-            check_quota(workspace.competition, now, times)
+            if not has_server(workspace):
+                check_clock(now, found)
+            check_quota(workspace.competition, now, times, later=later)
         except RefusedError as error:
             refusal = str(error)
     sota = find_sota(workspace)
@@ -189,32 +193,37 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
         except BaseException:
             _drop_copy(workspace, kept, candidate.answers.fingerprint)
             raise
-        if public:
-            ledger.append_scores(receipt.number, public)
-    _send(workspace, board, get_submission(workspace, receipt.number))
+        ledger.append_missing(receipt.number, public)
+    _send(workspace, board, receipt.number)
     return get_submission(workspace, receipt.number), receipt.quota
 
 
-def _send(workspace: Workspace, board: Leaderboard, row: Submission) -> None:
-    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError."""
-    from tracker.ledger.append import open_ledger
+def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
+    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError.
 
-    if row.file is None:
-        return
-    accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
-    outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}")
-    fresh = {key: value for key, value in outcome.scores.items() if row.scores.get("_".join(key)) != value}
-    with open_ledger(workspace) as ledger:
-        if outcome.reference and row.number not in list_noted(workspace, "sent"):
-            ledger.append_note(kind="sent", text=outcome.reference, submission=row.number)
-        if outcome.rejected:
-            ledger.append_note(kind="rejected", text=outcome.rejected, submission=row.number)
-        if fresh:
-            ledger.append_scores(row.number, fresh)
-    if outcome.rejected:
-        raise LeaderboardError(
-            f"submission {row.number} was rejected: {outcome.rejected}", hint="it does not count in the quota"
-        )
+    One process at a time: of two that find nothing on the leaderboard, both would send.
+    """
+    from tracker.ledger.append import exclusive, open_ledger
+
+    with exclusive(workspace, f"send-{number}"):
+        row = get_submission(workspace, number)  # another process may have sent it while this one waited
+        if row.file is not None and _is_open(row):
+            accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
+            sent = number in list_noted(workspace, "sent")
+            outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}", sent=sent)
+            told = {"sent": outcome.reference, "rejected": outcome.rejected}
+            with open_ledger(workspace) as ledger:
+                ledger.append_missing(number, outcome.scores, {kind: text for kind, text in told.items() if text})
+            row = get_submission(workspace, number)
+    for note in row.notes:
+        if note.kind == "rejected":
+            raise LeaderboardError(f"submission {number} was {note}", hint="it does not count in the quota")
+
+
+def _is_open(row: Submission) -> bool:
+    """Whether the leaderboard has neither scored nor rejected a submission."""
+    scored = any(name.startswith("public_") for name in row.scores)
+    return not scored and not any(note.kind == "rejected" for note in row.notes)
 
 
 def send_missing(workspace: Workspace) -> list[str]:
@@ -222,12 +231,10 @@ def send_missing(workspace: Workspace) -> list[str]:
     if workspace.leaderboard != "kaggle":
         return []
     board, problems = build_leaderboard(workspace), []
-    rejected = list_noted(workspace, "rejected")
     for row in list_submissions(workspace):
-        open_ended = not any(name.startswith("public_") for name in row.scores)
-        if open_ended and row.number not in rejected and row.run is not None and has_run(workspace, row):
+        if _is_open(row) and row.run is not None and has_run(workspace, row):
             try:
-                _send(workspace, board, row)
+                _send(workspace, board, row.number)
             except TrackerError as error:
                 problems.append(f"submission {row.number}: {error}")
     return problems
@@ -311,9 +318,8 @@ def reveal(workspace: Workspace) -> list[Submission]:
         for row in list_submissions(workspace):
             hidden = board.score_hidden(unpack_answers(packed[row.number])) if row.number in packed else {}
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
-            if fresh:
-                ledger.append_scores(row.number, fresh)
-                ledger.append_note(kind="revealed", text="private scores revealed", submission=row.number)
+            if hidden:
+                ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
     return list_submissions(workspace)
 
 
@@ -328,9 +334,10 @@ def score_missing(workspace: Workspace) -> list[int]:
     done = []
     for row in list_submissions(workspace):
         if row.number in packed and not any(name.startswith("public_") for name in row.scores):
+            found = board.score_public(unpack_answers(packed[row.number]))
             with open_ledger(workspace) as ledger:
-                ledger.append_scores(row.number, board.score_public(unpack_answers(packed[row.number])))
-            done.append(row.number)
+                if ledger.append_missing(row.number, found):
+                    done.append(row.number)
     return done
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import threading
 from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +17,7 @@ from tests.servers import free_port
 from tests.workspaces import make_run, make_workspace
 from tracker.errors import ConfigError, DuplicateError, RefusedError
 from tracker.leaderboards import LeaderboardError, kaggle
-from tracker.ledger.read import get_submission, list_noted, list_submissions
+from tracker.ledger.read import get_submission, list_noted, list_submissions, read_rows
 from tracker.submit import send_missing, submit
 from tracker.workspace import Workspace
 
@@ -101,6 +106,51 @@ def test_what_kaggle_has_already_is_never_sent_again(
         assert send_missing(contest) == []
     assert len(server.submissions) == 1
     assert get_submission(contest, 1).scores == {"public_f1": 0.7656}
+    assert list_noted(contest, "sent") == {1}
+
+
+def sync_at_once(workspace: Workspace, barrier: Barrier) -> None:
+    """Send what is missing, but look for the file together with the other process, as long as it comes."""
+    look = kaggle.KaggleLeaderboard._find
+
+    def look_together(board: kaggle.KaggleLeaderboard, api: Any, name: str) -> Any:
+        found = look(board, api, name)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(0.5)
+        return found
+
+    kaggle.KaggleLeaderboard._find = look_together  # type: ignore[method-assign]
+    assert send_missing(workspace) == []
+
+
+def test_two_syncs_at_once_send_a_file_once(ledger_url: str, tmp_path: Path, server: Kaggle) -> None:
+    contest = make_workspace(tmp_path / "ws", solution=None, kaggle="masks", ledger_url=ledger_url)
+    make_run(contest, "0000011110")
+    server.refuse["CreateSubmission"] = (500, "down")
+    with pytest.raises(LeaderboardError, match="500"):
+        submit(contest, "exp1", "m")
+    server.refuse.clear()
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=sync_at_once, args=(contest, barrier)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(server.submissions) == 1
+    assert len(read_rows(ledger_url, "SELECT * FROM notes WHERE kind = 'sent'")) == 1
+    assert len(read_rows(ledger_url, "SELECT * FROM scores")) == 1
+
+
+def test_a_file_noted_as_sent_is_not_sent_again_while_kaggle_does_not_list_it(
+    contest: Workspace, server: Kaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_LEADERBOARD_WAIT_S", "0")
+    monkeypatch.setattr(kaggle.KaggleLeaderboard, "_find", lambda *_: None)
+    submit(contest, "exp1", "m")
+    assert send_missing(contest) == []
+    assert len(server.submissions) == 1
     assert list_noted(contest, "sent") == {1}
 
 

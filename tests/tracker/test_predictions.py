@@ -87,6 +87,12 @@ def test_a_table_that_is_not_exactly_the_competitions_is_refused(by_id: dict[str
     assert caught.value.exit_code == 3
 
 
+def test_an_answer_of_thousands_of_digits_is_an_unknown_one(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("ImageID,ans\nx,0\ny," + "1" * 5000 + "\n")
+    with pytest.raises(RefusedError, match=r"1 answer \(y='1{50}'\) unknown"):
+        check_answers(load_answers(tmp_path / "p.csv", COMPETITION), COMPETITION, ["x", "y"])
+
+
 def test_many_offenders_are_counted_and_a_few_named() -> None:
     with pytest.raises(RefusedError, match="and 95 more"):
         check_answers(Answers.of({"x": "0"}), COMPETITION, [f"i{n}" for n in range(100)])

@@ -8,7 +8,7 @@ import zoneinfo
 import pytest
 
 from tracker.errors import RefusedError
-from tracker.quota import build_quota, check_quota, window_start
+from tracker.quota import build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import to_utc_text
 from tracker.workspace import Competition
 
@@ -53,6 +53,21 @@ def test_a_spent_quota_says_when_the_next_is_free() -> None:
     with pytest.raises(RefusedError, match="all 2") as caught:
         check_quota(SEOUL, utc("2022-02-28T14:00:00"), ["x", "y"])
     assert caught.value.hint == "the next is free at 2022-02-28T15:00:00.000000Z"
+
+
+def test_a_window_ends() -> None:
+    now = utc("2022-02-28T14:00:00")
+    times = ["2022-02-28T14:59:59.000000Z", "2022-02-28T15:00:00.000000Z"]
+    assert split_times(SEOUL, now, times) == (times[:1], 1)
+    assert split_times(ROLLING, now, times) == ([], 2)
+    assert split_times(ROLLING, now, ["2022-02-28T14:04:00.000000Z"])[1] == 0  # clocks differ a little
+
+
+def test_a_clock_may_be_five_minutes_behind_the_ledger() -> None:
+    now = utc("2022-02-28T14:00:00")
+    check_clock(now, ["2022-02-28T14:05:00.000000Z", "some time in March"])
+    with pytest.raises(RefusedError, match="behind"):
+        check_clock(now, ["2022-02-28T14:05:00.000001Z"])
 
 
 def test_no_limit_leaves_any_number() -> None:

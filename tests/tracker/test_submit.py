@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+import tracker.submit
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
-from tracker.ledger.read import find_sota, get_submission, list_submissions, list_twins, read_rows, resolve_run
+from tracker.ledger.read import (
+    Submission,
+    find_sota,
+    get_submission,
+    list_submissions,
+    list_twins,
+    read_rows,
+    resolve_run,
+)
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import check, parse_scores, reveal, score, score_missing, submit
+from tracker.submit import check, load_candidate, parse_scores, reveal, score, score_missing, submit
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -233,6 +248,60 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
     assert score_missing(workspace) == [1]
     assert "public_f1" in get_submission(workspace, 1).scores
     assert score_missing(workspace) == []
+
+
+def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
+    """Do it, but read the ledger together with the other processes."""
+    read = tracker.submit.list_submissions
+
+    def read_together(asked: Workspace) -> list[Submission]:
+        found = read(asked)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(20)
+        return found
+
+    tracker.submit.list_submissions = read_together  # type: ignore[assignment]
+    action(workspace)
+
+
+@pytest.mark.parametrize(("action", "rows"), [(reveal, 4 + 1), (score_missing, 2)])
+def test_two_at_once_write_each_score_and_note_once(
+    ledger_url: str, tmp_path: Path, action: Callable[[Workspace], object], rows: int
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    make_run(workspace, "0000011110")
+    submit(replace(workspace, leaderboard="manual"), "exp1", "no score yet")
+    before = count_rows(workspace)
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=do_at_once, args=(action, workspace, barrier)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    assert count_rows(workspace) - before == rows
+
+
+def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "m")
+    hidden = build_leaderboard(workspace).score_hidden(load_candidate(workspace, "exp1").answers)
+    with open_ledger(workspace) as ledger:
+        ledger.append_scores(1, hidden)
+    for _ in range(2):
+        reveal(workspace)
+        assert [row["kind"] for row in read_rows(workspace.ledger_url, "SELECT kind FROM notes")] == ["revealed"]
+    assert len(read_rows(workspace.ledger_url, "SELECT * FROM scores")) == 6
+
+
+def test_a_corrected_private_score_is_kept_by_a_later_reveal(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "m")
+    reveal(workspace)
+    score(workspace, 1, {("private", "f1"): 0.25})
+    reveal(workspace)
+    assert get_submission(workspace, 1).scores["private_f1"] == 0.25
 
 
 def test_reveal_is_refused_where_nothing_is_sealed(tmp_path: Path) -> None:

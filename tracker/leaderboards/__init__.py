@@ -36,8 +36,11 @@ class Leaderboard(Protocol):
         Raises DataError or RefusedError when these answers cannot be taken, or not today.
         """
 
-    def send(self, path: Path, message: str) -> Outcome:
-        """After the ledger has the row: send the file, once however often this is called; raises LeaderboardError."""
+    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
+        """After the ledger has the row: send the file, once however often this is called; raises LeaderboardError.
+
+        `sent`: the ledger has noted that the file is there, only its score is to be fetched.
+        """
 
     def score_hidden(self, answers: Answers) -> Scores:
         """Private and overall scores for the day they are revealed; empty when this kind has none."""

@@ -43,15 +43,16 @@ class KaggleLeaderboard:
         """Kaggle tells private scores by itself, see `send`."""
         return {}
 
-    def send(self, path: Path, message: str) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
         """Send a file unless Kaggle has it, and wait for its score; raises LeaderboardError."""
         with self._client() as api:
-            found = self._find(api, path.name)
-            if found is None:
+            reference = ""
+            if not sent and self._find(api, path.name) is None:
                 response = api.competition_submit(str(path), message, self._slug, quiet=True)
                 if not response.ref:
                     raise LeaderboardError(f"Kaggle did not take the file: {response.message}", hint=_LATER)
-            return self._wait(lambda: self._find(api, path.name))
+                reference = str(response.ref)
+            return self._wait(lambda: self._find(api, path.name), reference)
 
     def _find(self, api: Any, name: str) -> Any:
         """The submission of a file of this name, None when Kaggle has none."""
@@ -60,7 +61,7 @@ class KaggleLeaderboard:
                 return row
         return None
 
-    def _wait(self, look: Callable[[], Any]) -> Outcome:
+    def _wait(self, look: Callable[[], Any], reference: str) -> Outcome:
         """Poll until the submission is scored or refused, or the patience ends: then the scores come with sync."""
         deadline = time.monotonic() + get_seconds("TRACKER_LEADERBOARD_WAIT_S")
         while True:
@@ -71,7 +72,7 @@ class KaggleLeaderboard:
             if status == "COMPLETE":
                 return Outcome(reference=str(row.ref), scores=self._read_scores(row))
             if time.monotonic() >= deadline:
-                return Outcome(reference=str(row.ref) if row is not None else "")
+                return Outcome(reference=str(row.ref) if row is not None else reference)
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
     def _read_scores(self, row: Any) -> Scores:

@@ -15,7 +15,7 @@ class ManualLeaderboard:
         """Nothing yet: `tracker score` records them."""
         return {}
 
-    def send(self, path: Path, message: str) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
         """Nothing to send."""
         return Outcome()
 

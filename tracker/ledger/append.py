@@ -27,7 +27,10 @@ from tracker.ledger.read import (
     BUSY_TIMEOUT_S,
     QUOTA_QUERY,
     SCHEMA_VERSION,
+    SERVER_CLOCK,
+    UNNAMED_QUERY,
     check_version,
+    find_unnamed,
     foreign_database,
     missing_ledger,
     safe_url,
@@ -37,8 +40,8 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
-from tracker.quota import Quota, check_quota, window_start
-from tracker.runs import RunRecord, to_utc_text, utc_now
+from tracker.quota import Quota, check_clock, check_quota, split_times, window_start
+from tracker.runs import FileLock, RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
 from tracker.workspace import Competition, Workspace
 
@@ -172,17 +175,26 @@ class Ledger:
         the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
-            now = dt.datetime.now(dt.UTC)
             self._refuse_duplicate(connection, draft.answers.fingerprint)
-            since = {"since": window_start(competition, now)}
-            times = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
-            check_quota(competition, now, times)
+            now, times = self._check_quota(connection, competition)
             sota, diff = self._compare_with_sota(connection, draft.config, competition)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
             row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
             _append(connection, "submission", row)
             after = _quota_after(competition, now, [*times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
+
+    def _check_quota(self, connection: sa.Connection, competition: Competition) -> tuple[dt.datetime, list[str]]:
+        """The time, of the server where there is one, and the times in the window; raises RefusedError."""
+        on_server = self._engine.dialect.name == "postgresql"
+        now = connection.execute(sa.text(SERVER_CLOCK)).scalar_one() if on_server else dt.datetime.now(dt.UTC)
+        since = {"since": window_start(competition, now)}
+        found = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
+        if not on_server:
+            check_clock(now, found)
+        times, later = split_times(competition, now, found)
+        check_quota(competition, now, times, later=later)
+        return now, times
 
     def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.
@@ -232,19 +244,38 @@ class Ledger:
             select = sa.select(SUBMISSIONS.c.number).where(SUBMISSIONS.c.number == number)
             if connection.execute(select).scalar() is None:
                 raise LedgerError(f"no submission {number}", hint="tracker leaderboard lists them")
-            for (split, metric), value in scores.items():
-                row = {"submission": number, "split": split, "metric": metric, "value": value}
-                _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
+            _append_scores(connection, number, scores)
+
+    def append_missing(
+        self, number: int, scores: Mapping[tuple[str, str], float], notes: Mapping[str, str] | None = None
+    ) -> bool:
+        """Add what the ledger lacks of a submission; False when that is nothing.
+
+        That is: scores whose newest value is another, and `notes` (texts by kind) of kinds that it has none of.
+        """
+        newest = sa.select(SCORES.c.split, SCORES.c.metric, SCORES.c.value).where(SCORES.c.submission == number)
+        noted = sa.select(NOTES.c.kind).where(NOTES.c.submission == number)
+        with self._write() as connection:
+            known = {(row.split, row.metric): row.value for row in connection.execute(newest.order_by(SCORES.c.seq))}
+            kinds = set(connection.execute(noted).scalars())
+            fresh = {key: value for key, value in scores.items() if known.get(key) != value}
+            missing = {kind: text for kind, text in (notes or {}).items() if kind not in kinds}
+            _append_scores(connection, number, fresh)
+            for kind, text in missing.items():
+                _append_note(connection, kind=kind, text=text, submission=number, run_uid=None)
+        return bool(fresh or missing)
 
     def append_note(self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None) -> None:
         """Add a note of one of the kinds in the schema."""
         with self._write() as connection:
-            row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
-            _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
+            _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
     def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
+        unnamed = connection.execute(sa.text(UNNAMED_QUERY)).mappings()
+        number = find_unnamed([dict(row) for row in unnamed], fingerprint)
         select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
-        found = connection.execute(select.where(SUBMISSIONS.c.predictions_fingerprint == fingerprint)).first()
+        same = sa.or_(SUBMISSIONS.c.predictions_fingerprint == fingerprint, SUBMISSIONS.c.number == number)
+        found = connection.execute(select.where(same)).first()
         if found is not None:
             raise DuplicateError(
                 f"the same predictions are submission {found.number} ({found.run}: {found.memo})",
@@ -299,6 +330,35 @@ def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> Non
     link = {"seq": seq, "kind": kind, "previous": previous}
     connection.execute(sa.insert(CHAIN).values(**link, hash=row_hash(link, row)))
     connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
+
+
+def _append_scores(connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+    for (split, metric), value in scores.items():
+        row = {"submission": number, "split": split, "metric": metric, "value": value}
+        _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
+
+
+def _append_note(
+    connection: sa.Connection, *, kind: str, text: str, submission: int | None, run_uid: str | None
+) -> None:
+    row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
+    _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
+
+
+@contextmanager
+def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
+    """Wait for a lock and hold it while the block runs; the system frees it when the process is killed.
+
+    All who write to a PostgreSQL ledger share it, with SQLite those of this workspace. No transaction is open.
+    """
+    if workspace.ledger_url.startswith("sqlite:///"):
+        with FileLock(workspace.lock_dir / f"{name}.lock"):
+            yield
+        return
+    with open_engine(workspace.ledger_url) as engine, engine.connect() as connection:
+        held = connection.execution_options(isolation_level="AUTOCOMMIT")
+        held.execute(sa.select(sa.func.pg_advisory_lock(WRITER_LOCK, sa.func.hashtext(name))))
+        yield  # the lock ends with the connection
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import sqlite3
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
+from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
 from tracker.workspace import Metric, Workspace
 
@@ -304,9 +306,21 @@ def get_submission(workspace: Workspace, number: int) -> Submission:
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
     """The submission that sent these predictions before."""
-    where = "WHERE s.predictions_fingerprint = :fingerprint"
-    found = list_submissions(workspace, where, {"fingerprint": fingerprint})
+    number = find_unnamed(read_rows(workspace.ledger_url, UNNAMED_QUERY), fingerprint)
+    where = "WHERE s.predictions_fingerprint = :fingerprint OR s.number = :number"
+    found = list_submissions(workspace, where, {"fingerprint": fingerprint, "number": number or 0})
     return found[0] if found else None
+
+
+UNNAMED_QUERY = (
+    "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS NOT NULL "
+    "ORDER BY number"
+)
+
+
+def find_unnamed(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
+    """The number among rows of UNNAMED_QUERY, imported without a fingerprint, whose answers have this one."""
+    return next((row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint), None)
 
 
 def sota_query(primary: Metric, *, before: bool = False) -> str:
@@ -390,6 +404,20 @@ def count_since(workspace: Workspace, since: str) -> list[str]:
     return [row["submitted_at"] for row in rows]
 
 
+def has_server(workspace: Workspace) -> bool:
+    """Whether the ledger is on a server, which then tells the time for all who submit."""
+    return not workspace.ledger_url.startswith("sqlite:///")
+
+
+def read_clock(workspace: Workspace) -> dt.datetime:
+    """The time for quota and deadline: the server's, else this machine's."""
+    if not has_server(workspace):
+        return dt.datetime.now(dt.UTC)
+    (row,) = read_rows(workspace.ledger_url, SERVER_CLOCK)
+    return row["now"].astimezone(dt.UTC)  # type: ignore[no-any-return]
+
+
+SERVER_CLOCK = "SELECT clock_timestamp() AS now"
 QUOTA_QUERY = (
     "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS "
     "(SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from tracker.audit import Audit, audit
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.ledger.chain import read_head
-from tracker.ledger.read import Submission, count_since, find_sota, list_submissions, read_rows
-from tracker.quota import Quota, build_quota, window_start
+from tracker.ledger.read import Submission, count_since, find_sota, list_submissions, read_clock, read_rows
+from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
@@ -102,11 +101,11 @@ class TeamReport:
 def build_report(workspace: Workspace) -> TeamReport:
     """Read the ledger and this workspace's runs; raises LedgerError or StorageError."""
     competition = workspace.competition
-    now = dt.datetime.now(dt.UTC)
+    now = read_clock(workspace)
     found = audit(workspace)
     rows = list_submissions(workspace)
     entries = _build_entries(workspace, rows, found)
-    times = count_since(workspace, window_start(competition, now))
+    times, _ = split_times(competition, now, count_since(workspace, window_start(competition, now)))
     return TeamReport(
         competition=competition,
         generated_at=to_utc_text(now),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from tracker.ledger.append import (
     open_ledger,
 )
 from tracker.ledger.chain import canonical_json, row_hash
+from tracker.ledger.historical import Historical
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
     find_duplicate,
@@ -33,12 +36,14 @@ from tracker.ledger.read import (
     get_submission,
     list_sota_numbers,
     list_submissions,
+    read_clock,
     read_rows,
     safe_url,
 )
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
 from tracker.runs import RunRecord, load_config, to_utc_text
+from tracker.submit import check
 from tracker.workspace import Metric, Workspace
 
 LIMIT_S = 120
@@ -265,6 +270,62 @@ def test_the_daily_limit_refuses_and_tells_when_the_next_is_free(shared: Workspa
     with open_ledger(limited) as ledger:
         ledger.append_note(kind="rejected", text="wrong columns", submission=2)
     assert add(limited, "2") == 3
+
+
+class Tomorrow(dt.datetime):
+    """A clock that is a day ahead."""
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+        return dt.datetime.now(tz) + dt.timedelta(days=1)
+
+
+def test_a_team_has_one_clock_the_servers(
+    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = {"daily_limit": 1, "quota_window": "rolling"}
+    limited = make_workspace(tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit)
+    add(limited, "0")
+    for module in ("append", "read"):
+        monkeypatch.setattr(f"tracker.ledger.{module}.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
+    with pytest.raises(RefusedError, match="all 1 submissions of today are spent"):
+        add(limited, "1")
+    assert read_clock(limited) - dt.datetime.now(dt.UTC) < dt.timedelta(hours=1)
+    assert add(replace(limited, competition=replace(limited.competition, daily_limit=2)), "1") == 2
+    first, second = list_submissions(limited)
+    assert str(first.submitted_at)[:10] <= str(second.submitted_at)[:10] <= f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+
+
+def test_a_clock_behind_the_ledger_is_refused_until_one_of_the_two_is_put_right(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.ledger.append.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
+        add(workspace, "0")
+    with pytest.raises(RefusedError, match="the clock of this machine is behind") as caught:
+        add(workspace, "1")
+    assert "set it" in caught.value.hint
+    make_run(workspace, "0101010101")
+    assert "the clock of this machine is behind" in check(workspace, "exp1").refusal
+    with open_ledger(workspace) as ledger:
+        ledger.append_note(kind="rejected", text="its clock was a day ahead", submission=1)
+    assert add(workspace, "1") == 2
+
+
+def test_submissions_of_the_future_are_told_and_not_counted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    limit = {"daily_limit": 1}
+    limited = make_workspace(tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit)
+    later = {"submitted_at": to_utc_text(dt.datetime.now(dt.UTC) + dt.timedelta(days=3))}
+    with open_ledger(limited) as ledger:
+        ledger.append_historical([Historical(number=1, memo="of a wrong clock", columns=later)], limited.competition)
+    add(limited, "0")
+    words = r"all 1 submissions of today are spent \(1 more lie in the future"
+    with pytest.raises(RefusedError, match=words):
+        add(limited, "1")
+    make_run(limited, "0101010101")
+    report = check(limited, "exp1")
+    assert re.match(words, report.refusal)
+    assert report.quota.used == 1
 
 
 def test_nothing_is_accepted_after_the_deadline(shared: Workspace) -> None:

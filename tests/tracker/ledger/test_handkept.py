@@ -21,7 +21,8 @@ from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import export_table, import_table, list_flat, parse_cell, read_handkept, render_cell
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
-from tracker.submit import submit
+from tracker.predictions import Answers
+from tracker.submit import check, submit
 from tracker.workspace import Workspace
 
 TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
@@ -165,6 +166,19 @@ def test_a_prediction_file_beside_the_table_makes_the_row_comparable(workspace: 
     make_run(workspace, "0101010101")
     with pytest.raises(DuplicateError, match="submission 1"):
         submit(workspace, "exp1", "again")
+
+
+def test_predictions_imported_without_their_fingerprint_are_refused_as_well(empty: Workspace, tmp_path: Path) -> None:
+    packed = Answers.of({f"i{n}.png": str(n % 2) for n in range(IMAGES)}).pack()
+    (tmp_path / "t.csv").write_text(f"memo,answers\nold,{packed}\n")
+    import_table(empty, read_handkept(tmp_path / "t.csv", empty.competition))
+    make_run(empty, "0101010101")
+    report = check(empty, "exp1")
+    assert report.duplicate == 1
+    assert "the same predictions are submission 1" in report.refusal
+    with pytest.raises(DuplicateError, match="submission 1"):
+        submit(empty, "exp1", "again", even_if_similar=True)
+    assert not list(empty.submissions_dir.glob("*"))
 
 
 def test_the_same_predictions_twice_in_a_table_add_nothing(workspace: Workspace, tmp_path: Path) -> None:
