@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tracker.errors import LedgerError
 from tracker.ledger.append import METADATA, MIGRATIONS, create_ledger, open_engine
-from tracker.ledger.read import check_not_newer, missing_ledger
+from tracker.ledger.read import check_not_newer, find_logs, missing_ledger
 from training.atomic import atomic_path, translate_os_errors
 
 BATCH = 1000
@@ -60,6 +60,11 @@ def restore_ledger(source: Path, url: str) -> int:
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise LedgerError(f"{target} exists", hint="choose another name, or move it away first")
+    if logs := find_logs(target):
+        raise LedgerError(
+            f"{logs[0]} is left of another ledger and would be mixed into this one",
+            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
+        )
 
 
 def _copy_file(source: Path, target: Path) -> int:

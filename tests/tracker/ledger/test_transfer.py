@@ -1,0 +1,45 @@
+"""Backup and restore: what lies in the way is never overwritten, mixed in or half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tracker.ledger.test_append import add
+from tracker.errors import LedgerError
+from tracker.ledger.read import list_submissions
+from tracker.ledger.transfer import copy_ledger, restore_ledger
+from tracker.workspace import Workspace
+
+
+@pytest.fixture
+def backup(workspace: Workspace, tmp_path: Path) -> Path:
+    """A backup of a ledger with one submission and its score."""
+    add(workspace, "0", 0.5)
+    copy_ledger(workspace.ledger_url, tmp_path / "b.db")
+    return tmp_path / "b.db"
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(workspace: Workspace, backup: Path, end: str) -> None:
+    path = workspace.root / "ledger.db"
+    path.unlink()
+    log = path.with_name(path.name + end)
+    log.write_bytes(b"rows of the lost ledger")
+    with pytest.raises(LedgerError, match=rf"ledger\.db{end} is left of another ledger") as caught:
+        restore_ledger(backup, workspace.ledger_url)
+    assert "move it away" in caught.value.hint
+    with pytest.raises(LedgerError, match="is left of another ledger"):
+        copy_ledger(f"sqlite:///{backup}", path)
+    assert log.read_bytes() == b"rows of the lost ledger"
+    assert not path.exists()
+
+
+def test_a_missing_ledger_whose_log_is_left_is_told_so(workspace: Workspace, backup: Path) -> None:
+    path = workspace.root / "ledger.db"
+    path.with_name("ledger.db-wal").write_bytes(b"rows")
+    path.unlink()
+    with pytest.raises(LedgerError, match="no ledger at") as caught:
+        list_submissions(workspace)
+    assert "ledger.db-wal" in caught.value.hint
