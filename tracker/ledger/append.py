@@ -357,6 +357,8 @@ def create_ledger(url: str) -> bool:
 def _build_engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
+        if url.startswith("sqlite:///"):  # what follows is a path as it is: ? and % in it mean nothing, as when read
+            parsed = sa.URL.create("sqlite", database=url.removeprefix("sqlite:///"))
         if parsed.get_backend_name() == "sqlite":
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
             event.listen(engine, "connect", _prepare_sqlite)

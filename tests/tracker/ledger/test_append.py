@@ -443,3 +443,12 @@ def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
         ):
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["q?x", "p%41x", "a#b c"])
+def test_a_ledger_lies_in_its_workspace_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    workspace = make_workspace(tmp_path / name, mlflow_uri="http://127.0.0.1:9")
+    assert add(workspace, "0", 0.5) == 1
+    assert len(list_submissions(workspace)) == 1
+    assert (workspace.root / "ledger.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
