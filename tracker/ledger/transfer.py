@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tracker.errors import LedgerError
-from tracker.ledger.append import METADATA, MIGRATIONS, create_ledger, open_engine
+from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
 from tracker.ledger.read import check_not_newer, find_logs, missing_ledger
 from training.atomic import atomic_path, translate_os_errors
 
@@ -33,7 +33,6 @@ def copy_ledger(url: str, target: Path) -> int:
         else:
             with translate_os_errors(target, "write"):
                 temporary.touch()
-            create_ledger(f"sqlite:///{temporary}")
             count = _copy_rows(url, f"sqlite:///{temporary}")
         _set_journal(temporary, "DELETE")  # one file, nothing of it in a log beside it
     return count
@@ -43,17 +42,15 @@ def restore_ledger(source: Path, url: str) -> int:
     """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when it is not empty."""
     if not source.is_file():
         raise missing_ledger(source)
+    with open_engine(f"sqlite:///{source}"):
+        pass  # a foreign file is refused here
     if url.startswith("sqlite:///"):
         target = Path(url.removeprefix("sqlite:///"))
         _refuse_existing(target)
-        with open_engine(f"sqlite:///{source}"):
-            pass  # a foreign file is refused here
         with atomic_path(target) as temporary:
             count = _copy_file(source, temporary)
             _set_journal(temporary, "WAL")
         return count
-    if not create_ledger(url):
-        raise LedgerError("there is a ledger already", hint="restore into an empty database")
     return _copy_rows(f"sqlite:///{source}", url)
 
 
@@ -87,21 +84,29 @@ def _closing(connection: Any) -> Iterator[Any]:
 
 
 def _copy_rows(source: str, target: str) -> int:
-    """All rows in one transaction on each side."""
+    """All rows, in one transaction on each side; that of the target makes the tables too."""
     count = 0
-    with open_engine(source) as old, open_engine(target) as new:
-        level = "SERIALIZABLE" if old.dialect.name == "sqlite" else "REPEATABLE READ"
-        with old.connect().execution_options(isolation_level=level) as reading, new.begin() as writing:
-            check_not_newer(reading.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-            for table in METADATA.sorted_tables:
-                if table is MIGRATIONS:
-                    continue  # the new ledger has its own
-                order = next(iter(table.primary_key))
-                rows = reading.execution_options(stream_results=True).execute(sa.select(table).order_by(order))
-                for part in rows.mappings().partitions(BATCH):
-                    writing.execute(sa.insert(table), [dict(row) for row in part])
-                    count += len(part) * (table.name == "chain")
+    with create_tables(target) as writing:
+        if writing is None:
+            raise LedgerError("there is a ledger already", hint="restore into an empty database")
+        for table, rows in _read_rows(source):
+            writing.execute(sa.insert(table), rows)
+            count += len(rows) * (table.name == "chain")
     return count
+
+
+def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
+    """The rows of one moment, a part of a table at a time; what a row refers to comes before it."""
+    with open_engine(url) as engine, translate_ledger_errors(url), engine.connect() as connection:
+        level = "SERIALIZABLE" if engine.dialect.name == "sqlite" else "REPEATABLE READ"
+        connection.execution_options(isolation_level=level, stream_results=True)
+        check_not_newer(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+        for table in METADATA.sorted_tables:
+            if table is MIGRATIONS:
+                continue  # the new ledger has its own
+            rows = connection.execute(sa.select(table).order_by(next(iter(table.primary_key))))
+            for part in rows.mappings().partitions(BATCH):
+                yield table, [dict(row) for row in part]
 
 
 def _set_journal(path: Path, mode: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from tests.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
 from tracker.errors import LedgerError
 from tracker.ledger.read import list_submissions
@@ -43,3 +46,23 @@ def test_a_missing_ledger_whose_log_is_left_is_told_so(workspace: Workspace, bac
     with pytest.raises(LedgerError, match="no ledger at") as caught:
         list_submissions(workspace)
     assert "ledger.db-wal" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", ["text", "foreign", "gap"])
+def test_what_cannot_be_restored_leaves_an_empty_postgresql_empty(
+    postgres_server: PostgresServer, backup: Path, wrong: str
+) -> None:
+    url = postgres_server.create_database()
+    if wrong == "text":
+        backup.write_text("not a database, but long enough to have been one" * 100)
+    else:
+        with sqlite3.connect(backup) as connection:
+            connection.execute("DROP TRIGGER chain_no_update")
+            connection.execute("DROP TABLE migrations" if wrong == "foreign" else "UPDATE chain SET previous = 'x'")
+        connection.close()
+    with pytest.raises(LedgerError) as caught:
+        restore_ledger(backup, url)
+    assert postgres_server.password not in str(caught.value)
+    engine = sa.create_engine(url)
+    assert sa.inspect(engine).get_table_names() == []
+    engine.dispose()
