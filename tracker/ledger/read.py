@@ -190,8 +190,10 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
         return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
     if "locked" in text:
         return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
-    if "full" in text:
-        return StorageError(f"cannot write {path}: {text}", hint="free some space; nothing was half-written")
+    if "full" in text or "disk I/O" in text:
+        return StorageError(
+            f"cannot write {path}: {text}", hint="check the disk, free some space; nothing was half-written"
+        )
     if "readonly" in text or "unable to open" in text:
         return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
     return LedgerError(f"{path}: {text}")

@@ -5,6 +5,7 @@ A backup is a SQLite ledger, whatever the database it came from: it can be read,
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tracker.errors import LedgerError
+from tracker.errors import LedgerError, StorageError
 from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
-from tracker.ledger.read import check_not_newer, find_logs, missing_ledger
+from tracker.ledger.read import check_not_newer, find_logs, missing_ledger, translate_sqlite
 from training.atomic import atomic_path, translate_os_errors
 
 BATCH = 1000
@@ -27,9 +28,10 @@ def copy_ledger(url: str, target: Path) -> int:
     file is not replaced.
     """
     _refuse_existing(target)
-    with atomic_path(target) as temporary:
+    source = Path(url.removeprefix("sqlite:///"))
+    with atomic_path(target) as temporary, _translate_errors(source, target):
         if url.startswith("sqlite:///"):
-            count = _copy_file(Path(url.removeprefix("sqlite:///")), temporary)
+            count = _copy_file(source, temporary)
         else:
             with translate_os_errors(target, "write"):
                 temporary.touch()
@@ -47,7 +49,7 @@ def restore_ledger(source: Path, url: str) -> int:
     if url.startswith("sqlite:///"):
         target = Path(url.removeprefix("sqlite:///"))
         _refuse_existing(target)
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, _translate_errors(source, target):
             count = _copy_file(source, temporary)
             _set_journal(temporary, "WAL")
         return count
@@ -64,10 +66,18 @@ def _refuse_existing(target: Path) -> None:
         )
 
 
+@contextmanager
+def _translate_errors(source: Path, target: Path) -> Iterator[None]:
+    """SQLite's errors in our words: what the disk refuses is about the new file, anything else about the old one."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        about_target = translate_sqlite(error, target)
+        raise about_target if isinstance(about_target, StorageError) else translate_sqlite(error, source) from error
+
+
 def _copy_file(source: Path, target: Path) -> int:
     """SQLite's own online backup: a whole copy of one moment."""
-    import sqlite3
-
     if not source.is_file():
         raise missing_ledger(source)
     with _closing(sqlite3.connect(source)) as old, _closing(sqlite3.connect(target)) as new:
@@ -110,8 +120,6 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
 
 
 def _set_journal(path: Path, mode: str) -> None:
-    import sqlite3
-
     with _closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute(f"PRAGMA journal_mode = {mode}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from tests.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
-from tracker.errors import LedgerError
+from tracker.errors import LedgerError, StorageError
 from tracker.ledger.read import list_submissions
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.workspace import Workspace
@@ -66,3 +67,29 @@ def test_what_cannot_be_restored_leaves_an_empty_postgresql_empty(
     engine = sa.create_engine(url)
     assert sa.inspect(engine).get_table_names() == []
     engine.dispose()
+
+
+def test_without_room_a_backup_and_a_restore_say_so_and_leave_nothing(
+    workspace: Workspace, backup: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    target = tmp_path / "new" / "c.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the system writes no byte beyond it
+    try:
+        with pytest.raises(StorageError, match=r"c\.db"):
+            copy_ledger(workspace.ledger_url, target)
+        with pytest.raises(StorageError, match=r"c\.db"):
+            restore_ledger(backup, f"sqlite:///{target}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_backup_of_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE things (a)")
+    connection.close()
+    with pytest.raises(LedgerError, match=r"other\.db"):
+        copy_ledger(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "b.db")
+    assert not (tmp_path / "b.db").exists()
