@@ -166,6 +166,11 @@ def load_workspace(root: Path) -> Workspace:
         data = {}
     mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db")
     ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(ledger, "ledger.url", "sqlite:///ledger.db")
+    if _absolute_sqlite(mlflow_uri, root) != mlflow_uri and re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
+        # percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if that were a path
+        reader.problems.append(
+            f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or % in it"
+        )
     if reader.problems:
         raise ConfigError(f"{len(reader.problems)} wrong value(s) in {path}:", problems=reader.problems)
     return Workspace(

@@ -156,3 +156,11 @@ def test_a_score_that_cannot_be_is_refused(text: str) -> None:
 
 def test_a_given_metric_may_have_any_finite_value() -> None:
     assert parse_score(Metric(name="rmse", higher_is_better=False), "12.5") == 12.5
+
+
+@pytest.mark.parametrize("name", ["q?x", "p%41x"])
+def test_a_folder_that_mlflows_database_would_not_lie_in_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        init_workspace(tmp_path / name, data={}, competition={"classes": ["x", "y"]})
+    assert "rename the folder" in str(caught.value)
+    assert list(tmp_path.rglob("*")) == [tmp_path / name]

@@ -388,6 +388,16 @@ def open_engine(url: str) -> Iterator[sa.Engine]:
 
 def create_ledger(url: str) -> bool:
     """Make the tables in an empty database; False when it is a ledger already. Raises LedgerError for a foreign one."""
+    with create_tables(url) as connection:
+        return connection is not None
+
+
+@contextmanager
+def create_tables(url: str) -> Iterator[sa.Connection | None]:
+    """The transaction that makes the tables in an empty database, so that rows can come with them, all or nothing.
+
+    None when it is a ledger already; raises LedgerError for a foreign one.
+    """
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url), engine.connect() as connection:
@@ -400,7 +410,8 @@ def create_ledger(url: str) -> bool:
             names = sa.inspect(connection).get_table_names()
             if "migrations" in names:
                 check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-                return False
+                yield None
+                return
             if names:
                 raise foreign_database()
             for statement in load_schema(engine.dialect.name):
@@ -408,15 +419,17 @@ def create_ledger(url: str) -> bool:
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
             row = {"version": SCHEMA_VERSION, "name": f"schema {SCHEMA_VERSION}", "applied_at": utc_now()}
             connection.execute(sa.insert(MIGRATIONS).values(**row))
+            yield connection
             connection.commit()
     finally:
         engine.dispose()
-    return True
 
 
 def _build_engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
+        if url.startswith("sqlite:///"):  # what follows is a path as it is: ? and % in it mean nothing, as when read
+            parsed = sa.URL.create("sqlite", database=url.removeprefix("sqlite:///"))
         if parsed.get_backend_name() == "sqlite":
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
             event.listen(engine, "connect", _prepare_sqlite)

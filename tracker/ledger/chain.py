@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,11 +67,13 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
                 break
             contents = _read_contents(query, seq, rows[-1]["seq"])
             for link in rows:
-                problem = _check(link, seq, previous, contents.get(link["seq"]))
+                problem = _check(link, seq, previous, contents.get(link["seq"], []))
                 if problem:
                     break
                 previous, seq = link["hash"], link["seq"]
                 seen = seen or (seq, previous.removeprefix("sha256:")[: len(wanted[1])]) == wanted if wanted else False
+    if not problem and seq != total:
+        problem = f"the chain has {total} rows and ends with row {seq}"
     if not problem and wanted and wanted[0] > 0 and not seen:
         what = "is gone" if wanted[0] > seq else "is another one"
         problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
@@ -85,30 +87,38 @@ def _parse_head(head: str) -> tuple[int, str]:
     return int(number), digits
 
 
-def _read_contents(query: Query, after: int, last: int) -> dict[int, tuple[str, Row]]:
-    """{seq: (kind, row without seq)} of the tables between two places of the chain."""
-    found: dict[int, tuple[str, Row]] = {}
+def _read_contents(query: Query, after: int, last: int) -> dict[int, list[tuple[str, Row]]]:
+    """{seq: [(kind, row without seq)]} of the tables between two places of the chain; one each, as long as keys are."""
+    found: dict[int, list[tuple[str, Row]]] = {}
     for kind, table in TABLES.items():
         for row in query(f"SELECT * FROM {table} WHERE seq > :after AND seq <= :last", {"after": after, "last": last}):
-            found[row.pop("seq")] = (kind, row)
+            found.setdefault(row.pop("seq"), []).append((kind, row))
     return found
 
 
-def _check(link: Row, before: int, previous: str, content: tuple[str, Row] | None) -> str:
+def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]) -> str:
     """What is wrong with one row, or an empty text."""
     seq, kind = link["seq"], link["kind"]
     if seq != before + 1:
         return f"row {before + 1} is missing"
-    if content is None:
-        return f"row {seq}: its {kind} is missing"
-    if content[0] != kind:
-        return f"row {seq}: is a {content[0]}, was a {kind}"
+    if len(contents) != 1:
+        return f"row {seq}: is there {len(contents)} times" if contents else f"row {seq}: its {kind} is missing"
+    found, row = contents[0]
+    if found != kind:
+        return f"row {seq}: is a {found}, was a {kind}"
     if link["previous"] != previous:
-        return f"row {seq} ({_describe(kind, content[1])}): does not follow row {before}"
-    place = {"seq": seq, "kind": kind, "previous": previous}
-    if link["hash"] != row_hash(place, content[1]):
-        return f"row {seq} ({_describe(kind, content[1])}): was changed"
+        return f"row {seq} ({_describe(kind, row)}): does not follow row {before}"
+    if not _agrees(link, row):
+        return f"row {seq} ({_describe(kind, row)}): was changed"
     return ""
+
+
+def _agrees(link: Row, row: Row) -> bool:
+    place = {name: link[name] for name in ("seq", "kind", "previous")}
+    try:
+        return bool(link["hash"] == row_hash(place, row))
+    except TypeError:  # bytes, or another type that no row was written with
+        return False
 
 
 def _describe(kind: str, row: Row) -> str:
@@ -119,8 +129,8 @@ def _describe(kind: str, row: Row) -> str:
 def _find_stray(query: Query) -> str:
     """A row that never was in the chain, or is there twice under two kinds."""
     for kind, table in TABLES.items():
-        sql = f"SELECT min(t.seq) AS seq FROM {table} t LEFT JOIN chain c ON c.seq = t.seq AND c.kind = :kind"
-        seq = query(f"{sql} WHERE c.seq IS NULL", {"kind": kind})[0]["seq"]
-        if seq is not None:
-            return f"{kind} {seq} is not in the chain"
+        sql = f"FROM {table} t LEFT JOIN chain c ON c.seq = t.seq AND c.kind = :kind WHERE c.seq IS NULL"
+        stray = query(f"SELECT count(*) AS n, min(t.seq) AS seq {sql}", {"kind": kind})[0]
+        if stray["n"]:
+            return f"{kind} {stray['seq'] or 'without a seq'} is not in the chain"
     return ""

@@ -12,6 +12,19 @@ _TRIGGER = re.compile(
     r"CREATE TRIGGER (?P<name>\w+) BEFORE (?P<events>[A-Z ]+) ON (?:\w+\.)?(?P<table>\w+) "
     r"(?:FOR EACH (?P<level>ROW|STATEMENT) )?EXECUTE FUNCTION (?:\w+\.)?(?P<function>\w+)"
 )
+_TABLE = re.compile(r"CREATE TABLE (\w+) \(\n(.*?)\n\);", re.DOTALL)
+_VIEW = re.compile(r"CREATE VIEW (\w+) AS\s(.*?);", re.DOTALL)
+_VIEW_COLUMNS = {
+    "latest_scores": "submission, split, metric, value, seq",
+    "score_records": "submission, split, metric, value, is_highest, is_lowest",
+}
+_UNIQUE_KEYS = {
+    **{f"{table}_pkey": "PRIMARY KEY (seq)" for table in ("chain", "runs", "submissions", "scores", "notes")},
+    "migrations_pkey": "PRIMARY KEY (version)",
+    "chain_hash_key": "UNIQUE (hash)",
+    "submissions_number_key": "UNIQUE (number)",
+    "submissions_predictions_fingerprint_key": "UNIQUE (predictions_fingerprint)",
+}
 _FUNCTION = re.compile(r"CREATE FUNCTION (\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
 Parts = dict[str, Any]
 
@@ -19,11 +32,18 @@ Parts = dict[str, Any]
 def check_guards(url: str) -> str:
     """What is wrong with the first guard that is missing or is not as ledger.db.sql made it; empty when all are right.
 
-    Guards are triggers, and the indexes behind unique keys. A trigger that is not ours is told too: it may drop rows.
+    Guards are triggers, and the indexes behind unique keys; the views must show what the tables have. A trigger that is
+    not ours is told too, as are a rule and a child table: they may drop or add rows.
     """
     find = _find_sqlite if url.startswith("sqlite") else _find_postgres
     with open_reader(url) as query:
-        wanted, found = find(query)
+        problem = _compare(*find(query))
+        if not problem and find is _find_postgres:
+            problem = _find_strange_rows(query)
+        return problem or _check_views(query)
+
+
+def _compare(wanted: Parts, found: Parts) -> str:
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
             return f"the guard {name} is missing, rows can be changed"
@@ -34,14 +54,30 @@ def check_guards(url: str) -> str:
     return ""
 
 
+def _check_views(query: Query) -> str:
+    """The first view whose rows are not those of its definition in ledger.db.sql, which PostgreSQL keeps rewritten."""
+    for name, definition in _VIEW.findall("\n".join(load_schema("postgresql"))):
+        columns = _VIEW_COLUMNS[name]
+        shown, right = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({definition}) d"
+        parts = [f"({shown} EXCEPT {right})", f"({right} EXCEPT {shown})", f"({shown})", f"({right})"]
+        counts = [query(f"SELECT count(*) AS n FROM {part} p", {})[0]["n"] for part in parts]
+        if counts[0] or counts[1] or counts[2] != counts[3]:
+            return f"the view {name} does not show the rows of the tables"
+    return ""
+
+
 def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
-    """Triggers and tables by name, as they should be and as they are; a table's text has its unique keys."""
-    rows = query("SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'table') AND sql IS NOT NULL", {})
+    """Triggers, tables and views by name, as they should be and as they are; a table's text has its unique keys."""
+    rows = query("SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {})
     wanted = {}
     for statement in load_schema("sqlite"):
-        if match := re.search(r"CREATE (?:TRIGGER|TABLE) (\w+).*", statement, re.DOTALL):
+        if match := re.search(r"CREATE (?:TRIGGER|TABLE|VIEW) (\w+).*", statement, re.DOTALL):
             wanted[match[1]] = _squeeze(match[0])
-    found = {row["name"]: _squeeze(row["sql"]) for row in rows if not row["name"].startswith("sqlite_")}
+    found = {
+        row["name"]: _squeeze(row["sql"])
+        for row in rows
+        if not row["name"].startswith("sqlite_") and (row["type"] != "view" or row["name"] in wanted)
+    }
     return wanted, found
 
 
@@ -69,12 +105,44 @@ def _find_postgres(query: Query) -> tuple[Parts, Parts]:
     )
     found |= {row["name"]: _squeeze(row["text"]) for row in query(functions, {}) if row["name"] in wanted}
     keys = (
-        "SELECT conname AS name FROM pg_constraint WHERE contype IN ('p', 'u') "
-        "AND connamespace = current_schema()::regnamespace"
+        "SELECT conname AS name, pg_get_constraintdef(oid) AS text FROM pg_constraint "
+        "WHERE connamespace = current_schema()::regnamespace"
     )
-    present = {row["name"] for row in query(keys, {})}
-    unique = {"submissions_number_key", "submissions_predictions_fingerprint_key", "chain_hash_key", "chain_pkey"}
-    return wanted | dict.fromkeys(unique), found | dict.fromkeys(unique & present)
+    wanted |= _UNIQUE_KEYS
+    found |= {row["name"]: row["text"] for row in query(keys, {}) if row["name"] in _UNIQUE_KEYS}
+    wanted_columns, found_columns = _find_columns(query, script)
+    return wanted | wanted_columns, found | found_columns
+
+
+def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
+    """Columns that may not be empty, and the views with their columns' names."""
+    wanted: Parts = dict(_VIEW_COLUMNS)
+    for table, body in _TABLE.findall(script):
+        wanted |= {f"{table}.{line.split()[0]} NOT NULL": True for line in body.splitlines() if "NOT NULL" in line}
+    columns = (
+        "SELECT c.relname AS name, c.relkind = 'v' AS is_view, a.attname AS column, a.attnotnull AS filled "
+        "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+        "WHERE c.relkind IN ('v', 'r') AND c.relnamespace = current_schema()::regnamespace ORDER BY a.attnum"
+    )
+    found: Parts = {}
+    for row in query(columns, {}):
+        if row["is_view"] and row["name"] in _VIEW_COLUMNS:
+            found[row["name"]] = ", ".join(filter(None, (found.get(row["name"]), row["column"])))
+        elif (name := f"{row['name']}.{row['column']} NOT NULL") in wanted and row["filled"]:
+            found[name] = True
+    return wanted, found
+
+
+def _find_strange_rows(query: Query) -> str:
+    """A rule, or a table whose rows PostgreSQL shows among those of another."""
+    rules = "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname = current_schema()"
+    children = (
+        "SELECT 'table', c.relname, p.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "JOIN pg_class p ON p.oid = i.inhparent WHERE p.relnamespace = current_schema()::regnamespace"
+    )
+    for row in query(f"{rules} UNION ALL {children} ORDER BY name LIMIT 1", {}):
+        return f"the {row['what']} {row['name']} on {row['of']} is not one of the ledger's: it may add or drop rows"
+    return ""
 
 
 def _describe(match: re.Match[str]) -> tuple[str, ...]:

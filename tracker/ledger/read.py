@@ -171,9 +171,16 @@ def foreign_database() -> LedgerError:
 
 def missing_ledger(path: Path) -> LedgerError:
     """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
-    return LedgerError(
-        f"no ledger at {path}", hint="restore it from a backup; for a new empty one: tracker ledger init"
-    )
+    hint = "restore it from a backup; for a new empty one: tracker ledger init"
+    if logs := find_logs(path):
+        hint = f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back together, or {hint}"
+    return LedgerError(f"no ledger at {path}", hint=hint)
+
+
+def find_logs(path: Path) -> list[Path]:
+    """SQLite's logs beside a ledger file: it would play them into any other file of that name."""
+    logs = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
+    return [log for log in logs if log.exists()]
 
 
 def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
@@ -185,8 +192,10 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
         return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
     if "locked" in text:
         return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
-    if "full" in text:
-        return StorageError(f"cannot write {path}: {text}", hint="free some space; nothing was half-written")
+    if "full" in text or "disk I/O" in text:
+        return StorageError(
+            f"cannot write {path}: {text}", hint="check the disk, free some space; nothing was half-written"
+        )
     if "readonly" in text or "unable to open" in text:
         return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
     return LedgerError(f"{path}: {text}")

@@ -5,6 +5,7 @@ A backup is a SQLite ledger, whatever the database it came from: it can be read,
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tracker.errors import LedgerError
-from tracker.ledger.append import METADATA, MIGRATIONS, create_ledger, open_engine
-from tracker.ledger.read import check_not_newer, missing_ledger
+from tracker.errors import LedgerError, StorageError
+from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
+from tracker.ledger.read import check_not_newer, find_logs, missing_ledger, translate_sqlite
 from training.atomic import atomic_path, translate_os_errors
 
 BATCH = 1000
@@ -27,13 +28,13 @@ def copy_ledger(url: str, target: Path) -> int:
     file is not replaced.
     """
     _refuse_existing(target)
-    with atomic_path(target) as temporary:
+    source = Path(url.removeprefix("sqlite:///"))
+    with atomic_path(target) as temporary, _translate_errors(source, target):
         if url.startswith("sqlite:///"):
-            count = _copy_file(Path(url.removeprefix("sqlite:///")), temporary)
+            count = _copy_file(source, temporary)
         else:
             with translate_os_errors(target, "write"):
                 temporary.touch()
-            create_ledger(f"sqlite:///{temporary}")
             count = _copy_rows(url, f"sqlite:///{temporary}")
         _set_journal(temporary, "DELETE")  # one file, nothing of it in a log beside it
     return count
@@ -43,29 +44,40 @@ def restore_ledger(source: Path, url: str) -> int:
     """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when it is not empty."""
     if not source.is_file():
         raise missing_ledger(source)
+    with open_engine(f"sqlite:///{source}"):
+        pass  # a foreign file is refused here
     if url.startswith("sqlite:///"):
         target = Path(url.removeprefix("sqlite:///"))
         _refuse_existing(target)
-        with open_engine(f"sqlite:///{source}"):
-            pass  # a foreign file is refused here
-        with atomic_path(target) as temporary:
+        with atomic_path(target) as temporary, _translate_errors(source, target):
             count = _copy_file(source, temporary)
             _set_journal(temporary, "WAL")
         return count
-    if not create_ledger(url):
-        raise LedgerError("there is a ledger already", hint="restore into an empty database")
     return _copy_rows(f"sqlite:///{source}", url)
 
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise LedgerError(f"{target} exists", hint="choose another name, or move it away first")
+    if logs := find_logs(target):
+        raise LedgerError(
+            f"{logs[0]} is left of another ledger and would be mixed into this one",
+            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
+        )
+
+
+@contextmanager
+def _translate_errors(source: Path, target: Path) -> Iterator[None]:
+    """SQLite's errors in our words: what the disk refuses is about the new file, anything else about the old one."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        about_target = translate_sqlite(error, target)
+        raise about_target if isinstance(about_target, StorageError) else translate_sqlite(error, source) from error
 
 
 def _copy_file(source: Path, target: Path) -> int:
     """SQLite's own online backup: a whole copy of one moment."""
-    import sqlite3
-
     if not source.is_file():
         raise missing_ledger(source)
     with _closing(sqlite3.connect(source)) as old, _closing(sqlite3.connect(target)) as new:
@@ -82,26 +94,32 @@ def _closing(connection: Any) -> Iterator[Any]:
 
 
 def _copy_rows(source: str, target: str) -> int:
-    """All rows in one transaction on each side."""
+    """All rows, in one transaction on each side; that of the target makes the tables too."""
     count = 0
-    with open_engine(source) as old, open_engine(target) as new:
-        level = "SERIALIZABLE" if old.dialect.name == "sqlite" else "REPEATABLE READ"
-        with old.connect().execution_options(isolation_level=level) as reading, new.begin() as writing:
-            check_not_newer(reading.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-            for table in METADATA.sorted_tables:
-                if table is MIGRATIONS:
-                    continue  # the new ledger has its own
-                order = next(iter(table.primary_key))
-                rows = reading.execution_options(stream_results=True).execute(sa.select(table).order_by(order))
-                for part in rows.mappings().partitions(BATCH):
-                    writing.execute(sa.insert(table), [dict(row) for row in part])
-                    count += len(part) * (table.name == "chain")
+    with create_tables(target) as writing:
+        if writing is None:
+            raise LedgerError("there is a ledger already", hint="restore into an empty database")
+        for table, rows in _read_rows(source):
+            writing.execute(sa.insert(table), rows)
+            count += len(rows) * (table.name == "chain")
     return count
 
 
-def _set_journal(path: Path, mode: str) -> None:
-    import sqlite3
+def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
+    """The rows of one moment, a part of a table at a time; what a row refers to comes before it."""
+    with open_engine(url) as engine, translate_ledger_errors(url), engine.connect() as connection:
+        level = "SERIALIZABLE" if engine.dialect.name == "sqlite" else "REPEATABLE READ"
+        connection.execution_options(isolation_level=level, stream_results=True)
+        check_not_newer(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+        for table in METADATA.sorted_tables:
+            if table is MIGRATIONS:
+                continue  # the new ledger has its own
+            rows = connection.execute(sa.select(table).order_by(next(iter(table.primary_key))))
+            for part in rows.mappings().partitions(BATCH):
+                yield table, [dict(row) for row in part]
 
+
+def _set_journal(path: Path, mode: str) -> None:
     with _closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute(f"PRAGMA journal_mode = {mode}")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tests.conftest import ROOT
 from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
@@ -27,7 +28,7 @@ from tracker.ledger.append import (
     create_ledger,
     open_ledger,
 )
-from tracker.ledger.chain import canonical_json, row_hash
+from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
 from tracker.ledger.historical import Historical
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
@@ -491,16 +492,29 @@ def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'm'")
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {name}")
+        (grants,) = re.findall(r"`(GRANT [^`]+)`", (ROOT / "README.md").read_text())
+        connection.exec_driver_sql(re.sub(r"\bmember\b", name, grants))
     engine.dispose()
     member = replace(workspace, ledger_url=sa.make_url(url).set(username=name, password="m").render_as_string(False))
     assert add(member, "0", 0.5) == 1
     assert len(list_submissions(member)) == 1
+    assert verify_ledger(member.ledger_url).problem == ""
     engine = sa.create_engine(member.ledger_url)
-    for statement in ("UPDATE scores SET value = 1", "DELETE FROM notes", "TRUNCATE chain CASCADE", "DROP TABLE notes"):
+    locking_out = "INSERT INTO migrations VALUES (99, 'x', 'x')"
+    changes = ("UPDATE scores SET value = 1", "DELETE FROM notes", "TRUNCATE chain CASCADE", "DROP TABLE notes")
+    for statement in (*changes, locking_out):
         with (
             pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"),
             engine.begin() as connection,
         ):
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["q?x", "p%41x", "a#b c"])
+def test_a_ledger_lies_in_its_workspace_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    workspace = make_workspace(tmp_path / name, mlflow_uri="http://127.0.0.1:9")
+    assert add(workspace, "0", 0.5) == 1
+    assert len(list_submissions(workspace)) == 1
+    assert (workspace.root / "ledger.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

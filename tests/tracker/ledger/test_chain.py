@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
 from tests.workspaces import make_workspace
 from tracker.errors import ConfigError
@@ -118,6 +119,10 @@ DROPPING = "CREATE TRIGGER lose BEFORE INSERT ON scores BEGIN SELECT RAISE(IGNOR
 NOTHING = "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
 CHECK = "CHECK (length(trim(memo)) > 0)"
 CALL = "EXECUTE FUNCTION refuse_gap()"
+VIEWS = dict(re.findall(r"(?s)CREATE VIEW (\w+) AS(.*?);", "\n".join(load_schema("sqlite"))))
+FORGED_SCORES = f"CREATE VIEW latest_scores AS {VIEWS['latest_scores'].replace('s.value,', '0.99 AS value,')}"
+RECORDS = f"CREATE VIEW score_records AS {VIEWS['score_records']}"
+FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
 
 
 @pytest.mark.parametrize(
@@ -155,6 +160,17 @@ CALL = "EXECUTE FUNCTION refuse_gap()"
             r"the guard submissions\w* is ",
         ),
         (["DROP TRIGGER runs_no_delete"], [NOTHING], "the guard r"),
+        (
+            ["DROP VIEW latest_scores", FORGED_SCORES],
+            ["DROP VIEW latest_scores CASCADE", FORGED_SCORES, RECORDS],
+            r"the (guard|view) latest_scores ",
+        ),
+        (
+            ["DROP VIEW score_records", FORGED_RECORDS],
+            ["DROP VIEW score_records", FORGED_RECORDS],
+            r"the (guard|view) score_records ",
+        ),
+        (["DROP VIEW score_records"], ["DROP VIEW score_records"], "the guard score_records is missing"),
     ],
 )
 def test_a_guard_that_was_taken_away_or_weakened_is_named(
@@ -178,3 +194,83 @@ def test_an_edit_of_the_file_by_another_program_is_found(workspace: Workspace) -
     assert content.count(b"a memo to look for") == 1
     path.write_bytes(content.replace(b"a memo to look for", b"a memo to look fir"))
     assert verify_ledger(workspace.ledger_url).problem == "row 1 (submission 1): was changed"
+
+
+def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) -> Workspace:
+    """A ledger of two submissions with scores (rows 1 to 4) after an owner's statements."""
+    workspace = make_workspace(tmp_path / "ws", ledger_url=server.create_database())
+    add(workspace, "0", 0.5)
+    add(workspace, "1", 0.6)
+    change(workspace.ledger_url, *statements)
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("statements", "problem"),
+    [
+        (
+            [
+                *(f"ALTER TABLE scores {what}" for what in ("DROP CONSTRAINT scores_pkey", "ALTER seq DROP NOT NULL")),
+                "INSERT INTO scores SELECT NULL, 1, split, metric, 0.99, author, scored_at FROM scores WHERE seq = 2",
+            ],
+            "score without a seq is not in the chain",
+        ),
+        (
+            [
+                "ALTER TABLE scores DROP CONSTRAINT scores_pkey",
+                "INSERT INTO scores SELECT seq, 1, split, metric, 0.99, author, scored_at FROM scores WHERE seq = 2",
+            ],
+            "row 2: is there 2 times",
+        ),
+        (
+            [
+                "CREATE TABLE more () INHERITS (submissions)",
+                "INSERT INTO more SELECT * FROM ONLY submissions WHERE seq = 1",
+            ],
+            "row 1: is there 2 times",
+        ),
+        (
+            [
+                "ALTER TABLE runs DROP CONSTRAINT runs_pkey, DROP CONSTRAINT runs_seq_fkey",
+                "ALTER TABLE submissions DROP CONSTRAINT submissions_pkey, DROP CONSTRAINT submissions_seq_fkey",
+                "ALTER TABLE scores DROP CONSTRAINT scores_seq_fkey",
+                "ALTER TABLE notes DROP CONSTRAINT notes_seq_fkey",
+                "ALTER TABLE chain DROP CONSTRAINT chain_pkey, ALTER seq DROP NOT NULL",
+                "INSERT INTO chain VALUES (NULL, 'note', 'x', 'x')",
+            ],
+            "the chain has 5 rows and ends with row 4",
+        ),
+        (["ALTER TABLE notes DROP CONSTRAINT notes_pkey"], "the guard notes_pkey is missing, rows can be changed"),
+        (
+            ["ALTER TABLE submissions ALTER number DROP NOT NULL"],
+            "the guard submissions.number NOT NULL is missing, rows can be changed",
+        ),
+        (
+            [
+                "ALTER TABLE submissions DROP CONSTRAINT submissions_predictions_fingerprint_key",
+                "ALTER TABLE submissions ADD CONSTRAINT submissions_predictions_fingerprint_key UNIQUE (seq, memo)",
+            ],
+            "the guard submissions_predictions_fingerprint_key is not as ledger.db.sql has it, rows can be changed",
+        ),
+        (
+            ["CREATE TABLE more () INHERITS (notes)"],
+            "the table more on notes is not one of the ledger's: it may add or drop rows",
+        ),
+        (
+            ["CREATE RULE lose AS ON INSERT TO scores DO INSTEAD NOTHING"],
+            "the rule lose on scores is not one of the ledger's: it may add or drop rows",
+        ),
+    ],
+)
+def test_what_the_owner_of_a_postgresql_forged_is_named(
+    postgres_server: PostgresServer, tmp_path: Path, statements: list[str], problem: str
+) -> None:
+    workspace = change_postgres(postgres_server, tmp_path, *statements)
+    assert verify_ledger(workspace.ledger_url).problem == problem
+
+
+@pytest.mark.parametrize("column", ["submission", "metric", "value", "scored_at"])
+def test_a_value_that_became_bytes_was_changed(workspace: Workspace, column: str) -> None:
+    add(workspace, "0", 0.5)
+    change(workspace.ledger_url, f"UPDATE scores SET {column} = x'00ff' WHERE seq = 2")
+    assert verify_ledger(workspace.ledger_url).problem.endswith("was changed")
