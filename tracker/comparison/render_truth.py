@@ -22,7 +22,9 @@ def render_truth(found: Truth) -> str:
     if not found.relations:
         lines.append("nothing to relate yet: no submission has two of validation, public and private score")
     for relation in found.relations:
-        lines += ["", *_describe_relation(relation)]
+        if relation.scheme is None or relation.line is not None:
+            lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
+    lines += _explain_no_lines(found.relations)
     if len(found.schemes) > 1:
         lines += ["", "the validation scheme was changed, so validation scores of these groups do not compare:"]
         for scheme in found.schemes:
@@ -31,16 +33,15 @@ def render_truth(found: Truth) -> str:
     return "\n".join([*lines, "", *_describe_luck(found), ""])
 
 
-def _describe_relation(relation: Relation) -> Iterator[str]:
+def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
     few = " (few: take it as a hint)" if relation.n < SMALL else ""
-    yield f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}: {relation.n} submissions{few}"
-    if relation.left_out:
-        yield f"  left out, of another validation scheme: {join_numbers(relation.left_out)}"
+    yield f"{_name_relation(relation)}: {relation.n} submissions{few}"
+    if relation.scheme is not None and schemes > 1:
+        yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
         yield f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the interval"
     if relation.line is None:
-        why = f"all have the same {WORDS[relation.x]} score" if relation.n >= 3 else "three are needed"
-        yield f"  no line: {why}"
+        yield f"  no line: {relation.reason}"
     else:
         line = relation.line
         sign = "+" if line.intercept >= 0 else "-"
@@ -55,6 +56,22 @@ def _describe_relation(relation: Relation) -> Iterator[str]:
     for item in relation.outliers:
         expected = f"{render_number(item.y)} where {render_number(item.expected)} was to be expected"
         yield f"  far off: submission {item.number}, {expected} ({item.distance:+.1f} standard deviations)"
+
+
+def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
+    """Of validation schemes without a line why there is none, one line each."""
+    lines: list[str] = []
+    heading = ""
+    for relation in relations:
+        if relation.scheme is not None and relation.line is None:
+            if heading != (heading := f"no line for {_name_relation(relation)}:"):
+                lines += ["", heading]
+            lines.append(f"  {join_numbers(relation.numbers)}: {relation.reason}")
+    return lines
+
+
+def _name_relation(relation: Relation) -> str:
+    return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
 def _describe_luck(found: Truth) -> Iterator[str]:

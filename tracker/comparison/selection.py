@@ -24,6 +24,8 @@ from tracker.workspace import Metric, Workspace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tracker.comparison.regression import Line
+
 CONTENDERS = 12  # by expected score; sets are searched among these
 LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
@@ -132,21 +134,18 @@ def expect_private(
 ) -> list[Contender]:
     """Every look with the score to expect of it, the best first.
 
-    Where a line through submissions of the current validation scheme says what a validation score is worth, the public
+    Where a line through submissions of its own validation scheme says what a validation score is worth, the public
     score counts by how much of the scatter about the line is skill: s^2 / (s^2 + own_sd^2), a half when unknown.
     """
-    relation, comparable = relate_validation(workspace, looks, metric.name)
-    line = relation.line if relation.n - relation.repeats >= LINE_POINTS else None
-    weight = 0.5
-    if line is not None and own_sd is not None:
-        skill = max(0.0, line.residual_sd**2 - own_sd**2)
-        weight = skill / (skill + own_sd**2)
+    relations = relate_validation(workspace, looks, metric.name)
     found = []
     for row in looks:
         public, validation = row.scores[f"public_{metric.name}"], find_figure(workspace, row, "val", metric.name)
-        known = line is not None and validation is not None and row.number in comparable
-        guess = line.predict(validation)[0] if known and line and validation is not None else None
-        expected = public if guess is None else guess + weight * (public - guess)
+        relation, guess, expected = relations.get(row.number), None, public
+        enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
+        if enough and relation is not None and relation.line is not None and validation is not None:
+            guess = relation.line.predict(validation)[0]
+            expected = guess + _weigh(relation.line, own_sd) * (public - guess)
         found.append(
             Contender(
                 number=row.number,
@@ -159,6 +158,14 @@ def expect_private(
         )
     sign = -1.0 if metric.higher_is_better else 1.0
     return sorted(found, key=lambda item: (sign * item.expected, item.number))
+
+
+def _weigh(line: Line, own_sd: float | None) -> float:
+    """How much of the scatter about the line is skill."""
+    if own_sd is None:
+        return 0.5
+    skill = max(0.0, line.residual_sd**2 - own_sd**2)
+    return skill / (skill + own_sd**2)
 
 
 def _model(
