@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracker.workspace import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
+MOST_PAIRS = 4  # differences that are told one by one
 
 
 def render_truth(found: Truth) -> str:
@@ -122,33 +123,78 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
         side = "above" if item.public > item.by_validation else "below"
         reasons.append(
             f"validation {render_number(item.validation)} lets {render_number(item.by_validation)} be expected, it is "
-            f"{side} that; {render_number(item.expected)} with both"
+            f"{side} that"
         )
     elif item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
-    for other in found.chosen:
-        share = found.differing.get(f"{min(item.number, other)},{max(item.number, other)}")
-        if share is not None:
-            reasons.append(f"differs from {other} on {share:.1%} of the images")
-    if not found.differing and len(found.chosen) > 1:
-        reasons.append("answers unknown, so not how much it differs from the others")
+    reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
     return "; ".join(reasons)
 
 
+def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
+    """Why it and not the best expected one that was not chosen; nothing when all were."""
+    order = [contender.number for contender in found.contenders]
+    following = next((other for other in found.contenders if other.number not in found.chosen), None)
+    if following is None:
+        return
+    own, others = f"expected score {render_number(item.expected)}", render_number(following.expected)
+    if order.index(item.number) < order.index(following.number):
+        equal = ": equal, so the earlier one" if item.expected == following.expected else ""
+        yield f"{own}, the next ({following.number}) has {others}{equal}"
+        return
+    shares = _list_shares(following.number, found)
+    near = min(shares, key=lambda number: shares[number]) if shares else None
+    why = "" if near is None else f", which differs from {near} on only {shares[near]:.1%} of the images"
+    yield f"{own}, taken before {following.number} ({others}){why}"
+
+
+def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
+    """How much it differs from the other chosen ones; of many only from the nearest."""
+    shares = _list_shares(item.number, found)
+    if len(shares) > MOST_PAIRS:
+        near = min(shares, key=lambda number: shares[number])
+        yield f"differs least from {near}, on {shares[near]:.1%} of the images"
+    else:
+        yield from (f"differs from {other} on {share:.1%} of the images" for other, share in shares.items())
+    if not found.differing and len(found.chosen) > 1:
+        yield "answers unknown, so not how much it differs from the others"
+
+
+def _list_shares(number: int, found: Selection) -> dict[int, float]:
+    """The share of images on which it differs, by chosen submission, where it is known."""
+    shares = {other: found.differing.get(f"{min(number, other)},{max(number, other)}") for other in found.chosen}
+    return {other: share for other, share in shares.items() if share is not None}
+
+
 def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
-    among = f"among {len(simulated.among)} submissions"
-    yield f"in {simulated.draws} simulated private parts ({simulated.source}), {among}:"
+    told = "" if simulated.used else "told, not used for the choice: "
+    among = join_numbers(sorted(simulated.among))
+    yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
     if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
         named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
     for words, item in named.items():
         score = f"its best has {found.metric} {render_number(item.mean_best)} on average"
         yield f"  {words} held the best of all in {item.holds_best:.0%}; {score}"
-    yield f"  the best of all has {render_number(simulated.possible)} on average"
+    gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
+    if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
+        yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
+    luck = "who is lucky changes each time, so it is above what to expect of any single one"
+    yield f"  the best of all has {render_number(simulated.possible)} on average: {luck}"
+    if simulated.used:
+        unlike = "; private scores, from which leaderboard truth takes it, are not used" if found.private else ""
+        size = f"number of images: {found.sample.source}"
+        yield f"  a score's own noise: {found.own_sd:.4f}, by {found.noise_source}; {size}{unlike}"
+    for reason, numbers in simulated.left_out.items():
+        yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
 def _say_why_not(found: Selection) -> Iterator[str]:
-    if found.own_sd is None and found.sample.public is None:
+    if len(found.contenders) == 1:
+        yield "only one submission exists to choose from"
+    elif len(found.contenders) == len(found.chosen):
+        yield f"only {len(found.chosen)} submissions exist to choose from, all are chosen"
+    elif found.own_sd is None and found.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
         yield f"not simulated: how noisy {found.metric} is cannot be told from answers"
