@@ -40,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run = typer.Typer(help="Make a run: train, infer, ensemble, reproduce.", no_args_is_help=True)
+run = typer.Typer(help="Make a run, or many: train, infer, ensemble, reproduce, queue, sweep.", no_args_is_help=True)
 ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
 data = typer.Typer(help="The images: stats, check, split, suspects, remove-background.", no_args_is_help=True)
 leaderboard = typer.Typer(invoke_without_command=True)

@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 if "PYTEST_XDIST_WORKER" in os.environ:  # make test: a test on each core, and no more threads than that
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: tables would be as wide as the screen that the tests run on
 for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
     del os.environ[_name]
 

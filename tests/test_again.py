@@ -154,11 +154,13 @@ def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Wo
     run(ws)
     with pytest.raises(ConfigError, match=r"changes keys of eval only, not optim\.lr"):
         infer(ws, "exp1", ["optim.lr=0.1"])
+    with pytest.raises(ConfigError, match="nothing would be different from exp1"):
+        infer(ws, "exp1")
     other = run(ws, "train.seed=1")
     best = ws.runs_dir / "exp1" / "best.pth"
     best.write_bytes((ws.runs_dir / other.name / "best.pth").read_bytes())
     with pytest.raises(ConfigError, match="not the one that was recorded"):
-        infer(ws, "exp1")
+        infer(ws, "exp1", ["eval.tta=flip"])
 
 
 def commit(root: Path) -> None:

@@ -231,6 +231,8 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_percentage(tm
         run_tracker("score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no submission 2"
     )
     check_error(run_tracker("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no score given")
+    done = run_tracker("score", "1", "--public-f1", "0.7", cwd=workspace.root, **NO_MLFLOW)
+    assert "public f1 was 0.7656; the old value stays" in done.stdout
 
 
 # --- Documentation ----------------------------------------------------------------------------------------------------
@@ -243,6 +245,11 @@ def test_every_command_and_option_says_what_it_does_and_is_in_readme(words: str)
     silent = [p.name for p in command.params if isinstance(p, click.Option) and not getattr(p, "help", None)]
     assert silent == []
     assert f"tracker {words}" in (ROOT / "README.md").read_text()
+
+
+def test_options_tell_what_a_key_may_be(tmp_path: Path) -> None:
+    done = run_tracker("run", "options", cwd=tmp_path)
+    assert "One of: cross_entropy, focal, label_smoothing, f1." in done.stdout
 
 
 def test_readme_lists_every_setting_and_no_other() -> None:

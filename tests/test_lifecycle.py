@@ -116,8 +116,12 @@ def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, number: s
     child = start(pictures, "run", "train", *FAST, "--epochs", "500")
     wait_for(has_epoch(pictures, "exp1", 1), child)
     child.send_signal(number)
+    for _ in range(10):  # an impatient hand
+        time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
     assert child.returncode == 130
+    assert "Traceback" not in stderr
     assert "error: exp1 was interrupted\n  try: tracker run train --from exp1 --resume" in stderr
     (run,) = list_runs(pictures)
     assert run["status"] == "interrupted"
@@ -163,6 +167,8 @@ def test_a_wrong_config_is_refused_before_a_run_exists(pictures: Path) -> None:
     done = run_tracker("run", "train", *words, cwd=pictures, ok=False)
     assert done.returncode == 2
     assert all(word in done.stderr for word in ("optim.lrr", "optim.lr", "train.epochs", "loss.name"))
+    done = run_tracker("run", "train", "--model", "resnet10", cwd=pictures, ok=False)
+    assert (done.returncode, "timm has no model 'resnet10'" in done.stderr) == (2, True)
     assert list_runs(pictures) == []
 
 

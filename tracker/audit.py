@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from tracker.ledger.read import Note, Submission, has_run, list_sota_numbers, list_submissions
+from tracker.ledger.read import Note, Submission, has_run, list_run_paths, list_sota_numbers, list_submissions
 from tracker.runs import list_runs
 from tracker.workspace import Workspace
 
@@ -35,7 +36,7 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
-    changes = [(row, list(row.config_diff)) for row in rows if row.config_diff]
+    changes = [(row, _name_changes(row.config_diff)) for row in rows if row.config_diff]
     return Audit(
         submissions=len(rows),
         wasted=find_wasted(rows),
@@ -48,6 +49,11 @@ def audit(workspace: Workspace) -> Audit:
         missing=_find_missing(workspace, rows),
         notes=[(row.number, note) for row in rows for note in row.notes],
     )
+
+
+def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys that changed; those that say what an ensemble is made of are one change."""
+    return list(dict.fromkeys("ensemble" if key.startswith("ensemble.") else key for key in diff))
 
 
 def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
@@ -82,6 +88,9 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
             here = has_run(workspace, row)
             if here and not (workspace.root / row.file).is_file():
                 found.append({"what": f"submission {row.number}", "file": row.file})
+    for name, path in list_run_paths(workspace):
+        if Path(path).parent == workspace.runs_dir and not Path(path).exists():
+            found.append({"what": name, "file": workspace.relative(Path(path))})
     for record in list_runs(workspace.runs_dir):
         folder = workspace.runs_dir / record.name
         if record.status == "broken":

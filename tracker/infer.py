@@ -25,8 +25,10 @@ def infer(
 ) -> RunRecord:
     """Predict validation and evaluation images with the weights of `source`, a run that was trained or inferred.
 
-    Raises ConfigError when more than inference would change, WeightsError when best.pth is not the recorded one.
+    Raises ConfigError when more than inference would change, or nothing at all, WeightsError when best.pth is not the
+    recorded one.
     """
+    trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
     before, after = (outcome_values(values) for values in (load_config(workspace.runs_dir, source), tables))
@@ -36,13 +38,14 @@ def infer(
             f"infer changes keys of eval only, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
-    trained = find_trained(workspace, source)
     from training.infer import infer
     from training.loader import Source
     from training.loop import translate_torch_errors
 
     weights, fingerprint = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
+    if not changed and data.fingerprint == trained.fingerprints.get("data"):
+        raise ConfigError(f"nothing would be different from {source}", hint="--set eval.tta=flip, for example")
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint, "weights": fingerprint}
     recorder = Recorder.create(
         workspace.runs_dir, kind="infer", config=tables, parent=source, note=note, fingerprints=fingerprints

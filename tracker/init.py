@@ -82,6 +82,7 @@ def init_workspace(
     if (root / TRACKER_TOML).exists():
         raise ConfigError(f"{root} is a workspace already", hint=f"edit {root / TRACKER_TOML}")
     found = _look_at_data(data, competition)
+    _check_eval_dir(data.get("eval_dir", ""))
     tables = [_parse_metric(text) for text in metrics] or [
         {"name": "f1", "kind": "macro_f1", "higher_is_better": True, "percent": False},
         {"name": "accuracy", "kind": "accuracy", "higher_is_better": True, "percent": True},
@@ -153,6 +154,14 @@ def detect_format(data: Mapping[str, Any]) -> str:
         if names and sum(bool(PROFILE.fullmatch(name)) for name in names) > len(names) / 2:
             return "mask_profiles"
     return "image_folder"
+
+
+def _check_eval_dir(eval_dir: str) -> None:
+    """Raise DataError when the evaluation folder does not have what it must have."""
+    folder = Path(eval_dir).expanduser()
+    missing = [name for name in ("info.csv", "images") if eval_dir and not (folder / name).exists()]
+    if missing:
+        raise DataError(f"{folder} has no {' and no '.join(missing)} (--eval-dir)", hint="see the layouts in README")
 
 
 def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,10 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
     target = find_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(f"--rejected is for submissions, not for {target}", hint="tracker note 3 --rejected TEXT")
+    if rejected and target.submission and get_submission(workspace, target.submission).scores:
+        raise ConfigError(
+            f"submission {target.submission} has scores: the leaderboard has taken it", hint="leave --rejected out"
+        )
     kind = "rejected" if rejected else "note"
     with open_ledger(workspace) as ledger:
         ledger.append_note(kind=kind, text=text.strip(), submission=target.submission, run_uid=target.run_uid)

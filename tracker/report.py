@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
@@ -40,8 +40,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
         table.add_column(Text(name))
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
-    wide = None if sys.stdout.isatty() else PIPED_WIDTH
-    Console(width=wide, highlight=False).print(table)
+    Console(width=find_width(), highlight=False).print(table)
+
+
+def find_width(piped: int = PIPED_WIDTH) -> int:
+    """Columns of the output: the terminal's, what COLUMNS says, or `piped` for a pipe or a file."""
+    return shutil.get_terminal_size((piped, 24)).columns
 
 
 def render_number(value: Any) -> str:
@@ -127,6 +131,16 @@ def render_newest(notes: Sequence[Note]) -> str:
     """What was noted last, and how many remarks there are before it; `-` for none."""
     earlier = f" (+{len(notes) - 1})" if len(notes) > 1 else ""
     return f"{notes[-1]}{earlier}" if notes else "-"
+
+
+def render_corrections(
+    before: Mapping[str, float], after: Mapping[str, float], competition: Competition
+) -> Iterator[str]:
+    """A line for each score that had another value."""
+    for name, old in before.items():
+        if after[name] != old:
+            metric = competition.metric(name.partition("_")[2])
+            yield f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the ledger's history"
 
 
 def print_notes(notes: Sequence[Note]) -> None:

@@ -266,12 +266,20 @@ def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
 
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
-    """Record what the leaderboard said about a submission; a correction is recorded beside the old value."""
+    """Record what the leaderboard said about a submission; a correction is recorded beside the old value.
+
+    Raises ConfigError without a score, and where the local leaderboard has computed them.
+    """
     from tracker.ledger.append import open_ledger
 
     if not scores:
         raise ConfigError("no score given", hint="tracker score 3 --public-f1 0.76 --public-acc 81.65")
-    get_submission(workspace, number)
+    row = get_submission(workspace, number)
+    if workspace.leaderboard == "local" and row.predictions_fingerprint:
+        raise ConfigError(
+            f"the local leaderboard has scored submission {number} itself",
+            hint="tracker leaderboard reveal opens private scores; kind manual in tracker.toml takes typed ones",
+        )
     with open_ledger(workspace) as ledger:
         ledger.append_scores(number, scores)
     return get_submission(workspace, number)

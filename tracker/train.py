@@ -126,6 +126,9 @@ def train(
     A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
     weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
     """
+    from training.model import check_model
+
+    check_model(config.model)
     task, data = prepare_data(workspace, config)
     config = resolve_measured(config, data, root=workspace.root)
     tables = config_to_dict(config)
@@ -286,15 +289,24 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP in this block are like Ctrl-C: what was begun is ended and recorded as interrupted."""
+    """SIGTERM and SIGHUP in this block are like Ctrl-C: what was begun is ended and recorded as interrupted.
+
+    After the first of them all are ignored, for the process is about to end: an impatient second Ctrl-C must not break
+    what records the first.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        for number in list(before):
+            signal.signal(number, signal.SIG_IGN)
+        before.clear()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:

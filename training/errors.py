@@ -22,6 +22,8 @@ class TrackerError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"try: {hint}")  # in the traceback of a script
 
 
 class ConfigError(TrackerError):

@@ -50,6 +50,10 @@ class LabelFixes:
                 problems.append(f"{table}:{line}: {name} {kind} is {before[1]!r} in line {before[0]}")
             else:
                 fixes._values[name, kind] = (line, value)
+        if rows and not fixes._values and not problems:
+            problems.append(
+                f"{table}: none of its {len(rows)} lines is accepted: write yes under accept, or leave it out"
+            )
         return fixes
 
     def fix_gender(self, person: str, gender: str, known: Sequence[str]) -> str:

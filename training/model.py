@@ -70,7 +70,8 @@ def build_model(
     return body if joint else AttributeHeads(body)
 
 
-def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int]) -> nn.Module:
+def check_model(config: ModelConfig) -> None:
+    """Raise ConfigError, with the nearest names, for a model that timm does not have."""
     import timm
 
     if not timm.is_model(config.name):
@@ -78,6 +79,12 @@ def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int]) -> n
         raise ConfigError(
             f"model.name: timm has no model {config.name!r}", hint=f"nearest: {', '.join(near) or 'none'}"
         )
+
+
+def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int]) -> nn.Module:
+    import timm
+
+    check_model(config)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
     if _needs_image_size(config.name):
         options["img_size"] = image_size

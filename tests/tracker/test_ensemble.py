@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.workspaces import IMAGES, make_run
+from tracker.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
@@ -43,7 +44,9 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
     assert (record.name, record.kind, record.status, record.parent) == ("exp4", "ensemble", "finished", "exp1")
     assert (record.summary["val/f1"], record.summary["val/accuracy"]) == (1.0, 1.0)
     assert find_latest(members.runs_dir) == "exp4"
+    submit(members, "exp3", "all dogs")
     row, _ = submit(members, "exp4", "hard vote")
+    assert audit(members).one_key == [{"number": 2, "sota": 1, "key": "ensemble"}]
     assert row.scores["public_f1"] == 1.0
     found = diff_runs(members, "exp1", "exp4")
     assert set(found.config) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}

@@ -291,7 +291,7 @@ def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path:
 
 
 def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 1})
+    workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 1}, solution=None)
     for answers in ("0000011110", "0000011100"):
         make_run(workspace, answers)
     submit(workspace, "exp1", "m")
@@ -301,6 +301,18 @@ def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> No
     assert submit(workspace, "exp2", "m")[1].left == 0
     with pytest.raises(ConfigError, match="empty note"):
         add_note(workspace, "1", "  ")
+    score(workspace, 2, {("public", "f1"): 0.5})
+    with pytest.raises(ConfigError, match="has scores"):
+        add_note(workspace, "2", "after all", rejected=True)
+
+
+def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "m")
+    before = get_submission(workspace, 1).scores
+    with pytest.raises(ConfigError, match="has scored submission 1 itself"):
+        score(workspace, 1, {("public", "f1"): 0.9})
+    assert get_submission(workspace, 1).scores == before
 
 
 def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Workspace) -> None:

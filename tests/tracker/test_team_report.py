@@ -24,7 +24,8 @@ from tests.workspaces import make_run, make_workspace
 from tracker.comparison.truth import tell_truth
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.mlflow_log import connect
-from tracker.submit import add_note, parse_scores, reveal, score, submit
+from tracker.notes import add_note
+from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page
 from tracker.team_report.charts import render_ticks
 from tracker.team_report.data import TeamReport, build_report
@@ -186,10 +187,9 @@ def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspa
 def test_notes_gain_and_author_of_a_real_submission_are_shown(workspace: Workspace) -> None:
     for answers in ("0000011100", "0000011110"):
         submit(workspace, make_run(workspace, answers, config={"optim.lr": 0.5}).name, "m")
-    add_note(workspace, 2, "should have waited", kind="note")
-    add_note(workspace, 2, "wrong columns", kind="rejected")
+    add_note(workspace, "2", "should have waited")
     report = build_report(workspace)
-    assert report.entries[1].notes == ["should have waited", "rejected: wrong columns"]
+    assert report.entries[1].notes == ["should have waited"]
     text = render_page(report)
     assert "should have waited" in text
     assert "first to last" in text.lower()
@@ -224,7 +224,7 @@ def make_hostile(workspace: Workspace) -> None:
         f'{HEBREW},<b>m</b>,<i>a</i>,0.6,<script>1</script>\n"=1+1|x",m,a,0.7,"]]>"\n'
     )
     import_table(workspace, read_handkept(workspace.root / "t.csv", workspace.competition))
-    add_note(workspace, 1, HOSTILE, kind="note")
+    add_note(workspace, "1", HOSTILE)
     make_run(workspace, note=HOSTILE)
     set_parent(workspace, "exp1", "</li><script>2</script>")
 
@@ -351,7 +351,7 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
 def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:
     html, markdown = tmp_path / "a.html", tmp_path / "b.md"
     assert copy_report(winners, write_report(winners, html=html)) == ""
-    add_note(winners, 3, "a later note", kind="note")
+    add_note(winners, "3", "a later note")
     assert copy_report(winners, write_report(winners, html=html, markdown=markdown)) == ""
     (run,) = find_runs(winners)
     assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == ("report", "FINISHED", "report")

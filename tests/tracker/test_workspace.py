@@ -101,6 +101,13 @@ def test_init_reads_the_solution_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "ws" / "tracker.toml").exists()
 
 
+def test_an_evaluation_folder_without_its_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "eval" / "images").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"has no info\.csv \(--eval-dir\)"):
+        init_workspace(tmp_path / "ws", data={"eval_dir": str(tmp_path / "eval")}, competition={})
+    assert not (tmp_path / "ws").exists()
+
+
 def test_every_wrong_value_of_tracker_toml_is_reported_at_once(workspace: Workspace) -> None:
     (workspace.root / "tracker.toml").write_text(
         '[competition]\nclases = ["a"]\ndaily_limit = -1\nquota_window = "week"\n[mlflow]\nuri = "x"\n[extra]\n'

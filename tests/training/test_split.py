@@ -162,3 +162,9 @@ def test_measured_mean_and_std_are_those_of_the_training_pixels(folders: Path) -
     assert resolve_measured(given_std, data, root=folders).data.std == (0.5, 0.5, 0.5)
     with pytest.raises(ConfigError, match='expected three numbers or "measured"'):
         config_from_dict({"data": {"mean": "guessed"}})
+
+
+def test_a_table_in_which_nothing_was_accepted_is_refused(folders: Path) -> None:
+    (folders / "fixes.csv").write_text("id,field,value,accept\ncat/cat00.png,label,dog,\n")
+    with pytest.raises(DataError, match="none of its 1 lines is accepted"):
+        load_data(DataConfig(train_dir="train", label_fixes="fixes.csv"), TWO, root=folders)

@@ -40,7 +40,7 @@ def explain(
 def remove_background(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder; it stays as it is.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; DIR-cutout when not given.")] = None,
-    method: Annotated[str, typer.Option(help="grabcut, or rembg (pip install 'tracker[rembg]').")] = "grabcut",
+    method: Annotated[str, typer.Option(help="grabcut, or rembg, which is an extra of the package.")] = "grabcut",
     processes: Annotated[int, typer.Option(help="Processes, 0: one a core.", min=0)] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:

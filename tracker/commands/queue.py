@@ -12,7 +12,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; 
 
 
 def queue(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of [[run]] tables.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with a run table for each training.")],
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:

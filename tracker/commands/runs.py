@@ -181,13 +181,17 @@ def _split_numbers(text: str) -> list[str]:
 
 
 def options() -> None:
-    """List every config key with its default and meaning."""
+    """List every config key with its default, its meaning and what it may be."""
     from tracker.report import print_table, render_value
     from training.config import Config, config_to_dict, list_options
     from training.tables import flatten
 
     defaults = flatten(config_to_dict(Config()))
-    rows = [(key, render_value(defaults[key]), f.metadata["doc"]) for key, f in list_options().items()]
+    rows = []
+    for key, option in list_options().items():
+        choices = option.metadata["choices"]
+        words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
+        rows.append((key, render_value(defaults[key]), words))
     print_table(("key", "default", "meaning"), rows)
 
 

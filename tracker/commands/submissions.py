@@ -46,7 +46,7 @@ def submit(
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    if not as_json:
+    if memo.strip() and not as_json:
         print_check(check(workspace, run))
     row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
     _tell_mlflow(workspace, row)
@@ -96,12 +96,13 @@ def score(
     private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
 ) -> None:
     """Record what the leaderboard said about a submission."""
-    from tracker.ledger.read import find_sota
-    from tracker.report import print_leaderboard
+    from tracker.ledger.read import find_sota, get_submission
+    from tracker.report import print_leaderboard, render_corrections
     from tracker.submit import parse_scores, score
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
+    before = get_submission(workspace, number).scores
     given = {
         "public": [f"f1={public_f1}"] * bool(public_f1) + [f"accuracy={public_acc}"] * bool(public_acc),
         "private": [f"f1={private_f1}"] * bool(private_f1) + [f"accuracy={private_acc}"] * bool(private_acc),
@@ -112,6 +113,8 @@ def score(
     _tell_mlflow(workspace, row)
     sota = find_sota(workspace)
     print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
+    for line in render_corrections(before, row.scores, workspace.competition):
+        print(line)
 
 
 def leaderboard(
@@ -139,6 +142,8 @@ def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
         print_json([submission_to_json(row, comp, sota=number, was=row.number in was) for row in rows])
     else:
         print_leaderboard(rows, workspace.competition, sota=number, was_sota=was)
+        if number is not None:
+            print("** SOTA, * was SOTA when it was scored")
 
 
 def reveal(as_json: Json = False) -> None:

@@ -69,8 +69,10 @@ def init(
         solution=solution,
         kaggle=kaggle,
     )
-    print(f"{workspace.root}: {workspace.competition.name}, {len(workspace.competition.classes)} classes")
-    print(f"next: cd {folder} && tracker run train")
+    names = workspace.competition.classes
+    print(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({', '.join(names[:6])[:100]})")
+    step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.report import PIPED_WIDTH, print_table, render_newest, render_number, render_value
+from tracker.report import find_width, print_table, render_newest, render_number, render_value
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Row, Spread
@@ -28,7 +26,7 @@ def print_comparison(found: Comparison, competition: Competition) -> None:
     if len(found.rows) <= SIDE_BY_SIDE:
         print_table(("", *[line[0] for line in lines]), list(zip(header, *lines, strict=True))[1:])
     elif lines:
-        header, lines, left_out = _fit(header, lines, [*found.keys], _find_width())
+        header, lines, left_out = _fit(header, lines, [*found.keys], find_width())
         print_table(header, lines)
     for line in describe(found, left_out):
         print(line)
@@ -118,10 +116,6 @@ def describe(found: Comparison, left_out: Sequence[str]) -> Iterator[str]:
         yield f"no room for: {', '.join(left_out)} (--csv, --md and --json have everything)"
     for line in found.skipped:
         yield f"left out: {line}"
-
-
-def _find_width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
 
 
 def _fit(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
-from tracker.report import print_table, render_number, render_value
+from tracker.report import find_width, print_table, render_number, render_value
 
 PLOTTED = ("val/f1", "val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -39,7 +38,7 @@ def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, 
     if markdown:
         print(_fit_output(render_markdown(diff, everything=everything)))
         return
-    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_WIDTH
+    wide = find_width(PIPED_WIDTH)
     for section in list_sections(diff, everything=everything, brief=brief, width=wide):
         if section.rows:
             print_table(section.columns, section.rows)
@@ -151,7 +150,7 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
         return
     rows = [_render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy",) * 2)]
     title = f"{paired.samples:,} validation images"
-    yield Section(columns=(title, diff.a, diff.b, "delta", "95 % interval", "p", "detectable"), rows=rows)
+    yield Section(columns=(title, diff.a, diff.b, "delta", "95 % interval", "swap test p", "detectable"), rows=rows)
     lines = [_render_mcnemar(diff, paired)]
     if diff.folds_problem:
         lines.append(f"no test over folds: {diff.folds_problem}")
@@ -201,7 +200,13 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     """Which validation images are right or wrong now, true class by true class, and where predictions went."""
     validation, evaluation = diff.moves["validation"], diff.moves["evaluation"]
     if validation:
-        columns = ("true class", f"right in {diff.b} only", f"right in {diff.a} only", "wrong in both", "most")
+        columns = (
+            "true class",
+            f"right in {diff.b} only",
+            f"right in {diff.a} only",
+            "wrong in both, differently",
+            "most",
+        )
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:
         moves = [f"{move.a} -> {move.b} {move.images}" for move in evaluation[:MOVES]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
-from tracker.report import PIPED_WIDTH, render_change
+from tracker.report import find_width, render_change
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def print_family(family: Family, competition: Competition) -> None:
         depth = indent(node)
         branch = open_at[depth].add(_describe(node, competition))
         open_at[depth + 1 :] = [branch]
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    console = Console(width=find_width(), highlight=False)
     console.print(root)
     for problem in family.problems:
         console.print(Text(problem, style="yellow"))

@@ -288,6 +288,12 @@ def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
     return {row["run_uid"]: row["number"] for row in read_rows(workspace.ledger_url, sql)}
 
 
+def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
+    """(name, folder) of every run in the index, also of teammates' workspaces."""
+    rows = read_rows(workspace.ledger_url, "SELECT DISTINCT name, path FROM runs ORDER BY name, path")
+    return [(row["name"], row["path"]) for row in rows]
+
+
 def get_submission(workspace: Workspace, number: int) -> Submission:
     """Submission `number`; raises UnknownRunError."""
     found = list_submissions(workspace, "WHERE s.number = :number", {"number": number})

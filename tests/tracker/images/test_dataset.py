@@ -97,7 +97,7 @@ def test_split_is_that_of_a_run_a_file_or_set(pictures: Workspace, type_words: T
     make_run(pictures, config={"data.train_dir": "train", "data.val_ratio": 0.5})
     (pictures.root / "c.toml").write_text("[data]\nval_ratio = 0.25\n")
     assert [len(parts(*words)) for words in ([], ["--from", "exp1"], ["c.toml"])] == [5, 12, 6]
-    assert parts("--set", "train.seed=1") != parts("--set", "train.seed=2")
+    assert parts("--set", "data.split_seed=1") != parts("--set", "train.seed=2")
     done = type_words(pictures, "split", "--json", "--set", "data.folds=3", "--out", "folds.csv")
     found = json.loads(done.stdout)
     assert (found["column"], found["images"], found["missing"]) == ("fold", 24, [])
@@ -110,9 +110,9 @@ def test_a_split_that_is_kept_is_not_replaced_by_another(pictures: Workspace, ty
     before = (pictures.root / "split.csv").read_bytes()
     type_words(pictures, "split")
     with pytest.raises(ConfigError, match=r"split\.csv is there and has another split"):
-        type_words(pictures, "split", "--set", "train.seed=7")
+        type_words(pictures, "split", "--set", "data.split_seed=7")
     assert (pictures.root / "split.csv").read_bytes() == before
-    type_words(pictures, "split", "--set", "train.seed=7", "--force")
+    type_words(pictures, "split", "--set", "data.split_seed=7", "--force")
     assert (pictures.root / "split.csv").read_bytes() != before
 
 

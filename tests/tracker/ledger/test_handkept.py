@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
+from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import export_table, import_table, list_flat, parse_cell, read_handkept, render_cell
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
@@ -181,6 +183,11 @@ def test_audit_sees_files_that_have_gone(workspace: Workspace) -> None:
     (workspace.root / str(row.file)).unlink()
     assert [item["what"] for item in audit(workspace).missing] == ["submission 1", "exp1"]
     json.dumps(audit(workspace).to_dict())
+    record = make_run(workspace, "0000011100")
+    with open_ledger(workspace) as ledger:
+        ledger.append_run(record, {}, str(workspace.runs_dir / "exp2"))
+    shutil.rmtree(workspace.runs_dir / "exp2")
+    assert {"what": "exp2", "file": "runs/exp2"} in audit(workspace).missing
 
 
 VALUES = st.one_of(
