@@ -21,6 +21,7 @@ from tests.tracker.comparison.test_tree import set_parent
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_mlflow_log import find_runs
 from tests.workspaces import make_run, make_workspace
+from tracker.comparison.truth import tell_truth
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.mlflow_log import connect
 from tracker.notes import add_note
@@ -160,6 +161,17 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
             for label in CELLS
         }
     assert "Spearman 0.985 over 18" in render_markdown(report)
+
+
+def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(winners: Workspace, report: TeamReport) -> None:
+    shown = next(item for item in report.relations if item.x == "val_accuracy")
+    told = next(item for item in tell_truth(winners).relations if (item.metric, item.x) == ("accuracy", "val"))
+    assert told.rank is not None
+    assert shown.rho == pytest.approx(told.rank.rho)
+    assert (shown.ranked, shown.schemes) == (told.n, 6)
+    words = "over 6 submissions of 15, the largest of 6 validation schemes, which do not compare. Few submissions"
+    assert words in render_markdown(report)
+    assert words in render_page(report)
 
 
 def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracker.workspace import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
+MOST_PAIRS = 4  # differences that are told one by one
 
 
 def render_truth(found: Truth) -> str:
@@ -22,7 +23,9 @@ def render_truth(found: Truth) -> str:
     if not found.relations:
         lines.append("nothing to relate yet: no submission has two of validation, public and private score")
     for relation in found.relations:
-        lines += ["", *_describe_relation(relation)]
+        if relation.scheme is None or relation.line is not None:
+            lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
+    lines += _explain_no_lines(found.relations)
     if len(found.schemes) > 1:
         lines += ["", "the validation scheme was changed, so validation scores of these groups do not compare:"]
         for scheme in found.schemes:
@@ -31,16 +34,15 @@ def render_truth(found: Truth) -> str:
     return "\n".join([*lines, "", *_describe_luck(found), ""])
 
 
-def _describe_relation(relation: Relation) -> Iterator[str]:
+def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
     few = " (few: take it as a hint)" if relation.n < SMALL else ""
-    yield f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}: {relation.n} submissions{few}"
-    if relation.left_out:
-        yield f"  left out, of another validation scheme: {join_numbers(relation.left_out)}"
+    yield f"{_name_relation(relation)}: {relation.n} submissions{few}"
+    if relation.scheme is not None and schemes > 1:
+        yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
         yield f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the interval"
     if relation.line is None:
-        why = f"all have the same {WORDS[relation.x]} score" if relation.n >= 3 else "three are needed"
-        yield f"  no line: {why}"
+        yield f"  no line: {relation.reason}"
     else:
         line = relation.line
         sign = "+" if line.intercept >= 0 else "-"
@@ -55,6 +57,22 @@ def _describe_relation(relation: Relation) -> Iterator[str]:
     for item in relation.outliers:
         expected = f"{render_number(item.y)} where {render_number(item.expected)} was to be expected"
         yield f"  far off: submission {item.number}, {expected} ({item.distance:+.1f} standard deviations)"
+
+
+def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
+    """Of validation schemes without a line why there is none, one line each."""
+    lines: list[str] = []
+    heading = ""
+    for relation in relations:
+        if relation.scheme is not None and relation.line is None:
+            if heading != (heading := f"no line for {_name_relation(relation)}:"):
+                lines += ["", heading]
+            lines.append(f"  {join_numbers(relation.numbers)}: {relation.reason}")
+    return lines
+
+
+def _name_relation(relation: Relation) -> str:
+    return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
 def _describe_luck(found: Truth) -> Iterator[str]:
@@ -105,33 +123,78 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
         side = "above" if item.public > item.by_validation else "below"
         reasons.append(
             f"validation {render_number(item.validation)} lets {render_number(item.by_validation)} be expected, it is "
-            f"{side} that; {render_number(item.expected)} with both"
+            f"{side} that"
         )
     elif item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
-    for other in found.chosen:
-        share = found.differing.get(f"{min(item.number, other)},{max(item.number, other)}")
-        if share is not None:
-            reasons.append(f"differs from {other} on {share:.1%} of the images")
-    if not found.differing and len(found.chosen) > 1:
-        reasons.append("answers unknown, so not how much it differs from the others")
+    reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
     return "; ".join(reasons)
 
 
+def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
+    """Why it and not the best expected one that was not chosen; nothing when all were."""
+    order = [contender.number for contender in found.contenders]
+    following = next((other for other in found.contenders if other.number not in found.chosen), None)
+    if following is None:
+        return
+    own, others = f"expected score {render_number(item.expected)}", render_number(following.expected)
+    if order.index(item.number) < order.index(following.number):
+        equal = ": equal, so the earlier one" if item.expected == following.expected else ""
+        yield f"{own}, the next ({following.number}) has {others}{equal}"
+        return
+    shares = _list_shares(following.number, found)
+    near = min(shares, key=lambda number: shares[number]) if shares else None
+    why = "" if near is None else f", which differs from {near} on only {shares[near]:.1%} of the images"
+    yield f"{own}, taken before {following.number} ({others}){why}"
+
+
+def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
+    """How much it differs from the other chosen ones; of many only from the nearest."""
+    shares = _list_shares(item.number, found)
+    if len(shares) > MOST_PAIRS:
+        near = min(shares, key=lambda number: shares[number])
+        yield f"differs least from {near}, on {shares[near]:.1%} of the images"
+    else:
+        yield from (f"differs from {other} on {share:.1%} of the images" for other, share in shares.items())
+    if not found.differing and len(found.chosen) > 1:
+        yield "answers unknown, so not how much it differs from the others"
+
+
+def _list_shares(number: int, found: Selection) -> dict[int, float]:
+    """The share of images on which it differs, by chosen submission, where it is known."""
+    shares = {other: found.differing.get(f"{min(number, other)},{max(number, other)}") for other in found.chosen}
+    return {other: share for other, share in shares.items() if share is not None}
+
+
 def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
-    among = f"among {len(simulated.among)} submissions"
-    yield f"in {simulated.draws} simulated private parts ({simulated.source}), {among}:"
+    told = "" if simulated.used else "told, not used for the choice: "
+    among = join_numbers(sorted(simulated.among))
+    yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
     if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
         named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
     for words, item in named.items():
         score = f"its best has {found.metric} {render_number(item.mean_best)} on average"
         yield f"  {words} held the best of all in {item.holds_best:.0%}; {score}"
-    yield f"  the best of all has {render_number(simulated.possible)} on average"
+    gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
+    if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
+        yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
+    luck = "who is lucky changes each time, so it is above what to expect of any single one"
+    yield f"  the best of all has {render_number(simulated.possible)} on average: {luck}"
+    if simulated.used:
+        unlike = "; private scores, from which leaderboard truth takes it, are not used" if found.private else ""
+        size = f"number of images: {found.sample.source}"
+        yield f"  a score's own noise: {found.own_sd:.4f}, by {found.noise_source}; {size}{unlike}"
+    for reason, numbers in simulated.left_out.items():
+        yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
 def _say_why_not(found: Selection) -> Iterator[str]:
-    if found.own_sd is None and found.sample.public is None:
+    if len(found.contenders) == 1:
+        yield "only one submission exists to choose from"
+    elif len(found.contenders) == len(found.chosen):
+        yield f"only {len(found.chosen)} submissions exist to choose from, all are chosen"
+    elif found.own_sd is None and found.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
         yield f"not simulated: how noisy {found.metric} is cannot be told from answers"

@@ -24,6 +24,8 @@ from tracker.workspace import Metric, Workspace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tracker.comparison.regression import Line
+
 CONTENDERS = 12  # by expected score; sets are searched among these
 LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
@@ -51,10 +53,15 @@ class Simulated:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """The choice beside simply the best public scores; `possible` is the mean private score of the best of all."""
+    """The choice beside simply the best public scores; `possible` is the mean private score of the best of all.
+
+    `used` says whether the choice rests on it; `left_out` has why submissions are not `among`, with their numbers.
+    """
 
     source: str
+    used: bool
     among: Sequence[int]
+    left_out: Mapping[str, Sequence[int]]
     draws: int
     chosen: Simulated
     by_public: Simulated
@@ -80,6 +87,7 @@ class Selection:
     differing: Mapping[str, float]
     repeats: Sequence[int]
     own_sd: float | None
+    noise_source: str
     sample: Sample
     simulation: Simulation | None
     private: Hindsight | None
@@ -101,9 +109,9 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         raise TrackerError("no submission has a public score", hint="tracker score N --public-f1 X")
     sample = count_sample(workspace, given=public_images)
     noise = estimate_noise(workspace, looks, metric, sample)
-    own_sd = noise[0] if noise else None
+    own_sd, noise_source = noise or (None, "")
     everyone = expect_private(workspace, looks, metric, own_sd)
-    contenders = everyone[: max(CONTENDERS, count)]
+    contenders = everyone[: max(CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
     private = _model(contenders, differing, metric, own_sd, sample)
@@ -111,17 +119,27 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     chosen = [contenders[place].number for place in places]
     by_public = _best_public(contenders, len(chosen), metric)
     by_number = {row.number: row for row in looks}
-    panel = load_panel(workspace, [by_number[item.number] for item in contenders], answers, sample, needed=chosen)
+    candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
+    panel = load_panel(workspace, candidates, answers, sample, needed=needed) if len(contenders) > count else None
+    scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
         chosen=chosen,
         contenders=contenders,
         differing={f"{a},{b}": share for (a, b), share in differing.items()},
-        repeats=[row.number for row in valid if row not in looks and f"public_{metric.name}" in row.scores],
+        repeats=[row.number for row in valid if row not in looks and row.number in scored],
         own_sd=own_sd,
+        noise_source=noise_source,
         sample=sample,
         simulation=_simulate(
-            panel, private=private, contenders=contenders, chosen=chosen, by_public=by_public, metric=metric
+            panel,
+            private=private,
+            contenders=contenders,
+            chosen=chosen,
+            by_public=by_public,
+            metric=metric,
+            behind=[item.number for item in everyone[len(contenders) :]],
+            rejected=[number for number in scored if number in rejected],
         ),
         private=_look_back(looks, chosen, metric),
     )
@@ -132,21 +150,18 @@ def expect_private(
 ) -> list[Contender]:
     """Every look with the score to expect of it, the best first.
 
-    Where a line through submissions of the current validation scheme says what a validation score is worth, the public
+    Where a line through submissions of its own validation scheme says what a validation score is worth, the public
     score counts by how much of the scatter about the line is skill: s^2 / (s^2 + own_sd^2), a half when unknown.
     """
-    relation, comparable = relate_validation(workspace, looks, metric.name)
-    line = relation.line if relation.n - relation.repeats >= LINE_POINTS else None
-    weight = 0.5
-    if line is not None and own_sd is not None:
-        skill = max(0.0, line.residual_sd**2 - own_sd**2)
-        weight = skill / (skill + own_sd**2)
+    relations = relate_validation(workspace, looks, metric.name)
     found = []
     for row in looks:
         public, validation = row.scores[f"public_{metric.name}"], find_figure(workspace, row, "val", metric.name)
-        known = line is not None and validation is not None and row.number in comparable
-        guess = line.predict(validation)[0] if known and line and validation is not None else None
-        expected = public if guess is None else guess + weight * (public - guess)
+        relation, guess, expected = relations.get(row.number), None, public
+        enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
+        if enough and relation is not None and relation.line is not None and validation is not None:
+            guess = relation.line.predict(validation)[0]
+            expected = guess + _weigh(relation.line, own_sd) * (public - guess)
         found.append(
             Contender(
                 number=row.number,
@@ -161,6 +176,14 @@ def expect_private(
     return sorted(found, key=lambda item: (sign * item.expected, item.number))
 
 
+def _weigh(line: Line, own_sd: float | None) -> float:
+    """How much of the scatter about the line is skill."""
+    if own_sd is None:
+        return 0.5
+    skill = max(0.0, line.residual_sd**2 - own_sd**2)
+    return skill / (skill + own_sd**2)
+
+
 def _model(
     contenders: Sequence[Contender],
     differing: Mapping[tuple[int, int], float],
@@ -171,7 +194,8 @@ def _model(
     """Private scores [draws, contenders], the higher the better, as the expected ones with normal noise.
 
     Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m public and k private
-    images; where answers are unknown, as if all differed alike. None without an idea of the noise.
+    images; where answers are unknown, as if all differed alike. None without an idea of the noise. Only scores from 0
+    to 1 have one (estimate_noise), and few images do not lead beyond.
     """
     if own_sd is None or sample.public is None:
         return None
@@ -183,7 +207,8 @@ def _model(
         variance = 2 * own_sd**2 if share is None else share / sample.public
         squares[i, j] = squares[j, i] = variance * hidden
     sign = 1.0 if metric.higher_is_better else -1.0
-    return draw_normal([sign * item.expected for item in contenders], squares)
+    drawn = draw_normal([sign * item.expected for item in contenders], squares)
+    return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))
 
 
 def _choose(private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int) -> list[int]:
@@ -217,8 +242,12 @@ def _simulate(
     chosen: Sequence[int],
     by_public: Sequence[int],
     metric: Metric,
+    behind: Sequence[int],
+    rejected: Sequence[int],
 ) -> Simulation | None:
-    """By real predictions where there are any, else by the model, else not at all."""
+    """By real predictions where there are any, else by the model, else (or when all are chosen) not at all."""
+    if len(chosen) == len(contenders):
+        return None
     sign = 1.0 if metric.higher_is_better else -1.0
     if panel is not None:
         numbers, scores, source = panel.numbers, panel.draw_private(metric), panel.source
@@ -227,15 +256,23 @@ def _simulate(
     else:
         return None
 
+    left_out = {
+        "rejected by a note": rejected,
+        f"not among the {len(contenders)} best by expected score": behind,
+        "without predictions on the same validation images": {item.number for item in contenders} - {*numbers},
+    }
+
     def look(wanted: Sequence[int]) -> Simulated:
-        places = [numbers.index(number) for number in wanted if number in numbers]
+        places = [numbers.index(number) for number in wanted]
         best = scores[:, places].max(axis=1)
         holds = float((best >= scores.max(axis=1)).mean())
         return Simulated(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
     return Simulation(
         source=source,
+        used=panel is None,
         among=numbers,
+        left_out={reason: sorted(who) for reason, who in left_out.items() if who},
         draws=len(scores),
         chosen=look(chosen),
         by_public=look(by_public),

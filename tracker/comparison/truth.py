@@ -42,15 +42,21 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """How score `y` goes with score `x`; `repeats` of the `n` points are copies of an earlier one."""
+    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an earlier point.
+
+    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores; `reason` says why
+    there is no line.
+    """
 
     metric: str
     x: str
     y: str
+    scheme: int | None
     n: int
+    numbers: Sequence[int]
     repeats: int
-    left_out: Sequence[int]
     line: Line | None
+    reason: str
     rank: RankCorrelation | None
     outliers: Sequence[Outlier]
 
@@ -75,7 +81,7 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """`schemes` has the submissions of each validation scheme, by what distinguishes it; the current one is last."""
+    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest first."""
 
     submissions: int
     scored: int
@@ -95,11 +101,8 @@ def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
     Raises ConfigError for a number below 0, LedgerError when the ledger is out of reach.
     """
     rows = list_submissions(workspace)
-    schemes = {row.number: find_scheme(workspace, row.config) for row in rows}
     metrics = [metric.name for metric in workspace.competition.metrics]
-    validated = [row for row in rows if any(find_figure(workspace, row, "val", name) is not None for name in metrics)]
-    current = schemes[validated[-1].number] if validated else {}
-    scored = _Scored(workspace, rows, schemes, current)
+    schemes = group_by_scheme(workspace, rows)
     sample = count_sample(workspace, given=public_images)
     return Truth(
         submissions=len(rows),
@@ -108,9 +111,9 @@ def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
             relation
             for metric in metrics
             for x, y in _PAIRS
-            if (relation := scored.relate(metric, x, y)).n or relation.left_out
+            for relation in _relate(workspace, rows, schemes, (metric, x, y))
         ],
-        schemes=_list_schemes(schemes, [row.number for row in validated], current),
+        schemes=_list_schemes(schemes),
         sample=sample,
         luck=estimate_luck(workspace, rows, sample),
     )
@@ -120,17 +123,18 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
     """What the primary public score of a run may be, by the submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
-    schemes = {row.number: find_scheme(workspace, row.config) for row in rows}
-    scored = _Scored(workspace, rows, schemes, find_scheme(workspace, config))
-    relation = scored.relate(metric, "val", "public")
+    schemes, scheme = group_by_scheme(workspace, rows), find_scheme(workspace, config)
+    relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
+    relation = next((item for item in relations if schemes[item.scheme or 0][0] == scheme), None)
+    n = relation.n if relation else 0
     own = record.summary.get(f"val/{metric}")
     value = low = high = None
     reason = ""
     if own is None:
         reason = f"the run has no val/{metric}"
-    elif relation.line is None:
-        same = "" if relation.n < 3 else ", all with the same validation score"
-        reason = f"a line needs 3 scored submissions with this validation scheme, there are {relation.n}{same}"
+    elif relation is None or relation.line is None:
+        same = "" if n < 3 else ", all with the same validation score"
+        reason = f"a line needs 3 scored submissions with this validation scheme, there are {n}{same}"
     else:
         value, low, high = relation.line.predict(own)
     return Expectation(
@@ -139,19 +143,28 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
         value=value,
         low=low,
         high=high,
-        n=relation.n,
-        left_out=len(relation.left_out),
+        n=n,
+        left_out=sum(item.n for item in relations) - n,
         reason=reason,
     )
 
 
-def relate_validation(workspace: Workspace, rows: Sequence[Submission], metric: str) -> tuple[Relation, set[int]]:
-    """Validation against public within the newest validated submission's scheme, and who has that scheme."""
-    schemes = {row.number: find_scheme(workspace, row.config) for row in rows}
-    validated = [row.number for row in rows if find_figure(workspace, row, "val", metric) is not None]
-    current = schemes[validated[-1]] if validated else {}
-    relation = _Scored(workspace, rows, schemes, current).relate(metric, "val", "public")
-    return relation, {number for number in validated if schemes[number] == current}
+def relate_validation(workspace: Workspace, rows: Sequence[Submission], metric: str) -> dict[int, Relation]:
+    """Validation against public within each submission's own validation scheme, by number."""
+    schemes = group_by_scheme(workspace, rows)
+    relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
+    return {number: relation for relation in relations for number in relation.numbers}
+
+
+def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[tuple[Scheme, list[int]]]:
+    """Validation schemes with their validated submissions, the largest first, then in order of the first one."""
+    metrics = [metric.name for metric in workspace.competition.metrics]
+    groups: dict[str, tuple[Scheme, list[int]]] = {}
+    for row in rows:
+        if any(find_figure(workspace, row, "val", name) is not None for name in metrics):
+            scheme = find_scheme(workspace, row.config)
+            groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(row.number)
+    return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
 def find_scheme(workspace: Workspace, config: Mapping[str, Any]) -> Scheme:
@@ -193,32 +206,28 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
     return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """The submissions, the validation scheme of each, and the scheme that validation scores are to be of."""
-
-    workspace: Workspace
-    rows: Sequence[Submission]
-    schemes: Mapping[int, Scheme]
-    current: Scheme
-
-    def relate(self, metric: str, x: str, y: str) -> Relation:
-        """The relation of two scores over the submissions that have both."""
-        points, left_out = [], []
-        for row in self.rows:
-            a, b = (find_figure(self.workspace, row, part, metric) for part in (x, y))
-            if a is None or b is None:
-                continue
-            if x == "val" and self.schemes[row.number] != self.current:
-                left_out.append(row.number)
-            else:
-                points.append((row.number, a, b))
-        return _build_relation(metric, x, y, points, left_out)
+def _relate(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    schemes: Sequence[tuple[Scheme, Sequence[int]]],
+    names: tuple[str, str, str],
+) -> list[Relation]:
+    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself, the largest first."""
+    metric, x, y = names
+    place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
+    groups: dict[int | None, list[tuple[int, float, float]]] = {}
+    for row in rows:
+        a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
+        if a is not None and b is not None:
+            groups.setdefault(place_of[row.number] if x == "val" else None, []).append((row.number, a, b))
+    found = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
+    return sorted(found, key=lambda item: (-item.n, item.scheme or 0))
 
 
 def _build_relation(
-    metric: str, x: str, y: str, points: Sequence[tuple[int, float, float]], left_out: Sequence[int]
+    names: tuple[str, str, str], scheme: int | None, points: Sequence[tuple[int, float, float]]
 ) -> Relation:
+    metric, x, y = names
     xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
     line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
     outliers = []
@@ -227,25 +236,26 @@ def _build_relation(
         expected = line.intercept + line.slope * xs[place]
         number = points[place][0]
         outliers.append(Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance))
+    reason = ""
+    if line is None:
+        part = "validation" if x == "val" else x
+        reason = f"all have the same {part} score" if len(points) >= 3 else f"three are needed, there are {len(points)}"
     return Relation(
         metric=metric,
         x=x,
         y=y,
+        scheme=scheme,
         n=len(points),
+        numbers=[point[0] for point in points],
         repeats=len(points) - distinct,
-        left_out=left_out,
         line=line,
+        reason=reason,
         rank=rank_correlation(xs, ys, distinct=distinct),
         outliers=outliers,
     )
 
 
-def _list_schemes(schemes: Mapping[int, Scheme], numbers: Sequence[int], current: Scheme) -> list[dict[str, Any]]:
-    """{values, numbers} of each scheme in order of its first submission, the current one last."""
-    groups: dict[str, list[int]] = {}
-    for number in numbers:
-        groups.setdefault(json.dumps(schemes[number], sort_keys=True), []).append(number)
-    found = [(schemes[members[0]], members) for members in groups.values()]
-    differing = [key for key in SCHEME_KEYS if len({json.dumps(scheme.get(key)) for scheme, _ in found}) > 1]
-    found.sort(key=lambda item: item[0] == current)
-    return [{"values": {key: scheme.get(key) for key in differing}, "numbers": members} for scheme, members in found]
+def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
+    """{values, numbers} of each scheme; `values` has the keys in which they differ."""
+    differing = [key for key in SCHEME_KEYS if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1]
+    return [{"values": {key: scheme.get(key) for key in differing}, "numbers": numbers} for scheme, numbers in schemes]

@@ -164,9 +164,12 @@ def name_relation(relation: Relation) -> str:
 
 def describe_relation(relation: Relation) -> str:
     """What a scatter shows, in words."""
-    count = len(relation.points)
+    count = f"{relation.ranked} submissions"
+    if relation.schemes > 1:
+        others = f"{relation.schemes} validation schemes, which do not compare"
+        count = f"{count} of {len(relation.points)}, the largest of {others}"
     if relation.rho is None:
-        return f"{count} submissions: too few, or too equal, for a rank correlation."
-    caution = " Few submissions: read it with caution." if count < FEW else ""
+        return f"{count}: too few, or too equal, for a rank correlation."
+    caution = " Few submissions: read it with caution." if relation.ranked < FEW else ""
     rho = f"{relation.rho:.3f}".replace("-", "\u2212")
-    return f"Spearman {rho} over {count} submissions.{caution}"
+    return f"Spearman {rho} over {count}.{caution}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from tracker.audit import Audit, audit
 from tracker.comparison.tree import Family, build_family, name_model
+from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
 from tracker.ledger.read import Submission, count_since, find_sota, list_submissions, read_clock, read_rows
 from tracker.quota import Quota, build_quota, split_times, window_start
@@ -68,12 +69,18 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """Two figures of the same submissions; `points` are (number, x, y), `rho` is Spearman's, None when n is small."""
+    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation schemes.
+
+    `rho` is Spearman's over the `ranked` submissions of the largest scheme, for others do not compare; None when they
+    are few. Without validation scores there is one scheme of all.
+    """
 
     x: str
     y: str
     points: Sequence[tuple[int, float, float]]
     rho: float | None
+    ranked: int
+    schemes: int = 1
 
     @property
     def same_metric(self) -> bool:
@@ -115,7 +122,7 @@ def build_report(workspace: Workspace) -> TeamReport:
         sota=next((entry for entry in entries if entry.is_sota), None),
         best_private=_find_best(entries, competition.primary, "private"),
         columns=_list_columns(entries, competition),
-        relations=_list_relations(entries, competition),
+        relations=_list_relations(entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]),
         family=build_family(workspace),
         audit=found,
     )
@@ -253,7 +260,9 @@ def _shorten(name: str, *, percent: bool) -> str:
     return f"{words} %" if percent else words
 
 
-def _list_relations(entries: Sequence[Entry], competition: Competition) -> list[Relation]:
+def _list_relations(
+    entries: Sequence[Entry], competition: Competition, schemes: Sequence[Sequence[int]]
+) -> list[Relation]:
     """Validation against public, public against private, validation against private, where enough is known."""
     primary = competition.primary_metric
     names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
@@ -264,14 +273,18 @@ def _list_relations(entries: Sequence[Entry], competition: Competition) -> list[
     ]
     found = []
     for choices in pairs:
-        relations = [_relate(entries, x, y) for x, y in choices]
+        relations = [_relate(entries, x, y, schemes) for x, y in choices]
         if relation := next((item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None):
             found.append(relation)
     return found
 
 
-def _relate(entries: Iterable[Entry], x: str, y: str) -> Relation:
+def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence[int]]) -> Relation:
     points = [(e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values]
-    enough = len(points) >= ENOUGH_TO_RANK
-    rho = spearman([point[1] for point in points], [point[2] for point in points]) if enough else None
-    return Relation(x=x, y=y, points=points, rho=rho)
+    groups = [points]
+    if x.startswith("val_"):
+        groups = [group for numbers in schemes if (group := [point for point in points if point[0] in numbers])]
+    largest = max(groups, key=len, default=[])
+    enough = len(largest) >= ENOUGH_TO_RANK
+    rho = spearman([point[1] for point in largest], [point[2] for point in largest]) if enough else None
+    return Relation(x=x, y=y, points=points, rho=rho, ranked=len(largest), schemes=len(groups))

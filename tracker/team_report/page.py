@@ -122,7 +122,7 @@ def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
         shares.append((max(part) - min(part)) / spread if spread else 1.0)
     if max(shares) > CLOSE_UP_SHARE:
         return None
-    return Relation(x=relation.x, y=relation.y, points=sorted(half), rho=None)
+    return Relation(x=relation.x, y=relation.y, points=sorted(half), rho=None, ranked=len(half))
 
 
 def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:

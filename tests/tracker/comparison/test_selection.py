@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.notes import add_note
 from tracker.submit import reveal, submit
-from tracker.workspace import Workspace
+from tracker.workspace import Workspace, load_workspace
 from training.probabilities import Kept, save_probabilities
 
 IMAGES = 400
+SCORES = (0.80, 0.799, 0.795)  # the second is nearly a copy of the first, the third errs elsewhere
+WRONG = (range(40), range(41), range(200, 260))
 METRIC = {"macro_f1": "f1", "accuracy": "accuracy"}
 
 
@@ -68,8 +71,7 @@ def test_without_private_scores_the_choice_is_the_same_and_no_leader_is_named(tm
 
 
 def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(tmp_path: Path) -> None:
-    wrong = [range(40), range(41), range(200, 260)]
-    workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.795], wrong, ["", "", ""])
+    workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     found = select_final(workspace, 2)
     assert found.chosen == [1, 3]
     assert found.differing["1,2"] == pytest.approx(1 / IMAGES)
@@ -80,8 +82,7 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(t
 
 
 def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Path) -> None:
-    wrong = [range(40), range(41), range(200, 260)]
-    workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.5], wrong, ["", "", ""])
+    workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.5], WRONG, ["", "", ""])
     assert select_final(workspace, 2).chosen == [1, 2]
 
 
@@ -127,6 +128,68 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(work
     assert found.private is not None
     assert found.simulation is not None
     assert "images of the revealed solution, 5 of them private each time" in found.simulation.source
+    assert not found.simulation.used
+    text = render_selection(found, workspace.competition)
+    assert (
+        "\ntold, not used for the choice: in 2000 simulated private parts (10 images of the revealed solution" in text
+    )
+    assert "among submissions 1, 2 and 3:" in text
+
+
+def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_chosen(tmp_path: Path) -> None:
+    found = select_final(import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""]), 2)
+    assert found.simulation is not None
+    told = replace(found.simulation, used=False, chosen=found.simulation.by_public, by_public=found.simulation.chosen)
+    text = render_selection(replace(found, simulation=told), load_workspace(tmp_path / "ws").competition)
+    assert "told, not used for the choice" in text
+    assert "the best public ones do better here; the choice keeps to expected scores and differing answers" in text
+    assert "a score's own noise" not in text
+
+
+def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    found = select_final(workspace, 2)
+    assert found.simulation is not None
+    assert found.simulation.possible <= 1
+    text = render_selection(found, workspace.competition)
+    assert "so it is above what to expect of any single one" in text
+    assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
+    assert "number of images: half of 10 images assumed, see public_share" in text
+    assert "private scores, from which leaderboard truth takes it, are not used" in text
+
+
+def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    add_note(workspace, "18", "wrong file", rejected=True)
+    text = render_selection(select_final(workspace, 2), workspace.competition)
+    assert "not simulated, rejected by a note: submission 18\n" in text
+    assert "not simulated, not among the 12 best by expected score: submissions 1 and 5\n" in text
+
+
+def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
+    workspace = import_scored(tmp_path / "one", SCORES[:1], WRONG[:1], [""])
+    text = render_selection(select_final(workspace, 2), workspace.competition)
+    assert text.endswith("only one submission exists to choose from\n")
+    workspace = import_scored(tmp_path / "three", SCORES, WRONG, ["", "", ""])
+    text = render_selection(select_final(workspace, 3), workspace.competition)
+    assert text.endswith("only 3 submissions exist to choose from, all are chosen\n")
+    assert "100%" not in text
+
+
+def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
+    workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
+    text = render_selection(select_final(workspace, 2), workspace.competition)
+    assert "1: the best public f1 (0.8000); expected score 0.8000, the next (2) has 0.7990; differs from 3 on" in text
+    assert "expected score 0.7950, taken before 2 (0.7990), which differs from 1 on only 0.2% of the images" in text
+
+
+def test_of_many_chosen_ones_only_the_nearest_is_told(tmp_path: Path) -> None:
+    wrong = [range(n * 40, n * 40 + 30) for n in range(8)]
+    workspace = import_scored(tmp_path / "ws", [0.8 - n / 100 for n in range(8)], wrong, [""] * 8)
+    found = select_final(workspace, 6)
+    text = render_selection(found, workspace.competition)
+    assert text.count("differs least from") == 6
+    assert "differs from" not in text
 
 
 def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
 from tracker.comparison.luck import count_sample, estimate_luck, estimate_noise, expected_luck
 from tracker.comparison.render_truth import render_truth
+from tracker.comparison.selection import select_final
 from tracker.comparison.truth import Relation, Truth, find_scheme, tell_truth
 from tracker.errors import ConfigError
 from tracker.ledger.handkept import import_table, read_handkept
@@ -68,20 +69,36 @@ def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) 
     assert (found.n, found.repeats) == (18, 3)
 
 
-def test_validation_is_related_within_the_current_scheme_alone(tmp_path: Path) -> None:
+def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> None:
     found = tell_truth(import_winners(tmp_path / "ws"))
-    accuracy = relation(found, "accuracy", "val", "public")
-    assert accuracy.n == 3
-    assert accuracy.left_out == [1, 2, 3, 7, 8, 9, 10, 11, 13, 14, 15, 16]
-    assert accuracy.line is None  # 12, 17 and 18 have the same validation accuracy
-    assert found.schemes[-1] == {
+    relations = [item for item in found.relations if (item.metric, item.x, item.y) == ("accuracy", "val", "public")]
+    assert [item.numbers for item in relations] == [[7, 8, 9, 10, 11, 14], [12, 17, 18], [1, 2], [15, 16], [3], [13]]
+    assert [item.line is not None for item in relations] == [True, *[False] * 5]
+    assert relations[1].scheme == 1
+    assert found.schemes[1] == {
         "values": {"data.split": "by_profile", "data.val_ratio": 0.2, "data.age_bands": [29, 58]},
         "numbers": [12, 17, 18],
     }
     text = render_truth(found)
-    assert "validation -> public accuracy: 3 submissions (few: take it as a hint)" in text
-    assert "no line: all have the same validation score" in text
+    assert "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation scheme: " in text
+    assert "of one validation scheme: submissions 7, 8, 9, 10, 11 and 14\n" in text
+    assert (
+        "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same validation" in text
+    )
+    assert "submissions 1 and 2: three are needed, there are 2\n" in text
     assert "the validation scheme was changed" in text
+
+
+def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: Workspace) -> None:
+    submit_all(workspace)
+    before = relation(tell_truth(workspace), "f1", "val", "public")
+    make_run(workspace, "0000010110", config={"data.folds": 5}, f1=0.7)
+    submit(workspace, "exp7", "m")
+    found = relation(tell_truth(workspace), "f1", "val", "public")
+    assert found.numbers == [2, 3, 4, 5, 6]
+    assert found.line == before.line is not None
+    moved = {item.number for item in select_final(workspace, 1).contenders if item.by_validation is not None}
+    assert moved == {2, 3, 4, 5, 6}
 
 
 def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) -> None:
