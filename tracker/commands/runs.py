@@ -79,16 +79,16 @@ def train(
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     """How the run ended, and what its curves advise."""
     from tracker.comparison.advice import advise_run
-    from tracker.report import render_end
+    from tracker.report import print_text, render_end
     from tracker.runs import load_config, read_curves
 
-    print(render_end(record))
+    print_text(render_end(record))
     if quiet:
         return
     folder = workspace.runs_dir / record.name
     advice = advise_run(record, load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl"))
     for sentence in advice.sentences if advice else ():
-        print(f"  {sentence}")
+        print_text(f"  {sentence}")
 
 
 def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
@@ -282,6 +282,7 @@ def adopt(
     """Take in a run made by another script: config, TensorBoard events, checkpoint, prediction CSV."""
     from tracker.adopt import adopt_folder, adopt_mlflow
     from tracker.errors import ConfigError
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -293,4 +294,4 @@ def adopt(
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
     print(f"{record.name}: adopted, {len(record.summary)} metrics")
     for remark in remarks:
-        print(f"  {remark}")
+        print_text(f"  {remark}")

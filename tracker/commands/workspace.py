@@ -42,6 +42,7 @@ def init(
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
+    from tracker.report import print_text
 
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
@@ -69,7 +70,7 @@ def init(
         solution=solution,
         kaggle=kaggle,
     )
-    print(f"{workspace.root}: {workspace.competition.name}, {len(workspace.competition.classes)} classes")
+    print_text(f"{workspace.root}: {workspace.competition.name}, {len(workspace.competition.classes)} classes")
     print(f"next: cd {folder} && tracker run train")
 
 

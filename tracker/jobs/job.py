@@ -204,4 +204,6 @@ def _size(path: Path) -> int:
 
 def say(line: str) -> None:
     """A line of progress, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    from tracker.report import clean_text
+
+    print(clean_text(line), file=sys.stderr, flush=True)
