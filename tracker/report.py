@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,20 @@ _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """One JSON document on stdout; null where a number is not finite, which JSON cannot say."""
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_drop_non_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    print(text)
+
+
+def _drop_non_finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _drop_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drop_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def clean_text(text: str) -> str:

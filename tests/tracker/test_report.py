@@ -1,14 +1,17 @@
-"""What is printed cannot steer the terminal."""
+"""What is printed cannot steer the terminal, and what is JSON can be read by any program."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run
 from tracker.ledger.read import get_submission
-from tracker.report import clean_text
+from tracker.report import clean_text, print_json
 from tracker.submit import submit
 from tracker.workspace import Workspace
 
@@ -52,3 +55,8 @@ def test_no_view_passes_on_what_steers_a_terminal(workspace: Workspace, tmp_path
     assert ARABIC in texts["leaderboard"]
     assert get_submission(workspace, 1).memo == f"{EVIL} {ARABIC}"
     assert json.loads(run_tracker("sota", "--json", cwd=workspace.root).stdout)["memo"] == f"{EVIL} {ARABIC}"
+
+
+def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [math.nan, 1.5, (-math.inf, True)], "b": None})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5, [None, True]], "b": None}
