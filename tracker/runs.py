@@ -20,7 +20,7 @@ from training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
-RUN_NAME = re.compile(r"exp([1-9]\d*)")
+RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
@@ -157,9 +157,9 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     except FileNotFoundError:
         newest = list_run_numbers(runs_dir)[:1]
         hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
-        if newest and folder.is_dir():
+        if RUN_NAME.fullmatch(name) and folder.is_dir():
             raise StorageError(f"{path} is missing", hint=f"{name} was killed before it began; ignore it") from None
-        raise UnknownRunError(f"no run {name} in {runs_dir}", hint=hint) from None
+        raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
     if record.status == "running" and not _is_alive(folder, record):

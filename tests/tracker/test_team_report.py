@@ -23,7 +23,8 @@ from tests.tracker.test_mlflow_log import find_runs
 from tests.workspaces import make_run, make_workspace
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.mlflow_log import connect
-from tracker.submit import add_note, parse_scores, reveal, score, submit
+from tracker.notes import add_note
+from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page
 from tracker.team_report.charts import render_ticks
 from tracker.team_report.data import TeamReport, build_report
