@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tracker.errors import ConfigError
 from tracker.ledger.read import find_sota, get_submission, has_run, parse_submission, resolve_run
-from tracker.runs import load_run
+from tracker.runs import check_utf8, load_run
 from tracker.workspace import Workspace
 
 
@@ -41,6 +41,7 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
 
     if not text.strip():
         raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
+    check_utf8("the note", text)
     target = find_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(f"--rejected is for submissions, not for {target}", hint="tracker note 3 --rejected TEXT")

@@ -127,3 +127,13 @@ def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: 
     print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
     print_leaderboard([get_submission(workspace, 1)], workspace.competition, sota=1, was_sota=())
     assert "noted last" not in capsys.readouterr().out
+
+
+def test_a_note_or_memo_that_is_not_utf8_is_refused(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    with pytest.raises(ConfigError, match="the note is not UTF-8"):
+        add_note(workspace, "exp1", "a\udcff")
+    with pytest.raises(ConfigError, match="the memo is not UTF-8"):
+        submit(workspace, "exp1", "a\udcff")
+    done = run_tracker("run", "train", "--fact", "a=\udcff", cwd=workspace.root, ok=False)
+    assert (done.returncode, "--fact is not UTF-8" in done.stderr) == (2, True)

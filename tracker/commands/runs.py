@@ -95,8 +95,10 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
     import re
 
     from tracker.errors import ConfigError
+    from tracker.runs import check_utf8
     from training.tables import parse_toml_value
 
+    check_utf8("--fact", " ".join(texts))
     if wrong := [text for text in texts if not re.match(r"[A-Za-z_][\w.-]*=", text)]:
         raise ConfigError(f"--fact {wrong[0]}: expected name=value, as in --fact idea=7")
     return {name: parse_toml_value(value) for name, _, value in (text.partition("=") for text in texts)}
