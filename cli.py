@@ -116,9 +116,11 @@ def main() -> None:
     except TrackerError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        from tracker.report import clean_text
+
+        print(f"error: {clean_text(str(error))}", file=sys.stderr)
         if error.hint:
-            print(f"  try: {error.hint}", file=sys.stderr)
+            print(f"  try: {clean_text(error.hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

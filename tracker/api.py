@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.mirror import Mirror
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder
-from tracker.runs import RunRecord
+from tracker.runs import RunRecord, check_utf8
 from tracker.system_metrics import SystemMetrics
 from tracker.train import describe_error, index_run
 from tracker.workspace import Workspace, find_workspace
@@ -36,6 +37,7 @@ def begin(
     """See tracker.start_run; `kind` is one of those in README."""
     workspace = find_workspace(root)
     tables = to_tables(config)
+    check_utf8("the config", json.dumps(tables, ensure_ascii=False))
     prints = {"config": config_fingerprint(tables), "data": None}
     recorder = Recorder.create(
         workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints

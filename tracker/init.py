@@ -8,7 +8,8 @@ from typing import Any
 
 from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
-from tracker.workspace import TRACKER_TOML, Workspace, write_tracker_toml
+from tracker.runs import check_utf8
+from tracker.workspace import TRACKER_TOML, Workspace, already_made, write_tracker_toml
 from training.data import MASK_PROFILE_CLASSES, PROFILE
 from training.errors import DataError
 from training.tables import read_table
@@ -80,7 +81,7 @@ def init_workspace(
     looking at the training folder, or left at their defaults. A metric is `name`, `name:lower` or `name:percent`.
     """
     if (root / TRACKER_TOML).exists():
-        raise ConfigError(f"{root} is a workspace already", hint=f"edit {root / TRACKER_TOML}")
+        raise already_made(root)
     found = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     tables = [_parse_metric(text) for text in metrics] or [
@@ -114,6 +115,7 @@ def init_workspace(
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
         **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
     )
+    check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tracker.errors import ConfigError
-from tracker.ledger.read import find_sota, get_submission, has_run, resolve_run
-from tracker.runs import load_run
+from tracker.ledger.read import find_sota, get_submission, has_run, parse_submission, resolve_run
+from tracker.runs import check_utf8, load_run
 from tracker.workspace import Workspace
 
 
@@ -24,8 +24,8 @@ class NoteTarget:
 
 def find_target(workspace: Workspace, word: str) -> NoteTarget:
     """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises UnknownRunError."""
-    number = word.removeprefix("s")
-    row = get_submission(workspace, int(number)) if number.isdecimal() else None
+    number = parse_submission(f"s{word.removeprefix('s')}")
+    row = get_submission(workspace, number) if number is not None else None
     if word == "sota":
         row = find_sota(workspace)
     if row is not None:
@@ -41,6 +41,7 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
 
     if not text.strip():
         raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
+    check_utf8("the note", text)
     target = find_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(f"--rejected is for submissions, not for {target}", hint="tracker note 3 --rejected TEXT")

@@ -15,7 +15,7 @@ from typing import Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
-from tracker.runs import FileLock, RunRecord, allocate_run, load_run, utc_now
+from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from training.atomic import storage_error, translate_os_errors, write_json, write_text
 
@@ -47,14 +47,17 @@ class Recorder:
         note: str,
         fingerprints: Mapping[str, str | None],
     ) -> Recorder:
-        """Allocate expN and write its first files; raises StorageError."""
+        """Allocate expN and write its first files; raises StorageError, or ConfigError for a text that is not UTF-8."""
         import tomli_w
 
+        check_utf8("the note", note)
+        text = tomli_w.dumps(config)
+        check_utf8("the config", text)
         folder = allocate_run(runs_dir)
         lock = FileLock(folder / ".lock")
         lock.acquire()
         environment = collect_environment(runs_dir.parent)
-        write_text(folder / "config.toml", tomli_w.dumps(config))
+        write_text(folder / "config.toml", text)
         write_json(folder / "env.json", environment)
         now = utc_now()
         record = RunRecord(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,25 +23,49 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
 
 PIPED_WIDTH = 240
 RUN_METRICS = ("val/f1", "val/accuracy", "val/loss")
+# Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    """One JSON document on stdout; null where a number is not finite, which JSON cannot say."""
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_drop_non_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    print(text)
+
+
+def _drop_non_finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _drop_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_drop_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def clean_text(text: str) -> str:
+    """A text that cannot steer a terminal or turn its neighbours: such characters are shown as `\\x1b` or `\\u202e`."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def print_text(text: str, *, end: str = "\n") -> None:
+    """Lines on stdout, cleaned."""
+    print(clean_text(text), end=end)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """A table on stdout; user texts are printed as they are, never as markup."""
+    """A table on stdout; nothing in user texts is markup or steers the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title) if title else None, box=box.SIMPLE_HEAD)
+    table = Table(title=Text(clean_text(title)) if title else None, box=box.SIMPLE_HEAD)
     for name in columns:
-        table.add_column(Text(name))
+        table.add_column(Text(clean_text(name)))
     for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(clean_text(cell)) for cell in row])
     Console(width=find_width(), highlight=False).print(table)
 
 
@@ -177,7 +203,7 @@ def print_run(
     if rows:
         print_leaderboard(rows, comp, sota=None, was_sota=())
     for sentence in advice.sentences if advice else ():
-        print(sentence)
+        print_text(sentence)
     print_notes(notes)
 
 
@@ -218,22 +244,24 @@ def _short(fingerprint: str | None) -> str:
 
 def print_check(report: CheckReport) -> None:
     """What submit would say."""
-    print(f"{report.run}: {report.images} predictions, {_short(report.fingerprint)}")
+    print_text(f"{report.run}: {report.images} predictions, {_short(report.fingerprint)}")
     if report.sota is not None:
-        print(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
+        print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
         for name, (old, new) in report.validation.items():
-            print(f"  {name}: {render_number(old)} -> {render_number(new)}")
+            print_text(f"  {name}: {render_number(old)} -> {render_number(new)}")
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
-            print("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
-    print(_render_expected(report.expected))
+            print_text("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
+    print_text(_render_expected(report.expected))
     for item in report.nearest:
         share = item["equal_share"] * 100
-        print(f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal")
-    print(render_quota(report.quota))
+        print_text(
+            f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal"
+        )
+    print_text(render_quota(report.quota))
     if report.quota.left == 1 and not report.refusal:
-        print("it would be the last one")
-    print(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+        print_text("it would be the last one")
+    print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:
@@ -260,21 +288,21 @@ def render_quota(quota: Quota) -> str:
 
 def print_audit(audit: Audit) -> None:
     """How the submissions were spent."""
-    print(f"{audit.submissions} submissions, SOTA: {' -> '.join(map(str, audit.sota_chain)) or 'none scored'}")
+    print_text(f"{audit.submissions} submissions, SOTA: {' -> '.join(map(str, audit.sota_chain)) or 'none scored'}")
     for item in audit.wasted:
-        print(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
+        print_text(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
     one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
-    print(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
+    print_text(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
     several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
-    print(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
-    print("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
-    print("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
+    print_text(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
+    print_text("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
+    print_text("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
     if audit.unscored:
-        print(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
+        print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for number, note in audit.notes:
-        print(f"noted on {number}, {note.author}: {note}")
+        print_text(f"noted on {number}, {note.author}: {note}")
     for item in audit.missing:
-        print(f"gone: {item['file']} ({item['what']})")
+        print_text(f"gone: {item['file']} ({item['what']})")
 
 
 def print_history(events: Sequence[Event]) -> None:
@@ -317,8 +345,8 @@ def print_sweep(found: SweepResult) -> None:
     ]
     print_table(("trial", "run", "state", found.monitor, *names, "reason"), rows, title=found.study)
     if found.best is None:
-        print("no trial has been completed")
+        print_text("no trial has been completed")
         return
     best = next(trial for trial in found.trials if trial.number == found.best)
-    print(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")
-    print(f"train from it: tracker run train --from {best.run}")
+    print_text(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")
+    print_text(f"train from it: tracker run train --from {best.run}")

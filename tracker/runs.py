@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import StorageError, UnknownRunError
+from tracker.errors import ConfigError, StorageError, UnknownRunError
 from training.atomic import translate_os_errors, write_json
 from training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
-RUN_NAME = re.compile(r"exp([1-9]\d*)")
+RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
@@ -69,6 +69,16 @@ def to_utc_text(moment: dt.datetime) -> str:
 def from_utc_text(text: str) -> dt.datetime:
     """The inverse of `to_utc_text`."""
     return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.UTC)
+
+
+def check_utf8(what: str, text: str) -> None:
+    """Raise ConfigError for a text that no file, ledger or page can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{what} is not UTF-8 (character {error.start + 1})", hint="check the terminal's encoding"
+        ) from error
 
 
 class FileLock:
@@ -157,14 +167,25 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     except FileNotFoundError:
         newest = list_run_numbers(runs_dir)[:1]
         hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
-        if newest and folder.is_dir():
+        if RUN_NAME.fullmatch(name) and folder.is_dir():
             raise StorageError(f"{path} is missing", hint=f"{name} was killed before it began; ignore it") from None
-        raise UnknownRunError(f"no run {name} in {runs_dir}", hint=hint) from None
+        raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
     if record.status == "running" and not _is_alive(folder, record):
         return RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
     return record
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a run's process died before it wrote the record; one that is about to write it holds the lock."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return False
+    with translate_os_errors(folder, "read"):
+        lock = FileLock(folder / ".lock")
+        free = lock.acquire(wait=False)
+        lock.release()
+    return free
 
 
 def raw_fields(record: RunRecord) -> dict[str, Any]:
@@ -214,7 +235,24 @@ def find_latest(runs_dir: Path) -> str:
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     """The config of a run as nested tables; raises StorageError or ConfigError."""
-    return read_toml(runs_dir / name / "config.toml")
+    path = runs_dir / name / "config.toml"
+    tables = read_toml(path)
+    problems = list(_find_foreign(tables))
+    if problems:
+        raise ConfigError(f"{len(problems)} wrong value(s) in {path}:", problems=problems, hint="restore the file")
+    return tables
+
+
+def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
+    """A line for everything that no program writes into a config, as a date is."""
+    for section, table in tables.items():
+        if not isinstance(table, Mapping):
+            yield f"{section}: is a table, write [{section}]"
+            continue
+        for key, value in table.items():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dt.date | dt.time):
+                    yield f"{section}.{key}: expected a number, a text, true, false or a list, not {item}"
 
 
 def read_points(path: Path) -> Iterator[dict[str, Any]]:

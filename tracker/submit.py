@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from tracker.ledger.read import (
 )
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
-from tracker.runs import RunRecord, load_config, load_run
+from tracker.runs import RunRecord, check_utf8, is_abandoned, load_config, load_run
 from tracker.train import build_task
 from tracker.workspace import Competition, Workspace, parse_score
 from training.atomic import translate_os_errors, write_bytes
@@ -174,6 +175,7 @@ def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool =
     memo = memo.strip()
     if not memo:
         raise RefusedError("no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"')
+    check_utf8("the memo", memo)
     candidate = load_candidate(workspace, run)
     if not even_if_similar:
         _refuse_similar(workspace, candidate.answers)
@@ -349,6 +351,9 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     score_missing(workspace)
     done, problems = [], send_missing(workspace)
     for name in runs:
+        if is_abandoned(workspace.runs_dir / name):
+            print(f"{name} was killed before it began: left out", file=sys.stderr)
+            continue
         try:
             record = sync_run(workspace, name)
             if record.status != "running":

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
-from training.atomic import translate_os_errors, write_text
+from training.atomic import translate_os_errors
 from training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
@@ -165,6 +166,10 @@ def load_workspace(root: Path) -> Workspace:
         reader.problems.append("data: is a table, write [data]")
         data = {}
     mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db")
+    try:
+        urlsplit(mlflow_uri).port  # noqa: B018 (it is looked at where it is read)
+    except ValueError as error:
+        reader.problems.append(f"mlflow.tracking_uri, or TRACKER_MLFLOW_URI: not an address ({error})")
     ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(ledger, "ledger.url", "sqlite:///ledger.db")
     if _absolute_sqlite(mlflow_uri, root) != mlflow_uri and re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
         # percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if that were a path
@@ -364,16 +369,27 @@ def parse_score(metric: Metric, text: str) -> float:
     return value
 
 
+def already_made(root: Path) -> ConfigError:
+    """The error for a folder that has a tracker.toml."""
+    return ConfigError(f"{root} is a workspace already", hint=f"edit {root / TRACKER_TOML}")
+
+
 def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], None]) -> Workspace:
     """Make `root` a workspace; when the text is wrong or `prepare` fails, tracker.toml is taken away again.
 
-    Raises ConfigError or whatever `prepare` raises.
+    Raises ConfigError, for a folder that is a workspace already too, or whatever `prepare` raises.
     """
     path = root / TRACKER_TOML
     with translate_os_errors(root, "create"):
         root.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    with translate_os_errors(path, "create"):
+        try:
+            file = path.open("x", encoding="utf-8")  # of two calls at once, one has it
+        except FileExistsError:
+            raise already_made(root) from None
     try:
+        with translate_os_errors(path, "write"), file:
+            file.write(text)
         workspace = load_workspace(root.resolve())
         prepare(workspace)
         with translate_os_errors(workspace.runs_dir, "create"):

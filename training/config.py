@@ -303,10 +303,17 @@ def _convert(value: Any, wanted: Any) -> Any:
         if not math.isfinite(value):
             raise ValueError("expected a finite number")
         return float(value)
+    if wanted is str and isinstance(value, str) and not _is_storable(value):
+        raise ValueError("expected a text in UTF-8 without NUL")
     if type(value) is wanted:
         return value
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     raise ValueError(f"expected {words[wanted]}")
+
+
+def _is_storable(text: str) -> bool:
+    """Whether a text can be written to a file, and be the name of one."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:

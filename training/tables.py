@@ -78,7 +78,7 @@ def parse_toml_value(text: str) -> Any:
     """A TOML number, truth value, list or quoted text; anything else is the text itself."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or an integer or a nesting that Python refuses
         return text
     value = table["value"]
     return value if len(table) == 1 and isinstance(value, bool | int | float | str | list) else text

@@ -12,10 +12,11 @@ from tests.workspaces import make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
+from tracker.comparison.side import load_side
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.history import list_history
-from tracker.ledger.read import get_submission, list_newest_of_runs, list_notes
+from tracker.ledger.read import get_submission, list_newest_of_runs, list_newest_submissions, list_notes
 from tracker.notes import add_note, find_target
 from tracker.report import print_audit, print_leaderboard, print_runs, submission_to_json
 from tracker.runs import list_runs
@@ -52,6 +53,21 @@ def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -
     second, first = (record.uid for record in list_runs(noted.runs_dir))
     found = list_newest_of_runs(noted, [*[f"u{number}" for number in range(600)], first, second])
     assert {uid: row.number for uid, row in found.items()} == {first: 1}
+
+
+@pytest.mark.parametrize("word", ["s\u00b2", "\u0661", "s\u0661", "9" * 23, "s" + "9" * 23, "-" + "9" * 23, ""])
+def test_words_for_nothing_are_unknown(noted: Workspace, word: str) -> None:
+    with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
+        find_target(noted, word)
+    with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
+        load_side(noted, word)
+
+
+def test_numbers_beyond_every_database_are_no_submission(noted: Workspace) -> None:
+    with pytest.raises(UnknownRunError, match="no submission 9"):
+        get_submission(noted, 10**23 - 1)
+    assert len(list_newest_submissions(noted, 10**23)) == 1
+    assert len(list_history(noted, limit=10**23)) == len(list_history(noted))
 
 
 def test_words_for_submissions_and_runs(noted: Workspace) -> None:
@@ -111,3 +127,13 @@ def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: 
     print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
     print_leaderboard([get_submission(workspace, 1)], workspace.competition, sota=1, was_sota=())
     assert "noted last" not in capsys.readouterr().out
+
+
+def test_a_note_or_memo_that_is_not_utf8_is_refused(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    with pytest.raises(ConfigError, match="the note is not UTF-8"):
+        add_note(workspace, "exp1", "a\udcff")
+    with pytest.raises(ConfigError, match="the memo is not UTF-8"):
+        submit(workspace, "exp1", "a\udcff")
+    done = run_tracker("run", "train", "--fact", "a=\udcff", cwd=workspace.root, ok=False)
+    assert (done.returncode, "--fact is not UTF-8" in done.stderr) == (2, True)

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tracker
+from tests.conftest import run_tracker
 from tests.workspaces import make_run
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.recorder import Recorder
 from tracker.runs import (
     allocate_run,
     find_latest,
+    is_abandoned,
     list_run_numbers,
     list_runs,
     load_config,
@@ -30,6 +34,14 @@ from tracker.runs import (
 from tracker.workspace import Workspace
 
 LIMIT_S = 60
+HOLD = """
+import sys
+from pathlib import Path
+from tracker.runs import FileLock
+FileLock(Path(sys.argv[1])).acquire()
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 def _allocate(runs_dir: Path, count: int) -> list[str]:
@@ -203,6 +215,39 @@ def test_unknown_and_broken_runs_are_named(workspace: Workspace) -> None:
     with pytest.raises(StorageError, match=r"run\.json"):
         load_run(workspace.runs_dir, "exp1")
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished", "broken"]
+
+
+def test_a_date_in_a_config_is_told_with_its_key(workspace: Workspace) -> None:
+    make_run(workspace)
+    (workspace.runs_dir / "exp1" / "config.toml").write_text("x = 1\n[optim]\nlr = 2021-08-23\nbetas = [07:00:00]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(workspace.runs_dir, "exp1")
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["x", "optim.lr", "optim.betas"]
+    (row,) = json.loads(run_tracker("runs", "--json", cwd=workspace.root).stdout)
+    assert row["config"] is None
+
+
+@pytest.mark.parametrize(("note", "config"), [("a\udcff", {}), ("", {"optim": {"name": "a\udcff"}})])
+def test_what_is_not_utf8_makes_no_run_folder(workspace: Workspace, note: str, config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        tracker.start_run(config, note=note, root=workspace.root)
+    assert list_runs(workspace.runs_dir) == []
+
+
+def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(workspace: Workspace) -> None:
+    make_run(workspace)
+    folder = workspace.runs_dir / "exp2"
+    folder.mkdir()
+    done = run_tracker("sync", cwd=workspace.root)
+    assert "1 run(s) up to date" in done.stdout
+    assert "exp2 was killed before it began" in done.stderr
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder / ".lock")], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert holder.stdout and holder.stdout.readline()
+    assert not is_abandoned(folder)
+    holder.communicate(b"")
+    assert is_abandoned(folder)
 
 
 def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import save_image
+from tracker import init
 from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.init import init_workspace
 from tracker.ledger.handkept import import_table, read_handkept
@@ -75,6 +76,34 @@ def test_init_in_a_workspace_changes_nothing(workspace: Workspace) -> None:
 
 
 Table = dict[str, object]
+
+
+def test_of_two_that_init_a_folder_at_once_one_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tracker.toml"
+
+    def lose(*_: object) -> dict[str, object]:
+        path.write_text("the other's")
+        return {"classes": []}
+
+    monkeypatch.setattr(init, "_look_at_data", lose)
+    with pytest.raises(ConfigError, match="is a workspace already"):
+        init_workspace(tmp_path, data={}, competition={})
+    assert path.read_text() == "the other's"
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_init_refuses_what_is_not_utf8(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        init_workspace(tmp_path / "ws", data={}, competition={"name": "a\udcff"})
+    assert not (tmp_path / "ws").exists()
+
+
+@pytest.mark.parametrize("uri", ["http://[::bad", "http://h:99999999"])
+def test_an_mlflow_uri_that_is_none_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("TRACKER_MLFLOW_URI", uri)
+    with pytest.raises(ConfigError) as caught:
+        load_workspace(workspace.root)
+    assert "TRACKER_MLFLOW_URI: not an address" in str(caught.value)
 
 
 @pytest.mark.parametrize(

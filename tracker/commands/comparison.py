@@ -27,7 +27,7 @@ def compare(
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
     from tracker.comparison.compare import compare_runs
     from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
-    from tracker.report import print_json
+    from tracker.report import print_json, print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -35,7 +35,7 @@ def compare(
     if as_json:
         print_json(found.to_dict())
     elif markdown or as_csv:
-        print(render_csv(found) if as_csv else render_markdown(found, workspace.competition), end="")
+        print_text(render_csv(found) if as_csv else render_markdown(found, workspace.competition), end="")
     else:
         print_comparison(found, workspace.competition)
 
@@ -47,14 +47,14 @@ def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Say what the scores are worth: validation against public against private, and the luck in the best."""
     from tracker.comparison.render_truth import render_truth
     from tracker.comparison.truth import tell_truth
-    from tracker.report import print_json
+    from tracker.report import print_json, print_text
     from tracker.workspace import find_workspace
 
     found = tell_truth(find_workspace(), public_images=public_images)
     if as_json:
         print_json(found.to_dict())
     else:
-        print(render_truth(found), end="")
+        print_text(render_truth(found), end="")
 
 
 def select(
@@ -65,7 +65,7 @@ def select(
     """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
     from tracker.comparison.render_truth import render_selection
     from tracker.comparison.selection import select_final
-    from tracker.report import print_json
+    from tracker.report import print_json, print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -73,4 +73,4 @@ def select(
     if as_json:
         print_json(found.to_dict())
     else:
-        print(render_selection(found, workspace.competition), end="")
+        print_text(render_selection(found, workspace.competition), end="")

@@ -22,7 +22,7 @@ def logs(
     """Show what a run has printed, or its epochs when it runs in a terminal."""
     from tracker.jobs.running import stream_logs
     from tracker.ledger.read import resolve_run
-    from tracker.report import render_end
+    from tracker.report import print_text, render_end
     from tracker.runs import load_run
     from tracker.workspace import find_workspace
 
@@ -30,7 +30,7 @@ def logs(
     name = resolve_run(workspace, run)
     for text in stream_logs(workspace, name, follow=follow):
         print(text, end="", flush=True)
-    print(render_end(load_run(workspace.runs_dir, name)))
+    print_text(render_end(load_run(workspace.runs_dir, name)))
 
 
 def stop(
@@ -40,13 +40,13 @@ def stop(
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
     from tracker.jobs.running import stop_run
     from tracker.ledger.read import resolve_run
-    from tracker.report import render_end
+    from tracker.report import print_text, render_end
     from tracker.settings import get_author
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     record = stop_run(workspace, resolve_run(workspace, run), reason=f"stopped by {get_author()}", wait_s=wait)
-    print(render_end(record))
+    print_text(render_end(record))
 
 
 def print_detached() -> None:

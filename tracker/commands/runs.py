@@ -79,24 +79,26 @@ def train(
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     """How the run ended, and what its curves advise."""
     from tracker.comparison.advice import advise_run
-    from tracker.report import render_end
+    from tracker.report import print_text, render_end
     from tracker.runs import load_config, read_curves
 
-    print(render_end(record))
+    print_text(render_end(record))
     if quiet:
         return
     folder = workspace.runs_dir / record.name
     advice = advise_run(record, load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl"))
     for sentence in advice.sentences if advice else ():
-        print(f"  {sentence}")
+        print_text(f"  {sentence}")
 
 
 def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
     import re
 
     from tracker.errors import ConfigError
+    from tracker.runs import check_utf8
     from training.tables import parse_toml_value
 
+    check_utf8("--fact", " ".join(texts))
     if wrong := [text for text in texts if not re.match(r"[A-Za-z_][\w.-]*=", text)]:
         raise ConfigError(f"--fact {wrong[0]}: expected name=value, as in --fact idea=7")
     return {name: parse_toml_value(value) for name, _, value in (text.partition("=") for text in texts)}
@@ -286,6 +288,7 @@ def adopt(
     """Take in a run made by another script: config, TensorBoard events, checkpoint, prediction CSV."""
     from tracker.adopt import adopt_folder, adopt_mlflow
     from tracker.errors import ConfigError
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -297,4 +300,4 @@ def adopt(
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
     print(f"{record.name}: adopted, {len(record.summary)} metrics")
     for remark in remarks:
-        print(f"  {remark}")
+        print_text(f"  {remark}")

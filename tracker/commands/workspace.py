@@ -42,6 +42,7 @@ def init(
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
+    from tracker.report import print_text
 
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
@@ -70,7 +71,8 @@ def init(
         kaggle=kaggle,
     )
     names = workspace.competition.classes
-    print(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({', '.join(names[:6])[:100]})")
+    shown = ", ".join(names[:6])[:100]
+    print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 

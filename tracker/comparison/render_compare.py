@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.report import find_width, print_table, render_newest, render_number, render_value
+from tracker.report import find_width, print_table, print_text, render_newest, render_number, render_value
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Row, Spread
@@ -29,7 +29,7 @@ def print_comparison(found: Comparison, competition: Competition) -> None:
         header, lines, left_out = _fit(header, lines, [*found.keys], find_width())
         print_table(header, lines)
     for line in describe(found, left_out):
-        print(line)
+        print_text(line)
 
 
 def render_markdown(found: Comparison, competition: Competition) -> str:

@@ -15,7 +15,7 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
-from tracker.report import find_width, print_table, render_number, render_value
+from tracker.report import find_width, print_table, print_text, render_number, render_value
 
 PLOTTED = ("val/f1", "val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -36,14 +36,14 @@ class Section:
 def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False) -> None:
     """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:
-        print(_fit_output(render_markdown(diff, everything=everything)))
+        print_text(_fit_output(render_markdown(diff, everything=everything)))
         return
     wide = find_width(PIPED_WIDTH)
     for section in list_sections(diff, everything=everything, brief=brief, width=wide):
         if section.rows:
             print_table(section.columns, section.rows)
         for line in section.lines:
-            print(_fit_output(line) if section.drawing else line)
+            print_text(_fit_output(line) if section.drawing else line)
 
 
 def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:

@@ -17,6 +17,7 @@ from tracker.ledger.read import (
     has_run,
     list_notes,
     list_submissions_of,
+    parse_submission,
     resolve_run,
 )
 from tracker.predictions import Answers, load_answers, unpack_answers
@@ -46,8 +47,8 @@ class Side:
 def load_side(workspace: Workspace, word: str) -> Side:
     """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     row = None
-    if word[:1] == "s" and word[1:].isdigit():
-        row = get_submission(workspace, int(word[1:]))
+    if (number := parse_submission(word)) is not None:
+        row = get_submission(workspace, number)
     elif word == "sota":
         row = find_sota(workspace)
     if row is None or has_run(workspace, row):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
-from tracker.report import find_width, render_change
+from tracker.report import clean_text, find_width, render_change
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def print_family(family: Family, competition: Competition) -> None:
     console = Console(width=find_width(), highlight=False)
     console.print(root)
     for problem in family.problems:
-        console.print(Text(problem, style="yellow"))
+        console.print(Text(clean_text(problem), style="yellow"))
 
 
 def _describe(node: Node, competition: Competition) -> Text:
@@ -44,16 +44,16 @@ def _describe(node: Node, competition: Competition) -> Text:
     from rich.text import Text
 
     mark = " **" if node.is_sota else " *" if node.sota_line else ""
-    text = Text(node.name + mark, style="bold" if node.sota_line else "")
+    text = Text(clean_text(node.name) + mark, style="bold" if node.sota_line else "")
     if node.submission is not None and node.kind != "submission":
         text.append(f" (submission {node.submission})")
     if node.kind not in ("train", "submission") or node.status not in ("finished", "submitted"):
         text.append(f" {node.kind} {node.status}")
-    text.append(f"  {describe_origin(node)}", style="cyan")
+    text.append(f"  {clean_text(describe_origin(node))}", style="cyan")
     if scores := list_scores(node, competition):
         text.append("  " + ", ".join(f"{name} {score}" for name, score in scores.items()))
     if node.text:
-        text.append(f"  {' '.join(node.text.split())}", style="dim")
+        text.append(f"  {clean_text(' '.join(node.text.split()))}", style="dim")
     return text
 
 

@@ -29,6 +29,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+DEEPEST = 100  # brackets and nots within each other
 OPERATORS = ("=", "==", "!=", *ORDER, "~", "!~")
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -80,6 +81,7 @@ class _Parser:
         self._text = text
         self._tokens = _split(text)
         self._names: list[tuple[str, int]] = []
+        self._depth = 0
 
     def parse(self) -> Condition:
         test = self._read_condition()
@@ -100,6 +102,14 @@ class _Parser:
         return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
 
     def _read_single(self) -> Test:
+        if self._depth == DEEPEST:
+            raise _error(self._text, self._tokens[0].place, f"more than {DEEPEST} brackets and nots within each other")
+        self._depth += 1
+        test = self._read_part()
+        self._depth -= 1
+        return test
+
+    def _read_part(self) -> Test:
         if self._take_word("not"):
             part = self._read_single()
             return lambda values: not part(values)

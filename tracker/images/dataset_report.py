@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.report import print_table
+from tracker.report import print_table, print_text
 
 if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
@@ -20,7 +20,7 @@ def print_check(check: DataCheck) -> None:
     if check.problems:
         print(f"{len(check.problems)} problem(s) in the data:")
         for problem in check.problems:
-            print(f"  {problem}")
+            print_text(f"  {problem}")
         return
     counts = f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation images"
     print(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")

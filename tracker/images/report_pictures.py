@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tracker.report import print_table
+from tracker.report import print_table, print_text
 
 if TYPE_CHECKING:
     from tracker.images.cutout import Cutout, Measured
@@ -64,7 +64,7 @@ def print_suspects(found: SuspectReport) -> None:
         ]
         print_table(("#", "image", "nearly equal", "parts", "labels", "bits"), lines)
     print(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
-    print("\n".join(found.files))
+    print_text("\n".join(found.files))
     if suspects:
         table = next(name for name in found.files if name.endswith(".csv"))
         print(f"where a suggestion is right, write yes under accept in {table}; then")

@@ -83,7 +83,7 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
         f"{key}: unknown key (known: {', '.join((*KEYS, *FLAGS))})" for key in table if key not in {*KEYS, *FLAGS}
     ]
     words = {str: "a text", bool: "true or false", dict: "a table, as in set = { optim.lr = 1e-3 }"}
-    wrong = [key for key, kind in KEYS.items() if key in table and type(table[key]) is not kind]
+    wrong = [key for key, kind in KEYS.items() if key in table and not _fits(table[key], kind)]
     problems += [f"{key}: expected {words[KEYS[key]]}, not {table[key]!r}" for key in wrong]
     known = {key: value for key, value in table.items() if key not in wrong}
     changes = known.get("set", {})
@@ -94,14 +94,25 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
     ]
     nested = flatten({section: keys for section, keys in changes.items() if isinstance(keys, Mapping)})
     values = {FLAGS[key]: value for key, value in known.items() if key in FLAGS} | nested
+    assignments = []
+    for name, value in values.items():
+        try:
+            assignments.append(render_assignment(name, value))
+        except TypeError:  # a date, of which TOML has four kinds and a config none
+            problems.append(f"{name}: expected a number, a text, true, false or a list, not {value}")
     training = Training(
         config_file=(folder / Path(known["config"]).expanduser()).resolve() if "config" in known else None,
         parent=known.get("from", ""),
-        assignments=tuple(render_assignment(name, value) for name, value in values.items()),
+        assignments=tuple(assignments),
         note=known.get("note", ""),
         force=known.get("force", False),
     )
     return training, problems
+
+
+def _fits(value: Any, kind: type) -> bool:
+    """Whether a value is of this kind; a text with a NUL can be neither a path nor a word of a command line."""
+    return type(value) is kind and not (isinstance(value, str) and "\0" in value)
 
 
 def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
@@ -204,4 +215,6 @@ def _size(path: Path) -> int:
 
 def say(line: str) -> None:
     """A line of progress, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    from tracker.report import clean_text
+
+    print(clean_text(line), file=sys.stderr, flush=True)

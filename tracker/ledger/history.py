@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracker.ledger.read import Row, open_reader
+from tracker.ledger.read import LARGEST, Row, open_reader
 from tracker.workspace import Workspace
 
 
@@ -43,7 +43,7 @@ def list_history(workspace: Workspace, *, submission: int | None = None, limit: 
                 continue
             column = "number" if kind == "submission" else "submission"
             where = f" WHERE {column} = :submission" if submission is not None else ""
-            known = {"limit": limit or 1 << 60, **({"submission": submission} if where else {})}
+            known = {"limit": min(limit, LARGEST) or LARGEST, **({"submission": submission} if where else {})}
             for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
                 shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
                 events.append(Event(kind=kind, **shared, text=_describe_event(workspace, kind, row)))

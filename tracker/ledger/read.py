@@ -24,6 +24,7 @@ from tracker.workspace import Metric, Workspace
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
 IN_LIST = 500  # values a query, below every database's limit
+LARGEST = 2**31 - 1  # a submission's number in PostgreSQL
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
@@ -244,7 +245,7 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
     if not limit:
         return list_submissions(workspace)
     where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
-    return list_submissions(workspace, where, {"limit": limit})
+    return list_submissions(workspace, where, {"limit": min(limit, LARGEST)})
 
 
 def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str, list[Note]]]:
@@ -307,7 +308,8 @@ def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
 
 def get_submission(workspace: Workspace, number: int) -> Submission:
     """Submission `number`; raises UnknownRunError."""
-    found = list_submissions(workspace, "WHERE s.number = :number", {"number": number})
+    known = abs(number) <= LARGEST
+    found = list_submissions(workspace, "WHERE s.number = :number", {"number": number}) if known else []
     if not found:
         raise UnknownRunError(f"no submission {number}", hint="tracker leaderboard lists them")
     return found[0]
@@ -433,6 +435,11 @@ QUOTA_QUERY = (
 )
 
 
+def parse_submission(word: str) -> int | None:
+    """The number in `s12`; None for other words."""
+    return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
+
+
 def resolve_run(workspace: Workspace, name: str) -> str:
     """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     if name == "latest":
@@ -442,8 +449,8 @@ def resolve_run(workspace: Workspace, name: str) -> str:
         if best is None:
             raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
         return _run_of(workspace, best)
-    if name[:1] == "s" and name[1:].isdigit():
-        return _run_of(workspace, get_submission(workspace, int(name[1:])))
+    if (number := parse_submission(name)) is not None:
+        return _run_of(workspace, get_submission(workspace, number))
     return load_run(workspace.runs_dir, name).name
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tracker.comparison.tree import Node, indent
 from tracker.comparison.tree_view import describe_origin, list_scores
-from tracker.report import render_change, render_quota
+from tracker.report import clean_text, render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
 from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
-RIGHT_TO_LEFT = {"R", "AL", "AN", "RLE", "RLO", "RLI", "LRO", "LRE"}
+RIGHT_TO_LEFT = {"R", "AL", "AN"}
 FIRST_STRONG_ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
 
 
@@ -43,7 +43,7 @@ def escape(text: str | None) -> str:
 
     Right-to-left text is isolated, so that it does not turn what stands beside it.
     """
-    line = " ".join((text or "").split())
+    line = clean_text(" ".join((text or "").split()))
     if not line:
         return "-"
     shown = SPECIAL.sub(r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from tracker.comparison.tree import MAX_INDENT, Family, Node, indent
 from tracker.comparison.tree_view import find_metric, list_scores
-from tracker.report import render_value
+from tracker.report import clean_text, render_value
 from tracker.team_report.charts import (
     describe_relation,
     describe_timeline,
@@ -43,7 +43,7 @@ CLOSE_UP_SHARE = 0.5
 
 
 def render_page(report: TeamReport) -> str:
-    """The whole page. Every text from the ledger or the runs is escaped by the template."""
+    """The whole page. Every text from the ledger or the runs is escaped by the template, and cleaned."""
     folder = FileSystemLoader(FOLDER)
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -52,7 +52,7 @@ def render_page(report: TeamReport) -> str:
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     metric = report.competition.primary
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         report=report,
         metric=metric,
         metric_name=name_metric(metric),
@@ -74,6 +74,7 @@ def render_page(report: TeamReport) -> str:
         script=Markup(script),  # noqa: S704 our own file
         script_hash=digest,
     )
+    return clean_text(page)
 
 
 def _trust(name: str) -> Markup:

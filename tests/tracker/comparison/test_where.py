@@ -82,6 +82,16 @@ def test_an_error_shows_the_place(text: str, place: int, words: str) -> None:
     assert caught.value.problems[1] == " " * (place - 1) + "^"
 
 
+@pytest.mark.parametrize("text", ["(" * 3000 + "a = 1" + ")" * 3000, "not " * 5000 + "a = 1", "a = " + "9" * 5000])
+def test_depth_and_length_end_in_an_answer(text: str) -> None:
+    if text[0] == "a":
+        assert not parse_where(text).test({"a": 1})
+        return
+    with pytest.raises(ConfigError, match="more than 100 brackets and nots"):
+        parse_where(text)
+    assert parse_where(f"{'(' * 99}a = 1{')' * 99} and a = 1").test({"a": 1})
+
+
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     condition = parse_where("best_epoch = 3 and model.nam ~ swin")
     with pytest.raises(ConfigError, match=r"no run has 'model\.nam'") as caught:

@@ -68,6 +68,24 @@ def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(workspa
     assert "set.lr: expected section.key" in outcome["reason"]
 
 
+def test_an_entry_that_cannot_be_a_training_fails_alone(workspace: Workspace) -> None:
+    wrong = {
+        "lr = 2021-08-23": "optim.lr: expected a number, a text, true, false or a list, not 2021-08-23",
+        "set = { optim.lr = 2021-08-23 }": "optim.lr: expected a number",
+        'config = "\\u0000"': "config: expected a text",
+        'note = "\\u0000"': "note: expected a text",
+        'set = { augment.name = "\\u0000.yaml" }': "augment.name: expected a text in UTF-8 without NUL",
+        'from = "s\u00b2"': "no run s\u00b2",
+        'from = "s99999999999999999999999"': "no submission 99999999999999999999999",
+    }
+    file = workspace.root / "q.toml"
+    file.write_text("".join(f"[[run]]\n{line}\n" for line in wrong), encoding="utf-8")
+    outcomes = run_queue(workspace, file)
+    assert [outcome.status for outcome in outcomes] == ["failed"] * len(wrong)
+    for outcome, words in zip(outcomes, wrong.values(), strict=True):
+        assert words in outcome.reason
+
+
 def test_a_process_whose_entry_was_changed_is_waited_for(workspace: Workspace) -> None:
     file = workspace.root / "q.toml"
     file.write_text(BAD)
