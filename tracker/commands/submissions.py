@@ -114,7 +114,7 @@ def score(
     sota = find_sota(workspace)
     print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
-        print_text(line)
+        print(line)
 
 
 def leaderboard(

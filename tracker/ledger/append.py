@@ -199,7 +199,8 @@ class Ledger:
     def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.
 
-        Raises DuplicateError when predictions are known already, RefusedError when the numbers are taken.
+        Raises DuplicateError when predictions are known already, RefusedError when the numbers are taken or a SOTA is
+        no earlier submission.
         """
         with self._write() as connection:
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
@@ -208,7 +209,16 @@ class Ledger:
                     f"the ledger has submissions up to {last}, the table begins with {rows[0].number}",
                     hint="import into the ledger of a new workspace: tracker init NEWFOLDER",
                 )
+            known = {
+                None,
+                *connection.execute(sa.select(SUBMISSIONS.c.number)).scalars(),
+                *(row.number for row in rows),
+            }
             for row in rows:
+                if row.columns.get("sota") not in known:
+                    raise RefusedError(
+                        f"submission {row.number}: its sota, {row.columns['sota']}, is not in the ledger"
+                    )
                 self._append_historical(connection, row, competition)
 
     def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:

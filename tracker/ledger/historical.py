@@ -1,14 +1,28 @@
-"""A submission from before tracker, as the ledger takes it from a table kept by hand."""
+"""A submission from before tracker, as the ledger takes it from a table kept by hand, and what its cells may hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import binascii
+import csv
+import datetime as dt
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from tracker.errors import ConfigError
+from tracker.predictions import Answers, unpack_answers
+from tracker.runs import to_utc_text
 
 FIGURES = ("train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1")
 PRINTS = tuple(f"{name}_fingerprint" for name in ("predictions", "weights", "config", "data", "code"))
 TEXTS = ("run", "run_uid", *PRINTS, "author", "host", "submitted_at", "file", "answers")
+LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL
+DEEPEST = 20  # lists and tables in a config value
+_WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass
@@ -26,3 +40,82 @@ class Historical:
     def ledger_columns(self) -> Mapping[str, Any]:
         """The values of the ledger's columns, unknown ones as None."""
         return {name: self.columns.get(name) for name in (*TEXTS, *FIGURES, "best_epoch")}
+
+
+def check_value(value: Any, depth: int = 0) -> None:
+    """Raise ConfigError unless every database and every JSON reader keeps the value as it is."""
+    if depth > DEEPEST:
+        raise ConfigError(f"nested deeper than {DEEPEST} levels")
+    if isinstance(value, str):
+        if _WRONG_TEXT.search(value):
+            raise ConfigError(f"{value!r} has a NUL or half of a surrogate pair, expected a text of whole characters")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{value} is no JSON number, expected a finite one")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            check_value(name, depth)
+            check_value(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            check_value(inner, depth + 1)
+    elif not isinstance(value, int | float | None):
+        raise ConfigError(f"{value} is a {type(value).__name__}, expected a number, text, truth value, list or table")
+
+
+def parse_integer(cell: Any, lowest: int = 0) -> int:
+    """A whole number that the ledger's columns hold; raises ConfigError."""
+    text = str(cell).strip()
+    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= LARGEST:
+        raise ConfigError(f"{text[:40]!r}, expected a whole number from {lowest} to {LARGEST}")
+    return int(text)
+
+
+def _parse_text(cell: Any) -> str:
+    return str(cell)
+
+
+def _parse_time(cell: Any) -> str:
+    """The ledger's UTC text; a time without an offset is not guessed."""
+    try:
+        return to_utc_text(dt.datetime.fromisoformat(str(cell)))
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"{cell!r}, expected a time with its offset from UTC such as 2021-08-23T14:00:00+02:00; "
+            "rename the column, it is then kept with the row as it is"
+        ) from None
+
+
+def _parse_print(cell: Any) -> str:
+    if not re.fullmatch("sha256:[0-9a-f]{64}", str(cell)):
+        raise ConfigError(f"{cell!r}, expected sha256: and 64 hexadecimal digits")
+    return str(cell)
+
+
+def _parse_diff(cell: Any) -> dict[str, list[Any]]:
+    found = json.loads(cell) if isinstance(cell, str) else cell
+    pairs = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise ConfigError('expected {"section.key": [old, new], ...}')
+    check_value(found)
+    return dict(found)
+
+
+COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(TEXTS, _parse_text),
+    "submitted_at": _parse_time,
+    "predictions_fingerprint": _parse_print,
+    "sota": parse_integer,
+    "best_epoch": parse_integer,
+    "config_diff": _parse_diff,
+}
+
+
+def open_packed(text: str) -> Answers:
+    """The answers in a cell; raises ConfigError when they do not unpack."""
+    try:
+        answers = unpack_answers(text)
+    except (ValueError, binascii.Error, zlib.error, csv.Error) as error:
+        raise ConfigError(f"they do not unpack ({error}), expected what export writes") from None
+    if not answers.ids:
+        raise ConfigError("no rows, expected what export writes")
+    return answers

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import shutil
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from tests.tracker.ledger.test_append import add
+from tests.tracker.ledger.test_append import add, draft
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.handkept import export_table, import_table, list_flat, parse_cell, read_handkept, render_cell
+from tracker.ledger.handkept import export_table, import_table, list_flat, parse_rendered, read_handkept, render_cell
+from tracker.ledger.historical import FIGURES
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
 from tracker.predictions import Answers
 from tracker.submit import check, submit
@@ -131,7 +137,7 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(empty: Workspace, tmp
     with pytest.raises(ConfigError) as caught:
         read_handkept(path, empty.competition)
     text = str(caught.value)
-    for part in ("row 3: no memo", "row 4, public_f1", "row 4, public_auc", "row 4, val_acc", "row 5, number", "grow"):
+    for part in ("row 3, memo", "row 4, public_f1", "row 4, public_auc", "row 4, val_acc", "row 5, number", "grow"):
         assert part in text
     assert list_submissions(empty) == []
 
@@ -204,17 +210,180 @@ def test_audit_sees_files_that_have_gone(workspace: Workspace) -> None:
     assert {"what": "exp2", "file": "runs/exp2"} in audit(workspace).missing
 
 
-VALUES = st.one_of(
-    st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))).map(str.strip),
-    st.integers(-(2**53), 2**53),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.booleans(),
-    st.lists(st.integers(0, 999), min_size=2, max_size=3),
+TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"))
+AWKWARD = st.sampled_from(
+    [
+        "1,2",
+        "true",
+        "1e5",
+        "1 # c",
+        "inf",
+        "NaN",
+        "null",
+        "[1]",
+        "",
+        " a ",
+        "\r\n",
+        "a\rb",
+        "\u2028",
+        "'x'",
+        '"x"',
+        "\x7f",
+    ]
 )
+SCALARS = st.one_of(
+    TEXT,
+    AWKWARD,
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=2))
+MEMOS = (TEXT | AWKWARD).filter(lambda text: text.strip() != "")
+NAMES = st.text(alphabet="abc_", min_size=1)
+CONFIGS = st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=3), max_size=3)
+FLOATS = st.none() | st.floats(allow_nan=False) | st.sampled_from([81.65, 76.5, 1.0, 1e-300])
 
 
 @given(VALUES)
 def test_a_config_value_comes_back_from_its_cell(value: Any) -> None:
-    found = parse_cell(render_cell(value))
+    found = parse_rendered(render_cell(value))
     assert found == value
     assert type(found) is type(value)
+
+
+def append_rows(workspace: Workspace, rows: Sequence[tuple[str, dict[str, Any], list[float | None]]]) -> None:
+    """Real submissions with these memos, configs and figures, scored with the finite ones of the latter."""
+    for place, (memo, config, figures) in enumerate(rows):
+        made = draft(str(place), memo=memo)
+        names = [name.replace("_", "/", 1) for name in FIGURES]
+        record = replace(made.record, summary=dict(zip(names, figures, strict=True)))
+        with open_ledger(workspace) as ledger:
+            ledger.append_submission(replace(made, record=record, config=config), workspace.competition)
+            if figures[0] is not None and math.isfinite(figures[0]):
+                ledger.append_scores(place + 1, {("public", "accuracy"): figures[0]})
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.tuples(MEMOS, CONFIGS, st.lists(FLOATS, min_size=6, max_size=6)), min_size=1, max_size=3))
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_export_wrote_import_reads_to_the_same_rows(
+    kind: str, rows: list[tuple[str, dict[str, Any], list[float | None]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("trip")
+    old, new = make_workspace(root / "old"), make_workspace(root / "new")
+    append_rows(old, rows)
+    export_table(old, root / f"x.{kind}")
+    import_table(new, read_handkept(root / f"x.{kind}", new.competition))
+    assert list_flat(new) == list_flat(old)
+    assert [row.config for row in list_submissions(new)] == [row.config for row in list_submissions(old)]
+    assert verify_ledger(new.ledger_url).problem == ""
+
+
+def test_figures_that_were_logged_as_percentages_are_not_reinterpreted(empty: Workspace, tmp_path: Path) -> None:
+    append_rows(empty, [("m", {}, [None, None, 76.5, float("inf"), 81.65, 76.5])])
+    for kind in ("csv", "json"):
+        export_table(empty, tmp_path / f"x.{kind}")
+        other = make_workspace(tmp_path / kind)
+        import_table(other, read_handkept(tmp_path / f"x.{kind}", other.competition))
+        (row,) = list_submissions(other)
+        assert (row.train_f1, row.val_loss, row.val_accuracy) == (76.5, float("inf"), 81.65)
+
+
+GOOD = {"memo": "m"}
+PACKED = Answers.of({"i0.png": "1"})
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("answers", "eJx"),
+        ("answers", "not packed"),
+        ("answers", base64.b64encode(zlib.compress(b"one column\n")).decode()),
+        ("answers", base64.b64encode(zlib.compress(b"\xff,1\n")).decode()),
+        ("answers", Answers.of({}).pack()),
+        ("predictions_fingerprint", "sha256:12"),
+        ("config_diff", '{"optim.lr": 1}'),
+        ("config_diff", {"optim.lr": [1, 2, 3]}),
+        ("config_diff", "[1]"),
+        ("config_diff", '{"optim.lr": [NaN, 1]}'),
+        ("sota", 1),
+        ("sota", 7),
+        ("optim.lr", float("nan")),
+        ("optim.lr", [1, {"a": float("inf")}]),
+        ("optim.lr", "[2021-08-23]"),
+        ("optim.lr", "inf"),
+        ("optim.lr", json.loads("[" * 50 + "]" * 50)),
+        ("optim.lr", "[" * 5000 + "]" * 5000),
+        ("number", 0),
+        ("number", 2**31),
+        ("number", 1.5),
+        ("best_epoch", 10**22),
+        ("best_epoch", True),
+        ("val_loss", "high"),
+        ("submitted_at", "23.08.2021 14:00"),
+        ("submitted_at", "2021-08-23"),
+        ("submitted_at", "2021-08-23T14:00:00"),
+        ("submitted_at", "0001-01-01T00:00:00+14:00"),
+        ("memo", "a\ud800"),
+        ("author", "a\0b"),
+        ("seen \ud800", "x"),
+    ],
+)
+@pytest.mark.parametrize("mark", [{}, {"tracker_export": "1"}])
+def test_a_cell_that_the_ledger_cannot_keep_is_refused(
+    tmp_path: Path, column: str, cell: Any, mark: dict[str, str]
+) -> None:
+    if mark and column == "optim.lr" and isinstance(cell, str):
+        return  # a text, and kept as one
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([{**mark, **GOOD, column: cell}]))
+    with pytest.raises(ConfigError) as caught:
+        read_handkept(path, make_workspace(tmp_path / "ws").competition)
+    assert f"row 2, {ascii(column)[1:-1]}: " in str(caught.value)
+    str(caught.value).encode()  # can be printed
+
+
+def test_answers_tell_their_fingerprint(empty: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},sha256:{'0' * 64}\n")
+    with pytest.raises(ConfigError, match="row 2, answers: their fingerprint is sha256:"):
+        read_handkept(path, empty.competition)
+    path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},\nb,,sha256:{'0' * 64}\n")
+    import_table(empty, read_handkept(path, empty.competition))
+    prints = [row.predictions_fingerprint for row in list_submissions(empty)]
+    assert prints == [PACKED.fingerprint, f"sha256:{'0' * 64}"]
+
+
+def test_times_become_utc_and_a_column_of_another_name_is_kept(empty: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("memo,submitted_at,day\na,2021-08-23T14:00:00+02:00,23.08.2021 14:00\n")
+    import_table(empty, read_handkept(path, empty.competition))
+    (row,) = list_flat(empty)
+    assert (row["submitted_at"], row["day"]) == ("2021-08-23T12:00:00.000000Z", "23.08.2021 14:00")
+
+
+def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Path) -> None:
+    add(empty, "0")
+    path = tmp_path / "t.csv"
+    path.write_text("number,memo,sota\n5,a,1\n6,b,3\n")
+    with pytest.raises(RefusedError, match="submission 6: its sota, 3, is not in the ledger"):
+        import_table(empty, read_handkept(path, empty.competition))
+    assert len(list_submissions(empty)) == 1
+
+
+def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(empty: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested too deeply"):
+        read_handkept(path, empty.competition)
+    path.write_text('[{"tracker_export": "2", "memo": "m"}]')
+    with pytest.raises(ConfigError, match="row 2, tracker_export: '2'"):
+        read_handkept(path, empty.competition)
+
+
+def test_markdown_shows_texts_as_they_are(empty: Workspace, tmp_path: Path) -> None:
+    add(empty, "0", memo="<script>a|b\nc</script>")
+    export_table(empty, tmp_path / "x.md")
+    assert r"&lt;script&gt;a\|b c&lt;/script&gt;" in (tmp_path / "x.md").read_text().splitlines()[2]
