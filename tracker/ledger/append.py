@@ -33,6 +33,7 @@ from tracker.ledger.read import (
     find_unnamed,
     foreign_database,
     missing_ledger,
+    refuse_logs,
     safe_url,
     sota_query,
     translate_postgres,
@@ -406,8 +407,10 @@ def create_ledger(url: str) -> bool:
 def create_tables(url: str) -> Iterator[sa.Connection | None]:
     """The transaction that makes the tables in an empty database, so that rows can come with them, all or nothing.
 
-    None when it is a ledger already; raises LedgerError for a foreign one.
+    None when it is a ledger already; raises LedgerError for a foreign one, and beside the log of a lost one.
     """
+    if url.startswith("sqlite:///"):
+        refuse_logs(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url), engine.connect() as connection:

@@ -178,8 +178,18 @@ def missing_ledger(path: Path) -> LedgerError:
     return LedgerError(f"no ledger at {path}", hint=hint)
 
 
+def refuse_logs(path: Path) -> None:
+    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is made meanwhile."""
+    logs = find_logs(path)
+    if logs and not path.exists():  # in this order: another process makes the file before its log
+        raise LedgerError(
+            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or delete it",
+            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
+        )
+
+
 def find_logs(path: Path) -> list[Path]:
-    """SQLite's logs beside a ledger file: it would play them into any other file of that name."""
+    """SQLite's logs beside a ledger file."""
     logs = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
     return [log for log in logs if log.exists()]
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tracker.errors import LedgerError, StorageError
 from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
-from tracker.ledger.read import check_not_newer, find_logs, missing_ledger, translate_sqlite
+from tracker.ledger.read import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
 from training.atomic import atomic_path, translate_os_errors
 
 BATCH = 1000
@@ -59,11 +59,7 @@ def restore_ledger(source: Path, url: str) -> int:
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise LedgerError(f"{target} exists", hint="choose another name, or move it away first")
-    if logs := find_logs(target):
-        raise LedgerError(
-            f"{logs[0]} is left of another ledger and would be mixed into this one",
-            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
-        )
+    refuse_logs(target)
 
 
 @contextmanager

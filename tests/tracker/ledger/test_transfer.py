@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tests.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
 from tracker.errors import LedgerError, StorageError
+from tracker.ledger.append import create_ledger
 from tracker.ledger.read import list_submissions
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.workspace import Workspace
@@ -36,6 +37,8 @@ def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(workspace: Workspac
     assert "move it away" in caught.value.hint
     with pytest.raises(LedgerError, match="is left of another ledger"):
         copy_ledger(f"sqlite:///{backup}", path)
+    with pytest.raises(LedgerError, match="is left of another ledger"):
+        create_ledger(workspace.ledger_url)
     assert log.read_bytes() == b"rows of the lost ledger"
     assert not path.exists()
 
