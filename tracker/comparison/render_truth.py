@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.comparison.luck import SCATTER_POINTS
 from tracker.comparison.truth import SMALL
 from tracker.report import render_number, render_value
 
@@ -179,10 +180,11 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
     gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
     if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
         yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
-    luck = "who is lucky changes each time, so it is above what to expect of any single one"
+    luck = "who is lucky changes each time, so it is no score to expect of any single one"
     yield f"  the best of all has {render_number(simulated.possible)} on average: {luck}"
     if simulated.used:
-        unlike = "; private scores, from which leaderboard truth takes it, are not used" if found.private else ""
+        unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
+        unlike = unlike if found.private else ""
         size = f"number of images: {found.sample.source}"
         yield f"  a score's own noise: {found.own_sd:.4f}, by {found.noise_source}; {size}{unlike}"
     for reason, numbers in simulated.left_out.items():

@@ -18,8 +18,8 @@ from tracker.comparison.render_truth import render_selection
 from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
 from tracker.errors import ConfigError, TrackerError
+from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.notes import add_note
 from tracker.submit import reveal, submit
 from tracker.workspace import Workspace, load_workspace
 from training.probabilities import Kept, save_probabilities
@@ -43,6 +43,12 @@ def import_scored(
     (root / "t.csv").write_text("\n".join(lines) + "\n")
     import_table(workspace, read_handkept(root / "t.csv", workspace.competition))
     return workspace
+
+
+def reject(workspace: Workspace, number: int) -> None:
+    """As ledgers have it in which a rejected submission was scored; `tracker note` no longer writes that."""
+    with open_ledger(workspace) as ledger:
+        ledger.append_note(kind="rejected", text="wrong file", submission=number)
 
 
 def test_the_choice_of_2022_holds_12_and_17_and_tells_the_private_leader_when_it_is_known(tmp_path: Path) -> None:
@@ -101,7 +107,7 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
 
 def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
-    add_note(workspace, "17", "wrong file", rejected=True)
+    reject(workspace, 17)
     assert 17 not in select_final(workspace, 2).chosen
     with pytest.raises(ConfigError, match="-n 0"):
         select_final(workspace, 0)
@@ -152,15 +158,15 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation is not None
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
-    assert "so it is above what to expect of any single one" in text
+    assert "so it is no score to expect of any single one" in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images assumed, see public_share" in text
-    assert "private scores, from which leaderboard truth takes it, are not used" in text
+    assert "private scores tell it to leaderboard truth (8 or more), not here" in text
 
 
 def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
-    add_note(workspace, "18", "wrong file", rejected=True)
+    reject(workspace, 18)
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert "not simulated, rejected by a note: submission 18\n" in text
     assert "not simulated, not among the 12 best by expected score: submissions 1 and 5\n" in text
