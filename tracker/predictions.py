@@ -22,7 +22,7 @@ from training.tables import read_columns
 
 SHOWN = 5
 PART = 1000
-_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
+_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
