@@ -175,8 +175,8 @@ def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspa
 def test_notes_gain_and_author_of_a_real_submission_are_shown(workspace: Workspace) -> None:
     for answers in ("0000011100", "0000011110"):
         submit(workspace, make_run(workspace, answers, config={"optim.lr": 0.5}).name, "m")
-    add_note(workspace, 2, "should have waited", kind="note")
-    add_note(workspace, 2, "wrong columns", kind="rejected")
+    add_note(workspace, "2", "should have waited")
+    add_note(workspace, "2", "wrong columns", rejected=True)
     report = build_report(workspace)
     assert report.entries[1].notes == ["should have waited", "rejected: wrong columns"]
     text = render_page(report)
@@ -213,7 +213,7 @@ def make_hostile(workspace: Workspace) -> None:
         f'{HEBREW},<b>m</b>,<i>a</i>,0.6,<script>1</script>\n"=1+1|x",m,a,0.7,"]]>"\n'
     )
     import_table(workspace, read_handkept(workspace.root / "t.csv", workspace.competition))
-    add_note(workspace, 1, HOSTILE, kind="note")
+    add_note(workspace, "1", HOSTILE)
     make_run(workspace, note=HOSTILE)
     set_parent(workspace, "exp1", "</li><script>2</script>")
 
@@ -340,7 +340,7 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
 def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:
     html, markdown = tmp_path / "a.html", tmp_path / "b.md"
     assert copy_report(winners, write_report(winners, html=html)) == ""
-    add_note(winners, 3, "a later note", kind="note")
+    add_note(winners, "3", "a later note")
     assert copy_report(winners, write_report(winners, html=html, markdown=markdown)) == ""
     (run,) = find_runs(winners)
     assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == ("report", "FINISHED", "report")
