@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,4 +18,5 @@ def diff_configs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, li
     keys = [*left, *(key for key in right if key not in left)]
     if ("ensemble" in old) != ("ensemble" in new):
         keys = [key for key in keys if key.startswith("ensemble.")]
-    return {key: [left.get(key), right.get(key)] for key in keys if left.get(key) != right.get(key)}
+    pairs = {key: [left.get(key), right.get(key)] for key in keys}
+    return {key: [a, b] for key, (a, b) in pairs.items() if json.dumps(a) != json.dumps(b)}  # true is not 1

@@ -217,7 +217,7 @@ def describe_run(
         "tracker.parent": record.parent or "",
         "tracker.error": record.error,
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
-        **{f"tracker.{name}": str(value) for name, value in record.facts.items()},
+        **{clean_key(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
     metrics = {f"best/{k}": v for k in BEST if (v := record.summary.get(k)) is not None}
     if record.best_epoch is not None:

@@ -23,7 +23,7 @@ from training.tables import read_columns
 SHOWN = 5
 LONGEST = 50  # characters of an unknown answer that an error shows
 PART = 1000
-_WHOLE = re.compile(r"([+-]?\d{1,640})(?:\.0*)?")  # Python may refuse to read more digits than that
+_WHOLE = re.compile(r"([+-]?[0-9]{1,640})(?:\.0*)?")  # Python may refuse to read more digits than that
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 

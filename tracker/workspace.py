@@ -356,6 +356,8 @@ def _read_deadline(reader: _Reader, raw: Any, zone: str) -> dt.datetime | None:
 def parse_score(metric: Metric, text: str) -> float:
     """A score typed by a person; 81.65 means 0.8165 for a percent metric. Raises ConfigError."""
     try:
+        if not text.isascii():  # Decimal knows the digits of every script
+            raise ArithmeticError
         number = Decimal(text.strip().rstrip("%").strip())  # a percentage is divided before it is rounded to binary
         if metric.percent and (number > 1 or text.strip().endswith("%")):
             number /= 100

@@ -20,6 +20,7 @@ from training.errors import ConfigError
 from training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
+EXACT = 2**53  # whole numbers below have a float of their own
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -423,9 +424,34 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of a nested config that can change the result, including keys unknown to this version."""
-    silent = {name for name, f in list_options().items() if not f.metadata["outcome"]}
-    return {name: value for name, value in flatten(values).items() if name not in silent}
+    """The dotted keys of a nested config that can change the result, including keys unknown to this version.
+
+    A number has one form however it was written: that of the option's default, or the shorter one for unknown keys.
+    """
+    options = list_options()
+    sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
+    silent = {name for name, f in options.items() if not f.metadata["outcome"]}
+    return {
+        name: _unify(value, _find_kind(options[name].default) if name in options else int)
+        for name, value in flatten(sections).items()
+        if name not in silent
+    }
+
+
+def _find_kind(default: Any) -> type:
+    """The type of an option's numbers."""
+    return type(default[0]) if isinstance(default, tuple) and default else type(default)
+
+
+def _unify(value: Any, kind: type) -> Any:
+    """1 and 1.0 as one number of this kind, 0.0 and -0.0 too; other kinds of values as they are."""
+    if isinstance(value, list | tuple):
+        return [_unify(item, kind) for item in value]
+    if kind is float and type(value) in (int, float) and abs(value) < EXACT:
+        return float(value) + 0.0
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    return value
 
 
 def trajectory_fingerprint(values: Mapping[str, Any]) -> str:

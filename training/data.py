@@ -18,7 +18,7 @@ from training.images import IMAGE_SUFFIXES, check_images
 from training.label_fixes import LabelFixes
 from training.samples import EvalImage, LoadedData, Person, Sample, Task
 from training.split import split_samples
-from training.tables import read_table
+from training.tables import LINE, read_table
 
 MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")
@@ -136,7 +136,7 @@ def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, problems
     words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
     images = folder / "images" if (folder / "images").is_dir() else folder
     samples, seen = [], set()
-    for line, (name, word) in enumerate(read_table(table, (task.id_column, task.label_column)), start=2):
+    for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
         if word not in words:
             problems.append(f"{table}:{line}: unknown label {word!r}")
         elif name in seen:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.tables import read_table
+from training.tables import LINE, read_table
 
 FIELDS = ("gender", "age", "swap", "label")
 ACCEPTED, REJECTED = ("yes", "y", "true", "1", "x"), ("", "no", "n", "false", "0")
@@ -29,16 +29,16 @@ class LabelFixes:
 
     table: Path | None = None
     problems: list[str] = field(default_factory=list)
-    _values: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    _values: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _used: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
     def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
         """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is missing."""
         fixes = cls(table, problems)
-        columns = ("id", "field", "value", "accept")
+        columns = (LINE, "id", "field", "value", "accept")
         rows = read_table(table, columns, accept="yes") if table else []
-        for line, (name, kind, value, accept) in enumerate(rows, 2):
+        for line, name, kind, value, accept in rows:
             before = fixes._values.get((name, kind))
             if accept.lower() in REJECTED:
                 continue
@@ -83,7 +83,7 @@ class LabelFixes:
         ]
 
     def _take(self, name: str, kind: str, now: str, known: Sequence[str]) -> str:
-        line, value = self._values.get((name, kind), (0, now))
+        line, value = self._values.get((name, kind), ("", now))
         if not line:
             return now
         first = (name, kind) not in self._used

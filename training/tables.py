@@ -14,13 +14,15 @@ from typing import Any
 from training.atomic import write_text
 from training.errors import ConfigError, DataError, StorageError
 
+LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
 PART = 500  # rows: they stay in the processor's cache
 
 
 def read_table(path: Path, columns: Sequence[str], **defaults: str) -> list[tuple[str, ...]]:
-    """The values of `columns`, without blanks around them, of every row of a CSV; the first row is line 2.
+    """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its number.
 
-    A column with a default may be missing. Raises DataError when the file or another column is missing.
+    A column with a default may be missing. Raises DataError when the file or another column is missing, or one of them
+    is there twice.
     """
     return [row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)]
 
@@ -31,13 +33,19 @@ def read_columns(path: Path, columns: Sequence[str], **defaults: str) -> Iterato
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            absent = [name for name in columns if name not in header and name not in defaults]
+            if twice := [name for name in columns if header.count(name) > 1]:
+                raise DataError(f"{path} has two columns {', '.join(twice)}", hint="take away or rename one of them")
+            absent = [name for name in columns if name not in {*header, *defaults, LINE}]
             if absent:
                 known = f"its columns: {', '.join(header) or 'none'}"
                 raise DataError(f"{path} has no column {', '.join(absent)}", hint=known)
+            rows_left: Iterator[list[str]] = reader
+            if LINE in columns:
+                header = [LINE, *header]
+                rows_left = ([str(reader.line_num), *row] for row in reader if row)
             places = {name: header.index(name) for name in columns if name in header}
             last = max(places.values())
-            while part := list(itertools.islice(reader, PART)):
+            while part := list(itertools.islice(rows_left, PART)):
                 rows = list(filter(None, part))  # blank lines
                 if min(map(len, rows), default=len(header)) <= last:
                     rows = [row + [""] * len(header) for row in rows]  # some are cut short

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.conftest import run_tracker, save_image
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
-from tracker.mlflow_log import BATCH, MlflowError, connect, follow, sync_run
+from tracker.mlflow_log import BATCH, MlflowError, connect, describe_run, follow, sync_run
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.submit import submit, sync_all
@@ -182,6 +183,14 @@ def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(tmp_path: 
         assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
     state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
     assert "secret" not in state
+
+
+def test_facts_have_tags_of_their_own(workspace: Workspace) -> None:
+    record = replace(make_run(workspace), facts={"status": "fine", "uid": "1", "idea": 7})
+    tags, _ = describe_run(workspace, record, [])
+    assert tags["tracker.status"] == "finished"
+    assert "tracker.uid" not in tags
+    assert [tags[f"tracker.fact.{name}"] for name in record.facts] == ["fine", "1", "7"]
 
 
 def test_a_damaged_state_file_is_no_obstacle(workspace: Workspace) -> None:

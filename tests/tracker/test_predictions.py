@@ -103,9 +103,13 @@ def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
         load_answers(tmp_path / "none.csv", COMPETITION)
     with pytest.raises(DataError, match="has no column ans"):
         fingerprint(tmp_path, b"ImageID,label\nx,1\n")
+    with pytest.raises(DataError, match="has two columns ans"):
+        fingerprint(tmp_path, b"ImageID,ans,ans\nx,1,0\n")
 
 
-@pytest.mark.parametrize(("text", "normal"), [(" 07 ", "7"), ("7.0", "7"), ("-1", "-1"), ("7.5", "7.5"), ("a ", "a")])
+@pytest.mark.parametrize(
+    ("text", "normal"), [(" 07 ", "7"), ("7.0", "7"), ("-1", "-1"), ("7.5", "7.5"), ("a ", "a"), ("\u0661", "\u0661")]
+)
 def test_answers_are_kept_in_their_shortest_form(text: str, normal: str) -> None:
     assert normalize_answer(text) == normal
 

@@ -177,7 +177,7 @@ def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> 
     assert parse_score(metric, text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "nan", "inf", "1.2", "-0.1", "good"])
+@pytest.mark.parametrize("text", ["", "nan", "inf", "1.2", "-0.1", "good", "0.\u0661"])
 def test_a_score_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_score(Metric(name="f1", kind="macro_f1"), text)

@@ -108,3 +108,12 @@ def test_outcome_leaves_worker_counts_and_logging_out() -> None:
 def test_every_option_has_a_sentence() -> None:
     for name, option in list_options().items():
         assert option.metadata["doc"].endswith("."), name
+
+
+def test_fingerprints_made_before_are_made_again() -> None:
+    tables = {
+        "data": {"mean": [0.0, 0.0, 1.0], "image_size": [32, 32]},
+        "optim": {"lr": 1.0, "weight_decay": 0.0},
+        "train": {"epochs": 3, "deterministic": True},
+    }
+    assert config_fingerprint(tables) == "sha256:c82af58f29d9210e5cb84cb6b0dab71019349cb641a13a064e1c887c2fea0a68"

@@ -127,6 +127,7 @@ def test_label_fixes_correct_people_photographs_and_images(tmp_path: Path) -> No
 def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path) -> None:
     (folders / "fixes.csv").write_text(
         "id,field,value\n"
+        "\n"
         "cat/cat00.png,label,bird\n"
         "cat/none.png,label,dog\n"
         "7,gender,female\n"
@@ -139,11 +140,11 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
         load_data(config, TWO, root=folders)
     words = "\n".join(caught.value.problems)
     for part in (
-        "fixes.csv:2: unknown label 'bird', expected one of cat, dog",
-        "fixes.csv:3: no image cat/none.png",
-        "fixes.csv:4: no person 7",
-        "fixes.csv:5: unknown field 'colour'",
-        "fixes.csv:7: cat/cat02.png label is 'dog' in line 6",
+        "fixes.csv:3: unknown label 'bird', expected one of cat, dog",
+        "fixes.csv:4: no image cat/none.png",
+        "fixes.csv:5: no person 7",
+        "fixes.csv:6: unknown field 'colour'",
+        "fixes.csv:8: cat/cat02.png label is 'dog' in line 7",
     ):
         assert part in words
     assert len(caught.value.problems) == 5

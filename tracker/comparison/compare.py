@@ -35,7 +35,7 @@ from training.tables import flatten
 NEWEST = 200
 REPEATS = ("train.seed", "data.fold")
 FIELDS = ("name", "kind", "status", "parent", "note", "author", "host", "created_at", "best_epoch", "duration_s")
-_RANGE = re.compile(r"(exp|s)(\d+)\.\.(?:exp|s)?(\d+)")
+_RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
 _ORDER = ("public_", "private_", "overall_", "val/f1", "val/accuracy", "val/loss", "val/", "train/")
 
 

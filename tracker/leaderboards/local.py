@@ -9,7 +9,7 @@ from tracker.errors import ConfigError, DataError, RefusedError
 from tracker.leaderboards import Outcome, Scores
 from tracker.predictions import Answers, normalize_answer
 from tracker.workspace import Metric, Workspace
-from training.tables import read_table
+from training.tables import LINE, read_table
 
 USAGES = ("public", "private")
 
@@ -44,12 +44,12 @@ class LocalLeaderboard:
     def _load(self, workspace: Workspace) -> Mapping[str, tuple[str, str]]:
         """{id: (true answer, usage)}; raises DataError with every wrong row."""
         competition = self._competition
-        columns = (competition.id_column, competition.label_column, "Usage")
+        columns = (LINE, competition.id_column, competition.label_column, "Usage")
         path = workspace.solution
         assert path is not None  # noqa: S101  (checked in __init__)
         words = set(competition.answer_words)
         truth, problems = {}, []
-        for line, (name, text, usage) in enumerate(read_table(path, columns), start=2):
+        for line, name, text, usage in read_table(path, columns):
             answer = normalize_answer(text)
             if answer not in words:
                 problems.append(f"{path}:{line}: unknown answer {answer!r}")

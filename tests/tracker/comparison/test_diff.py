@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from tracker.errors import ConfigError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submit import reveal, submit
 from tracker.workspace import Workspace, load_workspace
+from training.config import config_fingerprint
 from training.probabilities import Kept, save_probabilities
 
 KEPT_NOTHING = "exp1 kept no validation predictions (validation.npz)"
@@ -442,3 +445,22 @@ def test_the_commands_print_advice_and_statistics(workspace: Workspace) -> None:
     assert found["advice"][0]["best_epoch"] == 3
     plain = run_tracker("diff", "exp1", "exp2", "--no-stats", "--md", cwd=workspace.root).stdout
     assert "left out by --no-stats" in plain
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"x": {"y": 1}}, {"x": {"y": 1.0}}, True),
+        ({"x": {"y": [0.0]}}, {"x": {"y": [-0.0]}}, True),
+        ({"optim": {"lr": 1}}, {"optim": {"lr": 1.0}}, True),
+        ({"optim": {"lr": 0.0}}, {"optim": {"lr": -0.0}}, True),
+        ({"train": {"epochs": 3.0}}, {"train": {"epochs": 3}}, True),
+        ({"x": {"y": math.nan}}, {"x": {"y": math.nan}}, True),
+        ({"x": {"y": 1}}, {"x": {"y": True}}, False),
+        ({"x": {"y": 1}}, {"x": {"y": "1"}}, False),
+        ({"a": {"b.c": 1}}, {"a.b": {"c": 1}}, False),
+    ],
+)
+def test_fingerprint_and_diff_agree_on_what_is_the_same(a: dict[str, Any], b: dict[str, Any], same: bool) -> None:
+    assert (config_fingerprint(a) == config_fingerprint(b)) == same
+    assert (diff_configs(a, b) == {}) == same
