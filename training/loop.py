@@ -64,8 +64,9 @@ def translate_torch_errors() -> Iterator[None]:
             "the device has not enough memory for this batch", hint="lower train.batch_size or data.image_size"
         ) from error
     except DataError as error:
-        last_line = str(error).strip().splitlines()[-1]  # a loader process puts its traceback before it
-        raise DataError(last_line.removeprefix("training.errors.DataError: "), hint=error.hint) from error
+        name = "training.errors.DataError: "  # a loader process puts its traceback before that, and the hint behind it
+        lines = [line for line in str(error).splitlines() if line.startswith(name)]
+        raise DataError(lines[-1].removeprefix(name) if lines else str(error), hint=error.hint) from error
     except RuntimeError as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         if type(error).__module__.startswith("torch._dynamo"):
