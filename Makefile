@@ -11,7 +11,7 @@ demo: $(DONE)
 	$(BIN)/tracker demo demo
 
 test: $(DONE)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(DONE)
 	$(BIN)/ruff format --check .

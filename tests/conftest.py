@@ -34,17 +34,6 @@ Done = subprocess.CompletedProcess[str]
 Tracker = Callable[..., Done]
 
 
-DEMO_USERS = ("test_demo", "test_install", "test_ui")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file stays in one process, so its servers start once; those that wait for the demo share one process."""
-    for item in items:
-        name = item.path.stem
-        group = "demo" if name in DEMO_USERS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def tracker_command(*words: str | Path) -> list[str]:
     """The command line of tracker in a process of its own."""
     return [sys.executable, "-m", "cli", *map(str, words)]
