@@ -282,11 +282,12 @@ class Ledger:
             _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
     def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
-        unnamed = connection.execute(sa.text(UNNAMED_QUERY)).mappings()
-        number = find_unnamed([dict(row) for row in unnamed], fingerprint)
         select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
-        same = sa.or_(SUBMISSIONS.c.predictions_fingerprint == fingerprint, SUBMISSIONS.c.number == number)
-        found = connection.execute(select.where(same)).first()
+        found = connection.execute(select.where(SUBMISSIONS.c.predictions_fingerprint == fingerprint)).first()
+        if found is None:
+            unnamed = connection.execute(sa.text(UNNAMED_QUERY)).mappings()
+            number = find_unnamed([dict(row) for row in unnamed], fingerprint)
+            found = None if number is None else connection.execute(select.where(SUBMISSIONS.c.number == number)).one()
         if found is not None:
             raise DuplicateError(
                 f"the same predictions are submission {found.number} ({found.run}: {found.memo})",

@@ -333,15 +333,13 @@ def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
     return found[0] if found else None
 
 
-UNNAMED_QUERY = (
-    "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS NOT NULL "
-    "ORDER BY number"
-)
+UNNAMED_QUERY = "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS NOT NULL"
 
 
 def find_unnamed(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
     """The number among rows of UNNAMED_QUERY, imported without a fingerprint, whose answers have this one."""
-    return next((row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint), None)
+    equal = [row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint]
+    return min(equal, default=None)
 
 
 def sota_query(primary: Metric, *, before: bool = False) -> str:
