@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
-METRICS = ("f1", "accuracy")
 RESAMPLES = 10_000
 COVERAGE = 0.95
 LEVEL = 0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
