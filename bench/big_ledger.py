@@ -21,8 +21,8 @@ from tracker.ledger.append import CHAIN, CHAINED, Draft, open_engine, open_ledge
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
 from tracker.predictions import Answers
 from tracker.runs import RunRecord
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict
 
 NOW = "2026-11-24T00:00:00.000000Z"
 FINGERPRINT = """

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--runs", type=int, default=10_000)
     arguments = parser.parse_args()
-    tracker = [sys.executable, "-m", "cli"]
+    tracker = [sys.executable, "-P", "-m", "tracker.cli"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ws"
         workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})

@@ -23,8 +23,8 @@ from tracker.init import init_workspace
 from tracker.mlflow_log import sync_run
 from tracker.recorder import Recorder
 from tracker.settings import quiet_libraries
+from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict, merge
 
 EPOCHS = 30
 

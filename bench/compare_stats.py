@@ -18,8 +18,8 @@ from timing import print_table, time_commands
 
 from tracker.init import init_workspace
 from tracker.settings import quiet_libraries
+from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace
-from training.probabilities import Kept, save_probabilities
 
 CLASSES = 18
 GOAL = 1.5
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for images in arguments.images:
             workspace = build(Path(folder) / f"ws{images}", images)
-            diff = [sys.executable, "-m", "cli", "diff", "exp1", "exp2"]
+            diff = [sys.executable, "-P", "-m", "tracker.cli", "diff", "exp1", "exp2"]
             commands = {"diff": diff, "plain": [*diff, "--no-stats"], "pandas": [sys.executable, "-c", "import pandas"]}
             medians = time_commands(commands, rounds=arguments.rounds, cwd=workspace.root)
             cost = medians["diff"] - medians["plain"]

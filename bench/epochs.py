@@ -24,16 +24,24 @@ from timing import print_table
 from torch.utils.data import DataLoader
 from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
 
-from training import loop
-from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
-from training.data import load_data
-from training.follow import Silent
-from training.infer import load_weights
-from training.loader import Source
-from training.predict import Predictor
-from training.probabilities import save_predictions
-from training.samples import LoadedData
-from training.setup import build_fabric
+from tracker.training import loop
+from tracker.training.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    SchedConfig,
+    TrainConfig,
+)
+from tracker.training.data import load_data
+from tracker.training.follow import Silent
+from tracker.training.infer import load_weights
+from tracker.training.loader import Source
+from tracker.training.predict import Predictor
+from tracker.training.probabilities import save_predictions
+from tracker.training.samples import LoadedData
+from tracker.training.setup import build_fabric
 
 BATCH = 16
 

@@ -19,14 +19,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from winners import TASK
 
 from tracker.demo_faces import make_competition
-from training import loop
-from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
-from training.data import load_data
-from training.follow import Silent
-from training.loader import Source
-from training.predict import Predictor
-from training.progress import Progress
-from training.setup import Setup, build_setup
+from tracker.training import loop
+from tracker.training.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    SchedConfig,
+    TrainConfig,
+)
+from tracker.training.data import load_data
+from tracker.training.follow import Silent
+from tracker.training.loader import Source
+from tracker.training.predict import Predictor
+from tracker.training.progress import Progress
+from tracker.training.setup import Setup, build_setup
 
 MODEL, SIDE = "swin_large_patch4_window12_384", 384
 

@@ -19,9 +19,9 @@ import torch
 from timing import print_table, time_calls
 from winners import STD, Photographs, build_custom, make_photographs, save_photograph
 
-from training.config import AugmentConfig, Config, DataConfig, TrainConfig
-from training.loader import ImageDataset, Source, build_dataset, build_loader
-from training.sampler import BatchSampler
+from tracker.training.config import AugmentConfig, Config, DataConfig, TrainConfig
+from tracker.training.loader import ImageDataset, Source, build_dataset, build_loader
+from tracker.training.sampler import BatchSampler
 
 SIDE, BATCH = 384, 16
 GOALS = {"hsv, first epoch": 2.5, "hsv, later epochs": 3.3, "fast, first epoch": 8.0, "fast, later epochs": 30.0}

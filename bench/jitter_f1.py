@@ -13,10 +13,10 @@ from timing import print_table
 from winners import TASK
 
 from tracker.demo_faces import make_competition
-from training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
-from training.data import load_data
-from training.follow import Silent
-from training.loop import fit
+from tracker.training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from tracker.training.data import load_data
+from tracker.training.follow import Silent
+from tracker.training.loop import fit
 
 
 def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:

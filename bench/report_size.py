@@ -17,14 +17,14 @@ from tracker.init import init_workspace
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import Historical
 from tracker.recorder import Recorder
+from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict, merge
 
 WITHOUT_MLFLOW = """
 import os, sys
 os.environ["TRACKER_MLFLOW_URI"] = "http://127.0.0.1:9"  # nothing listens there
 sys.argv = ["tracker", "report"]
-import cli
+from tracker import cli
 cli.main()
 """
 MEMOS = (
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ws"
         fill(init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"}), arguments.rows)
-        tracker = [sys.executable, "-m", "cli"]
+        tracker = [sys.executable, "-P", "-m", "tracker.cli"]
         closed = [sys.executable, "-c", WITHOUT_MLFLOW]
         commands = {
             "import mlflow": [sys.executable, "-c", "import mlflow"],

@@ -36,7 +36,7 @@ Tracker = Callable[..., Done]
 
 def tracker_command(*words: str | Path) -> list[str]:
     """The command line of tracker in a process of its own."""
-    return [sys.executable, "-m", "cli", *map(str, words)]
+    return [sys.executable, "-P", "-m", "tracker.cli", *map(str, words)]
 
 
 def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> Done:
@@ -105,7 +105,7 @@ def install_wheel(folder: Path, python: Path) -> None:
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, timeout=COMMAND_LIMIT_S)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=COMMAND_LIMIT_S)
-    (wheel,) = folder.glob("tracker-*.whl")
+    (wheel,) = folder.glob("submission_ledger-*.whl")
     command = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, timeout=COMMAND_LIMIT_S)
     (libraries,) = (folder / "env" / "lib").glob("python3*/site-packages")

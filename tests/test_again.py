@@ -20,9 +20,9 @@ from tracker.init import init_workspace
 from tracker.reproduce import reproduce
 from tracker.runs import RunRecord, list_runs, load_config, read_curves
 from tracker.train import resolve_config, train
+from tracker.training.checkpoint import load_checkpoint
+from tracker.training.probabilities import load_probabilities, measure
 from tracker.workspace import Workspace
-from training.checkpoint import load_checkpoint
-from training.probabilities import load_probabilities, measure
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]
@@ -115,7 +115,7 @@ def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--master-port", str(free_port())]
     machines = [
         subprocess.Popen(
-            [*torchrun, "--node-rank", str(rank), "-m", "cli", "run", "train", *words],
+            [*torchrun, "--node-rank", str(rank), "-m", "tracker.cli", "run", "train", *words],
             cwd=ws.root,
             env={**os.environ, **NO_MLFLOW},
             stdout=subprocess.PIPE,

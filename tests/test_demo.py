@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from tests.conftest import run_tracker
-from training.tables import read_table
+from tracker.training.tables import read_table
 
 pytestmark = pytest.mark.slow
 

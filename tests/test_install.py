@@ -1,18 +1,25 @@
-"""The wheel works without the checkout; the session's demo is made by it (tests/conftest.py)."""
+"""What is installed is one name, `tracker`; it works without the checkout and beside other people's code.
+
+The session's demo is made by the installed wheel (tests/conftest.py).
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import NO_MLFLOW, ROOT
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
+from tracker.mirror import LOG_NAME
 
 pytestmark = pytest.mark.slow
 
-WHERE = "import cli, tracker.ledger, training.loop; print(cli.__file__, tracker.__file__, training.__file__)"
+WHERE = "import tracker.cli as cli, tracker.training.loop as loop; print(cli.__file__, loop.__file__)"
 
 
 def test_the_installed_program_is_the_wheel_and_not_the_checkout(installed: Path, tmp_path: Path) -> None:
@@ -20,6 +27,14 @@ def test_the_installed_program_is_the_wheel_and_not_the_checkout(installed: Path
     for place in done.stdout.split():
         assert Path(place).is_relative_to(installed.parent)
         assert not Path(place).is_relative_to(ROOT)
+
+
+def test_the_wheel_has_one_name(installed: Path) -> None:
+    (wheel,) = installed.parent.parent.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"tracker"}
+    assert {"tracker/cli.py", "tracker/ledger.db.sql", "tracker/training/loop.py"} <= set(names)
+    assert len(names) == len(set(names))
 
 
 def test_the_installed_program_makes_a_ledger_and_a_run(demo: tuple[Path, str]) -> None:
@@ -34,3 +49,77 @@ def test_the_installed_program_has_the_reports_page(installed: Path, demo: tuple
     command = [installed / "tracker", "report", "--html", target]
     subprocess.run(command, cwd=demo[0], env={**os.environ, **NO_MLFLOW}, capture_output=True, check=True)
     assert "<!doctype html>" in target.read_text()
+
+
+# --- A project with names of ours ------------------------------------------------------------------------------------
+
+THEIRS = """
+import training, cli, tests
+import tracker
+with tracker.start_run({"optim": {"lr": 2e-5}}, note="own loop") as run:
+    run.log({"train/loss": training.LOSS}, step=1, epoch=1)
+print(training.__file__, cli.__file__, tests.__path__[0])
+"""
+SHORT = ("model.name=test_resnet", "data.image_size=[32,32]", "train.batch_size=8", "data.workers=0")
+
+
+@pytest.fixture(params=["wheel", "editable"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """An interpreter that has the wheel, and one that has the checkout (`pip install -e`, as make does)."""
+    return request.getfixturevalue("installed") / "python" if request.param == "wheel" else Path(sys.executable)
+
+
+def make_project(root: Path) -> Path:
+    """A workspace of two classes in a project that has training/, cli.py and tests/ of its own."""
+    for name, text in (("training/__init__.py", "LOSS = 0.5\n"), ("cli.py", ""), ("tests/test_mine.py", "")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "loop.py").write_text(THEIRS)
+    return root
+
+
+def test_an_own_loop_and_a_training_work_beside_folders_of_the_same_names(python: Path, tmp_path: Path) -> None:
+    make_pictures(pictures := tmp_path / "pictures")
+    root = make_project(tmp_path / "project")
+    environment = {**os.environ, "PYTHONPATH": ""}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [str(python), *words],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    tracker = ("-P", "-m", "tracker.cli")
+    data = ["--train-dir", str(pictures / "train"), "--eval-dir", str(pictures / "eval")]
+    run(*tracker, "init", ".", *data)
+    places = run("loop.py").split()
+    assert places == [str(root / name) for name in ("training/__init__.py", "cli.py", "tests")]
+    words = [word for text in SHORT for word in ("--set", text)]
+    run(*tracker, "run", "train", "--epochs", "1", *words)
+    listed = json.loads(run(*tracker, "runs", "--json"))
+    assert [(row["name"], row["status"]) for row in listed] == [("exp2", "finished"), ("exp1", "finished")]
+    for name in ("exp1", "exp2"):
+        state = json.loads((root / "runs" / name / "mlflow.json").read_text())
+        assert state["run_id"], (root / "runs" / name / LOG_NAME).read_text()
+    assert run("-c", "import training; print(training.LOSS)").strip() == "0.5"
+
+
+def test_a_plain_folder_called_training_is_not_hidden(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "mine.py").write_text("WORD = 'mine'\n")
+    done = subprocess.run(
+        [str(python), "-c", "import tracker, training.mine; print(training.mine.WORD)"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "mine"

@@ -202,7 +202,8 @@ def submit_at_once(root: Path, runs: list[str]) -> list[int]:
     """Exit codes of one `tracker submit` a run, all released at the same moment."""
     gate = root / "gate"
     gate.unlink(missing_ok=True)
-    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.001)\nimport cli; cli.main()"
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.001)\n"
+    wait += "from tracker import cli; cli.main()"
     children = [
         subprocess.Popen(
             [sys.executable, "-c", f"import sys\nsys.argv = ['tracker', 'submit', {run!r}, '--memo', {run!r}]\n{wait}"],

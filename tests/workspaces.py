@@ -12,8 +12,8 @@ from tracker.init import init_workspace
 from tracker.predictions import load_answers
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord
+from tracker.training.config import Config, config_fingerprint, config_to_dict, merge
 from tracker.workspace import Workspace
-from training.config import Config, config_fingerprint, config_to_dict, merge
 
 IMAGES = 10
 

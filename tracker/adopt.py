@@ -16,8 +16,8 @@ from tracker.api import begin, copy_to_mlflow
 from tracker.errors import ConfigError, DataError, TrackerError
 from tracker.mlflow_log import fetch_run
 from tracker.runs import RunRecord
+from tracker.training.tables import parse_toml_value, read_columns, read_toml
 from tracker.workspace import Competition, Workspace
-from training.tables import parse_toml_value, read_columns, read_toml
 
 CONFIGS = ("config.json", "config.yaml", "config.yml", "config.toml", "args.yaml", "hparams.yaml", "params.json")
 WEIGHTS = (".pth", ".pt", ".ckpt")

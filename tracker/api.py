@@ -18,9 +18,9 @@ from tracker.recorder import Recorder
 from tracker.runs import RunRecord, check_utf8
 from tracker.system_metrics import SystemMetrics
 from tracker.train import describe_error, index_run
+from tracker.training.atomic import atomic_path, write_bytes
+from tracker.training.config import config_fingerprint
 from tracker.workspace import Workspace, find_workspace
-from training.atomic import atomic_path, write_bytes
-from training.config import config_fingerprint
 
 NO_SECTION = "config"
 
@@ -81,7 +81,7 @@ class ActiveRun:
 
         Raises WeightsError when a checkpoint cannot be read with weights_only, StorageError.
         """
-        from training.checkpoint import save_weights
+        from tracker.training.checkpoint import save_weights
 
         fingerprint = save_weights(weights, self.folder / "best.pth")
         plain = {name: float(value) for name, value in metrics.items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from training.config import outcome_values
+from tracker.training.config import outcome_values
 
 
 def diff_configs(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -16,8 +16,8 @@ from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
 from tracker.train import resolve_config, train
+from tracker.training.atomic import translate_os_errors
 from tracker.workspace import Workspace
-from training.atomic import translate_os_errors
 
 PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
 FIRST = {

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.data import AGES, GENDERS, mask_profile_label
+from tracker.training.data import AGES, GENDERS, mask_profile_label
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

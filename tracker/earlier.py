@@ -10,9 +10,9 @@ from typing import Any
 from tracker.environment import collect_code
 from tracker.errors import AlreadyTrainedError, TrackerError
 from tracker.runs import SYSTEM_PREFIX, RunRecord, list_runs, load_config, parse_point
+from tracker.training.atomic import atomic_path, translate_os_errors
+from tracker.training.config import config_fingerprint, trajectory_fingerprint
 from tracker.workspace import Workspace
-from training.atomic import atomic_path, translate_os_errors
-from training.config import config_fingerprint, trajectory_fingerprint
 
 CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
 POINTS = "metrics.jsonl"

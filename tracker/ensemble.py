@@ -14,7 +14,7 @@ from tracker.train import build_task
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
-    from training.probabilities import Kept
+    from tracker.training.probabilities import Kept
 
 
 def ensemble(
@@ -25,8 +25,15 @@ def ensemble(
     Without `weights`, those of method weighted are searched on the members' validation images.
     Raises ConfigError when members are given twice, differ in classes or images, or the weights are wrong.
     """
-    from training.ensemble import combine, join_validation, search_weights
-    from training.probabilities import Kept, align, load_probabilities, measure, save_predictions, save_probabilities
+    from tracker.training.ensemble import combine, join_validation, search_weights
+    from tracker.training.probabilities import (
+        Kept,
+        align,
+        load_probabilities,
+        measure,
+        save_predictions,
+        save_probabilities,
+    )
 
     names = [resolve_run(workspace, run) for run in runs]
     if len(names) < 2 or len(set(names)) != len(names):
@@ -59,7 +66,7 @@ def ensemble(
 
 def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Kept]:
     """What each member said about its validation images; empty when one of them has not kept it."""
-    from training.probabilities import load_probabilities
+    from tracker.training.probabilities import load_probabilities
 
     paths = [workspace.runs_dir / name / "validation.npz" for name in names]
     return [load_probabilities(path) for path in paths] if all(path.is_file() for path in paths) else []

@@ -37,7 +37,7 @@ def collect_code(folder: Path) -> str:
 def code_fingerprint(git: dict[str, Any] | None) -> str:
     """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
     if git is None:
-        return f"tracker:{importlib.metadata.version('tracker')}"
+        return f"tracker:{importlib.metadata.version('submission-ledger')}"
     if not git["diff"]:
         return f"git:{git['commit']}"
     return f"git:{git['commit']}+sha256:{hashlib.sha256(git['diff'].encode()).hexdigest()}"

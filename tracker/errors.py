@@ -12,7 +12,7 @@ TrackerError                  exit 1
 
 from __future__ import annotations
 
-from training.errors import ConfigError, DataError, StorageError, TrackerError
+from tracker.training.errors import ConfigError, DataError, StorageError, TrackerError
 
 __all__ = [
     "ConfigError",

@@ -11,8 +11,8 @@ from tracker.ensemble import ensemble
 from tracker.errors import AlreadyTrainedError
 from tracker.runs import RunRecord
 from tracker.train import train
+from tracker.training.config import Config
 from tracker.workspace import Workspace
-from training.config import Config
 
 
 def train_folds(

@@ -10,12 +10,12 @@ from tracker.errors import ConfigError
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
+from tracker.training.config import Config, config_fingerprint, config_to_dict, outcome_values
 from tracker.workspace import Workspace
-from training.config import Config, config_fingerprint, config_to_dict, outcome_values
 
 if TYPE_CHECKING:
-    from training.infer import Weights
-    from training.samples import LoadedData, Task
+    from tracker.training.infer import Weights
+    from tracker.training.samples import LoadedData, Task
 
 FREE = ("eval.", "train.accelerator", "train.precision")  # what a run may predict with otherwise than it was trained
 
@@ -38,9 +38,9 @@ def infer(
             f"infer changes keys of eval only, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
-    from training.infer import infer
-    from training.loader import Source
-    from training.loop import translate_torch_errors
+    from tracker.training.infer import infer
+    from tracker.training.loader import Source
+    from tracker.training.loop import translate_torch_errors
 
     weights, fingerprint = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
@@ -71,7 +71,7 @@ def infer(
 
 def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Weights, str]:
     """A trained run's best weights and their fingerprint; raises ConfigError when they are not the recorded ones."""
-    from training.infer import load_weights
+    from tracker.training.infer import load_weights
 
     if not trained.fingerprints.get("weights"):
         raise ConfigError(

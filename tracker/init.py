@@ -9,10 +9,10 @@ from typing import Any
 from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
 from tracker.runs import check_utf8
+from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
+from tracker.training.errors import DataError
+from tracker.training.tables import read_table
 from tracker.workspace import TRACKER_TOML, Workspace, already_made, write_tracker_toml
-from training.data import MASK_PROFILE_CLASSES, PROFILE
-from training.errors import DataError
-from training.tables import read_table
 
 TEMPLATE = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
@@ -52,7 +52,7 @@ url = {ledger_url}
 
 [leaderboard]
 # "manual": scores are typed in with `tracker score`. "local": scored here against a solution CSV.
-# "kaggle": sent to the competition of this name by the official client (pip install 'tracker[kaggle]').
+# "kaggle": sent to the competition of this name by the official client (pip install 'kaggle>=2.2').
 kind = {leaderboard}
 solution = {solution}
 competition = {kaggle_competition}

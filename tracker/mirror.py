@@ -28,7 +28,7 @@ class Mirror:
     def start(self) -> None:
         """Start the process in a session of its own: Ctrl-C ends the training, not the copying."""
         quiet_libraries()
-        command = [sys.executable, "-m", "tracker.mlflow_log", str(self._workspace.root), self._run]
+        command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(self._workspace.root), self._run]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

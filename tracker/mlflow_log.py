@@ -20,9 +20,9 @@ from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
+from tracker.training.atomic import write_json
+from tracker.training.tables import flatten
 from tracker.workspace import Workspace, load_workspace
-from training.atomic import write_json
-from training.tables import flatten
 
 STATE_NAME = "mlflow.json"
 BATCH = 1000  # metrics a request, MLflow's limit

@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tracker.errors import RefusedError
+from tracker.training.tables import read_columns
 from tracker.workspace import Competition
-from training.tables import read_columns
 
 SHOWN = 5
 LONGEST = 50  # characters of an unknown answer that an error shows

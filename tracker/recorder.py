@@ -17,7 +17,7 @@ from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
-from training.atomic import storage_error, translate_os_errors, write_json, write_text
+from tracker.training.atomic import storage_error, translate_os_errors, write_json, write_text
 
 HEARTBEAT_S = 5.0
 

@@ -16,8 +16,8 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.settings import extend_environment
 from tracker.train import prepare_data
+from tracker.training.config import config_from_dict
 from tracker.workspace import Workspace
-from training.config import config_from_dict
 
 GIT_LIMIT_S = 120
 DECISIVE = ("torch", "torchvision", "timm", "numpy", "albumentations", "opencv-python-headless", "lightning-fabric")
@@ -125,8 +125,9 @@ def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -
     """`tracker run train --from NAME --force` in a process of its own, with the code of `code`; the new run."""
     words = ["run", "train", "--from", name, "--force", "--note", f"reproduces {name}", "--quiet"]
     environment = extend_environment({"PYTHONPATH": str(code)} if code else {})
+    module = "cli" if code and not (code / "tracker" / "cli.py").exists() else "tracker.cli"  # commits of before 0.2
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "cli", *words],  # -P: not the code in the current folder
+        [sys.executable, "-P", "-m", module, *words],  # -P: not the code in the current folder
         cwd=workspace.root,
         env=environment,
         stdout=subprocess.PIPE,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
-from training.atomic import translate_os_errors, write_json
-from training.tables import read_toml
+from tracker.training.atomic import translate_os_errors, write_json
+from tracker.training.tables import read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}

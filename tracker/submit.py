@@ -29,10 +29,10 @@ from tracker.predictions import Answers, check_answers, diff_answers, load_answe
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, check_utf8, is_abandoned, load_config, load_run
 from tracker.train import build_task
+from tracker.training.atomic import translate_os_errors, write_bytes
+from tracker.training.config import DataConfig
+from tracker.training.data import list_eval_ids
 from tracker.workspace import Competition, Workspace, parse_score
-from training.atomic import translate_os_errors, write_bytes
-from training.config import DataConfig
-from training.data import list_eval_ids
 
 NEAREST = 3
 

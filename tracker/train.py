@@ -19,9 +19,8 @@ from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
-from tracker.workspace import Workspace
-from training.channels import resolve_measured
-from training.config import (
+from tracker.training.channels import resolve_measured
+from tracker.training.config import (
     Config,
     config_fingerprint,
     config_from_dict,
@@ -29,12 +28,13 @@ from training.config import (
     merge,
     parse_assignment,
 )
-from training.pipeline_file import pin_pipeline_file
-from training.tables import read_toml
+from tracker.training.pipeline_file import pin_pipeline_file
+from tracker.training.tables import read_toml
+from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
-    from training.loop import EpochReport
-    from training.samples import LoadedData, Task
+    from tracker.training.loop import EpochReport
+    from tracker.training.samples import LoadedData, Task
 
 FLAGS = {  # options of `tracker run train` for popular keys
     "model": "model.name",
@@ -85,7 +85,7 @@ def resolve_for(
 
 def build_task(workspace: Workspace) -> Task:
     """The competition in training's words; raises ConfigError when it has no classes."""
-    from training.samples import Task
+    from tracker.training.samples import Task
 
     competition = workspace.competition
     if not competition.classes:
@@ -103,7 +103,7 @@ def build_task(workspace: Workspace) -> Task:
 
 def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:
     """Check the images before anything else happens; raises DataError with every offender."""
-    from training.data import load_data
+    from tracker.training.data import load_data
 
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
@@ -126,7 +126,7 @@ def train(
     A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
     weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
     """
-    from training.model import check_model
+    from tracker.training.model import check_model
 
     check_model(config.model)
     task, data = prepare_data(workspace, config)
@@ -191,7 +191,7 @@ def _fit(
 ) -> RunRecord:
     """Run the loop; whatever ends it, the run is recorded."""
     with record_end(workspace, recorder):
-        from training.loop import fit, translate_torch_errors
+        from tracker.training.loop import fit, translate_torch_errors
 
         with translate_torch_errors():
             result = fit(
@@ -255,7 +255,7 @@ def _keep(recorder: Recorder, report: EpochReport) -> None:
 
 
 def _draw_curves(recorder: Recorder) -> None:
-    from training.figures import draw_curves
+    from tracker.training.figures import draw_curves
 
     curves = read_curves(recorder.folder / "metrics.jsonl")
     draw_curves(curves, recorder.record.best_epoch, recorder.folder / "curves.png")

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
-from training.atomic import translate_os_errors
-from training.tables import read_toml
+from tracker.training.atomic import translate_os_errors
+from tracker.training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
 METRIC_KINDS = ("macro_f1", "accuracy", "given")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training.errors import StorageError
+from tracker.training.errors import StorageError
 
 
 @contextmanager

@@ -24,10 +24,10 @@ import yaml
 from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
-from training.colour import Matrix, jitter_matrix, normalisation_matrix
-from training.config import AugmentConfig, DataConfig, EvalConfig
-from training.errors import ConfigError
-from training.pipeline_file import names_file, read_pipeline_file
+from tracker.training.colour import Matrix, jitter_matrix, normalisation_matrix
+from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
+from tracker.training.errors import ConfigError
+from tracker.training.pipeline_file import names_file, read_pipeline_file
 
 # Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once
 # it uses them, or sets their number. They are ended here, in the process that forks.

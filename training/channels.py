@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.config import Config
-from training.samples import LoadedData
+from tracker.training.config import Config
+from tracker.training.samples import LoadedData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ def measure_channels(paths: Sequence[Path], config: Config, *, root: Path) -> tu
     """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one pass."""
     import numpy as np
 
-    from training.augment import build_pipeline
-    from training.images import decode_image
+    from tracker.training.augment import build_pipeline
+    from tracker.training.images import decode_image
 
     plain = replace(config.data, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pipelines = threading.local()  # a pipeline is not for two threads

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from training.atomic import atomic_path
-from training.errors import WeightsError
+from tracker.training.atomic import atomic_path
+from tracker.training.errors import WeightsError
 
 FORMAT = 1
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from training.errors import ConfigError
-from training.tables import flatten, parse_toml_value
+from tracker.training.errors import ConfigError
+from tracker.training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
 EXACT = 2**53  # whole numbers below have a float of their own

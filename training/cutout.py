@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.atomic import translate_os_errors, write_bytes, write_text
-from training.errors import ConfigError, DataError, TrackerError
-from training.images import IMAGE_SUFFIXES, decode_image
-from training.progress import ItemProgress
+from tracker.training.atomic import translate_os_errors, write_bytes, write_text
+from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.images import IMAGE_SUFFIXES, decode_image
+from tracker.training.progress import ItemProgress
 
 MANIFEST, LOCK = ".cutout.jsonl", ".cutout.lock"
 VERSIONS = {"grabcut": "grabcut-1", "rembg": "rembg-u2net"}  # another version makes every image again
@@ -204,7 +204,7 @@ def open_rembg() -> Any:
     try:
         from rembg import new_session
     except (ImportError, SystemExit) as error:  # rembg exits where it has no onnxruntime
-        hint = "pip install 'tracker[rembg]', or leave --method away: grabcut needs nothing"
+        hint = "pip install 'rembg[cpu]>=2.0.70', or leave --method away: grabcut needs nothing"
         raise ConfigError(f"--method rembg needs rembg: {error}", hint=hint) from error
     try:
         _sessions["u2net"] = new_session("u2net")

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.config import DataConfig
-from training.errors import DataError
-from training.images import IMAGE_SUFFIXES, check_images
-from training.label_fixes import LabelFixes
-from training.samples import EvalImage, LoadedData, Person, Sample, Task
-from training.split import split_samples
-from training.tables import LINE, read_table
+from tracker.training.config import DataConfig
+from tracker.training.errors import DataError
+from tracker.training.images import IMAGE_SUFFIXES, check_images
+from tracker.training.label_fixes import LabelFixes
+from tracker.training.samples import EvalImage, LoadedData, Person, Sample, Task
+from tracker.training.split import split_samples
+from tracker.training.tables import LINE, read_table
 
 MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import DataError
-from training.progress import ItemProgress
+from tracker.training.errors import DataError
+from tracker.training.progress import ItemProgress
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.errors import ConfigError
-from training.probabilities import Kept
-from training.scores import confusion_matrix, macro_f1
+from tracker.training.errors import ConfigError
+from tracker.training.probabilities import Kept
+from tracker.training.scores import confusion_matrix, macro_f1
 
 ROUNDS = 50
 METHODS = ("hard", "soft", "weighted", "rank")

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import build_pipeline
-from training.config import Config, EvalConfig
-from training.errors import ConfigError
-from training.images import decode_image
-from training.infer import Weights, rebuild_model
-from training.model import AttributeHeads
-from training.samples import Task
-from training.setup import build_fabric
-from training.sheets import NEUTRAL, RIGHT, WRONG, Tile, draw_sheet
+from tracker.training.augment import build_pipeline
+from tracker.training.config import Config, EvalConfig
+from tracker.training.errors import ConfigError
+from tracker.training.images import decode_image
+from tracker.training.infer import Weights, rebuild_model
+from tracker.training.model import AttributeHeads
+from tracker.training.samples import Task
+from tracker.training.setup import build_fabric
+from tracker.training.sheets import NEUTRAL, RIGHT, WRONG, Tile, draw_sheet
 
 MIN_CELLS = 6  # 224 pixels make 7 cells in the last stage of most models, 96 only 3
 BATCH = 8

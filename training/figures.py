@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from training.probabilities import Kept
-from training.scores import confusion_matrix
-from training.sheets import RIGHT, WRONG, Tile, draw_sheet, save_figure
+from tracker.training.probabilities import Kept
+from tracker.training.scores import confusion_matrix
+from tracker.training.sheets import RIGHT, WRONG, Tile, draw_sheet, save_figure
 
 CARDS = 24
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)

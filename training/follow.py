@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from training.errors import TrackerError
-from training.loop import fit, translate_torch_errors
-from training.processes import share_cores
+from tracker.training.errors import TrackerError
+from tracker.training.loop import fit, translate_torch_errors
+from tracker.training.processes import share_cores
 
 
 class Silent:

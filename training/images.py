@@ -12,8 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.atomic import write_text
-from training.errors import DataError, StorageError
+from tracker.training.atomic import write_text
+from tracker.training.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np

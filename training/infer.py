@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.checkpoint import load_checkpoint, weights_fingerprint
-from training.config import Config
-from training.errors import WeightsError
-from training.figures import draw_validation
-from training.loader import Source
-from training.logger import RunLogger
-from training.losses import build_loss
-from training.model import build_model
-from training.predict import Predictor
-from training.probabilities import measure, save_predictions, save_probabilities
-from training.progress import Progress
-from training.samples import LoadedData, Task
-from training.setup import build_fabric
+from tracker.training.checkpoint import load_checkpoint, weights_fingerprint
+from tracker.training.config import Config
+from tracker.training.errors import WeightsError
+from tracker.training.figures import draw_validation
+from tracker.training.loader import Source
+from tracker.training.logger import RunLogger
+from tracker.training.losses import build_loss
+from tracker.training.model import build_model
+from tracker.training.predict import Predictor
+from tracker.training.probabilities import measure, save_predictions, save_probabilities
+from tracker.training.progress import Progress
+from tracker.training.samples import LoadedData, Task
+from tracker.training.setup import build_fabric
 
 Weights = dict[str, torch.Tensor]  # a state dict
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.tables import LINE, read_table
+from tracker.training.tables import LINE, read_table
 
 FIELDS = ("gender", "age", "swap", "label")
 ACCEPTED, REJECTED = ("yes", "y", "true", "1", "x"), ("", "no", "n", "false", "0")

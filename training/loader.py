@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from training.augment import STEP_ERRORS, Pipeline, build_pipeline
-from training.cache import PixelCache, open_cache
-from training.config import Config, EvalConfig
-from training.errors import DataError
-from training.images import decode_image, read_image
-from training.sampler import Position
+from tracker.training.augment import STEP_ERRORS, Pipeline, build_pipeline
+from tracker.training.cache import PixelCache, open_cache
+from tracker.training.config import Config, EvalConfig
+from tracker.training.errors import DataError
+from tracker.training.images import decode_image, read_image
+from tracker.training.sampler import Position
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
 

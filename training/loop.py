@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from training.checkpoint import weights_fingerprint
-from training.config import Config
-from training.errors import DataError, NonFiniteLossError, TrackerError
-from training.loader import Source
-from training.logger import RunLogger
-from training.model import train_mode
-from training.pipeline_file import keep_pipeline_file
-from training.predict import Predictor
-from training.probabilities import Kept, load_probabilities, measure, save_predictions
-from training.processes import gather_images, share_work
-from training.progress import Progress
-from training.samples import LoadedData, Task
-from training.scores import accuracy, confusion_matrix, macro_f1
-from training.setup import Setup, build_setup, seed_torch
-from training.state import Best, load_best, restore, save_best, save_last
+from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.config import Config
+from tracker.training.errors import DataError, NonFiniteLossError, TrackerError
+from tracker.training.loader import Source
+from tracker.training.logger import RunLogger
+from tracker.training.model import train_mode
+from tracker.training.pipeline_file import keep_pipeline_file
+from tracker.training.predict import Predictor
+from tracker.training.probabilities import Kept, load_probabilities, measure, save_predictions
+from tracker.training.processes import gather_images, share_work
+from tracker.training.progress import Progress
+from tracker.training.samples import LoadedData, Task
+from tracker.training.scores import accuracy, confusion_matrix, macro_f1
+from tracker.training.setup import Setup, build_setup, seed_torch
+from tracker.training.state import Best, load_best, restore, save_best, save_last
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def translate_torch_errors() -> Iterator[None]:
             "the device has not enough memory for this batch", hint="lower train.batch_size or data.image_size"
         ) from error
     except DataError as error:
-        name = "training.errors.DataError: "  # a loader process puts its traceback before that, and the hint behind it
+        # a loader process puts its traceback before that, and the hint behind it
+        name = "tracker.training.errors.DataError: "
         lines = [line for line in str(error).splitlines() if line.startswith(name)]
         raise DataError(lines[-1].removeprefix(name) if lines else str(error), hint=error.hint) from error
     except RuntimeError as error:
@@ -293,7 +294,7 @@ def _finish(setup: Setup, best: Best, on_trained: Callable[[str], None]) -> FitR
     fingerprint = weights_fingerprint(load_best(setup))
     first = setup.fabric.is_global_zero
     if first:
-        from training.figures import draw_validation
+        from tracker.training.figures import draw_validation
 
         on_trained(fingerprint)
         kept = load_probabilities(setup.run_dir / "validation.npz")

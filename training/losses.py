@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import LossConfig
+from tracker.training.config import LossConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

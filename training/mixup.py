@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from training.config import AugmentConfig
+from tracker.training.config import AugmentConfig
 
 Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import ModelConfig
-from training.errors import ConfigError, WeightsError
-from training.weights import load_local_weights
+from tracker.training.config import ModelConfig
+from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.weights import load_local_weights
 
 ATTRIBUTES = (3, 2, 3)  # mask, gender, age: class = mask * 6 + gender * 3 + age
 

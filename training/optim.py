@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from training.config import OptimConfig, SchedConfig
+from tracker.training.config import OptimConfig, SchedConfig
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

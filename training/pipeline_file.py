@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from training.atomic import write_bytes
-from training.config import PIPELINE_SUFFIXES, AugmentConfig, Config
-from training.errors import ConfigError
+from tracker.training.atomic import write_bytes
+from tracker.training.config import PIPELINE_SUFFIXES, AugmentConfig, Config
+from tracker.training.errors import ConfigError
 
 
 def names_file(augment: AugmentConfig) -> bool:

@@ -13,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import Config, EvalConfig
-from training.loader import Source, build_dataset, build_loader
-from training.probabilities import Kept
-from training.processes import gather_images
-from training.sampler import OrderedBatches
-from training.samples import LoadedData, Task
+from tracker.training.config import Config, EvalConfig
+from tracker.training.loader import Source, build_dataset, build_loader
+from tracker.training.probabilities import Kept
+from tracker.training.processes import gather_images
+from tracker.training.sampler import OrderedBatches
+from tracker.training.samples import LoadedData, Task
 
 ENLARGED = 1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.atomic import atomic_path
-from training.errors import DataError
-from training.samples import Task
-from training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
-from training.tables import write_table
+from tracker.training.atomic import atomic_path
+from tracker.training.errors import DataError
+from tracker.training.samples import Task
+from tracker.training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
+from tracker.training.tables import write_table
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Several processes for one run: the first does all the writing, the others only compute.
 
-On one machine the first process starts the others itself (`python -m training.follow`). On several, torchrun starts
-one command on each; all but the first of them follow (training/follow.py). Either way the others get their work from
-the first.
+On one machine the first process starts the others itself (`python -m tracker.training.follow`). On several, torchrun
+starts one command on each; all but the first of them follow (training/follow.py). Either way the others get their work
+from the first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
-from training.config import TrainConfig
-from training.errors import ConfigError, TrackerError
+from tracker.training.config import TrainConfig
+from tracker.training.errors import ConfigError, TrackerError
 
 END_S = 60.0
 
@@ -101,14 +101,14 @@ def _check_launch(config: TrainConfig, world: int) -> None:
     elif config.num_nodes > 1:
         raise ConfigError(
             "train.num_nodes: several machines need torchrun",
-            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} -m cli run train ...",
+            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} -m tracker.cli run train ...",
         )
 
 
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
-    command = [sys.executable, "-m", "training.follow"]
+    command = [sys.executable, "-P", "-m", "tracker.training.follow"]
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 

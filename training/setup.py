@@ -15,16 +15,16 @@ from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim.swa_utils import AveragedModel
 
-from training.config import Config
-from training.errors import ConfigError
-from training.loader import Source, build_dataset, build_loader
-from training.logger import RunLogger
-from training.losses import Loss, build_loss
-from training.mixup import Mixer, build_mixer
-from training.model import AttributeHeads, build_model, resolve_precision
-from training.optim import build_optimizer, lr_factor
-from training.sampler import BatchSampler, balance
-from training.samples import LoadedData, Task
+from tracker.training.config import Config
+from tracker.training.errors import ConfigError
+from tracker.training.loader import Source, build_dataset, build_loader
+from tracker.training.logger import RunLogger
+from tracker.training.losses import Loss, build_loss
+from tracker.training.mixup import Mixer, build_mixer
+from tracker.training.model import AttributeHeads, build_model, resolve_precision
+from tracker.training.optim import build_optimizer, lr_factor
+from tracker.training.sampler import BatchSampler, balance
+from tracker.training.samples import LoadedData, Task
 
 
 @dataclass

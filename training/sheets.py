@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from training.atomic import atomic_path
+from tracker.training.atomic import atomic_path
 
 THUMBNAIL = (240, 240)
 RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colours of frames

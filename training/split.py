@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from training.config import DataConfig
-from training.errors import ConfigError
-from training.samples import Sample
+from tracker.training.config import DataConfig
+from tracker.training.errors import ConfigError
+from tracker.training.samples import Sample
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,11 +17,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.config import config_to_dict, trajectory_fingerprint
-from training.errors import ConfigError
-from training.probabilities import Kept, save_probabilities
-from training.setup import Setup
+from tracker.training.checkpoint import load_checkpoint, save_checkpoint
+from tracker.training.config import config_to_dict, trajectory_fingerprint
+from tracker.training.errors import ConfigError
+from tracker.training.probabilities import Kept, save_probabilities
+from tracker.training.setup import Setup
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 

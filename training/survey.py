@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.channels import Channels, measure_channels
-from training.config import Config
-from training.data import AGES, GENDERS, MASKS
-from training.images import read_header
-from training.samples import LoadedData, Sample, Task
-from training.split import assign_folds, name_unit, split_samples
+from tracker.training.channels import Channels, measure_channels
+from tracker.training.config import Config
+from tracker.training.data import AGES, GENDERS, MASKS
+from tracker.training.images import read_header
+from tracker.training.samples import LoadedData, Sample, Task
+from tracker.training.split import assign_folds, name_unit, split_samples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.sheets import save_figure
-from training.survey import Survey
+from tracker.training.sheets import save_figure
+from tracker.training.survey import Survey
 
 COLOURS = {"training": "#4c78a8", "validation": "#f58518"}
 

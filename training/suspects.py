@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import AGES, GENDERS, MASKS, mask_profile_label
-from training.samples import Person, Sample
+from tracker.training.data import AGES, GENDERS, MASKS, mask_profile_label
+from tracker.training.samples import Person, Sample
 
 Probabilities = NDArray[np.float64]
 OLDEST = 129  # the last age that data.label_fixes takes

@@ -11,8 +11,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from training.atomic import write_text
-from training.errors import ConfigError, DataError, StorageError
+from tracker.training.atomic import write_text
+from tracker.training.errors import ConfigError, DataError, StorageError
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
 PART = 500  # rows: they stay in the processor's cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from training.errors import WeightsError
+from tracker.training.errors import WeightsError
 
 SHOWN = 3
 

@@ -21,9 +21,9 @@ from tracker.lightning import TrackerLogger
 from tracker.mlflow_log import connect, ensure_experiment
 from tracker.runs import load_config, load_run, read_curves
 from tracker.submit import submit
+from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.errors import WeightsError
 from tracker.workspace import Workspace, load_workspace
-from training.checkpoint import weights_fingerprint
-from training.errors import WeightsError
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
 ANSWERS = {f"i{number}.png": int(number > 4) for number in range(10)}

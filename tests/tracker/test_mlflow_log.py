@@ -18,8 +18,8 @@ from tracker.mlflow_log import BATCH, MlflowError, connect, describe_run, follow
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.submit import submit, sync_all
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict
 
 LIMIT_S = 180
 
@@ -139,7 +139,7 @@ def test_mlflow_shows_how_a_run_ended(workspace: Workspace, status: str, shown: 
 def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace: Workspace) -> None:
     code = (
         "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.recorder import Recorder\n"
-        "from training.config import Config, config_to_dict\n"
+        "from tracker.training.config import Config, config_to_dict\n"
         "r = Recorder.create(Path(sys.argv[1]), kind='train', config=config_to_dict(Config()), parent=None,"
         " note='', fingerprints={})\n"
         "for step in range(1, 51):\n    r.metrics({'train/loss': 1 / step}, step=step, epoch=1)\n"
@@ -156,7 +156,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 @pytest.mark.slow
 def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
-    command = [sys.executable, "-m", "tracker.mlflow_log", str(workspace.root)]
+    command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(workspace.root)]
     children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
     for child in children:
         _, stderr = child.communicate(timeout=LIMIT_S)

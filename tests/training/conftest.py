@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_pictures
-from training.samples import Task
+from tracker.training.samples import Task
 
 TWO = Task(classes=("cat", "dog"), id_column="ImageID", label_column="ans", answer_words=("0", "1"))
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from tests.conftest import save_image
 from tests.training.test_loop import train
 from tests.training.test_options import SHORT, vary
-from training.augment import Pipeline, build_pipeline
-from training.colour import hue_matrix, jitter_matrix
-from training.config import AugmentConfig, DataConfig, EvalConfig
-from training.errors import ConfigError, DataError
-from training.loader import Source, build_dataset
-from training.pipeline_file import pin_pipeline_file
-from training.predict import _average, _list_views
+from tracker.training.augment import Pipeline, build_pipeline
+from tracker.training.colour import hue_matrix, jitter_matrix
+from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
+from tracker.training.errors import ConfigError, DataError
+from tracker.training.loader import Source, build_dataset
+from tracker.training.pipeline_file import pin_pipeline_file
+from tracker.training.predict import _average, _list_views
 
 SIZE = (24, 32)
 DATA = DataConfig(image_size=SIZE)

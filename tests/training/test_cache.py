@@ -18,8 +18,8 @@ from tests.conftest import ROOT, save_image
 from tests.training.filling import SHAPE, draw, keep, list_files, open_for
 from tests.training.test_loop import train
 from tests.training.test_options import SHORT, vary
-from training import loader
-from training.cache import KEPT_FILES, open_cache
+from tracker.training import loader
+from tracker.training.cache import KEPT_FILES, open_cache
 
 
 def make_files(folder: Path, count: int) -> list[Path]:
@@ -185,7 +185,7 @@ def test_a_run_that_cannot_keep_images_says_so_and_trains(folders: Path, monkeyp
     plain, _ = train(SHORT, folders, "plain")
     (folders / "file").write_text("")
     told: list[str] = []
-    monkeypatch.setattr("training.progress.Progress.say", lambda _, text: told.append(text))
+    monkeypatch.setattr("tracker.training.progress.Progress.say", lambda _, text: told.append(text))
     full, _ = train(SHORT, folders, "full", cache_dir=folders / "file")
     assert full.weights_fingerprint == plain.weights_fingerprint
     assert any("images are not cached" in text for text in told)

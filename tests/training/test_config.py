@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from training.config import (
+from tracker.training.config import (
     Config,
     config_fingerprint,
     config_from_dict,
@@ -16,7 +16,7 @@ from training.config import (
     outcome_values,
     parse_assignment,
 )
-from training.errors import ConfigError
+from tracker.training.errors import ConfigError
 
 
 def test_dict_and_config_convert_into_each_other() -> None:

@@ -10,17 +10,17 @@ import pytest
 
 from tests.conftest import save_image
 from tests.training.conftest import TWO
-from training.config import Config, DataConfig
-from training.data import (
+from tracker.training.config import Config, DataConfig
+from tracker.training.data import (
     MASK_PROFILE_CLASSES,
     list_eval_ids,
     load_data,
     mask_profile_label,
 )
-from training.errors import DataError
-from training.images import IMAGE_SUFFIXES, check_images, decode_image
-from training.samples import Sample, Task
-from training.split import split_samples
+from tracker.training.errors import DataError
+from tracker.training.images import IMAGE_SUFFIXES, check_images, decode_image
+from tracker.training.samples import Sample, Task
+from tracker.training.split import split_samples
 
 MASKS = Task(
     classes=MASK_PROFILE_CLASSES,

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as Picture
 
 from tests.conftest import save_image
-from training.duplicates import Image, find_duplicates, find_near, hash_image
-from training.errors import DataError
+from tracker.training.duplicates import Image, find_duplicates, find_near, hash_image
+from tracker.training.errors import DataError
 
 
 @pytest.mark.parametrize("limit", [0, 5, 24])

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.ensemble import combine, join_validation, search_weights
-from training.errors import ConfigError, DataError
-from training.probabilities import Kept, align, load_probabilities, measure
+from tracker.training.ensemble import combine, join_validation, search_weights
+from tracker.training.errors import ConfigError, DataError
+from tracker.training.probabilities import Kept, align, load_probabilities, measure
 
 LABELS = np.array([0, 1], dtype=np.int64)
 

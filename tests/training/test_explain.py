@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from training.errors import ConfigError
-from training.explain import explain_batch
-from training.model import AttributeHeads
+from tracker.training.errors import ConfigError
+from tracker.training.explain import explain_batch
+from tracker.training.model import AttributeHeads
 
 SIDE, SQUARE = 64, 16
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.conftest import save_image
-from training import figures, sheets
-from training.figures import CARDS, Card, choose_cards, draw_cards, draw_confusion, draw_curves
-from training.probabilities import Kept
+from tracker.training import figures, sheets
+from tracker.training.figures import CARDS, Card, choose_cards, draw_cards, draw_confusion, draw_curves
+from tracker.training.probabilities import Kept
 
 RED, GREEN = (214, 39, 40), (44, 160, 44)
 

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import ROOT, save_image
 from tests.training.test_options import SHORT
-from training.loader import Source, build_dataset
+from tracker.training.loader import Source, build_dataset
 
 AFTER_CV2 = """
 import sys, time
@@ -22,9 +22,9 @@ import numpy as np
 cv2.setNumThreads(4)
 cv2.resize(np.zeros((2000, 2000, 3), dtype=np.uint8), (1000, 1000))  # starts cv2's threads
 time.sleep(0.5)  # now they sleep
-from training.config import Config, DataConfig
-from training.loader import Source, build_dataset, build_loader
-from training.sampler import OrderedBatches
+from tracker.training.config import Config, DataConfig
+from tracker.training.loader import Source, build_dataset, build_loader
+from tracker.training.sampler import OrderedBatches
 config = Config(data=DataConfig(image_size=(300, 300)))
 dataset, _ = build_dataset(config, [Path(sys.argv[1])], [0], Source(Path()), train=True)
 time.sleep(0.5)

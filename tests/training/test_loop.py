@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from tests.training.conftest import TWO
-from training.checkpoint import load_checkpoint
-from training.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
-from training.data import load_data
-from training.errors import ConfigError, DataError, NonFiniteLossError
-from training.loop import EpochReport, FitResult, fit, translate_torch_errors
+from tracker.training.checkpoint import load_checkpoint
+from tracker.training.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
+from tracker.training.data import load_data
+from tracker.training.errors import ConfigError, DataError, NonFiniteLossError
+from tracker.training.loop import EpochReport, FitResult, fit, translate_torch_errors
 
 
 class Stop(Exception):

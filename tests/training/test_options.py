@@ -14,9 +14,9 @@ import torch
 
 from tests.training.conftest import TWO
 from tests.training.test_loop import CONFIG, Stop, train
-from training import predict
-from training.checkpoint import load_checkpoint
-from training.config import (
+from tracker.training import predict
+from tracker.training.checkpoint import load_checkpoint
+from tracker.training.config import (
     AugmentConfig,
     Config,
     LossConfig,
@@ -27,13 +27,13 @@ from training.config import (
     config_to_dict,
     merge,
 )
-from training.data import load_data
-from training.errors import ConfigError
-from training.losses import build_loss
-from training.mixup import build_mixer
-from training.model import AttributeHeads, build_model, train_mode
-from training.optim import build_optimizer
-from training.probabilities import load_probabilities
+from tracker.training.data import load_data
+from tracker.training.errors import ConfigError
+from tracker.training.losses import build_loss
+from tracker.training.mixup import build_mixer
+from tracker.training.model import AttributeHeads, build_model, train_mode
+from tracker.training.optim import build_optimizer
+from tracker.training.probabilities import load_probabilities
 
 # No batch norm: so the loss of a batch is the mean of its parts' losses.
 PLAIN = ModelConfig(name="test_vit")
@@ -96,7 +96,7 @@ def test_a_moving_average_is_what_is_validated_kept_and_resumed(folders: Path) -
 
 
 def test_the_average_follows_its_formula(folders: Path) -> None:
-    from training.setup import _average_into
+    from tracker.training.setup import _average_into
 
     average, current = [torch.tensor([1.0])], [torch.tensor([2.0])]
     _average_into(0.9)(average, current, torch.tensor(1))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import TWO
 from tests.training.test_data import MASKS, make_profiles
-from training.channels import resolve_measured
-from training.config import Config, DataConfig, config_from_dict
-from training.data import load_data
-from training.errors import ConfigError, DataError
-from training.images import decode_image
-from training.samples import Person, Sample
-from training.split import assign_folds, split_samples
+from tracker.training.channels import resolve_measured
+from tracker.training.config import Config, DataConfig, config_from_dict
+from tracker.training.data import load_data
+from tracker.training.errors import ConfigError, DataError
+from tracker.training.images import decode_image
+from tracker.training.samples import Person, Sample
+from tracker.training.split import assign_folds, split_samples
 
 PROFILES = DataConfig(format="mask_profiles", train_dir="train", split="by_profile")
 

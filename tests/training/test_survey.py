@@ -13,13 +13,13 @@ from PIL import Image
 from tests.conftest import save_image
 from tests.training.conftest import TWO
 from tests.training.test_data import MASKS, make_profiles
-from training.config import Config, DataConfig
-from training.data import load_data
-from training.images import decode_image
-from training.samples import Task
-from training.split import split_samples
-from training.survey import PartSurvey, Survey, survey_data, tabulate_split
-from training.survey_figures import draw_survey
+from tracker.training.config import Config, DataConfig
+from tracker.training.data import load_data
+from tracker.training.images import decode_image
+from tracker.training.samples import Task
+from tracker.training.split import split_samples
+from tracker.training.survey import PartSurvey, Survey, survey_data, tabulate_split
+from tracker.training.survey_figures import draw_survey
 
 PROFILES = DataConfig(
     format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.25, image_size=(20, 24)

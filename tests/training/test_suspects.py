@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
-from training.samples import Person, Sample
-from training.suspects import find_suspects
+from tracker.training.data import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
+from tracker.training.samples import Person, Sample
+from tracker.training.suspects import find_suspects
 
 BANDS = (30, 60)
 

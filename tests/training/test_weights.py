@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.config import ModelConfig
-from training.errors import WeightsError
-from training.model import build_model
-from training.weights import load_local_weights
+from tracker.training.config import ModelConfig
+from tracker.training.errors import WeightsError
+from tracker.training.model import build_model
+from tracker.training.weights import load_local_weights
 
 SWIN = "swin_tiny_patch4_window7_224"
 

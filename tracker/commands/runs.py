@@ -96,7 +96,7 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
 
     from tracker.errors import ConfigError
     from tracker.runs import check_utf8
-    from training.tables import parse_toml_value
+    from tracker.training.tables import parse_toml_value
 
     check_utf8("--fact", " ".join(texts))
     if wrong := [text for text in texts if not re.match(r"[A-Za-z_][\w.-]*=", text)]:
@@ -106,7 +106,7 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
 
 def _follow() -> None:
     """One of the processes that torchrun started: the first of them makes the run."""
-    from training.follow import follow
+    from tracker.training.follow import follow
 
     follow()
 
@@ -185,8 +185,8 @@ def _split_numbers(text: str) -> list[str]:
 def options() -> None:
     """List every config key with its default, its meaning and what it may be."""
     from tracker.report import print_table, render_value
-    from training.config import Config, config_to_dict, list_options
-    from training.tables import flatten
+    from tracker.training.config import Config, config_to_dict, list_options
+    from tracker.training.tables import flatten
 
     defaults = flatten(config_to_dict(Config()))
     rows = []
@@ -231,8 +231,8 @@ def show(
     from tracker.ledger.read import list_notes, list_submissions_of, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
+    from tracker.training.tables import flatten
     from tracker.workspace import find_workspace
-    from training.tables import flatten
 
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))

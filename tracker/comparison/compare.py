@@ -28,9 +28,9 @@ from tracker.ledger.read import (
     resolve_run,
 )
 from tracker.runs import RUN_NAME, RunRecord, list_run_numbers, load_config, load_run
+from tracker.training.config import outcome_values
+from tracker.training.tables import flatten
 from tracker.workspace import Workspace
-from training.config import outcome_values
-from training.tables import flatten
 
 NEWEST = 200
 REPEATS = ("train.seed", "data.fold")

@@ -18,8 +18,8 @@ from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note
 from tracker.predictions import diff_answers
+from tracker.training.tables import flatten
 from tracker.workspace import Competition, Workspace
-from training.tables import flatten
 
 LOWER_IS_BETTER = ("loss",)
 Point = tuple[int, float | None]

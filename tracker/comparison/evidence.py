@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import TrackerError
 from tracker.runs import load_config
-from training.tables import flatten
+from tracker.training.tables import flatten
 
 if TYPE_CHECKING:
     from tracker.comparison.paired import FoldTest, Paired
     from tracker.comparison.side import Side
-    from training.probabilities import Kept
+    from tracker.training.probabilities import Kept
 
 VALIDATION = "validation.npz"
 DECIDE_NOTHING = ("data.image_size", "data.mean", "data.std", "data.sampler", "data.cache", "data.workers")
@@ -96,7 +96,7 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
 
 
 def _load(side: Side) -> Kept:
-    from training.probabilities import load_probabilities
+    from tracker.training.probabilities import load_probabilities
 
     assert side.folder is not None  # noqa: S101  (`weigh` has looked)
     return load_probabilities(side.folder / VALIDATION)
@@ -110,7 +110,7 @@ def _labels(kept: Kept) -> Any:
 
 def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
     """Both runs' validation predictions in the same order; raises TrackerError when they are of different images."""
-    from training.probabilities import select
+    from tracker.training.probabilities import select
 
     a, b = _load(left), _load(right)
     if a.classes != b.classes:
@@ -149,7 +149,7 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
 def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and why not; no reason where a side has no folds at all."""
     from tracker.comparison.paired import corrected_fold_test
-    from training.probabilities import measure
+    from tracker.training.probabilities import measure
 
     members = [_find_folds(runs_dir, side) for side in (left, right)]
     if not all(members):
@@ -181,7 +181,7 @@ def _find_folds(runs_dir: Path, side: Side) -> list[str]:
 
 
 def _load_member(runs_dir: Path, name: str) -> Any:
-    from training.probabilities import load_probabilities
+    from tracker.training.probabilities import load_probabilities
 
     path = runs_dir / name / VALIDATION
     return load_probabilities(path) if path.is_file() else None

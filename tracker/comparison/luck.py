@@ -18,8 +18,8 @@ from tracker.comparison.regression import fit_line
 from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.read import Submission, list_packed_answers
 from tracker.predictions import Answers, unpack_answers
+from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
-from training.tables import read_table
 
 DRAWS = 20_000
 SEED = 0

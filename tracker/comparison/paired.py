@@ -176,6 +176,10 @@ class _Cells:
 
     def differences(self, sums: NDArray[np.float32]) -> Floats:
         """[metric, resample] of b - a."""
+        import numpy as np
+
+        if np.array_equal(*np.split(self.features, 2, axis=1)):
+            return np.zeros((2, len(sums)))  # some processors add up equal columns to sums that differ in the last bit
         found = self.scores(sums)
         return found[:, 1] - found[:, 0]
 

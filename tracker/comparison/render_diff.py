@@ -278,8 +278,8 @@ def open_picture(diff: RunDiff, folder: Path) -> Path:
 
 def draw_diff(diff: RunDiff, folder: Path) -> Path:
     """The curves of both runs as a PNG in `folder`; raises StorageError."""
-    from training.atomic import translate_os_errors
-    from training.figures import draw_two_runs
+    from tracker.training.atomic import translate_os_errors
+    from tracker.training.figures import draw_two_runs
 
     with translate_os_errors(folder, "create"):
         folder.mkdir(parents=True, exist_ok=True)

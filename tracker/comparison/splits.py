@@ -13,13 +13,13 @@ from tracker.comparison.luck import Sample
 from tracker.errors import TrackerError
 from tracker.ledger.read import Submission, has_run, list_noted
 from tracker.predictions import Answers, normalize_answer
+from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
-from training.tables import read_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.probabilities import Kept
+    from tracker.training.probabilities import Kept
 
 DRAWS = 2000
 SEED = 0
@@ -112,7 +112,7 @@ def _panel_of_solution(
 
 def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Panel | None:
     """Validation or out-of-fold images of the first run's set, with every run that was validated on the same."""
-    from training.probabilities import align
+    from tracker.training.probabilities import align
 
     kept: list[tuple[int, Kept]] = []
     for row in rows:
@@ -132,7 +132,7 @@ def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sampl
 
 
 def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
-    from training.probabilities import load_probabilities
+    from tracker.training.probabilities import load_probabilities
 
     if row.run is None or not has_run(workspace, row):
         return None

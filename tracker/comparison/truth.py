@@ -17,9 +17,9 @@ from tracker.comparison.regression import Line, RankCorrelation, find_outliers, 
 from tracker.errors import TrackerError
 from tracker.ledger.read import Submission, has_run, list_submissions
 from tracker.runs import RunRecord, load_config, load_run
+from tracker.training.config import Config, config_to_dict
+from tracker.training.tables import flatten
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict
-from training.tables import flatten
 
 SCHEME_KEYS = tuple(
     f"data.{name}" for name in ("format", "train_dir", "split", "val_ratio", "folds", "label_fixes", "age_bands")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.errors import ConfigError
-from training.tables import parse_toml_value
+from tracker.training.tables import parse_toml_value
 
 Values = Mapping[str, Any]
 Test = Callable[[Values], bool]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from tracker.errors import UnknownRunError
 from tracker.train import resolve_config
+from tracker.training.config import Config
 from tracker.workspace import Workspace, find_workspace
-from training.config import Config
 
 if TYPE_CHECKING:
-    from training.channels import Channels
-    from training.cutout import CutoutReport
+    from tracker.training.channels import Channels
+    from tracker.training.cutout import CutoutReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ def remove_background(folder: Path, out: Path | None, *, method: str, processes:
     `processes` 0: one a core. The channels are measured as the workspace's config prepares images, outside of one as
     the default config does. Raises ConfigError, StorageError and TrackerError.
     """
-    from training.channels import measure_channels
-    from training.cutout import cut_out_folder
-    from training.images import IMAGE_SUFFIXES
+    from tracker.training.channels import measure_channels
+    from tracker.training.cutout import cut_out_folder
+    from tracker.training.images import IMAGE_SUFFIXES
 
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-cutout")
     cores = len(os.sched_getaffinity(0))

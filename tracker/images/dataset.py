@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, DataError
 from tracker.train import prepare_data
+from tracker.training.atomic import translate_os_errors, write_text
+from tracker.training.config import Config
 from tracker.workspace import Workspace
-from training.atomic import translate_os_errors, write_text
-from training.config import Config
 
 if TYPE_CHECKING:
-    from training.survey import SplitTable, Survey
+    from tracker.training.survey import SplitTable, Survey
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ def check_data(workspace: Workspace, config: Config) -> DataCheck:
 
 def survey(workspace: Workspace, config: Config, *, figures: Path | None = None) -> tuple[Survey, list[Path]]:
     """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and StorageError."""
-    from training.survey import survey_data
+    from tracker.training.survey import survey_data
 
     task, data = prepare_data(workspace, config)
     found = survey_data(config, data, task, root=workspace.root)
     if figures is None:
         return found, []
-    from training.survey_figures import draw_survey
+    from tracker.training.survey_figures import draw_survey
 
     with translate_os_errors(figures, "create"):
         figures.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_split(workspace: Workspace, config: Config, path: Path, *, force: bool
 
     Raises ConfigError, DataError and StorageError.
     """
-    from training.survey import tabulate_split
+    from tracker.training.survey import tabulate_split
 
     task, data = prepare_data(workspace, replace(config, data=replace(config.data, undersample=())))
     table = tabulate_split(config, data, task)

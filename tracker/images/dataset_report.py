@@ -10,7 +10,7 @@ from tracker.report import print_table, print_text
 
 if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
-    from training.survey import SplitTable, Survey
+    from tracker.training.survey import SplitTable, Survey
 
 SHOWN_SIZES = 3
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import ConfigError, TrackerError
 from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.runs import load_config, load_run
+from tracker.training.config import config_from_dict
 from tracker.workspace import Workspace
-from training.config import config_from_dict
 
 if TYPE_CHECKING:
-    from training.explain import Shown
-    from training.samples import LoadedData
+    from tracker.training.explain import Shown
+    from tracker.training.samples import LoadedData
 
 SHEET_NAME = "explain.png"
 PICKS = ("wrong", "uncertain")
@@ -67,8 +67,8 @@ def explain(
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
     shown, candidates = (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
-    from training.explain import draw_explained, explain_images
-    from training.loop import translate_torch_errors
+    from tracker.training.explain import draw_explained, explain_images
+    from tracker.training.loop import translate_torch_errors
 
     with translate_torch_errors():
         found = explain_images(
@@ -101,7 +101,7 @@ def explain(
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
     """Validation, training or evaluation images by their ids; raises ConfigError with the nearest known one."""
-    from training.explain import Shown
+    from tracker.training.explain import Shown
 
     known = {image.id: Shown(image.id, image.path, None) for image in data.eval}
     known |= {sample.id: Shown(sample.id, sample.path, sample.label) for sample in (*data.train, *data.val)}
@@ -117,8 +117,8 @@ def _pick(workspace: Workspace, name: str, data: LoadedData, pick: str, count: i
 
     What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
     """
-    from training.explain import Shown
-    from training.probabilities import load_probabilities
+    from tracker.training.explain import Shown
+    from tracker.training.probabilities import load_probabilities
 
     kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
     place = {image: row for row, image in enumerate(kept.ids)}

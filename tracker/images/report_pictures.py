@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tracker.images.cutout import Cutout, Measured
     from tracker.images.explain import Explanation
     from tracker.images.suspects import SuspectReport
-    from training.duplicates import Pair
+    from tracker.training.duplicates import Pair
 
 SHOWN = 15  # lines of a table; all are in the files
 

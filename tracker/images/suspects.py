@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import ConfigError
 from tracker.runs import load_config, load_run
 from tracker.train import prepare_data
+from tracker.training.atomic import translate_os_errors
+from tracker.training.config import Config, config_from_dict
+from tracker.training.tables import read_table, write_table
 from tracker.workspace import Workspace
-from training.atomic import translate_os_errors
-from training.config import Config, config_from_dict
-from training.tables import read_table, write_table
 
 if TYPE_CHECKING:
-    from training.duplicates import Image, Pair
-    from training.samples import LoadedData, Sample, Task
-    from training.suspects import Suspect
+    from tracker.training.duplicates import Image, Pair
+    from tracker.training.samples import LoadedData, Sample, Task
+    from tracker.training.suspects import Suspect
 
 LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
 LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested", "score", "confident", "images")
@@ -71,9 +71,9 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
 
     Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no validation.npz.
     """
-    from training.duplicates import find_duplicates
-    from training.probabilities import load_probabilities
-    from training.suspects import find_suspects
+    from tracker.training.duplicates import find_duplicates
+    from tracker.training.probabilities import load_probabilities
+    from tracker.training.suspects import find_suspects
 
     folder = workspace.resolve(out)
     _check_unreviewed(folder / f"{LABELS}.csv")
@@ -120,8 +120,8 @@ def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
     """Every image with the part of the data that it is in; of an ensemble of folds, its fold."""
-    from training.duplicates import Image
-    from training.split import assign_folds, name_unit
+    from tracker.training.duplicates import Image
+    from tracker.training.split import assign_folds, name_unit
 
     splits = {sample.id: "train" for sample in data.train} | {sample.id: "validation" for sample in data.val}
     samples = [*data.train, *data.val]
@@ -134,7 +134,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
 
 def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int) -> list[Path]:
     """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages of pictures."""
-    from training.sheets import Tile, draw_pages
+    from tracker.training.sheets import Tile, draw_pages
 
     table = folder / f"{LABELS}.csv"
     lines = [
@@ -159,7 +159,7 @@ def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
     """pairs.csv and its pages of pictures, the frame red where the labels differ."""
-    from training.sheets import NEUTRAL, WRONG, Tile, draw_pages
+    from tracker.training.sheets import NEUTRAL, WRONG, Tile, draw_pages
 
     table = folder / f"{PAIRS}.csv"
     lines = [

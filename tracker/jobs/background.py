@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tracker.runs import RunRecord, from_utc_text, list_runs, utc_now
 from tracker.settings import quiet_libraries
+from tracker.training.atomic import translate_os_errors
 from tracker.workspace import Workspace
-from training.atomic import translate_os_errors
 
 OUTPUT_NAME = "output.log"
 POLL_S = 0.1
@@ -59,7 +59,7 @@ class Child:
             with unnamed.open("ab") as log:
                 process = subprocess.Popen(
                     # -P: not the code in the current folder
-                    ["sh", "-c", HOLD, "sh", sys.executable, "-P", "-m", "cli", *words],
+                    ["sh", "-c", HOLD, "sh", sys.executable, "-P", "-m", "tracker.cli", *words],
                     cwd=cwd,
                     stdin=subprocess.PIPE,
                     stdout=log,

@@ -16,10 +16,10 @@ from tracker.jobs.running import stop_run, stream_logs
 from tracker.ledger.read import resolve_run
 from tracker.runs import RunRecord, load_run
 from tracker.train import FLAGS, prepare_data, resolve_config
+from tracker.training.channels import resolve_measured
+from tracker.training.config import Config, config_to_dict, render_assignment
+from tracker.training.tables import flatten
 from tracker.workspace import Workspace
-from training.channels import resolve_measured
-from training.config import Config, config_to_dict, render_assignment
-from training.tables import flatten
 
 KEYS: Mapping[str, type] = {"config": str, "from": str, "set": dict, "note": str, "force": bool}
 

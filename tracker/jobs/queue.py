@@ -40,9 +40,9 @@ from tracker.jobs.job import (
 )
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
+from tracker.training.atomic import write_json
+from tracker.training.tables import read_toml
 from tracker.workspace import Workspace
-from training.atomic import write_json
-from training.tables import read_toml
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from typing import Any
 from tracker.errors import TrackerError
 from tracker.jobs.background import OUTPUT_NAME
 from tracker.runs import FileLock, RunRecord, load_run, read_new_points
+from tracker.training.atomic import write_json
+from tracker.training.progress import SHOWN
 from tracker.workspace import Workspace
-from training.atomic import write_json
-from training.progress import SHOWN
 
 POLL_S = 0.5
 REPORT_S = 10.0

@@ -27,8 +27,8 @@ from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.runs import FileLock, read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
+from tracker.training.config import Config, config_to_dict, outcome_values
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict, outcome_values
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

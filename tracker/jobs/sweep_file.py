@@ -11,8 +11,8 @@ from tracker.errors import ConfigError
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
 from tracker.settings import get_setting
-from training.config import Config, config_to_dict, find_problem, list_options, render_assignment
-from training.tables import flatten, read_toml
+from tracker.training.config import Config, config_to_dict, find_problem, list_options, render_assignment
+from tracker.training.tables import flatten, read_toml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.job import one_line
 from tracker.runs import FileLock
-from training.atomic import translate_os_errors
+from tracker.training.atomic import translate_os_errors
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

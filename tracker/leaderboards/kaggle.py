@@ -1,4 +1,4 @@
-"""Kaggle, through its official client (`pip install 'tracker[kaggle]'`), which is imported when something is sent.
+"""Kaggle, through its official client (`pip install 'kaggle>=2.2'`), which is imported when something is sent.
 
 A file is recognised on Kaggle by its name, which has its fingerprint: it is looked for before it is sent.
 """
@@ -87,7 +87,7 @@ class KaggleLeaderboard:
 
             self._api = self._api or _sign_in()
         except ImportError as error:
-            raise ConfigError("the kaggle client is not installed", hint="pip install 'tracker[kaggle]'") from error
+            raise ConfigError("the kaggle client is not installed", hint="pip install 'kaggle>=2.2'") from error
         try:
             yield self._api
         except requests.exceptions.HTTPError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 from tracker.errors import ConfigError, DataError, RefusedError
 from tracker.leaderboards import Outcome, Scores
 from tracker.predictions import Answers, normalize_answer
+from tracker.training.tables import LINE, read_table
 from tracker.workspace import Metric, Workspace
-from training.tables import LINE, read_table
 
 USAGES = ("public", "private")
 
@@ -80,7 +80,7 @@ def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: 
     """The metric over answers that are all in `words`."""
     import numpy as np
 
-    from training.scores import accuracy, confusion_matrix, macro_f1
+    from tracker.training.scores import accuracy, confusion_matrix, macro_f1
 
     place = {word: index for index, word in enumerate(words)}
     rows = np.array([place[word] for word in truth], dtype=np.int64)

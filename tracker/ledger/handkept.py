@@ -30,9 +30,9 @@ from tracker.ledger.historical import (
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
+from tracker.training.atomic import write_text
+from tracker.training.tables import flatten, parse_toml_value
 from tracker.workspace import Competition, Metric, Workspace, parse_score
-from training.atomic import write_text
-from training.tables import flatten, parse_toml_value
 
 MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")

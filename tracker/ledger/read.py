@@ -158,7 +158,7 @@ def check_not_newer(version: int | None) -> None:
     if version > SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
-            hint="update this program: pip install --upgrade tracker",
+            hint="update this program: git pull in its checkout, then pip install .",
         )
 
 

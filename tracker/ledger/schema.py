@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-SCHEMA_FILE = Path(__file__).resolve().parent.parent.parent / "ledger.db.sql"
+SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"  # in a checkout a link to the one above
 
 
 def load_schema(dialect: str, path: Path = SCHEMA_FILE) -> list[str]:

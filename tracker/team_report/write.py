@@ -10,8 +10,8 @@ from tracker.team_report.charts import describe_timeline
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown
 from tracker.team_report.page import render_page
+from tracker.training.atomic import write_text
 from tracker.workspace import Workspace
-from training.atomic import write_text
 
 HTML, MARKDOWN = "report.html", "report.md"  # names of the copies in MLflow, whatever the files are called
 

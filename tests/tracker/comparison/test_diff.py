@@ -26,9 +26,9 @@ from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submit import reveal, submit
+from tracker.training.config import config_fingerprint
+from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
-from training.config import config_fingerprint
-from training.probabilities import Kept, save_probabilities
 
 KEPT_NOTHING = "exp1 kept no validation predictions (validation.npz)"
 IMAGES = 400

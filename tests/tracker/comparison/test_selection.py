@@ -21,8 +21,8 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submit import reveal, submit
+from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
-from training.probabilities import Kept, save_probabilities
 
 IMAGES = 400
 SCORES = (0.80, 0.799, 0.795)  # the second is nearly a copy of the first, the third errs elsewhere

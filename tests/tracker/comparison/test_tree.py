@@ -15,8 +15,8 @@ from tracker.comparison.tree_view import print_family
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.runs import RunRecord, utc_now
 from tracker.submit import submit
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace
-from training.config import Config, config_to_dict
 
 
 def set_parent(workspace: Workspace, name: str, parent: str) -> None:

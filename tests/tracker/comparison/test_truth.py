@@ -21,8 +21,8 @@ from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
 from tracker.report import print_check
 from tracker.submit import check, submit
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace, load_workspace
-from training.config import Config, config_to_dict
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
 

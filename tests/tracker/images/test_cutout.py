@@ -21,11 +21,11 @@ from tests.conftest import ROOT, run_tracker, tracker_command
 from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
 from tracker.images.cutout import remove_background
-from training import cutout
-from training.channels import measure_channels
-from training.config import Config
-from training.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
-from training.images import decode_image
+from tracker.training import cutout
+from tracker.training.channels import measure_channels
+from tracker.training.config import Config
+from tracker.training.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
+from tracker.training.images import decode_image
 
 LIMIT_S = 120
 IMAGES = 14  # of make_folder
@@ -174,7 +174,7 @@ def test_rembg_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(ConfigError, match="needs rembg") as refused:
         remove_background(make_folder(tmp_path), None, method="rembg")
-    assert "pip install 'tracker[rembg]'" in refused.value.hint
+    assert "pip install 'rembg[cpu]" in refused.value.hint
     assert not (tmp_path / "photos-cutout").exists()
 
 

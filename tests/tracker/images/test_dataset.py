@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cli import app
 from tests.conftest import make_pictures
 from tests.training.test_data import make_profiles
 from tests.workspaces import make_run
+from tracker.cli import app
 from tracker.errors import ConfigError
 from tracker.init import init_workspace
 from tracker.workspace import Workspace

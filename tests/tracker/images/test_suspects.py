@@ -23,10 +23,10 @@ from tracker.images.explain import explain
 from tracker.images.suspects import find_suspects
 from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
+from tracker.training.data import load_data
+from tracker.training.errors import DataError
+from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace
-from training.data import load_data
-from training.errors import DataError
-from training.probabilities import Kept, save_probabilities
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

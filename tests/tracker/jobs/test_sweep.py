@@ -16,8 +16,8 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.sweep import make_pruner, make_sampler
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
+from tracker.training.config import Config
 from tracker.workspace import Workspace
-from training.config import Config
 
 WRONG = """
 trials = 0
@@ -46,7 +46,7 @@ from tracker.jobs.job import JobEnd
 from tracker.jobs.sweep_file import read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.workspace import load_workspace
-from training.config import Config
+from tracker.training.config import Config
 
 root, locks, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 file = read_sweep(root / "s.toml")

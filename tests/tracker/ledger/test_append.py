@@ -351,7 +351,7 @@ def test_a_newer_ledger_is_refused_with_the_command_to_type(shared: Workspace) -
     engine.dispose()
     with pytest.raises(LedgerError, match="schema 99") as caught:
         list_submissions(shared)
-    assert "pip install --upgrade" in caught.value.hint
+    assert "pip install ." in caught.value.hint
     with pytest.raises(LedgerError, match="schema 99"):
         add(shared, "0")
 
