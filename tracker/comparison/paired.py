@@ -178,7 +178,8 @@ class _Cells:
         """[metric, resample] of b - a."""
         import numpy as np
 
-        if np.array_equal(*np.split(self.features, 2, axis=1)):
+        side_a, side_b = np.split(self.features, 2, axis=1)
+        if np.array_equal(side_a, side_b):
             return np.zeros((2, len(sums)))  # some processors add up equal columns to sums that differ in the last bit
         found = self.scores(sums)
         return found[:, 1] - found[:, 0]
