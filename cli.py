@@ -15,6 +15,7 @@ from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
+from tracker.training.libraries import translate_import_errors
 
 
 class Commands(TyperGroup):
@@ -46,8 +47,22 @@ data = typer.Typer(help="The images: stats, check, split, suspects, remove-backg
 leaderboard = typer.Typer(invoke_without_command=True)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tracker.environment import describe_versions
+
+        print("\n".join(describe_versions()))
+        raise typer.Exit
+
+
 @app.callback()
-def common(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the versions, for a bug report.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
     """Options of every command; `main` looks for --debug itself."""
 
 
@@ -112,7 +127,8 @@ def main() -> None:
     if not debug:
         sys.excepthook = _report_bug
     try:
-        typer.main.get_command(app)(prog_name="tracker")  # app() itself would install a hook of its own
+        with translate_import_errors():
+            typer.main.get_command(app)(prog_name="tracker")  # app() itself would install a hook of its own
     except TrackerError as error:
         if debug:
             raise

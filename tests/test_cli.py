@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -15,13 +17,17 @@ import click
 import pytest
 import typer
 
+import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.settings import SETTINGS
 from tracker.workspace import Workspace
 
-HEAVY = {"torch", "timm", "mlflow", "sqlalchemy", "pandas", "numpy", "albumentations", "lightning_fabric", "PIL"}
+HEAVY = {
+    *("PIL", "albumentations", "cv2", "lightning_fabric", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "scipy"),
+    *("sklearn", "sqlalchemy", "tensorboard", "timm", "torch", "torchvision"),
+}
 
 
 def list_commands() -> Iterator[tuple[str, click.Command]]:
@@ -54,7 +60,9 @@ def imported_modules(code: str) -> set[str]:
 # --- What is loaded ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", ["--help", "run --help", "run train --help", "submit --help", "leaderboard --help"])
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "run --help", "run train --help", "submit --help", "leaderboard --help"]
+)
 def test_help_loads_no_heavy_library(words: str) -> None:
     argv = f"sys.argv = ['tracker', *{words.split()!r}]\n"
     code = f"{argv}from tracker import cli\ntry:\n    cli.main()\nexcept SystemExit:\n    pass"
@@ -97,6 +105,32 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     assert set(users) == writers | named
     assert [path for path, names in edges.items() if "typer" in names and "commands" not in path] == []
     assert [path for path, names in edges.items() if "torch" in names] == []
+
+
+# --- The version ------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
+    lines = run_tracker("--version", cwd=tmp_path).stdout.splitlines()
+    assert lines[0] == f"tracker {tracker.__version__}"
+    assert lines[1].startswith(f"Python {platform.python_version()} on ")
+    names = ("torch", "timm", "lightning-fabric", "mlflow")
+    assert lines[2:] == [f"{name} {importlib.metadata.version(name)}" for name in names]
+
+
+def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> None:
+    code = "from tracker.environment import *; print(*describe_versions(), code_fingerprint(None), sep='|')"
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code],  # -S: no site-packages, so no metadata of any distribution
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own, python, code = done.stdout.strip().split("|")
+    assert (own, code) == (f"tracker {tracker.__version__}", f"tracker:{tracker.__version__}")
+    assert python.startswith("Python 3.")
 
 
 # --- Exit codes and errors --------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracker.api import ActiveRun
 
-__all__ = ["start_run"]
+__all__ = ["__version__", "start_run"]
+
+__version__ = "0.1.0"  # the distribution's: pyproject.toml reads it here
 
 
 def start_run(

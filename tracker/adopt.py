@@ -16,6 +16,7 @@ from tracker.api import begin, copy_to_mlflow
 from tracker.errors import ConfigError, DataError, TrackerError
 from tracker.mlflow_log import fetch_run
 from tracker.runs import RunRecord
+from tracker.training.libraries import require
 from tracker.training.tables import parse_toml_value, read_columns, read_toml
 from tracker.workspace import Competition, Workspace
 
@@ -76,6 +77,8 @@ def look_at_folder(folder: Path, competition: Competition, *, empty: bool = Fals
 
 
 def _adopt(workspace: Workspace, found: Found, note: str) -> tuple[RunRecord, list[str]]:
+    if found.weights:
+        require("torch")
     note = note or f"adopted from {found.source}"
     with begin(_restore_numbers(found.config), note=note, root=workspace.root, follow=False) as run:
         run.keep_facts({"adopted_from": found.source})

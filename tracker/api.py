@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tracker.errors import ConfigError, TrackerError
-from tracker.mirror import Mirror
+from tracker.errors import ConfigError, TrackerError, render_error
+from tracker.mirror import Mirror, describe_lag
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, check_utf8
@@ -131,7 +131,7 @@ class ActiveRun:
         record = self._recorder.finish(status, error=error)
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
-            print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
+            print(describe_lag(problem), file=sys.stderr)
         return record
 
     def __enter__(self) -> ActiveRun:
@@ -151,13 +151,13 @@ class ActiveRun:
 
 
 def copy_to_mlflow(workspace: Workspace, name: str) -> str:
-    """Copy a run that was not followed, once; returns what kept MLflow from it, or an empty text."""
+    """Bring MLflow's copy of a run up to date, once; returns the line that says what kept it back, or nothing."""
     from tracker.mlflow_log import sync_run
 
     try:
         sync_run(workspace, name)
     except TrackerError as error:
-        return f"not in MLflow yet ({error}): tracker sync"
+        return describe_lag(render_error(error))
     return ""
 
 

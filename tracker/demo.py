@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tracker.api import copy_to_mlflow
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
 from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger.read import find_sota, list_sota_numbers
-from tracker.mlflow_log import sync_run
 from tracker.report import print_leaderboard, render_number, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
 from tracker.train import resolve_config, train
 from tracker.training.atomic import translate_os_errors
+from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
 PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
@@ -34,6 +36,7 @@ def run_demo(folder: Path) -> None:
     """Tell the whole story in `folder`, which must be new or empty; raises ConfigError when it is not."""
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", hint="tracker demo NEWFOLDER")
+    require(*TRAINING)
     quiet_libraries()
     workspace = _make_workspace(folder)
     first = _train(workspace, None, "first try", FIRST)
@@ -47,8 +50,9 @@ def run_demo(folder: Path) -> None:
     print_diff(diff_runs(workspace, first.name, second.name), brief=True)
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
-    for name in (first.name, second.name):
-        sync_run(workspace, name)
+    for problem in {copy_to_mlflow(workspace, name) for name in (first.name, second.name)}:
+        if problem:
+            print(problem, file=sys.stderr)
     best = find_sota(workspace)
     print_leaderboard(
         rows, workspace.competition, sota=best.number if best else None, was_sota=list_sota_numbers(workspace)

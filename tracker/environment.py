@@ -9,10 +9,14 @@ import platform
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tracker import __version__
+
 GIT_TIMEOUT_S = 30
+REPORTED = ("torch", "timm", "lightning-fabric", "mlflow")  # asked for in every report of a bug
 
 
 def collect_environment(folder: Path) -> dict[str, Any]:
@@ -29,6 +33,18 @@ def collect_environment(folder: Path) -> dict[str, Any]:
     }
 
 
+def describe_versions() -> list[str]:
+    """A line each for this program, Python and the libraries whose version explains most; none is imported."""
+    lines = [
+        f"tracker {__version__}",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+    ]
+    for name in REPORTED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            lines.append(f"{name} {importlib.metadata.version(name)}")
+    return lines
+
+
 def collect_code(folder: Path) -> str:
     """The code fingerprint of this moment."""
     return code_fingerprint(_describe_git(folder))
@@ -37,7 +53,7 @@ def collect_code(folder: Path) -> str:
 def code_fingerprint(git: dict[str, Any] | None) -> str:
     """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
     if git is None:
-        return f"tracker:{importlib.metadata.version('submission-ledger')}"
+        return f"tracker:{__version__}"
     if not git["diff"]:
         return f"git:{git['commit']}"
     return f"git:{git['commit']}+sha256:{hashlib.sha256(git['diff'].encode()).hexdigest()}"

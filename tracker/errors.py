@@ -8,11 +8,12 @@ TrackerError                  exit 1
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
   InterruptedByUserError      exit 130 Ctrl-C, SIGTERM or SIGHUP
   StorageError, WeightsError, NonFiniteLossError   exit 1
+  MissingLibraryError         exit 2   a library that the command needs is not installed
 """
 
 from __future__ import annotations
 
-from tracker.training.errors import ConfigError, DataError, StorageError, TrackerError
+from tracker.training.errors import ConfigError, DataError, MissingLibraryError, StorageError, TrackerError
 
 __all__ = [
     "ConfigError",
@@ -20,11 +21,18 @@ __all__ = [
     "DuplicateError",
     "InterruptedByUserError",
     "LedgerError",
+    "MissingLibraryError",
     "RefusedError",
     "StorageError",
     "TrackerError",
     "UnknownRunError",
+    "render_error",
 ]
+
+
+def render_error(error: TrackerError) -> str:
+    """An error in one line, its advice included."""
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 class UnknownRunError(TrackerError):

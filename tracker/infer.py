@@ -11,6 +11,7 @@ from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
 from tracker.training.config import Config, config_fingerprint, config_to_dict, outcome_values
+from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def infer(
     Raises ConfigError when more than inference would change, or nothing at all, WeightsError when best.pth is not the
     recorded one.
     """
+    require(*TRAINING)
     trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)

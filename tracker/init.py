@@ -11,6 +11,7 @@ from tracker.leaderboards import build_leaderboard
 from tracker.runs import check_utf8
 from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
 from tracker.training.errors import DataError
+from tracker.training.libraries import require
 from tracker.training.tables import read_table
 from tracker.workspace import TRACKER_TOML, Workspace, already_made, write_tracker_toml
 
@@ -52,7 +53,7 @@ url = {ledger_url}
 
 [leaderboard]
 # "manual": scores are typed in with `tracker score`. "local": scored here against a solution CSV.
-# "kaggle": sent to the competition of this name by the official client (pip install 'kaggle>=2.2').
+# "kaggle": sent to the competition of this name by the official client (pip install "kaggle>=2.2").
 kind = {leaderboard}
 solution = {solution}
 competition = {kaggle_competition}
@@ -82,6 +83,7 @@ def init_workspace(
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
+    require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
     found = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     tables = [_parse_metric(text) for text in metrics] or [

@@ -45,6 +45,11 @@ class Mirror:
         return "" if code == 0 else last_line(self._log)
 
 
+def describe_lag(reason: str) -> str:
+    """The line that says why MLflow does not have everything yet; nothing is lost by it."""
+    return f"MLflow is behind ({reason}): tracker sync brings it up to date"
+
+
 def last_line(log: Path) -> str:
     """The last line of a log, or a word when there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

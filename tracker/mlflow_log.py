@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tracker.errors import TrackerError
+from tracker.errors import TrackerError, render_error
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
 from tracker.training.atomic import write_json
+from tracker.training.libraries import is_installed, require
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace, load_workspace
 
@@ -139,6 +140,8 @@ class RunCopy:
         self._save_state(offset=at)
 
     def _write_events(self, metrics: Iterable[Any]) -> None:
+        if not is_installed("tensorboard"):
+            return  # a view beside MLflow's; the run folder has every point
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -150,6 +153,8 @@ class RunCopy:
         board.flush()
 
     def _write_figure(self, path: Path) -> None:
+        if not is_installed("tensorboard"):
+            return
         from PIL import Image
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -238,7 +243,11 @@ def describe_run(
 
 
 def connect(workspace: Workspace) -> Any:
-    """A client of the workspace's tracking server, its database made if need be; raises MlflowError."""
+    """A client of the workspace's tracking server, its database made if need be.
+
+    Raises MlflowError, or MissingLibraryError without mlflow.
+    """
+    require("mlflow")
     quiet_libraries()
     _check_reachable(workspace.mlflow_uri)
     from mlflow import MlflowClient
@@ -382,7 +391,7 @@ def _main() -> int:
     try:
         follow(load_workspace(Path(root)), name)
     except TrackerError as error:
-        print(error, file=sys.stderr)
+        print(render_error(error), file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -17,6 +17,7 @@ from tracker.runs import RunRecord, load_config, load_run
 from tracker.settings import extend_environment
 from tracker.train import prepare_data
 from tracker.training.config import config_from_dict
+from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
 GIT_LIMIT_S = 120
@@ -36,6 +37,7 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
 
     Nothing is trained when the data have changed: the answer is no. Raises ConfigError for a run without weights.
     """
+    require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
     if record.kind != "train" or record.status != "finished":
         raise ConfigError(f"{name} is no finished training run", hint="tracker runs lists them")

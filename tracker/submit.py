@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tracker.configdiff import diff_configs
-from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError
+from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
     Submission,
@@ -32,6 +32,7 @@ from tracker.train import build_task
 from tracker.training.atomic import translate_os_errors, write_bytes
 from tracker.training.config import DataConfig
 from tracker.training.data import list_eval_ids
+from tracker.training.libraries import require
 from tracker.workspace import Competition, Workspace, parse_score
 
 NEAREST = 3
@@ -238,7 +239,7 @@ def send_missing(workspace: Workspace) -> list[str]:
             try:
                 _send(workspace, board, row.number)
             except TrackerError as error:
-                problems.append(f"submission {row.number}: {error}")
+                problems.append(f"submission {row.number}: {render_error(error)}")
     return problems
 
 
@@ -344,25 +345,43 @@ def score_missing(workspace: Workspace) -> list[int]:
 
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Bring MLflow and the ledger's index up to date; returns the runs done and a line for each that failed."""
-    from tracker.ledger.append import open_ledger
+    """Bring the ledger up to date, then MLflow; returns the runs done and a line for each that failed.
+
+    Raises MissingLibraryError without mlflow when that is all that is wrong: the ledger is up to date then.
+    """
     from tracker.mlflow_log import sync_run
 
     score_missing(workspace)
-    done, problems = [], send_missing(workspace)
-    for name in runs:
-        if is_abandoned(workspace.runs_dir / name):
-            print(f"{name} was killed before it began: left out", file=sys.stderr)
-            continue
+    problems = send_missing(workspace)
+    abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
+    for name in abandoned:
+        print(f"{name} was killed before it began: left out", file=sys.stderr)
+    names = [name for name in runs if name not in abandoned]
+    names = _try_each(names, lambda name: _index_ended(workspace, name), problems)
+    if not problems:
+        require("mlflow")
+    return _try_each(names, lambda name: sync_run(workspace, name), problems), problems
+
+
+def _try_each(names: Sequence[str], work: Callable[[str], object], problems: list[str]) -> list[str]:
+    """The runs for which `work` succeeds; each other adds a line to `problems`. Raises UnknownRunError."""
+    done = []
+    for name in names:
         try:
-            record = sync_run(workspace, name)
-            if record.status != "running":
-                config = load_config(workspace.runs_dir, name)
-                with open_ledger(workspace) as ledger:
-                    ledger.append_run(record, config, str(workspace.runs_dir / name))
+            work(name)
             done.append(name)
         except UnknownRunError:
             raise
         except TrackerError as error:
-            problems.append(f"{name}: {error}")
-    return done, problems
+            problems.append(f"{name}: {render_error(error)}")
+    return done
+
+
+def _index_ended(workspace: Workspace, name: str) -> None:
+    """Add a run that has ended to the ledger's index, unless it is there; raises LedgerError or UnknownRunError."""
+    from tracker.ledger.append import open_ledger
+
+    record = load_run(workspace.runs_dir, name)
+    if record.status != "running":
+        with open_ledger(workspace) as ledger:
+            ledger.append_run(record, load_config(workspace.runs_dir, name), str(workspace.runs_dir / name))

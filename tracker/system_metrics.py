@@ -7,6 +7,7 @@ is the run's age in whole seconds, resumed parts counted together.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import StorageError
+from tracker.errors import MissingLibraryError, StorageError, render_error
 from tracker.runs import SYSTEM_PREFIX
+from tracker.training.libraries import is_installed, require
 
 if TYPE_CHECKING:
     from tracker.recorder import Recorder
@@ -35,14 +37,19 @@ class SystemMetrics:
         self._thread = threading.Thread(target=self._run, name=f"system metrics {recorder.record.name}", daemon=True)
 
     def __enter__(self) -> SystemMetrics:
-        self._thread.start()
+        try:
+            require("psutil")
+            self._thread.start()
+        except MissingLibraryError as error:
+            print(f"no figures of this machine are logged: {render_error(error)}", file=sys.stderr)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         sampler = Sampler(str(self._recorder.folder))
@@ -122,7 +129,9 @@ def _measure_memory(process: Any) -> float:
 
 
 def _list_gpus() -> list[Any]:
-    """The NVIDIA GPUs of this machine; none without a driver."""
+    """The NVIDIA GPUs of this machine; none without a driver, or without the library that asks it."""
+    if not is_installed("pynvml"):
+        return []
     import pynvml
 
     try:

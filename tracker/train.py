@@ -12,10 +12,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tracker.earlier import copy_progress, find_earlier
-from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
+from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
 from tracker.jobs.background import keep_output
 from tracker.jobs.running import take_stop_note
-from tracker.mirror import Mirror
+from tracker.mirror import Mirror, describe_lag
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
@@ -28,6 +28,7 @@ from tracker.training.config import (
     merge,
     parse_assignment,
 )
+from tracker.training.libraries import TRAINING, require, translate_import_errors
 from tracker.training.pipeline_file import pin_pipeline_file
 from tracker.training.tables import read_toml
 from tracker.workspace import Workspace
@@ -126,6 +127,7 @@ def train(
     A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
     weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
     """
+    require(*TRAINING)
     from tracker.training.model import check_model
 
     check_model(config.model)
@@ -154,6 +156,7 @@ def train(
 
 def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
     """Go on with a killed, interrupted or failed run; raises ConfigError when its data have changed."""
+    require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
     if record.status == "finished":
         raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
@@ -234,7 +237,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
         raise
     index_run(workspace, recorder.finish("finished"))
     if problem := mirror.wait():
-        print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
+        print(describe_lag(problem), file=sys.stderr)
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
@@ -277,14 +280,15 @@ def describe_error(error: BaseException) -> str:
 
 def index_run(workspace: Workspace, record: RunRecord) -> None:
     """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
-    from tracker.ledger.append import open_ledger
-
     try:
-        with open_ledger(workspace) as ledger:
-            folder = workspace.runs_dir / record.name
-            ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
+        with translate_import_errors():
+            from tracker.ledger.append import open_ledger
+
+            with open_ledger(workspace) as ledger:
+                folder = workspace.runs_dir / record.name
+                ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
     except TrackerError as error:
-        print(f"not yet in the ledger ({error}): tracker sync adds {record.name}", file=sys.stderr)
+        print(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}", file=sys.stderr)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from tracker.errors import ConfigError, TrackerError
 from tracker.settings import quiet_libraries
 from tracker.train import terminate_as_interrupt
+from tracker.training.libraries import require
 from tracker.workspace import Workspace
 
 HOST = "127.0.0.1"
@@ -26,6 +27,7 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
         print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
         _browse(workspace.mlflow_uri, browser)
         return
+    require("mlflow")
     from tracker.mlflow_log import connect, ensure_experiment
 
     port = _free_port(port)

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.training.atomic import translate_os_errors, write_bytes, write_text
-from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.errors import ConfigError, DataError, MissingLibraryError, TrackerError
 from tracker.training.images import IMAGE_SUFFIXES, decode_image
+from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.training.progress import ItemProgress
 
 MANIFEST, LOCK = ".cutout.jsonl", ".cutout.lock"
@@ -198,14 +199,17 @@ _sessions: dict[str, Any] = {}  # one a process: loading the network takes secon
 
 
 def open_rembg() -> Any:
-    """This process's session of rembg; raises ConfigError when it is not installed, TrackerError without a model."""
+    """This process's session of rembg; raises MissingLibraryError, or TrackerError without a model."""
     if "u2net" in _sessions:
         return _sessions["u2net"]
+    require("rembg")
     try:
-        from rembg import new_session
-    except (ImportError, SystemExit) as error:  # rembg exits where it has no onnxruntime
-        hint = "pip install 'rembg[cpu]>=2.0.70', or leave --method away: grabcut needs nothing"
-        raise ConfigError(f"--method rembg needs rembg: {error}", hint=hint) from error
+        with translate_import_errors():
+            from rembg import new_session
+    except SystemExit as error:  # it has no onnxruntime
+        raise MissingLibraryError(
+            f"rembg cannot be loaded: {error}", hint=f'pip install "{REQUIREMENTS["rembg"]}"'
+        ) from error
     try:
         _sessions["u2net"] = new_session("u2net")
     except (OSError, ValueError, RuntimeError) as error:

@@ -6,6 +6,7 @@ TrackerError                  exit 1
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written
+  MissingLibraryError         exit 2   a library of others that is not installed; raised before anything is written
   (tracker/errors.py adds the errors of runs and of the ledger)
 """
 
@@ -50,3 +51,9 @@ class NonFiniteLossError(TrackerError):
 
 class StorageError(TrackerError):
     """A file or a folder that cannot be read or written."""
+
+
+class MissingLibraryError(TrackerError):
+    """A library of others is not installed or cannot be loaded; `hint` says what to install."""
+
+    exit_code = 2

@@ -126,7 +126,7 @@ def test_an_adopted_folder_can_be_submitted_and_compared(workspace: Workspace, t
     folder = make_foreign(tmp_path / "exp", {"optim": {"lr": 2e-5}, "epochs": 5}, name)
     record, remarks = adopt_folder(workspace, folder)
     assert (record.name, record.status, len(remarks)) == ("exp1", "finished", 1)
-    assert remarks[0].startswith("not in MLflow yet")
+    assert remarks[0].startswith("MLflow is behind")
     assert record.note == f"adopted from {folder}"
     assert record.fingerprints["weights"] == weights_fingerprint(STATE)
     assert record.summary == {"val/f1": 0.75}

@@ -63,8 +63,10 @@ def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
     import sys
 
     from tracker.jobs.background import Child
+    from tracker.training.libraries import TRAINING, require
     from tracker.workspace import find_workspace
 
+    require(*TRAINING)  # whatever goes to the background trains
     child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])
     try:
         made = wait(child)

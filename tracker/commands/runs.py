@@ -267,8 +267,10 @@ def diff(
     from tracker.comparison.diff import diff_runs
     from tracker.comparison.render_diff import open_picture, print_diff
     from tracker.report import print_json
+    from tracker.training.libraries import PICTURES, require
     from tracker.workspace import find_workspace
 
+    require(*(PICTURES if picture else ()))
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "resamples": resamples, "images": images}
     found = diff_runs(workspace, a, b, **wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +50,7 @@ def submit(
     if memo.strip() and not as_json:
         print_check(check(workspace, run))
     row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
-    _tell_mlflow(workspace, row)
+    _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
     best = sota.number if sota else None
     if as_json:
@@ -65,25 +66,23 @@ def submit(
         print(f"upload the file, then: tracker score {row.number} --public-f1 X --public-acc Y")
 
 
-def _tell_mlflow(workspace: Workspace, row: Submission) -> None:
-    """Copy number, memo and scores to MLflow."""
+def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
+    """Copy numbers, memos and scores to MLflow."""
     from tracker.ledger.read import has_run
 
-    if row.run is not None and has_run(workspace, row):  # else a teammate's, or from before tracker: not ours to copy
-        _copy_run(workspace, row.run)
+    # the others are teammates', or from before tracker: not ours to copy
+    _copy_runs(workspace, [row.run for row in rows if row.run is not None and has_run(workspace, row)])
 
 
-def _copy_run(workspace: Workspace, run: str) -> None:
-    """Copy a run to MLflow; the ledger has everything already, so a failure is only told."""
+def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
+    """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
     import sys
 
-    from tracker.errors import TrackerError
-    from tracker.mlflow_log import sync_run
+    from tracker.api import copy_to_mlflow
 
-    try:
-        sync_run(workspace, run)
-    except TrackerError as error:
-        print(f"MLflow is behind ({error}): tracker sync brings it up to date", file=sys.stderr)
+    for problem in dict.fromkeys(copy_to_mlflow(workspace, run) for run in runs):
+        if problem:
+            print(problem, file=sys.stderr)
 
 
 def score(
@@ -110,7 +109,7 @@ def score(
     given["public"] += public or []
     given["private"] += private or []
     row = score(workspace, number, parse_scores(workspace.competition, given))
-    _tell_mlflow(workspace, row)
+    _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
     print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
@@ -152,8 +151,7 @@ def reveal(as_json: Json = False) -> None:
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    for row in reveal(workspace):
-        _tell_mlflow(workspace, row)
+    _tell_mlflow(workspace, reveal(workspace))
     _print_rows(workspace, limit=0, as_json=as_json)
 
 
@@ -202,4 +200,4 @@ def note(
     target = add_note(workspace, what, text, rejected=rejected)
     print(f"{target}: noted")
     if target.run is not None:
-        _copy_run(workspace, target.run)
+        _copy_runs(workspace, [target.run])

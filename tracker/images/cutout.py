@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tracker.errors import UnknownRunError
 from tracker.train import resolve_config
 from tracker.training.config import Config
+from tracker.training.libraries import IMAGES, require
 from tracker.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def remove_background(folder: Path, out: Path | None, *, method: str, processes:
     `processes` 0: one a core. The channels are measured as the workspace's config prepares images, outside of one as
     the default config does. Raises ConfigError, StorageError and TrackerError.
     """
+    require(*IMAGES)
     from tracker.training.channels import measure_channels
     from tracker.training.cutout import cut_out_folder
     from tracker.training.images import IMAGE_SUFFIXES

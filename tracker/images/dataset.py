@@ -12,6 +12,7 @@ from tracker.errors import ConfigError, DataError
 from tracker.train import prepare_data
 from tracker.training.atomic import translate_os_errors, write_text
 from tracker.training.config import Config
+from tracker.training.libraries import IMAGES, PICTURES, require
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def check_data(workspace: Workspace, config: Config) -> DataCheck:
 
 def survey(workspace: Workspace, config: Config, *, figures: Path | None = None) -> tuple[Survey, list[Path]]:
     """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and StorageError."""
+    require(*IMAGES, *(PICTURES if figures else ()))
     from tracker.training.survey import survey_data
 
     task, data = prepare_data(workspace, config)

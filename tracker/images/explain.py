@@ -12,6 +12,7 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.runs import load_config, load_run
 from tracker.training.config import config_from_dict
+from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def explain(
         raise ConfigError(
             f"{name} is an ensemble: each member looks at something else", hint=f"tracker explain {members[0]}"
         )
+    require(*TRAINING, "captum")
     trained = find_trained(workspace, name)
     config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
     weights, _ = load_recorded_weights(workspace, trained)

@@ -12,6 +12,7 @@ from tracker.runs import load_config, load_run
 from tracker.train import prepare_data
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import Config, config_from_dict
+from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
 from tracker.workspace import Workspace
 
@@ -75,6 +76,7 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
     from tracker.training.probabilities import load_probabilities
     from tracker.training.suspects import find_suspects
 
+    require(*PICTURES, "cleanlab", "imagehash")
     folder = workspace.resolve(out)
     _check_unreviewed(folder / f"{LABELS}.csv")
     source, config = _load_data_config(workspace, name)

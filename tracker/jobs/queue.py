@@ -41,6 +41,7 @@ from tracker.jobs.job import (
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
 from tracker.training.atomic import write_json
+from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import read_toml
 from tracker.workspace import Workspace
 
@@ -135,6 +136,7 @@ def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
     The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError when another process
     works on it, and InterruptedByUserError.
     """
+    require(*TRAINING)
     entries = read_queue(file)
     with own_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
         queue = _Queue(workspace, file, folder / "state.json")

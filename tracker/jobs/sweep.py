@@ -28,6 +28,7 @@ from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.runs import FileLock, read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
 from tracker.training.config import Config, config_to_dict, outcome_values
+from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     with another config or other data, TrackerError when the storage fails, and InterruptedByUserError.
     """
     sweep = read_sweep(file)
+    require(*TRAINING, *(["psycopg"] if sweep.storage else []))
     config = sweep.base.resolve(workspace)
     _, data = prepare_data(workspace, config)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

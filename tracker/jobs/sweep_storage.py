@@ -11,6 +11,7 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.job import one_line
 from tracker.runs import FileLock
 from tracker.training.atomic import translate_os_errors
+from tracker.training.libraries import require
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -33,6 +34,7 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
 
 
 def _open_postgresql(url: str) -> BaseStorage:
+    require("psycopg")
     import psycopg
     from optuna.storages import RDBStorage
 

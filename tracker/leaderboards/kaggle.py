@@ -15,6 +15,7 @@ from tracker.errors import ConfigError, RefusedError
 from tracker.leaderboards import LeaderboardError, Outcome, Scores
 from tracker.predictions import Answers
 from tracker.settings import get_seconds
+from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace import Workspace
 
 POLL_S = 5.0
@@ -82,12 +83,11 @@ class KaggleLeaderboard:
     @contextmanager
     def _client(self) -> Iterator[Any]:
         """The official client, signed in, its errors in our words."""
-        try:
+        require("kaggle")
+        with translate_import_errors():
             import requests
 
             self._api = self._api or _sign_in()
-        except ImportError as error:
-            raise ConfigError("the kaggle client is not installed", hint="pip install 'kaggle>=2.2'") from error
         try:
             yield self._api
         except requests.exceptions.HTTPError as error:

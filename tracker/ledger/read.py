@@ -19,6 +19,7 @@ from urllib.parse import quote
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
+from tracker.training.libraries import require
 from tracker.workspace import Metric, Workspace
 
 SCHEMA_VERSION = 2
@@ -130,6 +131,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
         except sqlite3.Error as error:
             raise translate_sqlite(error, path) from error
         return
+    require("psycopg")
     import psycopg
 
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracker.errors import TrackerError, render_error
 from tracker.team_report.charts import describe_timeline
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown
@@ -40,10 +41,10 @@ def write_report(workspace: Workspace, *, html: Path | None = None, markdown: Pa
 
 def copy_report(workspace: Workspace, written: Written) -> str:
     """Give MLflow a copy; returns why that failed, empty when it did not."""
-    from tracker.mlflow_log import MlflowError, keep_report
+    from tracker.mlflow_log import keep_report
 
     try:
         keep_report(workspace, written.texts, about=written.about)
-    except MlflowError as error:
-        return f"MLflow has no copy of it ({error}): the next report brings it up to date"
+    except TrackerError as error:
+        return f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to date"
     return ""

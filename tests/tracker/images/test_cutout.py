@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import ROOT, run_tracker, tracker_command
 from tracker.demo_faces import make_competition
-from tracker.errors import ConfigError, TrackerError
+from tracker.errors import ConfigError, MissingLibraryError, TrackerError
 from tracker.images.cutout import remove_background
 from tracker.training import cutout
 from tracker.training.channels import measure_channels
@@ -172,9 +172,9 @@ def test_the_middle_is_kept_where_the_subject_looks_like_the_frame() -> None:
 
 def test_rembg_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
-    with pytest.raises(ConfigError, match="needs rembg") as refused:
+    with pytest.raises(MissingLibraryError, match="rembg is not installed") as refused:
         remove_background(make_folder(tmp_path), None, method="rembg")
-    assert "pip install 'rembg[cpu]" in refused.value.hint
+    assert 'pip install "rembg[cpu]' in refused.value.hint
     assert not (tmp_path / "photos-cutout").exists()
 
 

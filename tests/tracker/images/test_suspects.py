@@ -251,4 +251,4 @@ def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judge
     workspace, _ = judged
     done = run_tracker("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=workspace.root, **NO_MLFLOW)
     assert "runs/exp1/explain.png: 1 of 80 validation image(s)" in done.stdout
-    assert "not in MLflow yet" in done.stderr
+    assert "MLflow is behind" in done.stderr

@@ -1,0 +1,340 @@
+"""What works without the libraries of others, and what the commands say that cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import COMMAND_LIMIT_S, ROOT, make_pictures, save_image
+from tests.workspaces import IMAGES, make_run, make_workspace
+from tracker.errors import MissingLibraryError
+from tracker.mirror import LOG_NAME
+from tracker.submit import submit
+from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
+from tracker.workspace import Workspace
+
+OPTIONAL = {
+    *("albumentations", "captum", "cleanlab", "cv2", "imagehash", "kaggle", "lightning_fabric", "matplotlib", "mlflow"),
+    *("optuna", "pandas", "psutil", "psycopg", "pynvml", "rembg", "sklearn", "tensorboard", "timm", "torch"),
+    "torchvision",
+}
+
+# Runs commands, each in a fork of this process in which the import system does not find some libraries: as if they
+# were not there, and a hundred times quicker than an environment for each.
+CHILD = """
+import importlib.machinery, json, os, sys, tempfile
+import tracker.cli
+
+def forget(names):
+    class Finder(importlib.machinery.PathFinder):
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            top = name.partition(".")[0]
+            return None if top in names else super().find_spec(name, path, target)
+    assert not {name.partition(".")[0] for name in sys.modules} & names
+    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
+
+def run(case, files):
+    forget(set(case["without"]))
+    for number, file in enumerate(files, start=1):
+        os.dup2(file.fileno(), number)
+    os.environ.update(case["env"])
+    os.chdir(case["folder"])
+    sys.argv = ["tracker", *case["words"]]
+    try:
+        tracker.cli.main()
+    except SystemExit as end:
+        return end.code or 0
+    except BaseException as error:
+        sys.excepthook(type(error), error, None)
+        return 1
+    return 0
+
+found = []
+for case in json.load(sys.stdin):
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            code = 99
+            try:
+                code = run(case, (out, err))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [file.seek(0) or file.read() for file in (out, err)]
+        found.append([code, *texts])
+print(json.dumps(found))
+"""
+
+
+class Case(NamedTuple):
+    """A command without some libraries; `folder` is where it runs."""
+
+    folder: Path
+    words: Sequence[str]
+    without: Sequence[str]
+    env: dict[str, str] = {}  # noqa: RUF012  (never changed)
+
+
+class Result(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_without(cases: Sequence[Case]) -> list[Result]:
+    """Run the cases one after another, in one process that forks."""
+    plain = [case._asdict() | {"folder": str(case.folder), "without": list(case.without)} for case in cases]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CHILD],
+        input=json.dumps(plain),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [Result(*found) for found in json.loads(done.stdout)]
+
+
+def list_files(root: Path) -> dict[str, int]:
+    """The files of a folder with their sizes; locks and the survey of the images are no work that was begun."""
+    return {
+        str(path.relative_to(root)): path.stat().st_size
+        for path in root.rglob("*")
+        if path.is_file() and ".tracker" not in path.parts and not path.name.startswith("ledger.db-")
+    }
+
+
+# --- Commands that do without -----------------------------------------------------------------------------------------
+
+
+def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011100", "1110000011"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "first")
+    commands = (
+        "runs",
+        "show exp1",
+        "diff exp1 exp2",
+        "compare",
+        "tree",
+        "logs exp1",
+        "check exp3",
+        "leaderboard",
+        "leaderboard truth",
+        "sota",
+        "select -n 1",
+        "audit",
+        "run options",
+        "ledger init",
+        "ledger verify",
+        "ledger history",
+        "ledger upgrade",
+        "ledger backup copy.db",
+        "ledger export table.csv",
+        "init other",
+        "--version",
+    )
+    cases = [Case(workspace.root, words.split(), sorted(OPTIONAL)) for words in commands]
+    for words, result in zip(commands, run_without(cases), strict=True):
+        assert (result.code, result.err) == (0, ""), f"{words}: {result.err}"
+        assert result.out, words
+
+
+def test_the_images_are_checked_and_split_without_any_of_them(full: Workspace) -> None:
+    commands = ("data check", "data split --out split.csv")
+    for result in run_without([Case(full.root, words.split(), sorted(OPTIONAL)) for words in commands]):
+        assert result.code == 0, result.err
+    assert (full.root / "split.csv").read_text().startswith("id,label,split\n")
+
+
+def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_do(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011110")
+    commands = (
+        ("submit", "--memo", "first"),
+        ("score", "1", "--public-f1", "0.75", "--public-acc", "80"),
+        ("note", "exp1", "the site was slow"),
+        ("report", "--html", "r.html"),
+        ("run", "ensemble", "exp1", "exp1"),
+    )
+    results = run_without([Case(workspace.root, words, ["mlflow"]) for words in commands])
+    for words, result in zip(commands[:4], results[:4], strict=True):
+        assert result.code == 0, f"{words}: {result.err}"
+        (line,) = result.err.splitlines()
+        assert 'mlflow is not installed (pip install "mlflow[auth]>=3.7,<4")' in line
+    (row,) = json.loads(run_without([Case(workspace.root, ("leaderboard", "--json"), ["mlflow"])])[0].out)
+    assert (row["memo"], row["public_f1"]) == ("first", 0.75)
+    assert (workspace.root / "r.html").is_file()
+
+
+# --- Commands that cannot ---------------------------------------------------------------------------------------------
+
+TRAINS = ("torch", "torchvision", "timm", "albumentations", "lightning_fabric", "matplotlib", "cv2")
+NEEDS = {
+    "ui --port 0": ("mlflow",),
+    "sync": ("mlflow",),
+    "adopt --mlflow 0123": ("mlflow",),
+    "adopt events": ("tensorboard",),
+    "adopt weights": ("torch",),
+    "run train --epochs 1 --model test_resnet": TRAINS,
+    "run train --from exp1 --resume": TRAINS,
+    "run train --folds 2": ("torch", "matplotlib"),
+    "run train --detach": ("torch",),
+    "run queue queue.toml --detach": ("timm",),
+    "run infer --from exp1": TRAINS,
+    "run reproduce exp1": TRAINS,
+    "run queue queue.toml": TRAINS,
+    "run sweep sweep.toml": ("optuna", *TRAINS),
+    "run sweep elsewhere.toml": ("psycopg",),
+    "demo new": TRAINS,
+    "explain exp1": ("captum", *TRAINS),
+    "data stats --figures drawn": ("matplotlib", "albumentations"),
+    "data suspects exp1": ("cleanlab", "imagehash", "matplotlib"),
+    "data remove-background photos/train": ("cv2", "albumentations"),
+    "data remove-background photos/train --method rembg": ("rembg",),
+    "diff exp1 exp2 --open": ("matplotlib",),
+}
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Workspace:
+    """A workspace with images, runs, and a file for each command that reads one."""
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_pictures(workspace.root / "photos", per_class=3)
+    for number in range(IMAGES):
+        save_image(workspace.root / "eval" / "images" / f"i{number}.png", seed=number)
+    text = (workspace.root / "tracker.toml").read_text().replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
+    (workspace.root / "tracker.toml").write_text(text)
+    for status in ("killed", "finished"):
+        make_run(workspace, "0000011110", status=status, config={"data.train_dir": "photos/train"})
+    for name, file in (("events", "events.out.tfevents.1"), ("weights", "best.pth")):
+        (workspace.root / name).mkdir()
+        (workspace.root / name / file).write_bytes(b"x")
+    (workspace.root / "queue.toml").write_text("[[run]]\nepochs = 1\n")
+    sweep = "trials = 1\n[space]\noptim.lr = [0.1, 0.2]\n"
+    (workspace.root / "sweep.toml").write_text(sweep)
+    (workspace.root / "elsewhere.toml").write_text('storage = "postgresql+psycopg://u@127.0.0.1:9/x"\n' + sweep)
+    return workspace
+
+
+def test_each_command_names_the_library_that_it_lacks_before_it_writes(full: Workspace) -> None:
+    pairs = [(words, name) for words, names in NEEDS.items() for name in names]
+    before = list_files(full.root)
+    results = run_without([Case(full.root, words.split(), [name]) for words, name in pairs])
+    for (words, name), result in zip(pairs, results, strict=True):
+        lines = result.err.splitlines()
+        told = f"{words} without {name}: exit {result.code}\n{result.err}"
+        assert result.code == 2, told
+        assert lines == [f"error: {name} is not installed", f'  try: pip install "{REQUIREMENTS[name]}"'], told
+        assert result.out == "", told
+    assert list_files(full.root) == before
+
+
+def test_all_that_is_missing_is_named_at_once(full: Workspace) -> None:
+    (result,) = run_without([Case(full.root, ["run", "train"], ["torch", "timm"])])
+    assert result.err.splitlines() == [
+        "error: torch, timm are not installed",
+        '  try: pip install "torch>=2.6" "timm>=1.0.15,<2"',
+    ]
+
+
+def test_a_ledger_on_postgresql_needs_its_driver(full: Workspace) -> None:
+    url = {"TRACKER_LEDGER_URL": "postgresql+psycopg://u@127.0.0.1:9/x"}
+    commands = ("leaderboard", "submit exp2 --memo m", "ledger init", "ledger backup b.db", "init other")
+    before = list_files(full.root)
+    for result in run_without([Case(full.root, words.split(), ["psycopg"], url) for words in commands]):
+        assert (result.code, result.err.splitlines()[0]) == (2, "error: psycopg is not installed")
+    assert list_files(full.root) == before
+
+
+def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(full: Workspace) -> None:
+    text = (full.root / "tracker.toml").read_text()
+    text = text.replace('kind = "manual"', 'kind = "kaggle"').replace('competition = ""', 'competition = "masks"')
+    (full.root / "tracker.toml").write_text(text)
+    submitted, listed = run_without(
+        [
+            Case(full.root, ["submit", "exp2", "--memo", "m"], ["kaggle"]),
+            Case(full.root, ["leaderboard", "--json"], ["kaggle"]),
+        ]
+    )
+    assert (submitted.code, submitted.err.splitlines()[0]) == (2, "error: kaggle is not installed")
+    assert json.loads(listed.out) == []
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_without_mlflow_tensorboard_and_the_drivers(full: Workspace) -> None:
+    words = ["run", "train", "--epochs", "1", "--model", "test_resnet", "--set", "data.image_size=[32,32]"]
+    words += ["--set", "data.workers=0", "--set", "model.pretrained=false"]
+    without = ("mlflow", "tensorboard", "psycopg", "pynvml", "psutil", "kaggle")
+    blocker = full.root / "blocker"  # the mirror is a process of its own
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(
+        CHILD.partition("def run")[0].replace("import tracker.cli\n", "") + f"forget({set(without)!r})\n"
+    )
+    (result,) = run_without([Case(full.root, words, without, {"PYTHONPATH": str(blocker)})])
+    assert result.code == 0, result.err
+    assert "exp3 finished" in result.out
+    assert result.err.count("mlflow is not installed") == 1
+    assert "Traceback" not in result.err
+    assert (full.runs_dir / "exp3" / "best.pth").is_file()
+    assert (full.runs_dir / "exp3" / LOG_NAME).read_text().count("\n") == 1
+
+
+# --- The words --------------------------------------------------------------------------------------------------------
+
+
+def test_the_packages_named_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    known = {*project["dependencies"], *project["optional-dependencies"]["kaggle"]}
+    known |= {*project["optional-dependencies"]["rembg"], "opencv-python-headless"}  # albumentations brings that
+    assert set(REQUIREMENTS.values()) <= known
+    assert project["name"] not in " ".join(REQUIREMENTS.values())
+
+
+def test_a_library_that_cannot_be_loaded_is_named_with_the_reason() -> None:
+    with (
+        pytest.raises(MissingLibraryError, match=r"cv2 cannot be loaded: libGL.so.1") as told,
+        translate_import_errors(),
+    ):
+        raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")
+    assert told.value.hint == 'pip install --force-reinstall "opencv-python-headless"'
+
+
+def test_an_import_error_without_a_name_is_that_of_the_library_that_raised_it() -> None:
+    code = compile("raise ImportError('no pq wrapper available.\\nAttempts made: ...')", "psycopg", "exec")
+    words = r"psycopg cannot be loaded: no pq wrapper available\."
+    with pytest.raises(MissingLibraryError, match=words), translate_import_errors():
+        exec(code, {"__name__": "psycopg.pq"})  # noqa: S102  (a module of that name)
+
+
+def test_the_library_of_a_library_is_no_name_to_install_blindly() -> None:
+    with pytest.raises(MissingLibraryError, match="flask is not installed") as told, translate_import_errors():
+        raise ModuleNotFoundError("No module named 'nosuchflask'", name="nosuchflask")
+    assert "pip install nosuchflask" not in told.value.hint
+
+
+def test_an_import_error_of_our_own_stays_a_bug() -> None:
+    with pytest.raises(ImportError, match="cannot import name") as told, translate_import_errors():
+        raise ImportError("cannot import name 'x'", name="tracker.runs")
+    assert not isinstance(told.value, MissingLibraryError)
+
+
+def test_what_is_installed_is_not_asked_for() -> None:
+    require("numpy", "sqlalchemy")

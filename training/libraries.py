@@ -1,0 +1,98 @@
+"""Libraries of others that may be missing: looked for before work begins, and what to install where one is.
+
+An environment of one's own may lack any of them (no room for torch, no wheel of mlflow), and most commands do without.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from tracker.training.errors import MissingLibraryError
+
+REQUIREMENTS: Mapping[str, str] = {  # by the name that is imported; those of pyproject.toml, a test compares
+    "PIL": "pillow>=11",
+    "albumentations": "albumentations>=2.0.8,<3",
+    "captum": "captum>=0.8,<1",
+    "cleanlab": "cleanlab>=2.7,<3",
+    "cv2": "opencv-python-headless",
+    "imagehash": "imagehash>=4.3,<5",
+    "jinja2": "jinja2>=3.1,<4",
+    "kaggle": "kaggle>=2.2,<3",
+    "lightning_fabric": "lightning-fabric>=2.5,<3",
+    "matplotlib": "matplotlib>=3.9",
+    "mlflow": "mlflow[auth]>=3.7,<4",
+    "numpy": "numpy>=1.26",
+    "optuna": "optuna>=4.2,<6",
+    "pandas": "pandas>=2.2",
+    "psutil": "psutil>=6,<8",
+    "psycopg": "psycopg[binary]>=3.2,<4",
+    "pynvml": "nvidia-ml-py>=12.560,<14",
+    "rembg": "rembg[cpu]>=2.0.70,<3",
+    "scipy": "scipy>=1.14",
+    "sqlalchemy": "sqlalchemy>=2.0.36,<3",
+    "tensorboard": "tensorboard>=2.18,<3",
+    "timm": "timm>=1.0.15,<2",
+    "tomli_w": "tomli-w>=1.1,<2",
+    "torch": "torch>=2.6",
+    "torchvision": "torchvision>=0.21",
+    "yaml": "pyyaml>=6",
+}
+IMAGES = ("numpy", "PIL", "cv2", "yaml", "albumentations")  # reading them as a run does
+PICTURES = ("numpy", "PIL", "matplotlib")  # drawing
+TRAINING = (*IMAGES, "matplotlib", "torch", "torchvision", "timm", "lightning_fabric", "sqlalchemy")
+
+
+def is_installed(name: str) -> bool:
+    """Whether a library can be found; it is not imported."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return importlib.util.find_spec(name) is not None
+
+
+def require(*names: str) -> None:
+    """Raise MissingLibraryError when one of these libraries is not installed, naming all that are not."""
+    missing = [name for name in dict.fromkeys(names) if not is_installed(name)]
+    if missing:
+        words = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
+        raise MissingLibraryError(f"{words} not installed", hint=_install(missing))
+
+
+@contextmanager
+def translate_import_errors() -> Iterator[None]:
+    """Turn the ImportError of a library that is missing or broken into a MissingLibraryError; ours stay what they are.
+
+    The net under `require`: for libraries that libraries need, and for those that a part of a command needs.
+    """
+    try:
+        yield
+    except ImportError as error:
+        name = _find_library(error)
+        if not name:
+            raise
+        if isinstance(error, ModuleNotFoundError) and not is_installed(name):
+            raise MissingLibraryError(f"{name} is not installed", hint=_install([name])) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise MissingLibraryError(f"{name} cannot be loaded: {lines[0]}", hint=_install([name], again=True)) from error
+
+
+def _find_library(error: ImportError) -> str:
+    """The library that an ImportError is about, or that raised it; empty when that is this program or Python."""
+    name = error.name
+    if not name:  # psycopg's, where libpq is missing
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        name = str(frame.f_globals.get("__name__", ""))
+    top = name.partition(".")[0]
+    own = top in ("tracker", "__main__", "") or top in sys.stdlib_module_names
+    return "" if own else top
+
+
+def _install(names: list[str], *, again: bool = False) -> str:
+    """The pip command, or advice where the name of the package is not known: it may be another than the import's."""
+    if not all(name in REQUIREMENTS for name in names):
+        return "another library needs it: install this program again (pip install . in its checkout)"
+    words = "pip install --force-reinstall" if again else "pip install"
+    return " ".join([words, *(f'"{REQUIREMENTS[name]}"' for name in names)])
