@@ -12,6 +12,7 @@ from tracker.report import clean_text
 _INLINE = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
 # What makes a list, a heading or a quotation of the line that it begins.
 _START = re.compile(r"^(\d*)(>|#(?=#*(?: |$))|[-+=](?= |[-=]*$)|(?<=\d)[.)](?= |$))")
+_TAG_END = re.compile(r"(?<=[^\s-])>")  # arrows and comparisons stay readable
 _RIGHT_TO_LEFT = {"R", "AL", "AN"}
 _FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 
@@ -25,6 +26,7 @@ def escape(text: str | None) -> str:
     if line in ("", "-"):
         return "-"
     shown = _INLINE.sub(lambda mark: "\\" + mark[0], line).replace("&", "&amp;").replace("<", "&lt;")
+    shown = _TAG_END.sub("&gt;", shown)
     shown = _START.sub(r"\1\\\2", shown)
     if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in line):
         return f"{_FIRST_STRONG_ISOLATE}{shown}{_END_OF_ISOLATE}"
