@@ -11,8 +11,8 @@ from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
 from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
-from tracker.ledger.read import find_sota, list_sota_numbers
-from tracker.report import print_leaderboard, render_number, render_value
+from tracker.ledger.read import find_sota, list_sota_numbers, list_validation
+from tracker.report import print_leaderboard, render_scores, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
@@ -54,9 +54,8 @@ def run_demo(folder: Path) -> None:
         if problem:
             print(problem, file=sys.stderr)
     best = find_sota(workspace)
-    print_leaderboard(
-        rows, workspace.competition, sota=best.number if best else None, was_sota=list_sota_numbers(workspace)
-    )
+    number, was = best.number if best else None, list_sota_numbers(workspace)
+    print_leaderboard(rows, workspace.competition, list_validation(workspace, rows), sota=number, was_sota=was)
     print(f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web page)")
 
 
@@ -93,8 +92,8 @@ def _train(
     _say(f'tracker run train {" ".join(words)} --note "{note}"')
     config = resolve_config(workspace, parent=parent, flags=flags)
     record = train(workspace, config, parent=parent, note=note, quiet=True, force=force)
-    f1 = render_number(record.summary["val/f1"])
-    print(f"{record.name}: best epoch {record.best_epoch}, val f1 {f1}, {record.duration_s:.0f} s")
+    scores = render_scores(record.summary, workspace.competition)
+    print(f"{record.name}: best epoch {record.best_epoch}, {scores}, {record.duration_s:.0f} s")
     return record
 
 

@@ -46,7 +46,10 @@ def ensemble(
     if searched:
         weights = search_weights(validations)
         words = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
-        print(f"weights found on the validation images (so val f1 flatters them): {words}", file=sys.stderr)
+        print(
+            f"weights found on the validation images (so their validation scores flatter them): {words}",
+            file=sys.stderr,
+        )
     scores = combine(method, [member.probabilities for member in members], weights) if members else None
     config = {"ensemble": {"method": method, "members": names, "weights": list(weights), "searched": searched}}
     with begin(config, note=note, parent=names[0], root=workspace.root, kind="ensemble", follow=False) as run:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tracker.training.samples import LoadedData, Task
 
 FREE = ("eval.", "train.accelerator", "train.precision")  # what a run may predict with otherwise than it was trained
+WHAT = "keys of eval, train.accelerator and train.precision"
 
 
 def infer(
@@ -37,7 +38,7 @@ def infer(
     changed = sorted(key for key, value in after.items() if before.get(key, value) != value)
     if fixed := [key for key in changed if not key.startswith(FREE)]:
         raise ConfigError(
-            f"infer changes keys of eval only, not {', '.join(fixed)}",
+            f"infer changes {WHAT} only, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
     from tracker.training.infer import infer

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
+
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
     from tracker.comparison.advice import Advice
@@ -22,7 +24,7 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.workspace import Competition
 
 PIPED_WIDTH = 240
-RUN_METRICS = ("val/f1", "val/accuracy", "val/loss")
+Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -83,18 +85,25 @@ def render_number(value: Any) -> str:
     return str(value)
 
 
-def render_scores(summary: Mapping[str, float | None]) -> str:
+def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:
     """The validation figures of a run's last line."""
-    return f"val f1 {render_number(summary.get('val/f1'))}, val accuracy {render_number(summary.get('val/accuracy'))}"
+    names = choose_figures(competition, _list_measured([summary])) or [competition.primary_metric]
+    return ", ".join(f"val {name} {render_number(summary.get(f'val/{name}'))}" for name in names)
 
 
-def render_end(record: RunRecord) -> str:
+def _list_measured(summaries: Iterable[Mapping[str, float | None]]) -> set[str]:
+    """The validation figures, without `val/`, that one of the runs knows."""
+    known = {name for summary in summaries for name, value in summary.items() if value is not None}
+    return {name.removeprefix("val/") for name in known if name.startswith("val/")}
+
+
+def render_end(record: RunRecord, competition: Competition) -> str:
     """How a run ended, or how far it has come, in one line."""
     if record.status == "finished":
         at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
-        return f"{record.name} finished: {at}{render_scores(record.summary)}"
+        return f"{record.name} finished: {at}{render_scores(record.summary, competition)}"
     reason = f" ({record.error.partition(chr(10))[0]})" if record.error else ""
-    best = f", best {record.best_epoch}: {render_scores(record.summary)}" if record.best_epoch else ""
+    best = f", best {record.best_epoch}: {render_scores(record.summary, competition)}" if record.best_epoch else ""
     return f"{record.name} {record.status}{reason} after epoch {record.epoch}{best}"
 
 
@@ -131,9 +140,19 @@ def runs_to_json(
     ]
 
 
-def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int], notes: Mapping[str, Sequence[Note]]) -> None:
+def print_runs(
+    records: Sequence[RunRecord],
+    submitted: Mapping[str, int],
+    notes: Mapping[str, Sequence[Note]],
+    competition: Competition,
+) -> None:
     """A line a run, newest first; what was noted last has a column when anything was."""
     noted = any(record.uid in notes for record in records)
+    measured = _list_measured(record.summary for record in records)
+    chosen = choose_figures(competition, measured)
+    figures = [f"val/{name}" for name in chosen]
+    if "loss" in measured and "loss" not in chosen:
+        figures.append("val/loss")
     rows = [
         (
             record.name,
@@ -141,16 +160,16 @@ def print_runs(records: Sequence[RunRecord], submitted: Mapping[str, int], notes
             record.status,
             record.parent or "-",
             render_number(record.best_epoch),
-            *[render_number(record.summary.get(name)) for name in RUN_METRICS],
+            *[render_number(record.summary.get(name)) for name in figures],
             str(submitted.get(record.uid, "-")),
             record.created_at[:16].replace("T", " "),
             record.note or record.error.partition("\n")[0],
-            *[render_newest(notes.get(record.uid, ()))] * noted,
+            *([render_newest(notes.get(record.uid, ()))] if noted else ()),
         )
         for record in records
     ]
-    columns = ("run", "kind", "status", "parent", "best epoch", *RUN_METRICS, "submission", "created (UTC)", "note")
-    print_table((*columns, *["noted last"] * noted), rows)
+    columns = ["run", "kind", "status", "parent", "best epoch", *figures, "submission", "created (UTC)", "note"]
+    print_table([*columns, "noted last"] if noted else columns, rows)
 
 
 def render_newest(notes: Sequence[Note]) -> str:
@@ -182,6 +201,7 @@ def print_run(
     rows: Sequence[Submission],
     comp: Competition,
     *,
+    validation: Validation,
     notes: Sequence[Note],
     advice: Advice | None,
 ) -> None:
@@ -201,27 +221,38 @@ def print_run(
     print_table(("config", "value"), [(key, render_value(value)) for key, value in config.items()])
     print_table(("metric at best epoch", "value"), [(k, render_number(v)) for k, v in record.summary.items()])
     if rows:
-        print_leaderboard(rows, comp, sota=None, was_sota=())
+        print_leaderboard(rows, comp, validation, sota=None, was_sota=())
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
     print_notes(notes)
 
 
-def submission_to_json(row: Submission, competition: Competition, *, sota: int | None, was: bool) -> dict[str, Any]:
+def submission_to_json(
+    row: Submission, competition: Competition, validation: Validation, *, sota: int | None, was: bool
+) -> dict[str, Any]:
     """The documented object of a submission: null where unknown."""
     plain = row.to_dict()
     scores = plain.pop("scores")
     splits = ("public", "private")
-    known = {f"{split}_{metric.name}": None for split in splits for metric in competition.metrics}
-    return {**plain, **known, **scores, "is_sota": row.number == sota, "was_sota": was}
+    known: dict[str, float | None] = {}
+    for metric in competition.metrics:
+        known |= {f"{split}_{metric.name}": None for split in splits}
+        known[f"val_{metric.name}"] = validation.get(row.number, {}).get(metric.name)
+    return {**known, **plain, **scores, "is_sota": row.number == sota, "was_sota": was}
 
 
 def print_leaderboard(
-    rows: Sequence[Submission], competition: Competition, *, sota: int | None, was_sota: Sequence[int]
+    rows: Sequence[Submission],
+    competition: Competition,
+    validation: Validation,
+    *,
+    sota: int | None,
+    was_sota: Sequence[int],
 ) -> None:
     """The submission table, SOTA marked: ** now, * when it was made; with what was noted last, if anything was."""
     noted = any(row.notes for row in rows)
     columns = [f"{split} {metric.name}" for split in ("public", "private") for metric in competition.metrics]
+    figures = choose_figures(competition, {name for row in rows for name in validation.get(row.number, ())})
     table = []
     for row in rows:
         mark = " **" if row.number == sota else " *" if row.number in was_sota else ""
@@ -231,11 +262,11 @@ def print_leaderboard(
             for metric in competition.metrics
         ]
         change = f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-"
-        validation = [render_number(row.val_f1), render_number(row.val_accuracy)]
-        remark = [render_newest(row.notes)] * noted
-        table.append((f"{row.number}{mark}", row.run or "-", *scores, *validation, row.memo, change, *remark))
-    last = ["noted last"] * noted
-    print_table(("number", "run", *columns, "val f1", "val accuracy", "memo", "change to SOTA then", *last), table)
+        own = [render_number(validation.get(row.number, {}).get(name)) for name in figures]
+        remark = [render_newest(row.notes)] if noted else []
+        table.append((f"{row.number}{mark}", row.run or "-", *scores, *own, row.memo, change, *remark))
+    heads = ["number", "run", *columns, *(f"val {name}" for name in figures), "memo", "change to SOTA then"]
+    print_table([*heads, "noted last"] if noted else heads, table)
 
 
 def _short(fingerprint: str | None) -> str:
@@ -288,7 +319,8 @@ def render_quota(quota: Quota) -> str:
 
 def print_audit(audit: Audit) -> None:
     """How the submissions were spent."""
-    print_text(f"{audit.submissions} submissions, SOTA: {' -> '.join(map(str, audit.sota_chain)) or 'none scored'}")
+    chain = " -> ".join(map(str, audit.sota_chain))
+    print_text(f"{audit.submissions} submissions, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
     for item in audit.wasted:
         print_text(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
     one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
@@ -321,12 +353,15 @@ def print_history(events: Sequence[Event]) -> None:
     print_table(("row", "time (UTC)", "author", "kind", "submission", "what"), rows)
 
 
-def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+def print_outcomes(outcomes: Sequence[Outcome], competition: Competition) -> None:
     """What became of the entries of a queue."""
-    rows = [
-        (f"{o.entry} {o.label}", o.run or "-", o.status, render_number(o.val_f1), o.reason or "-") for o in outcomes
-    ]
-    print_table(("entry", "run", "status", "val f1", "reason"), rows)
+    names = choose_figures(competition, _list_measured(outcome.metrics for outcome in outcomes))
+    rows = []
+    for outcome in outcomes:
+        figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
+        label = f"{outcome.entry} {outcome.label}"
+        rows.append((label, outcome.run or "-", outcome.status, *figures, outcome.reason or "-"))
+    print_table(("entry", "run", "status", *(f"val {name}" for name in names), "reason"), rows)
 
 
 def print_sweep(found: SweepResult) -> None:

@@ -15,6 +15,7 @@ from tracker.ledger.read import (
     Submission,
     count_since,
     find_duplicate,
+    find_figure,
     find_sota,
     get_submission,
     has_run,
@@ -25,6 +26,7 @@ from tracker.ledger.read import (
     read_clock,
     resolve_run,
 )
+from tracker.metrics import TRAINED, choose_figures, name_score_command
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, check_utf8, is_abandoned, load_config, load_run
@@ -137,7 +139,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         quota=quota,
         sota=sota.number if sota else None,
         config_diff=diff_configs(sota.config, candidate.config) if sota else None,
-        validation=_compare_validation(candidate.record, sota),
+        validation=_compare_validation(workspace, candidate.record, sota),
         changed_from_sota=changed,
         nearest=nearest,
         expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
@@ -159,10 +161,17 @@ def _compare_with_earlier(
     return sorted(found, key=lambda item: int(item["changed"]))[:NEAREST], changed
 
 
-def _compare_validation(record: RunRecord, sota: Submission | None) -> dict[str, Sequence[float | None]]:
+def _compare_validation(
+    workspace: Workspace, record: RunRecord, sota: Submission | None
+) -> dict[str, Sequence[float | None]]:
     """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
-    names = ("val_f1", "val_accuracy", "val_loss")
-    return {name: [getattr(sota, name) if sota else None, record.summary.get(name.replace("_", "/"))] for name in names}
+    known: dict[str, Sequence[float | None]] = {}
+    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED, "loss"]):
+        old = find_figure(workspace, sota, "val", name) if sota else None
+        known[name] = [old, record.summary.get(f"val/{name}")]
+    measured = [name for name, values in known.items() if values != [None, None]]
+    chosen = choose_figures(workspace.competition, measured)
+    return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
 
 
 def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False) -> tuple[Submission, Quota]:
@@ -211,9 +220,8 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
     with exclusive(workspace, f"send-{number}"):
         row = get_submission(workspace, number)  # another process may have sent it while this one waited
         if row.file is not None and _is_open(row):
-            accuracy = "" if row.val_f1 is None else f" ({row.val_f1:.4f})"
             sent = number in list_noted(workspace, "sent")
-            outcome = board.send(workspace.root / row.file, f"{row.run}{accuracy}: {row.memo}", sent=sent)
+            outcome = board.send(workspace.root / row.file, _describe(workspace, row), sent=sent)
             told = {"sent": outcome.reference, "rejected": outcome.rejected}
             with open_ledger(workspace) as ledger:
                 ledger.append_missing(number, outcome.scores, {kind: text for kind, text in told.items() if text})
@@ -221,6 +229,14 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
     for note in row.notes:
         if note.kind == "rejected":
             raise LeaderboardError(f"submission {number} was {note}", hint="it does not count in the quota")
+
+
+def _describe(workspace: Workspace, row: Submission) -> str:
+    """What the leaderboard shows beside the file: the run, its validation score by the deciding metric, the memo."""
+    primary = workspace.competition.primary
+    value = find_figure(workspace, row, "val", primary.name)
+    score = "" if value is None else f" ({primary.render(value)})"
+    return f"{row.run}{score}: {row.memo}"
 
 
 def _is_open(row: Submission) -> bool:
@@ -283,7 +299,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     from tracker.ledger.append import open_ledger
 
     if not scores:
-        raise ConfigError("no score given", hint="tracker score 3 --public-f1 0.76 --public-acc 81.65")
+        raise ConfigError("no score given", hint=name_score_command(workspace.competition, number, every=True))
     row = get_submission(workspace, number)
     if workspace.leaderboard == "local" and row.predictions_fingerprint:
         raise ConfigError(
@@ -313,7 +329,8 @@ def reveal(workspace: Workspace) -> list[Submission]:
 
     if workspace.leaderboard != "local":
         raise ConfigError(
-            f"the {workspace.leaderboard} leaderboard has nothing sealed here", hint="tracker score N --private-f1 X"
+            f"the {workspace.leaderboard} leaderboard has nothing sealed here",
+            hint=name_score_command(workspace.competition, split="private"),
         )
     board = build_leaderboard(workspace)
     packed = {number: text for number, _, text in list_packed_answers(workspace)}

@@ -96,11 +96,11 @@ def test_history_names_the_run(noted: Workspace) -> None:
 def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     make_two(workspace)
     row = get_submission(workspace, 1)
-    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
+    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace), workspace.competition)
     out = capsys.readouterr().out
     assert "public was [lucky] (+1)" in out
     assert "never again" in out
-    print_leaderboard([row], workspace.competition, sota=1, was_sota=())
+    print_leaderboard([row], workspace.competition, {}, sota=1, was_sota=())
     assert "public was [lucky] (+1)" in capsys.readouterr().out
     print_diff(diff_runs(workspace, "exp1", "exp2"))
     out = capsys.readouterr().out
@@ -108,7 +108,7 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
     assert "noted on exp2, " in out
     print_audit(audit(workspace))
     assert "noted on 1, " in capsys.readouterr().out
-    shown = submission_to_json(row, workspace.competition, sota=1, was=True)
+    shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]
 
 
@@ -124,8 +124,8 @@ def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
 def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "first")
-    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace))
-    print_leaderboard([get_submission(workspace, 1)], workspace.competition, sota=1, was_sota=())
+    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace), workspace.competition)
+    print_leaderboard([get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=())
     assert "noted last" not in capsys.readouterr().out
 
 

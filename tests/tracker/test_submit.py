@@ -69,7 +69,7 @@ def test_public_scores_equal_scikit_learn_and_private_ones_stay_sealed(workspace
             scores = get_submission(workspace, 1).scores
         assert scores[f"{split}_f1"] == pytest.approx(f1_score(truth, guesses, average="macro"), abs=1e-12)
         assert scores[f"{split}_accuracy"] == pytest.approx(accuracy_score(truth, guesses), abs=1e-12)
-    shown = submission_to_json(row, workspace.competition, sota=1, was=True)
+    shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert shown["private_f1"] is None
 
 

@@ -23,13 +23,14 @@ from tests.tracker.test_mlflow_log import find_runs
 from tests.workspaces import make_run, make_workspace
 from tracker.comparison.truth import tell_truth
 from tracker.ledger.handkept import import_table, read_handkept
+from tracker.markdown import escape
 from tracker.mlflow_log import connect
 from tracker.notes import add_note
 from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page
 from tracker.team_report.charts import render_ticks
 from tracker.team_report.data import TeamReport, build_report
-from tracker.team_report.markdown import escape, render_markdown
+from tracker.team_report.markdown import render_markdown
 from tracker.team_report.page import render_page
 from tracker.team_report.ranks import spearman
 from tracker.team_report.svg import Drawing, Scale

@@ -34,8 +34,10 @@ def compare(
     found = compare_runs(workspace, runs or (), where=where, sort=sort, each=each, everything=everything, limit=limit)
     if as_json:
         print_json(found.to_dict())
-    elif markdown or as_csv:
-        print_text(render_csv(found) if as_csv else render_markdown(found, workspace.competition), end="")
+    elif markdown:
+        print(render_markdown(found, workspace.competition), end="")
+    elif as_csv:
+        print_text(render_csv(found), end="")
     else:
         print_comparison(found, workspace.competition)
 

@@ -30,7 +30,7 @@ def logs(
     name = resolve_run(workspace, run)
     for text in stream_logs(workspace, name, follow=follow):
         print(text, end="", flush=True)
-    print_text(render_end(load_run(workspace.runs_dir, name)))
+    print_text(render_end(load_run(workspace.runs_dir, name), workspace.competition))
 
 
 def stop(
@@ -46,7 +46,7 @@ def stop(
 
     workspace = find_workspace()
     record = stop_run(workspace, resolve_run(workspace, run), reason=f"stopped by {get_author()}", wait_s=wait)
-    print_text(render_end(record))
+    print_text(render_end(record, workspace.competition))
 
 
 def print_detached() -> None:

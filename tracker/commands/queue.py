@@ -24,11 +24,12 @@ def queue(
     if detach:
         _print_detached(file, "queues")
         return
-    outcomes = run_queue(find_workspace(), file)
+    workspace = find_workspace()
+    outcomes = run_queue(workspace, file)
     if as_json:
         print_json([outcome.to_dict() for outcome in outcomes])
     else:
-        print_outcomes(outcomes)
+        print_outcomes(outcomes, workspace.competition)
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
 

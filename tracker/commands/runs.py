@@ -82,11 +82,12 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     from tracker.report import print_text, render_end
     from tracker.runs import load_config, read_curves
 
-    print_text(render_end(record))
+    print_text(render_end(record, workspace.competition))
     if quiet:
         return
     folder = workspace.runs_dir / record.name
-    advice = advise_run(record, load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl"))
+    config, curves = load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl")
+    advice = advise_run(record, config, curves, workspace.competition.metrics)
     for sentence in advice.sentences if advice else ():
         print_text(f"  {sentence}")
 
@@ -128,7 +129,7 @@ def infer(
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
     record = infer(workspace, source, assign or (), note=note, quiet=quiet)
-    print(f"{record.name} finished: weights of {source}, {render_scores(record.summary)}")
+    print(f"{record.name} finished: weights of {source}, {render_scores(record.summary, workspace.competition)}")
 
 
 def reproduce(
@@ -159,14 +160,15 @@ def ensemble(
 
     from tracker.api import copy_to_mlflow
     from tracker.ensemble import ensemble
-    from tracker.report import render_number
+    from tracker.report import render_scores
     from tracker.workspace import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
     record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
-    f1 = render_number(record.summary.get("val/f1"))
-    print(f"{record.name}: {method} ensemble of {', '.join(runs)}, val f1 {f1}")
+    print(
+        f"{record.name}: {method} ensemble of {', '.join(runs)}, {render_scores(record.summary, workspace.competition)}"
+    )
     if problem := copy_to_mlflow(workspace, record.name):
         print(problem, file=sys.stderr)
 
@@ -211,7 +213,7 @@ def runs(
     records = list_runs(workspace.runs_dir, limit=limit or None)
     submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
     if not as_json:
-        print_runs(records, submitted, notes)
+        print_runs(records, submitted, notes, workspace.competition)
         return
     configs = {}
     for record in records:
@@ -228,7 +230,7 @@ def show(
 ) -> None:
     """Show one run: config, metrics, fingerprints, submissions, notes, and what its curves advise."""
     from tracker.comparison.advice import advise_run
-    from tracker.ledger.read import list_notes, list_submissions_of, resolve_run
+    from tracker.ledger.read import list_notes, list_submissions_of, list_validation, resolve_run
     from tracker.report import print_json, print_run, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
     from tracker.training.tables import flatten
@@ -238,16 +240,18 @@ def show(
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
     rows, notes = list_submissions_of(workspace, record), list_notes(workspace).get(record.uid, [])
-    advice = advise_run(record, config, read_curves(workspace.runs_dir / record.name / "metrics.jsonl"))
+    comp, validation = workspace.competition, list_validation(workspace, rows)
+    curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
+    advice = advise_run(record, config, curves, comp.metrics)
     if as_json:
-        found = [submission_to_json(row, workspace.competition, sota=None, was=False) for row in rows]
+        found = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
         for item in found:
             del item["is_sota"], item["was_sota"]
         known = {"config": config, "metrics": dict(record.summary), "submissions": found}
         known |= {"notes": [note.to_dict() for note in notes], "advice": advice.to_dict() if advice else None}
         print_json({**record.to_dict(), **known})
     else:
-        print_run(record, flatten(config), rows, workspace.competition, notes=notes, advice=advice)
+        print_run(record, flatten(config), rows, comp, validation=validation, notes=notes, advice=advice)
 
 
 def diff(

@@ -41,7 +41,8 @@ def submit(
 ) -> None:
     """Show what check shows, then record a submission, unless its predictions were sent before."""
     from tracker.ledger.chain import read_head
-    from tracker.ledger.read import find_sota
+    from tracker.ledger.read import find_sota, list_validation
+    from tracker.metrics import name_score_command
     from tracker.report import print_check, print_json, print_leaderboard, render_quota, submission_to_json
     from tracker.submit import check, submit
     from tracker.workspace import find_workspace
@@ -52,18 +53,18 @@ def submit(
     row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best = sota.number if sota else None
+    best, comp, validation = sota.number if sota else None, workspace.competition, list_validation(workspace, [row])
     if as_json:
-        print_json(submission_to_json(row, workspace.competition, sota=best, was=row.number == best))
+        print_json(submission_to_json(row, comp, validation, sota=best, was=row.number == best))
         return
     print(f"submission {row.number}: {row.run}, file {row.file}")
-    print_leaderboard([row], workspace.competition, sota=best, was_sota=())
+    print_leaderboard([row], comp, validation, sota=best, was_sota=())
     print(render_quota(quota))
     print(f"ledger head {read_head(workspace.ledger_url)}: kept elsewhere, it lets verify notice missing rows")
     if quota.left == 0:
         print("that was the last one")
     if workspace.leaderboard == "manual":
-        print(f"upload the file, then: tracker score {row.number} --public-f1 X --public-acc Y")
+        print(f"upload the file, then: {name_score_command(workspace.competition, row.number, every=True)}")
 
 
 def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
@@ -95,7 +96,7 @@ def score(
     private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
 ) -> None:
     """Record what the leaderboard said about a submission."""
-    from tracker.ledger.read import find_sota, get_submission
+    from tracker.ledger.read import find_sota, get_submission, list_validation
     from tracker.report import print_leaderboard, render_corrections
     from tracker.submit import parse_scores, score
     from tracker.workspace import find_workspace
@@ -103,17 +104,21 @@ def score(
     workspace = find_workspace()
     before = get_submission(workspace, number).scores
     given = {
-        "public": [f"f1={public_f1}"] * bool(public_f1) + [f"accuracy={public_acc}"] * bool(public_acc),
-        "private": [f"f1={private_f1}"] * bool(private_f1) + [f"accuracy={private_acc}"] * bool(private_acc),
+        "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
+        "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
     }
-    given["public"] += public or []
-    given["private"] += private or []
     row = score(workspace, number, parse_scores(workspace.competition, given))
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    print_leaderboard([row], workspace.competition, sota=sota.number if sota else None, was_sota=())
+    best, validation = sota.number if sota else None, list_validation(workspace, [row])
+    print_leaderboard([row], workspace.competition, validation, sota=best, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
         print(line)
+
+
+def _name_scores(**values: str) -> list[str]:
+    """`metric=value` of those that were given."""
+    return [f"{name}={value}" for name, value in values.items() if value]
 
 
 def leaderboard(
@@ -130,17 +135,17 @@ def leaderboard(
 
 
 def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
-    from tracker.ledger.read import find_sota, list_newest_submissions, list_sota_numbers
+    from tracker.ledger.read import find_sota, list_newest_submissions, list_sota_numbers, list_validation
     from tracker.report import print_json, print_leaderboard, submission_to_json
 
     rows = list_newest_submissions(workspace, limit)
     best = find_sota(workspace)
     number, was = best.number if best else None, list_sota_numbers(workspace, since=rows[0].number if rows else 0)
+    comp, validation = workspace.competition, list_validation(workspace, rows)
     if as_json:
-        comp = workspace.competition
-        print_json([submission_to_json(row, comp, sota=number, was=row.number in was) for row in rows])
+        print_json([submission_to_json(row, comp, validation, sota=number, was=row.number in was) for row in rows])
     else:
-        print_leaderboard(rows, workspace.competition, sota=number, was_sota=was)
+        print_leaderboard(rows, comp, validation, sota=number, was_sota=was)
         if number is not None:
             print("** SOTA, * was SOTA when it was scored")
 
@@ -158,18 +163,20 @@ def reveal(as_json: Json = False) -> None:
 def sota(as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.errors import TrackerError
-    from tracker.ledger.read import find_sota
+    from tracker.ledger.read import find_sota, list_validation
+    from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     best = find_sota(workspace)
     if best is None:
-        raise TrackerError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
+        raise TrackerError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
+    comp, validation = workspace.competition, list_validation(workspace, [best])
     if as_json:
-        print_json(submission_to_json(best, workspace.competition, sota=best.number, was=True))
+        print_json(submission_to_json(best, comp, validation, sota=best.number, was=True))
     else:
-        print_leaderboard([best], workspace.competition, sota=best.number, was_sota=())
+        print_leaderboard([best], comp, validation, sota=best.number, was_sota=())
 
 
 def audit(as_json: Json = False) -> None:

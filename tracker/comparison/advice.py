@@ -15,7 +15,9 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from tracker.metrics import higher_is_better
 from tracker.runs import Curves, RunRecord
+from tracker.workspace import Metric
 
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
@@ -50,17 +52,22 @@ class Advice:
         return asdict(self)
 
 
-def advise(curves: Curves, *, monitor: str = "val/f1") -> Advice | None:
-    """Read the curves of a run by epoch; None where the monitored metric was never finite."""
+def advise(curves: Curves, *, monitor: str = "val/f1", metrics: Sequence[Metric] = ()) -> Advice | None:
+    """Read the curves of a run by epoch; None where the monitored metric was never finite.
+
+    `metrics` are the competition's: they say which way is better.
+    """
+    signs = {name: 1 if higher_is_better(metrics, name) else -1 for name in (*STOPPERS, monitor)}
     series = {name: by_epoch(curves.get(name, {})) for name in (*STOPPERS, monitor, "train/loss")}
     finite = {name: _finite(values) for name, values in series.items()}
     watched = finite[monitor]
     if not watched:
         return None
     epochs = max(max(values, default=0) for values in series.values())
-    best = find_best(watched, monitor)
-    state = _find_state(series, finite, monitor, best)
-    patience = _find_patience(watched, monitor)
+    sign = signs[monitor]
+    best = find_best(watched, sign)
+    state = _find_state(series, finite, monitor, sign, best)
+    patience = _find_patience(watched, sign)
     advice = Advice(
         state=state,
         monitor=monitor,
@@ -69,7 +76,7 @@ def advise(curves: Curves, *, monitor: str = "val/f1") -> Advice | None:
         past_best=epochs - best,
         noise=_estimate_noise(list(watched.values())),
         gap_opened=_find_gap(finite["train/loss"], finite["val/loss"]),
-        stop_at={name: find_best(finite[name], name) for name in STOPPERS if finite[name]},
+        stop_at={name: find_best(finite[name], signs[name]) for name in STOPPERS if finite[name]},
         patience=patience,
         saved=max(0, epochs - best - patience),
         sentences=(),
@@ -77,21 +84,18 @@ def advise(curves: Curves, *, monitor: str = "val/f1") -> Advice | None:
     return replace(advice, sentences=_write(advice, watched))
 
 
-def advise_run(record: RunRecord, config: Mapping[str, Any], curves: Curves) -> Advice | None:
+def advise_run(
+    record: RunRecord, config: Mapping[str, Any], curves: Curves, metrics: Sequence[Metric]
+) -> Advice | None:
     """Advice about a run that was trained; None for other kinds, and where it has no curve of its monitored metric."""
     if record.kind != "train":
         return None
-    return advise(curves, monitor=config.get("train", {}).get("monitor", "val/f1"))
+    return advise(curves, monitor=config.get("train", {}).get("monitor", "val/f1"), metrics=metrics)
 
 
-def find_best(values: Series, name: str) -> int:
-    """The first epoch with the best value."""
-    sign = _sign(name)
+def find_best(values: Series, sign: int) -> int:
+    """The first epoch with the best value, the highest where `sign` is 1, the lowest where it is -1."""
     return max(values, key=lambda epoch: (sign * values[epoch], -epoch))
-
-
-def _sign(name: str) -> int:
-    return -1 if name.endswith("loss") else 1
 
 
 def by_epoch(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
@@ -103,20 +107,20 @@ def _finite(values: Series) -> dict[int, float]:
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
-def _find_state(series: Mapping[str, Series], finite: Mapping[str, Series], monitor: str, best: int) -> str:
+def _find_state(series: Mapping[str, Series], finite: Mapping[str, Series], monitor: str, sign: int, best: int) -> str:
     if _has_diverged(series, finite["train/loss"]):
         return "diverged"
     watched = finite[monitor]
-    values = [_sign(monitor) * value for value in watched.values()]
+    values = [sign * value for value in watched.values()]
     if len(values) < FEWEST:
         return "short"
     late = values[-max(FEWEST, len(values) // 2) :]
     newest = list(watched)[-math.ceil(len(values) / 4) :]
     if best in newest and _chance_of_rise(late) < CHANCE:
         return "improving"
-    falling = _after(watched, best, -_sign(monitor))
+    falling = _after(watched, best, -sign)
     lost = finite["val/loss"]
-    turn = find_best(lost, "val/loss") if lost else best
+    turn = find_best(lost, -1) if lost else best
     rising = _after(lost, turn, 1) if _keeps_falling(finite["train/loss"], turn) else []
     if any(_chance_of_rise(part) < CHANCE for part in (falling, rising)):
         return "overfitting"
@@ -132,7 +136,7 @@ def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
         return False
     noise = _estimate_noise(losses)
     clear = losses[0] - min(losses) if noise is None else _luck(noise, len(losses))
-    rising = _after(train, find_best(train, "train/loss"), 1)
+    rising = _after(train, find_best(train, -1), 1)
     return losses[-1] - losses[0] > clear or _chance_of_rise(rising) < CHANCE
 
 
@@ -200,12 +204,12 @@ def _find_gap(train: Series, val: Series) -> int | None:
     return next((epoch for epoch in gaps if epoch > max(closed, default=0)), None)
 
 
-def _find_patience(values: Series, name: str) -> int:
+def _find_patience(values: Series, sign: int) -> int:
     """The smallest train.patience with which training would have reached its best epoch."""
     records, best = [], -math.inf
     for epoch, value in values.items():
-        if _sign(name) * value > best:
-            best = _sign(name) * value
+        if sign * value > best:
+            best = sign * value
             records.append(epoch)
     return max([later - earlier for earlier, later in pairwise(records)], default=1)
 

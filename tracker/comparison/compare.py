@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tracker.comparison.diff import NOT_COMPARED, higher_is_better
+from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
@@ -27,6 +27,7 @@ from tracker.ledger.read import (
     list_submissions,
     resolve_run,
 )
+from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, list_run_numbers, load_config, load_run
 from tracker.training.config import outcome_values
 from tracker.training.tables import flatten
@@ -36,7 +37,7 @@ NEWEST = 200
 REPEATS = ("train.seed", "data.fold")
 FIELDS = ("name", "kind", "status", "parent", "note", "author", "host", "created_at", "best_epoch", "duration_s")
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
-_ORDER = ("public_", "private_", "overall_", "val/f1", "val/accuracy", "val/loss", "val/", "train/")
+_SCORES, _FIGURES = ("public_", "private_", "overall_"), ("val/f1", "val/accuracy", "val/loss", "val/", "train/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,8 @@ def compare_runs(
     if sort:
         groups = _sort(workspace, groups, sort)
     keys, equal = _find_keys(chosen, () if each else REPEATS, everything=everything)
-    names = _list_metrics(chosen, everything=everything)
+    own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
+    names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
     return Comparison(
         rows=rows,
@@ -280,13 +282,13 @@ def _find_keys(subjects: Sequence[Subject], repeats: Sequence[str], *, everythin
     return (known if everything else differing), len(known) - len(differing)
 
 
-def _list_metrics(subjects: Sequence[Subject], *, everything: bool) -> list[str]:
-    """Scores first, then validation, then training; F1 by class only on demand."""
+def _list_metrics(subjects: Sequence[Subject], order: Sequence[str], *, everything: bool) -> list[str]:
+    """In the `order` of their beginnings; F1 by class only on demand."""
     known = dict.fromkeys(name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED)
     names = [name for name in known if everything or name.count("/") < 2]
 
     def rank(name: str) -> int:
-        return next((place for place, start in enumerate(_ORDER) if name.startswith(start)), len(_ORDER))
+        return next((place for place, start in enumerate(order) if name.startswith(start)), len(order))
 
     return sorted(names, key=rank)
 
@@ -320,7 +322,7 @@ def _find_best(workspace: Workspace, rows: Sequence[Row], names: Sequence[str]) 
     for name in names:
         means = {place: row.metrics[name].mean for place, row in enumerate(rows) if name in row.metrics}
         if len(set(means.values())) > 1:
-            choose = max if higher_is_better(workspace.competition, name) else min
+            choose = max if higher_is_better(workspace.competition.metrics, name) else min
             best[name] = choose(means, key=lambda place: means[place])
     return best
 
@@ -335,7 +337,7 @@ def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[
         raise ConfigError(f"--sort: no run has {name!r}", hint=f"nearest: {near[0]}" if near else "")
     is_metric = any(name in subject.metrics for group in groups for subject in group)
     if is_metric:
-        sign = -1.0 if higher_is_better(workspace.competition, name) else 1.0
+        sign = -1.0 if higher_is_better(workspace.competition.metrics, name) else 1.0
         spreads = [(_spread(group, name), group) for group in groups]
         return [
             group for _, group in sorted(spreads, key=lambda pair: sign * pair[0].mean if pair[0] else float("inf"))

@@ -17,11 +17,11 @@ from tracker.comparison.verdict import write_verdict
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note
+from tracker.metrics import TRAINED, higher_is_better
 from tracker.predictions import diff_answers
 from tracker.training.tables import flatten
-from tracker.workspace import Competition, Workspace
+from tracker.workspace import Workspace
 
-LOWER_IS_BETTER = ("loss",)
 Point = tuple[int, float | None]
 NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 
@@ -85,7 +85,9 @@ def diff_runs(
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     metrics = _diff_metrics(workspace, left, right, everything=everything)
-    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in ("f1", "accuracy")}
+    own = [workspace.competition.primary_metric, *(metric.name for metric in workspace.competition.metrics)]
+    figures = list(dict.fromkeys([*own, *FIGURES]))
+    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *TRAINED]}
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     return RunDiff(
         a=left.name,
@@ -110,8 +112,8 @@ def diff_runs(
         problem=evidence.problem,
         folds=evidence.folds,
         folds_problem=evidence.folds_problem,
-        gap={name: [_find_gap(side, name) for side in (left, right)] for name in FIGURES},
-        curves=_pair_curves(left, right),
+        gap={name: [_find_gap(side, name) for side in (left, right)] for name in figures},
+        curves=_pair_curves(left, right, figures),
         advice=[left.advice, right.advice],
         moves={"validation": evidence.moves, "evaluation": moves},
         images={"validation": evidence.images, "evaluation": changed},
@@ -130,10 +132,10 @@ def _find_gap(side: Side, name: str) -> float | None:
     return None if val is None or train is None else val - train
 
 
-def _pair_curves(left: Side, right: Side) -> dict[str, list[list[Point]]]:
+def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, list[list[Point]]]:
     """The curves of losses and scores by epoch that a side has; null where a value is no number."""
     found = {}
-    for name in [f"{part}/{figure}" for figure in FIGURES for part in ("train", "val")]:
+    for name in [f"{part}/{figure}" for figure in figures for part in ("train", "val")]:
         pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
         if any(pair):
             found[name] = [
@@ -154,16 +156,9 @@ def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: 
         delta = None if a is None or b is None else b - a
         better = None
         if delta:
-            better = "b" if (delta > 0) == higher_is_better(workspace.competition, name) else "a"
+            better = "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
         found[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return found
-
-
-def higher_is_better(competition: Competition, name: str) -> bool:
-    """Direction of a run's metric (`val/loss`) or of a score (`public_f1`); raises ConfigError for an unknown score."""
-    if "/" in name:
-        return name.rpartition("/")[2] not in LOWER_IS_BETTER
-    return competition.metric(name.partition("_")[2]).higher_is_better
 
 
 def _diff_predictions(

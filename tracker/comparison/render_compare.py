@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.markdown import escape, render_table
 from tracker.report import find_width, print_table, print_text, render_newest, render_number, render_value
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def print_comparison(found: Comparison, competition: Competition) -> None:
 def render_markdown(found: Comparison, competition: Competition) -> str:
     """The whole table for pasting."""
     header, lines = build_cells(found, competition)
-    cells = [header, ["---"] * len(header), *lines]
-    table = "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in cells)
-    return table + "\n\n" + "\n".join(describe(found, ())) + "\n"
+    table = render_table([escape(name) for name in header], [[escape(cell) for cell in line] for line in lines])
+    return table + "\n" + "".join(f"- {escape(line)}\n" for line in describe(found, ()))
 
 
 def render_csv(found: Comparison) -> str:
@@ -137,7 +137,3 @@ def _fit(
     left_out = [name for place, name in enumerate(header) if place not in kept]
     kept.sort()
     return [header[place] for place in kept], [[line[place] for place in kept] for line in lines], left_out
-
-
-def _escape(cell: str) -> str:
-    return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())

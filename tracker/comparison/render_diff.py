@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
-from tracker.report import find_width, print_table, print_text, render_number, render_value
+from tracker.markdown import escape, render_table
+from tracker.report import clean_text, find_width, print_table, print_text, render_number, render_value
 
-PLOTTED = ("val/f1", "val/loss", "train/loss")
+LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
 MOVES = 8  # kinds of change to predictions; --json has them all
 WARNED = ("overfitting", "diverged")
@@ -36,7 +36,7 @@ class Section:
 def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False) -> None:
     """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:
-        print_text(_fit_output(render_markdown(diff, everything=everything)))
+        print(_fit_output(render_markdown(diff, everything=everything)))  # its texts are cleaned where they are escaped
         return
     wide = find_width(PIPED_WIDTH)
     for section in list_sections(diff, everything=everything, brief=brief, width=wide):
@@ -51,23 +51,14 @@ def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
     parts = []
     for place, section in enumerate(list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)):
         if section.rows:
-            rule = ["---"] * len(section.columns)
-            parts.append("\n".join(_render_row(row) for row in (section.columns, rule, *section.rows)))
+            rows = [[escape(cell) for cell in row] for row in section.rows]
+            parts.append(render_table([escape(name) for name in section.columns], rows).rstrip("\n"))
         if section.drawing and section.lines:
-            parts.append("\n".join(["```text", *section.lines, "```"]))
+            parts.append("\n".join(["```text", *map(clean_text, section.lines), "```"]))
         elif section.lines:
             bold = "**" if place == 0 else ""
-            parts.append("\n".join(f"- {bold}{_escape(line)}{bold}" for line in section.lines))
+            parts.append("\n".join(f"- {bold}{escape(line)}{bold}" for line in section.lines))
     return "\n\n".join(parts)
-
-
-def _render_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell if cell == "---" else _escape(cell) for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    """User texts as they were typed: nothing in them is Markdown or HTML."""
-    return re.sub(r"[\\`*\[\]<|]|(?<!\w)_|_(?!\w)", lambda mark: "\\" + mark[0], " ".join(text.splitlines()))
 
 
 def _fit_output(line: str) -> str:
@@ -148,7 +139,9 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     if paired is None:
         yield Section(lines=[f"no statistics: {diff.problem}"])
         return
-    rows = [_render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy",) * 2)]
+    rows = [
+        _render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy", "accuracy"))
+    ]
     title = f"{paired.samples:,} validation images"
     yield Section(columns=(title, diff.a, diff.b, "delta", "95 % interval", "swap test p", "detectable"), rows=rows)
     lines = [_render_mcnemar(diff, paired)]
@@ -248,8 +241,9 @@ def _render_image(image: ChangedImage) -> tuple[str, ...]:
 
 
 def _draw_curves(diff: RunDiff, width: int) -> list[str]:
+    scores = [name for name in diff.curves if name.startswith("val/") and name not in LOSSES]
     lines = []
-    for name in PLOTTED:
+    for name in (*scores[:1], *LOSSES):
         pairs = zip((diff.a, diff.b), diff.curves.get(name, ([], [])), diff.best_epoch, strict=True)
         panels = [Panel(name=run, curve=curve, best=best) for run, curve, best in pairs]
         if any(len(panel.curve) > 1 for panel in panels):

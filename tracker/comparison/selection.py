@@ -16,9 +16,10 @@ import numpy as np
 
 from tracker.comparison.luck import Sample, compare_answers, count_sample, estimate_noise, list_looks, load_answers_of
 from tracker.comparison.splits import Panel, draw_normal, load_panel
-from tracker.comparison.truth import find_figure, relate_validation
+from tracker.comparison.truth import relate_validation
 from tracker.errors import ConfigError, TrackerError
-from tracker.ledger.read import Submission, list_noted, list_submissions
+from tracker.ledger.read import Submission, find_figure, list_noted, list_submissions
+from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
 from tracker.workspace import Metric, Workspace
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     valid = [row for row in rows if row.number not in rejected]
     looks = list_looks(valid, metric.name)
     if not looks:
-        raise TrackerError("no submission has a public score", hint="tracker score N --public-f1 X")
+        raise TrackerError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
     sample = count_sample(workspace, given=public_images)
     noise = estimate_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")

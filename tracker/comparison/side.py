@@ -91,5 +91,5 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
         folder=folder,
         curves=curves,
-        advice=advise_run(record, config, curves),
+        advice=advise_run(record, config, curves, workspace.competition.metrics),
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
+from tracker.metrics import TRAINED, higher_is_better
 from tracker.report import clean_text, find_width, render_change
 from tracker.workspace import Metric
 
@@ -76,7 +77,7 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric; another one when that was not measured."""
     found = {}
     for split in ("val", "public", "private"):
-        for name in (competition.primary_metric, "f1", "accuracy"):
+        for name in (competition.primary_metric, *TRAINED):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")
@@ -90,4 +91,5 @@ def find_metric(competition: Competition, key: str) -> Metric:
     """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain number."""
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
-    return known.get(name, Metric(name=name, percent=name == "accuracy"))
+    better = higher_is_better(competition.metrics, name)
+    return known.get(name, Metric(name=name, percent=name == "accuracy", higher_is_better=better))

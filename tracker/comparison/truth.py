@@ -15,8 +15,8 @@ from typing import Any
 from tracker.comparison.luck import Luck, Sample, count_sample, estimate_luck
 from tracker.comparison.regression import Line, RankCorrelation, find_outliers, fit_line, rank_correlation
 from tracker.errors import TrackerError
-from tracker.ledger.read import Submission, has_run, list_submissions
-from tracker.runs import RunRecord, load_config, load_run
+from tracker.ledger.read import Submission, find_figure, list_submissions
+from tracker.runs import RunRecord, load_config
 from tracker.training.config import Config, config_to_dict
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
@@ -192,18 +192,6 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
         return find_scheme(workspace, load_config(workspace.runs_dir, name))
     except TrackerError:
         return {}
-
-
-def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -> float | None:
-    """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
-    if part != "val":
-        return row.scores.get(f"{part}_{metric}")
-    if metric in ("f1", "accuracy"):
-        figure: float | None = getattr(row, f"val_{metric}")
-        return figure
-    if row.run is None or not has_run(workspace, row):
-        return None
-    return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
 
 
 def _relate(

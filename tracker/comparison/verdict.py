@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.metrics import higher_is_better, name_metric
 from tracker.report import render_change, render_number
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def write_verdict(
 ) -> list[str]:
     """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy.
 
-    `validation` has f1 and accuracy of both runs as far as they are known.
+    `validation` has the competition's metrics, F1 and accuracy of both runs as far as they are known.
     """
     metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config)}"]
@@ -35,7 +36,7 @@ def write_verdict(
         lines.append(_judge(evidence.paired, metric, names))
         lines += _mind_the_other(evidence.paired, metric, names)
     else:
-        lines.append(f"{_compare(validation, metric, names)}; is it real? Unknown: {evidence.problem}")
+        lines.append(f"{_compare(competition, validation, names)}; is it real? Unknown: {evidence.problem}")
     if evidence.folds:
         lines.append(_judge_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
@@ -103,11 +104,16 @@ def _judge_folds(test: FoldTest, metric: str) -> str:
     )
 
 
-def _compare(validation: Mapping[str, Sequence[float | None]], metric: str, names: tuple[str, str]) -> str:
-    """The deciding validation score, or the other one, where nothing more is known."""
-    for name in sorted(validation, key=lambda name: name != metric):
+def _compare(competition: Competition, validation: Mapping[str, Sequence[float | None]], names: tuple[str, str]) -> str:
+    """The deciding validation score, or the next best one, where nothing more is known."""
+    words = {metric.name: name_metric(metric) for metric in competition.metrics}
+    for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]
         if a is not None and b is not None:
-            ahead = f", {names[b > a]} is ahead" if a != b else ""
-            return f"val {WORDS[name]} {render_number(a)} -> {render_number(b)}{ahead}"
+            ahead = ""
+            if a != b:
+                better = names[(b > a) == higher_is_better(competition.metrics, name)]
+                ahead = f", {better} is ahead"
+            word = words.get(name) or WORDS.get(name, name)
+            return f"val {word} {render_number(a)} -> {render_number(b)}{ahead}"
     return "no validation score of both is known"

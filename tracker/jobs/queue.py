@@ -70,6 +70,7 @@ class Outcome:
     run: str | None
     status: str
     val_f1: float | None
+    metrics: Mapping[str, float | None]
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -216,6 +217,7 @@ class _Queue:
             run=state["run"] or None,
             status=state["status"],
             val_f1=record.summary.get("val/f1") if record else None,
+            metrics=dict(record.summary) if record else {},
             reason=state["reason"],
         )
 

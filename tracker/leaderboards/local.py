@@ -12,6 +12,7 @@ from tracker.training.tables import LINE, read_table
 from tracker.workspace import Metric, Workspace
 
 USAGES = ("public", "private")
+COMPUTED = ("macro_f1", "accuracy")
 
 
 class LocalLeaderboard:
@@ -22,11 +23,11 @@ class LocalLeaderboard:
             raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
         self._competition = workspace.competition
         self._truth = self._load(workspace)
-        unknown = [m.name for m in self._competition.metrics if m.kind == "given"]
+        unknown = [metric.name for metric in self._competition.metrics if metric.kind not in COMPUTED]
         if unknown:
             raise ConfigError(
                 f"the local leaderboard cannot compute {', '.join(unknown)}",
-                hint="give competition.metrics the kind macro_f1 or accuracy, or use the manual leaderboard",
+                hint=f"give competition.metrics the kind {' or '.join(COMPUTED)}, or use the manual leaderboard",
             )
 
     def score_public(self, answers: Answers) -> Scores:
@@ -77,13 +78,15 @@ class LocalLeaderboard:
 
 
 def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]) -> float:
-    """The metric over answers that are all in `words`."""
+    """The metric over answers that are all in `words`; raises ConfigError for a kind that cannot be computed."""
     import numpy as np
 
     from tracker.training.scores import accuracy, confusion_matrix, macro_f1
 
+    compute = {"macro_f1": macro_f1, "accuracy": accuracy}.get(metric.kind)
+    if compute is None:
+        raise ConfigError(f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {', '.join(COMPUTED)}")
     place = {word: index for index, word in enumerate(words)}
     rows = np.array([place[word] for word in truth], dtype=np.int64)
     columns = np.array([place[word] for word in guesses], dtype=np.int64)
-    confusion = confusion_matrix(rows, columns, len(words))
-    return macro_f1(confusion) if metric.kind == "macro_f1" else accuracy(confusion)
+    return compute(confusion_matrix(rows, columns, len(words)))

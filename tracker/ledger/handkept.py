@@ -332,13 +332,12 @@ def _plain(value: Any) -> str:
 
 def _to_markdown(rows: list[dict[str, Any]]) -> str:
     """For people: what is unknown everywhere, the packed answers and the fingerprints are left out."""
-    from tracker.team_report.markdown import escape
+    from tracker.markdown import escape, render_table
 
     hidden = {*PRINTS, "answers", "run_uid", "host", "config_diff"}
     names = [n for n in _list_columns(rows) if n not in hidden and any(row.get(n) is not None for row in rows)]
     cells = [[escape(_for_people(row.get(name))) for name in names] for row in rows]
-    lines = [list(map(escape, names)), ["---"] * len(names), *cells]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return render_table([escape(name) for name in names], cells)
 
 
 def _for_people(value: Any) -> str:

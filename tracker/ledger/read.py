@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
+from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
 from tracker.training.libraries import require
@@ -457,7 +458,7 @@ def resolve_run(workspace: Workspace, name: str) -> str:
     if name == "sota":
         best = find_sota(workspace)
         if best is None:
-            raise UnknownRunError("no SOTA yet: no submission has a public score", hint="tracker score N --public-f1 X")
+            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
         return _run_of(workspace, best)
     if (number := parse_submission(name)) is not None:
         return _run_of(workspace, get_submission(workspace, number))
@@ -478,3 +479,27 @@ def has_run(workspace: Workspace, row: Submission) -> bool:
         return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid
     except TrackerError:
         return False
+
+
+def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -> float | None:
+    """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
+    if part != "val":
+        return row.scores.get(f"{part}_{metric}")
+    if metric in (*TRAINED, "loss"):
+        figure: float | None = getattr(row, f"val_{metric}")
+        return figure
+    if row.run is None or not has_run(workspace, row):
+        return None
+    return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
+
+
+def list_validation(workspace: Workspace, rows: Sequence[Submission]) -> dict[int, dict[str, float]]:
+    """{number: {metric: value}}: the validation figures that are known, of the competition's metrics and of F1 and
+    accuracy.
+    """
+    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED])
+    found: dict[int, dict[str, float]] = {}
+    for row in rows:
+        figures = {name: find_figure(workspace, row, "val", name) for name in names}
+        found[row.number] = {name: value for name, value in figures.items() if value is not None}
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.team_report.data import Entry, Relation, label_metric
 from tracker.team_report.svg import Drawing, Scale, fit_scale
 from tracker.workspace import Metric
@@ -98,7 +99,7 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
     """What the timeline shows, in words."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
-        return f"{len(entries)} submissions; none of them has a public score."
+        return f"{len(entries)} submissions, {NO_PUBLIC_SCORE}."
     told = steps[-STEPS_TOLD:]
     words = [f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told]
     which = f"its last {len(told)} of {len(steps)} steps, " if len(told) < len(steps) else ""

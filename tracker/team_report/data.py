@@ -7,17 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.audit import Audit, audit
+from tracker.comparison.side import FIGURES
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
-from tracker.ledger.read import Submission, count_since, find_sota, list_submissions, read_clock, read_rows
+from tracker.ledger.read import (
+    Submission,
+    count_since,
+    find_sota,
+    list_submissions,
+    list_validation,
+    read_clock,
+    read_rows,
+)
+from tracker.metrics import choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
 from tracker.workspace import Competition, Metric, Workspace
 
-FIGURES = ("accuracy", "f1", "loss")
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
 ENOUGH_TO_PLOT = 3
 ENOUGH_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
@@ -134,9 +143,11 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
     public = {row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows}
     equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
     chain = set(found.sota_chain)
+    validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
         figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+        figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
         own, then = public[row.number], public.get(row.sota or 0)
         entries.append(
             Entry(
@@ -183,11 +194,6 @@ def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | 
         if name in entry.values and (best is None or metric.is_better(entry.values[name], best.values[name])):
             best = entry
     return best
-
-
-def name_metric(metric: Metric) -> str:
-    """The metric in words."""
-    return {"macro_f1": "macro F1", "accuracy": "accuracy"}.get(metric.kind, metric.name)
 
 
 def label_metric(name: str) -> str:
@@ -238,9 +244,12 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
         for metric in competition.metrics
         for split in ("public", "private")
     ]
+    percents = {metric.name: metric.percent for metric in competition.metrics} | {"accuracy": True}
+    known = {key for entry in entries for key in entry.values}
     for part, group in (("train", "Training"), ("val", "Validation")):
-        for figure in FIGURES:
-            percent = figure == "accuracy"
+        measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
+        for figure in dict.fromkeys([*choose_figures(competition, measured), "loss"]):
+            percent = percents.get(figure, False)
             label = _shorten(figure, percent=percent)
             columns.append(
                 Column(
@@ -252,7 +261,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
                     digits=2 if percent else 4,
                 )
             )
-    return [column for column in columns if any(column.key in entry.values for entry in entries)]
+    return [column for column in columns if column.key in known]
 
 
 def _shorten(name: str, *, percent: bool) -> str:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from tracker.comparison.tree import Node, indent
 from tracker.comparison.tree_view import describe_origin, list_scores
-from tracker.report import clean_text, render_change, render_quota
+from tracker.markdown import escape, render_table
+from tracker.metrics import NO_PUBLIC_SCORE
+from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
 from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
-
-SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
-RIGHT_TO_LEFT = {"R", "AL", "AN"}
-FIRST_STRONG_ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"
 
 
 def render_markdown(report: TeamReport) -> str:
@@ -38,27 +34,6 @@ def render_markdown(report: TeamReport) -> str:
     return "\n".join(parts) + "\n"
 
 
-def escape(text: str | None) -> str:
-    """A text on one line that Markdown and HTML show as it is; `-` when there is none.
-
-    Right-to-left text is isolated, so that it does not turn what stands beside it.
-    """
-    line = clean_text(" ".join((text or "").split()))
-    if not line:
-        return "-"
-    shown = SPECIAL.sub(r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    if any(unicodedata.bidirectional(letter) in RIGHT_TO_LEFT for letter in line):
-        return f"{FIRST_STRONG_ISOLATE}{shown}{END_OF_ISOLATE}"
-    return shown
-
-
-def _render_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """A table of cells that are escaped already; the columns in `numbers` are set to the right."""
-    rules = ["---:" if place in numbers else "---" for place in range(len(columns))]
-    lines = [columns, rules, *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
 def _render_top(report: TeamReport) -> Iterator[str]:
     metric, best = report.competition.primary, report.sota
     yield f"{render_minute(report.generated_at)} UTC\n"
@@ -67,7 +42,7 @@ def _render_top(report: TeamReport) -> Iterator[str]:
         score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
         yield f"- SOTA: {score}, submission {best.number}{model}: {escape(best.memo)}"
     else:
-        yield "- SOTA: no submission has a public score yet"
+        yield f"- {NO_PUBLIC_SCORE}"
     for name, fact in list_facts(report).items():
         yield f"- {name}: {escape(fact)}"
     yield ""
@@ -88,7 +63,7 @@ def _render_submissions(report: TeamReport) -> str:
         ]
         for entry in report.entries
     ]
-    table = _render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
+    table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
     return f"{table}\nA star marks a step of SOTA.\n"
 
 
@@ -97,7 +72,8 @@ def _mark(*, is_sota: bool, on_the_way: bool) -> str:
 
 
 def _list_notes(entry: Entry) -> list[str]:
-    return [f"the same as {entry.equal_to}"] * (entry.equal_to is not None) + list(entry.notes)
+    repeated = [f"the same as {entry.equal_to}"] if entry.equal_to is not None else []
+    return [*repeated, *entry.notes]
 
 
 def _render_node(node: Node, report: TeamReport) -> str:
@@ -113,10 +89,10 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     entries = {entry.number: entry for entry in report.entries}
     yield "### Spent in vain\n"
     rows = [
-        [str(item["number"]), str(item["equal_to"]), item["evidence"], escape(entries[item["number"]].memo)]
+        [str(item["number"]), str(item["equal_to"]), escape(item["evidence"]), escape(entries[item["number"]].memo)]
         for item in audit.wasted
     ]
-    yield _render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
+    yield render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
     for title, items in (("One key away from SOTA", audit.one_key), ("Several keys at once", audit.several_keys)):
         yield f"### {title}\n"
         rows = []
@@ -125,7 +101,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
             gain = render_gain(entry, metric) or "-"
             rows.append([str(entry.number), str(entry.sota), escape(render_change(entry.change)), gain])
         names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
-        yield _render_table(names, rows, numbers=(3,)) if rows else "None.\n"
+        yield render_table(names, rows, numbers=(3,)) if rows else "None.\n"
     yield "### Who and when\n"
     yield f"- Quota: {render_quota(report.quota)}"
     yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())

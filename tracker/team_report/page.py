@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from tracker.comparison.tree import MAX_INDENT, Family, Node, indent
 from tracker.comparison.tree_view import find_metric, list_scores
+from tracker.metrics import NO_PUBLIC_SCORE, name_metric
 from tracker.report import clean_text, render_value
 from tracker.team_report.charts import (
     describe_relation,
@@ -27,7 +28,6 @@ from tracker.team_report.data import (
     TeamReport,
     label_metric,
     list_facts,
-    name_metric,
     render_gain,
     render_minute,
 )
@@ -56,6 +56,7 @@ def render_page(report: TeamReport) -> str:
         report=report,
         metric=metric,
         metric_name=name_metric(metric),
+        no_public_score=NO_PUBLIC_SCORE,
         groups=group_columns(report.columns),
         facts=list_facts(report),
         timelines=[

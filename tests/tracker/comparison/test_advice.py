@@ -167,6 +167,6 @@ def test_the_trend_test_is_that_of_kendall() -> None:
 def test_only_a_run_that_was_trained_is_advised(workspace: Workspace) -> None:
     record = make_run(workspace, "0000011110")
     curves = make_curves(val_f1=[0.5, 0.6], val_loss=[0.4, 0.5])
-    assert advise_run(record, {}, curves) is not None
-    assert advise_run(record, {"train": {"monitor": "val/loss"}}, curves).best_epoch == 1  # type: ignore[union-attr]
-    assert advise_run(type(record)(name="exp2", uid="u", kind="ensemble"), {}, curves) is None
+    assert advise_run(record, {}, curves, ()) is not None
+    assert advise_run(record, {"train": {"monitor": "val/loss"}}, curves, ()).best_epoch == 1  # type: ignore[union-attr]
+    assert advise_run(type(record)(name="exp2", uid="u", kind="ensemble"), {}, curves, ()) is None

@@ -378,7 +378,7 @@ def test_markdown_has_the_same_and_no_markup_of_the_users(workspace: Workspace) 
     make_run(workspace)
     write_curves(workspace, "exp2")
     text = render_markdown(diff_runs(workspace, "exp1", "exp2"))
-    assert "| model.name | a\\|b_c\\*\\<script> | " in text
+    assert "| model.name | a\\|b_c\\*&lt;script&gt; | " in text
     assert "| --- | --- | --- |" in text
     assert text.startswith("- **exp1 -> exp2: ")
     assert "```text\nval/f1" in text
