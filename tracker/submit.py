@@ -344,25 +344,58 @@ def score_missing(workspace: Workspace) -> list[int]:
 
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Bring MLflow and the ledger's index up to date; returns the runs done and a line for each that failed."""
-    from tracker.ledger.append import open_ledger
-    from tracker.mlflow_log import sync_run
-
+    """Bring the ledger's index and MLflow up to date; returns the runs done and a line for each that failed."""
     score_missing(workspace)
     done, problems = [], send_missing(workspace)
+    copying = _Copying()
     for name in runs:
         if is_abandoned(workspace.runs_dir / name):
             print(f"{name} was killed before it began: left out", file=sys.stderr)
             continue
-        try:
-            record = sync_run(workspace, name)
-            if record.status != "running":
-                config = load_config(workspace.runs_dir, name)
-                with open_ledger(workspace) as ledger:
-                    ledger.append_run(record, config, str(workspace.runs_dir / name))
+        failed = []
+        for bring in (_index, copying.sync):  # one being away must not keep the run from the other
+            try:
+                bring(workspace, name)
+            except UnknownRunError:
+                raise
+            except TrackerError as error:
+                failed.append(f"{name}: {error}")
+        problems += failed
+        if not failed:
             done.append(name)
-        except UnknownRunError:
-            raise
-        except TrackerError as error:
-            problems.append(f"{name}: {error}")
     return done, problems
+
+
+def _index(workspace: Workspace, name: str) -> None:
+    """Append a run that has ended to the ledger's index."""
+    from tracker.ledger.append import open_ledger
+
+    record = load_run(workspace.runs_dir, name)
+    if record.status != "running":
+        config = load_config(workspace.runs_dir, name)
+        with open_ledger(workspace) as ledger:
+            ledger.append_run(record, config, str(workspace.runs_dir / name))
+
+
+class _Copying:
+    """Runs copied to MLflow over one connection; a server that is away is waited for once, not for each run."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._away: TrackerError | None = None
+
+    def sync(self, workspace: Workspace, name: str) -> None:
+        """Copy a run; raises MlflowError."""
+        from tracker.mlflow_log import MlflowAwayError, MlflowError, connect, sync_run
+
+        if self._away:
+            raise self._away
+        try:
+            self._client = self._client or connect(workspace)
+            sync_run(workspace, name, self._client)
+        except MlflowAwayError as error:
+            self._away = error
+            raise
+        except MlflowError:
+            self._client = None  # the next run looks again whether the server answers
+            raise

@@ -234,7 +234,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
         raise
     index_run(workspace, recorder.finish("finished"))
     if problem := mirror.wait():
-        print(f"MLflow is behind ({problem}): tracker sync brings it up to date", file=sys.stderr)
+        print(problem, file=sys.stderr)
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
