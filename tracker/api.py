@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
+from tracker.metric_names import check_values, check_whole
 from tracker.mirror import Mirror, describe_lag
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder
@@ -71,20 +72,27 @@ class ActiveRun:
         return self._recorder.folder
 
     def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
-        """Put one point on disk before returning; without `step`, points are counted. Raises StorageError."""
-        self._step = self._step + 1 if step is None else step
-        plain = {name: float(value) for name, value in values.items()}
-        self._recorder.metrics(plain, step=self._step, epoch=self._recorder.record.epoch if epoch is None else epoch)
+        """Put one point on disk before returning; without `step`, points are counted.
+
+        Raises StorageError, and ConfigError for a name that is no text of 1 to 250 bytes without control characters, a
+        value that is no number, or a step or epoch that is no whole number; nothing is written then, the run goes on.
+        """
+        plain = check_values(values)
+        at = self._step + 1 if step is None else check_whole("step", step)
+        during = self._recorder.record.epoch if epoch is None else check_whole("epoch", epoch)
+        self._recorder.metrics(plain, step=at, epoch=during)
+        self._step = at
 
     def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
 
-        Raises WeightsError when a checkpoint cannot be read with weights_only, StorageError.
+        Raises WeightsError when a checkpoint cannot be read with weights_only, ConfigError for metrics that `log`
+        would refuse, StorageError.
         """
         from tracker.training.checkpoint import save_weights
 
+        plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        plain = {name: float(value) for name, value in metrics.items()}
         self._recorder.progress(epoch=epoch, best_epoch=epoch, summary=plain)
         self._recorder.fingerprint(weights=fingerprint)
 
@@ -112,7 +120,7 @@ class ActiveRun:
 
     def keep_summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the metrics that the run is compared by, for a run without epochs."""
-        plain = {name: float(value) for name, value in metrics.items()}
+        plain = check_values(metrics)
         self._recorder.progress(epoch=0, best_epoch=None, summary=plain)
 
     def keep_facts(self, values: Mapping[str, Any]) -> None:
@@ -131,7 +139,7 @@ class ActiveRun:
         record = self._recorder.finish(status, error=error)
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
-            print(describe_lag(problem), file=sys.stderr)
+            print(problem, file=sys.stderr)
         return record
 
     def __enter__(self) -> ActiveRun:

@@ -1,19 +1,35 @@
 """The mirror process: copies a run folder to MLflow and TensorBoard while the run goes on, and after it.
 
 It is a process of its own, so that importing and feeding MLflow never takes a moment from the training loop, and so
-that the death of the trainer itself is copied too.
+that the death of the trainer itself is copied too. What it does is in `mirror.json` of the run folder; that a server is
+away, in the workspace's `.tracker/mlflow-away.json`, so that ten runs do not find it out one by one.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
+import ssl
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tracker.settings import get_seconds, quiet_libraries
+from tracker.training.atomic import write_json
 from tracker.workspace import Workspace
 
 LOG_NAME = "mirror.log"
+PROGRESS_NAME = "mirror.json"
+STATE_NAME = "mlflow.json"
+AWAY_NAME = "mlflow-away.json"
+POLL_S = 0.1
+ANSWER_S = 10.0  # in which a server must answer the first question
+PATIENCE_S = 10.0  # without a sign of progress, of a server that has answered before; a slow one takes 5 s an answer
+FIRST_PATIENCE_S = 3.0  # of a server that has not
 
 
 class Mirror:
@@ -22,27 +38,100 @@ class Mirror:
     def __init__(self, workspace: Workspace, run: str) -> None:
         self._workspace = workspace
         self._run = run
-        self._log = workspace.runs_dir / run / LOG_NAME
+        self._folder = workspace.runs_dir / run
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process in a session of its own: Ctrl-C ends the training, not the copying."""
         quiet_libraries()
+        (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
         command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(self._workspace.root), self._run]
-        with self._log.open("ab") as log:
+        with (self._folder / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def wait(self) -> str:
-        """Wait until everything is copied; returns the reason when it is not, else an empty text."""
+        """Wait while the copy moves forward, TRACKER_MLFLOW_WAIT_S at most.
+
+        Returns a line that says what is not copied yet and who will do it; empty when everything is copied.
+        """
         if self._process is None:
-            return "not started"
-        try:
-            code = self._process.wait(timeout=get_seconds("TRACKER_MLFLOW_WAIT_S"))
-        except subprocess.TimeoutExpired:
-            return "still copying"
-        return "" if code == 0 else last_line(self._log)
+            return "MLflow has nothing of this run: tracker sync copies it"
+        problem = self._wait(self._process)
+        if (code := self._process.poll()) is None:
+            return f"MLflow is behind ({problem}): copying goes on in the background, else tracker sync does it"
+        if code == 0:
+            return ""
+        return describe_lag(last_line(self._folder / LOG_NAME))
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> str:
+        """Until the process has ended, or the copy stands still: then why."""
+        started = moved = time.monotonic()
+        limit_s = get_seconds("TRACKER_MLFLOW_WAIT_S")
+        before: tuple[Any, ...] = ()
+        while process.poll() is None:
+            progress = read_progress(self._folder)
+            if problem := progress.get("problem") or ("" if progress.get("connected") else find_away(self._workspace)):
+                return str(problem)
+            now, signs = time.monotonic(), (progress, _stamp(self._folder / STATE_NAME), _work_done(process.pid))
+            if signs != before:
+                before, moved = signs, now
+            patience = PATIENCE_S if progress.get("connected") else FIRST_PATIENCE_S
+            if now - moved > patience:
+                return f"no answer for {now - moved:.0f} s"
+            if now - started >= limit_s:
+                return "still copying"
+            time.sleep(POLL_S)
+        return ""
+
+
+def write_progress(folder: Path, *, connected: bool, problem: str = "") -> None:
+    """The mirror's word on how it fares, for the process that waits for it."""
+    progress = {"connected": connected, "problem": problem}
+    if read_progress(folder) != progress:
+        write_json(folder / PROGRESS_NAME, progress)
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What the mirror last said; empty before its first word."""
+    return _read(folder / PROGRESS_NAME)
+
+
+def find_problem(workspace: Workspace) -> str:
+    """Why nothing can be copied to the tracking server, after a quick look; empty when it answers."""
+    address = workspace.shown_mlflow_uri
+    if not address.startswith(("http://", "https://")):
+        return ""
+    problem = ""
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=ANSWER_S).close()  # noqa: S310
+    except urllib.error.HTTPError as error:  # 401 and 404 are answers
+        problem = f"answers {error.code} {error.reason}" if error.code >= 500 else ""
+    except urllib.error.URLError as error:
+        known_later = isinstance(error.reason, ConnectionResetError | ssl.SSLError)  # MLflow's client tells these
+        problem = "" if known_later else f"does not answer: {error.reason}"
+    except TimeoutError:
+        problem = f"does not answer within {ANSWER_S:.0f} s"
+    except (http.client.HTTPException, ConnectionError):
+        pass  # it is there; whether it works, MLflow's client tells
+    return problem and f"MLflow at {address} {problem}"
+
+
+def note_away(workspace: Workspace, problem: str) -> None:
+    """Tell other runs of the workspace that the tracking server does not answer; empty: it answers."""
+    path = workspace.lock_dir / AWAY_NAME
+    if problem:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
+    else:
+        path.unlink(missing_ok=True)
+
+
+def find_away(workspace: Workspace) -> str:
+    """Why the tracking server did not answer the last time, empty when it did."""
+    noted = _read(workspace.lock_dir / AWAY_NAME)
+    return str(noted.get("problem", "")) if noted.get("tracking_uri") == workspace.shown_mlflow_uri else ""
 
 
 def describe_lag(reason: str) -> str:
@@ -54,3 +143,31 @@ def last_line(log: Path) -> str:
     """The last line of a log, or a word when there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _work_done(pid: int) -> tuple[float, ...]:
+    """Processor time and bytes read of a process: they move while it starts, and while it sends a large file."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        used = process.cpu_times()
+        read = process.io_counters().read_chars if hasattr(process, "io_counters") else 0
+    except psutil.Error:
+        return ()
+    return used.user, used.system, float(read)

@@ -7,28 +7,36 @@ by submission. Copying twice changes nothing, and what could not be copied is co
 from __future__ import annotations
 
 import json
-import re
+import math
 import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 from tracker.errors import TrackerError, render_error
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
-from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
-from tracker.settings import quiet_libraries
+from tracker.metric_names import to_mlflow_name
+from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away, write_progress
+from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
+from tracker.settings import limit_requests, quiet_libraries
+from tracker.tensorboard_log import EventFile
 from tracker.training.atomic import write_json
-from tracker.training.libraries import is_installed, require
+from tracker.training.libraries import require
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace, load_workspace
 
-STATE_NAME = "mlflow.json"
 BATCH = 1000  # metrics a request, MLflow's limit
+BULK = 20_000  # metrics a transaction where the store is a database that we write ourselves
 POLL_S = 1.0
-ATTEMPTS = 5
+SAVE_S = 1.0  # how often the state is saved while many points are sent
+BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow waits
+ATTEMPTS = 5  # after the end of the run
+RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
+COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
+TOLD_LIMIT = 200
+METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table
 FILES = (
     "best.pth",
     "config.toml",
@@ -47,168 +55,275 @@ REPORT_TAGS = {"tracker.kind": "report"}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
+class Point(NamedTuple):
+    """A line of metrics.jsonl: the byte where it ends, time in ms since 1970, step, values by MLflow's names."""
+
+    at: int
+    stamp: int
+    step: int
+    values: dict[str, float]
+
+
 class MlflowError(TrackerError):
     """MLflow could not be reached or refused something; what was not copied is copied later."""
 
 
-class RunCopy:
-    """One run's copy in MLflow and TensorBoard; `mlflow.json` in the run folder keeps how far it has come."""
+class MlflowAwayError(MlflowError):
+    """No MLflow server answers."""
 
-    def __init__(self, workspace: Workspace, name: str) -> None:
+
+class RunCopy:
+    """One run's copy in MLflow and TensorBoard; `mlflow.json` in the run folder keeps how far it has come.
+
+    One process at a time works on it. Whatever answer of MLflow is lost, the next push repeats what may not have
+    arrived, and what has arrived stays as it is: points by key, step, time and value, files by size and time.
+    """
+
+    def __init__(self, workspace: Workspace, name: str, client: Any = None) -> None:
         self._workspace = workspace
         self._folder = workspace.runs_dir / name
-        self._client = connect(workspace)
-        self._state = self._load_state()
+        self._client = client or connect(workspace)
+        self._table = _find_metrics_table(workspace)
+        self._state: dict[str, Any] = {}
+        self._saved_at = 0.0
+        self._settled = False  # whether this process has looked for the run in MLflow since the last error
         self._seen: set[tuple[str, int]] = set()
         self._offset = 0
-        self._board: Any = None
+        self._names: dict[str, str] = {}
+        self._board = EventFile(self._folder / "tensorboard")
 
     def push(self) -> RunRecord:
         """Copy what is new; raises MlflowError."""
         record = load_run(self._workspace.runs_dir, self._folder.name)
-        try:
-            run_id = self._state.get("run_id") or self._create(record)
-            self._push_points(run_id)
-            if record.status != "running":
-                self._push_files(run_id)
-            self._push_tags(run_id, record)
-        except _mlflow_errors() as error:
-            raise MlflowError(f"MLflow at {_safe_uri(self._workspace)}: {_first_line(error)}") from error
+        with FileLock(self._workspace.lock_dir / f"{record.name}.copy.lock"):
+            self._state = self._load_state()
+            try:
+                self._push(record)
+            except BaseException as error:
+                self._settled, self._seen, self._offset = False, set(), 0  # look at everything again
+                if self._state:
+                    self._save_state()  # some of the points may have arrived
+                if isinstance(error, _mlflow_errors()):
+                    raise _translate(self._workspace, error) from error
+                raise
         return record
 
+    def _push(self, record: RunRecord) -> None:
+        run_id = self._find_run(record)
+        if not run_id:
+            return
+        self._push_params(run_id, record)
+        self._push_points(run_id)
+        if record.status != "running":
+            self._push_files(run_id)
+        wanted = self._describe(record)
+        if self._state.get("described") == wanted:
+            return
+        self._push_description(run_id, record, wanted)
+        self._settled = record.status == "running"
+        if self._find_run(record) != run_id:  # a second one has come up: the older one stays
+            self._push(record)
+
     def _load_state(self) -> dict[str, Any]:
-        """What was copied before to this tracking server."""
+        """What was copied before to this tracking server; the place in TensorBoard's files holds for any server."""
         try:
             state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            local = {"board": state.get("board", state.get("offset", 0)), "figures": state.get("figures", {})}
+        except (OSError, ValueError, AttributeError):
             return {}
-        return state if state.get("tracking_uri") == _safe_uri(self._workspace) else {}
+        return state if state.get("tracking_uri") == self._workspace.shown_mlflow_uri else local
 
     def _save_state(self, **changes: Any) -> None:
-        self._state = {"tracking_uri": _safe_uri(self._workspace), **self._state, **changes}
+        self._state = {"tracking_uri": self._workspace.shown_mlflow_uri, **self._state, **changes}
         write_json(self._folder / STATE_NAME, self._state)
+        self._saved_at = time.monotonic()
 
-    def _create(self, record: RunRecord) -> str:
-        """Find the run by its uid or create it, with its config as parameters."""
+    def _say(self, text: str) -> None:
+        """A line in the log of the copy, once in the life of a run."""
+        told = self._state.get("told", [])
+        if text not in told and len(told) < TOLD_LIMIT:
+            print(f"{self._folder.name}: {text}", file=sys.stderr, flush=True)
+            self._save_state(told=[*told, text])
+
+    def _find_run(self, record: RunRecord) -> str:
+        """The run of this uid, created if there is none; empty when it was deleted in MLflow."""
+        known = self._state.get("run_id", "")
+        if known and self._settled:
+            return str(known)
         experiment = ensure_experiment(self._client, self._workspace)
-        # the lock keeps two copiers of one run (mirror and sync) from creating it twice
-        with FileLock(self._workspace.lock_dir / f"{record.name}.copy.lock"):
-            found = self._client.search_runs(
-                [experiment], filter_string=f"tags.`tracker.uid` = '{record.uid}'", max_results=1
-            )
-            if found:
-                run_id = found[0].info.run_id
-            else:
-                created = self._client.create_run(
-                    experiment,
-                    start_time=_milliseconds(record.created_at),
-                    run_name=record.name,
-                    tags={"tracker.uid": record.uid, "mlflow.user": record.author},
-                )
-                run_id = created.info.run_id
-            self._save_state(experiment_id=experiment, run_id=run_id)
+        run = _find_one(self._client, experiment, "tracker.uid", record.uid, known=known)
+        if run is None and known and self._is_deleted(known):
+            self._say(f"it was deleted in MLflow and stays so; delete {STATE_NAME} in its folder to copy it again")
+            return ""
+        run = run or self._client.create_run(
+            experiment,
+            start_time=_milliseconds(record.created_at),
+            run_name=record.name,
+            tags={"tracker.uid": record.uid, "mlflow.user": record.author, COPIED_TAG: utc_now()},
+        )
+        if run.info.run_id != known:  # nothing of what is known holds for it
+            self._state = {key: value for key, value in self._state.items() if key in ("board", "figures", "told")}
+            self._seen, self._offset = set(), 0
+            self._save_state(experiment_id=experiment, run_id=run.info.run_id)
+        self._settled = True
+        return str(run.info.run_id)
+
+    def _is_deleted(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "deleted")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _push_params(self, run_id: str, record: RunRecord) -> None:
         from mlflow.entities import Param
 
+        if self._state.get("params"):
+            return
         config = flatten(load_config(self._workspace.runs_dir, record.name))
-        params = [Param(key, str(value)) for key, value in config.items()]
+        params = [Param(self._name(key), _clean_text(str(value))) for key, value in config.items()]
         for part in _batches(params, 100):
-            self._client.log_batch(run_id, params=part)
-        return str(run_id)
+            self._log_batch(run_id, "params", part)
+        self._save_state(params=True)
 
     def _push_points(self, run_id: str) -> None:
         """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied once."""
+        size = BULK if self._table is not None else BATCH
+        points: list[Point] = []
+        count = 0
+        for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
+            if point := self._read_point(at, line):
+                points.append(point)
+                count += len(point.values)
+            if count >= size:
+                self._send(run_id, points, at)
+                points, count = [], 0
+            self._offset = at
+        if self._offset > min(self._state.get("offset", 0), self._state.get("board", 0)):
+            self._send(run_id, points, self._offset)
+            self._save_state()
+
+    def _read_point(self, at: int, line: Mapping[str, Any]) -> Point | None:
+        """A line of metrics.jsonl without what was there before; None when nothing is left, or it makes no sense."""
+        try:
+            step, stamp = int(line["step"]), round(line["time"] * 1000)
+            sound = step == line["step"] and -(2**63) <= step < 2**63 and 0 <= stamp < 2**63
+        except (KeyError, TypeError, ValueError, OverflowError):
+            sound = False
+        if not sound:
+            self._say("points whose step is no whole number of 64 bits, or whose time is none, are not copied")
+            return None
+        values = {key: value for key, value in line["values"].items() if (key, step) not in self._seen}
+        self._seen.update((key, step) for key in values)
+        return Point(at, stamp, step, {self._name(key): value for key, value in values.items()}) if values else None
+
+    def _name(self, key: str) -> str:
+        """A name as MLflow takes it; one that changes is told once."""
+        name = self._names.get(key)
+        if name is None:
+            self._names[key] = name = to_mlflow_name(key)
+            if name != key:
+                self._say(f"MLflow does not take the name {key!a}: it is {name} there")
+        return name
+
+    def _send(self, run_id: str, points: list[Point], at: int) -> None:
+        """Send the points up to byte `at` of metrics.jsonl, to MLflow and to TensorBoard what each does not have."""
         from mlflow.entities import Metric
 
-        sent = int(self._state.get("offset", 0))
-        metrics, at = [], self._offset
-        for at, point in read_new_points(self._folder / "metrics.jsonl", self._offset):
-            new = {k: v for k, v in point["values"].items() if (k, point["step"]) not in self._seen}
-            self._seen.update((key, point["step"]) for key in new)
-            if at > sent and new:
-                stamp = round(point["time"] * 1000)
-                metrics += [Metric(clean_key(k), v, stamp, point["step"]) for k, v in new.items()]
-        self._offset = at
-        if not metrics:
-            return
+        sent, shown = self._state.get("offset", 0), self._state.get("board", 0)
+        new = [point for point in points if point.at > sent]
+        if self._table is not None and sum(len(point.values) for point in new) > BATCH:
+            last = {key: point for point in new for key in point.values}
+            _insert_points(self._table, run_id, new, but=last)
+            pairs = list(last.items())  # MLflow finds out which value is the latest
+        else:
+            pairs = [(key, point) for point in new for key in point.values]
+        metrics = [Metric(key, point.values[key], point.stamp, point.step) for key, point in pairs]
+        for part in _batches(metrics, BATCH):
+            self._log_batch(run_id, "metrics", part)
+        for point in points:
+            if point.at > shown:
+                self._board.add_point(point.values, step=point.step, time_s=point.stamp / 1000)
+        self._board.flush()
+        self._state |= {"offset": max(at, sent), "board": max(at, shown)}
+        if time.monotonic() - self._saved_at > SAVE_S:
+            self._save_state()
+
+    def _log_batch(self, run_id: str, kind: str, items: list[Any]) -> None:
+        """Log a batch; what MLflow refuses is left out and told, so that it cannot keep the rest from being copied."""
+        from mlflow.exceptions import MlflowException
+
         try:
-            for part in _batches(metrics, BATCH):
-                self._client.log_batch(run_id, metrics=part)
-            self._write_events(metrics)
-        except BaseException:
-            self._seen, self._offset = set(), 0  # read again from the start at the next try
-            raise
-        self._save_state(offset=at)
-
-    def _write_events(self, metrics: Iterable[Any]) -> None:
-        if not is_installed("tensorboard"):
-            return  # a view beside MLflow's; the run folder has every point
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        board = self._open_board()
-        for metric in metrics:
-            value = Summary.Value(tag=metric.key, simple_value=metric.value)
-            summary = Summary(value=[value])
-            board.add_event(Event(wall_time=metric.timestamp / 1000, step=metric.step, summary=summary))
-        board.flush()
-
-    def _write_figure(self, path: Path) -> None:
-        if not is_installed("tensorboard"):
-            return
-        from PIL import Image
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        with Image.open(path) as figure:
-            width, height = figure.size
-        picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
-        summary = Summary(value=[Summary.Value(tag=path.stem, image=picture)])
-        board = self._open_board()
-        board.add_event(Event(wall_time=path.stat().st_mtime, step=0, summary=summary))
-        board.flush()
-
-    def _open_board(self) -> Any:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        if self._board is None:
-            self._board = EventFileWriter(str(self._folder / "tensorboard"))
-        return self._board
+            self._client.log_batch(run_id, **{kind: items})
+        except MlflowException as error:
+            refused = error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+            if not refused or self._client.get_run(run_id).info.lifecycle_stage != "active":
+                raise
+            if len(items) == 1:
+                self._say(f"MLflow refuses {kind[:-1]} {items[0].key}: {_first_line(error)}")
+                return
+            for part in (items[: len(items) // 2], items[len(items) // 2 :]):
+                self._log_batch(run_id, kind, part)
 
     def _push_files(self, run_id: str) -> None:
-        done = dict(self._state.get("files", {}))
-        for name in FILES:
-            path = self._folder / name
-            if not path.is_file():
-                continue
+        done, shown = dict(self._state.get("files", {})), dict(self._state.get("figures", {}))
+        sizes: dict[str, int] = {}
+        for path in (self._folder / name for name in FILES if (self._folder / name).is_file()):
             stat = path.stat()
             signature = [stat.st_size, stat.st_mtime_ns]
-            if done.get(name) != signature:
+            sizes[path.name] = stat.st_size
+            if path.suffix == ".png" and shown.get(path.name) != signature:
+                self._board.add_figure(path)
+                shown[path.name] = signature
+            if done.get(path.name) != signature:
                 self._client.log_artifact(run_id, str(path))
-                if path.suffix == ".png":
-                    self._write_figure(path)
-                done[name] = signature
-                self._save_state(files=done)
+                done[path.name] = signature
+                self._save_state(files=done, figures=shown, whole=False)
+        if not self._state.get("whole", True):
+            self._check_files(run_id, sizes)
 
-    def _push_tags(self, run_id: str, record: RunRecord) -> None:
-        """Status, description, best metrics, submission and scores; only when they changed."""
-        from mlflow.entities import Metric, RunTag
+    def _check_files(self, run_id: str, sizes: Mapping[str, int]) -> None:
+        """Files whose upload was cut off are uploaded again by the next push; raises MlflowError when there are any."""
+        there = {file.path: file.file_size for file in self._client.list_artifacts(run_id)}
+        torn = [name for name, size in sizes.items() if name not in there or there[name] not in (size, None)]
+        kept = {name: signature for name, signature in self._state["files"].items() if name not in torn}
+        self._save_state(files=kept, whole=not torn)
+        if torn:
+            where = self._workspace.shown_mlflow_uri
+            raise MlflowError(f"MLflow at {where}: {', '.join(torn)} did not arrive as a whole")
 
+    def _describe(self, record: RunRecord) -> list[Any]:
+        """Tags, metrics and status that MLflow shows of the run, as JSON holds them."""
         submissions = list_submissions_of(self._workspace, record)
         remarks = list_notes(self._workspace).get(record.uid, [])
         tags, metrics = describe_run(self._workspace, record, submissions, remarks)
-        wanted = json.loads(json.dumps([tags, metrics, record.status]))
-        if self._state.get("described") == wanted:
-            return
-        stamp = _milliseconds(record.finished_at or record.heartbeat)
-        self._client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, stamp, 0) for key, value in metrics.items()],
-            tags=[RunTag(key, str(value)) for key, value in tags.items()],
-        )
+        wanted: list[Any] = json.loads(json.dumps([tags, metrics, record.status]))
+        return wanted
+
+    def _push_description(self, run_id: str, record: RunRecord, wanted: list[Any]) -> None:
+        """Status, description, best metrics, submission and scores."""
+        from mlflow.entities import Metric, RunTag
+
+        tags, metrics, _ = wanted
+        there = self._client.get_run(run_id).data.metrics
+        now = round(time.time() * 1000)
+        stamps = dict(self._state.get("stamps", {}))
+        for key, value in metrics.items():
+            if there.get(key) != value and stamps.get(key, [None])[0] != value:
+                stamps[key] = [value, now]
+        self._save_state(stamps=stamps)  # before it is sent: repeated, it is the same point
+        changed = {key: stamps[key] for key, value in metrics.items() if there.get(key) != value}
+        self._log_batch(run_id, "metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()])
+        for part in _batches([RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100):
+            self._log_batch(run_id, "tags", part)
         if record.status == "running":
             self._client.update_run(run_id, status="RUNNING")
         else:
-            self._client.set_terminated(run_id, STATUS.get(record.status, "KILLED"), end_time=stamp)
+            end = _milliseconds(record.finished_at or record.heartbeat)
+            self._client.set_terminated(run_id, STATUS.get(record.status, "KILLED"), end_time=end)
         self._save_state(described=wanted)
 
 
@@ -222,7 +337,7 @@ def describe_run(
         "tracker.parent": record.parent or "",
         "tracker.error": record.error,
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
-        **{clean_key(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
+        **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
     metrics = {f"best/{k}": v for k in BEST if (v := record.summary.get(k)) is not None}
     if record.best_epoch is not None:
@@ -235,8 +350,8 @@ def describe_run(
         metrics["submission"] = float(row.number)
         for name, value in row.scores.items():
             metric = workspace.competition.metric(name.partition("_")[2])
-            tags[name] = metric.render(value)
-            metrics[name] = value
+            tags[to_mlflow_name(name)] = metric.render(value)
+            metrics[to_mlflow_name(name)] = value
     notes += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
     tags["mlflow.note.content"] = "\n\n".join(notes)
     return {key: value for key, value in tags.items() if value}, metrics
@@ -249,7 +364,8 @@ def connect(workspace: Workspace) -> Any:
     """
     require("mlflow")
     quiet_libraries()
-    _check_reachable(workspace.mlflow_uri)
+    limit_requests()
+    _check_reachable(workspace)
     from mlflow import MlflowClient
 
     try:
@@ -258,7 +374,7 @@ def connect(workspace: Workspace) -> Any:
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)
     except _mlflow_errors() as error:
-        raise MlflowError(f"MLflow at {_safe_uri(workspace)}: {_first_line(error)}") from error
+        raise _translate(workspace, error) from error
     return client
 
 
@@ -294,13 +410,8 @@ def fetch_run(
         if client.list_artifacts(run_id):
             client.download_artifacts(run_id, "", str(target))
     except _mlflow_errors() as error:
-        raise MlflowError(f"MLflow at {_safe_uri(workspace)}: {_first_line(error)}") from error
+        raise _translate(workspace, error) from error
     return dict(run.data.params), [(by_step[step], step) for step in sorted(by_step)]
-
-
-def clean_key(name: str) -> str:
-    """A metric name in the characters that MLflow allows."""
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
 
 
 def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
@@ -312,64 +423,146 @@ def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
     try:
         experiment = ensure_experiment(client, workspace)
         with FileLock(workspace.lock_dir / "report.copy.lock"):
-            found = client.search_runs([experiment], filter_string="tags.`tracker.kind` = 'report'", max_results=1)
-            run = found[0] if found else client.create_run(experiment, run_name="report", tags=REPORT_TAGS)
+            run = _find_one(client, experiment, "tracker.kind", "report")
+            run = run or client.create_run(experiment, run_name="report", tags={**REPORT_TAGS, COPIED_TAG: utc_now()})
             for name, text in files.items():
                 client.log_text(run.info.run_id, text, name)
             client.set_tag(run.info.run_id, "mlflow.note.content", f"{about}\n\nThe files are among the artifacts.")
             client.set_terminated(run.info.run_id)
     except _mlflow_errors() as error:
-        raise MlflowError(f"MLflow at {_safe_uri(workspace)}: {_first_line(error)}") from error
+        raise _translate(workspace, error) from error
 
 
-def sync_run(workspace: Workspace, name: str) -> RunRecord:
-    """Copy one run once; raises MlflowError."""
-    return RunCopy(workspace, name).push()
+def sync_run(workspace: Workspace, name: str, client: Any = None) -> RunRecord:
+    """Copy one run; an answer that was lost is asked for again. Raises MlflowError."""
+    copy = RunCopy(workspace, name, client)
+    for pause_s in RETRY_AFTER_S:
+        started = time.monotonic()
+        try:
+            return copy.push()
+        except MlflowError:
+            if time.monotonic() - started > ANSWER_S:
+                raise  # it hangs; a second time would take as long
+            time.sleep(pause_s)
+            _check_reachable(workspace)
+    return copy.push()
 
 
 def follow(workspace: Workspace, name: str) -> None:
     """Copy a run until it has ended; raises MlflowError when MLflow stays out of reach after that."""
+    folder = workspace.runs_dir / name
     copy: RunCopy | None = None
-    failures = 0
+    failures = failures_after_end = 0
+    write_progress(folder, connected=False)
     while True:
+        ended = load_run(workspace.runs_dir, name).status != "running"
         try:
             copy = copy or RunCopy(workspace, name)
+            write_progress(folder, connected=True)
             if copy.push().status != "running":
                 return
             failures = 0
-        except MlflowError:
+        except MlflowError as error:
+            write_progress(folder, connected=copy is not None, problem=str(error))
             failures += 1
-            ended = load_run(workspace.runs_dir, name).status != "running"
-            if ended and failures >= ATTEMPTS:
+            failures_after_end += ended
+            if failures_after_end >= ATTEMPTS:
                 raise
-        time.sleep(POLL_S * min(30, 2**failures) if failures else POLL_S)
+        _pause(workspace, name, POLL_S * min(30, 2**failures) if failures else POLL_S, ended=ended)
 
 
-def _check_reachable(uri: str) -> None:
-    """A quick look whether a server answers at all: MLflow's own retries take minutes."""
-    import socket
+def _pause(workspace: Workspace, name: str, seconds: float, *, ended: bool) -> None:
+    """Sleep, but not beyond the end of the run."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_S))
+        if not ended and load_run(workspace.runs_dir, name).status != "running":
+            return
 
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=5).close()
-    except OSError as error:
-        raise MlflowError(f"MLflow at {parts.hostname}:{port} does not answer: {error}") from error
+
+def _find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:
+    """The run with this tag, None if there is none; of several the oldest stays and the others are deleted.
+
+    An answer that was lost can leave two, when the request goes through after all.
+    """
+    found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'")
+    found.sort(
+        key=lambda run: (
+            run.info.start_time or 0,
+            run.data.tags.get(COPIED_TAG, ""),
+            run.info.run_id != known,
+            run.info.run_id,
+        )
+    )
+    for run in found[1:]:
+        client.delete_run(run.info.run_id)
+    return found[0] if found else None
+
+
+def _find_metrics_table(workspace: Workspace) -> Any:
+    """MLflow's table of points where the store is a SQLite file, and has the columns that we know; else None."""
+    if not workspace.mlflow_uri.startswith("sqlite:"):
+        return None
+    from mlflow.store.tracking.dbmodels.models import SqlMetric
+    from sqlalchemy import NullPool, create_engine
+
+    table = SqlMetric.__table__
+    if {column.name for column in table.columns} != METRIC_COLUMNS:
+        return None
+    return table, create_engine(workspace.mlflow_uri, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+
+
+def _insert_points(found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]) -> None:
+    """Points as MLflow writes them, in one transaction, without those in `but`; what is there stays.
+
+    Through MLflow's interface a point takes 90 us here, of which its classes for rows take most (bench/README.md).
+    """
+    from sqlalchemy import insert
+
+    table, engine = found
+    largest = sys.float_info.max
+    rows = [
+        {
+            "run_uuid": run_id,
+            "key": key,
+            "value": 0.0 if math.isnan(value) else max(-largest, min(largest, value)),
+            "timestamp": point.stamp,
+            "step": point.step,
+            "is_nan": math.isnan(value),
+        }
+        for point in points
+        for key, value in point.values.items()
+        if but[key] is not point
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(table).prefix_with("OR IGNORE"), rows)
+
+
+def _check_reachable(workspace: Workspace) -> None:
+    """A quick look whether a server answers at all, noted for the other runs; raises MlflowAwayError."""
+    problem = find_problem(workspace)
+    note_away(workspace, problem)
+    if problem:
+        raise MlflowAwayError(problem)
 
 
 def _mlflow_errors() -> tuple[type[BaseException], ...]:
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, RequestException, SQLAlchemyError, OSError
+    # an answer that was cut off is no JSON, or not what MLflow's client expects
+    return MlflowException, RequestException, SQLAlchemyError, OSError, json.JSONDecodeError, ParseError
 
 
-def _safe_uri(workspace: Workspace) -> str:
-    """The tracking URI without user and password."""
-    return re.sub(r"//[^/@]*@", "//", workspace.mlflow_uri)
+def _translate(workspace: Workspace, error: BaseException) -> MlflowError:
+    return MlflowError(f"MLflow at {workspace.shown_mlflow_uri}: {_first_line(error)}")
+
+
+def _clean_text(text: str) -> str:
+    """A text that every database takes."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
+from tracker.metric_names import check_name
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from tracker.training.atomic import storage_error, translate_os_errors, write_json, write_text
@@ -30,6 +31,7 @@ class Recorder:
         self.record = record
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
+        self._names: set[str] = set()  # of metrics, found fit
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._metrics_fd = _open_points(folder / "metrics.jsonl")
@@ -108,7 +110,14 @@ class Recorder:
         self._update(facts={**self.record.facts, **values})
 
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """Put one point on disk before returning; raises StorageError when the disk is full."""
+        """Put one point on disk before returning.
+
+        Raises StorageError when the disk is full, ConfigError for a wrong name or value; nothing is written then.
+        """
+        if not self._names.issuperset(values):
+            for name in values:
+                check_name(name)
+            self._names.update(values)
         point = {"time": round(time.time(), 3), "step": step, "epoch": epoch, "values": values}
         try:
             line = json.dumps(point, allow_nan=False)

@@ -27,7 +27,11 @@ SETTINGS = (
         "TRACKER_SWEEP_URL", "", "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it."
     ),
     Setting("TRACKER_LEADERBOARD_WAIT_S", "600", "Seconds to wait for a score of Kaggle; later ones come with sync."),
-    Setting("TRACKER_MLFLOW_WAIT_S", "120", "Seconds to wait for MLflow to catch up when a run ends."),
+    Setting(
+        "TRACKER_MLFLOW_WAIT_S",
+        "120",
+        "Seconds to wait at most, while the copy moves forward, for MLflow to catch up when a run ends.",
+    ),
 )
 
 _QUIET = {
@@ -36,11 +40,12 @@ _QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+# MLflow's own retries repeat a request whose answer was lost, and so create a run twice: we look first, then repeat
+_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 def get_setting(name: str) -> str:
@@ -84,4 +89,10 @@ def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
 def quiet_libraries() -> None:
     """Switch off telemetry and update checks of the libraries, for us and for processes that we start."""
     for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)  # noqa: TID251
+
+
+def limit_requests() -> None:
+    """Each request of MLflow's client once, with a time limit; for processes that are ours alone."""
+    for name, value in _REQUESTS.items():
         os.environ.setdefault(name, value)  # noqa: TID251

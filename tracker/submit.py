@@ -366,18 +366,18 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
 
     Raises MissingLibraryError without mlflow when that is all that is wrong: the ledger is up to date then.
     """
-    from tracker.mlflow_log import sync_run
-
     score_missing(workspace)
     problems = send_missing(workspace)
     abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
     for name in abandoned:
         print(f"{name} was killed before it began: left out", file=sys.stderr)
     names = [name for name in runs if name not in abandoned]
-    names = _try_each(names, lambda name: _index_ended(workspace, name), problems)
+    indexed = _try_each(names, lambda name: _index_ended(workspace, name), problems)
     if not problems:
         require("mlflow")
-    return _try_each(names, lambda name: sync_run(workspace, name), problems), problems
+    copying = _Copying()  # a ledger that is away must not keep a run from MLflow
+    copied = _try_each(names, lambda name: copying.sync(workspace, name), problems)
+    return [name for name in copied if name in indexed], problems
 
 
 def _try_each(names: Sequence[str], work: Callable[[str], object], problems: list[str]) -> list[str]:
@@ -400,5 +400,30 @@ def _index_ended(workspace: Workspace, name: str) -> None:
 
     record = load_run(workspace.runs_dir, name)
     if record.status != "running":
+        config = load_config(workspace.runs_dir, name)
         with open_ledger(workspace) as ledger:
-            ledger.append_run(record, load_config(workspace.runs_dir, name), str(workspace.runs_dir / name))
+            ledger.append_run(record, config, str(workspace.runs_dir / name))
+
+
+class _Copying:
+    """Runs copied to MLflow over one connection; a server that is away is waited for once, not for each run."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._away: TrackerError | None = None
+
+    def sync(self, workspace: Workspace, name: str) -> None:
+        """Copy a run; raises MlflowError."""
+        from tracker.mlflow_log import MlflowAwayError, MlflowError, connect, sync_run
+
+        if self._away:
+            raise self._away
+        try:
+            self._client = self._client or connect(workspace)
+            sync_run(workspace, name, self._client)
+        except MlflowAwayError as error:
+            self._away = error
+            raise
+        except MlflowError:
+            self._client = None  # the next run looks again whether the server answers
+            raise

@@ -15,7 +15,7 @@ from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
 from tracker.jobs.background import keep_output
 from tracker.jobs.running import take_stop_note
-from tracker.mirror import Mirror, describe_lag
+from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
@@ -237,7 +237,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
         raise
     index_run(workspace, recorder.finish("finished"))
     if problem := mirror.wait():
-        print(describe_lag(problem), file=sys.stderr)
+        print(problem, file=sys.stderr)
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:

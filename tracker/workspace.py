@@ -116,6 +116,11 @@ class Workspace:
         """Folder of lock files."""
         return self.root / ".tracker"
 
+    @property
+    def shown_mlflow_uri(self) -> str:
+        """The tracking URI without user and password, for messages and files."""
+        return re.sub(r"//[^/@]*@", "//", self.mlflow_uri)
+
     def resolve(self, path: str) -> Path:
         """A path from a config, absolute."""
         return (self.root / Path(path).expanduser()).resolve()

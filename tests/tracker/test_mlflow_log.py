@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import run_tracker, save_image
+from tests.proxy import MODES, compare, copy_through, proxy_before
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
-from tracker.mlflow_log import BATCH, MlflowError, connect, describe_run, follow, sync_run
+from tracker.ledger.read import list_run_paths
+from tracker.mirror import Mirror, find_away, note_away
+from tracker.mlflow_log import BATCH, MlflowError, connect, describe_run, ensure_experiment, follow, sync_run
 from tracker.notes import add_note
 from tracker.recorder import Recorder
-from tracker.submit import submit, sync_all
+from tracker.submit import score, submit, sync_all
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace import Workspace
+from tracker.workspace import Workspace, load_workspace
 
 LIMIT_S = 180
 
@@ -204,8 +210,6 @@ def test_a_damaged_state_file_is_no_obstacle(workspace: Workspace) -> None:
 def test_a_run_folder_that_moved_to_another_server_is_copied_there_whole(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tracker.workspace import load_workspace
-
     make_run(workspace, "0000011110")
     sync_run(workspace, "exp1")
     monkeypatch.setenv("TRACKER_MLFLOW_URI", f"sqlite:///{workspace.root}/other.db")
@@ -215,13 +219,270 @@ def test_a_run_folder_that_moved_to_another_server_is_copied_there_whole(
     assert history(other, run.info.run_id, "val/f1") == [(1, 0.5)]
 
 
-def test_metric_names_that_mlflow_refuses_are_cleaned(workspace: Workspace) -> None:
+def write_points(folder: Path, *points: dict[str, Any]) -> None:
+    """Lines as an older tracker or somebody else wrote them."""
+    lines = [json.dumps({"time": 1.8e9, "step": 1, "epoch": 1, **point}) + "\n" for point in points]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+
+
+def test_names_in_other_scripts_stay_apart(workspace: Workspace) -> None:
     recorder = start_run(workspace)
-    recorder.metrics({"val/f1/안경": 0.5, "val/f1/a+b": 0.25}, step=1, epoch=1)
+    values = {
+        "정확도": 0.1,
+        "재현율": 0.2,
+        "F1↑": 0.3,
+        "F1↓": 0.4,
+        "a?b": 0.5,
+        "a*b": 0.6,
+        "a_x003F_b": 0.7,
+        "/a/..": 0.8,
+    }
+    recorder.metrics(values, step=1, epoch=1)
     recorder.finish("finished")
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
-    assert {"val/f1/__", "val/f1/a_b"} <= set(run.data.metrics)
+    assert sorted(run.data.metrics.values()) == sorted(values.values())
+    assert {"정확도", "재현율", "F1_x2191_", "a_x003F_b"} <= set(run.data.metrics)
+
+
+def test_what_an_older_run_has_is_renamed_said_once_and_the_rest_copied(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(workspace, "0000011110", config={"optim.lr": 0.5})
+    folder = workspace.runs_dir / "exp1"
+    odd = {"": 1.0, "3": 2.0, "a\nb": 3.0, "\ud800": 4.0, "n" * 300: 5.0}
+    write_points(folder, {"values": odd}, {"values": odd, "step": 2}, {"values": {"step": 1.0}, "step": 2**63})
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"time": 1.8e9, "values": {"a": 1}}\n{"time": null, "step": 3, "values": {"b": 1}}\n')
+        file.write('{"time": 1.8e9, "step": 4, "epoch": 1, "values": {"loss": 0.5}}\n')
+    (folder / "config.toml").write_text('[a]\n"b?" = "\\u0000"\n"b*" = 2\n"" = 3\n')
+    sync_run(workspace, "exp1")
+    told = capsys.readouterr().err
+    sync_run(workspace, "exp1")
+    assert capsys.readouterr().err == ""
+    (run,) = find_runs(workspace)
+    names = ["_empty_", "3", "a_x000A_b", "_xD800_"]
+    assert [run.data.metrics[name] for name in [*names, "loss"]] == [1.0, 2.0, 3.0, 4.0, 0.5]
+    assert len(history(workspace, run.info.run_id, "_empty_")) == 2
+    assert 5.0 in run.data.metrics.values()
+    assert "step" not in run.data.metrics
+    assert run.data.params == {"a.b_x003F_": "\ufffd", "a.b_x002A_": "2", "a.": "3"}
+    assert told.count("MLflow does not take the name ''") == 1
+    assert told.count("not copied") == 1
+
+
+def test_what_a_server_refuses_is_left_out_and_told(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(workspace, "0000011110")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    client = connect(workspace)
+    changed = workspace.runs_dir / "exp1" / "config.toml"
+    changed.write_text(changed.read_text() + "\n[new]\nkey = 1\n")
+    changed.write_text(changed.read_text().replace("lr = 0.001", "lr = 0.25"))  # a parameter of MLflow never changes
+    (workspace.runs_dir / "exp1" / "mlflow.json").unlink()
+    sync_run(workspace, "exp1")
+    params = client.get_run(run.info.run_id).data.params
+    assert (params["new.key"], params["optim.lr"]) == ("1", "0.001")
+    assert "MLflow refuses param optim.lr" in capsys.readouterr().err
+
+
+def test_many_points_are_copied_as_few_are(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(workspace, "0000011110")
+    odd = [float("nan"), float("inf"), -float("inf"), 0.1]
+    points = [{"step": step, "values": {"a": odd[step % 4], "b": step / 7}} for step in range(1, 1500)]
+    write_points(workspace.runs_dir / "exp1", *points, {"step": 7, "values": {"late": 1.0}})
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    monkeypatch.setattr("tracker.mlflow_log._find_metrics_table", lambda _: None)
+    monkeypatch.setenv("TRACKER_MLFLOW_URI", f"sqlite:///{workspace.root}/other.db")
+    other = load_workspace(workspace.root)
+    sync_run(other, "exp1")
+    (slow,) = find_runs(other)
+    assert repr(sorted(run.data.metrics.items())) == repr(sorted(slow.data.metrics.items()))
+    for key in ("a", "b", "late"):
+        found = repr(history(workspace, run.info.run_id, key))
+        assert found == repr(history(other, slow.info.run_id, key))
+    assert len(history(workspace, run.info.run_id, "a")) == 1499
+
+
+# --- a run exists there once ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One MLflow server for the tests of lost answers."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
+    with mlflow_server(folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
+    server: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.mlflow_log.RETRY_AFTER_S", (0.05, 0.1))
+    if mode == "hangs":
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setattr("tracker.mirror.ANSWER_S", 1.0)
+    for seed in range(1 if mode in ("hangs", "is slow") else 2):
+        outcome = copy_through(server, tmp_path / f"{mode}-{seed}", mode, seed=seed, delay_s=0.05)
+        assert outcome.faults > 0
+        assert outcome.perfect, outcome
+
+
+@pytest.mark.parametrize("retries", ["0", "3"])
+def test_a_run_whose_creation_was_not_answered_is_created_once(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)  # of MLflow's own client, which only repeats
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    with proxy_before(server, rate=1.0) as proxy:
+        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)})
+        make_run(workspace, "0000011110")
+        client = connect(workspace)
+        ensure_experiment(client, workspace)
+        create = client.create_run
+
+        def create_unanswered(*args: Any, **options: Any) -> Any:
+            proxy.set_mode("closes after")
+            try:
+                return create(*args, **options)
+            finally:
+                proxy.set_mode("")
+
+        monkeypatch.setattr(client, "create_run", create_unanswered)
+        assert sync_run(workspace, "exp1", client).status == "finished"
+        assert compare(workspace).perfect
+
+
+@pytest.mark.parametrize("known", ["older", "younger", "neither"])
+def test_of_two_runs_of_one_uid_the_older_stays_and_has_everything(workspace: Workspace, known: str) -> None:
+    record = make_run(workspace, "0000011110")
+    client = connect(workspace)
+    experiment = ensure_experiment(client, workspace)
+    path = workspace.runs_dir / "exp1" / "mlflow.json"
+    first = datetime.fromisoformat(record.created_at).timestamp() * 1000
+    younger = client.create_run(experiment, start_time=round(first) + 5, tags={"tracker.uid": record.uid})
+    if known == "younger":
+        sync_run(workspace, "exp1")
+        assert json.loads(path.read_text())["run_id"] == younger.info.run_id
+    older = client.create_run(experiment, start_time=round(first), tags={"tracker.uid": record.uid})
+    if known == "older":
+        sync_run(workspace, "exp1")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    assert run.info.run_id == older.info.run_id == json.loads(path.read_text())["run_id"]
+    assert client.get_run(younger.info.run_id).info.lifecycle_stage == "deleted"
+    assert history(workspace, run.info.run_id, "val/f1") == [(1, 0.5)]
+    assert run.data.params["optim.lr"] == "0.001"
+    assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_run_deleted_in_mlflow_stays_deleted_until_its_state_is(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(workspace, "0000011110")
+    sync_run(workspace, "exp1")
+    client = connect(workspace)
+    client.delete_run(find_runs(workspace)[0].info.run_id)
+    submit(workspace, "exp1", "memo")
+    assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
+    assert find_runs(workspace) == []
+    assert "it was deleted in MLflow" in capsys.readouterr().err
+    (workspace.runs_dir / "exp1" / "mlflow.json").unlink()
+    sync_run(workspace, "exp1")
+    assert history(workspace, find_runs(workspace)[0].info.run_id, "val/f1") == [(1, 0.5)]
+
+
+def test_a_store_that_was_emptied_is_filled_again(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    sync_run(workspace, "exp1")
+    (workspace.root / "mlflow.db").unlink()
+    sync_run(load_workspace(workspace.root), "exp1")
+    assert history(workspace, find_runs(workspace)[0].info.run_id, "val/f1") == [(1, 0.5)]
+
+
+def test_a_file_that_did_not_arrive_whole_is_copied_again(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    (torn,) = workspace.root.glob(f"mlartifacts/{run.info.run_id}/artifacts/best.pth")
+    torn.write_bytes(b"we")
+    state = workspace.runs_dir / "exp1" / "mlflow.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "whole": False}))
+    sync_run(workspace, "exp1")
+    assert torn.read_bytes() == b"weights"
+
+
+def test_a_score_corrected_downwards_is_the_one_that_mlflow_sorts_by(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", leaderboard="manual", solution=None)
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "first")
+    for value in (0.8, 0.7):
+        score(workspace, 1, {("public", "f1"): value})
+        sync_run(workspace, "exp1")
+        (run,) = find_runs(workspace)
+        assert run.data.metrics["public_f1"] == value
+    (workspace.runs_dir / "exp1" / "mlflow.json").unlink()
+    sync_run(workspace, "exp1")
+    assert [value for _, value in history(workspace, run.info.run_id, "public_f1")] == [0.8, 0.7]
+
+
+# --- the end of a run does not wait for a dead server -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["refuses", "hangs", "answers 500"])
+def test_the_end_of_a_run_does_not_wait_for_a_dead_server(
+    server: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", "1e6")
+    with proxy_before(server, rate=1.0) as proxy:
+        proxy.set_mode(mode)
+        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address)
+        make_run(workspace, "0000011110")
+        mirror = Mirror(workspace, "exp1")
+        mirror.start()
+        process = mirror._process
+        assert process is not None
+        try:
+            said = mirror.wait()
+        finally:
+            process.kill()
+            process.wait()
+    assert re.fullmatch(r"MLflow is behind \(.*\): copying goes on in the background, else tracker sync does it", said)
+
+
+def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", mlflow_uri=f"http://127.0.0.1:{free_port()}")
+    make_run(workspace)
+    with pytest.raises(MlflowError):
+        connect(workspace)
+    assert "does not answer" in find_away(workspace)
+    note_away(workspace, "")
+    assert find_away(workspace) == ""
+
+
+def test_the_end_of_a_run_waits_for_a_slow_server(server: str, tmp_path: Path) -> None:
+    with proxy_before(server, delay_s=0.2) as proxy:
+        proxy.set_mode("is slow")
+        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)})
+        make_run(workspace, "0000011110")
+        mirror = Mirror(workspace, "exp1")
+        mirror.start()
+        assert mirror.wait() == ""
+        assert compare(workspace).perfect
+
+
+def test_a_sync_of_many_runs_asks_a_server_that_is_away_once(server: str, tmp_path: Path) -> None:
+    with proxy_before(server, rate=1.0) as proxy:
+        proxy.set_mode("answers 500")
+        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address)
+        names = [make_run(workspace).name for _ in range(3)]
+        done, problems = sync_all(workspace, names)
+        assert (done, len(problems), proxy.faults) == ([], 3, 1)
+    assert len(list_run_paths(workspace)) == 3  # the ledger is up to date all the same
 
 
 def test_the_state_file_names_the_run_in_mlflow(workspace: Workspace) -> None:

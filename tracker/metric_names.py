@@ -1,0 +1,78 @@
+"""Names of metrics, parameters and tags: what may be logged, and how a name is written in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from tracker.errors import ConfigError
+
+LIMIT_BYTES = 250  # of a name that is logged
+MLFLOW_LIMIT = 250  # MLflow counts characters
+EMPTY = "_empty_"
+
+# MLflow takes a name for a path; its \w has the letters and digits of every script
+_REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
+_LIKE_OURS = re.compile(r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])")  # looks as if it were escaped
+
+
+def check_name(name: Any) -> None:
+    """Raise ConfigError for what cannot be the name of a metric: the message says which name and why."""
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"a metric's name must be a text, not {type(name).__name__} {name!r}", hint=f'"{name}" is a text'
+        )
+    if not name:
+        raise ConfigError("a metric's name is empty", hint='give it one, as in {"loss": 0.5}')
+    if bad := next((sign for sign in name if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")), ""):
+        raise ConfigError(f"the metric name {name!r} has the control character {bad!r}", hint="leave it out")
+    if (size := len(name.encode())) > LIMIT_BYTES:
+        raise ConfigError(
+            f"the metric name {name[:40]!r}... has {size} bytes, {LIMIT_BYTES} are allowed", hint="shorten it"
+        )
+
+
+def check_values(values: Mapping[Any, Any]) -> dict[str, float]:
+    """The values of a point as floats; raises ConfigError for a wrong name, or a value that is no number."""
+    checked: dict[str, float] = {}
+    for name, value in values.items():
+        check_name(name)
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            checked[name] = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+            shown = repr(value)[:60]
+            raise ConfigError(f"{name} must be a number, not {type(value).__name__} {shown}") from error
+    return checked
+
+
+def check_whole(what: str, number: Any) -> int:
+    """A step or an epoch as an int; raises ConfigError for what is no whole number of 64 bits."""
+    try:
+        whole = int(number)
+        if whole == number and -(2**63) <= whole < 2**63 and not isinstance(number, str | bytes):
+            return whole
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise ConfigError(f"{what} must be a whole number, not {type(number).__name__} {repr(number)[:60]}")
+
+
+def to_mlflow_name(name: str) -> str:
+    """How a name is written in MLflow: as it is where MLflow takes it, else so that different names stay different.
+
+    A character that MLflow refuses becomes `_xHHHH_`, its number in hex: `F1↑` is `F1_x2191_`. A name that is too long
+    ends in a hash of the whole.
+    """
+    if name in ("", EMPTY):
+        return EMPTY if not name else f"_x005F_{EMPTY[1:]}"
+    text = _REFUSED.sub(lambda found: f"\0{ord(found[0]):04X}\0", name)
+    text = _LIKE_OURS.sub("\x00005F\x00", text)
+    text = re.sub(r"\0(\w+)\0", r"_x\1_", text)
+    if len(text) <= MLFLOW_LIMIT:
+        return text
+    end = f"_xsha{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}_"
+    return text[: MLFLOW_LIMIT - len(end)] + end
