@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def _parse_metric(text: str) -> dict[str, Any]:
 def detect_format(data: Mapping[str, Any]) -> str:
     """The layout of a training folder, by looking at it; image_folder when nothing else fits."""
     folder = Path(data["train_dir"]).expanduser() if data.get("train_dir") else None
-    if data.get("labels") or (folder and (folder / "labels.csv").is_file()):
+    if data.get("labels") or (folder and os.path.lexists(folder / "labels.csv")):
         return "csv"
     if folder and folder.is_dir():
         names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -1,16 +1,49 @@
-"""Files that are either whole or not there: temporary file, fsync, rename."""
+"""Files: written as a whole or not at all (temporary file, fsync, rename), and read only where they are files."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import StorageError
+
+KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+class NotAFileError(OSError):
+    """A path of the user's that cannot be read as a file; its text is the reason alone."""
+
+    def __str__(self) -> str:
+        return self.strerror or ""
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """What the system knows of a file, through links; to be called before a path of the user's is opened.
+
+    Raises OSError, and NotAFileError where it is a link to nothing or no file: reading a named pipe waits for ever.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise NotAFileError(errno.EINVAL, f"a link to {path.readlink()}, which is not there", str(path)) from None
+        raise
+    if not stat.S_ISREG(found.st_mode):
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
+    return found
 
 
 @contextmanager

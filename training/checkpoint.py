@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tracker.training.atomic import atomic_path
+from tracker.training.atomic import atomic_path, check_regular
 from tracker.training.errors import WeightsError
 
 FORMAT = 1
@@ -29,6 +29,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; raises WeightsError when it is missing, torn or of another format."""
     try:
+        check_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no checkpoint {path}", hint="the run ended before its first epoch was complete") from None
@@ -51,6 +52,7 @@ def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
             save_checkpoint(target, {"model": state})
     else:
         try:
+            check_regular(Path(weights))
             state = _find_tensors(torch.load(weights, map_location="cpu", weights_only=True))
         except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
             first_line = (str(error) or type(error).__name__).splitlines()[0]

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.atomic import translate_os_errors, write_bytes, write_text
+from tracker.training.atomic import check_regular, translate_os_errors, write_bytes, write_text
 from tracker.training.errors import ConfigError, DataError, MissingLibraryError, TrackerError
 from tracker.training.images import IMAGE_SUFFIXES, decode_image
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
@@ -105,11 +105,17 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
         raise ConfigError(f"{out} and {folder} lie in each other", hint="--out a folder beside it")
     if target.exists() and not (target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))):
         raise ConfigError(f"{out} exists and was not made by this command", hint="--out another folder")
-    relative = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    known = sorted(path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path))
+    relative = (path.relative_to(folder) for path in known)
     files = [path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts)]
     if not any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files):
         raise ConfigError(f"no image in {folder}", hint=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
     return files
+
+
+def _is_image_of_another_kind(path: Path) -> bool:
+    """Whether a path has the name of an image and is neither file nor folder, which the report then tells."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutReport:
@@ -152,6 +158,7 @@ def _cut_out(job: _Job) -> Made | str | None:
     """What was made of an image, None when nothing was to do, a text when it is impossible. Raises StorageError."""
     source, target = job.folder / job.file, job.out / job.file
     try:
+        check_regular(source)
         content = source.read_bytes()
         made = Made(job.file, VERSIONS[job.method], hash_bytes(content), job.before.result if job.before else "")
         if made == job.before and target.is_file() and hash_bytes(target.read_bytes()) == made.result:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -156,7 +157,7 @@ def _read_eval(config: DataConfig, task: Task, root: Path, problems: list[str]) 
         raise DataError(f"no such folder: {folder} (data.eval_dir)")
     images = folder / "images" if (folder / "images").is_dir() else folder
     table = folder / "info.csv"
-    if table.is_file():
+    if os.path.lexists(table):  # what is no file is told
         names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
         problems += [f"{table}: {name} is listed twice" for name in twice]

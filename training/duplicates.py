@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.errors import DataError
+from tracker.training.images import open_small
 from tracker.training.progress import ItemProgress
 
 HASH_SIDE = 16
@@ -67,15 +67,8 @@ def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
 def hash_image(path: Path) -> NDArray[np.bool_]:
     """The hash [256] of an image file, turned as its EXIF says; raises DataError."""
     import imagehash
-    from PIL import Image as Picture
-    from PIL import ImageOps
 
-    try:
-        with Picture.open(path) as picture:
-            picture.draft("RGB", DRAFT)
-            bits = imagehash.phash(ImageOps.exif_transpose(picture), hash_size=HASH_SIDE).hash
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be hashed ({error})") from error
+    bits = imagehash.phash(open_small(path, DRAFT), hash_size=HASH_SIDE).hash
     return np.asarray(bits, dtype=bool).reshape(-1)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from tracker.training.atomic import write_bytes
+from tracker.training.atomic import check_regular, write_bytes
 from tracker.training.config import PIPELINE_SUFFIXES, AugmentConfig, Config
 from tracker.training.errors import ConfigError
 
@@ -41,8 +41,10 @@ def keep_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> Non
 
 
 def _read(augment: AugmentConfig, root: Path) -> bytes:
+    path = root / Path(augment.name).expanduser()
     try:
-        return (root / Path(augment.name).expanduser()).read_bytes()
+        check_regular(path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"augment.name: no such file: {augment.name}") from None
     except OSError as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from tracker.training.atomic import atomic_path
+from tracker.training.images import open_small
 
 THUMBNAIL = (240, 240)
 RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colours of frames
@@ -67,8 +67,6 @@ def save_figure(figure: Figure, path: Path) -> Path:
 def _load(picture: Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not isinstance(picture, Path):
         return picture
-    with Image.open(picture) as image:
-        image.draft("RGB", THUMBNAIL)
-        upright = ImageOps.exif_transpose(image)
-        upright.thumbnail(THUMBNAIL)
-        return np.asarray(upright.convert("RGB"))
+    small = open_small(picture, THUMBNAIL)
+    small.thumbnail(THUMBNAIL)
+    return np.asarray(small)

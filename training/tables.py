@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tracker.training.atomic import write_text
+from tracker.training.atomic import check_regular, write_text
 from tracker.training.errors import ConfigError, DataError, StorageError
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
@@ -30,6 +30,7 @@ def read_table(path: Path, columns: Sequence[str], **defaults: str) -> list[tupl
 def read_columns(path: Path, columns: Sequence[str], **defaults: str) -> Iterator[list[list[str]]]:
     """The same in parts, column by column: a third of the time of row by row, and little memory."""
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
@@ -57,7 +58,9 @@ def read_columns(path: Path, columns: Sequence[str], **defaults: str) -> Iterato
                 ]
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
@@ -73,6 +76,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises StorageError or ConfigError."""
     try:
+        check_regular(path)
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise StorageError(f"no such file: {path}") from error

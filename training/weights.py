@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tracker.training.atomic import check_regular
 from tracker.training.errors import WeightsError
 
 SHOWN = 3
@@ -59,6 +60,7 @@ def _convert(state: dict[str, torch.Tensor], model: torch.nn.Module, path: Path)
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a weights file, also of one that wraps them in `model` or `state_dict`; raises WeightsError."""
     try:
+        check_regular(path)
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
         raw = torch.load(path, map_location="cpu", weights_only=True)

@@ -40,7 +40,7 @@ from tracker.jobs.job import (
 )
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
-from tracker.training.atomic import write_json
+from tracker.training.atomic import check_regular, write_json
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import read_toml
 from tracker.workspace import Workspace
@@ -98,6 +98,8 @@ def read_queue(file: Path) -> list[Entry]:
 def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
     """A short hash of what a table of a file says, and of the config file that it names."""
     try:
+        if config_file:
+            check_regular(config_file)
         config = config_file.read_text(encoding="utf-8") if config_file else ""
     except (OSError, UnicodeDecodeError):
         config = ""

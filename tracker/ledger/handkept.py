@@ -30,7 +30,7 @@ from tracker.ledger.historical import (
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
-from tracker.training.atomic import write_text
+from tracker.training.atomic import check_regular, write_text
 from tracker.training.tables import flatten, parse_toml_value
 from tracker.workspace import Competition, Metric, Workspace, parse_score
 
@@ -87,6 +87,7 @@ def read_handkept(path: Path, competition: Competition) -> HandKept:
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:
     try:
+        check_regular(path)
         text = path.read_bytes().decode("utf-8-sig")
         if path.suffix.lower() == ".json":
             rows = json.loads(text)
