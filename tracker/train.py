@@ -25,6 +25,7 @@ from tracker.training.config import (
     config_fingerprint,
     config_from_dict,
     config_to_dict,
+    format_defaults,
     merge,
     parse_assignment,
 )
@@ -56,6 +57,7 @@ def resolve_config(
 ) -> Config:
     """Defaults, tracker.toml's data, the parent run, the file, flags and --set, the later the stronger.
 
+    A run made from another has its parent's config; only a new one takes the defaults that depend on data.format.
     Raises ConfigError with every problem found.
     """
     layers: list[Mapping[str, Any]] = [{"data": workspace.data}]
@@ -70,7 +72,10 @@ def resolve_config(
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
     source = str(config_file) if config_file else "the config"
-    return pin_pipeline_file(config_from_dict(merge(*layers), source=source), workspace.root)
+    values = merge(*layers)
+    if parent is None:
+        values = merge(format_defaults(values), values)
+    return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
 
 
 def resolve_for(

@@ -33,10 +33,14 @@ def option(
     low: float | None = None,
     high: float | None = None,
     outcome: bool = True,
+    by_format: Mapping[str, Any] | None = None,
+    later: bool = False,
 ) -> T:
     """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result.
 
-    With `files`, a path that ends in one of these suffixes is as good as a choice.
+    With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is what a new run takes
+    by its data.format (see `format_defaults`). `later=True` marks a key that runs made before do not have: its default
+    means what they did, and is left out of fingerprints and comparisons.
     """
     metadata = {
         "doc": doc,
@@ -45,6 +49,8 @@ def option(
         "low": low,
         "high": high,
         "outcome": outcome,
+        "by_format": by_format or {},
+        "later": later,
     }
     return field(default=default, metadata=metadata)
 
@@ -63,6 +69,7 @@ class DataConfig:
         "by_image",
         "Unit of the validation split: people, images, or images by class.",
         choices=("by_profile", "by_image", "stratified"),
+        by_format={"mask_profiles": "by_profile", "image_folder": "stratified", "csv": "stratified"},
     )
     val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
     split_seed: int = option(
@@ -248,6 +255,22 @@ def list_options() -> dict[str, dataclasses.Field[Any]]:
     return {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
 
 
+def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Nested tables of the defaults that depend on the data.format in `values`: what a new run takes.
+
+    They are no defaults of the dataclasses: a config that was written before and lacks the key keeps its meaning.
+    """
+    data = values.get("data")
+    given = data.get("format") if isinstance(data, Mapping) else None
+    data_format = given if isinstance(given, str) else Config().data.format
+    found: dict[str, dict[str, Any]] = {}
+    for name, known in list_options().items():
+        section, _, key = name.partition(".")
+        if data_format in known.metadata["by_format"]:
+            found.setdefault(section, {})[key] = known.metadata["by_format"][data_format]
+    return found
+
+
 def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:
     """Build a Config from nested tables; raises ConfigError with every problem found."""
     problems: list[str] = []
@@ -427,14 +450,16 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of a nested config that can change the result, including keys unknown to this version.
 
     A number has one form however it was written: that of the option's default, or the shorter one for unknown keys.
+    A key of `later` at its default is left out: runs made before had no such key, and are the same.
     """
     options = list_options()
     sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
+    later = {name: f.default for name, f in options.items() if f.metadata["later"]}
     return {
         name: _unify(value, _find_kind(options[name].default) if name in options else int)
         for name, value in flatten(sections).items()
-        if name not in silent
+        if name not in silent and not (name in later and value == later[name])
     }
 
 

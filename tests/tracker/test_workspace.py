@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import save_image
+from tests.workspaces import make_run, make_workspace
 from tracker import init
 from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.init import init_workspace
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
+from tracker.train import resolve_config
 from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score
 
 
@@ -193,3 +195,16 @@ def test_a_folder_that_mlflows_database_would_not_lie_in_is_refused(tmp_path: Pa
         init_workspace(tmp_path / name, data={}, competition={"classes": ["x", "y"]})
     assert "rename the folder" in str(caught.value)
     assert list(tmp_path.rglob("*")) == [tmp_path / name]
+
+
+def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_the_parents(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    assert resolve_config(workspace, assignments=["data.format=mask_profiles"]).data.split == "by_profile"
+    assert resolve_config(workspace).data.split == "stratified"
+    assert resolve_config(workspace, assignments=["data.split=by_image"]).data.split == "by_image"
+    old = make_run(workspace, config={"data.format": "mask_profiles", "data.split": "by_image"})
+    assert resolve_config(workspace, parent=old.name).data.split == "by_image"
+    path = workspace.runs_dir / old.name / "config.toml"
+    path.write_text(path.read_text().replace('split = "by_image"\n', ""))
+    assert "split =" not in path.read_text()
+    assert resolve_config(workspace, parent=old.name).data.split == "by_image", "what its lack meant then"

@@ -11,6 +11,7 @@ from tracker.training.config import (
     config_fingerprint,
     config_from_dict,
     config_to_dict,
+    format_defaults,
     list_options,
     merge,
     outcome_values,
@@ -117,3 +118,27 @@ def test_fingerprints_made_before_are_made_again() -> None:
         "train": {"epochs": 3, "deterministic": True},
     }
     assert config_fingerprint(tables) == "sha256:c82af58f29d9210e5cb84cb6b0dab71019349cb641a13a064e1c887c2fea0a68"
+
+
+@pytest.mark.parametrize(
+    ("data", "split"),
+    [
+        ({"format": "mask_profiles"}, "by_profile"),
+        ({"format": "image_folder"}, "stratified"),
+        ({"format": "csv"}, "stratified"),
+        ({}, "stratified"),
+    ],
+)
+def test_a_new_run_takes_the_split_that_its_format_needs(data: dict[str, str], split: str) -> None:
+    assert format_defaults({"data": data})["data"]["split"] == split
+    config_from_dict(merge(format_defaults({"data": data}), {"data": data}))
+
+
+@pytest.mark.parametrize("values", [{"data": 3}, {"data": {"format": 3}}, {"data": {"format": "zip"}}, {}])
+def test_a_wrong_format_is_left_to_the_check_of_the_config(values: dict[str, object]) -> None:
+    assert format_defaults(values).keys() <= {"data"}
+
+
+def test_a_config_from_before_without_a_split_keeps_the_split_it_had() -> None:
+    old = {"data": {"format": "mask_profiles", "train_dir": "train"}}
+    assert config_from_dict(old).data.split == "by_image"

@@ -193,7 +193,8 @@ def options() -> None:
     for key, option in list_options().items():
         choices = option.metadata["choices"]
         words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
-        rows.append((key, render_value(defaults[key]), words))
+        by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
+        rows.append((key, ", ".join(by_format) or render_value(defaults[key]), words))
     print_table(("key", "default", "meaning"), rows)
 
 

@@ -18,7 +18,9 @@ def init(
     data_format: Annotated[
         str, typer.Option("--format", help="mask_profiles, image_folder or csv; found by looking when not given.")
     ] = "",
-    split: Annotated[str, typer.Option(help="Validation split: by_profile, by_image or stratified.")] = "",
+    split: Annotated[
+        str, typer.Option(help="by_profile (default of mask_profiles), stratified (of others), by_image.")
+    ] = "",
     age_bands: Annotated[str, typer.Option(help="Two ages, as in 29,58 (mask_profiles).")] = "",
     solution: Annotated[Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")] = None,
     leaderboard: Annotated[str, typer.Option(help="manual, local or kaggle.")] = "",
