@@ -21,7 +21,7 @@ from tracker.training.tables import parse_toml_value, read_columns, read_toml
 from tracker.workspace import Competition, Workspace
 
 CONFIGS = ("config.json", "config.yaml", "config.yml", "config.toml", "args.yaml", "hparams.yaml", "params.json")
-WEIGHTS = (".pth", ".pt", ".ckpt")
+WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 PREFERRED = ("best", "last")
 
 
@@ -91,7 +91,7 @@ def _adopt(workspace: Workspace, found: Found, note: str) -> tuple[RunRecord, li
             try:
                 run.save_best(found.weights, epoch=_last_step(found.points), metrics=summary)
             except TrackerError as error:
-                found.remarks.append(str(error))
+                found.remarks.append(f"{error}; {error.hint}" if error.hint else str(error))
                 run.keep_file(found.weights)
         if found.predictions:
             run.save_predictions(found.predictions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import torch
 
-from tracker.training.atomic import atomic_path, check_regular
+from tracker.training.atomic import atomic_path
 from tracker.training.errors import WeightsError
+from tracker.training.weights import READ_ERRORS, SAFETENSORS, find_state, read_state_dict
 
 FORMAT = 1
 
@@ -33,9 +33,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no checkpoint {path}", hint="the run ended before its first epoch was complete") from None
-    except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"cannot read checkpoint {path}: {first_line}") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
+    except READ_ERRORS as error:
+        raise WeightsError(f"cannot read checkpoint {path}: it is torn, or not one of this program") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a checkpoint of this program (format {FORMAT})")
     return state
@@ -44,35 +45,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
     """Keep a state dict, or a copy of a checkpoint of any program, at `target`; returns the weights' fingerprint.
 
-    Raises WeightsError when a checkpoint cannot be read with weights_only or has no tensors, StorageError.
+    Raises WeightsError when a file cannot be read safely or has no tensors, StorageError.
     """
     if isinstance(weights, Mapping):
-        state = _find_tensors(weights)
+        state = find_state(weights)[0]
         if state:
             save_checkpoint(target, {"model": state})
     else:
-        try:
-            check_regular(Path(weights))
-            state = _find_tensors(torch.load(weights, map_location="cpu", weights_only=True))
-        except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-            first_line = (str(error) or type(error).__name__).splitlines()[0]
-            raise WeightsError(f"cannot read checkpoint {weights}: {first_line}") from error
-        if state:
+        path = Path(weights)
+        state = read_state_dict(path)[0]
+        if path.suffix == SAFETENSORS:
+            save_checkpoint(target, {"model": state})
+        else:
             with atomic_path(target) as temporary:
-                shutil.copyfile(weights, temporary)
+                shutil.copyfile(path, temporary)
     if not state:
         raise WeightsError("no tensors in these weights", hint="give a state dict, or a file with one")
     return weights_fingerprint(state)
-
-
-def _find_tensors(loaded: Any) -> dict[str, torch.Tensor]:
-    """The state dict in what a training script saved: under one of the usual names, or the whole."""
-    if isinstance(loaded, Mapping):
-        for name in ("model", "state_dict", "model_state_dict", "module", "ema"):
-            if isinstance(loaded.get(name), Mapping):
-                return _find_tensors(loaded[name])
-        return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
-    return {}
 
 
 def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:

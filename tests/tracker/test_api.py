@@ -145,6 +145,19 @@ def test_what_an_adopted_folder_lacks_is_named(workspace: Workspace, tmp_path: P
     assert "no curves found" in remarks
 
 
+def test_an_adopted_module_is_kept_as_a_file_and_the_way_to_its_weights_is_told(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "old").mkdir()
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "old" / "model.pt")
+    record, remarks = adopt_folder(workspace, tmp_path / "old")
+    told = next(remark for remark in remarks if "model.pt" in remark)
+    assert 'torch.save(model.state_dict(), "weights.pth")' in told
+    assert "weights_only" not in told
+    assert record.fingerprints.get("weights") is None
+    assert (workspace.runs_dir / record.name / "model.pt").is_file()
+
+
 def test_an_empty_folder_is_refused_before_a_run_exists(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "e").mkdir()
     with pytest.raises(DataError, match="no TensorBoard events"):
