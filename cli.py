@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import Annotated, Any
 
@@ -122,6 +123,7 @@ ledger.command("export")(ledger_commands.export)
 
 def main() -> None:
     """Run the command line; an error is one or two lines on stderr and its exit code."""
+    _occupy_standard_files()
     gc.set_threshold(20_000, 50, 50)  # a short command makes no garbage worth collecting: 12 ms of 200
     debug = "--debug" in sys.argv
     if not debug:
@@ -138,6 +140,15 @@ def main() -> None:
         if error.hint:
             print(f"  try: {clean_text(error.hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _occupy_standard_files() -> None:
+    """Where stdin, stdout or stderr is closed, no other file may get its number: what is printed would go there."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:

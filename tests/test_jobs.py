@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,80 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     attached = run_tracker("logs", "exp2", cwd=root).stdout.splitlines()
     assert [line.partition("  ")[0] for line in attached[:2]] == ["epoch 1", "epoch 2"]
     assert attached[2].startswith("exp2 finished: best epoch ")
+
+
+# --- Output that nobody can read any more -----------------------------------------------------------------------------
+
+
+def start_in_terminal(root: Path, *words: str, deaf: bool = False) -> tuple[int, int]:
+    """A command as the first of a terminal of its own: its process, and our end; `deaf`: as under nohup."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(root)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if deaf else signal.SIG_DFL)
+        os.execv(sys.executable, tracker_command(*words))  # noqa: S606
+    return pid, terminal
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, deaf: bool) -> None:
+    words = ("run", "train", "base.toml", "--epochs", "5000", "--set", "data.workers=1")
+    pid, terminal = start_in_terminal(root, *words, deaf=deaf)
+    read_terminal(terminal, b"epoch 2/")
+    os.close(terminal)
+    log = root / "runs" / "exp1" / "output.log"
+    wait_until(lambda: log.is_file() and log.read_text().count("  train/loss ") >= 3)
+    first, *others = log.read_text().splitlines()
+    reason = "takes no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+    assert first.endswith(f"{reason}: output goes on here; tracker stop exp1 ends the run")
+    assert "\x1b" not in "".join(others)
+    assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
+    followed = start(root, "logs", "exp1", "-f")
+    run_tracker("stop", "exp1", cwd=root)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert first in followed.communicate(timeout=COMMAND_LIMIT_S)[0]
+    (run,) = list_runs(root)
+    assert run["status"] == "interrupted"
+    assert run["error"].startswith("stopped by ")
+
+
+def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path) -> None:
+    words = (*tracker_command("run", "train", "base.toml"), "--force")
+    piped = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert piped.stdout
+    piped.stdout.readline()
+    piped.stdout.close()
+    assert piped.wait(timeout=COMMAND_LIMIT_S) == 0
+    script = '"$@" > /dev/full 2>&1 && "$@" >&- 2>&- <&-'
+    subprocess.run(["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S)
+    reasons = ("takes no more output (Broken pipe)", "(No space left on device)", "stdout or stderr was closed")
+    for run, reason in zip(list_runs(root), reasons, strict=True):
+        assert run["status"] == "finished"
+        lines = (root / "runs" / run["name"] / "output.log").read_text().splitlines()
+        assert reason in lines[0]
+        assert any(line.startswith(f"{run['name']} finished: best epoch ") for line in lines)
+    assert not list((root / ".tracker" / "output").iterdir())
+    infer = ["sh", "-c", '"$@" > /dev/full 2>&1', "sh", *tracker_command("run", "infer", "--from", "exp1")]
+    subprocess.run([*infer, "--set", "eval.tta=flip"], cwd=root, check=True, timeout=COMMAND_LIMIT_S)
+    assert "exp4 finished: weights of exp1" in (root / "runs" / "exp4" / "output.log").read_text()
+
+
+def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
+    pid, terminal = start_in_terminal(root, "run", "train", "base.toml", "--folds", "2")
+    read_terminal(terminal, b"exp1: ")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [run["kind"] for run in list_runs(root)] == ["train", "train", "ensemble"]
+    assert "epoch 2/2" in (root / "runs" / "exp2" / "output.log").read_text()
+    (root / "q.toml").write_text('[[run]]\nconfig = "base.toml"\nseed = 1\n[[run]]\nconfig = "base.toml"\nseed = 2\n')
+    pid, terminal = start_in_terminal(root, "run", "queue", "q.toml")
+    read_terminal(terminal, b"epoch 1/")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [run["status"] for run in list_runs(root)] == ["finished"] * 5
+    (log,) = (root / ".tracker" / "queues").glob("*/output.log")
+    assert "the terminal was closed (SIGHUP): output goes on here; kill " in log.read_text()
+    assert "entry 2 finished" in log.read_text()
 
 
 # --- Queues -----------------------------------------------------------------------------------------------------------

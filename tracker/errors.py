@@ -6,7 +6,7 @@ TrackerError                  exit 1
   RefusedError                exit 3   a submission that must not be sent
     DuplicateError            exit 3   these predictions were already submitted
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
-  InterruptedByUserError      exit 130 Ctrl-C, SIGTERM or SIGHUP
+  InterruptedByUserError      exit 130 Ctrl-C or SIGTERM
   StorageError, WeightsError, NonFiniteLossError   exit 1
   MissingLibraryError         exit 2   a library that the command needs is not installed
 """

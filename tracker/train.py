@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
-from tracker.jobs.background import keep_output
+from tracker.jobs.output import outlive_terminal
 from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
@@ -223,26 +223,35 @@ def _fit(
 @contextmanager
 def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's index say how."""
-    mirror = Mirror(workspace, recorder.record.name)
+    name = recorder.record.name
+    mirror = Mirror(workspace, name)
     mirror.start()
-    keep_output(workspace, recorder.folder)
-    take_stop_note(recorder.folder)  # of an end that never came
-    try:
-        with terminate_as_interrupt(), SystemMetrics(recorder):
-            yield
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
-        recorder.params(facts)
-        record = recorder.finish(status, error=reason or describe_error(error))
-        index_run(workspace, record)
-        if isinstance(error, KeyboardInterrupt):
-            hint = f"tracker run train --from {record.name} --resume goes on with it" if record.kind == "train" else ""
-            raise InterruptedByUserError(f"{record.name} was interrupted", hint=hint) from error
-        raise
-    index_run(workspace, recorder.finish("finished"))
-    if problem := mirror.wait():
-        print(problem, file=sys.stderr)
+    with outlive_terminal(workspace) as output:
+        output.keep_in(recorder.folder, f"tracker stop {name} ends the run")
+        take_stop_note(recorder.folder)  # of an end that never came
+        with terminate_as_interrupt() as ignore_signals:
+            try:
+                with SystemMetrics(recorder):
+                    yield
+            except BaseException as error:
+                ignore_signals()
+                record_failure(workspace, recorder, error)
+                if isinstance(error, KeyboardInterrupt):
+                    train = recorder.record.kind == "train"
+                    hint = f"tracker run train --from {name} --resume goes on with it" if train else ""
+                    raise InterruptedByUserError(f"{name} was interrupted", hint=hint) from error
+                raise
+        index_run(workspace, recorder.finish("finished"))
+        if problem := mirror.wait():
+            print(problem, file=sys.stderr)
+
+
+def record_failure(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
+    """Write how a run ended that did not finish: interrupted by Ctrl-C, SIGTERM or `tracker stop`, else failed."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
+    recorder.params(facts)
+    index_run(workspace, recorder.finish(status, error=reason or describe_error(error)))
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
@@ -297,27 +306,32 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP in this block are like Ctrl-C: what was begun is ended and recorded as interrupted.
+def terminate_as_interrupt(*also: signal.Signals) -> Iterator[Callable[[], None]]:
+    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended, recorded as interrupted.
 
     After the first of them all are ignored, for the process is about to end: an impatient second Ctrl-C must not break
-    what records the first.
+    what records the first. The block gets a function that ignores them from then on, for the same reason.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *also)}
+
+    def ignore() -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises: a loader process may end now
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        for number in list(before):
-            signal.signal(number, signal.SIG_IGN)
+        ignore()
         before.clear()
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in before:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield ignore
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

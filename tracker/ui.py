@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
 
     port = _free_port(port)
     experiment = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
-    with terminate_as_interrupt():
+    with terminate_as_interrupt(signal.SIGHUP):
         # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
         process = subprocess.Popen(
             server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tracker.training.atomic import atomic_path
+from tracker.training.atomic import atomic_path, check_regular
 from tracker.training.errors import WeightsError
 from tracker.training.weights import READ_ERRORS, SAFETENSORS, find_state, read_state_dict
 

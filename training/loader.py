@@ -152,8 +152,14 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """One core a worker: more threads would fight for the cores of the model."""
+    """One core a worker: more threads would fight for the cores of the model.
+
+    Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is the loop's concern,
+    which ends its workers itself.
+    """
     import signal
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the loop ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a group in the background may write to the terminal
+    os.setpgid(0, 0)

@@ -24,8 +24,16 @@ class _Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if (bar := self._find_bar()) is not None:
+            bar.stop()
+
+    def _find_bar(self) -> RichProgress | None:
+        """The bar; it is given up when the terminal is gone, for its steps would fill the file that comes after."""
+        if self._bar is not None and not sys.stderr.isatty():
+            self._bar.live.transient = True  # so that it draws nothing more
             self._bar.stop()
+            self._bar = None
+        return self._bar
 
 
 class Progress(_Shown):
@@ -52,10 +60,10 @@ class Progress(_Shown):
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
         """One batch was done."""
         self._done += images
-        if self._bar is not None and self._task is not None:
+        if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
             words = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}"
-            self._bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
+            bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
 
     def epoch(self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float) -> None:
         """An epoch ended."""
@@ -65,16 +73,17 @@ class Progress(_Shown):
         rate = metrics.get("train/images_per_s", 0.0)
         left = f"  {_render_seconds(seconds_left)} left" if seconds_left > 0 else ""
         line = f"epoch {epoch}/{self._epochs}  {shown}  {rate:.0f} images/s{left}{'  *best' if best else ''}"
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            print(line, file=sys.stderr, flush=True)
+        self._print(line)
 
     def say(self, line: str) -> None:
         """A sentence that the user should see."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        elif not self._quiet:
+        if not self._quiet:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if (bar := self._find_bar()) is not None:
+            bar.console.print(line, markup=False, highlight=False)
+        else:
             print(line, file=sys.stderr, flush=True)
 
 
@@ -99,8 +108,8 @@ class ItemProgress(_Shown):
         self._done += 1
         now = time.monotonic()
         rate = self._done / max(now - self._started, 1e-9)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=1, rate=f"{rate:.0f} images/s")
+        if (bar := self._find_bar()) is not None and self._task is not None:
+            bar.update(self._task, advance=1, rate=f"{rate:.0f} images/s")
         elif now - self._reported > REPORT_S:
             self._reported = now
             left = _render_seconds((self._total - self._done) / rate)

@@ -17,6 +17,7 @@ def queue(
     as_json: Json = False,
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
+    from tracker.jobs.output import outlive_terminal
     from tracker.jobs.queue import run_queue
     from tracker.report import print_json, print_outcomes
     from tracker.workspace import find_workspace
@@ -25,11 +26,12 @@ def queue(
         _print_detached(file, "queues")
         return
     workspace = find_workspace()
-    outcomes = run_queue(workspace, file)
-    if as_json:
-        print_json([outcome.to_dict() for outcome in outcomes])
-    else:
-        print_outcomes(outcomes, workspace.competition)
+    with outlive_terminal(workspace):
+        outcomes = run_queue(workspace, file)
+        if as_json:
+            print_json([outcome.to_dict() for outcome in outcomes])
+        else:
+            print_outcomes(outcomes, workspace.competition)
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -43,6 +45,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    from tracker.jobs.output import outlive_terminal
     from tracker.jobs.sweep import run_sweep
     from tracker.report import print_json, print_sweep
     from tracker.workspace import find_workspace
@@ -50,11 +53,13 @@ def sweep(
     if detach:
         _print_detached(file, "sweeps", alone=not join)
         return
-    found = run_sweep(find_workspace(), file, join=join)
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        print_sweep(found)
+    workspace = find_workspace()
+    with outlive_terminal(workspace):
+        found = run_sweep(workspace, file, join=join)
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            print_sweep(found)
     if found.failed:
         raise typer.Exit(1)
 
@@ -62,7 +67,8 @@ def sweep(
 def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     """Start this command in the background, and say how to look after it."""
     from tracker.commands.jobs import start_again
-    from tracker.jobs.background import OUTPUT_NAME, Child
+    from tracker.jobs.background import Child
+    from tracker.jobs.output import OUTPUT_NAME
     from tracker.jobs.queue import find_folder, find_output
     from tracker.workspace import find_workspace
 

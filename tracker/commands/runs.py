@@ -45,6 +45,7 @@ def train(
     from tracker.commands.jobs import print_detached
     from tracker.errors import ConfigError
     from tracker.folds import train_folds
+    from tracker.jobs.output import outlive_terminal
     from tracker.ledger.read import resolve_run
     from tracker.settings import is_follower
     from tracker.train import FLAGS, find_resumable, resolve_config, train
@@ -72,7 +73,8 @@ def train(
             work = partial(train, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet, force=force)
     if detach:
         print_detached()
-    else:
+        return
+    with outlive_terminal(workspace):
         _print_end(workspace, work(), quiet=quiet)
 
 
@@ -122,14 +124,16 @@ def infer(
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
     from tracker.infer import infer
+    from tracker.jobs.output import outlive_terminal
     from tracker.ledger.read import resolve_run
     from tracker.report import render_scores
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
-    record = infer(workspace, source, assign or (), note=note, quiet=quiet)
-    print(f"{record.name} finished: weights of {source}, {render_scores(record.summary, workspace.competition)}")
+    with outlive_terminal(workspace):
+        record = infer(workspace, source, assign or (), note=note, quiet=quiet)
+        print(f"{record.name} finished: weights of {source}, {render_scores(record.summary, workspace.competition)}")
 
 
 def reproduce(
@@ -137,14 +141,16 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and tell whether predictions and weights agree."""
+    from tracker.jobs.output import outlive_terminal
     from tracker.ledger.read import resolve_run
     from tracker.reproduce import reproduce
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
-    for line in found.lines:
-        print(line)
+    with outlive_terminal(workspace):
+        found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
+        for line in found.lines:
+            print(line)
     if not found.agrees:
         raise typer.Exit(1)
 
@@ -160,17 +166,18 @@ def ensemble(
 
     from tracker.api import copy_to_mlflow
     from tracker.ensemble import ensemble
+    from tracker.jobs.output import outlive_terminal
     from tracker.report import render_scores
     from tracker.workspace import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
-    record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
-    print(
-        f"{record.name}: {method} ensemble of {', '.join(runs)}, {render_scores(record.summary, workspace.competition)}"
-    )
-    if problem := copy_to_mlflow(workspace, record.name):
-        print(problem, file=sys.stderr)
+    with outlive_terminal(workspace):
+        record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
+        scores = render_scores(record.summary, workspace.competition)
+        print(f"{record.name}: {method} ensemble of {', '.join(runs)}, {scores}")
+        if problem := copy_to_mlflow(workspace, record.name):
+            print(problem, file=sys.stderr)
 
 
 def _split_numbers(text: str) -> list[str]:

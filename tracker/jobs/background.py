@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tracker.jobs.output import find_pending
 from tracker.runs import RunRecord, from_utc_text, list_runs, utc_now
 from tracker.settings import quiet_libraries
 from tracker.training.atomic import translate_os_errors
 from tracker.workspace import Workspace
 
-OUTPUT_NAME = "output.log"
 POLL_S = 0.1
 HOLD = 'read -r _ && exec "$@" < /dev/null'  # of sh: the command begins at a line on stdin, never when it is closed
 CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
@@ -35,7 +35,7 @@ class Child:
         self.started = started
         self._workspace = workspace
         self._process = process
-        self._output = _pending(workspace, pid)
+        self._output = find_pending(workspace, pid)
 
     @classmethod
     def start(
@@ -68,7 +68,7 @@ class Child:
                 )
             assert process.stdin  # noqa: S101  (it is a pipe)
             with process.stdin as hold:
-                unnamed.replace(_pending(workspace, process.pid))
+                unnamed.replace(find_pending(workspace, process.pid))
                 child = cls(workspace, process.pid, started, process)
                 keep(child)
                 hold.write(b"\n")
@@ -120,34 +120,3 @@ class Child:
         """Ask it to end; its run is then recorded as interrupted."""
         if self.is_alive():
             os.kill(self.pid, signal.SIGTERM)
-
-
-def keep_output(workspace: Workspace, folder: Path) -> None:
-    """In a command started by `Child`: append its output so far, and all that follows, to the run's output.log.
-
-    In other commands there is none: the output.log of a run that they resume is put aside, as it ends too early.
-    A queue or a sweep has a folder like a run's.
-    """
-    pending, target = _pending(workspace, os.getpid()), folder / OUTPUT_NAME
-    with translate_os_errors(target, "write"):
-        try:
-            ours = os.path.samestat(os.fstat(1), pending.stat())
-        except OSError:
-            ours = False
-        if not ours:
-            if target.exists():
-                target.rename(folder / f"output-before-{int(time.time())}.log")
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with target.open("ab") as log:
-            log.write(pending.read_bytes())
-            log.flush()
-            for descriptor in (1, 2):
-                os.dup2(log.fileno(), descriptor)
-        pending.unlink()
-
-
-def _pending(workspace: Workspace, pid: int) -> Path:
-    return workspace.lock_dir / "output" / f"{pid}.log"

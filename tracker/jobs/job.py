@@ -11,7 +11,8 @@ from typing import Any
 
 from tracker.earlier import find_earlier
 from tracker.errors import AlreadyTrainedError, TrackerError, UnknownRunError
-from tracker.jobs.background import OUTPUT_NAME, POLL_S, Child
+from tracker.jobs.background import POLL_S, Child
+from tracker.jobs.output import OUTPUT_NAME
 from tracker.jobs.running import stop_run, stream_logs
 from tracker.ledger.read import resolve_run
 from tracker.runs import RunRecord, load_run

@@ -25,7 +25,7 @@ from tracker.errors import (
     TrackerError,
     UnknownRunError,
 )
-from tracker.jobs.background import POLL_S, Child, keep_output
+from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.job import (
     Hooks,
     Job,
@@ -38,6 +38,7 @@ from tracker.jobs.job import (
     read_training,
     say,
 )
+from tracker.jobs.output import outlive_terminal
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
 from tracker.training.atomic import check_regular, write_json
@@ -127,8 +128,9 @@ def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = Tru
         hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
         raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
     try:
-        keep_output(workspace, find_output(folder, os.getpid(), alone=alone))
-        yield folder
+        with outlive_terminal(workspace) as output:
+            output.keep_in(find_output(folder, os.getpid(), alone=alone), f"kill {os.getpid()} ends this command")
+            yield folder
     finally:
         lock.release()
 

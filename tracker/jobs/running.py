@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import TrackerError
-from tracker.jobs.background import OUTPUT_NAME
+from tracker.jobs.output import OUTPUT_NAME
 from tracker.runs import FileLock, RunRecord, load_run, read_new_points
 from tracker.training.atomic import write_json
 from tracker.training.progress import SHOWN
