@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tracker.training.atomic import check_regular
+from tracker.training.atomic import NotAFileError, check_regular
 from tracker.training.errors import WeightsError
 
 SHOWN = 3
@@ -151,6 +151,8 @@ def load_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}", hint="model.pretrained takes true, false or a path") from None
+    except NotAFileError as error:
+        raise translate_load_error(path, error) from error
     except READ_ERRORS as error:
         first = error
     try:
