@@ -161,7 +161,9 @@ def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
 
 def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Workspace) -> None:
     run(ws)
-    with pytest.raises(ConfigError, match=r"changes keys of eval only, not optim\.lr"):
+    with pytest.raises(
+        ConfigError, match=r"changes keys of eval, train\.accelerator and train\.precision only, not optim\.lr"
+    ):
         infer(ws, "exp1", ["optim.lr=0.1"])
     with pytest.raises(ConfigError, match="nothing would be different from exp1"):
         infer(ws, "exp1")
