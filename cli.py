@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,9 @@ from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
 from tracker.errors import InterruptedByUserError, TrackerError
 from tracker.training.libraries import translate_import_errors
+
+READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of an output
 
 
 class Commands(TyperGroup):
@@ -128,18 +133,63 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if not debug:
         sys.excepthook = _report_bug
+    code = _run(debug)
+    try:
+        _flush()  # the interpreter does it, too, but has no way to tell us that it failed
+    except OSError as error:
+        code = _end_output(error)
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int | str | None:
+    """Run the command, report what ended it, and return the exit code."""
     try:
         with translate_import_errors():
             typer.main.get_command(app)(prog_name="tracker")  # app() itself would install a hook of its own
+    except SystemExit as end:
+        # rich and Typer call a pipe that nobody reads a failure of their own
+        return READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code
     except TrackerError as error:
         if debug:
             raise
-        from tracker.report import clean_text
+        _report(str(error), error.hint)
+        return error.exit_code
+    except OSError as error:
+        if debug or error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        return _end_output(error)
+    return 0
 
-        print(f"error: {clean_text(str(error))}", file=sys.stderr)
-        if error.hint:
-            print(f"  try: {clean_text(error.hint)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+
+def _report(message: str, hint: str) -> None:
+    """Write an error to stderr, if that can be written."""
+    from tracker.report import clean_text
+
+    with suppress(OSError):
+        print(f"error: {clean_text(message)}", file=sys.stderr)
+        if hint:
+            print(f"  try: {clean_text(hint)}", file=sys.stderr)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _end_output(error: OSError) -> int:
+    """The exit code when the output cannot be written, and a line unless its reader has gone, as `head` does.
+
+    What could not be written is dropped: the interpreter would try it again and complain.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if sys.stdout is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE
+    _report(f"cannot write the output: {error.strerror}", "")
+    return 1
 
 
 def _occupy_standard_files() -> None:

@@ -110,6 +110,15 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
 
 
+def test_forced_folds_are_trained_again(ws: Workspace) -> None:
+    config = resolve_config(ws, assignments=(*BASE, "data.folds=2", "train.epochs=1"))
+    said: list[str] = []
+    assert train_folds(ws, config, quiet=True, say=said.append).name == "exp3"
+    assert train_folds(ws, config, quiet=True, force=True, say=said.append).name == "exp6"
+    assert said == []
+    assert load_config(ws.runs_dir, "exp6")["ensemble"]["members"] == ["exp4", "exp5"]
+
+
 def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
     words = [word for text in (*BASE, "train.num_nodes=2", "model.name=test_vit") for word in ("--set", text)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--master-port", str(free_port())]
@@ -152,7 +161,9 @@ def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
 
 def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Workspace) -> None:
     run(ws)
-    with pytest.raises(ConfigError, match=r"changes keys of eval only, not optim\.lr"):
+    with pytest.raises(
+        ConfigError, match=r"changes keys of eval, train\.accelerator and train\.precision only, not optim\.lr"
+    ):
         infer(ws, "exp1", ["optim.lr=0.1"])
     with pytest.raises(ConfigError, match="nothing would be different from exp1"):
         infer(ws, "exp1")

@@ -25,7 +25,7 @@ def ensemble(
     Without `weights`, those of method weighted are searched on the members' validation images.
     Raises ConfigError when members are given twice, differ in classes or images, or the weights are wrong.
     """
-    from tracker.training.ensemble import combine, join_validation, search_weights
+    from tracker.training.ensemble import check_method, combine, join_validation, search_weights
     from tracker.training.probabilities import (
         Kept,
         align,
@@ -50,6 +50,7 @@ def ensemble(
             f"weights found on the validation images (so their validation scores flatter them): {words}",
             file=sys.stderr,
         )
+    check_method(method, weights)  # folds, each image in one of them, are joined without it
     scores = combine(method, [member.probabilities for member in members], weights) if members else None
     config = {"ensemble": {"method": method, "members": names, "weights": list(weights), "searched": searched}}
     with begin(config, note=note, parent=names[0], root=workspace.root, kind="ensemble", follow=False) as run:

@@ -23,9 +23,10 @@ def train_folds(
     note: str = "",
     facts: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    force: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> RunRecord:
-    """Train the folds of data.folds that no run has trained yet, and combine them by soft vote.
+    """Train the folds of data.folds that no run has trained yet, or with `force` all, and combine them by soft vote.
 
     Each image's validation probabilities come from the one run that was not trained on it.
     """
@@ -34,7 +35,8 @@ def train_folds(
         own = replace(config, data=replace(config.data, fold=fold))
         words = f"{note} (fold {fold} of {folds})".strip()
         try:
-            names.append(train(workspace, own, parent=parent, note=words, facts=facts, quiet=quiet).name)
+            record = train(workspace, own, parent=parent, note=words, facts=facts, quiet=quiet, force=force)
+            names.append(record.name)
         except AlreadyTrainedError as error:
             say(f"fold {fold}: {error.run} has it already")
             names.append(error.run)

@@ -9,12 +9,13 @@ from typing import Any
 
 from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
+from tracker.metrics import is_loss
 from tracker.runs import check_utf8
 from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
 from tracker.training.errors import DataError
 from tracker.training.libraries import require
 from tracker.training.tables import read_table
-from tracker.workspace import TRACKER_TOML, Workspace, already_made, write_tracker_toml
+from tracker.workspace import TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
 
 TEMPLATE = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
@@ -80,7 +81,8 @@ def init_workspace(
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
 
     `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
-    looking at the training folder, or left at their defaults. A metric is `name`, `name:lower` or `name:percent`.
+    looking at the training folder, or left at their defaults. A metric is `name`, `name:lower`, `name:higher` or
+    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`.
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
@@ -101,8 +103,8 @@ def init_workspace(
         "quota_window": "day",
         "time_zone": "UTC",
         "deadline": "",
-        "similar_share": 0.999,
-        "public_share": 0.0,
+        "similar_share": Competition.similar_share,
+        "public_share": Competition.public_share,
         **found,
         **competition,
         "mlflow_uri": mlflow_uri,
@@ -113,6 +115,8 @@ def init_workspace(
     }
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
+    if data.get("age_bands") and table["format"] != "mask_profiles":
+        raise ConfigError(f"--age-bands does nothing in format {table['format']}", hint="leave it away")
     text = TEMPLATE.format(
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
@@ -145,8 +149,11 @@ def _parse_metric(text: str) -> dict[str, Any]:
     unknown = set(words) - {"lower", "higher", "percent"}
     if unknown:
         raise ConfigError(f"--metric {text}: unknown word {', '.join(sorted(unknown))}", hint="as in rmse:lower")
+    if {"lower", "higher"} <= set(words):
+        raise ConfigError(f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower")
     kind = {"f1": "macro_f1", "accuracy": "accuracy"}.get(name, "given")
-    return {"name": name, "kind": kind, "higher_is_better": "lower" not in words, "percent": "percent" in words}
+    higher = "higher" in words or not ("lower" in words or is_loss(name))
+    return {"name": name, "kind": kind, "higher_is_better": higher, "percent": "percent" in words}
 
 
 def detect_format(data: Mapping[str, Any]) -> str:

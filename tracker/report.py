@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.workspace import Competition
 
 PIPED_WIDTH = 240
+NARROW = 80  # columns of a terminal below which a table leaves columns out rather than squeezing all
+BETWEEN = 3  # columns that a table puts between two of its own
+LONGEST_WORD = 20
+FEW_LETTERS = 5  # the narrowest column that is worth its place
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -63,12 +67,49 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     from rich.table import Table
     from rich.text import Text
 
+    width = find_width()
+    heads = [clean_text(name) for name in columns]
+    cells = [[clean_text(cell) for cell in row] for row in rows]
+    widths = _fit_columns(heads, cells, width) if width < NARROW else dict.fromkeys(range(len(heads)))
     table = Table(title=Text(clean_text(title)) if title else None, box=box.SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(Text(clean_text(name)))
-    for row in rows:
-        table.add_row(*[Text(clean_text(cell)) for cell in row])
-    Console(width=find_width(), highlight=False).print(table)
+    for place, own in widths.items():
+        table.add_column(Text(heads[place]), width=own, overflow="fold")
+    for row in cells:
+        table.add_row(*[Text(row[place]) for place in widths])
+    Console(width=width, highlight=False).print(table)
+    left_out = [name for place, name in enumerate(heads) if place not in widths]
+    if left_out:
+        print_text(f"no room for: {', '.join(left_out)}")
+
+
+def _fit_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
+    """{place: width} of the columns that can be read in `width`, from the left; the first is always among them.
+
+    A column needs its longest word, but no more than `LONGEST_WORD`; the first two make do with less, so that a table
+    of keys and values shows both. What is left over makes them wider, from the left.
+    """
+    from rich.cells import cell_len
+
+    room = width - 1
+    wanted: dict[int, int] = {}
+    widths: dict[int, int] = {}
+    for place, head in enumerate(heads):
+        texts = [head, *(row[place] for row in rows)]
+        words = (word for text in texts for word in text.split())
+        wanted[place] = max(1, *(cell_len(line) for text in texts for line in (text.splitlines() or [""])))
+        least = min(max((cell_len(word) for word in words), default=1), LONGEST_WORD)
+        if place == 0:
+            least = min(least, max(FEW_LETTERS, width // 2 - BETWEEN))
+        elif place == 1:
+            least = min(least, max(FEW_LETTERS, room - BETWEEN))
+        if least + BETWEEN <= room:
+            widths[place] = least
+            room -= least + BETWEEN
+    for place, least in widths.items():
+        more = min(wanted[place] - least, room)
+        widths[place] += more
+        room -= more
+    return widths
 
 
 def find_width(piped: int = PIPED_WIDTH) -> int:

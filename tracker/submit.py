@@ -319,6 +319,8 @@ def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -
             name, equals, value = text.partition("=")
             if not equals:
                 raise ConfigError(f"--{split} {text}: expected metric=value, as in --{split} auc=0.913")
+            if (split, name.strip()) in scores:
+                raise ConfigError(f"the {split} {name.strip()} was given twice", hint="give each score once")
             scores[split, name.strip()] = parse_score(competition.metric(name.strip()), value)
     return scores
 

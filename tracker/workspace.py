@@ -301,8 +301,8 @@ def _read_competition(reader: _Reader, raw: Any) -> Competition:
         daily_limit=limit,
         quota_window=reader.choice(table, "competition.quota_window", "day", ("day", "rolling")),
         time_zone=zone,
-        similar_share=_read_share(reader, table, "similar_share", 0.999),
-        public_share=_read_share(reader, table, "public_share", 0.0),
+        similar_share=_read_share(reader, table, "similar_share", Competition.similar_share),
+        public_share=_read_share(reader, table, "public_share", Competition.public_share),
         deadline=_read_deadline(reader, table.get("deadline", ""), zone),
     )
 

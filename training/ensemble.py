@@ -18,6 +18,14 @@ METHODS = ("hard", "soft", "weighted", "rank")
 Probabilities = NDArray[np.float32]
 
 
+def check_method(method: str, weights: Sequence[float]) -> None:
+    """Raise ConfigError for an unknown method, or weights that it does not use."""
+    if method not in METHODS:
+        raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
+    if (method == "weighted") != bool(weights):
+        raise ConfigError("--weights belong to --method weighted", hint="--method weighted --weights 2,1,1")
+
+
 def combine(method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()) -> Probabilities:
     """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each, in the same order.
 
@@ -25,10 +33,7 @@ def combine(method: str, members: Sequence[Probabilities], weights: Sequence[flo
     the tied. soft: mean. weighted: mean by `weights`. rank: mean over members of each image's rank within a class,
     which ignores how confident a model is as a whole. Raises ConfigError for an unknown method or wrong weights.
     """
-    if method not in METHODS:
-        raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
-    if (method == "weighted") != bool(weights):
-        raise ConfigError("--weights belong to --method weighted", hint="--method weighted --weights 2,1,1")
+    check_method(method, weights)
     stacked = np.stack([member.astype(np.float64) for member in members])
     if method == "hard":
         return _vote(stacked).astype(np.float32)

@@ -18,20 +18,26 @@ def compare(
     each: Annotated[bool, typer.Option("--each", help="A row for each seed and fold, no means.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Equal keys and F1 by class, too.")] = False,
     limit: Annotated[
-        int, typer.Option(help="Newest finished runs to look at when none is named, 0: all.", min=0)
-    ] = 200,
+        int | None,
+        typer.Option(help="Newest finished runs to look at when none is named (200), 0: all.", min=0),
+    ] = None,
     markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
-    from tracker.comparison.compare import compare_runs
+    from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.comparison.compare import NEWEST, compare_runs
     from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
     from tracker.report import print_json, print_text
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv})
+    if runs:
+        refuse_beside("named runs", {"--limit": limit is not None}, why="all that are named are compared")
     workspace = find_workspace()
-    found = compare_runs(workspace, runs or (), where=where, sort=sort, each=each, everything=everything, limit=limit)
+    newest = NEWEST if limit is None else limit
+    found = compare_runs(workspace, runs or (), where=where, sort=sort, each=each, everything=everything, limit=newest)
     if as_json:
         print_json(found.to_dict())
     elif markdown:

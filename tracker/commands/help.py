@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.panel import Panel
 
+NARROW = 60  # columns of a terminal below which there is no room for two columns
+
 
 def print_help(group: Any, context: Any) -> None:
     """Print a group's usage, sentence, options and commands, a panel for each `rich_help_panel`."""
@@ -26,17 +28,23 @@ def print_help(group: Any, context: Any) -> None:
         panel = command.rich_help_panel
         panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, command.help or ""))
     parts = [Padding(usage, (1, 1)), Padding(Text(group.help or ""), (0, 1, 1, 1))]
-    Console(highlight=False).print(Group(*parts, *[_panel(title, rows) for title, rows in panels.items()]))
+    console = Console(highlight=False)
+    narrow = console.width < NARROW
+    console.print(Group(*parts, *[_panel(title, rows, narrow=narrow) for title, rows in panels.items()]))
 
 
-def _panel(title: str, rows: list[tuple[str, str]]) -> Panel:
+def _panel(title: str, rows: list[tuple[str, str]], *, narrow: bool) -> Panel:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
+    table.add_column(no_wrap=not narrow, ratio=1 if narrow else None, overflow="fold")
+    if not narrow:
+        table.add_column(ratio=1)
     for name, text in rows:
-        table.add_row(Text(name, style="bold cyan"), Text(" ".join(text.split())))
+        cells = [Text(name, style="bold cyan"), Text(" ".join(text.split()))]
+        if narrow:  # what it does goes below its name
+            cells = [Text("\n").join(cells)]
+        table.add_row(*cells)
     return Panel(table, title=title, title_align="left", border_style="dim", padding=(0, 1))

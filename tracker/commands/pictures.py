@@ -12,23 +12,31 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 def explain(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
-    pick: Annotated[str, typer.Option(help="Validation images to show: wrong (surest first) or uncertain.")] = "wrong",
+    pick: Annotated[
+        str | None,
+        typer.Option(help="Validation images to show: wrong (surest first, the default) or uncertain."),
+    ] = None,
     image: Annotated[list[str] | None, typer.Option(help="Id of an image to show instead; may be repeated.")] = None,
-    count: Annotated[int, typer.Option(help="Images to show.", min=1)] = 12,
+    count: Annotated[int | None, typer.Option(help="Images to show (12).", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
     from tracker.api import copy_to_mlflow
+    from tracker.commands.options import refuse_beside
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.read import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
+    if image:
+        given = {"--pick": pick is not None, "--count": count is not None}
+        refuse_beside("--image", given, why="the images that are named are shown")
     workspace = find_workspace()
-    found = explain(workspace, resolve_run(workspace, run), pick=pick, ids=image or (), count=count)
+    name = resolve_run(workspace, run)
+    found = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -23,6 +23,7 @@ def queue(
     from tracker.workspace import find_workspace
 
     if detach:
+        _refuse_json(as_json)
         _print_detached(file, "queues")
         return
     workspace = find_workspace()
@@ -51,6 +52,7 @@ def sweep(
     from tracker.workspace import find_workspace
 
     if detach:
+        _refuse_json(as_json)
         _print_detached(file, "sweeps", alone=not join)
         return
     workspace = find_workspace()
@@ -62,6 +64,12 @@ def sweep(
             print_sweep(found)
     if found.failed:
         raise typer.Exit(1)
+
+
+def _refuse_json(as_json: bool) -> None:
+    from tracker.commands.options import refuse_beside
+
+    refuse_beside("--detach", {"--json": as_json}, why="the command ends before there is a result")
 
 
 def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:

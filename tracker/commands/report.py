@@ -20,9 +20,12 @@ def report(
     """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
     import sys
 
+    from tracker.errors import ConfigError
     from tracker.team_report.write import copy_report, write_report
     from tracker.workspace import find_workspace
 
+    if html is not None and md is not None and html.resolve() == md.resolve():
+        raise ConfigError(f"--html and --md name the same file: {html}", hint="give each a file of its own")
     workspace = find_workspace()
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"

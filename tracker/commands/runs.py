@@ -65,17 +65,25 @@ def train(
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
         facts = _parse_facts(fact or ())
-        given |= {"data.folds": folds} if folds else {}
-        resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
         if folds:
-            work = partial(train_folds, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet)
-        else:
-            work = partial(train, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet, force=force)
+            _refuse_folds_twice(assign or ())
+            given["data.folds"] = folds
+        resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
+        make = train_folds if folds else train
+        work = partial(make, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet, force=force)
     if detach:
         print_detached()
         return
     with outlive_terminal(workspace):
         _print_end(workspace, work(), quiet=quiet)
+
+
+def _refuse_folds_twice(assignments: Sequence[str]) -> None:
+    """Raise ConfigError for an assignment of what --folds sets itself."""
+    from tracker.commands.options import refuse_together
+
+    keys = [text.partition("=")[0].strip() for text in assignments]
+    refuse_together({"--folds": True, **{f"--set {key}": True for key in keys if key in ("data.folds", "data.fold")}})
 
 
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
@@ -104,7 +112,13 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
     check_utf8("--fact", " ".join(texts))
     if wrong := [text for text in texts if not re.match(r"[A-Za-z_][\w.-]*=", text)]:
         raise ConfigError(f"--fact {wrong[0]}: expected name=value, as in --fact idea=7")
-    return {name: parse_toml_value(value) for name, _, value in (text.partition("=") for text in texts)}
+    facts: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in facts:
+            raise ConfigError(f"--fact {name} was given twice", hint="give each fact once")
+        facts[name] = parse_toml_value(value)
+    return facts
 
 
 def _follow() -> None:
@@ -267,7 +281,10 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
     everything: Annotated[bool, typer.Option("--all", help="Show what is equal or ignored, too.")] = False,
     stats: Annotated[bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")] = True,
-    resamples: Annotated[int, typer.Option(help="Resamples behind interval and p.", min=1000, max=1_000_000)] = 10_000,
+    resamples: Annotated[
+        int | None,
+        typer.Option(help="Resamples behind interval and p (10,000).", min=1000, max=1_000_000),
+    ] = None,
     images: Annotated[int, typer.Option(help="List so many of the images that changed.", min=0)] = 0,
     markdown: Annotated[bool, typer.Option("--md", help="Print Markdown, to be pasted.")] = False,
     picture: Annotated[bool, typer.Option("--open", help="Draw the curves of both runs and open the picture.")] = False,
@@ -276,16 +293,21 @@ def diff(
     """Show what differs between two runs, which was better, and whether that is real."""
     import sys
 
+    from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.diff import diff_runs
+    from tracker.comparison.paired import RESAMPLES
     from tracker.comparison.render_diff import open_picture, print_diff
     from tracker.report import print_json
     from tracker.training.libraries import PICTURES, require
     from tracker.workspace import find_workspace
 
     require(*(PICTURES if picture else ()))
+    refuse_together({"--json": as_json, "--md": markdown})
+    if not stats:
+        refuse_beside("--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample")
     workspace = find_workspace()
-    wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "resamples": resamples, "images": images}
-    found = diff_runs(workspace, a, b, **wanted)
+    wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
+    found = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -128,10 +128,22 @@ def leaderboard(
 ) -> None:
     """List the submissions with scores, memo and change to SOTA."""
     if context.invoked_subcommand is not None:
+        _refuse_own_options(context)
         return
     from tracker.workspace import find_workspace
 
     _print_rows(find_workspace(), limit=limit, as_json=as_json)
+
+
+def _refuse_own_options(context: typer.Context) -> None:
+    """Raise ConfigError when options of the bare command stand before a subcommand, which has its own."""
+    from tracker.commands.options import refuse_beside
+
+    sources = {name: context.get_parameter_source(name) for name in ("limit", "as_json")}
+    given = {name: source is not None and source.name == "COMMANDLINE" for name, source in sources.items()}
+    subcommand = str(context.invoked_subcommand)
+    why = f"options of {subcommand} stand behind that word"
+    refuse_beside(subcommand, {"--limit": given["limit"], "--json": given["as_json"]}, why=why)
 
 
 def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:

@@ -38,7 +38,9 @@ def init(
     quota_window: Annotated[str, typer.Option(help="day or rolling (24 hours).")] = "",
     time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
     deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
-    similar_share: Annotated[float, typer.Option(help="Agreement from which submit asks.", min=0, max=1)] = 0.999,
+    similar_share: Annotated[
+        float | None, typer.Option(help="Share of equal answers from which submit asks, above 0 (0.999).")
+    ] = None,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
 ) -> None:
@@ -46,6 +48,7 @@ def init(
     from tracker.init import init_workspace
     from tracker.report import print_text
 
+    _refuse_contradictions(labels=labels, data_format=data_format, board=leaderboard, solution=solution, kaggle=kaggle)
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
     competition = {
@@ -64,7 +67,7 @@ def init(
     workspace = init_workspace(
         folder,
         data={key: value for key, value in data.items() if value},
-        competition={key: value for key, value in competition.items() if value},
+        competition={key: value for key, value in competition.items() if value not in ("", [], None)},
         metrics=metric or (),
         mlflow_uri=mlflow_uri,
         ledger_url=ledger_url,
@@ -77,6 +80,21 @@ def init(
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+
+
+def _refuse_contradictions(*, labels: str, data_format: str, board: str, solution: Path | None, kaggle: str) -> None:
+    """Raise ConfigError for options of which one would have no effect."""
+    from tracker.commands.options import refuse_beside, refuse_together
+
+    refuse_together({"--solution": solution is not None, "--kaggle": bool(kaggle)})
+    if board and board != "local":
+        given = {"--solution": solution is not None}
+        refuse_beside(f"--leaderboard {board}", given, why="only a local leaderboard reads a solution")
+    if board and board != "kaggle":
+        refuse_beside(f"--leaderboard {board}", {"--kaggle": bool(kaggle)}, why="nothing is sent to Kaggle")
+    if data_format and data_format != "csv":
+        given = {"--labels": bool(labels)}
+        refuse_beside(f"--format {data_format}", given, why="only format csv reads a table of labels")
 
 
 def _numbers(text: str) -> list[int]:

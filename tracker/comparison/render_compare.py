@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.markdown import escape, render_table
-from tracker.report import find_width, print_table, print_text, render_newest, render_number, render_value
+from tracker.report import NARROW, find_width, print_table, print_text, render_newest, render_number, render_value
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Row, Spread
@@ -121,7 +121,10 @@ def describe(found: Comparison, left_out: Sequence[str]) -> Iterator[str]:
 def _fit(
     header: list[str], lines: list[list[str]], keys: list[str], width: int
 ) -> tuple[list[str], list[list[str]], list[str]]:
-    """As many columns as are readable in `width`: config keys and then metrics give way, from the last on."""
+    """As many columns as are readable in `width`: config keys and then metrics give way, from the last on.
+
+    In a narrow terminal notes and submissions give way before them.
+    """
     sizes = {}
     for place, name in enumerate(header):
         longest = max(len(name), *(len(line[place]) for line in lines)) + PADDING
@@ -129,7 +132,11 @@ def _fit(
     fixed = [place for place, name in enumerate(header) if name in ("run", "submission", "note", "noted last")]
     metrics = [place for place, name in enumerate(header) if place not in fixed and name not in keys]
     first, rest = metrics[:3], metrics[3:]
-    wanted = [*fixed, *first, *(place for place, name in enumerate(header) if name in keys), *rest]
+    wanted = [*first, *(place for place, name in enumerate(header) if name in keys), *rest]
+    if width < NARROW:
+        fixed, last = fixed[:1], fixed[1:]
+        wanted += last
+    wanted = [*fixed, *wanted]
     kept: list[int] = []
     for place in wanted:
         if place in fixed or sum(sizes[other] for other in kept) + sizes[place] <= width:

@@ -94,7 +94,10 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
         if not isinstance(keys, Mapping)
     ]
     nested = flatten({section: keys for section, keys in changes.items() if isinstance(keys, Mapping)})
-    values = {FLAGS[key]: value for key, value in known.items() if key in FLAGS} | nested
+    flags = {FLAGS[key]: value for key, value in known.items() if key in FLAGS}
+    twice = [f"{key}: stands in set, too, as {name}" for key, name in FLAGS.items() if key in known and name in nested]
+    problems += twice
+    values = flags | nested
     assignments = []
     for name, value in values.items():
         try:

@@ -1,7 +1,7 @@
-"""The ledger's append door: the only module that imports SQLAlchemy.
+"""The ledger's append door, through SQLAlchemy.
 
 Rows are added one transaction at a time, under a lock that all writers share, and each is chained by hash to the one
-before it. There is no method that changes a row. Reading is in ledger_read.py.
+before it. There is no method that changes a row. Reading is in read.py.
 """
 
 from __future__ import annotations

@@ -367,7 +367,7 @@ def find_sota(workspace: Workspace) -> Submission | None:
 
 
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
-    """Numbers, from `since` on, of the submissions that beat all earlier ones, in order (the view score_records)."""
+    """Numbers, from `since` on, of the submissions that beat all earlier ones, in order."""
     primary = workspace.competition.primary
     sql = (
         "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "

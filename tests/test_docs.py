@@ -1,0 +1,104 @@
+"""Texts agree with what there is: no leftovers of merges, no names of files that have gone."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+WINDOW = 12  # lines in which a merge leaves both versions of a sentence
+ALIKE = 40  # characters
+# Files that users or other programs make.
+OTHERS = {"train.py", "my_loop.py", "setup.py"}
+
+
+def list_files(*endings: str) -> list[Path]:
+    """Files of the repository, links to them left out."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.decode().splitlines()]
+    return [path for path in paths if path.suffix in endings and path.is_file() and not path.is_symlink()]
+
+
+DOCUMENTS = list_files(".md")
+
+
+def read_prose(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) outside code; rows of tables included."""
+    in_code = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("```"):
+            in_code = not in_code
+        elif not in_code and line.strip():
+            yield number, line.strip()
+
+
+def find_doubled(lines: list[tuple[int, str]]) -> list[tuple[int, int]]:
+    """Numbers of lines that begin or end alike within a few lines of each other; rows of tables may."""
+    found = []
+    lines = [(number, line) for number, line in lines if len(line) >= ALIKE and not line.startswith("|")]
+    for place, (number, line) in enumerate(lines):
+        for other, text in lines[place + 1 :]:
+            if other - number > WINDOW:
+                break
+            if text[:ALIKE] == line[:ALIKE] or text[-ALIKE:] == line[-ALIKE:]:
+                found.append((number, other))
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_line_of_a_document_stands_twice(path: Path) -> None:
+    assert find_doubled(list(read_prose(path))) == []
+
+
+def test_a_doubled_line_would_be_found() -> None:
+    line = "agree with an earlier submission on 99.9 % of the images, unless"
+    assert find_doubled([(1, line + " this"), (3, "other"), (5, line + " that"), (40, line)]) == [(1, 5)]
+    line = "runs the first. Machines are shared and noisy: every script times"
+    assert find_doubled([(1, "`make bench` " + line), (2, "another " + line)]) == [(1, 2)]
+
+
+def test_entries_of_decisions_stand_apart() -> None:
+    lines = (ROOT / "DECISIONS.md").read_text(encoding="utf-8").splitlines()
+    entries = [place for place, line in enumerate(lines) if re.match(r"\*\*20\d\d-", line)]
+    assert len(entries) > 70
+    assert [place + 1 for place in entries if lines[place - 1]] == []
+
+
+def read_remarks(path: Path) -> Iterator[str]:
+    """Docstrings and comments of a module."""
+    source = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    yield from (token.string for token in tokens if token.type == tokenize.COMMENT)
+
+
+def list_texts() -> Iterator[tuple[Path, str]]:
+    for path in DOCUMENTS:
+        yield path, path.read_text(encoding="utf-8")
+    for path in list_files(".py"):
+        for text in read_remarks(path):
+            yield path, text
+
+
+def test_every_module_that_a_text_names_is_there() -> None:
+    modules = list_files(".py", ".sql")
+    known = {str(path.relative_to(ROOT)) for path in modules}
+    known |= {f"tracker/{name}" for name in known if name.startswith(("training/", "cli.py", "ledger.db.sql"))}
+    gone, seen = [], 0
+    for path, text in list_texts():
+        for name in re.findall(r"(?<![\w/.<])((?:[a-z_]\w*/)*\w+\.(?:py|sql))\b", text):
+            seen += 1
+            if name not in OTHERS and not any(module == name or module.endswith(f"/{name}") for module in known):
+                gone.append(f"{path.relative_to(ROOT)}: {name}")
+    assert seen > 100
+    assert gone == []
