@@ -213,3 +213,16 @@ def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace) -> None
     assert "exp1 cannot be reproduced: images, labels or label fixes have changed" in done.stdout
     with pytest.raises(ConfigError, match="no finished training run"):
         reproduce(ws, infer(ws, "exp1", quiet=True).name)
+
+
+def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(ws: Workspace) -> None:
+    (ws.root / "bad.csv").write_text("path,reason\ncat/cat00.png,blurred\n")
+    first = run(ws, "data.exclude=bad.csv", "train.epochs=1")
+    assert (ws.runs_dir / "exp1" / "exclude.csv").read_bytes() == (ws.root / "bad.csv").read_bytes()
+    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code"):
+        run(ws, parent="exp1")
+    with pytest.raises(ConfigError, match=r"infer changes keys of eval only, not data\.exclude"):
+        infer(ws, "exp1", ["eval.tta=flip", "data.exclude="])
+    other = run(ws, "data.exclude=", parent="exp1")
+    assert other.fingerprints["data"] != first.fingerprints["data"]
+    assert other.fingerprints["config"] != first.fingerprints["config"]

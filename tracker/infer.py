@@ -10,7 +10,7 @@ from tracker.errors import ConfigError
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
-from tracker.training.config import Config, config_fingerprint, config_to_dict, outcome_values
+from tracker.training.config import Config, config_fingerprint, config_to_dict, later_defaults, outcome_values
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
@@ -35,7 +35,9 @@ def infer(
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
     before, after = (outcome_values(values) for values in (load_config(workspace.runs_dir, source), tables))
-    changed = sorted(key for key, value in after.items() if before.get(key, value) != value)
+    defaults = later_defaults()
+    changed = sorted(key for key, value in after.items() if before.get(key, defaults.get(key, value)) != value)
+    changed += sorted(key for key in before if key in defaults and key not in after)
     if fixed := [key for key in changed if not key.startswith(FREE)]:
         raise ConfigError(
             f"infer changes {WHAT} only, not {', '.join(fixed)}",

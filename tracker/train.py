@@ -155,7 +155,7 @@ def train(
     else:
         say = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
-        print(say, file=sys.stderr)
+        print("\n".join([*data.notes, say]), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
 
 
@@ -174,7 +174,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         )
     recorder = Recorder.reopen(workspace.runs_dir, name)
     if not quiet:
-        print(f"{name}: going on after epoch {record.epoch} of {config.train.epochs}", file=sys.stderr)
+        say = f"{name}: going on after epoch {record.epoch} of {config.train.epochs}"
+        print("\n".join([*data.notes, say]), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=True, quiet=quiet)
 
 

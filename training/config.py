@@ -81,6 +81,11 @@ class DataConfig:
     folds: int = option(0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0)
     fold: int = option(0, "The part that this run validates on, counted from 0.", low=0)
     label_fixes: str = option("", "CSV of corrections: id,field,value; see README. Empty: none.")
+    exclude: str = option(
+        "",
+        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see README.",
+        later=True,
+    )
     undersample: tuple[int, int, float] | tuple[()] = option(
         (),
         "First age, last age, share: train on that share of these people only (format mask_profiles). Empty: on all.",
@@ -455,12 +460,17 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
     options = list_options()
     sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
-    later = {name: f.default for name, f in options.items() if f.metadata["later"]}
+    later = later_defaults()
     return {
         name: _unify(value, _find_kind(options[name].default) if name in options else int)
         for name, value in flatten(sections).items()
         if name not in silent and not (name in later and value == later[name])
     }
+
+
+def later_defaults() -> dict[str, Any]:
+    """By dotted key, what the lack of a key means in the configs of runs that were made before there was one."""
+    return {name: f.default for name, f in list_options().items() if f.metadata["later"]}
 
 
 def _find_kind(default: Any) -> type:

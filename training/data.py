@@ -1,6 +1,6 @@
 """Which images there are, what they show, and how they are split; everything is checked before training.
 
-`load_data` is the whole interface: it returns plain data, or raises one DataError that lists every offender.
+`load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data` returns both.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tracker.training.atomic import check_regular, translate_os_errors, write_bytes
 from tracker.training.config import DataConfig
 from tracker.training.errors import DataError
+from tracker.training.exclude import CSV, Exclude, split_words
 from tracker.training.images import IMAGE_SUFFIXES, check_images
 from tracker.training.label_fixes import LabelFixes
-from tracker.training.samples import EvalImage, LoadedData, Person, Sample, Task
+from tracker.training.samples import DataReport, EvalImage, LoadedData, Person, Sample, Task
 from tracker.training.split import split_samples
 from tracker.training.tables import LINE, read_table
 
@@ -26,7 +28,35 @@ GENDERS = ("male", "female")
 AGES = ("young", "middle", "old")
 MASK_PROFILE_CLASSES = tuple(f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES)
 PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})")
+HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
+CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
+NOTES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".ini", ".db")
 PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
+
+
+@dataclass
+class Findings:
+    """What is found while the folders are read: `problems` is said of paths in `broken` and of all else.
+
+    `ignored` counts files beside the images by their kind.
+    """
+
+    exclude: Exclude
+    problems: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def blame(self, name: str, place: Path | str, reason: str) -> None:
+        """A problem of one training image or folder, unless data.exclude leaves it out."""
+        if not self.exclude.covers(name):
+            self.problems.append(f"{place}: {reason}")
+            if name:
+                self.broken.setdefault(name, reason)
+
+    def note_ignored(self) -> list[str]:
+        """A sentence about the files beside the images, if there are any."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.ignored.most_common())
+        return [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"] if kinds else []
 
 
 def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> LoadedData:
@@ -35,31 +65,72 @@ def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None 
     Raises DataError with every corrupt or missing image, folder that does not parse, class without images and
     id that is both in training and evaluation.
     """
-    problems: list[str] = []
+    report = inspect_data(config, task, root=root, cache=cache)
+    if report.data is not None:
+        return report.data
+    hint = "mend or remove these files, then run the same command again"
+    if report.broken:
+        hint = (
+            "mend these files; or leave training images out: tracker data check --write-exclude broken.csv, then "
+            "--set data.exclude=broken.csv"
+        )
+    raise DataError(f"{len(report.problems)} problem(s) in the data:", problems=report.problems, hint=hint)
+
+
+def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> DataReport:
+    """The same as a report, also of data that cannot be used; raises DataError where there is nothing to look at."""
     if not config.train_dir:
         raise DataError("no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER")
     train_dir = root / Path(config.train_dir).expanduser()
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
-    samples = _read_samples(train_dir, config, task, root, problems)
-    images = _read_eval(config, task, root, problems)
-    problems += _list_overlaps(samples, images)
-    paths = [*(sample.path for sample in samples), *(image.path for image in images)]
-    checked = check_images(paths, cache=cache)
-    problems += [f"{path}: {check.problem}" for path, check in checked.items() if check.problem]
+    problems: list[str] = []
+    found = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
+    samples = _read_samples(train_dir, config, task, root, found)
+    images = _read_eval(config, task, root, found)
+    for sample, image in _list_overlaps(samples, images):
+        found.blame(sample.id, image.id, "is both a training and an evaluation image")
+    checked = check_images([*(sample.path for sample in samples), *(image.path for image in images)], cache=cache)
+    for sample in samples:
+        if checked[sample.path].problem:
+            found.blame(sample.id, sample.path, checked[sample.path].problem)
+    problems += [f"{image.path}: {checked[image.path].problem}" for image in images if checked[image.path].problem]
+    eval_ids = [image.id for image in images]
+    problems += found.exclude.list_unused(eval_ids)
     counts = Counter(sample.label for sample in samples)
     problems += [f"class {name!r}: no training image" for label, name in enumerate(task.classes) if not counts[label]]
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
+    notes = (*found.exclude.describe(eval_ids), *found.note_ignored())
+    rows = (*found.exclude.to_rows(), *found.broken.items())
     if problems:
-        raise DataError(
-            f"{len(problems)} problem(s) in the data:",
-            problems=problems,
-            hint="mend or remove these files, then run the same command again",
-        )
+        return DataReport(tuple(problems), rows, len(found.broken), notes)
     hashes = {path: check.sha256 for path, check in checked.items()}
-    return LoadedData(train, val, images, _fingerprint(samples, images, hashes), hashes)
+    fingerprint = _fingerprint(samples, images, hashes, sorted(found.exclude.left_out))
+    data = LoadedData(train, val, images, fingerprint, hashes, notes)
+    return DataReport((), rows, 0, notes, data)
+
+
+def _read_exclude(config: DataConfig, task: Task, root: Path, train_dir: Path, problems: list[str]) -> Exclude:
+    folders = [str(train_dir), str(train_dir.resolve()), str(Path(config.train_dir))]
+    if config.format == "csv" and (train_dir / "images").is_dir():
+        folders = [*folders, *(f"{folder}/images" for folder in folders), "images"]
+    return Exclude.read(config.exclude, root, problems, folders=folders, id_column=task.id_column)
+
+
+def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
+    """Copy the CSVs of label fixes and of images left out to the run folder; raises StorageError."""
+    excluded = [text for text in split_words(config.exclude) if text.lower().endswith(CSV)]
+    kept = {"label_fixes.csv": config.label_fixes}
+    kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
+    for name, text in kept.items():
+        if text:
+            table = root / Path(text).expanduser()
+            with translate_os_errors(table, "read"):
+                check_regular(table)
+                content = table.read_bytes()
+            write_bytes(run_dir / name, content)
 
 
 def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:
@@ -68,24 +139,22 @@ def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int])
     return mask * 6 + GENDERS.index(gender) * 3 + band
 
 
-def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, problems: list[str]) -> list[Sample]:
-    """The training images with their labels as corrected by data.label_fixes."""
+def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
+    """The training images with their labels as corrected by data.label_fixes, without those of data.exclude."""
     table = root / Path(config.label_fixes).expanduser() if config.label_fixes else None
-    fixes = LabelFixes.read(table, problems)
+    fixes = LabelFixes.read(table, found.problems)
     if config.format == "mask_profiles":
-        samples = _read_profiles(folder, config, task, fixes, problems)
+        samples = _read_profiles(folder, config, task, fixes, found)
     elif config.format == "csv":
-        samples = _read_csv(folder, config, task, root, problems)
+        samples = _read_csv(folder, config, task, root, found)
     else:
-        samples = _read_folders(folder, task, problems)
+        samples = _read_folders(folder, task, found)
     fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
-    problems += fixes.list_unused()
-    return fixed
+    found.problems += fixes.list_unused()
+    return [sample for sample in fixed if not found.exclude.covers(sample.id)]
 
 
-def _read_profiles(
-    folder: Path, config: DataConfig, task: Task, fixes: LabelFixes, problems: list[str]
-) -> list[Sample]:
+def _read_profiles(folder: Path, config: DataConfig, task: Task, fixes: LabelFixes, found: Findings) -> list[Sample]:
     """`<id>_<gender>_<race>_<age>/` folders of seven photographs each."""
     if len(task.classes) != len(MASK_PROFILE_CLASSES):
         raise DataError(
@@ -93,45 +162,46 @@ def _read_profiles(
             hint="set competition.classes in tracker.toml, or data.format",
         )
     samples = []
-    for profile in _visible(folder):
+    for profile in _list_visible(folder, found):
         match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
         if match is None:
-            problems.append(f"{profile}: expected a folder <id>_<male|female>_<race>_<age>")
+            found.blame(profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>")
             continue
         gender = fixes.fix_gender(match["id"], match["gender"], GENDERS)
         person = Person(match["id"], gender, fixes.fix_age(match["id"], int(match["age"])))
         missing = set(PHOTOS)
-        for path in _visible(profile):
+        for path in _list_visible(profile, found):
+            name = f"{profile.name}/{path.name}"
             if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
-                problems.append(f"{path}: expected mask1..mask5, incorrect_mask or normal")
+                found.blame(name, path, "expected mask1..mask5, incorrect_mask or normal")
                 continue
             missing.discard(path.stem)
             mask = PHOTOS[fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
             label = mask_profile_label(mask, person.gender, person.age, config.age_bands)
-            samples.append(Sample(f"{profile.name}/{path.name}", path, label, profile.name, person))
-        problems += [f"{profile}: {name} is missing" for name in sorted(missing)]
+            samples.append(Sample(name, path, label, profile.name, person))
+        for photo in sorted(missing):
+            found.blame(f"{profile.name}/{photo}", profile, f"{photo} is missing")
     return samples
 
 
-def _read_folders(folder: Path, task: Task, problems: list[str]) -> list[Sample]:
+def _read_folders(folder: Path, task: Task, found: Findings) -> list[Sample]:
     """One folder a class, named like the class."""
     samples = []
-    for class_dir in _visible(folder):
+    for class_dir in _list_visible(folder, found):
         if class_dir.name not in task.classes or not class_dir.is_dir():
-            problems.append(f"{class_dir}: not a folder named like a class ({', '.join(task.classes)})")
+            reason = f"not a folder named like a class ({', '.join(task.classes)})"
+            found.blame(class_dir.name, class_dir, reason)
             continue
-        for path in sorted(class_dir.rglob("*")):
-            if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-                continue
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                problems.append(f"{path}: not an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-                continue
+        for path in _list_files(class_dir, found):
             name = path.relative_to(folder).as_posix()
-            samples.append(Sample(name, path, task.classes.index(class_dir.name), name))
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                samples.append(Sample(name, path, task.classes.index(class_dir.name), name))
+            else:
+                found.blame(name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return samples
 
 
-def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, problems: list[str]) -> list[Sample]:
+def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
     """A CSV with an id and a label column; the label is an answer word or a class name."""
     table = root / Path(config.labels).expanduser() if config.labels else folder / "labels.csv"
     words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
@@ -139,16 +209,16 @@ def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, problems
     samples, seen = [], set()
     for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
         if word not in words:
-            problems.append(f"{table}:{line}: unknown label {word!r}")
+            found.blame(name, f"{table}:{line}", f"unknown label {word!r}")
         elif name in seen:
-            problems.append(f"{table}:{line}: {name} is listed twice")
+            found.blame(name, f"{table}:{line}", f"{name} is listed twice")
         else:
             samples.append(Sample(name, images / name, words[word], name))
         seen.add(name)
     return samples
 
 
-def _read_eval(config: DataConfig, task: Task, root: Path, problems: list[str]) -> tuple[EvalImage, ...]:
+def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> tuple[EvalImage, ...]:
     """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
     if not config.eval_dir:
         return ()
@@ -160,38 +230,64 @@ def _read_eval(config: DataConfig, task: Task, root: Path, problems: list[str]) 
     if os.path.lexists(table):  # what is no file is told
         names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        problems += [f"{table}: {name} is listed twice" for name in twice]
+        found.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
-        names = [path.name for path in _visible(images) if path.suffix.lower() in IMAGE_SUFFIXES]
+        names = [path.name for path in _list_visible(images, found) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not names:
-        problems.append(f"{folder}: no image to predict")
+        found.problems.append(f"{folder}: no image to predict")
     return tuple(EvalImage(name, images / name) for name in names)
 
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
-    problems: list[str] = []
-    images = _read_eval(config, task, root, problems)
-    if problems:
-        raise DataError(f"{len(problems)} problem(s) in the evaluation set:", problems=problems)
+    found = Findings(Exclude())
+    images = _read_eval(config, task, root, found)
+    if found.problems:
+        raise DataError(f"{len(found.problems)} problem(s) in the evaluation set:", problems=found.problems)
     return [image.id for image in images]
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, in name order; names beginning with a dot are ignored."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _list_visible(folder: Path, found: Findings) -> list[Path]:
+    """What is in a folder, in name order, without what is never an image; that is counted."""
+    return [path for path in sorted(folder.iterdir()) if not _is_ignored(path, folder, found)]
 
 
-def _list_overlaps(samples: Sequence[Sample], images: Sequence[EvalImage]) -> list[str]:
-    train_ids = {sample.id for sample in samples}
-    train_paths = {sample.path.resolve() for sample in samples}
-    if len({sample.path.name for sample in samples}) == len(samples):  # mask1.jpg in every profile is no id
-        train_ids |= {sample.path.name for sample in samples}
-    return [
-        f"{image.id}: is both a training and an evaluation image"
-        for image in images
-        if image.id in train_ids or image.path.resolve() in train_paths
-    ]
+def _list_files(folder: Path, found: Findings) -> list[Path]:
+    """The same of everything below a folder, without folders."""
+    paths = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [path for path in paths if not _is_ignored(path, folder, found)]
+
+
+def _is_ignored(path: Path, folder: Path, found: Findings) -> bool:
+    """Whether a path is hidden, or is what programs and people leave beside images; it is counted by its kind."""
+    kind = _name_clutter(path.relative_to(folder))
+    if not kind and path.suffix.lower() in NOTES and not path.is_dir():
+        kind = path.suffix.lower()
+    if kind:
+        found.ignored[kind] += 1
+    return bool(kind)
+
+
+def _name_clutter(relative: Path) -> str:
+    for part in relative.parts:
+        if part.startswith("."):
+            return part if part == CHECKPOINTS else HIDDEN
+        if part.lower() in CLUTTER:
+            return part
+    return ""
+
+
+def _list_overlaps(samples: Sequence[Sample], images: Sequence[EvalImage]) -> Iterator[tuple[Sample, EvalImage]]:
+    """The training images that are evaluation images, too."""
+    by_id = {sample.id: sample for sample in samples}
+    by_path = {sample.path.resolve(): sample for sample in samples}
+    by_name = {sample.path.name: sample for sample in samples}
+    if len(by_name) < len(samples):  # mask1.jpg in every profile is no id
+        by_name = {}
+    for image in images:
+        sample = by_id.get(image.id) or by_name.get(image.id) or by_path.get(image.path.resolve())
+        if sample:
+            yield sample, image
 
 
 def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
@@ -204,8 +300,11 @@ def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: T
     return problems + ([] if val else ["no image left for validation, raise data.val_ratio"])
 
 
-def _fingerprint(samples: Sequence[Sample], images: Sequence[EvalImage], hashes: dict[Path, str]) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines."""
+def _fingerprint(
+    samples: Sequence[Sample], images: Sequence[EvalImage], hashes: dict[Path, str], left_out: Sequence[str]
+) -> str:
+    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no content."""
     lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
+    lines += [f"excluded,{name},," for name in left_out]
     return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

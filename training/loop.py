@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from tracker.training.checkpoint import weights_fingerprint
 from tracker.training.config import Config
+from tracker.training.data import keep_tables
 from tracker.training.errors import DataError, NonFiniteLossError, TrackerError
 from tracker.training.loader import Source
 from tracker.training.logger import RunLogger
@@ -106,6 +107,7 @@ def fit(
     work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "cache_dir": cache_dir}
     if first:
         keep_pipeline_file(config.augment, root, run_dir)
+        keep_tables(config.data, root, run_dir)
     with share_work(config.train, {**work, "resume": resume}, first=first) as environment, progress:
         setup = build_setup(
             config,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tracker.training.atomic import atomic_path
+from tracker.training.fonts import use_fonts
 from tracker.training.images import open_small
 
 THUMBNAIL = (240, 240)
@@ -59,7 +60,7 @@ def draw_pages(tiles: Sequence[Tile], folder: Path, stem: str, *, columns: int, 
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, as a whole or not at all; raises StorageError."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, use_fonts(figure):
         figure.savefig(temporary, dpi=110, format="png")
     return path
 

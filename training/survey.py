@@ -38,10 +38,14 @@ class PartSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts that there are: training, validation, evaluation; `age_bands` only of format mask_profiles."""
+    """The parts that there are: training, validation, evaluation; `age_bands` only of format mask_profiles.
+
+    `notes` are sentences about what is not in them.
+    """
 
     parts: Mapping[str, PartSurvey]
     age_bands: tuple[int, int] | None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data stats --json`."""
@@ -58,6 +62,7 @@ class SplitTable:
     column: str
     rows: tuple[tuple[str, str, str], ...]
     counts: Mapping[str, Mapping[str, int]]
+    notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[tuple[str, str]]:
@@ -80,7 +85,7 @@ def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> 
     if data.eval:
         parts["evaluation"] = PartSurvey(**_look_at([image.path for image in data.eval], config, root))
     profiles = config.data.format == "mask_profiles"
-    return Survey(parts, config.data.age_bands if profiles else None)
+    return Survey(parts, config.data.age_bands if profiles else None, data.notes)
 
 
 def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
@@ -101,7 +106,7 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
     rows = tuple((sample.id, task.classes[sample.label], parts[sample.id]) for sample in samples)
     found = Counter((part, name) for _, name, part in rows)
     counts = {part: {name: found[part, name] for name in task.classes} for part in names}
-    return SplitTable("fold" if config.data.folds else "split", rows, counts)
+    return SplitTable("fold" if config.data.folds else "split", rows, counts, data.notes)
 
 
 def _count_labels(samples: Sequence[Sample], task: Task) -> dict[str, Any]:

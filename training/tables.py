@@ -18,7 +18,7 @@ LINE = "\n"  # a column of read_table that no file has: the number of the row's 
 PART = 500  # rows: they stay in the processor's cache
 
 
-def read_table(path: Path, columns: Sequence[str], **defaults: str) -> list[tuple[str, ...]]:
+def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[tuple[str, ...]]:
     """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its number.
 
     A column with a default may be missing. Raises DataError when the file or another column is missing, or one of them
@@ -27,7 +27,7 @@ def read_table(path: Path, columns: Sequence[str], **defaults: str) -> list[tupl
     return [row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)]
 
 
-def read_columns(path: Path, columns: Sequence[str], **defaults: str) -> Iterator[list[list[str]]]:
+def read_columns(path: Path, columns: Sequence[str], /, **defaults: str) -> Iterator[list[list[str]]]:
     """The same in parts, column by column: a third of the time of row by row, and little memory."""
     try:
         check_regular(path)

@@ -31,9 +31,9 @@ from tracker.team_report import page
 from tracker.team_report.charts import render_ticks
 from tracker.team_report.data import TeamReport, build_report
 from tracker.team_report.markdown import render_markdown
-from tracker.team_report.page import render_page
+from tracker.team_report.page import FOLDER, render_page
 from tracker.team_report.ranks import spearman
-from tracker.team_report.svg import Drawing, Scale
+from tracker.team_report.svg import Drawing, Scale, measure_text
 from tracker.team_report.write import copy_report, write_report
 from tracker.workspace import Metric, Workspace
 
@@ -362,3 +362,13 @@ def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_
     copy = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
     assert copy.read_text() == html.read_text()
     assert "a later note" in copy.read_text()
+
+
+def test_room_is_kept_for_characters_that_are_twice_as_wide() -> None:
+    assert measure_text("고양이") == measure_text("catcat")
+
+
+def test_the_page_names_fonts_that_have_korean_for_charts_and_texts() -> None:
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+    assert style.count("var(--sans)") == 2
+    assert "var(--cjk)" in style.partition("--sans:")[2].partition(";")[0]

@@ -36,11 +36,21 @@ def stats(
         print_json(found.to_dict())
     else:
         print_survey(found)
+    for note in found.notes:
+        print(note, file=sys.stderr)
     for path in drawn:
         print(f"drawn: {path}", file=sys.stderr)
 
 
-def check(config: ConfigFile = None, parent: Parent = "", assign: Assign = None, as_json: Json = False) -> None:
+def check(
+    config: ConfigFile = None,
+    parent: Parent = "",
+    assign: Assign = None,
+    write_exclude: Annotated[
+        Path | None, typer.Option(help="CSV to write of the broken training images, for data.exclude.", metavar="FILE")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that is wrong."""
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
@@ -49,7 +59,7 @@ def check(config: ConfigFile = None, parent: Parent = "", assign: Assign = None,
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    found = check_data(workspace, resolve_for(workspace, config, parent, assign))
+    found = check_data(workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -82,5 +92,7 @@ def split(
     else:
         print_split(table)
         print(f"{len(table.rows)} images: {out}")
+    for note in table.notes:
+        print(note, file=sys.stderr)
     for warning in list_warnings(table):
         print(f"warning: {warning}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import TrackerError
 from tracker.runs import load_config
+from tracker.training.config import later_defaults
 from tracker.training.tables import flatten
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
 
 def _name_causes(left: Side, right: Side) -> str:
     """The keys that differ and may have divided the images differently."""
-    a, b = flatten(left.config), flatten(right.config)
+    a, b = ({**later_defaults(), **flatten(side.config)} for side in (left, right))
     keys = [key for key in a if key in b and a[key] != b[key] and key not in DECIDE_NOTHING]
     causes = [key for key in keys if key.startswith("data.")]
     return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""

@@ -22,7 +22,8 @@ from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
 SCHEME_KEYS = tuple(
-    f"data.{name}" for name in ("format", "train_dir", "split", "val_ratio", "folds", "label_fixes", "age_bands")
+    f"data.{name}"
+    for name in ("format", "train_dir", "split", "val_ratio", "folds", "label_fixes", "age_bands", "exclude")
 )
 SMALL = 10  # points; fewer are called few
 Scheme = Mapping[str, Any]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, DataError
-from tracker.train import prepare_data
-from tracker.training.atomic import translate_os_errors, write_text
+from tracker.train import build_task, prepare_data
+from tracker.training.atomic import check_regular, translate_os_errors, write_text
 from tracker.training.config import Config
+from tracker.training.data import inspect_data
+from tracker.training.exclude import CSV, split_words
 from tracker.training.libraries import IMAGES, PICTURES, require
+from tracker.training.samples import DataReport
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,19 +33,78 @@ class DataCheck:
     validation: int | None = None
     evaluation: int | None = None
     fingerprint: str | None = None
+    notes: tuple[str, ...] = ()
+    written: Written | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data check --json`."""
-        return {**asdict(self), "problems": list(self.problems)}
+        return asdict(self)
 
 
-def check_data(workspace: Workspace, config: Config) -> DataCheck:
-    """Decode every image and check labels, label fixes and ids, as a run does before it begins."""
+@dataclass(frozen=True)
+class Written:
+    """The CSV of broken training images, as data.exclude takes it; `left` are the problems that there are with it."""
+
+    exclude: str
+    broken: int
+    images: int
+    left: tuple[str, ...]
+
+
+def check_data(workspace: Workspace, config: Config, *, write_exclude: Path | None = None) -> DataCheck:
+    """Decode every image and check labels, label fixes and ids, as a run does before it begins.
+
+    `write_exclude` is a CSV to write where training images are broken: those, and the ones that the config leaves out.
+    Raises ConfigError and StorageError.
+    """
+    task = build_task(workspace)
+    cache = workspace.lock_dir / "images.json"
+    if write_exclude and (write_exclude.suffix.lower() != CSV or "," in str(write_exclude)):
+        raise ConfigError(f"--write-exclude {write_exclude}: expected the path of a .csv, without commas")
     try:
-        _, data = prepare_data(workspace, config)
+        report = inspect_data(config.data, task, root=workspace.root, cache=cache)
+        written = None
+        if write_exclude and report.broken:
+            name = _write_excludable(report, write_exclude, workspace, config)
+            again = inspect_data(replace(config.data, exclude=name), task, root=workspace.root, cache=cache)
+            written = Written(name, report.broken, len(report.excludable), again.problems)
     except DataError as error:
         return DataCheck(error.problems or (str(error),))
-    return DataCheck((), len(data.train), len(data.val), len(data.eval), data.fingerprint)
+    data = report.data
+    if data is None:
+        return DataCheck(report.problems, notes=report.notes, written=written)
+    return DataCheck((), len(data.train), len(data.val), len(data.eval), data.fingerprint, report.notes)
+
+
+def _write_excludable(report: DataReport, path: Path, workspace: Workspace, config: Config) -> str:
+    """Write the CSV and return what data.exclude calls it; one that others wrote stays. Raises ConfigError."""
+    text = _render_csv(("path", "reason"), report.excludable)
+    before = _read_if_there(path)
+    tables = [(workspace.root / Path(name).expanduser()).resolve() for name in split_words(config.data.exclude)]
+    if before not in (None, text.encode()) and path.resolve() not in tables:
+        raise ConfigError(
+            f"{path} is there, and data.exclude does not name it",
+            hint=f"--set data.exclude={path} adds to it; another name after --write-exclude keeps it",
+        )
+    write_text(path, text)
+    absolute, root = path.resolve(), workspace.root.resolve()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+
+
+def _render_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    with translate_os_errors(path, "read"):
+        if not os.path.lexists(path):
+            return None
+        check_regular(path)
+        return path.read_bytes()
 
 
 def survey(workspace: Workspace, config: Config, *, figures: Path | None = None) -> tuple[Survey, list[Path]]:
@@ -68,13 +132,8 @@ def write_split(workspace: Workspace, config: Config, path: Path, *, force: bool
 
     task, data = prepare_data(workspace, replace(config, data=replace(config.data, undersample=())))
     table = tabulate_split(config, data, task)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "label", table.column))
-    writer.writerows(table.rows)
-    with translate_os_errors(path, "read"):
-        before = path.read_bytes() if path.exists() else None
-    if before is not None and before != text.getvalue().encode() and not force:
+    text = _render_csv(("id", "label", table.column), table.rows)
+    if _read_if_there(path) not in (None, text.encode()) and not force:
         raise ConfigError(f"{path} is there and has another split", hint="--force replaces it, --out names another")
-    write_text(path, text.getvalue())
+    write_text(path, text)
     return table

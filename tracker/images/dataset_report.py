@@ -16,14 +16,30 @@ SHOWN_SIZES = 3
 
 
 def print_check(check: DataCheck) -> None:
-    """Everything that is wrong, or how many images there are."""
+    """Everything that is wrong, or how many images there are; what was left out; what to do next."""
+    for note in check.notes:
+        print_text(note)
     if check.problems:
         print(f"{len(check.problems)} problem(s) in the data:")
         for problem in check.problems:
             print_text(f"  {problem}")
+        _print_written(check)
         return
     counts = f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation images"
     print(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")
+
+
+def _print_written(check: DataCheck) -> None:
+    """The CSV of images to leave out, and whether training goes with it."""
+    if check.written is None:
+        return
+    name, left = check.written.exclude, check.written.left
+    print_text(f"{name}: {check.written.broken} broken, {check.written.images} training images to leave out")
+    if left:
+        print(f"with it there would still be {len(left)} problem(s):")
+        print_text("\n".join(f"  {problem}" for problem in left))
+    else:
+        print_text(f"next: tracker run train --set data.exclude={name}")
 
 
 def print_survey(found: Survey) -> None:

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 BEGIN_S = 30.0  # a study is made in less, unless its maker has died
-PLACES = ("data.train_dir", "data.eval_dir", "data.labels", "data.label_fixes")  # each machine has its own
+PLACES = (
+    "data.train_dir",
+    "data.eval_dir",
+    "data.labels",
+    "data.label_fixes",
+    "data.exclude",
+)  # each machine has its own
 
 
 @dataclass(frozen=True, kw_only=True)

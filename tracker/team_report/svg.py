@@ -6,6 +6,7 @@ Sizes are in SVG units, which are pixels where a drawing is as wide on the page 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,6 +56,12 @@ def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
     return Scale(low - room, high + room, start, end)
 
 
+def measure_text(text: str) -> float:
+    """About how wide a text is; Korean, Japanese and Chinese characters are as wide as two others."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return (len(text) + wide) * LETTER
+
+
 class Drawing:
     """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are escaped."""
 
@@ -90,7 +97,7 @@ class Drawing:
 
     def label(self, at: tuple[float, float], text: str, kind: str) -> None:
         """A text at the first free place around a point; nothing where there is none. Call it after all dots."""
-        wide = len(text) * LETTER
+        wide = measure_text(text)
         for dx, dy, anchor in BESIDE:
             left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
             box = (left - 3, at[1] + dy - 9, left + wide + 3, at[1] + dy + 2)

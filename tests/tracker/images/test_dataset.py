@@ -72,13 +72,13 @@ def test_check_lists_everything_that_is_wrong_with_exit_code_1(pictures: Workspa
     found = json.loads(type_words(pictures, "check", "--json").stdout)
     assert (found["problems"], found["training"] + found["validation"], found["evaluation"]) == ([], 24, 6)
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
-    (pictures.root / "train" / "cat" / "note.txt").write_text("x")
+    (pictures.root / "train" / "cat" / "note.pdf").write_text("x")
     (pictures.root / "eval" / "images" / "e2.png").unlink()
     (pictures.root / "fixes.csv").write_text("id,field,value\nnobody,gender,female\n")
     done = type_words(pictures, "check", "--set", "data.label_fixes=fixes.csv")
     assert done.exit_code == 1
     assert "4 problem(s)" in done.stdout
-    for words in ("cat01.png: empty file", "note.txt: not an image", "e2.png: missing", "no person nobody"):
+    for words in ("cat01.png: empty file", "note.pdf: not an image", "e2.png: missing", "no person nobody"):
         assert words in done.stdout
     done = type_words(pictures, "check", "--json")
     assert done.exit_code == 1
@@ -96,7 +96,7 @@ def test_split_is_that_of_a_run_a_file_or_set(pictures: Workspace, type_words: T
 
     make_run(pictures, config={"data.train_dir": "train", "data.val_ratio": 0.5})
     (pictures.root / "c.toml").write_text("[data]\nval_ratio = 0.25\n")
-    assert [len(parts(*words)) for words in ([], ["--from", "exp1"], ["c.toml"])] == [5, 12, 6]
+    assert [len(parts(*words)) for words in ([], ["--from", "exp1"], ["c.toml"])] == [4, 12, 6]
     assert parts("--set", "data.split_seed=1") != parts("--set", "train.seed=2")
     done = type_words(pictures, "split", "--json", "--set", "data.folds=3", "--out", "folds.csv")
     found = json.loads(done.stdout)
@@ -121,3 +121,38 @@ def test_split_warns_of_classes_that_nothing_validates(profiles: Workspace, type
     assert "warning: no image of class mask_" in done.stderr
     assert "in val: its F1 counts 0 there" in done.stderr
     assert "val images" in done.stdout
+
+
+def test_check_writes_what_is_broken_and_training_goes_without_it(pictures: Workspace, type_words: Type) -> None:
+    assert not (type_words(pictures, "check", "--write-exclude", "bad.csv").exit_code)
+    assert not (pictures.root / "bad.csv").exists(), "nothing is broken"
+    (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
+    (pictures.root / "lists").mkdir()
+    for _ in range(2):
+        done = type_words(pictures, "check", "--write-exclude", "lists/bad.csv")
+        assert done.exit_code == 1
+        assert "next: tracker run train --set data.exclude=lists/bad.csv" in done.stdout
+    table = pictures.root / "lists" / "bad.csv"
+    assert table.read_text() == "path,reason\ncat/cat01.png,empty file\n"
+    done = type_words(pictures, "check", "--set", "data.exclude=lists/bad.csv")
+    assert done.exit_code == 0
+    assert "left out of the training images by data.exclude: 1 (lists/bad.csv: 1)" in done.stdout
+    assert "lists/bad.csv: 1" in type_words(pictures, "split", "--set", "data.exclude=lists/bad.csv").stderr
+
+
+def test_check_adds_to_a_list_and_writes_over_no_other(pictures: Workspace, type_words: Type) -> None:
+    table = pictures.root / "bad.csv"
+    table.write_text("path,reason\ncat/cat00.png,blurred\n")
+    (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
+    (pictures.root / "eval" / "images" / "e2.png").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"bad\.csv is there") as caught:
+        type_words(pictures, "check", "--write-exclude", "bad.csv")
+    assert "--set data.exclude=bad.csv" in caught.value.hint
+    words = ("check", "--set", "data.exclude=bad.csv", "--write-exclude", "bad.csv", "--json")
+    found = json.loads(type_words(pictures, *words).stdout)
+    assert table.read_text() == "path,reason\ncat/cat00.png,blurred\ncat/cat01.png,empty file\n"
+    assert (found["written"]["broken"], found["written"]["images"]) == (1, 2)
+    assert [problem.rpartition("/")[2] for problem in found["written"]["left"]] == ["e2.png: empty file"]
+    for name in ("bad.txt", "a,b.csv"):
+        with pytest.raises(ConfigError, match=r"expected the path of a \.csv"):
+            type_words(pictures, "check", "--write-exclude", name)

@@ -1,0 +1,135 @@
+"""Training images that are left out, as data.exclude says; the folders stay as they are.
+
+`data.exclude` is glob patterns with commas between, and paths of CSVs with a column `path` (or `id`); other columns
+are for people. The path of an image is relative to data.train_dir; that of a folder leaves out all of it. `*` matches
+across folders; a pattern without a slash also matches the name of a file or a folder.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from tracker.training.tables import LINE, read_table
+
+CSV = ".csv"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or the CSV's name."""
+
+    text: str
+    source: str
+    line: str = ""
+    reason: str = ""
+    pattern: re.Pattern[str] | None = None
+
+
+@dataclass
+class Exclude:
+    """The rules of a config, and which training images they have left out so far."""
+
+    paths: dict[str, Rule] = field(default_factory=dict)
+    patterns: list[Rule] = field(default_factory=list)
+    left_out: dict[str, Rule] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> Exclude:
+        """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a missing CSV."""
+        found = cls()
+        for text in split_words(words):
+            if text.lower().endswith(CSV):
+                found._read_csv(text, root, problems, folders=folders, id_column=id_column)
+            else:
+                cut = _cut_prefix(text, folders)
+                found.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
+        return found
+
+    def _read_csv(self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> None:
+        table = root / Path(text).expanduser()
+        columns = dict.fromkeys((LINE, "path", "id", id_column, "reason"))
+        rows = read_table(table, tuple(columns), **dict.fromkeys([name for name in columns if name != LINE], ""))
+        for row in rows:
+            cells = dict(zip(columns, row, strict=True))
+            name = cells["path"] or cells["id"] or cells[id_column]
+            if not name:
+                problems.append(f"{table}:{cells[LINE]}: no path (of its columns, path or id is read)")
+                continue
+            rule = Rule(_cut_prefix(name, folders), text, f"{table}:{cells[LINE]}", cells["reason"])
+            self.paths.setdefault(rule.text, rule)
+
+    def covers(self, name: str) -> bool:
+        """Whether the training image, or folder, of this name is left out."""
+        if name not in self.left_out:
+            rule = self._find_rule(name)
+            if rule is None:
+                return False
+            self.left_out[name] = rule
+        return True
+
+    def describe(self, eval_ids: Iterable[str]) -> list[str]:
+        """In sentences: how many images each rule left out, and that evaluation images are predicted all the same."""
+        notes = []
+        if self.left_out:
+            counts = Counter(rule.source for rule in self.left_out.values())
+            parts = ", ".join(f"{source}: {count}" for source, count in counts.items())
+            notes.append(f"left out of the training images by data.exclude: {len(self.left_out)} ({parts})")
+        hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
+        notes += [
+            f"data.exclude: {source} also fits {count} evaluation image(s), which are predicted all the same"
+            for source, count in hit.items()
+        ]
+        return notes
+
+    def list_unused(self, eval_ids: Iterable[str]) -> list[str]:
+        """A problem for every rule that fits no image at all."""
+        rules = [*self.paths.values(), *self.patterns]
+        used = {id(rule) for rule in self.left_out.values()}
+        unused = [rule for rule in rules if id(rule) not in used]
+        names = [*self.left_out, *eval_ids] if unused else []
+        parts = {part for name in names for part in _list_parts(name)}
+        idle = [rule for rule in unused if not (rule.text in parts or any(_fits(rule, name) for name in names))]
+        return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
+
+    def to_rows(self) -> Iterator[tuple[str, str]]:
+        """What was left out, as (path, reason)."""
+        for name, rule in self.left_out.items():
+            yield name, rule.reason or f"data.exclude: {rule.source}"
+
+    def _find_rule(self, name: str) -> Rule | None:
+        if not self.paths and not self.patterns:
+            return None
+        by_path = (self.paths[part] for part in _list_parts(name) if part in self.paths)
+        return next(by_path, None) or next((rule for rule in self.patterns if _fits(rule, name)), None)
+
+
+def split_words(words: str) -> list[str]:
+    """The patterns and tables that data.exclude names."""
+    return [text for text in (part.strip() for part in words.split(",")) if text]
+
+
+def _list_parts(name: str) -> list[str]:
+    """A path and the folders it lies in: a/b/c, a/b, a."""
+    path = PurePosixPath(name)
+    return [path.as_posix(), *(parent.as_posix() for parent in path.parents if parent.name)]
+
+
+def _fits(rule: Rule, name: str) -> bool:
+    """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no pattern."""
+    if rule.pattern is None:
+        return False
+    parts = _list_parts(name)
+    candidates = parts if "/" in rule.text else [*parts, *(PurePosixPath(part).name for part in parts)]
+    return any(rule.pattern.match(candidate) for candidate in candidates)
+
+
+def _cut_prefix(text: str, folders: Sequence[str]) -> str:
+    """A path relative to the training folder, however it was written."""
+    text = text.strip().removeprefix("./").rstrip("/")
+    longest = max((folder for folder in folders if text.startswith(f"{folder}/")), key=len, default="")
+    return text.removeprefix(f"{longest}/") if longest else text
