@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
@@ -216,6 +217,82 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     (log,) = (root / ".tracker" / "queues").glob("*/output.log")
     assert "the terminal was closed (SIGHUP): output goes on here; kill " in log.read_text()
     assert "entry 2 finished" in log.read_text()
+
+
+# --- Runs of several processes ----------------------------------------------------------------------------------------
+
+
+def begin_run_of_two(root: Path, *words: str) -> tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]:
+    """A run in a session of its own, past its next epoch: its first process, its follower, and all but the mirror."""
+    before = read_record(root, "exp1")["epoch"]
+    first = subprocess.Popen(
+        tracker_command("run", "train", *words),
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
+    assert first.poll() is None, first.communicate()
+    others = [p for p in psutil.Process(first.pid).children(recursive=True) if "tracker.mlflow_log" not in p.cmdline()]
+    direct = [process for process in others if process.ppid() == first.pid]
+    (follower,) = (process for process in direct if "tracker.training.follow" in process.cmdline())
+    return first, follower, others
+
+
+def end(first: subprocess.Popen[str], others: list[psutil.Process]) -> tuple[int, str]:
+    """Wait for the end of all processes of a run; the exit code and stderr of the first."""
+    _, stderr = first.communicate(timeout=COMMAND_LIMIT_S)
+    assert psutil.wait_procs(others, timeout=COMMAND_LIMIT_S)[1] == []
+    return first.returncode, stderr
+
+
+def test_no_process_of_a_run_goes_on_alone(root: Path) -> None:
+    two = ("base.toml", "--epochs", "5000", "--set", "train.devices=2", "--set", "data.workers=1")
+    first, follower, others = begin_run_of_two(root, *two)
+    follower.kill()
+    code, stderr = end(first, others)
+    reason = "process 1 of this run ended before its time (killed by SIGKILL)"
+    assert (code, read_record(root, "exp1")["status"]) == (1, "failed")
+    assert read_record(root, "exp1")["error"].startswith(reason)
+    assert f"error: {reason}" in stderr
+    assert "Traceback" not in stderr
+
+    first, _, others = begin_run_of_two(root, "--resume")
+    first.kill()
+    assert end(first, others)[0] == -signal.SIGKILL
+    assert list_runs(root)[0]["status"] == "killed"
+
+    first, follower, others = begin_run_of_two(root, "--resume")
+    follower.suspend()  # the first waits for it in a collective, where no signal reaches it
+    first.terminate()
+    code, stderr = end(first, others)
+    assert (code, read_record(root, "exp1")["status"]) == (130, "interrupted")
+    assert "error: exp1 was interrupted" in stderr
+
+    first, _, others = begin_run_of_two(root, "--resume")
+    for process in [psutil.Process(first.pid), *others]:  # as systemd and Slurm do
+        process.terminate()
+    code, stderr = end(first, others)
+    assert (code, read_record(root, "exp1")["status"]) == (130, "interrupted"), stderr
+    assert "bug in tracker" not in stderr
+
+
+def test_sigterm_to_the_whole_group_interrupts_a_run_with_loader_processes(root: Path) -> None:
+    (root / "sig.toml").write_text(BASE.replace("workers = 0", "workers = 2"))
+    words = tracker_command("run", "train", "sig.toml", "--epochs", "5000")
+    child = subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
+    others = psutil.Process(child.pid).children(recursive=True)
+    loaders = [process for process in others if "tracker.mlflow_log" not in process.cmdline()]
+    assert len(loaders) >= 2
+    for process in loaders:  # those first, as it may happen
+        process.terminate()
+    os.killpg(child.pid, signal.SIGTERM)
+    code, stderr = end(child, loaders)
+    assert (code, read_record(root, "exp1")["status"]) == (130, "interrupted"), stderr
+    assert "bug in tracker" not in stderr
 
 
 # --- Queues -----------------------------------------------------------------------------------------------------------

@@ -212,6 +212,7 @@ def _fit(
                 logger=recorder,
                 on_epoch=lambda report: _keep(recorder, report),
                 on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                on_stuck=lambda error: record_failure(workspace, recorder, error),
                 cache_dir=workspace.lock_dir,
                 resume=resume,
                 quiet=quiet,

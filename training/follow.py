@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tracker.training.errors import TrackerError
-from tracker.training.loop import fit, translate_torch_errors
-from tracker.training.processes import share_cores
+from tracker.training.watch import end_with
 
 
 class Silent:
@@ -29,22 +27,44 @@ class Silent:
 
 
 def follow() -> None:
-    """In every other process: receive the work and do this process's share of it."""
-    torch.distributed.init_process_group()
-    box: list[Any] = [None]
-    torch.distributed.broadcast_object_list(box, src=0)
-    if "TORCHELASTIC_RUN_ID" not in os.environ:  # noqa: TID251
-        share_cores(torch.distributed.get_world_size())
-    with translate_torch_errors():
-        fit(**box[0], logger=Silent(), on_epoch=lambda _: None, quiet=True, first=False)
-    torch.distributed.destroy_process_group()
+    """In every other process: receive the work and do this process's share of it.
+
+    Raises TrackerError; the first process is told why, where it can be reached.
+    """
+    import torch
+
+    from tracker.training.loop import fit, translate_torch_errors
+    from tracker.training.processes import is_connection_error, join_group, leave_reason
+
+    try:
+        join_group()
+        box: list[Any] = [None]
+        torch.distributed.broadcast_object_list(box, src=0)
+        with translate_torch_errors():
+            fit(**box[0], logger=Silent(), on_epoch=lambda _: None, quiet=True, first=False)
+        torch.distributed.destroy_process_group()
+    except RuntimeError as error:
+        if not is_connection_error(error):
+            leave_reason(f"{_name()}: {type(error).__name__}: {error}")
+            raise
+        raise TrackerError("the first process of this run, or another one, has ended") from error
+    except Exception as error:
+        leave_reason(f"{_name()}: {error}")
+        raise
+
+
+def _name() -> str:
+    return f"process {os.environ['RANK']}"  # noqa: TID251
 
 
 def _main() -> int:
+    end_with(int(sys.argv[1]))
+    for number in (signal.SIGINT, signal.SIGHUP):  # the first process ends us
+        signal.signal(number, signal.SIG_IGN)
     try:
         follow()
     except TrackerError as error:
-        print(f"process {os.environ['RANK']}: {error}", file=sys.stderr)  # noqa: TID251
+        print(f"{_name()}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -35,6 +35,7 @@ from tracker.training.samples import LoadedData, Task
 from tracker.training.scores import accuracy, confusion_matrix, macro_f1
 from tracker.training.setup import Setup, build_setup, seed_torch
 from tracker.training.state import Best, load_best, restore, save_best, save_last
+from tracker.training.watch import SIGNAL_S
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def translate_torch_errors() -> Iterator[None]:
             raise TrackerError(f"torch.compile failed: {first_line}", hint="--set train.compile=false") from error
         if "DataLoader worker" not in str(error):
             raise
+        time.sleep(SIGNAL_S)  # who ends all processes may have ended a loader before us: our own signal says so
         raise TrackerError(
             f"a loader process died: {first_line}",
             hint="memory may be short: lower data.workers or train.batch_size, then --resume",
@@ -91,6 +93,7 @@ def fit(
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
     on_trained: Callable[[str], None] = lambda _: None,
+    on_stuck: Callable[[BaseException], None] = lambda _: None,
     cache_dir: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -99,7 +102,8 @@ def fit(
     """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
 
     `on_trained` gets the fingerprint of the best weights before inference is spent on them; `cache_dir` is for prepared
-    images. With several processes this is called in each of them; only the `first` writes.
+    images. With several processes this is called in each of them; only the `first` writes, and its process is ended
+    after `on_stuck`, in another thread, when no error nor signal could free it from waiting for the others.
     Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet)
@@ -108,7 +112,8 @@ def fit(
     if first:
         keep_pipeline_file(config.augment, root, run_dir)
         keep_tables(config.data, root, run_dir)
-    with share_work(config.train, {**work, "resume": resume}, first=first) as environment, progress:
+    group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
+    with group as environment, progress:
         setup = build_setup(
             config,
             data,

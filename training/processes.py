@@ -2,17 +2,20 @@
 
 On one machine the first process starts the others itself (`python -m tracker.training.follow`). On several, torchrun
 starts one command on each; all but the first of them follow (training/follow.py). Either way the others get their work
-from the first.
+from the first. None goes on alone: the others end with the first, and the first watches the others
+(training/watch.py).
 """
 
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -20,11 +23,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.watch import POLL_S, SIGNAL_S, Follower, Watch
 
 END_S = 60.0
+HERE, LOST = "tracker/here/{rank}", "tracker/lost"  # keys of the store that the processes share
 
 
 class LocalProcesses(LightningEnvironment):
@@ -37,11 +43,14 @@ class LocalProcesses(LightningEnvironment):
 
 
 @contextmanager
-def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> Iterator[ClusterEnvironment | None]:
+def share_work(
+    config: TrainConfig, work: Mapping[str, Any], *, first: bool, on_stuck: Callable[[BaseException], None]
+) -> Iterator[ClusterEnvironment | None]:
     """In the first process: start the others unless torchrun did, and give them `work`, the arguments of `fit`.
 
     Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when torchrun started another
-    number of processes, TrackerError when one of them died.
+    number of processes, TrackerError when another one ended before its time. When that, or a signal, cannot free this
+    thread from its waiting for the others, `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
     if first:
@@ -49,32 +58,59 @@ def share_work(config: TrainConfig, work: Mapping[str, Any], *, first: bool) -> 
     if world == 1 or not first:
         yield None
         return
-    external = "TORCHELASTIC_RUN_ID" in os.environ  # noqa: TID251
-    port = 0 if external else _find_port()
-    others = [] if external else [_start(rank, world, port) for rank in range(1, world)]
+    external = started_by_torchrun()
     threads = torch.get_num_threads()
-    try:
-        if external:
-            torch.distributed.init_process_group()
-        else:
-            share_cores(world)
-            address = f"tcp://127.0.0.1:{port}"
-            torch.distributed.init_process_group(init_method=address, rank=0, world_size=world)
-        torch.distributed.broadcast_object_list([dict(work)], src=0)
-        yield None if external else LocalProcesses()
-        for other in others:
-            other.wait(timeout=END_S)
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
-        if any(other.poll() for other in others):
-            raise TrackerError("another process of this run died; its message is above") from error
-        raise
-    finally:
-        for other in others:
-            other.kill()  # nothing happens to those that have ended
-            other.wait()
-        torch.set_num_threads(threads)
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with Watch(on_stuck) as watch:
+        try:
+            if external:
+                torch.distributed.init_process_group()
+            else:
+                share_cores(world)
+                _start_group(watch, world)
+            torch.distributed.broadcast_object_list([dict(work)], src=0)
+            yield None if external else LocalProcesses()
+            watch.finish(END_S)
+        except (RuntimeError, KeyboardInterrupt) as error:
+            if reason := _find_reason(watch, error):
+                hint = "what whole epochs gave is on disk: --resume goes on with it"
+                raise TrackerError(reason, hint=hint) from error
+            raise
+        finally:
+            watch.kill()
+            torch.set_num_threads(threads)
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+
+
+def join_group() -> None:
+    """In every other process: meet the first one; raises RuntimeError when it is gone."""
+    if started_by_torchrun():
+        torch.distributed.init_process_group()
+        return
+    rank, world, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))  # noqa: TID251
+    store = TCPStore("127.0.0.1", port, world, is_master=False)
+    store.set(HERE.format(rank=rank), "")
+    torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
+    share_cores(world)
+
+
+def leave_reason(reason: str) -> None:
+    """In another process that ends before its time: leave the first one a word why, if it can be reached."""
+    with suppress(RuntimeError, ValueError):
+        torch.distributed.distributed_c10d._get_default_store().set(LOST, reason)
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ  # noqa: TID251
+
+
+def is_connection_error(error: RuntimeError) -> bool:
+    """Whether this is what torch raises when another process of the group is gone."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    text = str(error).lower()
+    return any(word in text for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer"))
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
@@ -90,8 +126,13 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
+def share_cores(world: int) -> None:
+    """As many threads as this process has cores of its own: more would wait for each other."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+
+
 def _check_launch(config: TrainConfig, world: int) -> None:
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # noqa: TID251
+    if started_by_torchrun():
         started = int(os.environ["WORLD_SIZE"])  # noqa: TID251
         if started != world:
             raise ConfigError(
@@ -101,23 +142,60 @@ def _check_launch(config: TrainConfig, world: int) -> None:
     elif config.num_nodes > 1:
         raise ConfigError(
             "train.num_nodes: several machines need torchrun",
-            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} -m tracker.cli run train ...",
+            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} "
+            "--no-python tracker run train ...",
         )
+
+
+def _start_group(watch: Watch, world: int) -> None:
+    """Start the other processes of this machine and meet them; raises TrackerError when one ends before that."""
+    store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+    watch.followers += [Follower(rank, _start(rank, world, store.port)) for rank in range(1, world)]
+    absent = {HERE.format(rank=rank) for rank in range(1, world)}
+    while absent := {key for key in absent if not store.check([key])}:
+        if watch.lost:
+            raise TrackerError(watch.lost)
+        time.sleep(POLL_S)
+    torch.distributed.init_process_group(store=store, rank=0, world_size=world)
 
 
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
-    command = [sys.executable, "-P", "-m", "tracker.training.follow"]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "tracker.training.follow", str(os.getpid())],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        process_group=0,  # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
+    )
 
 
-def share_cores(world: int) -> None:
-    """As many threads as this process has cores of its own: more would wait for each other."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+def _find_reason(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
+    """Why the group broke: how another process ended, what it has left, or else torch's words.
+
+    Empty where it did not break. torchrun ends this process by a signal when another one has ended; what that has left
+    tells it from somebody's Ctrl-C.
+    """
+    external = started_by_torchrun()
+    if isinstance(error, KeyboardInterrupt):
+        return _read_lost() if external else ""
+    if not is_connection_error(error):
+        return ""
+    if not external:
+        time.sleep(SIGNAL_S)  # who ends all processes may have ended another one before us: our own signal says so
+    elif threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it now; the reason is known already
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    words = lines[0].rpartition("] ")[2]  # without the place in torch's source
+    return watch.lost or _read_lost() or f"another process of this run ended before its time: {words}"
 
 
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _read_lost() -> str:
+    """What `leave_reason` left."""
+    with suppress(RuntimeError, ValueError):
+        store = torch.distributed.distributed_c10d._get_default_store()
+        if store.check([LOST]):
+            return str(store.get(LOST).decode(errors="replace"))
+    return ""

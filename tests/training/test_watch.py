@@ -1,0 +1,104 @@
+"""What ends a run of several processes when one of them has ended, or cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COMMAND_LIMIT_S
+from tracker.training import processes
+from tracker.training.config import TrainConfig
+from tracker.training.errors import TrackerError
+
+# a mutex that is locked twice: a wait in C that no signal ends
+STUCK = """
+import ctypes, signal, subprocess, sys
+from tracker.training import watch
+watch.FREE_S = watch.GIVE_UP_S = 0.2
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGTERM, interrupt)
+mutex, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
+with watch.Watch(lambda error: print(repr(error), flush=True)) as group:
+    if sys.argv[1:]:
+        process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=subprocess.PIPE)
+        group.followers.append(watch.Follower(1, process))
+    try:
+        print("begun", flush=True)
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_lock(mutex)
+    except KeyboardInterrupt:  # the signal was quicker than the lock
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_lock(mutex)
+"""
+
+# what happens between the processes of a training, without one
+UNDER_TORCHRUN = """
+import os, time
+from tracker.training import processes
+from tracker.training.config import TrainConfig
+if os.environ["RANK"] == "1":
+    processes.join_group()
+    processes.torch.distributed.broadcast_object_list([None], src=0)
+    processes.leave_reason("process 1: DataError: x.png: the image is broken")
+    raise SystemExit(2)
+signal = processes.signal
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    with processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=print):
+        time.sleep(600)
+except processes.TrackerError as error:
+    with open("reason", "w") as file:
+        file.write(str(error))
+"""
+
+
+def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+        code = "import no_such_module_here" if rank == 1 else "import time; time.sleep(600)"
+        started.append(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE))
+        return started[-1]
+
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(processes, "_start", start)
+    reason = r"^process 1 of this run ended before its time \(exit code 1\): ModuleNotFoundError: .*no_such_module_here"
+    with (
+        pytest.raises(TrackerError, match=reason),
+        processes.share_work(TrainConfig(devices=3), {}, first=True, on_stuck=lambda _: None),
+    ):
+        pytest.fail("the work began")
+    assert [process.poll() is not None for process in started] == [True, True]
+
+
+def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follower() -> None:
+    follower = "import time; time.sleep(1); raise ValueError('the disk is gone')"
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK, follower], capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    reason = "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
+    assert done.stdout.splitlines() == ["begun", repr(TrackerError(reason))]
+
+
+def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
+    child = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "begun\n"
+    os.kill(child.pid, signal.SIGTERM)
+    stdout, _ = child.communicate(timeout=COMMAND_LIMIT_S)
+    assert (child.returncode, stdout) == (130, "KeyboardInterrupt()\n")
+
+
+@pytest.mark.slow
+def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_as_a_signal(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNDER_TORCHRUN)
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, "script.py"], cwd=tmp_path, capture_output=True, timeout=COMMAND_LIMIT_S, check=False)
+    assert (tmp_path / "reason").read_text() == "process 1: DataError: x.png: the image is broken"

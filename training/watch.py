@@ -1,0 +1,150 @@
+"""The processes of a run watch each other: none waits for one that has ended, and none goes on alone.
+
+A thread waits in a collective inside torch, where no signal reaches it. So another thread looks after the followers and
+after signals, and ends what the first cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from tracker.training.errors import TrackerError
+
+POLL_S = 0.1
+SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached this one
+FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a collective
+GIVE_UP_S = 15.0  # by then the end of the others has
+TAIL_LINES = 50
+_ERROR = re.compile(r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)")
+
+
+class Follower:
+    """Another process of this run; what it writes to stderr is passed on, and its last lines are kept."""
+
+    def __init__(self, rank: int, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self._rank = rank
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._reader = threading.Thread(target=self._read, name=f"stderr of process {rank}", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr  # noqa: S101  (it is a pipe)
+        with self.process.stderr as pipe:
+            for line in pipe:
+                text = line.decode(errors="replace")
+                self._tail.append(text.strip())
+                with suppress(OSError, ValueError):
+                    sys.stderr.write(text)
+
+    def kill(self) -> None:
+        """End it; nothing happens when it has ended."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(timeout=SIGNAL_S)
+
+    def describe_end(self) -> str:
+        """How it ended, and the last error that it wrote."""
+        self._reader.join(timeout=SIGNAL_S)  # its loader processes may keep the pipe open
+        code = self.process.returncode
+        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        lines = [line for line in self._tail if line]
+        errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+        reason = (errors or lines or [""])[-1]
+        return f"process {self._rank} of this run ended before its time ({how}){': ' if reason else ''}{reason}"
+
+
+class Watch:
+    """While the block runs, a thread looks after `followers` and signals; `lost` says how the first of them ended.
+
+    When a follower is lost, the others are killed, which frees the main thread from a collective. Where it does not,
+    or where a signal does not, `on_stuck` gets the reason, in the watching thread, and the process ends.
+    """
+
+    def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
+        self.followers: list[Follower] = []
+        self.lost = ""
+        self._on_stuck = on_stuck
+        self._working = True
+        self._cause: BaseException | None = None
+        self._over = threading.Event()
+        self._pipe = (-1, -1)  # gets the number of each signal at once, wherever the main thread is
+        self._pipe_before = -1
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        if threading.current_thread() is threading.main_thread():
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._pipe_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._pipe != (-1, -1):
+            signal.set_wakeup_fd(self._pipe_before)
+            for descriptor in self._pipe:
+                os.close(descriptor)
+
+    def finish(self, wait_s: float) -> None:
+        """The work is done: let the followers end by themselves; raises TrackerError when one does not in time."""
+        self._working = False
+        for follower in self.followers:
+            try:
+                follower.process.wait(timeout=wait_s)
+            except subprocess.TimeoutExpired:
+                raise TrackerError(f"another process has not ended {wait_s:.0f} s after the work was done") from None
+
+    def kill(self) -> None:
+        """End the followers; after an error, the main thread has GIVE_UP_S seconds to leave the block."""
+        self._working = False
+        self._cause = self._cause or sys.exc_info()[1]
+        for follower in self.followers:
+            follower.kill()
+
+    def _run(self) -> None:
+        while self._cause is None:
+            if self._over.wait(POLL_S):
+                return
+            self._look()
+        if isinstance(self._cause, KeyboardInterrupt) and self._over.wait(FREE_S):
+            return
+        for follower in self.followers:
+            follower.process.kill()
+        if self._over.wait(GIVE_UP_S):
+            return
+        self._on_stuck(self._cause)
+        os._exit(getattr(self._cause, "exit_code", 130 if isinstance(self._cause, KeyboardInterrupt) else 1))
+
+    def _look(self) -> None:
+        ended = [follower for follower in self.followers if follower.process.poll()]
+        if ended and self._working:
+            self.lost = ended[0].describe_end()
+            self._cause = TrackerError(self.lost)
+        with suppress(OSError):  # nothing to read
+            if {signal.SIGINT, signal.SIGTERM} & set(os.read(self._pipe[0], 1000)):
+                self._cause = KeyboardInterrupt()
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when its parent has: a collective may wait for it for minutes, and work for nobody."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end with the first process", daemon=True).start()
