@@ -30,7 +30,15 @@ LIMIT_S = 900
 IMPORTED = (
     *("tracker.cli", "tracker.train", "tracker.infer", "tracker.folds", "tracker.submit", "tracker.ledger.append"),
     *("tracker.comparison.diff", "tracker.images.explain", "tracker.images.suspects", "tracker.training.loop"),
-    *("tracker.training.survey", "torch._dynamo", "timm", "albumentations", "matplotlib.figure", "psutil"),
+    *(
+        "tracker.training.figures",
+        "matplotlib.backends.backend_agg",
+        "torch._dynamo",
+        "timm",
+        "albumentations",
+        "matplotlib.figure",
+        "psutil",
+    ),
 )
 
 
