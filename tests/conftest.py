@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: tables would be as wide
 for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
     del os.environ[_name]
 
-pytest_plugins = ["tests.servers", "tests.workspaces"]
+pytest_plugins = ["tests.forks", "tests.servers", "tests.workspaces"]
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
@@ -32,6 +31,16 @@ COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower
 NO_MLFLOW = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
 Done = subprocess.CompletedProcess[str]
 Tracker = Callable[..., Done]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests that hold for whatever was learned take a `seed`; bench/portable.sh runs them with several."""
+    parser.addoption("--seeds", type=int, default=1, help="how many seeds the tests with a seed run with")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
 
 
 def tracker_command(*words: str | Path) -> list[str]:
@@ -109,7 +118,8 @@ def install_wheel(folder: Path, python: Path) -> None:
     command = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, timeout=COMMAND_LIMIT_S)
     (libraries,) = (folder / "env" / "lib").glob("python3*/site-packages")
-    (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    ours = [place for place in sys.path if Path(place).name == "site-packages"]
+    (libraries / "libraries.pth").write_text("".join(f"{place}\n" for place in ours))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
+from tests.forks import Forks
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +87,7 @@ def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_a
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(root)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and children inherit that
         os.execvp("sh", ["sh", "-c", '"$@"; echo back; sleep 600', "sh", *words])  # noqa: S606
     shown = read_terminal(terminal, b"back")
     assert b"exp1 runs in the background" in shown
@@ -120,7 +122,9 @@ def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(ro
     assert list_runs(root) == []
 
 
-def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_numbers_alone(root: Path) -> None:
+def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_numbers_alone(
+    root: Path, forks: Forks
+) -> None:
     run_tracker("run", "train", "base.toml", "--epochs", "5000", "--detach", cwd=root)
     path = root / "runs" / "exp1" / "run.json"
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
@@ -139,7 +143,7 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     os.kill(record["pid"], signal.SIGCONT)
     done = run_tracker("logs", "exp1", "-f", cwd=root)
     assert "exp1 interrupted" in done.stdout.splitlines()[-1]
-    run_tracker("run", "train", "--from", "exp1", "--set", "train.epochs=2", "--force", cwd=root)
+    forks.run("run", "train", "--from", "exp1", "--set", "train.epochs=2", "--force", cwd=root)
     attached = run_tracker("logs", "exp2", cwd=root).stdout.splitlines()
     assert [line.partition("  ")[0] for line in attached[:2]] == ["epoch 1", "epoch 2"]
     assert attached[2].startswith("exp2 finished: best epoch ")

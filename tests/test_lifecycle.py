@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker, tracker_command
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker
+from tests.forks import Child, Forks
 from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
 
@@ -27,8 +25,10 @@ FAST = (*TINY, "--set", "data.workers=0", "--set", "train.log_every=1", "--set",
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A workspace of real (tiny) image files, made by `tracker init`."""
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace of real (tiny) image files, made by `tracker init`; MLflow is away, and nothing waits for it."""
+    for name, value in (NO_MLFLOW | {"TRACKER_MLFLOW_WAIT_S": "0"}).items():
+        monkeypatch.setenv(name, value)
     root = tmp_path / "ws"
     make_pictures(root)
     words = ("--train-dir", root / "train", "--eval-dir", root / "eval", "--solution", root / "solution.csv")
@@ -46,14 +46,7 @@ def read_points(root: Path, run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def start(root: Path, *words: str) -> subprocess.Popen[str]:
-    """A tracker command in the background, with pipes for its output."""
-    return subprocess.Popen(
-        tracker_command(*words), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(ready: Callable[[], bool], child: subprocess.Popen[str]) -> None:
+def wait_for(ready: Callable[[], bool], child: Child) -> None:
     deadline = time.monotonic() + COMMAND_LIMIT_S
     while not ready():
         assert child.poll() is None, child.communicate()
@@ -76,10 +69,10 @@ def file_hash(root: Path, run: str, name: str) -> str:
     return hashlib.sha256((root / "runs" / run / name).read_bytes()).hexdigest()
 
 
-def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Path) -> None:
+def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Path, forks: Forks) -> None:
     words = ("run", "train", *FAST, "--epochs", "12", "--force")
-    run_tracker(*words, cwd=pictures)
-    child = start(pictures, *words)
+    forks.run(*words, cwd=pictures)
+    child = forks.start(*words, cwd=pictures)
     wait_for(has_epoch(pictures, "exp2", 3), child)
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=COMMAND_LIMIT_S)
@@ -90,7 +83,7 @@ def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Pat
     steps = [point["step"] for point in read_points(pictures, "exp2") if "train/batch_loss" in point["values"]]
     assert len(steps) >= 2 * stopped_at
     assert steps == list(range(1, len(steps) + 1))
-    done = run_tracker("run", "train", "--resume", cwd=pictures)
+    done = forks.run("run", "train", "--resume", cwd=pictures)
     assert "exp2 has the same weights as exp1 of " in done.stderr  # told before it predicts
     first, second = list_runs(pictures)[::-1]
     assert second["status"] == "finished"
@@ -112,8 +105,8 @@ def drop_rate(run: dict[str, Any]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, number: signal.Signals) -> None:
-    child = start(pictures, "run", "train", *FAST, "--epochs", "500")
+def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, forks: Forks, number: signal.Signals) -> None:
+    child = forks.start("run", "train", *FAST, "--epochs", "500", cwd=pictures)
     wait_for(has_epoch(pictures, "exp1", 1), child)
     child.send_signal(number)
     for _ in range(10):  # an impatient hand
@@ -128,8 +121,8 @@ def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, number: s
     assert run["finished_at"]
 
 
-def test_a_failed_run_keeps_its_reason(pictures: Path) -> None:
-    done = run_tracker("run", "train", *FAST, "--set", "optim.lr=1e30", "--epochs", "3", cwd=pictures, ok=False)
+def test_a_failed_run_keeps_its_reason(pictures: Path, forks: Forks) -> None:
+    done = forks.run("run", "train", *FAST, "--set", "optim.lr=1e30", "--epochs", "3", cwd=pictures, ok=False)
     assert done.returncode == 1
     assert "loss" in done.stderr
     (run,) = list_runs(pictures)
@@ -137,8 +130,13 @@ def test_a_failed_run_keeps_its_reason(pictures: Path) -> None:
     assert "batch" in run["error"]
 
 
-def test_two_runs_started_at_once_on_an_empty_workspace_both_work(pictures: Path) -> None:
-    children = [start(pictures, "run", "train", *FAST, "--epochs", "2", "--seed", str(seed)) for seed in (1, 2)]
+def test_two_runs_started_at_once_on_an_empty_workspace_both_work(
+    pictures: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*NO_MLFLOW, "TRACKER_MLFLOW_WAIT_S"):
+        monkeypatch.delenv(name)
+    words = ("run", "train", *FAST, "--epochs", "2", "--seed")
+    children = [forks.start(*words, seed, cwd=pictures) for seed in ("1", "2")]
     for child in children:
         _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
         assert child.returncode == 0, stderr
@@ -152,29 +150,29 @@ def test_two_runs_started_at_once_on_an_empty_workspace_both_work(pictures: Path
     assert all("best.pth" in state["files"] for state in states)
 
 
-def test_every_offending_image_is_named_before_a_run_exists(pictures: Path) -> None:
+def test_every_offending_image_is_named_before_a_run_exists(pictures: Path, forks: Forks) -> None:
     (pictures / "train" / "cat" / "cat00.png").write_bytes(b"no image")
     (pictures / "eval" / "images" / "e1.png").unlink()
-    done = run_tracker("run", "train", *FAST, cwd=pictures, ok=False)
+    done = forks.run("run", "train", *FAST, cwd=pictures, ok=False)
     assert done.returncode == 2
     assert "cat00.png" in done.stderr
     assert "e1.png" in done.stderr
     assert list_runs(pictures) == []
 
 
-def test_a_wrong_config_is_refused_before_a_run_exists(pictures: Path) -> None:
+def test_a_wrong_config_is_refused_before_a_run_exists(pictures: Path, forks: Forks) -> None:
     words = ("--set", "optim.lrr=1", "--set", "train.epochs=0", "--loss", "hinge")
-    done = run_tracker("run", "train", *words, cwd=pictures, ok=False)
+    done = forks.run("run", "train", *words, cwd=pictures, ok=False)
     assert done.returncode == 2
     assert all(word in done.stderr for word in ("optim.lrr", "optim.lr", "train.epochs", "loss.name"))
-    done = run_tracker("run", "train", "--model", "resnet10", cwd=pictures, ok=False)
+    done = forks.run("run", "train", "--model", "resnet10", cwd=pictures, ok=False)
     assert (done.returncode, "timm has no model 'resnet10'" in done.stderr) == (2, True)
     assert list_runs(pictures) == []
 
 
-def test_from_starts_with_the_config_of_a_run_and_names_it_as_parent(pictures: Path) -> None:
-    run_tracker("run", "train", *FAST, "--epochs", "1", "--note", "base", cwd=pictures)
-    run_tracker("run", "train", "--from", "exp1", "--lr", "0.01", cwd=pictures)
+def test_from_starts_with_the_config_of_a_run_and_names_it_as_parent(pictures: Path, forks: Forks) -> None:
+    forks.run("run", "train", *FAST, "--epochs", "1", "--note", "base", cwd=pictures)
+    forks.run("run", "train", "--from", "exp1", "--lr", "0.01", cwd=pictures)
     newest = list_runs(pictures)[0]
     assert newest["parent"] == "exp1"
     diff = json.loads(run_tracker("diff", "exp1", "exp2", "--json", cwd=pictures).stdout)
@@ -182,45 +180,34 @@ def test_from_starts_with_the_config_of_a_run_and_names_it_as_parent(pictures: P
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_eight_processes_that_submit_at_once(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
+def test_eight_processes_that_submit_at_once(
+    tmp_path: Path, forks: Forks, database: str, request: pytest.FixtureRequest
+) -> None:
     options = {}
     if database == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         options["ledger_url"] = server.create_database()
     workspace = make_workspace(tmp_path / "ws", **options)
     same = [make_run(workspace, "0000011110").name for _ in range(8)]
-    codes = submit_at_once(workspace.root, same)
+    codes = submit_at_once(forks, workspace.root, same)
     assert sorted(codes) == [0, *[3] * 7]
     assert [row["number"] for row in leaderboard(workspace.root)] == [1]
     assert len(list(workspace.submissions_dir.iterdir())) == 1
     different = [make_run(workspace, f"{number:010b}").name for number in range(8)]
-    assert submit_at_once(workspace.root, different) == [0] * 8
+    assert submit_at_once(forks, workspace.root, different) == [0] * 8
     assert [row["number"] for row in leaderboard(workspace.root)] == list(range(1, 10))
 
 
-def submit_at_once(root: Path, runs: list[str]) -> list[int]:
+def submit_at_once(forks: Forks, root: Path, runs: list[str]) -> list[int]:
     """Exit codes of one `tracker submit` a run, all released at the same moment."""
     gate = root / "gate"
     gate.unlink(missing_ok=True)
-    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.001)\n"
-    wait += "from tracker import cli; cli.main()"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", f"import sys\nsys.argv = ['tracker', 'submit', {run!r}, '--memo', {run!r}]\n{wait}"],
-            cwd=root,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **NO_MLFLOW, "PYTHONPATH": str(ROOT)},
-        )
-        for run in runs
-    ]
-    time.sleep(1.0)
+    children = [forks.start("submit", run, "--memo", run, cwd=root, gate=gate, **NO_MLFLOW) for run in runs]
     gate.touch()
     codes = []
     for child in children:
         _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
-        codes.append(child.returncode)
+        codes.append(child.wait())
         assert "Traceback" not in stderr
         assert child.returncode == 0 or "the same predictions are submission 1" in stderr, stderr
     return codes

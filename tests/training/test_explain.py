@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -18,9 +17,9 @@ SIDE, SQUARE = 64, 16
 
 
 def draw_squares(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Images of noise with a bright square, whose colour is the class; and the squares' corners, at cells of 16."""
+    """Grey images with a bright square, whose colour is the class; and the squares' corners, at cells of 16."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 3, SIDE, SIDE, generator=generator) * 0.4 - 0.2
+    images = torch.rand(count, 3, SIDE, SIDE, generator=generator) * 0.02 - 0.01
     labels = torch.randint(0, 2, (count,), generator=generator)
     corners = torch.randint(0, SIDE // SQUARE, (count, 2), generator=generator) * SQUARE
     for image, label, (row, column) in zip(images, labels, corners, strict=True):
@@ -46,24 +45,37 @@ def make_swin() -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(
-    ("make", "lr", "epochs"),
-    [(make_cnn, 3e-3, 4), (make_vit, 3e-3, 8), (make_swin, 1e-3, 4)],
-    ids=["cnn", "vit", "swin"],
-)
-def test_the_heat_lies_on_the_square_that_decides(make: Callable[[], nn.Module], lr: float, epochs: int) -> None:
-    torch.manual_seed(0)
-    model = make()
-    images, labels, _ = draw_squares(192, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    for _ in range(epochs):
-        for part in torch.randperm(len(images)).split(32):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images[part]), labels[part]).backward()
-            optimizer.step()
+def decide_by_squares(model: nn.Module) -> nn.Module:
+    """The model with a head that is right about the squares, and by nothing but them; the rest is as it was drawn.
+
+    A class's weights are what its squares add to the features of an empty image, so that no training, which ends
+    elsewhere on every machine, has a say in where the evidence lies.
+    """
+
+    def extract(images: Tensor) -> Tensor:
+        features: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
+        return features
+
+    images, labels, _ = draw_squares(96, seed=0)
+    with torch.no_grad():
+        empty, features = extract(torch.zeros(1, 3, SIDE, SIDE))[0], extract(images)
+        means = torch.stack([features[labels == label].mean(0) for label in range(2)])
+        scale = 10 / (means[0] - means[1]).square().sum()
+        head = model.get_classifier()
+        head.weight.copy_((means - empty) * scale)
+        head.bias.copy_((empty.square().sum() - means.square().sum(1)) * scale / 2)  # the nearer mean wins
+    return model
+
+
+@pytest.mark.parametrize("make", [make_cnn, make_vit, make_swin], ids=["cnn", "vit", "swin"])
+def test_the_heat_lies_on_the_square_that_decides(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(4)
+    model = make().eval()
+    if hasattr(model, "pos_embed"):
+        model.pos_embed.data.zero_()  # a square is the same wherever it lies
     images, labels, corners = draw_squares(16, seed=1)
-    probabilities, heat = explain_batch(model.eval(), images)
-    assert (probabilities.argmax(1) == labels.numpy()).mean() > 0.9
+    probabilities, heat = explain_batch(decide_by_squares(model), images)
+    assert probabilities.argmax(1).tolist() == labels.tolist()
     assert heat.shape == (16, SIDE, SIDE)
     assert heat.min() >= 0
     assert heat.max() <= 1
@@ -71,14 +83,14 @@ def test_the_heat_lies_on_the_square_that_decides(make: Callable[[], nn.Module],
         one[row : row + SQUARE, column : column + SQUARE].sum() / one.sum()
         for one, (row, column) in zip(heat, corners.tolist(), strict=True)
     ]
-    assert np.mean(inside) > 2.5 * SQUARE**2 / SIDE**2
+    assert min(inside) > 4 * SQUARE**2 / SIDE**2
 
 
 def test_attribute_heads_that_are_sure_still_have_evidence() -> None:
     torch.manual_seed(0)
     body = timm.create_model("test_resnet", num_classes=8)
     with torch.no_grad():
-        body.get_classifier().weight.mul_(1e4)
+        body.get_classifier().weight.mul_(1e6)
     probabilities, heat = explain_batch(AttributeHeads(body).eval(), draw_squares(4, seed=0)[0])
     assert probabilities.shape == (4, 18)
     assert probabilities.max(1).min() > 0.999999

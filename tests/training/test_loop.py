@@ -88,9 +88,10 @@ def train(
     return result, logger
 
 
-def test_a_run_learns_and_leaves_everything_behind(folders: Path) -> None:
-    result, logger = train(replace(CONFIG, train=replace(CONFIG.train, epochs=8)), folders, "a")
-    assert result.best.metrics["val/accuracy"] == 1.0
+def test_a_run_learns_and_leaves_everything_behind(folders: Path, seed: int) -> None:
+    result, logger = train(replace(CONFIG, train=replace(CONFIG.train, epochs=8, seed=seed)), folders, "a")
+    losses = [values["train/loss"] for _, values in logger.points if "train/loss" in values]
+    assert losses[-1] < 0.6 * losses[0]  # bright against dark; 0.04 to 0.37 over five seeds and six settings
     assert {"best.pth", "confusion.png", "images.png", "predictions.csv"} <= set(logger.files)
     assert logger.facts["train_images"] == 20
     best = load_checkpoint(folders / "a" / "best.pth")

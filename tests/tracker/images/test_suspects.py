@@ -1,4 +1,4 @@
-"""tracker data suspects and explain on drawn faces, with models that were really trained."""
+"""tracker data suspects and explain on drawn faces; bench/suspects.py finds what is planted by a real training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.forks import Forks
 from tests.workspaces import make_run
 from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
@@ -25,16 +27,16 @@ from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
 from tracker.training.data import load_data
 from tracker.training.errors import DataError
-from tracker.training.probabilities import Kept, save_probabilities
+from tracker.training.probabilities import Kept, load_probabilities, save_probabilities
 from tracker.workspace import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
-PLANTED_SHARE = 0.05
-SMALL = (
+IMAGES, PLANTED = 80, 8
+TINY = (
     *("model.name=test_resnet", "data.image_size=[32,32]", "data.workers=0", "train.accelerator=cpu"),
-    *("optim.lr=0.002", "train.batch_size=8", "train.epochs=12", "data.folds=2"),
+    *("train.batch_size=16", "train.epochs=1", "data.folds=2"),
 )
 
 
@@ -47,29 +49,41 @@ def copy_as(source: Path, target: Path, *, resize: float = 1.0, brighten: float 
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, set[str]]:
-    """Faces with and without mask, 5 % of them in the wrong folder, judged by two folds; and the ids of those."""
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Faces with and without mask: exp1 and exp2 are folds that were trained for one epoch, exp3 is their ensemble."""
     root = tmp_path_factory.mktemp("judged")
-    make_competition(root / "drawn", people=80, eval_people=2, seed=11)
-    rng, planted = np.random.default_rng(0), set()
+    make_competition(root / "drawn", people=IMAGES // 2, eval_people=2, seed=11)
     for name, photo in {"bare": "normal", "mask": "mask1"}.items():
         (root / "data" / name).mkdir(parents=True)
-        for path in sorted((root / "drawn" / "train").rglob("*.*")):
-            if path.stem == photo:
-                shutil.copy(path, root / "data" / name / f"{path.parent.name[:6]}_{path.name}")
-    files = sorted((root / "data").rglob("*.*"))
-    for index in rng.choice(len(files), round(PLANTED_SHARE * len(files)), replace=False):
-        other = {"bare": "mask", "mask": "bare"}[files[index].parent.name]
-        files[index].rename(root / "data" / other / files[index].name)
-        planted.add(f"{other}/{files[index].name}")
+        for path in sorted((root / "drawn" / "train").rglob(f"{photo}.*")):
+            shutil.copy(path, root / "data" / name / f"{path.parent.name[:6]}_{path.name}")
     data = {"train_dir": str(root / "data"), "eval_dir": str(root / "drawn" / "eval")}
     workspace = init_workspace(root / "ws", data=data, competition={"classes": ["bare", "mask"]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRACKER_MLFLOW_URI", NO_MLFLOW["TRACKER_MLFLOW_URI"])
         patch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
-        config = resolve_config(workspace, assignments=SMALL)
+        config = resolve_config(workspace, assignments=TINY)
         assert train_folds(workspace, config, quiet=True).name == "exp3"
-    return workspace, planted
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def planted(judged: Workspace) -> set[str]:
+    """Ids of the images whose label is wrong, by the out-of-fold probabilities that exp3 is given here.
+
+    What one epoch learned is different on every machine. These models are sure of most images, guess wrongly, but
+    without being sure, of one image in ten, and give the planted ones' labels between 2 and 30 %.
+    """
+    path = judged.runs_dir / "exp3" / "validation.npz"
+    kept = load_probabilities(path)
+    assert kept.labels is not None
+    rows = np.random.default_rng(0).permutation(len(kept.ids))
+    wrong, unsure = rows[:PLANTED], rows[PLANTED : PLANTED + IMAGES // 10]
+    given = np.linspace(0.7, 0.98, len(rows))[rows]
+    given[wrong], given[unsure] = np.linspace(0.02, 0.3, len(wrong)), np.linspace(0.25, 0.45, len(unsure))
+    probabilities = np.where(np.arange(2) == kept.labels[:, None], given[:, None], 1 - given[:, None])
+    save_probabilities(path, replace(kept, probabilities=probabilities.astype(np.float32)))
+    return {kept.ids[row] for row in wrong}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -90,44 +104,40 @@ def accept(path: Path, answers: Mapping[str, str]) -> None:
 # --- Labels -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_planted_errors_are_among_the_first_tenth(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, planted = judged
-    found = find_suspects(workspace, "exp3", out="first", threshold=0, count=5)
-    assert found.covered == found.images == 160
-    first = [suspect.id for suspect in found.suspects][: found.images // 10]
-    assert len(planted) == 8
-    assert len(planted & set(first)) >= 0.8 * len(planted)
+def test_planted_errors_are_among_the_first_tenth_and_before_what_is_only_hard(
+    judged: Workspace, planted: set[str]
+) -> None:
+    found = find_suspects(judged, "exp3", out="first", threshold=0, count=5)
+    assert found.covered == found.images == IMAGES
+    suspects = [suspect.id for suspect in found.suspects]
+    assert len(suspects) == 2 * PLANTED
+    assert len(planted) == PLANTED == found.images // 10
+    assert planted == set(suspects[:PLANTED])
     assert {"first/labels.csv", "first/labels-1.png"} <= set(found.files)
-    with Image.open(workspace.root / "first" / "labels-1.png") as sheet:
+    with Image.open(judged.root / "first" / "labels-1.png") as sheet:
         assert sheet.width > 500
 
 
-@pytest.mark.slow
-def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, planted = judged
-    found = find_suspects(workspace, "exp3", out="reviewed", threshold=0, count=5)
-    table = workspace.root / "reviewed" / "labels.csv"
-    right = {suspect.id for suspect in found.suspects} & planted
-    accept(table, {suspect.id: "yes" if suspect.id in right else "no" for suspect in found.suspects})
-    config = resolve_config(workspace, assignments=("data.label_fixes=reviewed/labels.csv",))
-    task, fixed = prepare_data(workspace, config)
-    _, before = prepare_data(workspace, resolve_config(workspace))
+def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Workspace, planted: set[str]) -> None:
+    found = find_suspects(judged, "exp3", out="reviewed", threshold=0, count=5)
+    table = judged.root / "reviewed" / "labels.csv"
+    accept(table, {suspect.id: "yes" if suspect.id in planted else "no" for suspect in found.suspects})
+    config = resolve_config(judged, assignments=("data.label_fixes=reviewed/labels.csv",))
+    task, fixed = prepare_data(judged, config)
+    _, before = prepare_data(judged, resolve_config(judged))
     given = {sample.id: sample.label for sample in (*before.train, *before.val)}
     changed = {sample.id for sample in (*fixed.train, *fixed.val) if sample.label != given[sample.id]}
-    assert changed == right
+    assert changed == planted
     with pytest.raises(ConfigError, match="was reviewed, and would be lost"):
-        find_suspects(workspace, "exp3", out="reviewed", threshold=0, count=5)
-    accept(table, {next(iter(right)): "perhaps"})
+        find_suspects(judged, "exp3", out="reviewed", threshold=0, count=5)
+    accept(table, {next(iter(planted)): "perhaps"})
     with pytest.raises(DataError, match="accept is 'perhaps', expected yes or no"):
-        load_data(config.data, task, root=workspace.root)
+        load_data(config.data, task, root=judged.root)
 
 
-@pytest.mark.slow
-def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, _ = judged
-    done = run_tracker("data", "suspects", "exp1", "--out", "half", cwd=workspace.root)
-    assert "judges 80 of 160 training images" in done.stdout
+def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(judged: Workspace, forks: Forks) -> None:
+    done = forks.run("data", "suspects", "exp1", "--out", "half", cwd=judged.root)
+    assert f"judges {IMAGES // 2} of {IMAGES} training images" in done.stdout
     assert "tracker run train --from exp1 --folds 5" in done.stdout
     assert "--set data.label_fixes=half/labels.csv" in done.stdout
 
@@ -212,43 +222,41 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
 # --- explain ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_explain_shows_wrong_uncertain_and_named_images(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, _ = judged
-    _, data = prepare_data(workspace, resolve_config(workspace, parent="exp1"))
-    truth = {sample.id: sample.label for sample in data.val}
-    wrong = explain(workspace, "exp1", pick="wrong", count=3)
-    assert {image.id for image in wrong.images} <= set(truth)
-    assert all(image.truth != image.guess for image in wrong.images)
-    assert [image.sure for image in wrong.images] == sorted((i.sure for i in wrong.images), reverse=True)
-    sheet = workspace.runs_dir / "exp1" / "explain.png"
+def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> None:
+    _, data = prepare_data(judged, resolve_config(judged, parent="exp1"))
+    kept = load_probabilities(judged.runs_dir / "exp1" / "validation.npz")
+    sure = dict(zip(kept.ids, kept.probabilities.max(1).tolist(), strict=True))
+    errors = {
+        name for name, right in zip(kept.ids, kept.probabilities.argmax(1) == kept.labels, strict=True) if not right
+    }
+    wrong = explain(judged, "exp1", pick="wrong", count=3)
+    assert wrong.candidates == len(errors)
+    assert [image.id for image in wrong.images] == sorted(errors, key=lambda name: -sure[name])[:3]
+    assert [image.sure for image in wrong.images] == pytest.approx([sure[i.id] for i in wrong.images], abs=1e-3)
+    sheet = judged.runs_dir / "exp1" / "explain.png"
     before = sheet.stat().st_mtime_ns
-    unsure = explain(workspace, "exp1", pick="uncertain", count=5)
-    assert len(unsure.images) == 5
-    assert unsure.candidates == len(truth)
+    unsure = explain(judged, "exp1", pick="uncertain", count=5)
+    assert [image.id for image in unsure.images] == sorted(sure, key=lambda name: sure[name])[:5]
+    assert unsure.candidates == len(sure) == len(data.val)
     assert sheet.stat().st_mtime_ns > before
-    named = explain(workspace, "exp1", ids=(data.train[0].id, data.eval[0].id))
-    assert [image.truth for image in named.images] == [build_task(workspace).classes[data.train[0].label], None]
+    named = explain(judged, "exp1", ids=(data.train[0].id, data.eval[0].id))
+    assert [image.truth for image in named.images] == [build_task(judged).classes[data.train[0].label], None]
 
 
-@pytest.mark.slow
-def test_explain_says_what_it_cannot_do(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, _ = judged
+def test_explain_says_what_it_cannot_do(judged: Workspace) -> None:
     with pytest.raises(ConfigError, match="exp3 is an ensemble") as refused:
-        explain(workspace, "exp3")
+        explain(judged, "exp3")
     assert refused.value.hint == "tracker explain exp1"
     with pytest.raises(ConfigError, match="expected one of wrong, uncertain"):
-        explain(workspace, "exp1", pick="best")
+        explain(judged, "exp1", pick="best")
     with pytest.raises(ConfigError, match="--image nothing: no such image"):
-        explain(workspace, "exp1", ids=("nothing",))
-    run = make_run(workspace)
+        explain(judged, "exp1", ids=("nothing",))
+    run = make_run(judged)
     with pytest.raises(TrackerError, match=f"{run.name} has no final weights"):
-        explain(workspace, run.name)
+        explain(judged, run.name)
 
 
-@pytest.mark.slow
-def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judged: tuple[Workspace, set[str]]) -> None:
-    workspace, _ = judged
-    done = run_tracker("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=workspace.root, **NO_MLFLOW)
-    assert "runs/exp1/explain.png: 1 of 80 validation image(s)" in done.stdout
+def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judged: Workspace, forks: Forks) -> None:
+    done = forks.run("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=judged.root, **NO_MLFLOW)
+    assert f"runs/exp1/explain.png: 1 of {IMAGES // 2} validation image(s)" in done.stdout
     assert "MLflow is behind" in done.stderr

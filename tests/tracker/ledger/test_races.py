@@ -29,9 +29,12 @@ LIMIT_S = 240
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    """Processes that start in milliseconds, since the server that forks them has imported the ledger."""
+    """Processes that start in milliseconds, since the server that forks them has imported all that they need.
+
+    That is this module too, where their functions are: without it each would import pytest and numpy by itself.
+    """
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["tracker.ledger.append", "psycopg"])
+    found.set_forkserver_preload([__name__, "tracker.ledger.append", "psycopg"])
     return found
 
 

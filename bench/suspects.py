@@ -1,0 +1,79 @@
+"""Does `data suspects` find wrong labels with models that were really trained? Drawn faces, 5 % in the wrong folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from timing import print_table
+
+from tracker.demo_faces import make_competition
+from tracker.folds import train_folds
+from tracker.images.suspects import find_suspects
+from tracker.init import init_workspace
+from tracker.settings import quiet_libraries
+from tracker.train import resolve_config
+from tracker.workspace import Workspace
+
+PLANTED_SHARE = 0.05
+PHOTOS = {"bare": "normal", "mask": "mask1"}
+OTHER = {"bare": "mask", "mask": "bare"}
+CONFIG = (
+    *("model.name=test_resnet", "data.image_size=[32,32]", "data.workers=0", "train.accelerator=cpu"),
+    *("optim.lr=0.002", "train.batch_size=8", "data.folds=2"),
+)
+
+
+def make_workspace(root: Path, people: int, seed: int) -> tuple[Workspace, set[str]]:
+    """Faces with and without mask, some of them in the wrong folder; and the ids of those."""
+    make_competition(root / "drawn", people=people, eval_people=2, seed=11)
+    for name, photo in PHOTOS.items():
+        (root / "data" / name).mkdir(parents=True)
+        for path in sorted((root / "drawn" / "train").rglob(f"{photo}.*")):
+            shutil.copy(path, root / "data" / name / f"{path.parent.name[:6]}_{path.name}")
+    files, planted = sorted((root / "data").rglob("*.*")), set()
+    chosen = np.random.default_rng(seed).choice(len(files), round(PLANTED_SHARE * len(files)), replace=False)
+    for index in chosen:
+        other = OTHER[files[index].parent.name]
+        files[index].rename(root / "data" / other / files[index].name)
+        planted.add(f"{other}/{files[index].name}")
+    data = {"train_dir": str(root / "data"), "eval_dir": str(root / "drawn" / "eval")}
+    return init_workspace(root / "ws", data=data, competition={"classes": list(PHOTOS)}), planted
+
+
+def measure(folder: Path, people: int, epochs: int, seed: int) -> tuple[str, ...]:
+    """A row of the table: how many planted ones are among the first tenth, and the place of the last of all."""
+    workspace, planted = make_workspace(folder, people, seed)
+    config = resolve_config(workspace, assignments=(*CONFIG, f"train.epochs={epochs}", f"train.seed={seed}"))
+    record = train_folds(workspace, config, quiet=True)
+    found = find_suspects(workspace, record.name, out="suspects", threshold=0, count=1)
+    places = [number for number, suspect in enumerate(found.suspects, start=1) if suspect.id in planted]
+    first = sum(place <= found.images // 10 for place in places)
+    last = str(max(places)) if len(places) == len(planted) else "not found"
+    accuracy = f"{record.summary['val/accuracy']:.3f}"
+    return str(seed), accuracy, f"{first} of {len(planted)}", last, f"{len(found.suspects)} of {found.images}"
+
+
+def main() -> None:
+    """Train two folds with each seed, which also chooses what is planted, and print where the planted ones are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--people", type=int, default=80)
+    options = parser.parse_args()
+    quiet_libraries()
+    os.environ |= {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9", "TRACKER_MLFLOW_WAIT_S": "0"}  # nothing is there
+    rows = []
+    for seed in range(options.seeds):
+        with tempfile.TemporaryDirectory() as name:
+            rows.append(measure(Path(name), options.people, options.epochs, seed))
+    columns = ("seed", "accuracy out of fold", "planted in the first tenth", "place of the last", "suspects")
+    print_table(f"Planted errors, {options.epochs} epochs", columns, rows)
+
+
+if __name__ == "__main__":
+    main()
