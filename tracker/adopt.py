@@ -14,6 +14,7 @@ from typing import Any
 
 from tracker.api import begin, copy_to_mlflow
 from tracker.errors import ConfigError, DataError, TrackerError
+from tracker.metric_names import fit_name
 from tracker.mlflow_log import fetch_run
 from tracker.runs import RunRecord
 from tracker.training.libraries import require
@@ -82,11 +83,13 @@ def _adopt(workspace: Workspace, found: Found, note: str) -> tuple[RunRecord, li
     note = note or f"adopted from {found.source}"
     with begin(_restore_numbers(found.config), note=note, root=workspace.root, follow=False) as run:
         run.keep_facts({"adopted_from": found.source})
-        for values, step in found.points:
-            run.log(values, step=step, epoch=step)
+        names = {name: fit_name(name) for values, _ in found.points for name in values}
+        found.remarks += [f"the metric {old!a} is called {new} here" for old, new in names.items() if old != new]
         summary: dict[str, float] = {}
-        for values, _ in found.points:
-            summary |= values
+        for values, step in found.points:
+            fitting = {names[name]: value for name, value in values.items()}
+            run.log(fitting, step=step, epoch=step)
+            summary |= fitting
         if found.weights:
             try:
                 run.save_best(found.weights, epoch=_last_step(found.points), metrics=summary)

@@ -74,5 +74,21 @@ def to_mlflow_name(name: str) -> str:
     text = re.sub(r"\0(\w+)\0", r"_x\1_", text)
     if len(text) <= MLFLOW_LIMIT:
         return text
-    end = f"_xsha{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}_"
+    end = _hash_end(name)
     return text[: MLFLOW_LIMIT - len(end)] + end
+
+
+def fit_name(name: str) -> str:
+    """A name from elsewhere as one that may be logged: as it is, or written as in MLflow."""
+    try:
+        check_name(name)
+    except ConfigError:
+        text = to_mlflow_name(name).encode()
+        end = _hash_end(name)
+        short = text[: LIMIT_BYTES - len(end)].decode(errors="ignore") + end
+        return text.decode() if len(text) <= LIMIT_BYTES else short
+    return name
+
+
+def _hash_end(name: str) -> str:
+    return f"_xsha{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}_"

@@ -28,8 +28,8 @@ STATE_NAME = "mlflow.json"
 AWAY_NAME = "mlflow-away.json"
 POLL_S = 0.1
 ANSWER_S = 10.0  # in which a server must answer the first question
-PATIENCE_S = 10.0  # without a sign of progress, of a server that has answered before; a slow one takes 5 s an answer
-FIRST_PATIENCE_S = 3.0  # of a server that has not
+PATIENCE_S = 10.0  # without a sign of progress; a slow server takes 5 s an answer
+FIRST_PATIENCE_S = 3.0  # since the mirror asked a server that has never answered
 
 
 class Mirror:
@@ -74,12 +74,15 @@ class Mirror:
             progress = read_progress(self._folder)
             if problem := progress.get("problem") or ("" if progress.get("connected") else find_away(self._workspace)):
                 return str(problem)
-            now, signs = time.monotonic(), (progress, _stamp(self._folder / STATE_NAME), _work_done(process.pid))
+            signs = (progress, _stamp(self._folder / STATE_NAME), _work_done(process.pid))
+            now = time.monotonic()
             if signs != before:
                 before, moved = signs, now
-            patience = PATIENCE_S if progress.get("connected") else FIRST_PATIENCE_S
-            if now - moved > patience:
-                return f"no answer for {now - moved:.0f} s"
+            unanswered_s = time.time() - _stamp(self._folder / PROGRESS_NAME) / 1e9
+            if progress.get("connected") is False and unanswered_s > FIRST_PATIENCE_S:
+                note_away(self._workspace, f"MLflow at {self._workspace.shown_mlflow_uri} has not answered yet")
+            if now - moved > PATIENCE_S:
+                return f"no progress for {PATIENCE_S:.0f} s"
             if now - started >= limit_s:
                 return "still copying"
             time.sleep(POLL_S)

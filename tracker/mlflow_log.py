@@ -457,10 +457,13 @@ def follow(workspace: Workspace, name: str) -> None:
     while True:
         ended = load_run(workspace.runs_dir, name).status != "running"
         try:
-            copy = copy or RunCopy(workspace, name)
-            write_progress(folder, connected=True)
+            if copy is None:
+                _check_reachable(workspace)
+                write_progress(folder, connected=True)  # before MLflow is imported, which takes seconds
+                copy = RunCopy(workspace, name)
             if copy.push().status != "running":
                 return
+            write_progress(folder, connected=True)
             failures = 0
         except MlflowError as error:
             write_progress(folder, connected=copy is not None, problem=str(error))

@@ -54,6 +54,18 @@ def test_a_loop_of_ones_own_gets_record_fingerprints_and_ledger(workspace: Works
     assert diff_runs(workspace, "exp1", "exp2").config["optim.lr"] == [0.1, 0.001]
 
 
+def test_names_that_may_not_be_logged_are_adopted_under_others(workspace: Workspace, tmp_path: Path) -> None:
+    names = ["val/정확도", "a\nb", "가" * 90, ""]
+    with SummaryWriter(str(tmp_path / "old")) as writer:
+        for number, name in enumerate(names):
+            writer.add_scalar(name, number, 1)
+    record, remarks = adopt_folder(workspace, tmp_path / "old")
+    curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
+    assert sorted(value for curve in curves.values() for _, value in curve.values()) == [0, 1, 2, 3]
+    assert {"val/정확도", "a_x000A_b", "_empty_"} <= set(curves)
+    assert sum("is called" in remark for remark in remarks) == 3
+
+
 @pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")])
 def test_an_error_ends_the_run_and_goes_on(workspace: Workspace, error: BaseException, status: str) -> None:
     with pytest.raises(type(error)), tracker.start_run({}, root=workspace.root, follow=False) as run:
