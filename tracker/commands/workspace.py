@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.workspace import Workspace
 
 HERE = Path()
 
@@ -39,6 +42,9 @@ def init(
     similar_share: Annotated[float, typer.Option(help="Agreement from which submit asks.", min=0, max=1)] = 0.999,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore/--no-gitignore", help="In a git repository: ignore runs and databases.")
+    ] = True,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
@@ -73,8 +79,26 @@ def init(
     names = workspace.competition.classes
     shown = ", ".join(names[:6])[:100]
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if gitignore:
+        _ignore_outputs(workspace)
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+
+
+def _ignore_outputs(workspace: Workspace) -> None:
+    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever comes of it."""
+    import sys
+
+    from tracker.errors import TrackerError, render_error
+    from tracker.gitignore import OUTPUTS, ignore_outputs
+
+    try:
+        lines = ignore_outputs(workspace.root)
+    except TrackerError as error:
+        print(f"git will see {', '.join(OUTPUTS)}: {render_error(error)}", file=sys.stderr)
+    else:
+        if lines:
+            print(f"added to .gitignore: {', '.join(lines)} (--no-gitignore leaves it alone)")
 
 
 def _numbers(text: str) -> list[int]:
