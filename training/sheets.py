@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tracker.training.atomic import atomic_path
+from tracker.training.atomic import write_bytes
 
 THUMBNAIL = (240, 240)
 RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colours of frames
@@ -59,8 +60,9 @@ def draw_pages(tiles: Sequence[Tile], folder: Path, stem: str, *, columns: int, 
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, as a whole or not at all; raises StorageError."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    content = io.BytesIO()  # PIL calls a full disk an encoder error
+    figure.savefig(content, dpi=110, format="png")
+    write_bytes(path, content.getvalue())
     return path
 
 
