@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, ROOT, make_pictures, save_image
+from tests.conftest import ROOT, make_pictures, save_image
+from tests.limits import CHILD, Case, list_files, run_forked
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.errors import MissingLibraryError
 from tracker.mirror import LOG_NAME
@@ -25,98 +22,6 @@ OPTIONAL = {
     *("optuna", "pandas", "psutil", "psycopg", "pynvml", "rembg", "sklearn", "tensorboard", "timm", "torch"),
     "torchvision",
 }
-
-# Runs commands, each in a fork of this process in which the import system does not find some libraries: as if they
-# were not there, and a hundred times quicker than an environment for each.
-CHILD = """
-import importlib.machinery, json, os, sys, tempfile
-import tracker.cli
-
-def forget(names):
-    class Finder(importlib.machinery.PathFinder):
-        @classmethod
-        def find_spec(cls, name, path=None, target=None):
-            top = name.partition(".")[0]
-            return None if top in names else super().find_spec(name, path, target)
-    assert not {name.partition(".")[0] for name in sys.modules} & names
-    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Finder
-
-def run(case, files):
-    forget(set(case["without"]))
-    for number, file in enumerate(files, start=1):
-        os.dup2(file.fileno(), number)
-    os.environ.update(case["env"])
-    os.chdir(case["folder"])
-    sys.argv = ["tracker", *case["words"]]
-    try:
-        tracker.cli.main()
-    except SystemExit as end:
-        return end.code or 0
-    except BaseException as error:
-        sys.excepthook(type(error), error, None)
-        return 1
-    return 0
-
-found = []
-for case in json.load(sys.stdin):
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if not child:
-            code = 99
-            try:
-                code = run(case, (out, err))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        texts = [file.seek(0) or file.read() for file in (out, err)]
-        found.append([code, *texts])
-print(json.dumps(found))
-"""
-
-
-class Case(NamedTuple):
-    """A command without some libraries; `folder` is where it runs."""
-
-    folder: Path
-    words: Sequence[str]
-    without: Sequence[str]
-    env: dict[str, str] = {}  # noqa: RUF012  (never changed)
-
-
-class Result(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run_without(cases: Sequence[Case]) -> list[Result]:
-    """Run the cases one after another, in one process that forks."""
-    plain = [case._asdict() | {"folder": str(case.folder), "without": list(case.without)} for case in cases]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD],
-        input=json.dumps(plain),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [Result(*found) for found in json.loads(done.stdout)]
-
-
-def list_files(root: Path) -> dict[str, int]:
-    """The files of a folder with their sizes; locks and the survey of the images are no work that was begun."""
-    return {
-        str(path.relative_to(root)): path.stat().st_size
-        for path in root.rglob("*")
-        if path.is_file() and ".tracker" not in path.parts and not path.name.startswith("ledger.db-")
-    }
-
 
 # --- Commands that do without -----------------------------------------------------------------------------------------
 
@@ -149,14 +54,14 @@ def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace:
         "--version",
     )
     cases = [Case(workspace.root, words.split(), sorted(OPTIONAL)) for words in commands]
-    for words, result in zip(commands, run_without(cases), strict=True):
+    for words, result in zip(commands, run_forked(cases), strict=True):
         assert (result.code, result.err) == (0, ""), f"{words}: {result.err}"
         assert result.out, words
 
 
 def test_the_images_are_checked_and_split_without_any_of_them(full: Workspace) -> None:
     commands = ("data check", "data split --out split.csv")
-    for result in run_without([Case(full.root, words.split(), sorted(OPTIONAL)) for words in commands]):
+    for result in run_forked([Case(full.root, words.split(), sorted(OPTIONAL)) for words in commands]):
         assert result.code == 0, result.err
     assert (full.root / "split.csv").read_text().startswith("id,label,split\n")
 
@@ -171,12 +76,12 @@ def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_
         ("report", "--html", "r.html"),
         ("run", "ensemble", "exp1", "exp1"),
     )
-    results = run_without([Case(workspace.root, words, ["mlflow"]) for words in commands])
+    results = run_forked([Case(workspace.root, words, ["mlflow"]) for words in commands])
     for words, result in zip(commands[:4], results[:4], strict=True):
         assert result.code == 0, f"{words}: {result.err}"
         (line,) = result.err.splitlines()
         assert 'mlflow is not installed (pip install "mlflow[auth]>=3.7,<4")' in line
-    (row,) = json.loads(run_without([Case(workspace.root, ("leaderboard", "--json"), ["mlflow"])])[0].out)
+    (row,) = json.loads(run_forked([Case(workspace.root, ("leaderboard", "--json"), ["mlflow"])])[0].out)
     assert (row["memo"], row["public_f1"]) == ("first", 0.75)
     assert (workspace.root / "r.html").is_file()
 
@@ -234,7 +139,7 @@ def full(tmp_path: Path) -> Workspace:
 def test_each_command_names_the_library_that_it_lacks_before_it_writes(full: Workspace) -> None:
     pairs = [(words, name) for words, names in NEEDS.items() for name in names]
     before = list_files(full.root)
-    results = run_without([Case(full.root, words.split(), [name]) for words, name in pairs])
+    results = run_forked([Case(full.root, words.split(), [name]) for words, name in pairs])
     for (words, name), result in zip(pairs, results, strict=True):
         lines = result.err.splitlines()
         told = f"{words} without {name}: exit {result.code}\n{result.err}"
@@ -245,7 +150,7 @@ def test_each_command_names_the_library_that_it_lacks_before_it_writes(full: Wor
 
 
 def test_all_that_is_missing_is_named_at_once(full: Workspace) -> None:
-    (result,) = run_without([Case(full.root, ["run", "train"], ["torch", "timm"])])
+    (result,) = run_forked([Case(full.root, ["run", "train"], ["torch", "timm"])])
     assert result.err.splitlines() == [
         "error: torch, timm are not installed",
         '  try: pip install "torch>=2.6" "timm>=1.0.15,<2"',
@@ -256,7 +161,7 @@ def test_a_ledger_on_postgresql_needs_its_driver(full: Workspace) -> None:
     url = {"TRACKER_LEDGER_URL": "postgresql+psycopg://u@127.0.0.1:9/x"}
     commands = ("leaderboard", "submit exp2 --memo m", "ledger init", "ledger backup b.db", "init other")
     before = list_files(full.root)
-    for result in run_without([Case(full.root, words.split(), ["psycopg"], url) for words in commands]):
+    for result in run_forked([Case(full.root, words.split(), ["psycopg"], url) for words in commands]):
         assert (result.code, result.err.splitlines()[0]) == (2, "error: psycopg is not installed")
     assert list_files(full.root) == before
 
@@ -265,7 +170,7 @@ def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(full
     text = (full.root / "tracker.toml").read_text()
     text = text.replace('kind = "manual"', 'kind = "kaggle"').replace('competition = ""', 'competition = "masks"')
     (full.root / "tracker.toml").write_text(text)
-    submitted, listed = run_without(
+    submitted, listed = run_forked(
         [
             Case(full.root, ["submit", "exp2", "--memo", "m"], ["kaggle"]),
             Case(full.root, ["leaderboard", "--json"], ["kaggle"]),
@@ -288,7 +193,7 @@ def test_a_run_is_trained_without_mlflow_tensorboard_and_the_drivers(full: Works
     (blocker / "sitecustomize.py").write_text(
         CHILD.partition("def run")[0].replace("import tracker.cli\n", "") + f"forget({set(without)!r})\n"
     )
-    (result,) = run_without([Case(full.root, words, without, {"PYTHONPATH": str(blocker)})])
+    (result,) = run_forked([Case(full.root, words, without, {"PYTHONPATH": str(blocker)})])
     assert result.code == 0, result.err
     assert "exp3 finished" in result.out
     assert result.err.count("mlflow is not installed") == 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from tracker.training.errors import StorageError
 
+NAME_BYTES = 200  # of a file's name, in that of its temporary file
 KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -61,6 +62,8 @@ def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
         hint = "free some space on that disk; nothing that was written before is lost"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "check the permissions of that folder, or work in another one"
+    elif error.errno == errno.ENOENT and doing == "write" and not path.parent.exists():
+        hint = f"make the folder {path.parent} first"
     else:
         hint = ""
     return StorageError(f"cannot {doing} {path}: {error.strerror or error}", hint=hint)
@@ -70,9 +73,16 @@ def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is removed.
 
-    Raises StorageError when the disk is full or the folder cannot be written.
+    Raises StorageError when the disk is full or the folder cannot be written, and for a folder, a pipe or a device.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise StorageError(f"cannot write {path}: it is {kind}", hint="give the name of a file")
+    if not path.parent.is_dir():
+        code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+        raise storage_error(OSError(code, os.strerror(code)), path, "write")
+    name = os.fsdecode(os.fsencode(path.name)[:NAME_BYTES])  # the system takes 255 bytes
+    temporary = path.with_name(f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with translate_os_errors(path, "write"):
         try:
             yield temporary

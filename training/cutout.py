@@ -122,7 +122,11 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     cut, problems = 0, []
     try:
-        with (out / MANIFEST).open("a", encoding="utf-8") as manifest, ItemProgress(len(jobs), words="cut out") as bar:
+        with (
+            translate_os_errors(out / MANIFEST, "write"),
+            (out / MANIFEST).open("a", encoding="utf-8") as manifest,
+            ItemProgress(len(jobs), words="cut out") as bar,
+        ):
             for found in pool.map(_cut_out, jobs):
                 if isinstance(found, str):
                     problems.append(found)

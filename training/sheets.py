@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tracker.training.atomic import atomic_path
+from tracker.training.atomic import write_bytes
 from tracker.training.fonts import use_fonts
 from tracker.training.images import open_small
 
@@ -60,8 +61,10 @@ def draw_pages(tiles: Sequence[Tile], folder: Path, stem: str, *, columns: int, 
 
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, as a whole or not at all; raises StorageError."""
-    with atomic_path(path) as temporary, use_fonts(figure):
-        figure.savefig(temporary, dpi=110, format="png")
+    content = io.BytesIO()  # PIL calls a full disk an encoder error
+    with use_fonts(figure):
+        figure.savefig(content, dpi=110, format="png")
+    write_bytes(path, content.getvalue())
     return path
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.workspace import Workspace
 
 HERE = Path()
 
@@ -43,6 +46,9 @@ def init(
     ] = None,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
+    gitignore: Annotated[
+        bool, typer.Option("--gitignore/--no-gitignore", help="In a git repository: ignore runs and databases.")
+    ] = True,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
@@ -78,6 +84,8 @@ def init(
     names = workspace.competition.classes
     shown = ", ".join(names[:6])[:100]
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if gitignore:
+        _ignore_outputs(workspace)
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 
@@ -95,6 +103,22 @@ def _refuse_contradictions(*, labels: str, data_format: str, board: str, solutio
     if data_format and data_format != "csv":
         given = {"--labels": bool(labels)}
         refuse_beside(f"--format {data_format}", given, why="only format csv reads a table of labels")
+
+
+def _ignore_outputs(workspace: Workspace) -> None:
+    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever comes of it."""
+    import sys
+
+    from tracker.errors import TrackerError, render_error
+    from tracker.gitignore import OUTPUTS, ignore_outputs
+
+    try:
+        lines = ignore_outputs(workspace.root)
+    except TrackerError as error:
+        print(f"git will see {', '.join(OUTPUTS)}: {render_error(error)}", file=sys.stderr)
+    else:
+        if lines:
+            print(f"added to .gitignore: {', '.join(lines)} (--no-gitignore leaves it alone)")
 
 
 def _numbers(text: str) -> list[int]:
