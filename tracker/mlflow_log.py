@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
+from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points
 from tracker.settings import quiet_libraries
 from tracker.training.atomic import write_json
@@ -81,10 +83,11 @@ class RunCopy:
             state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return state if state.get("tracking_uri") == _safe_uri(self._workspace) else {}
+        uri = state.get("tracking_uri")
+        return state if uri == _safe_uri(self._workspace) or is_own_store(self._workspace, uri) else {}
 
     def _save_state(self, **changes: Any) -> None:
-        self._state = {"tracking_uri": _safe_uri(self._workspace), **self._state, **changes}
+        self._state = {**self._state, **changes, "tracking_uri": _safe_uri(self._workspace)}
         write_json(self._folder / STATE_NAME, self._state)
 
     def _create(self, record: RunRecord) -> str:
@@ -246,6 +249,8 @@ def connect(workspace: Workspace) -> Any:
     try:
         # two processes that migrate an empty database at once break it
         with FileLock(workspace.lock_dir / "mlflow.lock"):
+            if done := follow_workspace(workspace):
+                print(done, file=sys.stderr)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)
     except _mlflow_errors() as error:
@@ -355,7 +360,7 @@ def _mlflow_errors() -> tuple[type[BaseException], ...]:
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, RequestException, SQLAlchemyError, OSError
+    return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError
 
 
 def _safe_uri(workspace: Workspace) -> str:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tracker.jobs.background import keep_output
 from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
+from tracker.relocation import find_moved_paths
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
 from tracker.training.channels import resolve_measured
@@ -107,7 +109,8 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
-    data = load_data(config.data, task, root=workspace.root, cache=cache)
+    moved = find_moved_paths(workspace.root, asdict(config.data))  # the record keeps what it says
+    data = load_data(replace(config.data, **moved), task, root=workspace.root, cache=cache)
     return task, data
 
 
