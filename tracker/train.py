@@ -160,6 +160,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     record = load_run(workspace.runs_dir, name)
     if record.status == "finished":
         raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+    if not record.uid:
+        raise ConfigError(f"{name} was killed before its first record", hint="tracker run train makes a new run")
     config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
     task, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
@@ -177,7 +179,7 @@ def find_resumable(workspace: Workspace) -> str:
     """The newest run, if it can be resumed; raises ConfigError when it is finished or there is none."""
     for record in list_runs(workspace.runs_dir):
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
-        if record.kind == "train" and resumable:
+        if record.uid and record.kind == "train" and resumable:
             return record.name
     raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
 

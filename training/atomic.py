@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import StorageError
+
+TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?([0-9]+)\.[0-9a-f]{8}\.tmp")  # host, process
+OLD_S = 3600.0  # a file that does not name its host is left over when it is older than that
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises StorageError when the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host_mark()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with translate_os_errors(path, "write"):
         try:
             yield temporary
@@ -49,6 +56,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in `folder` whose process was killed on this machine; others stay."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = TEMPORARY.fullmatch(entry.name)
+            if match and _is_left_over(Path(entry.path), match[1], int(match[2])):
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def _is_left_over(path: Path, host: str | None, process: int) -> bool:
+    if host is None:  # of an earlier version
+        return time.time() - path.lstat().st_mtime > OLD_S and not _is_running(process)
+    return host == _host_mark() and not _is_running(process)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _host_mark() -> str:
+    """This machine in eight digits: a process number of another one, or of a container, says nothing here."""
+    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -40,7 +40,7 @@ from tracker.jobs.job import (
 )
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
-from tracker.training.atomic import write_json
+from tracker.training.atomic import remove_leftovers, write_json
 from tracker.training.tables import read_toml
 from tracker.workspace import Workspace
 
@@ -122,6 +122,7 @@ def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = Tru
     if alone and not lock.acquire(wait=False):
         hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
         raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
+    remove_leftovers(folder)
     try:
         keep_output(workspace, find_output(folder, os.getpid(), alone=alone))
         yield folder
