@@ -81,7 +81,7 @@ class RunCopy:
         """What was copied before to this tracking server."""
         try:
             state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         uri = state.get("tracking_uri")
         return state if uri == _safe_uri(self._workspace) or is_own_store(self._workspace, uri) else {}

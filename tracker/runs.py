@@ -17,12 +17,13 @@ from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.training.atomic import TEMPORARY, remove_leftovers, translate_os_errors, write_json
-from tracker.training.tables import read_toml
+from tracker.training.tables import parse_json, read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 FIRST_FILES = {".lock", "config.toml", "env.json", "output.log"}  # what a folder has before its first record
+LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
@@ -164,7 +165,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     folder = runs_dir / name
     path = folder / "run.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}
         record = RunRecord(**{key: value for key, value in raw.items() if key in known})
     except FileNotFoundError:
@@ -307,13 +308,15 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
 
 
 def parse_point(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn."""
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one of these."""
     try:
         point: dict[str, Any] = json.loads(line)
         point["values"] = {key: float(value) for key, value in point["values"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = all(type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch"))
+        timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return point
+    return point if whole and timed else None
 
 
 def read_curves(path: Path) -> Curves:
