@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.ledger.read import Note, Submission, has_run, list_run_paths, list_sota_numbers, list_submissions
+from tracker.relocation import list_places
 from tracker.runs import list_runs
 from tracker.workspace import Workspace
 
@@ -88,9 +89,11 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
             here = has_run(workspace, row)
             if here and not (workspace.root / row.file).is_file():
                 found.append({"what": f"submission {row.number}", "file": row.file})
-    for name, path in list_run_paths(workspace):
-        if Path(path).parent == workspace.runs_dir and not Path(path).exists():
-            found.append({"what": name, "file": workspace.relative(Path(path))})
+    places = {str(Path(place) / "runs") for place in list_places(workspace)}  # it may have moved since the row
+    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
+    for name in sorted(known):
+        if not (workspace.runs_dir / name).exists():
+            found.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
     for record in list_runs(workspace.runs_dir):
         folder = workspace.runs_dir / record.name
         if record.status == "broken":

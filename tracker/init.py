@@ -107,8 +107,8 @@ def init_workspace(
         "public_share": Competition.public_share,
         **found,
         **competition,
-        "mlflow_uri": mlflow_uri,
-        "ledger_url": ledger_url,
+        "mlflow_uri": _keep_url(mlflow_uri, root),
+        "ledger_url": _keep_url(ledger_url, root),
         "leaderboard": leaderboard or ("local" if solution else "kaggle" if kaggle else "manual"),
         "kaggle_competition": kaggle,
         "solution": _keep_path(solution, root) if solution else "",
@@ -142,6 +142,13 @@ def _dump(table: Mapping[str, Any]) -> str:
 def _keep_path(path: Path, root: Path) -> str:
     absolute, base = path.expanduser().resolve(), root.resolve()
     return absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)
+
+
+def _keep_url(url: str, root: Path) -> str:
+    """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may be moved."""
+    path = Path(url.removeprefix("sqlite:///"))
+    inside = url.startswith("sqlite:////") and path.is_relative_to(root.resolve())
+    return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
 
 
 def _parse_metric(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from tracker.errors import TrackerError, render_error
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.metric_names import to_mlflow_name
 from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away, write_progress
+from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
 from tracker.settings import limit_requests, quiet_libraries
 from tracker.tensorboard_log import EventFile
@@ -129,12 +131,13 @@ class RunCopy:
         try:
             state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
             local = {"board": state.get("board", state.get("offset", 0)), "figures": state.get("figures", {})}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             return {}
-        return state if state.get("tracking_uri") == self._workspace.shown_mlflow_uri else local
+        uri = state.get("tracking_uri")
+        return state if uri == self._workspace.shown_mlflow_uri or is_own_store(self._workspace, uri) else local
 
     def _save_state(self, **changes: Any) -> None:
-        self._state = {"tracking_uri": self._workspace.shown_mlflow_uri, **self._state, **changes}
+        self._state = {**self._state, **changes, "tracking_uri": self._workspace.shown_mlflow_uri}
         write_json(self._folder / STATE_NAME, self._state)
         self._saved_at = time.monotonic()
 
@@ -371,6 +374,8 @@ def connect(workspace: Workspace) -> Any:
     try:
         # two processes that migrate an empty database at once break it
         with FileLock(workspace.lock_dir / "mlflow.lock"):
+            if done := follow_workspace(workspace):
+                print(done, file=sys.stderr)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)
     except _mlflow_errors() as error:
@@ -556,7 +561,7 @@ def _mlflow_errors() -> tuple[type[BaseException], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     # an answer that was cut off is no JSON, or not what MLflow's client expects
-    return MlflowException, RequestException, SQLAlchemyError, OSError, json.JSONDecodeError, ParseError
+    return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, json.JSONDecodeError, ParseError
 
 
 def _translate(workspace: Workspace, error: BaseException) -> MlflowError:

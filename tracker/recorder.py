@@ -18,7 +18,7 @@ from tracker.errors import ConfigError, StorageError
 from tracker.metric_names import check_name
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
-from tracker.training.atomic import storage_error, translate_os_errors, write_json, write_text
+from tracker.training.atomic import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
 
 HEARTBEAT_S = 5.0
 
@@ -87,6 +87,7 @@ class Recorder:
             raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
+        remove_leftovers(runs_dir / name)
         write_json(runs_dir / name / f"env-resumed-{int(time.time())}.json", collect_environment(runs_dir.parent))
         record = replace(
             record,

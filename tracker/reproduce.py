@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from tracker.settings import extend_environment
 from tracker.train import prepare_data
 from tracker.training.config import config_from_dict
 from tracker.training.libraries import TRAINING, require
+from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
 
 GIT_LIMIT_S = 120
@@ -77,7 +77,7 @@ def _compare_packages(workspace: Workspace, before: Mapping[str, Any], again: Ru
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((workspace.runs_dir / name / "env.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json((workspace.runs_dir / name / "env.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found

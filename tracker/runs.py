@@ -9,18 +9,21 @@ import os
 import re
 import struct
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
-from tracker.training.atomic import translate_os_errors, write_json
-from tracker.training.tables import read_toml
+from tracker.training.atomic import TEMPORARY, remove_leftovers, translate_os_errors, write_json
+from tracker.training.tables import parse_json, read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
+FIRST_FILES = {".lock", "config.toml", "env.json", "output.log"}  # what a folder has before its first record
+LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
@@ -128,6 +131,7 @@ def allocate_run(runs_dir: Path) -> Path:
     """Make the next run folder; a number is never given twice, even when its folder was deleted."""
     counter = runs_dir / ".last"
     with FileLock(runs_dir / ".lock"):
+        remove_leftovers(runs_dir)
         last = max([_read_counter(counter), *list_run_numbers(runs_dir)[:1]])
         folder = runs_dir / f"exp{last + 1}"
         with translate_os_errors(folder, "create"):
@@ -161,14 +165,14 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     folder = runs_dir / name
     path = folder / "run.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}
         record = RunRecord(**{key: value for key, value in raw.items() if key in known})
     except FileNotFoundError:
+        if RUN_NAME.fullmatch(name) and folder.is_dir():
+            return _load_unrecorded(folder)
         newest = list_run_numbers(runs_dir)[:1]
         hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
-        if RUN_NAME.fullmatch(name) and folder.is_dir():
-            raise StorageError(f"{path} is missing", hint=f"{name} was killed before it began; ignore it") from None
         raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
@@ -177,14 +181,34 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     return record
 
 
+def _load_unrecorded(folder: Path) -> RunRecord:
+    """The record of a run that is being made, or whose process died before it wrote one; it has no uid.
+
+    Raises StorageError when the folder has more than that: then run.json was lost.
+    """
+    with translate_os_errors(folder, "read"):
+        names = {path.name for path in folder.iterdir()}
+        since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
+    if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
+        raise StorageError(f"{folder / 'run.json'} is missing", hint="restore the file from a backup")
+    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since)
+    if is_abandoned(folder):
+        return replace(record, status="killed", finished_at=since, error="killed before its first record")
+    return record
+
+
 def is_abandoned(folder: Path) -> bool:
     """Whether a run's process died before it wrote the record; one that is about to write it holds the lock."""
     if not folder.is_dir() or (folder / "run.json").exists():
         return False
-    with translate_os_errors(folder, "read"):
-        lock = FileLock(folder / ".lock")
+    if not (folder / ".lock").exists():
+        return True  # it is not made here: that would change the folder's time
+    lock = FileLock(folder / ".lock")
+    try:
         free = lock.acquire(wait=False)
-        lock.release()
+    except StorageError:  # a read-only copy: by its age
+        return time.time() - folder.stat().st_mtime > STALE_HEARTBEAT_S
+    lock.release()
     return free
 
 
@@ -284,13 +308,15 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
 
 
 def parse_point(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn."""
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one of these."""
     try:
         point: dict[str, Any] = json.loads(line)
         point["values"] = {key: float(value) for key, value in point["values"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = all(type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch"))
+        timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return point
+    return point if whole and timed else None
 
 
 def read_curves(path: Path) -> Curves:

@@ -31,7 +31,7 @@ from tracker.predictions import Answers, check_answers, diff_answers, load_answe
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, check_utf8, is_abandoned, load_config, load_run
 from tracker.train import build_task
-from tracker.training.atomic import translate_os_errors, write_bytes
+from tracker.training.atomic import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.config import DataConfig
 from tracker.training.data import list_eval_ids
 from tracker.training.libraries import require
@@ -374,6 +374,8 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     for name in abandoned:
         print(f"{name} was killed before it began: left out", file=sys.stderr)
     names = [name for name in runs if name not in abandoned]
+    for name in names:
+        remove_leftovers(workspace.runs_dir / name)
     indexed = _try_each(names, lambda name: _index_ended(workspace, name), problems)
     if not problems:
         require("mlflow")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tracker.jobs.output import outlive_terminal
 from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
+from tracker.relocation import find_moved_paths
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
 from tracker.training.channels import resolve_measured
@@ -113,7 +115,8 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
-    data = load_data(config.data, task, root=workspace.root, cache=cache)
+    moved = find_moved_paths(workspace.root, asdict(config.data))  # the record keeps what it says
+    data = load_data(replace(config.data, **moved), task, root=workspace.root, cache=cache)
     return task, data
 
 
@@ -165,6 +168,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     record = load_run(workspace.runs_dir, name)
     if record.status == "finished":
         raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+    if not record.uid:
+        raise ConfigError(f"{name} was killed before its first record", hint="tracker run train makes a new run")
     config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
     task, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
@@ -183,7 +188,7 @@ def find_resumable(workspace: Workspace) -> str:
     """The newest run, if it can be resumed; raises ConfigError when it is finished or there is none."""
     for record in list_runs(workspace.runs_dir):
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
-        if record.kind == "train" and resumable:
+        if record.uid and record.kind == "train" and resumable:
             return record.name
     raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
 

@@ -29,26 +29,40 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
         _browse(workspace.mlflow_uri, browser)
         return
     require("mlflow")
-    from tracker.mlflow_log import connect, ensure_experiment
+    from tracker.relocation import open_readable_store
 
     port = _free_port(port)
-    experiment = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
-    with terminate_as_interrupt(signal.SIGHUP):
-        # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
-        process = subprocess.Popen(
-            server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
-        )
-        try:
-            url = f"http://{HOST}:{port}/#/experiments/{experiment}/runs?{_sorted_by_score(workspace)}"
-            _wait_until_up(process, port)
-            print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
-            _browse(url, browser)
-            if process.wait() != 0:
-                raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait(timeout=STOP_LIMIT_S)
+    with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
+        _serve(served, _find_or_make_experiment(workspace, served), port=port, browser=browser)
+
+
+def _find_or_make_experiment(workspace: Workspace, served: Workspace) -> str:
+    """The competition's experiment; of a workspace that cannot be written a copy is served, and nothing made."""
+    from tracker.mlflow_log import connect, ensure_experiment
+    from tracker.relocation import find_experiment
+
+    if served is workspace:
+        return ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
+    print(f"{workspace.root} cannot be written: a copy of its MLflow database is served", file=sys.stderr)
+    return find_experiment(served) or "0"
+
+
+def _serve(workspace: Workspace, experiment: str, *, port: int, browser: bool) -> None:
+    # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
+    process = subprocess.Popen(
+        server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
+    )
+    try:
+        url = f"http://{HOST}:{port}/#/experiments/{experiment}/runs?{_sorted_by_score(workspace)}"
+        _wait_until_up(process, port)
+        print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
+        _browse(url, browser)
+        if process.wait() != 0:
+            raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=STOP_LIMIT_S)
 
 
 def _sorted_by_score(workspace: Workspace) -> str:

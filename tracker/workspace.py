@@ -122,8 +122,8 @@ class Workspace:
         return re.sub(r"//[^/@]*@", "//", self.mlflow_uri)
 
     def resolve(self, path: str) -> Path:
-        """A path from a config, absolute."""
-        return (self.root / Path(path).expanduser()).resolve()
+        """A path from a config, absolute; one of the workspace's earlier place as it is now."""
+        return _resolve(self.root, path)
 
     def relative(self, path: Path) -> str:
         """A path as kept in records: relative to the workspace when it is inside."""
@@ -190,7 +190,7 @@ def load_workspace(root: Path) -> Workspace:
         mlflow_uri=_absolute_sqlite(mlflow_uri, root),
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,
-        solution=(root / Path(solution).expanduser()).resolve() if solution else None,
+        solution=_resolve(root, solution) if solution else None,
         kaggle_competition=slug,
         diff_ignore=ignored,
     )
@@ -198,8 +198,21 @@ def load_workspace(root: Path) -> Workspace:
 
 def _absolute_sqlite(url: str, root: Path) -> str:
     """`sqlite:///name` is relative to the workspace, whatever folder a command is started in."""
-    match = re.fullmatch(r"sqlite:///(?!/)(.+)", url)
-    return f"sqlite:///{root / match[1]}" if match else url
+    match = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", url)
+    return f"sqlite:///{_find(root / match[1], root)}{match[2] or ''}" if match else url
+
+
+def _resolve(root: Path, path: str) -> Path:
+    return _find((root / Path(path).expanduser()).resolve(), root)
+
+
+def _find(path: Path, root: Path) -> Path:
+    """The path, or where the file is now if the workspace has moved from there."""
+    if path.is_relative_to(root) or path.exists():
+        return path
+    from tracker.relocation import find_moved
+
+    return find_moved(root, path) or path
 
 
 class _Reader:

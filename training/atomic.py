@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import stat
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +17,8 @@ from typing import Any
 
 from tracker.training.errors import StorageError
 
+TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?([0-9]+)\.[0-9a-f]{8}\.tmp")  # host, process
+OLD_S = 3600.0  # a file that does not name its host is left over when it is older than that
 NAME_BYTES = 200  # of a file's name, in that of its temporary file
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -82,7 +88,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
         raise storage_error(OSError(code, os.strerror(code)), path, "write")
     name = os.fsdecode(os.fsencode(path.name)[:NAME_BYTES])  # the system takes 255 bytes
-    temporary = path.with_name(f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    temporary = path.with_name(f".{name}.{_host_mark()}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with translate_os_errors(path, "write"):
         try:
             yield temporary
@@ -92,6 +98,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in `folder` whose process was killed on this machine; others stay."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = TEMPORARY.fullmatch(entry.name)
+            if match and _is_left_over(Path(entry.path), match[1], int(match[2])):
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+def _is_left_over(path: Path, host: str | None, process: int) -> bool:
+    if host is None:  # of an earlier version
+        return time.time() - path.lstat().st_mtime > OLD_S and not _is_running(process)
+    return host == _host_mark() and not _is_running(process)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _host_mark() -> str:
+    """This machine in eight digits: a process number of another one, or of a container, says nothing here."""
+    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

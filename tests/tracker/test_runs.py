@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tracker
-from tests.conftest import run_tracker
+from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.recorder import Recorder
@@ -42,6 +46,19 @@ FileLock(Path(sys.argv[1])).acquire()
 print(flush=True)
 sys.stdin.read()
 """
+
+
+DEAD = 99_999_999  # no process has that number
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process has the lock at `path` while the block runs."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout and holder.stdout.readline()
+        yield
+        holder.stdin.close()
 
 
 def _allocate(runs_dir: Path, count: int) -> list[str]:
@@ -217,6 +234,110 @@ def test_unknown_and_broken_runs_are_named(workspace: Workspace) -> None:
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished", "broken"]
 
 
+def kill_before_the_first_record(workspace: Workspace) -> Path:
+    """A run folder whose process was killed while it wrote run.json for the first time."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tracker import recorder, runs;"
+        "write = recorder.write_json;"
+        "recorder.write_json = lambda path, value:"
+        " os.kill(os.getpid(), signal.SIGKILL) if path.name == 'run.json' else write(path, value);"
+        "recorder.Recorder.create(Path(sys.argv[1]), kind='train', config={}, parent=None, note='', fingerprints={})"
+    )
+    before = set(list_run_numbers(workspace.runs_dir))
+    command = [sys.executable, "-c", code, str(workspace.runs_dir)]
+    assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
+    (number,) = set(list_run_numbers(workspace.runs_dir)) - before
+    return workspace.runs_dir / f"exp{number}"
+
+
+def test_a_run_killed_before_its_first_record_is_killed_at_its_folders_time(workspace: Workspace) -> None:
+    make_run(workspace, "0" * 10)
+    folder = kill_before_the_first_record(workspace)
+    bare = workspace.runs_dir / "exp3"
+    bare.mkdir()
+    for place in (folder, bare):
+        os.utime(place, (1_700_000_000, 1_700_000_000))
+    for _ in range(2):  # looking changes nothing
+        records = list_runs(workspace.runs_dir)
+        assert [record.status for record in records] == ["killed", "killed", "finished"]
+        assert {record.created_at for record in records[:2]} == {"2023-11-14T22:13:20.000000Z"}
+    assert json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
+    assert "killed before its first record" in run_tracker("show", "exp2", cwd=workspace.root).stdout
+    run_tracker("tree", cwd=workspace.root)
+    done = run_tracker("run", "train", "--resume", cwd=workspace.root, ok=False)
+    assert done.returncode == 2 and "no killed, interrupted or failed run" in done.stderr
+
+
+def test_a_run_that_is_being_made_is_running(workspace: Workspace) -> None:
+    folder = workspace.runs_dir / "exp1"
+    folder.mkdir(parents=True)
+    with held(folder / ".lock"):
+        assert [record.status for record in list_runs(workspace.runs_dir)] == ["running"]
+    assert [record.status for record in list_runs(workspace.runs_dir)] == ["killed"]
+
+
+def test_a_record_that_was_lost_is_damage(workspace: Workspace) -> None:
+    make_run(workspace)
+    (workspace.runs_dir / "exp1" / "run.json").unlink()
+    assert [record.status for record in list_runs(workspace.runs_dir)] == ["broken"]
+    (gone,) = json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"]
+    assert gone["file"] == "runs/exp1/run.json"
+
+
+LEAVE = """
+import os, signal, sys
+from pathlib import Path
+from tracker.training.atomic import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    if sys.argv[2:]:
+        print(temporary.name, flush=True)
+        sys.stdin.read()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def list_temporary(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(".tmp"))
+
+
+def leave_temporary(path: Path) -> None:
+    """A temporary file of a process that was killed while it wrote `path`."""
+    done = subprocess.run([sys.executable, "-c", LEAVE, str(path)], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_temporary_files_of_killed_processes_go_when_the_folder_is_opened_for_writing(workspace: Workspace) -> None:
+    make_run(workspace, status="interrupted")
+    folder = workspace.runs_dir / "exp1"
+    for place in (folder / "last.pth", workspace.runs_dir / ".last"):
+        leave_temporary(place)
+    other_host = f".best.pth.0badcafe-{DEAD}.01234567.tmp"
+    not_ours = ".notes.tmp"
+    for name in (other_host, not_ours, f".best.pth.{DEAD}.01234567.tmp", f".run.json.{DEAD}.89abcdef.tmp"):
+        (folder / name).write_text("")
+    os.utime(folder / f".run.json.{DEAD}.89abcdef.tmp", (0, 0))  # of an earlier version
+    command = [sys.executable, "-c", LEAVE, str(folder / "best.pth"), "wait"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin and child.stdout
+        live = child.stdout.readline().strip()
+        assert len(list_temporary(folder)) == 6
+        Recorder.reopen(workspace.runs_dir, "exp1").finish("interrupted")
+        assert list_temporary(folder) == sorted([other_host, not_ours, f".best.pth.{DEAD}.01234567.tmp", live])
+        child.stdin.close()
+    assert len(list_temporary(workspace.runs_dir)) == 1
+    make_run(workspace)
+    assert list_temporary(workspace.runs_dir) == []
+
+
+def test_sync_removes_temporary_files_of_killed_processes(workspace: Workspace) -> None:
+    make_run(workspace)
+    leave_temporary(workspace.runs_dir / "exp1" / "best.pth")
+    run_tracker("sync", cwd=workspace.root, ok=False, **NO_MLFLOW)
+    assert list_temporary(workspace.runs_dir / "exp1") == []
+
+
 def test_a_date_in_a_config_is_told_with_its_key(workspace: Workspace) -> None:
     make_run(workspace)
     (workspace.runs_dir / "exp1" / "config.toml").write_text("x = 1\n[optim]\nlr = 2021-08-23\nbetas = [07:00:00]\n")
@@ -241,12 +362,8 @@ def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(workspace: 
     done = run_tracker("sync", cwd=workspace.root)
     assert "1 run(s) up to date" in done.stdout
     assert "exp2 was killed before it began" in done.stderr
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder / ".lock")], stdout=subprocess.PIPE, stdin=subprocess.PIPE
-    )
-    assert holder.stdout and holder.stdout.readline()
-    assert not is_abandoned(folder)
-    holder.communicate(b"")
+    with held(folder / ".lock"):
+        assert not is_abandoned(folder)
     assert is_abandoned(folder)
 
 

@@ -41,9 +41,9 @@ from tracker.jobs.job import (
 from tracker.jobs.output import outlive_terminal
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
-from tracker.training.atomic import check_regular, write_json
+from tracker.training.atomic import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
-from tracker.training.tables import read_toml
+from tracker.training.tables import parse_json, read_toml
 from tracker.workspace import Workspace
 
 
@@ -127,6 +127,7 @@ def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = Tru
     if alone and not lock.acquire(wait=False):
         hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
         raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
+    remove_leftovers(folder)
     try:
         with outlive_terminal(workspace) as output:
             output.keep_in(find_output(folder, os.getpid(), alone=alone), f"kill {os.getpid()} ends this command")
@@ -172,7 +173,7 @@ class _Queue:
         self._path = path
         self._states: dict[str, dict[str, Any]] = {}
         try:
-            self._states = json.loads(path.read_text(encoding="utf-8"))
+            self._states = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:

@@ -153,7 +153,7 @@ class Ledger:
         self._url = url
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
-        """Add the final record of a run, unless its newest row says the same."""
+        """Add the final record of a run, unless its newest row says the same; a folder that moved is no news."""
         prints = record.fingerprints
         row = {
             **{name: getattr(record, name) for name in ("name", "uid", "kind", "status", "parent", "author")},
@@ -166,7 +166,7 @@ class Ledger:
         with self._write() as connection:
             newest = sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
             before = connection.execute(newest).mappings().first()
-            if before is None or any(before[name] != value for name, value in row.items()):
+            if before is None or any(before[name] != value for name, value in row.items() if name != "path"):
                 _append(connection, "run", row)
 
     def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
