@@ -19,12 +19,19 @@ LIMIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def address(demo: tuple[Path, str]) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `tracker ui` printed beside the address."""
+    return tmp_path_factory.mktemp("ui") / "stderr"
+
+
+@pytest.fixture(scope="module")
+def address(demo: tuple[Path, str], log: Path) -> Iterator[str]:
     """What `tracker ui` printed for the demo's workspace."""
     folder, _ = demo
-    child = subprocess.Popen(
-        tracker_command("ui", "--port", "0"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    with log.open("w") as stderr:
+        child = subprocess.Popen(
+            tracker_command("ui", "--port", "0"), cwd=folder, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
     assert child.stdout is not None
     try:
         line = child.stdout.readline()
@@ -48,6 +55,10 @@ def page(browser: Browser) -> Page:
 
 def keep_picture(page: Page, folder: Path, name: str) -> None:
     page.screenshot(path=folder / f"{name}.png")
+
+
+def test_the_server_prints_no_warnings_about_its_own_libraries(address: str, log: Path) -> None:
+    assert "Warning" not in log.read_text()
 
 
 def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(address: str, page: Page, tmp_path: Path) -> None:

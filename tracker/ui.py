@@ -90,6 +90,7 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
 # the job runner would be 230 MB for nothing
 _LAUNCH = (
     "import os, sys; os.environ['MLFLOW_SERVER_ENABLE_JOB_EXECUTION'] = 'false'; "
+    "os.environ['PYTHONWARNINGS'] = 'ignore'; "  # its worker is a process of its own
     "from mlflow.cli import cli; sys.argv[0] = 'mlflow'; cli()"
 )
 
