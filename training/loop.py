@@ -115,6 +115,7 @@ def fit(
             run_dir=run_dir,
             logger=logger,
             environment=environment,
+            resume=resume,
             say=progress.say,
         )
         logger.params(_describe(setup))

@@ -39,11 +39,19 @@ def init(
     time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
     deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
     similar_share: Annotated[float, typer.Option(help="Agreement from which submit asks.", min=0, max=1)] = 0.999,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrained/--no-pretrained",
+            help="Start new runs from timm's weights; when not given, one look whether they can be had.",
+        ),
+    ] = None,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
+    from tracker.pretrained import look_for_weights
     from tracker.report import print_text
 
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
@@ -61,6 +69,15 @@ def init(
         "deadline": deadline,
         "similar_share": similar_share,
     }
+    reason = ""
+
+    def find_pretrained() -> bool:
+        nonlocal reason
+        if pretrained is not None:
+            return pretrained
+        found, reason = look_for_weights()
+        return found
+
     workspace = init_workspace(
         folder,
         data={key: value for key, value in data.items() if value},
@@ -71,10 +88,13 @@ def init(
         leaderboard=leaderboard,
         solution=solution,
         kaggle=kaggle,
+        pretrained=find_pretrained,
     )
     names = workspace.competition.classes
     shown = ", ".join(names[:6])[:100]
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if reason:
+        print_text(reason)
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 
