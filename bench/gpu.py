@@ -100,6 +100,7 @@ def main() -> None:
             run_dir=folder,
             logger=Silent(),
             environment=None,
+            resume=False,
             say=print,
         )
         report(setup, measure_matrix_rate())

@@ -175,7 +175,7 @@ def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         make_pictures(team.root)
         words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
         urls = ("--solution", team.root / "solution.csv", "--ledger-url", team.ledger_url, "--mlflow-uri", team.uri)
-        run_tracker("init", team.root, *words, *urls, cwd=folder)
+        run_tracker("init", team.root, *words, *urls, "--no-pretrained", cwd=folder)
         small = ("--set", "data.image_size=[32,32]", "--set", "data.workers=0")
         run_tracker(
             *("run", "train", "--model", "test_resnet", "--epochs", "2", "--batch-size", "8", *small), cwd=team.root

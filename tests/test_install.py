@@ -98,7 +98,7 @@ def test_an_own_loop_and_a_training_work_beside_folders_of_the_same_names(python
 
     tracker = ("-P", "-m", "tracker.cli")
     data = ["--train-dir", str(pictures / "train"), "--eval-dir", str(pictures / "eval")]
-    run(*tracker, "init", ".", *data)
+    run(*tracker, "init", ".", *data, "--no-pretrained")
     places = run("loop.py").split()
     assert places == [str(root / name) for name in ("training/__init__.py", "cli.py", "tests")]
     words = [word for text in SHORT for word in ("--set", text)]

@@ -44,7 +44,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
     folder = tmp_path / "ws"
     make_pictures(folder, per_class=8, to_predict=4)
-    run_tracker("init", folder, "--train-dir", folder / "train", "--eval-dir", folder / "eval", cwd=tmp_path)
+    folders = ("--train-dir", folder / "train", "--eval-dir", folder / "eval")
+    run_tracker("init", folder, *folders, "--no-pretrained", cwd=tmp_path)
     (folder / "base.toml").write_text(BASE)
     return folder
 

@@ -32,7 +32,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "ws"
     make_pictures(root)
     words = ("--train-dir", root / "train", "--eval-dir", root / "eval", "--solution", root / "solution.csv")
-    run_tracker("init", root, *words, cwd=tmp_path)
+    run_tracker("init", root, *words, "--no-pretrained", cwd=tmp_path)
     return root
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ public_share = {public_share}
 # Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
 [data]
 {data}
+[model]
+# true: timm's weights, from the cache or the hub; false: random; or a file.
+pretrained = {pretrained}
+
 [mlflow]
 tracking_uri = {mlflow_uri}
 
@@ -77,12 +81,14 @@ def init_workspace(
     leaderboard: str = "",
     solution: Path | None = None,
     kaggle: str = "",
+    pretrained: Callable[[], bool] = lambda: False,
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
 
     `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
     looking at the training folder, or left at their defaults. A metric is `name`, `name:lower`, `name:higher` or
-    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`.
+    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`. `pretrained` says what
+    model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
@@ -112,6 +118,7 @@ def init_workspace(
         "leaderboard": leaderboard or ("local" if solution else "kaggle" if kaggle else "manual"),
         "kaggle_competition": kaggle,
         "solution": _keep_path(solution, root) if solution else "",
+        "pretrained": pretrained(),
     }
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
     table = {**data, "format": data.get("format") or detect_format(data), **paths}

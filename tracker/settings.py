@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from tracker.errors import ConfigError
@@ -38,6 +39,8 @@ _QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_ETAG_TIMEOUT": "5",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -64,6 +67,25 @@ def get_seconds(name: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise ConfigError(f"{name}={text}: expected seconds, as in {name}=60")
     return seconds
+
+
+class HubPlaces(NamedTuple):
+    """Where timm finds weights: the hub's address, empty where HF_HUB_OFFLINE forbids it, and the two caches."""
+
+    address: str
+    caches: tuple[Path, Path]
+
+
+def get_hub_places() -> HubPlaces:
+    """What the variables of the hub's client and of torch say, read as they read them."""
+    environment = os.environ  # noqa: TID251
+    cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(environment.get("HF_HOME") or cache / "huggingface")
+    hub = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    torch = Path(environment.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
+    offline = environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    address = "" if offline else environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    return HubPlaces(address, (Path(hub).expanduser(), torch.expanduser()))
 
 
 def get_author() -> str:

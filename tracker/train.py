@@ -21,12 +21,13 @@ from tracker.recorder import Recorder
 from tracker.relocation import find_moved_paths
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.system_metrics import SystemMetrics
-from tracker.training.channels import resolve_measured
+from tracker.training.channels import follow_model, resolve_input
 from tracker.training.config import (
     Config,
     config_fingerprint,
     config_from_dict,
     config_to_dict,
+    crop_defaults,
     format_defaults,
     merge,
     parse_assignment,
@@ -58,27 +59,32 @@ def resolve_config(
     flags: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> Config:
-    """Defaults, tracker.toml's data, the parent run, the file, flags and --set, the later the stronger.
+    """Defaults, those of tracker.toml, the parent run, the file, flags and --set, the later the stronger.
 
     A run made from another has its parent's config; only a new one takes the defaults that depend on data.format.
     Raises ConfigError with every problem found.
     """
-    layers: list[Mapping[str, Any]] = [{"data": workspace.data}]
-    if parent is not None:
-        layers.append(load_config(workspace.runs_dir, parent))
-    if config_file is not None:
-        layers.append(read_toml(config_file))
+    layers: list[Mapping[str, Any]] = [read_toml(config_file)] if config_file is not None else []
     for name, value in (flags or {}).items():
         section, _, key = name.partition(".")
         layers.append({section: {key: value}})
     for text in assignments:
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
-    source = str(config_file) if config_file else "the config"
-    values = merge(*layers)
+    own = merge(*layers)
     if parent is None:
+        values = merge(workspace.defaults, own)
         values = merge(format_defaults(values), values)
+    else:
+        values = _change(workspace, load_config(workspace.runs_dir, parent), own)
+    source = str(config_file) if config_file else "the config"
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
+
+
+def _change(workspace: Workspace, parent: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A parent's config with what is given for the new run, and what "model" and another model bring with them."""
+    before = merge(workspace.defaults, parent)
+    return merge(before, follow_model(before, own, root=workspace.root), crop_defaults(own), own)
 
 
 def resolve_for(
@@ -138,9 +144,9 @@ def train(
     require(*TRAINING)
     from tracker.training.model import check_model
 
-    check_model(config.model)
+    check_model(config.model, root=workspace.root)
     task, data = prepare_data(workspace, config)
-    config = resolve_measured(config, data, root=workspace.root)
+    config = resolve_input(config, data, root=workspace.root)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_earlier(workspace, tables, data.fingerprint)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
 from tracker.training.atomic import translate_os_errors
+from tracker.training.config import SECTIONS
 from tracker.training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
@@ -89,17 +90,22 @@ class Competition:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """A workspace folder and its settings; paths in it are absolute."""
+    """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections for every new run."""
 
     root: Path
     competition: Competition
-    data: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mlflow_uri: str
     ledger_url: str
     leaderboard: str
     solution: Path | None = None
     kaggle_competition: str = ""
     diff_ignore: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The data section of `defaults`."""
+        return self.defaults.get("data", {})
 
     @property
     def runs_dir(self) -> Path:
@@ -153,7 +159,7 @@ def load_workspace(root: Path) -> Workspace:
     path = root / TRACKER_TOML
     raw = read_toml(path)
     reader = _Reader()
-    reader.tables(raw, "", ("competition", "data", "mlflow", "ledger", "leaderboard", "diff"))
+    reader.tables(raw, "", ("competition", *SECTIONS, "mlflow", "ledger", "leaderboard", "diff"))
     competition = _read_competition(reader, raw.get("competition", {}))
     mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
     ledger = reader.table(raw, "ledger", ("url",))
@@ -166,10 +172,10 @@ def load_workspace(root: Path) -> Workspace:
     if kind == "local" and not solution:
         reader.problems.append("leaderboard.solution: kind local needs the solution CSV")
     ignored = reader.texts(reader.table(raw, "diff", ("ignore",)), "diff.ignore")
-    data = raw.get("data", {})
-    if not isinstance(data, Mapping):
-        reader.problems.append("data: is a table, write [data]")
-        data = {}
+    defaults = {section: raw[section] for section in SECTIONS if section in raw}
+    for section, table in defaults.items():
+        if not isinstance(table, Mapping):
+            reader.problems.append(f"{section}: is a table, write [{section}]")
     mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db")
     try:
         urlsplit(mlflow_uri).port  # noqa: B018 (it is looked at where it is read)
@@ -186,7 +192,7 @@ def load_workspace(root: Path) -> Workspace:
     return Workspace(
         root=root,
         competition=competition,
-        data=data,
+        defaults=defaults,
         mlflow_uri=_absolute_sqlite(mlflow_uri, root),
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tracker.training.colour import Matrix, jitter_matrix, normalisation_matrix
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError
+from tracker.training.fit_image import FitImage
 from tracker.training.pipeline_file import names_file, read_pipeline_file
 from tracker.training.tables import parse_json, parse_yaml
 
@@ -34,6 +35,7 @@ from tracker.training.tables import parse_json, parse_yaml
 cv2.setNumThreads(1)
 
 KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
+WHOLE = (1.0, "squash", "area")  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
 
@@ -161,8 +163,12 @@ def _list_steps(
 
 
 def _build_named(augment: AugmentConfig, data: DataConfig) -> list[Any]:
-    crop = [albu.CenterCrop(*augment.crop, pad_if_needed=True)] if augment.name == "custom" else []
-    return [*crop, _build_resize(data.image_size)]
+    if augment.name == "custom":
+        return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
+    if isinstance(augment.crop_pct, str):
+        raise ConfigError("augment.crop_pct is still to be looked up", hint="tracker run train looks it up")
+    fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
+    return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
 
 
 def _build_resize(size: tuple[int, int]) -> Any:

@@ -21,6 +21,9 @@ from tracker.training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
 EXACT = 2**53  # whole numbers below have a float of their own
+OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
+MEASURED = "measured"
+CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of base, in section augment
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -92,10 +95,16 @@ class DataConfig:
     )
     image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model.", low=8)
     mean: tuple[float, float, float] | str = option(
-        (0.548, 0.504, 0.479), 'Mean of the channels R, G, B in 0..1, or "measured" on the training images.'
+        (0.548, 0.504, 0.479),
+        'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with; "measured": that of the '
+        "training images.",
+        by_format={"mask_profiles": [0.548, 0.504, 0.479], "image_folder": "model", "csv": "model"},
     )
     std: tuple[float, float, float] | str = option(
-        (0.237, 0.247, 0.246), 'Standard deviation of R, G, B in 0..1, or "measured".', low=1e-6
+        (0.237, 0.247, 0.246),
+        'Standard deviation of R, G, B in 0..1, "model" or "measured".',
+        low=1e-6,
+        by_format={"mask_profiles": [0.237, 0.247, 0.246], "image_folder": "model", "csv": "model"},
     )
     sampler: str = option(
         "shuffle",
@@ -121,6 +130,27 @@ class AugmentConfig:
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
     crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
+    crop_pct: float | str = option(
+        1.0,
+        'Share of the resized image\'s side that base cuts out of its middle; "model", the default where data.mean is '
+        '"model": as timm\'s model was trained.',
+        low=0.1,
+        high=1,
+        later=True,
+    )
+    crop_mode: str = option(
+        "squash",
+        "How base resizes. center: the aspect ratio stays, what is too long is cut off; squash: each side by itself; "
+        "model: as crop_pct.",
+        choices=("center", "squash", "model"),
+        later=True,
+    )
+    interpolation: str = option(
+        "area",
+        "Filter with which base resizes; model: as crop_pct.",
+        choices=("area", "bilinear", "bicubic", "model"),
+        later=True,
+    )
     jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
     jitter_mode: str = option(
         "hsv",
@@ -273,7 +303,14 @@ def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         section, _, key = name.partition(".")
         if data_format in known.metadata["by_format"]:
             found.setdefault(section, {})[key] = known.metadata["by_format"][data_format]
-    return found
+    return merge(found, crop_defaults(merge(found, values)))
+
+
+def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Nested tables of the defaults where data.mean is "model": base crops and resizes as the model was trained too."""
+    data = values.get("data")
+    follows = isinstance(data, Mapping) and data.get("mean") == OF_MODEL
+    return {"augment": dict.fromkeys(CROP_KEYS, OF_MODEL)} if follows else {}
 
 
 def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:
@@ -351,6 +388,8 @@ def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
         return ()
     if type(value) in kinds:
         return value
+    if float in kinds:
+        return _convert(value, float)
     tuples = [kind for kind in kinds if typing.get_args(kind)]
     if not tuples:
         raise ValueError("expected true, false or a path")
@@ -383,8 +422,12 @@ def _check_together(config: Config, source: str) -> None:
         "data.fold: must be below data.folds, and data.folds at least 2": data.folds == 1
         or data.fold >= max(1, data.folds),
         "data.undersample: needs data.format mask_profiles": bool(data.undersample) and not profiles,
-        'data.mean: expected three numbers or "measured"': data.mean != "measured" and isinstance(data.mean, str),
-        'data.std: expected three numbers or "measured"': data.std != "measured" and isinstance(data.std, str),
+        'data.mean: expected three numbers, "model" or "measured"': isinstance(data.mean, str)
+        and data.mean not in (OF_MODEL, MEASURED),
+        'data.std: expected three numbers, "model" or "measured"': isinstance(data.std, str)
+        and data.std not in (OF_MODEL, MEASURED),
+        'augment.crop_pct: expected a number or "model"': isinstance(config.augment.crop_pct, str)
+        and config.augment.crop_pct != OF_MODEL,
         "model.heads: attributes needs data.format mask_profiles": config.model.heads == "attributes" and not profiles,
         "loss.class_weights: f1 weighs the classes alike already": config.loss.name == "f1"
         and config.loss.class_weights != "none",

@@ -122,6 +122,7 @@ def fit(
             run_dir=run_dir,
             logger=logger,
             environment=environment,
+            resume=resume,
             say=progress.say,
         )
         logger.params(_describe(setup))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,15 @@ from torch.nn import functional
 
 from tracker.training.config import ModelConfig
 from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.hub import (
+    Entry,
+    check_weights,
+    fetch_folder,
+    find_cached,
+    find_entry,
+    read_settings,
+    translate_hub_errors,
+)
 from tracker.training.weights import load_local_weights
 
 ATTRIBUTES = (3, 2, 3)  # mask, gender, age: class = mask * 6 + gender * 3 + age
@@ -63,52 +71,62 @@ def build_model(
     joint = config.heads == "joint"
     if not joint and num_classes != math.prod(ATTRIBUTES):
         raise ConfigError(f"model.heads: attributes needs {math.prod(ATTRIBUTES)} classes, not {num_classes}")
-    body = _create(config, num_classes if joint else sum(ATTRIBUTES), image_size)
+    body = _create(config, num_classes if joint else sum(ATTRIBUTES), image_size, root)
     if isinstance(config.pretrained, str):
         say(load_local_weights(body, root / Path(config.pretrained).expanduser()))
     _freeze(body, config.freeze)
     return body if joint else AttributeHeads(body)
 
 
-def check_model(config: ModelConfig) -> None:
-    """Raise ConfigError, with the nearest names, for a model that timm does not have."""
-    import timm
-
-    if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.4)
-        raise ConfigError(
-            f"model.name: timm has no model {config.name!r}", hint=f"nearest: {', '.join(near) or 'none'}"
+def check_model(config: ModelConfig, *, root: Path) -> None:
+    """Raise ConfigError for a model that timm does not have, WeightsError for weights that cannot be had."""
+    entry = find_entry(config.name, root)
+    if config.pretrained is True:
+        check_weights(entry, config.name)
+    elif isinstance(config.pretrained, str) and not (root / Path(config.pretrained).expanduser()).is_file():
+        raise WeightsError(
+            f"no such file: {config.pretrained} (model.pretrained)", hint="it takes true, false or a path"
         )
 
 
-def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int]) -> nn.Module:
-    import timm
-
-    check_model(config)
+def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path) -> nn.Module:
+    """The model with weights of timm where they are wanted, else with random ones."""
+    entry = find_entry(config.name, root)
+    settings = read_settings(entry)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
-    if _needs_image_size(config.name):
+    if settings.get("fixed_input_size"):  # the position embedding is made for one image size (ViT, Swin)
         options["img_size"] = image_size
-    hub = config.pretrained is True
-    try:
-        model: nn.Module = timm.create_model(config.name, pretrained=hub, num_classes=outputs, **options)
-    except TypeError as error:
-        raise ConfigError(f"{config.name} does not take {', '.join(options) or 'these options'}: {error}") from error
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        if not hub:
-            raise ConfigError(f"{config.name} cannot be made: {error}") from error
-        raise WeightsError(
-            f"no pretrained weights of {config.name}: {str(error).splitlines()[0]}",
-            hint="download them elsewhere and give the file: --set model.pretrained=FILE",
-        ) from error
-    return model
+    if config.pretrained is not True:
+        return _call_timm(config.name, _name_for_timm(entry, weights=False), outputs, options)
+    check_weights(entry, config.name)
+    cached = find_cached(settings) if entry.source == "timm" and not settings.get("custom_load") else None
+    if cached:  # timm would ask the hub whether there is a newer file
+        options["pretrained_cfg_overlay"] = {"file": str(cached)}
+    with translate_hub_errors(config.name):
+        name = _name_for_timm(entry, weights=True)
+        return _call_timm(config.name, name, outputs, {**options, "pretrained": True})
 
 
-def _needs_image_size(name: str) -> bool:
-    """Whether the model's position embedding is made for one image size (ViT, Swin)."""
+def _name_for_timm(entry: Entry, *, weights: bool) -> str:
+    if entry.source == "timm":
+        return entry.place
+    folder = str(fetch_folder(entry.place, weights=weights)) if entry.source == "hf-hub" else entry.place
+    return f"local-dir:{folder}"
+
+
+def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> nn.Module:
     import timm
 
-    settings = timm.get_pretrained_cfg(name)
-    return bool(settings and settings.fixed_input_size)
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=outputs, **options)
+    except TypeError as error:
+        given = ", ".join(key for key in options if not key.startswith("pretrained"))
+        raise ConfigError(f"{shown} does not take {given or 'these options'}: {error}") from error
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        if options.get("pretrained"):
+            raise
+        raise ConfigError(f"{shown} cannot be made: {error}") from error
+    return model
 
 
 def _freeze(body: Any, parts: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,20 @@ def build_setup(
     run_dir: Path,
     logger: RunLogger,
     environment: ClusterEnvironment | None,
+    resume: bool,
     say: Callable[[str], None],
 ) -> Setup:
-    """Build it all; `say` gets sentences for the user. Raises ConfigError and WeightsError."""
+    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come from last.pth.
+
+    Raises ConfigError and WeightsError.
+    """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     fabric = build_fabric(config, environment=environment, say=say)
     seed_torch(train.seed, 0)
+    wanted = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
-        config.model, num_classes=len(task.classes), image_size=config.data.image_size, root=source.root, say=say
+        wanted, num_classes=len(task.classes), image_size=config.data.image_size, root=source.root, say=say
     )
     if train.strategy != "fsdp":  # which shards contiguous weights only
         module = module.to(memory_format=torch.channels_last)

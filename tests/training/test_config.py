@@ -136,7 +136,7 @@ def test_a_new_run_takes_the_split_that_its_format_needs(data: dict[str, str], s
 
 @pytest.mark.parametrize("values", [{"data": 3}, {"data": {"format": 3}}, {"data": {"format": "zip"}}, {}])
 def test_a_wrong_format_is_left_to_the_check_of_the_config(values: dict[str, object]) -> None:
-    assert format_defaults(values).keys() <= {"data"}
+    assert format_defaults(values).keys() <= {"data", "augment"}
 
 
 def test_a_config_from_before_without_a_split_keeps_the_split_it_had() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import TWO
 from tests.training.test_data import MASKS, make_profiles
-from tracker.training.channels import resolve_measured
+from tracker.training.channels import resolve_input
 from tracker.training.config import Config, DataConfig, config_from_dict
 from tracker.training.data import load_data
 from tracker.training.errors import ConfigError, DataError
@@ -155,13 +155,13 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
 def test_measured_mean_and_std_are_those_of_the_training_pixels(folders: Path) -> None:
     config = Config(data=DataConfig(train_dir="train", image_size=(20, 24), mean="measured", std="measured"))
     data = load_data(config.data, TWO, root=folders)
-    found = resolve_measured(config, data, root=folders)
+    found = resolve_input(config, data, root=folders)
     pixels = np.concatenate([decode_image(sample.path).reshape(-1, 3) for sample in data.train]) / 255
     assert found.data.mean == pytest.approx(pixels.mean(0), abs=1e-6)
     assert found.data.std == pytest.approx(pixels.std(0), abs=1e-6)
     given_std = replace(config, data=replace(config.data, std=(0.5, 0.5, 0.5)))
-    assert resolve_measured(given_std, data, root=folders).data.std == (0.5, 0.5, 0.5)
-    with pytest.raises(ConfigError, match='expected three numbers or "measured"'):
+    assert resolve_input(given_std, data, root=folders).data.std == (0.5, 0.5, 0.5)
+    with pytest.raises(ConfigError, match="expected three numbers"):
         config_from_dict({"data": {"mean": "guessed"}})
 
 

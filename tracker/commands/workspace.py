@@ -44,6 +44,13 @@ def init(
     similar_share: Annotated[
         float | None, typer.Option(help="Share of equal answers from which submit asks, above 0 (0.999).")
     ] = None,
+    pretrained: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrained/--no-pretrained",
+            help="Start new runs from timm's weights; when not given, one look whether they can be had.",
+        ),
+    ] = None,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
     gitignore: Annotated[
@@ -52,6 +59,7 @@ def init(
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.init import init_workspace
+    from tracker.pretrained import look_for_weights
     from tracker.report import print_text
 
     _refuse_contradictions(labels=labels, data_format=data_format, board=leaderboard, solution=solution, kaggle=kaggle)
@@ -70,6 +78,15 @@ def init(
         "deadline": deadline,
         "similar_share": similar_share,
     }
+    reason = ""
+
+    def find_pretrained() -> bool:
+        nonlocal reason
+        if pretrained is not None:
+            return pretrained
+        found, reason = look_for_weights()
+        return found
+
     workspace = init_workspace(
         folder,
         data={key: value for key, value in data.items() if value},
@@ -80,12 +97,15 @@ def init(
         leaderboard=leaderboard,
         solution=solution,
         kaggle=kaggle,
+        pretrained=find_pretrained,
     )
     names = workspace.competition.classes
     shown = ", ".join(names[:6])[:100]
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
     if gitignore:
         _ignore_outputs(workspace)
+    if reason:
+        print_text(reason)
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 

@@ -17,7 +17,7 @@ from tracker.jobs.running import stop_run, stream_logs
 from tracker.ledger.read import resolve_run
 from tracker.runs import RunRecord, load_run
 from tracker.train import FLAGS, prepare_data, resolve_config
-from tracker.training.channels import resolve_measured
+from tracker.training.channels import resolve_input
 from tracker.training.config import Config, config_to_dict, render_assignment
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
@@ -122,7 +122,7 @@ def _fits(value: Any, kind: type) -> bool:
 def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
     """The finished run of the same config, data and code, if there is one; raises DataError for bad images."""
     _, data = prepare_data(workspace, config)
-    tables = config_to_dict(resolve_measured(config, data, root=workspace.root))
+    tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
         find_earlier(workspace, tables, data.fingerprint)
     except AlreadyTrainedError as error:

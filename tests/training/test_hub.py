@@ -1,0 +1,206 @@
+"""Names and weights of timm's models: its own list, folders, the cache of the hub, and a hub that does not answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from tracker.training.config import ModelConfig
+from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.hub import Entry, ask, describe_input, find_entry
+from tracker.training.model import build_model, check_model
+
+NAME = "test_resnet.r160_in1k"
+CLOSED = "http://127.0.0.1:9"
+
+
+def build(name: str, *, pretrained: bool = False, root: Path = Path()) -> torch.nn.Module:
+    config = ModelConfig(name=name, pretrained=pretrained)
+    return build_model(config, num_classes=3, image_size=(32, 32), root=root)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's client, and no hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", CLOSED + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "hub"
+
+
+def save_model(folder: Path, *, name: str = "test_resnet") -> dict[str, torch.Tensor]:
+    """A folder as timm's save_for_hf writes it; returns the weights."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(1)
+    state: dict[str, torch.Tensor] = timm.create_model(name, num_classes=5).state_dict()
+    settings = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.8, "interpolation": "bilinear"}
+    settings |= {"input_size": [3, 160, 160], "classifier": "fc", "first_conv": "conv1.0", "num_classes": 5}
+    config = {"architecture": name, "num_classes": 5, "pretrained_cfg": settings}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(state, folder / "model.safetensors")
+    return state
+
+
+def save_to_cache(cache: Path, repository: str) -> dict[str, torch.Tensor]:
+    """The same, as a download leaves it in the cache."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    state = save_model(folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    return state
+
+
+@contextmanager
+def serve(status: int) -> Iterator[str]:
+    """A hub that answers everything with one status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+            self.wfile.write(b"x")
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def hang() -> Iterator[str]:
+    """A hub that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("resnet18", Entry("timm", "resnet18")),
+        ("resnet18.a1_in1k", Entry("timm", "resnet18.a1_in1k")),
+        ("timm/resnet18.a1_in1k", Entry("timm", "resnet18.a1_in1k")),
+        ("hf-hub:timm/resnet18.a1_in1k", Entry("timm", "resnet18.a1_in1k")),
+        ("hf_hub:timm/resnet18.a1_in1k", Entry("timm", "resnet18.a1_in1k")),
+        ("hf-hub:timm/resnet18.a1_in1k@v1", Entry("hf-hub", "timm/resnet18.a1_in1k@v1")),
+        ("hf-hub:someone/net", Entry("hf-hub", "someone/net")),
+        ("local-dir:nets/mine", Entry("local-dir", "/ws/nets/mine")),
+    ],
+)
+def test_names_are_found_as_timm_takes_them(name: str, entry: Entry) -> None:
+    assert find_entry(name, Path("/ws")) == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnt18", "nearest: resnet18"),
+        ("resnet18.a1_in2k", "nearest: resnet18.a1_in1k"),
+        ("timm/resnt18.a1_in1k", "nearest: timm/resnet18.a1_in1k"),
+        ("hf-hub:timm/resnet18.a1_in2k", "nearest: hf-hub:timm/resnet18.a1_in1k"),
+        ("someone/net", "hf-hub:someone/net of the hub"),
+        ("hub:resnet18", "nearest: "),
+        ("hf-hub:", "nearest: none"),
+        ("", "nearest: none"),
+    ],
+)
+def test_other_names_get_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_entry(name, Path())
+    assert hint in caught.value.hint
+    assert f"timm has no model {name!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [f"timm/{NAME}", f"hf-hub:timm/{NAME}"])
+def test_a_name_of_the_hub_is_made_without_the_hub(cache: Path, name: str) -> None:
+    torch.manual_seed(1)
+    model = build(name).state_dict()
+    torch.manual_seed(1)
+    assert all(torch.equal(value, model[key]) for key, value in build("test_resnet").state_dict().items())
+    assert describe_input(name, Path())["data"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def test_what_a_model_was_trained_with_is_timms(cache: Path, tmp_path: Path) -> None:
+    found = describe_input("resnet18", tmp_path)
+    assert found["data"] == {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert found["augment"] == {"crop_pct": 0.95, "crop_mode": "center", "interpolation": "bicubic"}
+    save_model(tmp_path / "mine")
+    mine = describe_input("local-dir:mine", tmp_path)
+    assert mine["data"]["mean"] == (0.1, 0.2, 0.3)
+    assert mine["augment"] == {"crop_pct": 0.8, "crop_mode": "center", "interpolation": "bilinear"}
+
+
+@pytest.mark.parametrize("source", ["folder", "hub", "timm"])
+def test_weights_of_a_folder_and_of_the_cache_are_loaded_without_the_hub(
+    cache: Path, tmp_path: Path, source: str
+) -> None:
+    if source == "folder":
+        name, state = "local-dir:mine", save_model(tmp_path / "mine")
+    elif source == "hub":
+        name, state = "hf-hub:someone/net", save_to_cache(cache, "someone/net")
+    else:
+        name, state = "test_resnet", save_to_cache(cache, f"timm/{NAME}")
+    check_model(ModelConfig(name=name, pretrained=True), root=tmp_path)
+    model = build(name, pretrained=True, root=tmp_path).state_dict()
+    assert torch.equal(model["conv1.0.weight"], state["conv1.0.weight"])
+    assert model["fc.weight"].shape[0] == 3
+    assert not torch.equal(build(name, root=tmp_path).state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "hf-hub:someone/net", f"timm/{NAME}"])
+def test_weights_that_cannot_be_had_are_two_lines_with_the_two_ways_on(cache: Path, name: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        build(name, pretrained=True)
+    assert str(caught.value).endswith(f"cannot reach {CLOSED} ([Errno 111] Connection refused)")
+    assert len(str(caught.value).splitlines()) == 1
+    assert "--set model.pretrained=FILE" in caught.value.hint
+    assert "--set model.pretrained=false" in caught.value.hint
+
+
+def test_a_model_without_weights_at_all_says_so(cache: Path) -> None:
+    with pytest.raises(WeightsError, match="timm has no pretrained weights of botnet50ts_256"):
+        check_model(ModelConfig(name="botnet50ts_256", pretrained=True), root=Path())
+
+
+def test_offline_is_taken_at_its_word(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        check_model(ModelConfig(name="test_resnet", pretrained=True), root=Path())
+
+
+def test_a_missing_weights_file_is_found_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no such file: a.pth"):
+        check_model(ModelConfig(name="test_resnet", pretrained="a.pth"), root=tmp_path)
+
+
+def test_an_answer_is_waited_for_once_and_not_for_long() -> None:
+    with serve(206) as hub:
+        assert ask(f"{hub}/a/b", limit_s=30) == ""
+    with serve(404) as hub:
+        assert ask(f"{hub}/a/b", limit_s=30) == ""
+    with serve(503) as hub:
+        assert ask(f"{hub}/a/b", limit_s=30) == f"{hub} answers 503"
+    with hang() as hub:
+        assert ask(f"{hub}/a/b", limit_s=0.3) == f"no answer from {hub} in 0.3 s"
+    assert "cannot reach http://127.0.0.1:9" in ask(f"{CLOSED}/a", limit_s=30)
+    assert ask("nothing", limit_s=30)
