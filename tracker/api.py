@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import builtins
+import functools
 import json
+import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
+from tracker.jobs.output import notify
 from tracker.metric_names import check_values, check_whole
 from tracker.mirror import Mirror, describe_lag
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, check_utf8
+from tracker.settings import find_rank
 from tracker.system_metrics import SystemMetrics
 from tracker.train import describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
@@ -46,14 +53,35 @@ def begin(
     return ActiveRun(workspace, recorder, follow=follow)
 
 
+def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: Any) -> ActiveRun:
+    """`begin` in the first process of a group; in the others a run that does nothing. See tracker.start_run."""
+    variable = ""
+    if rank is None:
+        rank, variable = find_rank()
+        distributed = getattr(sys.modules.get("torch"), "distributed", None)
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            rank, variable = distributed.get_rank(), ""
+    if rank <= 0:
+        return begin(config, **options)
+    if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
+        notify(f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run in each")
+    return OtherProcess()
+
+
 class ActiveRun:
-    """A run while it is being made. Leaving the `with` block ends it: finished, failed or interrupted."""
+    """A run while it is being made. Leaving the `with` block, or the script, ends it: finished, failed, interrupted."""
 
     def __init__(self, workspace: Workspace, recorder: Recorder, *, follow: bool) -> None:
         self._workspace = workspace
         self._recorder = recorder
         self._step = 0
         self._ended = False
+        import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
+
+        self._pid = os.getpid()
+        self._error_before = getattr(sys, "last_value", None)
+        _note_exits()
+        atexit.register(self._end_with_script)
         self._system = ExitStack()
         if follow:
             self._system.enter_context(SystemMetrics(recorder))
@@ -135,11 +163,12 @@ class ActiveRun:
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
         """End the run; leaving the `with` block does it."""
         self._ended = True
+        atexit.unregister(self._end_with_script)
         self._system.close()
         record = self._recorder.finish(status, error=error)
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
-            print(problem, file=sys.stderr)
+            notify(problem)
         return record
 
     def __enter__(self) -> ActiveRun:
@@ -148,14 +177,97 @@ class ActiveRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
         if self._ended:
             return
-        if error is None:
+        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.finish()
         elif isinstance(error, KeyboardInterrupt):
             self.finish("interrupted", error=describe_error(error))
         else:
             self.finish("failed", error=describe_error(error))
+
+    def _end_with_script(self) -> None:
+        if os.getpid() != self._pid:  # a fork of the process that made the run
+            return
+        if hasattr(sys, "ps1") or sys.flags.interactive:  # Jupyter and the prompt go on after an error
+            self._end(None)
+            return
+        error = getattr(sys, "last_value", None)  # what ended the script, whatever sys.excepthook did with it
+        self._end(error if error is not self._error_before else _EXITS[-1] if _EXITS else None)
+
+
+class OtherProcess(ActiveRun):
+    """The run in a process of its group that is not the first: it writes nothing."""
+
+    def __init__(self) -> None:
+        self._scratch: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Empty: only the first process knows."""
+        return ""
+
+    @property
+    def folder(self) -> Path:
+        """A folder that is deleted when the process ends."""
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="tracker-"))
+            atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
+
+    def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
+        """Nothing."""
+
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
+        """Nothing."""
+
+    def fingerprint_predictions(self) -> None:
+        """Nothing."""
+
+    def keep_summary(self, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def keep_facts(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def keep_file(self, path: Path) -> None:
+        """Nothing."""
+
+    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
+        """A record of no run."""
+        return RunRecord(name="", uid="", status=status, error=error)
+
+    def _end(self, error: BaseException | None) -> None:
+        pass
+
+
+_EXITS: list[SystemExit] = []  # what sys.exit was called with last
+
+
+def _note_exits() -> None:
+    """Keep the code of the last sys.exit, exit or quit: Python tells it to nobody while it ends."""
+
+    if hasattr(sys, "ps1"):
+        return
+
+    def note(ending: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(ending, updated=())
+        def noted(code: Any = None, /) -> Any:
+            _EXITS[:] = [SystemExit(code)]
+            return ending(code)
+
+        return noted
+
+    for module, name in ((sys, "exit"), (builtins, "exit"), (builtins, "quit")):
+        ending = getattr(module, name, None)
+        if ending is not None and not hasattr(ending, "__wrapped__"):
+            setattr(module, name, note(ending))
 
 
 def copy_to_mlflow(workspace: Workspace, name: str) -> str:

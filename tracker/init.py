@@ -87,8 +87,8 @@ def init_workspace(
 
     `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
     looking at the training folder, or left at their defaults. A metric is `name`, `name:lower`, `name:higher` or
-    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`. `pretrained` says what
-    model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
+    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`. `pretrained` says
+    what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)

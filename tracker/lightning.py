@@ -10,7 +10,7 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from tracker.api import ActiveRun, begin
+from tracker.api import ActiveRun, begin_in_group
 
 
 class TrackerLogger(Logger):
@@ -30,7 +30,9 @@ class TrackerLogger(Logger):
     def run(self) -> ActiveRun:
         """The run, begun now if it was not; hyperparameters that come later are not part of its config."""
         if self._run is None:
-            self._run = begin(self._params, note=self._note, root=self._root, follow=self._follow)
+            rank = rank_zero_only.rank or None  # type: ignore[attr-defined]
+            options: dict[str, Any] = {"note": self._note, "root": self._root, "follow": self._follow, "parent": None}
+            self._run = begin_in_group(self._params, rank=rank, **options)
         return self._run
 
     @property
@@ -41,7 +43,7 @@ class TrackerLogger(Logger):
     @property
     def version(self) -> str | None:
         """`expN`, None before the run began."""
-        return self._run.name if self._run else None
+        return self._run.name or None if self._run else None
 
     @property
     def log_dir(self) -> str | None:

@@ -103,6 +103,27 @@ def is_follower() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
 
 
+def find_rank() -> tuple[int, str]:
+    """The place of this process in the group that a launcher started, and the variable that says so; 0 is the first.
+
+    RANK (torchrun, accelerate) wins. Without it the first process is the one where neither SLURM_PROCID (srun) nor
+    LOCAL_RANK, NODE_RANK (Lightning) is above 0: in a Slurm shell, SLURM_PROCID is 0. A process started by one of a
+    group has that one's place.
+    """
+    names = ["RANK"] if _get_number("RANK") is not None else ["SLURM_PROCID", "LOCAL_RANK"]
+    if "LOCAL_RANK" in names and _get_number("LOCAL_RANK") is not None:
+        names.append("NODE_RANK")
+    ranks = [(_get_number(name) or 0, name) for name in names]
+    return next(((rank, name) for rank, name in ranks if rank > 0), (0, ""))
+
+
+def _get_number(name: str) -> int | None:
+    try:
+        return int(os.environ.get(name, ""))  # noqa: TID251
+    except ValueError:
+        return None
+
+
 def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process that we start, with these values added."""
     return {**os.environ, **values}  # noqa: TID251

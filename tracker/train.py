@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
-from tracker.jobs.output import outlive_terminal
+from tracker.jobs.output import notify, outlive_terminal
 from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
@@ -315,7 +315,7 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
                 folder = workspace.runs_dir / record.name
                 ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
     except TrackerError as error:
-        print(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}", file=sys.stderr)
+        notify(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}")
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,16 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 import tracker
-from tests.conftest import NO_MLFLOW
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW
 from tests.workspaces import make_run
 from tracker.adopt import adopt_folder, adopt_mlflow
-from tracker.api import to_tables
+from tracker.api import ActiveRun, OtherProcess, to_tables
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
 from tracker.lightning import TrackerLogger
 from tracker.mlflow_log import connect, ensure_experiment
-from tracker.runs import load_config, load_run, read_curves
+from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
+from tracker.settings import find_rank
 from tracker.submit import submit
 from tracker.training.checkpoint import weights_fingerprint
 from tracker.training.errors import WeightsError
@@ -72,6 +76,131 @@ def test_an_error_ends_the_run_and_goes_on(workspace: Workspace, error: BaseExce
         run.log({"loss": 1.0})
         raise error
     assert load_run(workspace.runs_dir, "exp1").status == status
+
+
+SCRIPT = """
+import os, sys, tracker
+from pathlib import Path
+from tracker.runs import load_run
+run = tracker.start_run({}, note=sys.argv[1], follow=sys.argv[1] == "pass")
+run.log({"loss": 1.0})
+def hook(kind, error, trace):
+    print("theirs:", kind.__name__)
+"""
+ENDS = {
+    "pass": ("finished", ""),
+    "sys.exit(0)": ("finished", ""),
+    "exit()": ("finished", ""),
+    "sys.exit(3)": ("failed", "SystemExit: 3"),
+    "sys.exit('no data')": ("failed", "SystemExit: no data"),
+    "sys.excepthook = hook; raise ValueError('no')": ("failed", "ValueError: no"),
+    "raise KeyboardInterrupt": ("interrupted", "KeyboardInterrupt"),
+    "os.fork() or sys.exit(1); os.wait(); assert load_run(run.folder.parent, run.name).status == 'running'": (
+        "finished",
+        "",
+    ),
+}
+
+
+def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspace, tmp_path: Path) -> None:
+    scripts = {}
+    for number, ending in enumerate(ENDS):
+        path = tmp_path / f"{number}.py"
+        path.write_text(SCRIPT + ending)
+        words = [sys.executable, str(path), ending]
+        pipe = subprocess.PIPE
+        scripts[ending] = subprocess.Popen(words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True)
+    outputs = {ending: script.communicate(timeout=COMMAND_LIMIT_S) for ending, script in scripts.items()}
+    records = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
+    assert records == ENDS, outputs
+    codes = [script.returncode for script in scripts.values()]
+    assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 0], outputs
+    assert [stdout for stdout, _ in outputs.values() if stdout] == ["theirs: ValueError\n"]
+    with pytest.raises(SystemExit), tracker.start_run({}, root=workspace.root, follow=False):
+        raise SystemExit(0)
+    assert list_runs(workspace.runs_dir)[0].status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, 0),
+        ({"RANK": "3", "LOCAL_RANK": "1"}, 3),
+        ({"RANK": "0", "SLURM_PROCID": "2"}, 0),  # torchrun of one process, started by srun
+        ({"SLURM_PROCID": "0"}, 0),  # a shell of Slurm, or srun of one task
+        ({"SLURM_PROCID": "2", "SLURM_LOCALID": "0"}, 2),
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, 1),  # started by Lightning in a shell of Slurm
+        ({"LOCAL_RANK": "0"}, 0),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, 1),
+        ({"LOCAL_RANK": "-1"}, 0),
+        ({"NODE_RANK": "1"}, 0),
+        ({"RANK": "", "LOCAL_RANK": "one"}, 0),
+    ],
+)
+def test_the_first_process_of_a_group_makes_the_run_and_the_others_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], rank: int
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert find_rank()[0] == rank
+    with tracker.start_run({"a": 1}, root=workspace.root, follow=False) as run:
+        run.log({"loss": 1.0})
+    assert len(list_runs(workspace.runs_dir)) == (rank == 0)
+    tracker.start_run({"a": 1}, root=workspace.root, follow=False, rank=0).finish()
+    assert len(list_runs(workspace.runs_dir)) == 1 + (rank == 0)
+
+
+def test_a_run_of_another_process_takes_everything_and_writes_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="theirs"), tracker.start_run({"a": 1}, root=tmp_path, rank=1) as run:
+        run.log({"loss": 1.0}, step=3, epoch=1)
+        run.save_best(STATE, epoch=1, metrics={"loss": 1.0})
+        run.save_predictions(ANSWERS)
+        run.fingerprint_predictions()
+        run.keep_summary({"loss": 1.0})
+        run.keep_facts({"b": 2})
+        run.keep_file(tmp_path / "none.txt")
+        (run.folder / "notes.txt").write_text("kept until the process ends")
+        assert isinstance(run.finish("failed", error="no"), RunRecord)
+        assert run.name == ""
+        raise ValueError("theirs")
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    ours = {name for name in vars(ActiveRun) if not name.startswith("_")}
+    assert ours <= vars(OtherProcess).keys()  # a new method needs its nothing
+
+
+GROUP = """
+import sys, torch, tracker
+from tracker.lightning import TrackerLogger
+if sys.argv[1:]:  # started by hand, without variables
+    rank, store = int(sys.argv[1]), torch.distributed.FileStore(sys.argv[2], 2)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2, store=store)
+with tracker.start_run({"lr": 0.1}, follow=False) as run:
+    run.log({"loss": 1.0})
+logger = TrackerLogger(follow=False)
+logger.log_hyperparams({"lr": 0.1})
+logger.log_metrics({"loss": 1.0})
+logger.run.keep_summary({"loss": 1.0})
+logger.finalize("success")
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_and_processes_without_variables_make_one_run(workspace: Workspace, tmp_path: Path) -> None:
+    script = tmp_path / "group.py"
+    script.write_text(GROUP)
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, script], cwd=workspace.root, check=True, timeout=COMMAND_LIMIT_S, capture_output=True)
+    assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 2
+    words = [[sys.executable, str(script), str(rank), str(tmp_path / "store")] for rank in range(2)]
+    both = [subprocess.Popen(each, cwd=workspace.root, stderr=subprocess.DEVNULL) for each in words]
+    assert [process.wait(timeout=COMMAND_LIMIT_S) for process in both] == [0, 0]
+    assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 4
 
 
 def test_predictions_that_could_never_be_sent_are_refused_at_once(workspace: Workspace) -> None:

@@ -169,6 +169,12 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def notify(line: str) -> None:
+    """A line for the user on stderr, where it can be written."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
 def find_pending(workspace: Workspace, pid: int) -> Path:
     """The log of a command in the background before it has a run folder."""
     return workspace.lock_dir / "output" / f"{pid}.log"
