@@ -55,5 +55,5 @@ def test_a_turned_photograph_is_the_one_that_its_exif_says(tmp_path: Path) -> No
 
 def test_a_file_that_is_no_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"x\.jpg: cannot be hashed"):
+    with pytest.raises(DataError, match=r"x\.jpg: cannot be read"):
         hash_image(tmp_path / "x.jpg")
