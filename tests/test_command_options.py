@@ -39,7 +39,7 @@ CONTRADICTIONS = (
     "init ws --leaderboard manual --solution s.csv",
     "init ws --leaderboard local --kaggle digits",
     "init ws --format image_folder --labels l.csv",
-    "init ws --classes a,b --age-bands 29,58",
+    "init ws --classes a,b --format image_folder --age-bands 29,58",
     "init ws --classes a,b --metric rmse:lower:higher",
 )
 

@@ -122,8 +122,6 @@ def init_workspace(
     }
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
-    if data.get("age_bands") and table["format"] != "mask_profiles":
-        raise ConfigError(f"--age-bands does nothing in format {table['format']}", hint="leave it away")
     text = TEMPLATE.format(
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),

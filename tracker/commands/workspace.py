@@ -58,12 +58,16 @@ def init(
     ] = True,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
-    from tracker.init import init_workspace
+    from tracker.commands.options import refuse_beside
+    from tracker.init import detect_format, init_workspace
     from tracker.pretrained import look_for_weights
     from tracker.report import print_text
 
     _refuse_contradictions(labels=labels, data_format=data_format, board=leaderboard, solution=solution, kaggle=kaggle)
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
+    form = data_format or (detect_format(data) if train_dir else "")  # without images it is told later
+    if form not in ("", "mask_profiles"):
+        refuse_beside(f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages")
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
     competition = {
         "name": name,
