@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,13 @@ from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace
 
 LIMIT_S = 180
+
+
+@pytest.fixture
+def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
+    """A workspace whose MLflow has a database; what makes one is tested where processes start at once."""
+    shutil.copy(mlflow_db, workspace.root / "mlflow.db")
+    return workspace
 
 
 def find_runs(workspace: Workspace) -> list[Any]:
@@ -155,6 +163,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 
 @pytest.mark.slow
 def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
+    (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
     command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(workspace.root)]
     children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
