@@ -26,6 +26,14 @@ for _name in [name for name in os.environ if name.startswith("TRACKER_") and nam
 pytest_plugins = ["tests.forks", "tests.servers", "tests.workspaces"]
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = (
+    "test_jobs.py",
+    "test_lifecycle.py",
+    "test_races.py",
+    "test_options.py",
+    "test_again.py",
+    "test_mlflow_log.py",
+)
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for three seconds.
 NO_MLFLOW = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
@@ -41,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: what is begun last should be short, or one process works while the others have ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def tracker_command(*words: str | Path) -> list[str]:
@@ -86,6 +99,14 @@ def make_pictures(root: Path, *, per_class: int = 12, to_predict: int = 6) -> No
     (root / "solution.csv").write_text("ImageID,ans,Usage\n" + "".join(truth))
 
 
+def make_project(root: Path) -> Path:
+    """A project of somebody else that has training/, cli.py and tests/ of its own."""
+    for name, text in (("training/__init__.py", "LOSS = 0.5\n"), ("cli.py", ""), ("tests/test_mine.py", "")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
 @contextmanager
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
     """A folder that all processes of the test session share, and whether this one must fill it; the others wait."""
@@ -124,10 +145,13 @@ def install_wheel(folder: Path, python: Path) -> None:
 
 @pytest.fixture(scope="session")
 def demo(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The workspace that the installed `tracker demo` made, and what it printed; made once, not to be changed."""
+    """The workspace that the installed `tracker demo` made, and what it printed; made once, not to be changed.
+
+    It was made in a project that has names of ours: training/, cli.py and tests/.
+    """
     with made_once(tmp_path_factory, "demo") as (folder, first):
         if first:
-            folder.mkdir()
+            make_project(folder)
             done = subprocess.run(
                 [str(installed / "tracker"), "demo", str(folder / "masks")],
                 cwd=folder,

@@ -9,6 +9,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.conftest import made_once
+from tracker.settings import quiet_libraries
 
 START_LIMIT_S = 90
 STOP_LIMIT_S = 20
@@ -56,9 +60,9 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, ready: Callable[[], bool], **options: Any
+    command: Sequence[str], log: Path, ready: Callable[[], bool], stop: int = signal.SIGTERM, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server while the block runs; it and what it started end with the block."""
+    """A server while the block runs; it and what it started end with the block, by the signal `stop`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options
@@ -67,7 +71,7 @@ def running(
         wait_until(ready, process, log)
         yield process
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -138,9 +142,18 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         **user,
     )
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(server.port), "-k", str(folder)]
-    command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=150"]
+    # nothing of it outlives the session, and no test needs statistics: what only costs is off
+    cheap = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+    for setting in (
+        "listen_addresses=127.0.0.1",
+        "max_connections=150",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        *cheap,
+    ):
+        command += ["-c", setting]
     try:
-        with running(command, log, lambda: _answers(server), **user):
+        with running(command, log, lambda: _answers(server), stop=signal.SIGQUIT, **user):  # without a checkpoint
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -177,6 +190,19 @@ def mlflow_server(folder: Path, *flags: str, port: int | None = None, **env: str
     settings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **env}
     with running(command, folder / "mlflow.log", lambda: _healthy(f"{address}/health"), cwd=folder, env=settings):
         yield address
+
+
+@pytest.fixture(scope="session")
+def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow, made once in a session: to be copied where a test needs one, which takes no time."""
+    with made_once(tmp_path_factory, "mlflow") as (folder, first):
+        if first:
+            quiet_libraries()
+            from mlflow import MlflowClient
+
+            folder.mkdir()
+            MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    return folder / "mlflow.db"
 
 
 def _healthy(address: str) -> bool:

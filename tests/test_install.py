@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, make_project
 from tracker.mirror import LOG_NAME
 
 pytestmark = pytest.mark.slow
@@ -69,46 +70,55 @@ def python(request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue("installed") / "python" if request.param == "wheel" else Path(sys.executable)
 
 
-def make_project(root: Path) -> Path:
-    """A workspace of two classes in a project that has training/, cli.py and tests/ of its own."""
-    for name, text in (("training/__init__.py", "LOSS = 0.5\n"), ("cli.py", ""), ("tests/test_mine.py", "")):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    (root / "loop.py").write_text(THEIRS)
-    return root
+def run_in(root: Path, *words: str) -> str:
+    """What a command prints, run in a project."""
+    done = subprocess.run(
+        words,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_an_own_loop_and_a_training_work_beside_folders_of_the_same_names(python: Path, tmp_path: Path) -> None:
-    make_pictures(pictures := tmp_path / "pictures")
-    root = make_project(tmp_path / "project")
-    environment = {**os.environ, "PYTHONPATH": ""}
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [str(python), *words],
-            cwd=root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    tracker = ("-P", "-m", "tracker.cli")
-    data = ["--train-dir", str(pictures / "train"), "--eval-dir", str(pictures / "eval")]
-    run(*tracker, "init", ".", *data, "--no-pretrained")
-    places = run("loop.py").split()
-    assert places == [str(root / name) for name in ("training/__init__.py", "cli.py", "tests")]
-    words = [word for text in SHORT for word in ("--set", text)]
-    run(*tracker, "run", "train", "--epochs", "1", *words)
-    listed = json.loads(run(*tracker, "runs", "--json"))
-    assert [(row["name"], row["status"]) for row in listed] == [("exp2", "finished"), ("exp1", "finished")]
-    for name in ("exp1", "exp2"):
+def check_copied(root: Path, *names: str) -> None:
+    """These runs are in MLflow."""
+    for name in names:
         state = json.loads((root / "runs" / name / "mlflow.json").read_text())
         assert state["run_id"], (root / "runs" / name / LOG_NAME).read_text()
-    assert run("-c", "import training; print(training.LOSS)").strip() == "0.5"
+
+
+def test_an_own_loop_works_beside_folders_of_the_same_names(python: Path, tmp_path: Path, mlflow_db: Path) -> None:
+    root = make_project(tmp_path / "project")
+    (root / "loop.py").write_text(THEIRS)
+    shutil.copy(mlflow_db, root)
+    run_in(root, str(python), "-P", "-m", "tracker.cli", "init", ".", "--no-pretrained")
+    places = run_in(root, str(python), "loop.py").split()
+    assert places == [str(root / name) for name in ("training/__init__.py", "cli.py", "tests")]
+    check_copied(root, "exp1")
+    assert run_in(root, str(python), "-c", "import training; print(training.LOSS)").strip() == "0.5"
+
+
+def test_a_training_works_beside_folders_of_the_same_names(
+    demo: tuple[Path, str], tmp_path: Path, mlflow_db: Path
+) -> None:
+    assert (demo[0].parent / "training" / "__init__.py").is_file()  # the wheel's trainings were begun there
+    check_copied(demo[0], "exp1", "exp2")
+    make_pictures(pictures := tmp_path / "pictures")
+    root = make_project(tmp_path / "project")
+    shutil.copy(mlflow_db, root)
+    tracker = (sys.executable, "-P", "-m", "tracker.cli")  # and the checkout's
+    data = ("--train-dir", str(pictures / "train"), "--eval-dir", str(pictures / "eval"))
+    run_in(root, *tracker, "init", ".", *data, "--no-pretrained")
+    words = [word for text in SHORT for word in ("--set", text)]
+    run_in(root, *tracker, "run", "train", "--epochs", "1", *words)
+    listed = json.loads(run_in(root, *tracker, "runs", "--json"))
+    assert [(row["name"], row["status"]) for row in listed] == [("exp1", "finished")]
+    check_copied(root, "exp1")
 
 
 def test_a_plain_folder_called_training_is_not_hidden(python: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import COMMAND_LIMIT_S, tracker_command
+from tests.conftest import COMMAND_LIMIT_S, run_tracker, tracker_command
 
 pytestmark = pytest.mark.slow
 
@@ -61,13 +62,17 @@ def test_the_server_prints_no_warnings_about_its_own_libraries(address: str, log
     assert "Warning" not in log.read_text()
 
 
-def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(address: str, page: Page, tmp_path: Path) -> None:
+def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(
+    demo: tuple[Path, str], address: str, page: Page, tmp_path: Path
+) -> None:
+    sent = json.loads(run_tracker("leaderboard", "--json", cwd=demo[0]).stdout)
+    order = [row["run"] for row in sorted(sent, key=lambda row: row["public_f1"], reverse=True)]
     page.goto(address)
     for name in ("exp1", "exp2", "exp3"):
         expect(page.get_by_role("link", name=name).first).to_be_visible()
     keep_picture(page, tmp_path, "runs")
     shown = re.findall(r"exp[123]", page.locator("body").inner_text())
-    assert shown == ["exp2", "exp1", "exp3"]
+    assert shown == [*order, "exp3"]
 
 
 def test_a_run_page_shows_params_scores_and_the_memo(address: str, page: Page, tmp_path: Path) -> None:

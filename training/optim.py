@@ -24,11 +24,21 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         for group in groups:
             group["lr"] = config.lr * group.pop("lr_scale")
     if config.name == "sgd":
+        fused = not _is_sharded(model)  # torch 2.15 has no fused SGD for weights that are divided among processes
         return torch.optim.SGD(
-            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
         )
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def _is_sharded(model: torch.nn.Module) -> bool:
+    """Whether FSDP has divided the weights."""
+    if not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def lr_factor(step: int, *, steps_per_epoch: int, epochs: int, config: SchedConfig) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace, load_workspace
 
 LIMIT_S = 180
+
+
+@pytest.fixture
+def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
+    """A workspace whose MLflow has a database; what makes one is tested where processes start at once."""
+    shutil.copy(mlflow_db, workspace.root / "mlflow.db")
+    return workspace
 
 
 def find_runs(workspace: Workspace) -> list[Any]:
@@ -161,6 +169,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 
 @pytest.mark.slow
 def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
+    (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
     command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(workspace.root)]
     children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
