@@ -5,7 +5,6 @@ What can be read becomes an ordinary run folder: config, curves, weights, predic
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from tracker.api import begin, copy_to_mlflow
 from tracker.errors import ConfigError, DataError, TrackerError
 from tracker.mlflow_log import fetch_run
 from tracker.runs import RunRecord
-from tracker.training.tables import parse_toml_value, read_columns, read_toml
+from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_columns, read_toml
 from tracker.workspace import Competition, Workspace
 
 CONFIGS = ("config.json", "config.yaml", "config.yml", "config.toml", "args.yaml", "hparams.yaml", "params.json")
@@ -124,12 +123,10 @@ def _read_config(files: list[Path], remarks: list[str]) -> dict[str, Any]:
 def _load_config(path: Path) -> dict[str, Any]:
     if path.suffix == ".toml":
         return read_toml(path)
-    import yaml
-
     try:
         text = path.read_text(encoding="utf-8-sig")
-        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        loaded = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected keys and values at the top")

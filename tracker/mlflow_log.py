@@ -80,8 +80,10 @@ class RunCopy:
     def _load_state(self) -> dict[str, Any]:
         """What was copied before to this tracking server."""
         try:
-            state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            state: Any = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(state, dict):
             return {}
         uri = state.get("tracking_uri")
         return state if uri == _safe_uri(self._workspace) or is_own_store(self._workspace, uri) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from tracker.runs import RunRecord, load_config, load_run
 from tracker.settings import extend_environment
 from tracker.train import prepare_data
 from tracker.training.config import config_from_dict
+from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
 
 GIT_LIMIT_S = 120
@@ -75,10 +75,18 @@ def _compare_packages(workspace: Workspace, before: Mapping[str, Any], again: Ru
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((workspace.runs_dir / name / "env.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json((workspace.runs_dir / name / "env.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return found if _is_environment(found) else {}
+
+
+def _is_environment(found: Any) -> bool:
+    """Whether env.json still has the form that it was written in."""
+    if not isinstance(found, dict) or not isinstance(found.get("packages", {}), dict):
+        return False
+    git = found.get("git") or {"commit": "", "diff": ""}
+    return isinstance(git, dict) and all(isinstance(git.get(key), str) for key in ("commit", "diff"))
 
 
 @contextmanager

@@ -13,16 +13,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.training.atomic import TEMPORARY, remove_leftovers, translate_os_errors, write_json
-from tracker.training.tables import read_toml
+from tracker.training.tables import parse_json, read_toml
 
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 FIRST_FILES = {".lock", "config.toml", "env.json", "output.log"}  # what a folder has before its first record
+LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
@@ -54,6 +56,18 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to run.json."""
         return asdict(self)
+
+
+RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("name", "uid", "kind", "status", "note", "author", "host", "created_at", "heartbeat", "error"), (str,)
+    ),
+    **dict.fromkeys(("parent", "finished_at", "best_at"), (str, NoneType)),
+    **dict.fromkeys(("pid", "epoch"), (int,)),
+    **dict.fromkeys(("summary", "facts", "fingerprints"), (dict,)),
+    "best_epoch": (int, NoneType),
+    "duration_s": (int, float),
+}
 
 
 def utc_now() -> str:
@@ -164,9 +178,11 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     folder = runs_dir / name
     path = folder / "run.json"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}
         record = RunRecord(**{key: value for key, value in raw.items() if key in known})
+        _check_record(record)
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
     except FileNotFoundError:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
@@ -178,6 +194,21 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     if record.status == "running" and not _is_alive(folder, record):
         return RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
     return record
+
+
+def _check_record(record: RunRecord) -> None:
+    """Raise ValueError for a value that no program has written there."""
+    for name, kinds in RECORD_KINDS.items():
+        value = getattr(record, name)
+        if type(value) not in kinds:
+            raise ValueError(f"{name} is {value!r}")
+    for name in ("created_at", "heartbeat", "finished_at"):
+        if text := getattr(record, name):
+            from_utc_text(text)
+    if any(type(value) not in (int, float, NoneType) for value in record.summary.values()):
+        raise ValueError("summary has a value that is no number")
+    if any(type(value) not in (str, NoneType) for value in record.fingerprints.values()):
+        raise ValueError("fingerprints has a value that is no text")
 
 
 def _load_unrecorded(folder: Path) -> RunRecord:
@@ -307,13 +338,15 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
 
 
 def parse_point(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn."""
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one of these."""
     try:
         point: dict[str, Any] = json.loads(line)
         point["values"] = {key: float(value) for key, value in point["values"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = all(type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch"))
+        timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return point
+    return point if whole and timed else None
 
 
 def read_curves(path: Path) -> Curves:

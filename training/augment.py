@@ -20,7 +20,6 @@ from typing import Any
 import albumentations as albu
 import cv2
 import numpy as np
-import yaml
 from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from tracker.training.colour import Matrix, jitter_matrix, normalisation_matrix
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError
 from tracker.training.pipeline_file import names_file, read_pipeline_file
+from tracker.training.tables import parse_json, parse_yaml
 
 # Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once
 # it uses them, or sets their number. They are ended here, in the process that forks.
@@ -204,14 +204,15 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
     """The steps of a file as albumentations.save writes it, without ToTensorV2; raises ConfigError."""
     content = read_pipeline_file(augment, root)
     try:
-        values = json.loads(content) if augment.name.endswith(".json") else yaml.safe_load(content)
+        values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
+            warnings.simplefilter("error", RuntimeWarning)  # numbers that cannot be computed with, as a std of 0
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
         return _flatten(loaded)
-    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeWarning) as error:
         raise ConfigError(
             f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
             hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",

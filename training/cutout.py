@@ -267,7 +267,7 @@ def _load_manifest(out: Path) -> dict[str, Made]:
     for line in lines:
         try:
             made = Made(**json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
         known[made.file] = made
     return known

@@ -85,7 +85,7 @@ def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
     try:
         raw: dict[str, dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
         return {path: ImageCheck(**fields) for path, fields in raw.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}  # a cache: what cannot be read is computed again
 
 

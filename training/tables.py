@@ -1,10 +1,12 @@
-"""CSV and TOML files, read whole with errors that name the file and what is wrong with it."""
+"""CSV, TOML, JSON and YAML, read whole with errors that name the file and what is wrong with it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -15,6 +17,12 @@ from tracker.training.atomic import write_text
 from tracker.training.errors import ConfigError, DataError, StorageError
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
+DEEPEST = 100  # tables and lists within each other: more is no file that a person or program of this field wrote
+TOO_DEEP = f"tables or lists are nested more than {DEEPEST} deep"
+DOTTED = re.compile(  # a key of more parts than that
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}"""
+)
+LARGEST = 1_000_000  # values of a YAML text with its aliases written out
 PART = 500  # rows: they stay in the processor's cache
 
 
@@ -73,20 +81,95 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises StorageError or ConfigError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return _parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise StorageError(f"no such file: {path}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text; raises ValueError, in one line."""
+    if DOTTED.search(text):  # tomllib takes time and memory by the square of a key's parts
+        raise ValueError(TOO_DEEP)
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    check_depth(tables)
+    return tables
+
+
+def check_depth(value: Any) -> None:
+    """Raise ValueError for tables and lists nested so deeply that working with them would end in RecursionError."""
+    level = [value]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if not below:
+            return
+        level = below
+    raise ValueError(TOO_DEEP)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ValueError, in one line."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    check_depth(value)
+    return value
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The value of a YAML text, of plain types; raises ValueError, in one line.
+
+    Aliases can make a few lines stand for more values than any memory holds: they are counted before any is made.
+    """
+    import yaml
+
+    loader = None
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _count_values(node, {}, 0) > LARGEST:
+            raise ValueError(f"its aliases stand for more than {LARGEST:,} values")
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
+    """How many values a YAML node stands for; raises ValueError for one that is too deep, or within itself."""
+    if depth > DEEPEST:
+        raise ValueError(TOO_DEEP)
+    if id(node) not in known:
+        known[id(node)] = LARGEST + 1  # met again before it is counted: it is within itself
+        below = itertools.chain.from_iterable(node.value) if node.id == "mapping" else node.value
+        children = below if node.id in ("mapping", "sequence") else ()
+        known[id(node)] = 1 + sum(_count_values(child, known, depth + 1) for child in children)
+    return known[id(node)]
 
 
 def parse_toml_value(text: str) -> Any:
     """A TOML number, truth value, list or quoted text; anything else is the text itself."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or an integer or a nesting that Python refuses
+        table = _parse_toml(f"value = {text}")
+    except ValueError:  # no TOML, or an integer that Python refuses
         return text
     value = table["value"]
     return value if len(table) == 1 and isinstance(value, bool | int | float | str | list) else text

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,8 +140,10 @@ class _Parser:
 
     def _match(self, name: _Token, sign: _Token, value: _Token) -> Test:
         try:
-            pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
-        except re.error as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what may mean something else in a later Python is no news to the user
+                pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
+        except (re.error, RecursionError, OverflowError) as error:
             raise _error(self._text, value.place, f"not a regular expression: {error}") from None
         wanted = sign.text == "~"
 

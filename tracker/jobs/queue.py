@@ -41,7 +41,7 @@ from tracker.jobs.job import (
 from tracker.runs import FileLock
 from tracker.train import terminate_as_interrupt
 from tracker.training.atomic import remove_leftovers, write_json
-from tracker.training.tables import read_toml
+from tracker.training.tables import parse_json, read_toml
 from tracker.workspace import Workspace
 
 
@@ -166,7 +166,7 @@ class _Queue:
         self._path = path
         self._states: dict[str, dict[str, Any]] = {}
         try:
-            self._states = json.loads(path.read_text(encoding="utf-8"))
+            self._states = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:

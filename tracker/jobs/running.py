@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from tracker.jobs.background import OUTPUT_NAME
 from tracker.runs import FileLock, RunRecord, load_run, read_new_points
 from tracker.training.atomic import write_json
 from tracker.training.progress import SHOWN
+from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
 
 POLL_S = 0.5
@@ -99,7 +99,7 @@ def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
     """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not that."""
     path = folder / STOP_NAME
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = parse_json(path.read_text(encoding="utf-8"))
         path.unlink()
         return str(note["reason"]), dict(note["facts"])
     except (OSError, ValueError, KeyError, TypeError):

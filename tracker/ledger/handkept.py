@@ -31,7 +31,7 @@ from tracker.ledger.historical import (
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
 from tracker.training.atomic import write_text
-from tracker.training.tables import flatten, parse_toml_value
+from tracker.training.tables import flatten, parse_json, parse_toml_value
 from tracker.workspace import Competition, Metric, Workspace, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
@@ -89,7 +89,7 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         if path.suffix.lower() == ".json":
-            rows = json.loads(text)
+            rows = parse_json(text)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
             return [row if row.get(MARK) else {name.strip(): cell for name, cell in row.items()} for row in rows]

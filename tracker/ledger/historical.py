@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import csv
 import datetime as dt
-import json
 import math
 import re
 import zlib
@@ -16,6 +15,7 @@ from typing import Any
 from tracker.errors import ConfigError
 from tracker.predictions import Answers, unpack_answers
 from tracker.runs import to_utc_text
+from tracker.training.tables import parse_json
 
 FIGURES = ("train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1")
 PRINTS = tuple(f"{name}_fingerprint" for name in ("predictions", "weights", "config", "data", "code"))
@@ -92,7 +92,7 @@ def _parse_print(cell: Any) -> str:
 
 
 def _parse_diff(cell: Any) -> dict[str, list[Any]]:
-    found = json.loads(cell) if isinstance(cell, str) else cell
+    found = parse_json(cell) if isinstance(cell, str) else cell
     pairs = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ConfigError('expected {"section.key": [old, new], ...}')
