@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench fuzz clean
 
 demo: $(DONE)
 	rm -rf demo
@@ -32,6 +32,10 @@ $(DONE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(DONE)
+
+# Damaged files of every format that is read, ten seconds each; FUZZ_FROM=100000 goes on where nobody was yet.
+fuzz: $(DONE)
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-10} $(BIN)/python -m pytest -q tests/test_damaged_files.py
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache

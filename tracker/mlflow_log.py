@@ -129,10 +129,12 @@ class RunCopy:
     def _load_state(self) -> dict[str, Any]:
         """What was copied before to this tracking server; the place in TensorBoard's files holds for any server."""
         try:
-            state: dict[str, Any] = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
-            local = {"board": state.get("board", state.get("offset", 0)), "figures": state.get("figures", {})}
-        except (OSError, ValueError, AttributeError, RecursionError):
+            state: Any = json.loads((self._folder / STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
+        if not isinstance(state, dict):
+            return {}
+        local = {"board": state.get("board", state.get("offset", 0)), "figures": state.get("figures", {})}
         uri = state.get("tracking_uri")
         return state if uri == self._workspace.shown_mlflow_uri or is_own_store(self._workspace, uri) else local
 

@@ -80,7 +80,15 @@ def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
         found: dict[str, Any] = parse_json((workspace.runs_dir / name / "env.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return found if _is_environment(found) else {}
+
+
+def _is_environment(found: Any) -> bool:
+    """Whether env.json still has the form that it was written in."""
+    if not isinstance(found, dict) or not isinstance(found.get("packages", {}), dict):
+        return False
+    git = found.get("git") or {"commit": "", "diff": ""}
+    return isinstance(git, dict) and all(isinstance(git.get(key), str) for key in ("commit", "diff"))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
@@ -55,6 +56,18 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to run.json."""
         return asdict(self)
+
+
+RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("name", "uid", "kind", "status", "note", "author", "host", "created_at", "heartbeat", "error"), (str,)
+    ),
+    **dict.fromkeys(("parent", "finished_at", "best_at"), (str, NoneType)),
+    **dict.fromkeys(("pid", "epoch"), (int,)),
+    **dict.fromkeys(("summary", "facts", "fingerprints"), (dict,)),
+    "best_epoch": (int, NoneType),
+    "duration_s": (int, float),
+}
 
 
 def utc_now() -> str:
@@ -168,6 +181,8 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}
         record = RunRecord(**{key: value for key, value in raw.items() if key in known})
+        _check_record(record)
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
     except FileNotFoundError:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
@@ -179,6 +194,21 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     if record.status == "running" and not _is_alive(folder, record):
         return RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
     return record
+
+
+def _check_record(record: RunRecord) -> None:
+    """Raise ValueError for a value that no program has written there."""
+    for name, kinds in RECORD_KINDS.items():
+        value = getattr(record, name)
+        if type(value) not in kinds:
+            raise ValueError(f"{name} is {value!r}")
+    for name in ("created_at", "heartbeat", "finished_at"):
+        if text := getattr(record, name):
+            from_utc_text(text)
+    if any(type(value) not in (int, float, NoneType) for value in record.summary.values()):
+        raise ValueError("summary has a value that is no number")
+    if any(type(value) not in (str, NoneType) for value in record.fingerprints.values()):
+        raise ValueError("fingerprints has a value that is no text")
 
 
 def _load_unrecorded(folder: Path) -> RunRecord:

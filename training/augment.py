@@ -213,11 +213,12 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
         values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
+            warnings.simplefilter("error", RuntimeWarning)  # numbers that cannot be computed with, as a std of 0
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
         return _flatten(loaded)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeWarning) as error:
         raise ConfigError(
             f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
             hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,8 @@ def measure(validation: Kept) -> dict[str, float]:
 def load_probabilities(path: Path) -> Kept:
     """Read probabilities.npz or validation.npz; raises DataError when it is missing or torn."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Kept(
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            kept = Kept(
                 ids=tuple(str(name) for name in file["ids"]),
                 probabilities=file["probabilities"],
                 classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
@@ -105,5 +106,29 @@ def load_probabilities(path: Path) -> Kept:
             )
     except FileNotFoundError:
         raise DataError(f"no such file: {path}", hint="the run must have probabilities of the evaluation set") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    except _DAMAGE as error:
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
+    if not _fits(kept):
+        raise DataError(f"cannot read {path}: its parts do not fit each other")
+    return kept
+
+
+# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or huge.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError),
+    *(OverflowError, SyntaxError, zlib.error, zipfile.BadZipFile),
+)
+
+
+def _fits(kept: Kept) -> bool:
+    """Whether there is a row for each id and a column for each class."""
+    shape = np.shape(kept.probabilities)
+    numbers = [kept.probabilities] + [part for part in (kept.labels, kept.logits) if part is not None]
+    return (
+        len(shape) == 2
+        and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)
+        and all(len(kept.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
+        and len(kept.classes) in (0, shape[1])
+        and (kept.labels is None or np.ndim(kept.labels) == 1)
+        and (kept.logits is None or np.shape(kept.logits) == shape)
+    )

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -18,6 +19,9 @@ from tracker.training.errors import ConfigError, DataError, StorageError
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
 DEEPEST = 100  # tables and lists within each other: more is no file that a person or program of this field wrote
 TOO_DEEP = f"tables or lists are nested more than {DEEPEST} deep"
+DOTTED = re.compile(  # a key of more parts than that
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}"""
+)
 LARGEST = 1_000_000  # values of a YAML text with its aliases written out
 PART = 500  # rows: they stay in the processor's cache
 
@@ -81,16 +85,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises StorageError or ConfigError."""
     try:
         check_regular(path)
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        check_depth(tables)
+        return _parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise StorageError(f"no such file: {path}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{path}: {TOO_DEEP}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text; raises ValueError, in one line."""
+    if DOTTED.search(text):  # tomllib takes time and memory by the square of a key's parts
+        raise ValueError(TOO_DEEP)
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    check_depth(tables)
     return tables
 
 
@@ -160,8 +172,8 @@ def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
 def parse_toml_value(text: str) -> Any:
     """A TOML number, truth value, list or quoted text; anything else is the text itself."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or an integer or a nesting that Python refuses
+        table = _parse_toml(f"value = {text}")
+    except ValueError:  # no TOML, or an integer that Python refuses
         return text
     value = table["value"]
     return value if len(table) == 1 and isinstance(value, bool | int | float | str | list) else text

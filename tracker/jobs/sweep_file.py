@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +191,8 @@ def _read_limits(name: str, limits: Any) -> Dimension:
         raise ConfigError("limits", problems=list(dict.fromkeys(problems)))
     make = IntDistribution if kind is int else FloatDistribution
     try:
-        return Dimension(name=name, distribution=make(**limits))
-    except (ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Optuna lowers `high` to the last value that steps reach
+            return Dimension(name=name, distribution=make(**limits))
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError("limits", problems=[f"{name}: {error}"]) from error

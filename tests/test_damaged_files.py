@@ -1,0 +1,358 @@
+"""Every file that we read, damaged in thousands of ways: an error of ours in one line, or it is read, never a bug.
+
+`FUZZ_SECONDS=10 python -m pytest tests/test_damaged_files.py` (make fuzz) takes longer over each format; `FUZZ_FROM`
+begins at another number. A find is named by its number and made again by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_tracker
+from tests.workspaces import make_run, make_workspace
+from tracker.adopt import _load_config
+from tracker.jobs.queue import read_queue
+from tracker.jobs.sweep_file import read_sweep
+from tracker.ledger.handkept import export_table, read_handkept
+from tracker.predictions import load_answers
+from tracker.relocation import read_location
+from tracker.report import print_runs, runs_to_json
+from tracker.reproduce import _load_environment
+from tracker.runs import list_runs, load_config, read_curves, read_new_points
+from tracker.submit import submit
+from tracker.training.config import AugmentConfig, DataConfig, config_from_dict
+from tracker.training.errors import TrackerError
+from tracker.training.label_fixes import LabelFixes
+from tracker.training.probabilities import load_probabilities
+from tracker.training.tables import parse_toml_value, read_table
+from tracker.workspace import Workspace, load_workspace
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
+FIRST = int(os.environ.get("FUZZ_FROM", "0"))
+AT_LEAST = 40  # however slow the machine is
+TOKENS = [
+    token.encode("utf-8", "surrogatepass")
+    for token in (
+        *("null", "true", "-1", "1e999", "NaN", '"NaN"', '""', "{}", "[]", "[[[[", "\x00", "\n", "\r\n", ",", '"', "'"),
+        *(":", "=", "[", "]", "{", "}", "9" * 30, "9" * 5000, "0x1", "1979-05-27T07:32:00Z", "07:32:00", "\ud800"),
+        *("\\ud800", "정확도", "a.b.c = 1\n", "[[run]]\n", "[data]\n", "&a", "*a", "<<: *a\n", "!!int x", "\ufeff"),
+    )
+]
+STRANGE: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, 10**30, -(10**400), float("nan"), float("inf"), "", "x", "\x00", "\ud800"),
+    *([], {}, [None], {"": {}}),
+)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """One with a run that was submitted."""
+    workspace = make_workspace(tmp_path_factory.mktemp("damaged") / "ws")
+    make_run(workspace, "0000011110", config={"optim.lr": 0.5}, note="a note")
+    submit(workspace, "exp1", "first")
+    return workspace
+
+
+def damage_bytes(content: bytes, rng: random.Random) -> bytes:
+    """One to four places changed, repeated, cut out or moved."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        start = rng.randrange(len(data) + 1)
+        end = min(len(data), start + rng.choice((1, 1, 2, 8, 60)))
+        how = rng.randrange(6)
+        if how == 0:
+            data[start:end] = bytes(rng.randrange(256) for _ in range(end - start))
+        elif how == 1:
+            del data[start:end]
+        elif how == 2:
+            data[start:start] = rng.choice(TOKENS)
+        elif how == 3:
+            data[start:end] = rng.choice(TOKENS)
+        elif how == 4:
+            place = rng.randrange(len(data) + 1)
+            data[place:place] = data[start:end]
+        else:
+            del data[start:]
+    return bytes(data)
+
+
+def damage_value(value: Any, rng: random.Random) -> Any:
+    """JSON with one key or value taken out, doubled or made strange, at any depth."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        how = rng.randrange(4)
+        if how == 0:
+            return {name: item for name, item in value.items() if name != key}
+        if how == 1:
+            return {**value, rng.choice(("", "x", "\x00", f"{key} ")): value[key]}
+        return {**value, key: damage_value(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        place = rng.randrange(len(value))
+        return [*value[:place], damage_value(value[place], rng), *value[place + rng.randrange(2) :]]
+    return rng.choice(STRANGE)
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """`content` damaged as bytes or, where it is JSON (or a line of it is), as values."""
+    lines = content.splitlines(keepends=True)
+    parts = [content, *([rng.choice(lines)] if lines else [])]
+    if rng.random() < 0.5:
+        for part in parts:
+            with contextlib.suppress(ValueError):
+                changed = json.dumps(damage_value(json.loads(part), rng)).encode()
+                return content.replace(part, changed + b"\n" * part.endswith(b"\n"), 1)
+    return damage_bytes(content, rng)
+
+
+def damaged(name: str, content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbered variants of a file, the same ones for the same numbers, until the time is over."""
+    deadline = time.monotonic() + SECONDS
+    number = FIRST
+    while number < FIRST + AT_LEAST or time.monotonic() < deadline:
+        yield number, damage(content, random.Random(f"{name} {number}"))  # noqa: S311
+        number += 1
+
+
+def check(name: str, path: Path, read: Callable[[Path], object]) -> None:
+    """Read the file whole, then damaged, then put it back as it was."""
+    content = path.read_bytes()
+    read(path)
+    try:
+        for number, changed in damaged(name, content):
+            path.write_bytes(changed)
+            try:
+                read(path)
+            except TrackerError as error:
+                assert str(error), number
+            except BaseException as error:
+                raise AssertionError(f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}") from error
+    finally:
+        path.write_bytes(content)
+
+
+def test_metrics_jsonl(workspace: Workspace) -> None:
+    def read(path: Path) -> None:
+        read_curves(path)
+        for _, point in read_new_points(path, 0):
+            assert {"time", "step", "epoch", "values"} <= set(point)
+            round(point["time"] * 1000)
+
+    path = workspace.runs_dir / "exp1" / "metrics.jsonl"
+    path.write_text(path.read_text() * 3)
+    check("metrics.jsonl", path, read)
+
+
+def test_a_point_without_step_epoch_or_time_is_left_out(tmp_path: Path) -> None:
+    whole = {"time": 1.0, "step": 1, "epoch": 1, "values": {"a": 1.0}}
+    lacking = [{key: value for key, value in whole.items() if key != name} for name in whole]
+    wrong = [{**whole, name: value} for name in ("time", "step", "epoch") for value in ("x", None, True, 10**400, [])]
+    huge = {**whole, "values": {"a": 10**400}}
+    lines = [json.dumps(point) for point in (*lacking, *wrong, huge, {**whole, "step": 2})]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, ""]))
+    assert read_curves(tmp_path / "metrics.jsonl") == {"a": {2: (1, 1.0)}}
+
+
+def test_run_json(workspace: Workspace) -> None:
+    def read(path: Path) -> None:
+        records = list_runs(path.parent.parent)
+        with contextlib.redirect_stdout(io.StringIO()):
+            print_runs(records, {}, {})
+        json.dumps(runs_to_json(records, {}, {}, {}))
+
+    check("run.json", workspace.runs_dir / "exp1" / "run.json", read)
+
+
+def test_config_toml_of_a_run(workspace: Workspace) -> None:
+    def read(path: Path) -> None:
+        config_from_dict(load_config(path.parent.parent, path.parent.name))
+
+    check("config.toml", workspace.runs_dir / "exp1" / "config.toml", read)
+
+
+def test_tracker_toml(workspace: Workspace) -> None:
+    check("tracker.toml", workspace.root / "tracker.toml", lambda path: load_workspace(path.parent))
+
+
+def test_predictions_csv(workspace: Workspace) -> None:
+    path = workspace.runs_dir / "exp1" / "predictions.csv"
+    check("predictions.csv", path, lambda path: load_answers(path, workspace.competition))
+
+
+def test_a_solution(workspace: Workspace) -> None:
+    columns = ("ImageID", "ans", "Usage")
+    check("solution.csv", workspace.root / "solution.csv", lambda path: read_table(path, columns))
+
+
+def test_label_fixes(tmp_path: Path) -> None:
+    path = tmp_path / "fixes.csv"
+    path.write_text("id,field,value,accept\n1498-1,gender,female,yes\n1498-1,age,45,no\ncat/7.png,label,dog,yes\n")
+    check("label fixes", path, lambda path: LabelFixes.read(path, []).fix_age("1498-1", 30))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_hand_kept_tables(tmp_path: Path, workspace: Workspace, suffix: str) -> None:
+    path = tmp_path / f"kept{suffix}"
+    rows = [{"number": 1, "memo": "m", "public_f1": "0.75", "val_acc": "76.5", "optim.lr": "0.1", "who": "kim"}]
+    text = ",".join(rows[0]) + "\n" + ",".join(map(str, rows[0].values())) + "\n"
+    path.write_text(text if suffix == ".csv" else json.dumps(rows))
+    check(f"hand-kept {suffix}", path, lambda path: read_handkept(path, workspace.competition))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_an_exported_ledger(tmp_path: Path, workspace: Workspace, suffix: str) -> None:
+    path = tmp_path / f"export{suffix}"
+    export_table(workspace, path)
+    check(f"export {suffix}", path, lambda path: read_handkept(path, workspace.competition))
+
+
+def test_a_queue(tmp_path: Path) -> None:
+    path = tmp_path / "night.toml"
+    path.write_text(
+        '[[run]]\nconfig = "base.toml"\nnote = "b"\nepochs = 3\n[[run]]\nfrom = "latest"\nforce = true\n'
+        'set = { loss.name = "f1", augment.noise = 0.05 }\n'
+    )
+    check("queue", path, read_queue)
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "lr.toml"
+    path.write_text(
+        'trials = 4\npruner = "median"\nmonitor = "val/f1"\nseed = 0\n[base]\nepochs = 3\n[space]\n'
+        "optim.lr = { low = 1e-5, high = 1e-2, log = true }\n"
+        'train.batch_size = { low = 16, high = 64, step = 16 }\nloss.name = ["focal", "f1"]\n'
+        "[[first]]\noptim.lr = 1e-3\n"
+    )
+    check("sweep", path, read_sweep)
+
+
+def test_probabilities(tmp_path: Path) -> None:
+    path = tmp_path / "probabilities.npz"
+    np.savez(path, ids=np.array(["a", "b"]), probabilities=np.eye(2, dtype=np.float32), classes=np.array(["c", "d"]))
+    check("probabilities.npz", path, load_probabilities)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_pipeline(tmp_path: Path, suffix: str) -> None:
+    import albumentations as albu
+
+    from tracker.training.augment import build_pipeline
+
+    path = tmp_path / f"own{suffix}"
+    steps = albu.Compose([albu.Resize(32, 32), albu.HorizontalFlip(p=0.5), albu.Normalize()])
+    albu.save(steps, path, data_format=suffix[1:])
+
+    def read(path: Path) -> None:
+        augment = AugmentConfig(name=path.name)
+        build_pipeline(augment, DataConfig(image_size=(32, 32)), train=True, root=tmp_path)
+
+    check(f"pipeline {suffix}", path, read)
+
+
+def test_a_pipeline_that_divides_by_zero_is_a_config_error(tmp_path: Path) -> None:
+    import albumentations as albu
+
+    from tracker.training.augment import build_pipeline
+
+    albu.save(albu.Compose([albu.Normalize(std=(0.5, 0.5, 0.5))]), tmp_path / "own.yaml", data_format="yaml")
+    (tmp_path / "own.yaml").write_text((tmp_path / "own.yaml").read_text().replace("- 0.5", "- 0"))
+    with pytest.raises(TrackerError, match="divide by zero"):
+        build_pipeline(AugmentConfig(name="own.yaml"), DataConfig(image_size=(32, 32)), train=True, root=tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
+def test_the_config_of_an_adopted_run(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"config{suffix}"
+    texts = {
+        ".yaml": "lr: 2e-5\nmodel: &m {name: x, at: 2021-08-23}\nlist: [1, two, *m]\nmore:\n  <<: *m\n",
+        ".json": '{"lr": 2e-5, "model": {"name": "x"}, "list": [1, "two"]}',
+        ".toml": 'lr = 2e-5\n[model]\nname = "x"\n',
+    }
+    path.write_text(texts[suffix])
+    check(f"adopted {suffix}", path, _load_config)
+
+
+def test_what_is_only_a_help_is_done_without(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "location.json").write_text(json.dumps({"root": "/a", "earlier": ["/b"]}))
+    check("location.json", tmp_path / "location.json", read_location)
+    environment = workspace.runs_dir / "exp1" / "env.json"
+    check("env.json", environment, lambda path: dict(_load_environment(workspace, "exp1").get("packages", {})))
+
+
+def test_values_of_set(tmp_path: Path) -> None:
+    check_file = tmp_path / "value"
+    check_file.write_bytes(b'[1, 2.5, "x", true]')
+    check("--set", check_file, lambda path: parse_toml_value(path.read_bytes().decode(errors="replace")))
+
+
+# --- Nested without end -----------------------------------------------------------------------------------------------
+
+DEEP_JSON = "[" * 100_000 + "]" * 100_000
+DEEP_TOML = f"a = {DEEP_JSON}\n"
+DOTTED_TOML = "a." * 100_000 + "a = 1\n"
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
+ITSELF = "a: &a [*a]\n"
+YAMLS = (DEEP_JSON, LAUGHS, MERGES, ITSELF)
+
+
+def test_nested_files_end_commands_in_one_line(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(DEEP_TOML)
+    (tmp_path / "dotted.toml").write_text(DOTTED_TOML)
+    (tmp_path / "deep.json").write_text(DEEP_JSON)
+    (tmp_path / "laughs.yaml").write_text(LAUGHS)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(LAUGHS)
+    commands: list[tuple[str, ...]] = [
+        ("run", "train", str(tmp_path / "deep.toml")),
+        ("run", "train", str(tmp_path / "dotted.toml")),
+        ("run", "train", "--set", f"augment.name={tmp_path / 'laughs.yaml'}"),
+        ("run", "train", "--set", f"data.image_size={'[' * 50_000}"),
+        ("run", "queue", str(tmp_path / "deep.toml")),
+        ("run", "sweep", str(tmp_path / "dotted.toml")),
+        ("ledger", "import", str(tmp_path / "deep.json")),
+        ("adopt", str(tmp_path / "run")),
+    ]
+    for words in commands:
+        done = run_tracker(*words, cwd=workspace.root, ok=False)
+        assert done.returncode == 2, (words[:2], done.stderr)
+        assert "this is a bug" not in done.stderr
+        assert len(done.stderr.splitlines()) <= 3, done.stderr[:500]
+
+
+@pytest.mark.parametrize("text", YAMLS)
+def test_a_yaml_without_end_is_a_config_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(TrackerError) as caught:
+        _load_config(tmp_path / "config.yaml")
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [DEEP_TOML, DOTTED_TOML])
+def test_a_nested_tracker_toml_is_a_config_error(workspace: Workspace, text: str) -> None:
+    path = workspace.root / "tracker.toml"
+    whole = path.read_text()
+    path.write_text(text)
+    try:
+        with pytest.raises(TrackerError, match="nested") as caught:
+            load_workspace(workspace.root)
+        assert caught.value.exit_code == 2
+    finally:
+        path.write_text(whole)
+
+
+def test_patterns_of_where_print_no_warnings(workspace: Workspace) -> None:
+    for pattern in ("[[a]]", "a{1", r"[a--b]", r"\\d[a&&b]"):
+        done = run_tracker("compare", "--where", f'model.name ~ "{pattern}"', cwd=workspace.root, ok=False)
+        assert "Warning" not in done.stderr, done.stderr
