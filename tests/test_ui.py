@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,12 +27,19 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(demo: tuple[Path, str], log: Path) -> Iterator[str]:
-    """What `tracker ui` printed for the demo's workspace."""
-    folder, _ = demo
+def address(demo: tuple[Path, str], log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What `tracker ui` printed for the demo's workspace; started where modules of other people's have known names."""
+    here = tmp_path_factory.mktemp("theirs")
+    for name in ("mlflow", "uvicorn", "statistics", "alembic"):
+        (here / f"{name}.py").write_text("raise SystemExit('not ours')\n")
     with log.open("w") as stderr:
         child = subprocess.Popen(
-            tracker_command("ui", "--port", "0"), cwd=folder, stdout=subprocess.PIPE, stderr=stderr, text=True
+            tracker_command("ui", "--port", "0"),
+            cwd=here,
+            env={**os.environ, "TRACKER_WORKSPACE": str(demo[0])},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
     assert child.stdout is not None
     try:

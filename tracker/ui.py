@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -81,16 +83,18 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
         "--host": HOST,
         "--port": str(port),
         "--workers": "1",
-        "--uvicorn-opts": "--log-level warning",
+        # uvicorn looks for modules in the current folder first, where the user's own code is
+        "--uvicorn-opts": f"--log-level warning --app-dir {shlex.quote(sysconfig.get_path('purelib'))}",
     }
-    command = [sys.executable, "-W", "ignore", "-c", _LAUNCH, "server"]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", _LAUNCH, "server"]
     return command + [word for option in options.items() for word in option]
 
 
-# the job runner would be 230 MB for nothing
+# the job runner would be 230 MB for nothing; what the server starts shall not import from the current folder either
 _LAUNCH = (
     "import os, sys; os.environ['MLFLOW_SERVER_ENABLE_JOB_EXECUTION'] = 'false'; "
     "os.environ['PYTHONWARNINGS'] = 'ignore'; "  # its worker is a process of its own
+    "os.environ['PYTHONSAFEPATH'] = '1'; "
     "from mlflow.cli import cli; sys.argv[0] = 'mlflow'; cli()"
 )
 
