@@ -306,6 +306,7 @@ ITSELF = "a: &a [*a]\n"
 YAMLS = (DEEP_JSON, LAUGHS, MERGES, ITSELF)
 
 
+@pytest.mark.slow
 def test_nested_files_end_commands_in_one_line(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "deep.toml").write_text(DEEP_TOML)
     (tmp_path / "dotted.toml").write_text(DOTTED_TOML)

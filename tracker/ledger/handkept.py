@@ -98,8 +98,6 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
         return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
-    except RecursionError:
-        raise DataError(f"cannot read {path}: its values are nested too deeply") from None
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 

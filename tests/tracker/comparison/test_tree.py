@@ -79,7 +79,7 @@ def test_a_run_that_cannot_be_read_is_in_the_tree(workspace: Workspace) -> None:
     (workspace.runs_dir / "exp1" / "config.toml").write_text("no toml")
     (workspace.runs_dir / "exp3").mkdir()
     nodes = {node.name: node for node in build_family(workspace).nodes}
-    assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == ("broken", None, None)
+    assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == ("killed", None, None)
 
 
 def test_an_ensemble_changes_no_training_key(workspace: Workspace) -> None:

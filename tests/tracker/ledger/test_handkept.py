@@ -375,7 +375,7 @@ def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Pat
 def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(empty: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text("[" * 100_000)
-    with pytest.raises(DataError, match="nested too deeply"):
+    with pytest.raises(DataError, match="nested more than 100 deep"):
         read_handkept(path, empty.competition)
     path.write_text('[{"tracker_export": "2", "memo": "m"}]')
     with pytest.raises(ConfigError, match="row 2, tracker_export: '2'"):
