@@ -324,9 +324,14 @@ note = "the first again"
 
 
 def start(root: Path, *words: str) -> subprocess.Popen[str]:
-    """A tracker command that is not waited for."""
+    """A tracker command that is not waited for; without COLUMNS, which readline sets behind os.environ's back."""
     return subprocess.Popen(
-        tracker_command(*words), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        tracker_command(*words),
+        cwd=root,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
