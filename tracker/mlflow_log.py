@@ -99,6 +99,8 @@ class RunCopy:
         record = load_run(self._workspace.runs_dir, self._folder.name)
         with FileLock(self._workspace.lock_dir / f"{record.name}.copy.lock"):
             self._state = self._load_state()
+            if self._state.get("offset", 0) < self._offset:  # another process began anew, with the older of two runs
+                self._seen, self._offset = set(), 0
             try:
                 self._push(record)
             except BaseException as error:
