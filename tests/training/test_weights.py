@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.training.test_loop import CONFIG, Stop, train
 from tracker.training.checkpoint import load_checkpoint, save_checkpoint, save_weights, weights_fingerprint
 from tracker.training.config import ModelConfig
 from tracker.training.errors import WeightsError
@@ -205,3 +207,15 @@ def test_safetensors_are_kept_as_a_checkpoint(tmp_path: Path) -> None:
     save_file(state, tmp_path / "x.safetensors")
     assert save_weights(tmp_path / "x.safetensors", tmp_path / "best.pth") == weights_fingerprint(state)
     assert load_checkpoint(tmp_path / "best.pth")["model"].keys() == state.keys()
+
+
+def test_a_run_goes_on_when_the_weights_that_it_started_from_are_gone(folders: Path) -> None:
+    path = folders / "start.pth"
+    torch.save(build("test_resnet").state_dict(), path)
+    model = ModelConfig(name="test_resnet", pretrained=path.name)
+    config = replace(CONFIG, model=model, train=replace(CONFIG.train, epochs=2))
+    with pytest.raises(Stop):
+        train(config, folders, "a", stop_after=1)
+    path.unlink()
+    _, logger = train(config, folders, "a", resume=True)
+    assert "best.pth" in logger.files
