@@ -145,8 +145,9 @@ def test_metrics_jsonl(workspace: Workspace) -> None:
     def read(path: Path) -> None:
         read_curves(path)
         for _, point in read_new_points(path, 0):
-            assert {"time", "step", "epoch", "values"} <= set(point)
-            round(point["time"] * 1000)
+            if point is not None:
+                assert {"time", "step", "epoch", "values"} <= set(point)
+                round(point["time"] * 1000)
 
     path = workspace.runs_dir / "exp1" / "metrics.jsonl"
     path.write_text(path.read_text() * 3)
@@ -167,7 +168,7 @@ def test_run_json(workspace: Workspace) -> None:
     def read(path: Path) -> None:
         records = list_runs(path.parent.parent)
         with contextlib.redirect_stdout(io.StringIO()):
-            print_runs(records, {}, {})
+            print_runs(records, {}, {}, workspace.competition)
         json.dumps(runs_to_json(records, {}, {}, {}))
 
     check("run.json", workspace.runs_dir / "exp1" / "run.json", read)

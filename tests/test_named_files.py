@@ -82,7 +82,7 @@ def test_a_place_where_no_file_can_be_is_one_clear_error(full: Workspace) -> Non
         for name, reason in (
             (f"none/new{ending}", "No such file or directory"),
             (f"plain/new{ending}", "Not a directory"),
-            (f"folder{ending}", "it is a folder"),
+            (f"folder{ending}", "a folder"),
         ):
             (full.root / f"folder{ending}").mkdir(exist_ok=True)
             cases.append(Case(full.root, [*words.split(), name], NO_MLFLOW))

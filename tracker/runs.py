@@ -321,8 +321,11 @@ def read_points(path: Path) -> Iterator[dict[str, Any]]:
         return
 
 
-def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(end offset, point) of every complete line from `offset` on, of a file that may still grow."""
+def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """(end offset, point) of every complete line from `offset` on, of a file that may still grow.
+
+    The point is None where the line is torn or makes no sense.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
@@ -330,9 +333,7 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                point = parse_point(line)
-                if point is not None:
-                    yield offset, point
+                yield offset, parse_point(line)
     except FileNotFoundError:
         return
 

@@ -53,8 +53,8 @@ def _read_epochs(folder: Path, offset: int) -> tuple[str, int]:
     lines = []
     for at, point in read_new_points(folder / "metrics.jsonl", offset):
         offset = at
-        shown = {key: value for key, value in point["values"].items() if key in SHOWN}
-        if shown:
+        shown = {key: value for key, value in point["values"].items() if key in SHOWN} if point else {}
+        if point and shown:
             lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {shown[key]:.4f}" for key in shown))
     return "".join(f"{line}\n" for line in lines), offset
 

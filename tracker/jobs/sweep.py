@@ -310,7 +310,7 @@ class _Judge:
         """Tell Optuna the monitored value of each new epoch, then yield the epoch."""
         points = read_new_points(self._workspace.runs_dir / name / "metrics.jsonl", self._offset)
         for self._offset, point in points:
-            if self._monitor in point["values"] and point["epoch"] > self._epoch:
+            if point and self._monitor in point["values"] and point["epoch"] > self._epoch:
                 self._epoch = point["epoch"]
                 self._handle.report(point["values"][self._monitor], self._epoch)
                 yield self._epoch

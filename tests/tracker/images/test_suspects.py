@@ -72,7 +72,7 @@ def planted(judged: Workspace) -> set[str]:
     """Ids of the images whose label is wrong, by the out-of-fold probabilities that exp3 is given here.
 
     What one epoch learned is different on every machine. These models are sure of most images, guess wrongly, but
-    without being sure, of one image in ten, and give the planted ones' labels between 2 and 30 %.
+    without being sure, of one image in ten, and give the planted ones' labels between 2 and 15 %.
     """
     path = judged.runs_dir / "exp3" / "validation.npz"
     kept = load_probabilities(path)
@@ -80,7 +80,7 @@ def planted(judged: Workspace) -> set[str]:
     rows = np.random.default_rng(0).permutation(len(kept.ids))
     wrong, unsure = rows[:PLANTED], rows[PLANTED : PLANTED + IMAGES // 10]
     given = np.linspace(0.7, 0.98, len(rows))[rows]
-    given[wrong], given[unsure] = np.linspace(0.02, 0.3, len(wrong)), np.linspace(0.25, 0.45, len(unsure))
+    given[wrong], given[unsure] = np.linspace(0.02, 0.15, len(wrong)), np.linspace(0.32, 0.45, len(unsure))
     probabilities = np.where(np.arange(2) == kept.labels[:, None], given[:, None], 1 - given[:, None])
     save_probabilities(path, replace(kept, probabilities=probabilities.astype(np.float32)))
     return {kept.ids[row] for row in wrong}
