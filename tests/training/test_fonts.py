@@ -17,6 +17,7 @@ from matplotlib import font_manager
 from PIL import Image
 
 from tests.conftest import save_image
+from tests.servers import require_or_skip
 from tracker.training import fonts
 from tracker.training.figures import Card, draw_cards, draw_confusion
 from tracker.training.survey import PartSurvey, Survey
@@ -133,7 +134,8 @@ def test_a_font_that_was_installed_after_matplotlib_had_listed_them_is_found(tmp
 KOREAN = "고양이 강아지"
 
 
-@pytest.mark.skipif(bool(fonts.find_families(KOREAN)[1]), reason="no Korean font here: apt-get install fonts-noto-cjk")
 def test_korean_is_drawn_with_a_font_of_the_system(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if fonts.find_families(KOREAN)[1]:
+        require_or_skip("korean-font", "matplotlib finds no font with Korean; apt-get install fonts-nanum")
     draw_all(tmp_path / "a", KOREAN)
     assert capfd.readouterr() == ("", "")
