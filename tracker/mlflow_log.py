@@ -523,7 +523,7 @@ def _find_metrics_table(workspace: Workspace) -> Any:
 def _insert_points(found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]) -> None:
     """Points as MLflow writes them, in one transaction, without those in `but`; what is there stays.
 
-    Through MLflow's interface a point takes 90 us here, of which its classes for rows take most (bench/README.md).
+    MLflow's own interface takes six times as long (bench/points.py).
     """
     from sqlalchemy import insert
 
