@@ -351,9 +351,10 @@ def describe_run(
         notes.append(f"**Submission {row.number}**: {row.memo}")
         tags["submission"] = str(row.number)
         metrics["submission"] = float(row.number)
+        declared = {metric.name: metric for metric in workspace.competition.metrics}
         for name, value in row.scores.items():
-            metric = workspace.competition.metric(name.partition("_")[2])
-            tags[to_mlflow_name(name)] = metric.render(value)
+            metric = declared.get(name.partition("_")[2])  # it may have left tracker.toml since
+            tags[to_mlflow_name(name)] = metric.render(value) if metric else str(value)
             metrics[to_mlflow_name(name)] = value
     notes += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
     tags["mlflow.note.content"] = "\n\n".join(notes)

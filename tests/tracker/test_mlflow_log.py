@@ -19,11 +19,12 @@ from tests.conftest import run_tracker, save_image
 from tests.proxy import MODES, compare, copy_through, proxy_before
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
-from tracker.ledger.read import list_run_paths
+from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror import Mirror, find_away, note_away
 from tracker.mlflow_log import BATCH, MlflowError, RunCopy, connect, describe_run, ensure_experiment, follow, sync_run
 from tracker.notes import add_note
 from tracker.recorder import Recorder
+from tracker.runs import load_run
 from tracker.submit import score, submit, sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace, load_workspace
@@ -438,6 +439,18 @@ def test_a_file_that_did_not_arrive_whole_is_copied_again(workspace: Workspace) 
     state.write_text(json.dumps({**json.loads(state.read_text()), "whole": False}))
     sync_run(workspace, "exp1")
     assert torn.read_bytes() == b"weights"
+
+
+def test_a_score_whose_metric_has_left_tracker_toml_is_copied_as_it_is(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None, leaderboard="manual")
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "first")
+    score(workspace, 1, {("public", "f1"): 0.5, ("public", "accuracy"): 0.25})
+    left = tuple(metric for metric in workspace.competition.metrics if metric.name == "f1")
+    later = replace(workspace, competition=replace(workspace.competition, metrics=left))
+    tags, metrics = describe_run(later, load_run(later.runs_dir, "exp1"), list_submissions(later))
+    assert (tags["public_f1"], tags["public_accuracy"]) == ("0.5000", "0.25")
+    assert metrics["public_accuracy"] == 0.25
 
 
 def test_a_score_corrected_downwards_is_the_one_that_mlflow_sorts_by(tmp_path: Path) -> None:
