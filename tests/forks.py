@@ -138,7 +138,7 @@ def forks() -> Iterator[Forks]:
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         yield Forks(ours, Path(name))
-        ours.close()
+        ours.shutdown(socket.SHUT_RDWR)  # a loader process that is still there has a copy of it: closing ends nothing
         server.wait(LIMIT_S)
 
 
