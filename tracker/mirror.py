@@ -45,7 +45,7 @@ class Mirror:
         """Start the process in a session of its own: Ctrl-C ends the training, not the copying."""
         quiet_libraries()
         (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
-        command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(self._workspace.root), self._run]
+        command = [sys.executable, "-P", "-m", "tracker.mirror_process", str(self._workspace.root), self._run]
         with (self._folder / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

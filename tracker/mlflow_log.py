@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sqlite3
 import sys
 import time
@@ -16,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracker.errors import TrackerError, render_error
+from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.metric_names import to_mlflow_name
-from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away, write_progress
+from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away
 from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
 from tracker.settings import limit_requests, quiet_libraries
@@ -27,14 +26,12 @@ from tracker.tensorboard_log import EventFile
 from tracker.training.atomic import write_json
 from tracker.training.libraries import require
 from tracker.training.tables import flatten
-from tracker.workspace import Workspace, load_workspace
+from tracker.workspace import Workspace
 
 BATCH = 1000  # metrics a request, MLflow's limit
 BULK = 20_000  # metrics a transaction where the store is a database that we write ourselves
-POLL_S = 1.0
 SAVE_S = 1.0  # how often the state is saved while many points are sent
 BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow waits
-ATTEMPTS = 5  # after the end of the run
 RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
 COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
 TOLD_LIMIT = 200
@@ -369,7 +366,7 @@ def connect(workspace: Workspace) -> Any:
     require("mlflow")
     quiet_libraries()
     limit_requests()
-    _check_reachable(workspace)
+    check_reachable(workspace)
     from mlflow import MlflowClient
 
     try:
@@ -450,43 +447,8 @@ def sync_run(workspace: Workspace, name: str, client: Any = None) -> RunRecord:
             if time.monotonic() - started > ANSWER_S:
                 raise  # it hangs; a second time would take as long
             time.sleep(pause_s)
-            _check_reachable(workspace)
+            check_reachable(workspace)
     return copy.push()
-
-
-def follow(workspace: Workspace, name: str) -> None:
-    """Copy a run until it has ended; raises MlflowError when MLflow stays out of reach after that."""
-    folder = workspace.runs_dir / name
-    copy: RunCopy | None = None
-    failures = failures_after_end = 0
-    write_progress(folder, connected=False)
-    while True:
-        ended = load_run(workspace.runs_dir, name).status != "running"
-        try:
-            if copy is None:
-                _check_reachable(workspace)
-                write_progress(folder, connected=True)  # before MLflow is imported, which takes seconds
-                copy = RunCopy(workspace, name)
-            if copy.push().status != "running":
-                return
-            write_progress(folder, connected=True)
-            failures = 0
-        except MlflowError as error:
-            write_progress(folder, connected=copy is not None, problem=str(error))
-            failures += 1
-            failures_after_end += ended
-            if failures_after_end >= ATTEMPTS:
-                raise
-        _pause(workspace, name, POLL_S * min(30, 2**failures) if failures else POLL_S, ended=ended)
-
-
-def _pause(workspace: Workspace, name: str, seconds: float, *, ended: bool) -> None:
-    """Sleep, but not beyond the end of the run."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, POLL_S))
-        if not ended and load_run(workspace.runs_dir, name).status != "running":
-            return
 
 
 def _find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:
@@ -547,7 +509,7 @@ def _insert_points(found: Any, run_id: str, points: Iterable[Point], *, but: Map
         connection.execute(insert(table).prefix_with("OR IGNORE"), rows)
 
 
-def _check_reachable(workspace: Workspace) -> None:
+def check_reachable(workspace: Workspace) -> None:
     """A quick look whether a server answers at all, noted for the other runs; raises MlflowAwayError."""
     problem = find_problem(workspace)
     note_away(workspace, problem)
@@ -584,19 +546,3 @@ def _milliseconds(text: str) -> int:
 
 def _batches(items: list[Any], size: int) -> Iterable[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _main() -> int:
-    """Entry of the mirror process: `python -m tracker.mlflow_log WORKSPACE RUN`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    root, name = sys.argv[1:]
-    try:
-        follow(load_workspace(Path(root)), name)
-    except TrackerError as error:
-        print(render_error(error), file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

@@ -21,7 +21,8 @@ from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror import Mirror, find_away, note_away
-from tracker.mlflow_log import BATCH, MlflowError, RunCopy, connect, describe_run, ensure_experiment, follow, sync_run
+from tracker.mirror_process import follow
+from tracker.mlflow_log import BATCH, MlflowError, RunCopy, connect, describe_run, ensure_experiment, sync_run
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.runs import load_run
@@ -172,7 +173,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
     (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
-    command = [sys.executable, "-P", "-m", "tracker.mlflow_log", str(workspace.root)]
+    command = [sys.executable, "-P", "-m", "tracker.mirror_process", str(workspace.root)]
     children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
     for child in children:
         _, stderr = child.communicate(timeout=LIMIT_S)
