@@ -240,7 +240,7 @@ def begin_run_of_two(root: Path, *words: str) -> tuple[subprocess.Popen[str], ps
     )
     wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
     assert first.poll() is None, first.communicate()
-    others = [p for p in psutil.Process(first.pid).children(recursive=True) if "tracker.mlflow_log" not in p.cmdline()]
+    others = [p for p in psutil.Process(first.pid).children(recursive=True) if "tracker.mirror_process" not in p.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
     (follower,) = (process for process in direct if "tracker.training.follow" in process.cmdline())
     return first, follower, others
@@ -290,7 +290,7 @@ def test_sigterm_to_the_whole_group_interrupts_a_run_with_loader_processes(root:
     child = subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
     others = psutil.Process(child.pid).children(recursive=True)
-    loaders = [process for process in others if "tracker.mlflow_log" not in process.cmdline()]
+    loaders = [process for process in others if "tracker.mirror_process" not in process.cmdline()]
     assert len(loaders) >= 2
     for process in loaders:  # those first, as it may happen
         process.terminate()
