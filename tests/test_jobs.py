@@ -240,7 +240,8 @@ def begin_run_of_two(root: Path, *words: str) -> tuple[subprocess.Popen[str], ps
     )
     wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
     assert first.poll() is None, first.communicate()
-    others = [p for p in psutil.Process(first.pid).children(recursive=True) if "tracker.mirror_process" not in p.cmdline()]
+    children = psutil.Process(first.pid).children(recursive=True)
+    others = [process for process in children if "tracker.mirror_process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
     (follower,) = (process for process in direct if "tracker.training.follow" in process.cmdline())
     return first, follower, others
