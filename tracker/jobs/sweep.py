@@ -166,8 +166,8 @@ def _check_same(study: optuna.Study, config: Config, data: str) -> None:
     """Trials can only be compared when all begin from the same config and data; raises RefusedError."""
     values = {key: value for key, value in outcome_values(config_to_dict(config)).items() if key not in PLACES}
     if "base" not in study.user_attrs:
+        study.set_user_attr("data", data)  # first: another process that finds the base must find the data, too
         study.set_user_attr("base", values)
-        study.set_user_attr("data", data)
     base = study.user_attrs["base"]
     changed = sorted(key for key in {*base, *values} if base.get(key) != values.get(key))
     changed += ["the data"] if study.user_attrs["data"] != data else []

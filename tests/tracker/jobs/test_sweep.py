@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.servers import PostgresServer
 from tracker.errors import ConfigError, TrackerError
-from tracker.jobs.sweep import make_pruner, make_sampler
+from tracker.jobs.sweep import _check_same, make_pruner, make_sampler
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import Config
@@ -165,3 +165,18 @@ def test_a_storage_out_of_reach_or_of_another_kind_is_told_in_a_line(tmp_path: P
         open_storage("postgresql://u:secret@127.0.0.1:9/x", tmp_path)
     with pytest.raises(ConfigError, match=r"storage: expected postgresql\+psycopg://"):
         open_storage("sqlite:///x.db", tmp_path)
+
+
+def test_a_process_that_comes_between_two_writes_of_another_finds_the_whole_base(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = optuna.create_study(storage=(storage := optuna.storages.InMemoryStorage()))
+    write = study.set_user_attr
+
+    def write_and_be_overtaken(key: str, value: object) -> None:
+        write(key, value)
+        _check_same(optuna.load_study(study_name=study.study_name, storage=storage), Config(), "sha256:d")
+
+    monkeypatch.setattr(study, "set_user_attr", write_and_be_overtaken)
+    _check_same(study, Config(), "sha256:d")
+    assert study.user_attrs["data"] == "sha256:d"
