@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, make_pictures, save_image
+from tests.conftest import ROOT
 from tests.limits import CHILD, Case, list_files, run_forked
-from tests.workspaces import IMAGES, make_run, make_workspace
+from tests.workspaces import make_run, make_workspace, make_workspace_with_images
 from tracker.errors import MissingLibraryError
 from tracker.mirror import LOG_NAME
 from tracker.submit import submit
@@ -118,12 +118,7 @@ NEEDS = {
 @pytest.fixture
 def full(tmp_path: Path) -> Workspace:
     """A workspace with images, runs, and a file for each command that reads one."""
-    workspace = make_workspace(tmp_path / "ws", solution=None)
-    make_pictures(workspace.root / "photos", per_class=3)
-    for number in range(IMAGES):
-        save_image(workspace.root / "eval" / "images" / f"i{number}.png", seed=number)
-    text = (workspace.root / "tracker.toml").read_text().replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
-    (workspace.root / "tracker.toml").write_text(text)
+    workspace = make_workspace_with_images(tmp_path / "ws")
     for status in ("killed", "finished"):
         make_run(workspace, "0000011110", status=status, config={"data.train_dir": "photos/train"})
     for name, file in (("events", "events.out.tfevents.1"), ("weights", "best.pth")):

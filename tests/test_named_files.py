@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_pictures, save_image
 from tests.limits import Case, list_files, run_forked
-from tests.workspaces import IMAGES, make_run, make_workspace
+from tests.workspaces import make_run, make_workspace_with_images
 from tracker.submit import submit
 from tracker.workspace import Workspace
 
@@ -31,12 +30,7 @@ FOLDERS = ("data stats --figures", "data remove-background photos --processes 1 
 @pytest.fixture
 def full(tmp_path: Path) -> Workspace:
     """A workspace with images, a run and a submission, so that every command has something to write."""
-    workspace = make_workspace(tmp_path / "ws", solution=None)
-    make_pictures(workspace.root / "photos", per_class=3)
-    for number in range(IMAGES):
-        save_image(workspace.root / "eval" / "images" / f"i{number}.png", seed=number)
-    text = (workspace.root / "tracker.toml").read_text().replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
-    (workspace.root / "tracker.toml").write_text(text)
+    workspace = make_workspace_with_images(tmp_path / "ws")
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "first")
     return workspace

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import make_pictures, save_image
 from tracker.init import init_workspace
 from tracker.predictions import load_answers
 from tracker.recorder import Recorder
@@ -37,6 +38,17 @@ def make_workspace(root: Path, **options: Any) -> Workspace:
     competition = {"classes": ["cat", "dog"], **options.pop("competition", {})}
     options.setdefault("solution", root / "solution.csv")
     return init_workspace(root, data={"eval_dir": str(root / "eval")}, competition=competition, **options)
+
+
+def make_workspace_with_images(root: Path) -> Workspace:
+    """A workspace without a solution, with real images to train on and to predict."""
+    workspace = make_workspace(root, solution=None)
+    make_pictures(root / "photos", per_class=3)
+    for number in range(IMAGES):
+        save_image(root / "eval" / "images" / f"i{number}.png", seed=number)
+    text = (root / "tracker.toml").read_text().replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
+    (root / "tracker.toml").write_text(text)
+    return workspace
 
 
 def make_run(
