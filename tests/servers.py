@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -26,7 +27,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.conftest import made_once
+from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
 from tracker.settings import quiet_libraries
 
 START_LIMIT_S = 90
@@ -56,6 +57,24 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
             return
         time.sleep(0.1)
     pytest.fail(f"the server {process.args!r} did not start:\n{log.read_text()[-3000:]}")
+
+
+@contextmanager
+def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
+    """The page that `tracker ui` names on stdout, started by the command `before`; Ctrl-C ends it with 130."""
+    child = subprocess.Popen(
+        [*before, *tracker_command("ui", "--port", "0")], cwd=cwd, stdout=subprocess.PIPE, text=True, **options
+    )
+    assert child.stdout is not None
+    try:
+        line = child.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
+        assert found, line
+        yield found[0]
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(COMMAND_LIMIT_S) == 130
+        child.stdout.close()
 
 
 @contextmanager

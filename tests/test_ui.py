@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import COMMAND_LIMIT_S, run_tracker, tracker_command
+from tests.conftest import run_tracker
+from tests.servers import tracker_ui
 
 pytestmark = pytest.mark.slow
 
@@ -32,25 +31,9 @@ def address(demo: tuple[Path, str], log: Path, tmp_path_factory: pytest.TempPath
     here = tmp_path_factory.mktemp("theirs")
     for name in ("mlflow", "uvicorn", "statistics", "alembic"):
         (here / f"{name}.py").write_text("raise SystemExit('not ours')\n")
-    with log.open("w") as stderr:
-        child = subprocess.Popen(
-            tracker_command("ui", "--port", "0"),
-            cwd=here,
-            env={**os.environ, "TRACKER_WORKSPACE": str(demo[0])},
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    assert child.stdout is not None
-    try:
-        line = child.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
-        assert found, line
-        yield found[0]
-    finally:
-        child.send_signal(signal.SIGINT)
-        assert child.wait(COMMAND_LIMIT_S) == 130
-        child.stdout.close()
+    environment = {**os.environ, "TRACKER_WORKSPACE": str(demo[0])}
+    with log.open("w") as stderr, tracker_ui(cwd=here, env=environment, stderr=stderr) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")

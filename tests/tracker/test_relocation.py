@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -19,7 +18,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker, tracker_command
+from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
+from tests.servers import tracker_ui
 from tests.workspaces import make_run, make_workspace
 from tracker.mlflow_log import connect, sync_run
 from tracker.relocation import KEPT_COPIES, find_moved, follow_workspace, open_readable_store, read_location
@@ -103,23 +103,8 @@ def list_copies(workspace: Workspace) -> list[Path]:
 @contextmanager
 def served(root: Path, *before: str) -> Iterator[str]:
     """The address of `tracker ui` on the workspace around `root`, started by the command `before`."""
-    child = subprocess.Popen(
-        [*before, *tracker_command("ui", "--port", "0")],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert child.stdout is not None
-    try:
-        line = child.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        yield found[0]
-    finally:
-        child.send_signal(signal.SIGINT)
-        assert child.wait(COMMAND_LIMIT_S) == 130
-        child.stdout.close()
+    with tracker_ui(*before, cwd=root, stderr=subprocess.DEVNULL) as page:
+        yield page.partition("/#")[0]
 
 
 def fetch(address: str, run_id: str, name: str) -> bytes:
