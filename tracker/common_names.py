@@ -68,7 +68,7 @@ def common_name(name: str, *, split: str = "") -> str:
         return "lr"
     words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
     splits = {SPLITS[word] for word in words if word in SPLITS}
-    kept = [word for word in words if word not in SPLITS and word not in FILLERS]
+    kept = dict.fromkeys(word for word in words if word not in SPLITS and word not in FILLERS)
     metric = METRICS.get("_".join(kept))
     if metric == "lr":
         return "lr"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, TrackerError
-from tracker.runs import RunRecord, load_config, load_run
+from tracker.runs import RunRecord, load_run, load_trained_config
 from tracker.settings import extend_environment
 from tracker.train import prepare_data
 from tracker.training.config import config_from_dict
@@ -41,7 +41,7 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
     record = load_run(workspace.runs_dir, name)
     if record.kind != "train" or record.status != "finished":
         raise ConfigError(f"{name} is no finished training run", hint="tracker runs lists them")
-    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    config = config_from_dict(load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml")
     _, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
         return Reproduction(

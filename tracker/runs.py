@@ -297,6 +297,17 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     return tables
 
 
+def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The config of a run that this program trained or inferred; raises ConfigError for one of another program."""
+    if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):
+        raise ConfigError(
+            f"{record.name} was trained by another program: its model and its data are unknown here",
+            hint="train, predict and explain where it was trained; run.save_probabilities or tracker adopt bring the"
+            f" result (tracker show {record.name} has its config)",
+        )
+    return load_config(runs_dir, record.name)
+
+
 def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
     """A line for everything that no program writes into a config, as a date is."""
     for section, table in tables.items():

@@ -19,7 +19,7 @@ from tracker.jobs.running import take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.relocation import find_moved_paths
-from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
+from tracker.runs import RunRecord, list_runs, load_config, load_run, load_trained_config, read_curves
 from tracker.system_metrics import SystemMetrics
 from tracker.training.channels import follow_model, resolve_input
 from tracker.training.config import (
@@ -76,7 +76,8 @@ def resolve_config(
         values = merge(workspace.defaults, own)
         values = merge(format_defaults(values), values)
     else:
-        values = _change(workspace, load_config(workspace.runs_dir, parent), own)
+        record = load_run(workspace.runs_dir, parent)
+        values = _change(workspace, load_trained_config(workspace.runs_dir, record), own)
     source = str(config_file) if config_file else "the config"
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
 
@@ -176,7 +177,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
     if not record.uid:
         raise ConfigError(f"{name} was killed before its first record", hint="tracker run train makes a new run")
-    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    config = config_from_dict(load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml")
     task, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
         raise ConfigError(

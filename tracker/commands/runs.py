@@ -320,8 +320,13 @@ def adopt(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")] = None,
     mlflow: Annotated[str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")] = "",
     note: Annotated[str, typer.Option(help="What this run is; shown everywhere.")] = "",
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="NAME=OURS: what a metric or config key is called here; may be repeated."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Adopt again what was adopted before.")] = False,
 ) -> None:
-    """Take in a run made by another script: config, TensorBoard events, checkpoint, prediction CSV."""
+    """Take in a run made by another script: config, curves, checkpoint, prediction CSV."""
     from tracker.adopt import adopt_folder, adopt_mlflow
     from tracker.errors import ConfigError
     from tracker.report import print_text
@@ -329,11 +334,25 @@ def adopt(
 
     workspace = find_workspace()
     if folder and not mlflow:
-        record, remarks = adopt_folder(workspace, folder, note=note)
+        record, remarks = adopt_folder(workspace, folder, note=note, names=_parse_names(names or ()), force=force)
     elif mlflow and not folder:
-        record, remarks = adopt_mlflow(workspace, mlflow, note=note)
+        record, remarks = adopt_mlflow(workspace, mlflow, note=note, names=_parse_names(names or ()), force=force)
     else:
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
     print(f"{record.name}: adopted, {len(record.summary)} metrics")
     for remark in remarks:
         print_text(f"  {remark}")
+
+
+def _parse_names(texts: Sequence[str]) -> dict[str, str]:
+    """{name there: name here} of --map; raises ConfigError."""
+    from tracker.errors import ConfigError
+
+    found: dict[str, str] = {}
+    for text in texts:
+        old, _, new = (part.strip() for part in text.rpartition("="))
+        if not old or not new:
+            raise ConfigError(f"--map {text}: expected NAME=OURS, as in --map score=val/f1")
+        if found.setdefault(old, new) != new:
+            raise ConfigError(f"--map {old} was given twice", hint="give each name once")
+    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError
 from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
-from tracker.runs import load_config, load_run
+from tracker.runs import load_config, load_run, load_trained_config
 from tracker.training.config import config_from_dict
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
@@ -65,7 +65,7 @@ def explain(
         )
     require(*TRAINING, "captum")
     trained = find_trained(workspace, name)
-    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    config = config_from_dict(load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml")
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
     shown, candidates = (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
