@@ -1,0 +1,88 @@
+"""What other programs call a metric or a config key, and what this program calls it: for adopted runs and loggers."""
+
+from __future__ import annotations
+
+import re
+
+SPLITS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+}
+METRICS = {
+    **{name: name for name in ("loss", "batch_loss", "accuracy", "f1", "auc", "precision", "recall", "top5")},
+    **{name: name for name in ("lr", "grad_norm")},
+    "loss_step": "batch_loss",
+    **dict.fromkeys(("acc", "acc1", "top1", "top_1", "top1_acc", "top1_accuracy", "prec1"), "accuracy"),
+    **dict.fromkeys(("acc_1", "prec_1", "accuracy_top1", "accuracy_top_1", "accuracy_score"), "accuracy"),
+    **dict.fromkeys(("f1_score", "f1score", "macro_f1", "f1_macro", "macro_f1_score", "f1_score_macro"), "f1"),
+    **dict.fromkeys(("auroc", "roc_auc", "rocauc", "roc_auc_score"), "auc"),
+    **dict.fromkeys(("acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"), "top5"),
+    **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
+}
+FILLERS = {"epoch", "metric", "metrics", "multiclass", "binary", "categorical", "sparse", "avg"}
+
+KEYS = {
+    **dict.fromkeys(("lr", "learning_rate", "base_lr", "init_lr", "initial_lr"), "optim.lr"),
+    **dict.fromkeys(("weight_decay", "wd"), "optim.weight_decay"),
+    "momentum": "optim.momentum",
+    **dict.fromkeys(("opt", "optimizer", "optimizer_name", "optim"), "optim.name"),
+    **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"), "train.epochs"),
+    **dict.fromkeys(("batch_size", "bs", "train_batch_size", "per_device_train_batch_size"), "train.batch_size"),
+    **dict.fromkeys(("eval_batch_size", "val_batch_size", "valid_batch_size"), "train.eval_batch_size"),
+    **dict.fromkeys(("validation_batch_size", "per_device_eval_batch_size"), "train.eval_batch_size"),
+    **dict.fromkeys(("gradient_accumulation_steps", "accumulate_grad_batches"), "train.accumulate"),
+    **dict.fromkeys(("grad_accum_steps", "accumulation_steps"), "train.accumulate"),
+    **dict.fromkeys(("max_grad_norm", "clip_grad", "gradient_clip_val"), "train.clip_grad"),
+    **dict.fromkeys(("seed", "random_seed", "random_state"), "train.seed"),
+    **dict.fromkeys(("model", "model_name", "arch", "architecture", "backbone"), "model.name"),
+    "pretrained": "model.pretrained",
+    **dict.fromkeys(("drop_path", "drop_path_rate"), "model.drop_path"),
+    **dict.fromkeys(("sched", "scheduler", "lr_scheduler", "lr_scheduler_type"), "sched.name"),
+    **dict.fromkeys(("loss", "loss_name", "criterion"), "loss.name"),
+    **dict.fromkeys(("smoothing", "label_smoothing", "label_smoothing_factor"), "loss.smoothing"),
+    **dict.fromkeys(("img_size", "image_size", "input_size"), "data.image_size"),
+    **dict.fromkeys(("mixup", "mixup_alpha"), "augment.mixup"),
+    **dict.fromkeys(("cutmix", "cutmix_alpha"), "augment.cutmix"),
+    **dict.fromkeys(("optimizer.name", "optimizer.type"), "optim.name"),
+    **dict.fromkeys(("scheduler.name", "scheduler.type"), "sched.name"),
+    **dict.fromkeys(("model.arch", "model.architecture", "model.type"), "model.name"),
+    **dict.fromkeys(("model.model_name", "model.backbone"), "model.name"),
+    "data.batch_size": "train.batch_size",
+    **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
+}
+# Sections that say nothing about their keys: `training.lr` is `lr`.
+PLAIN_SECTIONS = ("", "config", "args", "hparams", "hyperparameters", "params", "train", "training", "trainer", "optim")
+PLAIN_SECTIONS += ("optimizer",)
+
+
+def common_name(name: str, *, split: str = "") -> str:
+    """What this program calls a metric: `val/accuracy` for `Acc/val`, `val_acc`, `valid/acc` and `eval_accuracy`.
+
+    `split` (train or val) is meant where the name has none. A learning rate is `lr`. A name that is not known, or has
+    no split while none is given, is returned as it is.
+    """
+    own, _, rest = name.partition("/")
+    if own in ("train", "val") and METRICS.get(rest) == rest:
+        return name
+    if re.fullmatch(r"lr-\w+", name):  # of Lightning's LearningRateMonitor, with the optimizer's class
+        return "lr"
+    words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    splits = {SPLITS[word] for word in words if word in SPLITS}
+    kept = [word for word in words if word not in SPLITS and word not in FILLERS]
+    metric = METRICS.get("_".join(kept))
+    if metric == "lr":
+        return "lr"
+    part = min(splits) if len(splits) == 1 else "" if splits else split
+    return f"{part}/{metric}" if metric and part else name
+
+
+def common_key(section: str, key: str) -> tuple[str, str]:
+    """Section and key of this program for a config key of another: (`optim`, `lr`) for `lr` or `training.learning_rate`.
+
+    A key that is not known is returned as it is.
+    """
+    known = KEYS.get(f"{section}.{key}".lower())
+    if not known and section.lower() in PLAIN_SECTIONS:
+        known = KEYS.get(key.lower())
+    target, _, name = (known or "").partition(".")
+    return (target, name) if known else (section, key)
