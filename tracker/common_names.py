@@ -51,8 +51,8 @@ KEYS = {
     **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
 }
 # Sections that say nothing about their keys: `training.lr` is `lr`.
-PLAIN_SECTIONS = ("", "config", "args", "hparams", "hyperparameters", "params", "train", "training", "trainer", "optim")
-PLAIN_SECTIONS += ("optimizer",)
+PLAIN_SECTIONS = {"", "config", "args", "hparams", "hyperparameters", "params", "train", "training", "trainer"}
+PLAIN_SECTIONS |= {"optim", "optimizer"}
 
 
 def common_name(name: str, *, split: str = "") -> str:
@@ -77,7 +77,7 @@ def common_name(name: str, *, split: str = "") -> str:
 
 
 def common_key(section: str, key: str) -> tuple[str, str]:
-    """Section and key of this program for a config key of another: (`optim`, `lr`) for `lr` or `training.learning_rate`.
+    """This program's section and key for one of another: (`optim`, `lr`) for `lr` or `training.learning_rate`.
 
     A key that is not known is returned as it is.
     """
