@@ -6,31 +6,43 @@ import atexit
 import builtins
 import functools
 import json
+import multiprocessing.util
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
 from tracker.jobs.output import notify
+from tracker.marks import tag_run
 from tracker.metric_names import check_values, check_whole
 from tracker.mirror import Mirror, describe_lag
+from tracker.own_loop import check_evaluation, check_path, check_validation, copy_file, write_figure
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
-from tracker.recorder import Recorder
-from tracker.runs import RunRecord, check_utf8
+from tracker.recorder import Recorder, finite
+from tracker.runs import SYSTEM_PREFIX, RunRecord, check_utf8, load_config, load_run, read_points, utc_now
 from tracker.settings import find_rank
+from tracker.submit import list_competition_ids
+from tracker.summary import Summary
 from tracker.system_metrics import SystemMetrics
-from tracker.train import describe_error, index_run
+from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
+from tracker.training.tables import flatten
 from tracker.workspace import Workspace, find_workspace
 
+if TYPE_CHECKING:
+    from tracker.training.probabilities import Kept
+
 NO_SECTION = "config"
+FIGURES, FILES = "figures", "files"  # folders in a run folder
+FAR = 0.001  # between a validation score that was logged and that of the probabilities
 
 
 def begin(
@@ -38,19 +50,51 @@ def begin(
     *,
     note: str = "",
     parent: str | None = None,
+    tags: Sequence[str] | Mapping[str, str] = (),
+    resume: str | None = None,
     root: Path | None = None,
     follow: bool = True,
     kind: str = "train",
 ) -> ActiveRun:
     """See tracker.start_run; `kind` is one of those in README."""
+    from tracker.ledger.read import resolve_run
+
     workspace = find_workspace(root)
     tables = to_tables(config)
     check_utf8("the config", json.dumps(tables, ensure_ascii=False))
-    prints = {"config": config_fingerprint(tables), "data": None}
-    recorder = Recorder.create(
-        workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints
-    )
+    names = [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
+    parent = resolve_run(workspace, parent) if parent else None
+    if resume:
+        name = _check_resumable(workspace, resume, tables)
+        tag_run(workspace, name, names)
+        recorder = Recorder.reopen(workspace.runs_dir, name)
+        recorder.describe(note=note, parent=parent)
+    else:
+        prints = {"config": config_fingerprint(tables), "data": None}
+        recorder = Recorder.create(
+            workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints, tags=names
+        )
     return ActiveRun(workspace, recorder, follow=follow)
+
+
+def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
+    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError."""
+    record = load_run(workspace.runs_dir, name)
+    if record.status in ("finished", "running") or not record.uid:
+        what = record.status if record.uid else "killed before its first record"
+        raise ConfigError(f"{name} is {what}, it cannot be resumed", hint=f'start_run(config, parent="{name}")')
+    if tables:
+        _check_same_config(name, load_config(workspace.runs_dir, name), tables)
+    return name
+
+
+def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    old, new = flatten(before), flatten(given)
+    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+        raise ConfigError(
+            f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
+            hint=f'resume it with its own, or start_run(config, parent="{name}")',
+        )
 
 
 def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: Any) -> ActiveRun:
@@ -68,13 +112,26 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
     return OtherProcess()
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The metrics that the loop itself said the run is compared by; without `by_epoch` there are no epochs."""
+
+    metrics: Mapping[str, float | None]
+    by_epoch: bool
+
+
 class ActiveRun:
     """A run while it is being made. Leaving the `with` block, or the script, ends it: finished, failed, interrupted."""
 
     def __init__(self, workspace: Workspace, recorder: Recorder, *, follow: bool) -> None:
         self._workspace = workspace
         self._recorder = recorder
-        self._step = 0
+        self._step, self._logged = 0, False
+        self._summary = Summary(workspace.competition)
+        self._chosen: _Chosen | None = None
+        self._measured: dict[str, float] = {}  # by save_validation
+        self._read_progress()
+        recorder.summarize = self._summarize
         self._ended = False
         import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
 
@@ -82,12 +139,40 @@ class ActiveRun:
         self._error_before = getattr(sys, "last_value", None)
         _note_exits()
         atexit.register(self._end_with_script)
+        if multiprocessing.parent_process() is not None:  # a forked process ends without atexit
+            multiprocessing.util.Finalize(None, self._end_with_process, exitpriority=0)
         self._system = ExitStack()
         if follow:
             self._system.enter_context(SystemMetrics(recorder))
         self._mirror = Mirror(workspace, recorder.record.name) if follow else None
         if self._mirror:
             self._mirror.start()
+
+    def _read_progress(self) -> None:
+        """What was logged and saved before the run was resumed."""
+        record = self._recorder.record
+        for point in read_points(self.folder / "metrics.jsonl"):
+            own = {name: value for name, value in point["values"].items() if not name.startswith(SYSTEM_PREFIX)}
+            if own:
+                self._summary.add(own, epoch=point["epoch"])
+                self._step, self._logged = point["step"], True
+        if record.fingerprints.get("weights"):
+            self._chosen = _Chosen(record.summary, by_epoch=True)
+        if (self.folder / "validation.npz").is_file():
+            from tracker.training.probabilities import load_probabilities, measure
+
+            self._measured = measure(load_probabilities(self.folder / "validation.npz"))
+
+    def _summarize(self) -> dict[str, Any]:
+        """What run.json says of the metrics so far."""
+        record, logged = self._recorder.record, self._summary
+        if self._chosen is None:
+            best = logged.find_best_epoch()
+            best_at = record.best_at if best == record.best_epoch else utc_now()
+            found = finite({**self._measured, **logged.read()})
+            return {"summary": found, "epoch": logged.epoch, "best_epoch": best, "best_at": best_at}
+        chosen = {"summary": {**self._measured, **self._chosen.metrics}}
+        return {**chosen, "epoch": max(record.epoch, logged.epoch)} if self._chosen.by_epoch else chosen
 
     @property
     def name(self) -> str:
@@ -96,20 +181,66 @@ class ActiveRun:
 
     @property
     def folder(self) -> Path:
-        """The run folder; files put there that MLflow shows are listed in tracker/mlflow_log.py."""
+        """The run folder; `log_file` and `log_figure` put files there that MLflow shows, too."""
         return self._recorder.folder
+
+    @property
+    def last_step(self) -> int:
+        """The step of the last point, 0 before the first; a resumed run goes on from it."""
+        return self._step
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch of the last point, 0 before the first."""
+        return self._summary.epoch
+
+    def add_config(self, config: Mapping[str, Any]) -> None:
+        """Add keys to the config, until the first point is logged.
+
+        Raises ConfigError for a key that has another value already, and for a new one when points were logged.
+        """
+        before, given = load_config(self._workspace.runs_dir, self.name), to_tables(config)
+        old, new = flatten(before), flatten(given)
+        refused = [key for key in new if (key in old and old[key] != new[key]) or (self._logged and key not in old)]
+        if refused:
+            why = "points were logged with the config as it is" if self._logged else "it has another value already"
+            raise ConfigError(f"{', '.join(refused[:5])} cannot be added to the config of {self.name}: {why}")
+        if new.keys() - old.keys():
+            merged = {name: {**before.get(name, {}), **given.get(name, {})} for name in {**before, **given}}
+            self._recorder.change_config(merged, config_fingerprint(merged))
 
     def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
         """Put one point on disk before returning; without `step`, points are counted.
 
-        Raises StorageError, and ConfigError for a name that is no text of 1 to 250 bytes without control characters, a
-        value that is no number, or a step or epoch that is no whole number; nothing is written then, the run goes on.
+        Unless `save_best` says otherwise the run is compared by the best logged value of each metric (README says how
+        the best epoch is found). Raises StorageError, and ConfigError for a name that is no text of 1 to 250 bytes
+        without control characters, a value that is no number, or a step or epoch that is no whole number; nothing is
+        written then, the run goes on.
         """
         plain = check_values(values)
         at = self._step + 1 if step is None else check_whole("step", step)
-        during = self._recorder.record.epoch if epoch is None else check_whole("epoch", epoch)
+        during = self._summary.epoch if epoch is None else check_whole("epoch", epoch)
         self._recorder.metrics(plain, step=at, epoch=during)
-        self._step = at
+        self._summary.add(plain, epoch=during)
+        self._step, self._logged = at, True
+
+    def log_figure(self, name: str, figure: Any) -> Path:
+        """Keep a picture as figures/NAME in the run folder and in MLflow; a later one of the name takes its place.
+
+        `figure` is one of matplotlib, an image of PIL, the path of a PNG or JPEG, or an array: [height, width],
+        [height, width, channels] or [channels, height, width], bytes or floats between 0 and 1. `name` may have
+        folders, as in val/confusion. Returns the file. Raises ConfigError for a name, DataError for anything else.
+        """
+        return write_figure(figure, self.folder / FIGURES / check_path(name))
+
+    def log_file(self, path: Path | str, name: str = "") -> Path:
+        """Keep a copy of a file as files/NAME in the run folder and in MLflow; without `name` under its own.
+
+        Returns the copy. Raises ConfigError for a name, DataError when there is no such file, StorageError.
+        """
+        target = self.folder / FILES / check_path(name or Path(path).name)
+        copy_file(Path(path), target)
+        return target
 
     def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
@@ -121,8 +252,60 @@ class ActiveRun:
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        self._recorder.progress(epoch=epoch, best_epoch=epoch, summary=plain)
+        self._choose(_Chosen(finite(plain), by_epoch=True), epoch=max(epoch, self.last_epoch), best_epoch=epoch)
         self._recorder.fingerprint(weights=fingerprint)
+
+    def _choose(self, chosen: _Chosen, *, epoch: int, best_epoch: int | None) -> None:
+        self._chosen = chosen
+        summary = {**self._measured, **chosen.metrics}
+        self._recorder.progress(epoch=epoch, best_epoch=best_epoch, summary=summary)
+
+    def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
+        """Keep the probabilities [images, classes] of the evaluation images, for ensembles; ids in any order.
+
+        predictions.csv gets the most probable class of each, unless `save_predictions` was called. The columns are in
+        the order of competition.classes. Raises DataError unless every row is finite and sums to 1, and the ids are
+        exactly those to predict, each once (all are taken where tracker.toml has no data.eval_dir); StorageError.
+        """
+        from tracker.training.probabilities import save_probabilities
+
+        task = build_task(self._workspace)
+        known = list_competition_ids(self._workspace, {})
+        kept = check_evaluation(ids, probabilities, task.classes, known=known)
+        given = self._has_given_predictions()
+        save_probabilities(self.folder / "probabilities.npz", kept)
+        if not given:
+            self.save_predictions(_to_answers(kept, task.answer_words))
+
+    def _has_given_predictions(self) -> bool:
+        """Whether predictions.csv is one of save_predictions, and does not follow from probabilities.npz."""
+        from tracker.training.probabilities import load_probabilities
+
+        there = self._recorder.record.fingerprints.get("predictions")
+        path = self.folder / "probabilities.npz"
+        if there is None or not path.is_file():
+            return there is not None
+        answers = _to_answers(load_probabilities(path), self._workspace.competition.answer_words)
+        return Answers.of(answers).fingerprint != there
+
+    def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
+        """Keep the probabilities [images, classes] of the validation images, and their true labels, in any order.
+
+        Labels are class numbers, columns of the probabilities, or names of competition.classes. `diff`, ensembles,
+        `data suspects` and `select` compare runs by them: give images the same ids in every run (the program's own
+        are paths below data.train_dir, as cat/7.png). Adds val/f1 and val/accuracy to the metrics of the run where it
+        has none. Raises DataError as `save_probabilities`, and for labels that are none; StorageError.
+        """
+        from tracker.training.probabilities import measure, save_probabilities
+
+        kept = check_validation(ids, labels, probabilities, build_task(self._workspace).classes)
+        save_probabilities(self.folder / "validation.npz", kept)
+        self._measured = measure(kept)
+        self._recorder.fingerprint()  # the summary is written
+        for name in ("val/f1", "val/accuracy"):
+            logged, measured = self._recorder.record.summary.get(name), self._measured[name]
+            if logged is not None and abs(logged - measured) > FAR:
+                notify(f"{name} is {logged:.4g} as logged, {measured:.4g} by the probabilities of save_validation")
 
     def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
         """Keep the predictions: {image id: answer}, or a CSV.
@@ -148,8 +331,7 @@ class ActiveRun:
 
     def keep_summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the metrics that the run is compared by, for a run without epochs."""
-        plain = check_values(metrics)
-        self._recorder.progress(epoch=0, best_epoch=None, summary=plain)
+        self._choose(_Chosen(finite(check_values(metrics)), by_epoch=False), epoch=0, best_epoch=None)
 
     def keep_facts(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while training, beside the config."""
@@ -189,6 +371,12 @@ class ActiveRun:
         else:
             self.finish("failed", error=describe_error(error))
 
+    def _end_with_process(self) -> None:
+        """The end of a process of multiprocessing, which Python tells while an error is on its way out."""
+        error = sys.exc_info()[1]
+        cause = error.__context__ if isinstance(error, SystemExit) else None  # torch exits after an error
+        self._end(cause if isinstance(cause, Exception) else error)
+
     def _end_with_script(self) -> None:
         if os.getpid() != self._pid:  # a fork of the process that made the run
             return
@@ -221,7 +409,34 @@ class OtherProcess(ActiveRun):
     def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
         """Nothing."""
 
+    @property
+    def last_step(self) -> int:
+        """0: nothing is counted here."""
+        return 0
+
+    @property
+    def last_epoch(self) -> int:
+        """0: nothing is counted here."""
+        return 0
+
+    def add_config(self, config: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def log_figure(self, name: str, figure: Any) -> Path:
+        """Nothing; returns where the first process has it."""
+        return self.folder / FIGURES / name
+
+    def log_file(self, path: Path | str, name: str = "") -> Path:
+        """Nothing; returns the file itself."""
+        return Path(path)
+
     def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
+        """Nothing."""
+
+    def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
         """Nothing."""
 
     def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
@@ -279,6 +494,12 @@ def copy_to_mlflow(workspace: Workspace, name: str) -> str:
     except TrackerError as error:
         return describe_lag(render_error(error))
     return ""
+
+
+def _to_answers(kept: Kept, words: Sequence[str]) -> dict[str, str]:
+    """{image id: answer} by the most probable class."""
+    guesses = kept.probabilities.argmax(1).tolist()
+    return {name: words[guess] for name, guess in zip(kept.ids, guesses, strict=True)}
 
 
 def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tracker.workspace import Competition, Metric
 
+LAST = "last/"  # before the name of a metric in a summary: its last logged value, where another was better
 SPLITS = ("public", "private", "overall", "val", "train")
 TRAINED = ("f1", "accuracy")  # what tracker's own training measures, besides the loss
 NO_PUBLIC_SCORE = "no SOTA yet: no submission has a public score"
@@ -25,6 +26,7 @@ def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
     A metric that tracker.toml declares has its direction there, whatever it is measured on; of others, less is better
     where the name is that of a loss or an error.
     """
+    name = name.removeprefix(LAST)
     own = strip_split(name)
     directions = {metric.name: metric.higher_is_better for metric in declared}
     for candidate in (name, own, own.partition("/")[0]):  # the last: without the class of val/f1/cat

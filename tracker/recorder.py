@@ -8,13 +8,14 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
+from tracker.marks import check_tags, write_marks
 from tracker.metric_names import check_name
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
@@ -29,6 +30,7 @@ class Recorder:
     def __init__(self, folder: Path, record: RunRecord, lock: FileLock) -> None:
         self.folder = folder
         self.record = record
+        self.summarize: Callable[[], Mapping[str, Any]] = dict  # fields that each write of the record takes along
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
         self._names: set[str] = set()  # of metrics, found fit
@@ -48,13 +50,18 @@ class Recorder:
         parent: str | None,
         note: str,
         fingerprints: Mapping[str, str | None],
+        tags: Sequence[str] = (),
     ) -> Recorder:
-        """Allocate expN and write its first files; raises StorageError, or ConfigError for a text that is not UTF-8."""
+        """Allocate expN and write its first files.
+
+        Raises StorageError, or ConfigError for a text that is not UTF-8 or that cannot be a tag.
+        """
         import tomli_w
 
         check_utf8("the note", note)
         text = tomli_w.dumps(config)
         check_utf8("the config", text)
+        tags = check_tags(tags)
         folder = allocate_run(runs_dir)
         lock = FileLock(folder / ".lock")
         lock.acquire()
@@ -74,8 +81,11 @@ class Recorder:
             created_at=now,
             heartbeat=now,
             fingerprints={**fingerprints, "code": environment["code"]},
+            tags=tags,
         )
-        write_json(folder / "run.json", record.to_dict())
+        if tags:
+            write_marks(folder, record)
+        write_json(folder / "run.json", record.to_file())
         return cls(folder, record, lock)
 
     @classmethod
@@ -98,7 +108,10 @@ class Recorder:
             error="",
             heartbeat=utc_now(),
         )
-        write_json(runs_dir / name / "run.json", record.to_dict())
+        if record.archived_at:  # whoever goes on with a run wants to see it
+            record = replace(record, archived_at=None)
+            write_marks(runs_dir / name, record)
+        write_json(runs_dir / name / "run.json", record.to_file())
         return cls(runs_dir / name, record, lock)
 
     @property
@@ -138,14 +151,28 @@ class Recorder:
     def artifact(self, path: Path) -> None:
         """Nothing to do: the mirror picks up the files of the run folder."""
 
-    def progress(self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float]) -> None:
+    def progress(self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float | None]) -> None:
         """Keep how far the run has come and the metrics of its best epoch."""
         best_at = utc_now() if best_epoch == epoch else self.record.best_at
-        self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=_finite(summary))
+        self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=finite(summary))
 
     def fingerprint(self, **values: str | None) -> None:
         """Keep fingerprints known only at the end."""
         self._update(fingerprints={**self.record.fingerprints, **values})
+
+    def describe(self, *, note: str, parent: str | None) -> None:
+        """Another note and parent, where they are given; raises ConfigError for a note that is not UTF-8."""
+        check_utf8("the note", note)
+        self._update(note=note or self.record.note, parent=parent or self.record.parent)
+
+    def change_config(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Write another config.toml; raises StorageError, or ConfigError for a text that is not UTF-8."""
+        import tomli_w
+
+        text = tomli_w.dumps(config)
+        check_utf8("the config", text)
+        write_text(self.folder / "config.toml", text)
+        self.fingerprint(config=fingerprint)
 
     def finish(self, status: str, *, error: str = "") -> RunRecord:
         """Write the final record and let go of the folder."""
@@ -162,8 +189,9 @@ class Recorder:
     def _update(self, **changes: Any) -> None:
         with self._guard:
             duration = round(self.age_s, 3)
-            self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
-            write_json(self.folder / "run.json", self.record.to_dict())
+            found = {**self.summarize(), **changes}
+            self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **found)
+            write_json(self.folder / "run.json", self.record.to_file())
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
@@ -183,5 +211,6 @@ def _open_points(path: Path) -> int:
     return fd
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in values.items()}
+def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The values with None in place of what JSON cannot hold."""
+    return {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}

@@ -83,7 +83,7 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
         raise RefusedError(f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record))
     config = load_config(workspace.runs_dir, name)
     answers = load_answers(path, workspace.competition)
-    check_answers(answers, workspace.competition, _competition_ids(workspace, config))
+    check_answers(answers, workspace.competition, list_competition_ids(workspace, config))
     recorded = record.fingerprints.get("predictions")
     if recorded and recorded != answers.fingerprint:
         raise RefusedError(
@@ -99,7 +99,7 @@ def _how_to_predict(record: RunRecord) -> str:
     return "set data.eval_dir and train again"
 
 
-def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
+def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
     """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is known."""
     eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
     if not eval_dir:
