@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracker.common_names import METRICS, common_name
+from tracker.common_names import METRICS, common_name, whole_epoch
 from tracker.errors import ConfigError
 from tracker.metric_names import check_name, fit_name
 from tracker.runs import read_points
@@ -73,11 +73,6 @@ def _read_trainer_states(files: Sequence[Path], root: Path) -> list[Series]:
     for one in series:
         one.name = common_name(one.name, split="train")  # loss, learning_rate and grad_norm have no split there
     return series
-
-
-def whole_epoch(progress: float) -> int:
-    """The epoch, counted from 1, of Hugging Face's share of epochs that were done: 0.5 is in the first, 1.0 its end."""
-    return max(1, math.ceil(progress - 1e-6))
 
 
 def _read_events(files: Sequence[Path], root: Path) -> list[Series]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 SPLITS = {
@@ -86,3 +87,8 @@ def common_key(section: str, key: str) -> tuple[str, str]:
         known = KEYS.get(key.lower())
     target, _, name = (known or "").partition(".")
     return (target, name) if known else (section, key)
+
+
+def whole_epoch(progress: float) -> int:
+    """The epoch, counted from 1, of Hugging Face's share of epochs that were done: 0.5 is in the first, 1.0 its end."""
+    return max(1, math.ceil(progress - 1e-6))
