@@ -31,9 +31,9 @@ def start_run(
     """Begin a run in the workspace around `root` (the current folder); use it in a `with` statement.
 
     `config` may be nested as you like. `parent` is the run that this one is a change of: exp12, latest, sota or s12
-    (the run of submission 12). `tags` are words to find it by, of letters, digits and . : / + = - _; {"who": "mina"} is the
-    tag who=mina. With `follow`, MLflow and TensorBoard get the run while it is made; else `tracker sync` copies it
-    later. A run that is still open when the script ends is finished; failed, after an error or sys.exit with a code;
+    (the run of submission 12). `tags` are words to find it by, of letters, digits and . : / + = - _; {"who": "mina"}
+    is the tag who=mina. With `follow`, MLflow and TensorBoard get the run while it is made; else `tracker sync` copies
+    it later. A run that is still open when the script ends is finished; failed, after an error or sys.exit with a code;
     interrupted, after Ctrl-C.
 
     `resume` is a run that was killed, interrupted or failed, and goes on: its points and files stay, a step that is

@@ -23,7 +23,7 @@ from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
 from tracker.settings import limit_requests, quiet_libraries
 from tracker.tensorboard_log import EventFile
-from tracker.training.atomic import write_json
+from tracker.training.atomic import TEMPORARY, write_json
 from tracker.training.libraries import require
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
@@ -49,6 +49,7 @@ FILES = (
     "probabilities.npz",
     "validation.npz",
 )
+FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
 BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # sortable in the runs table, where a curve's end is shown
 REPORT_TAGS = {"tracker.kind": "report"}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
@@ -185,13 +186,15 @@ class RunCopy:
     def _push_params(self, run_id: str, record: RunRecord) -> None:
         from mlflow.entities import Param
 
-        if self._state.get("params"):
+        stat = (self._folder / "config.toml").stat()
+        version = [stat.st_size, stat.st_mtime_ns]
+        if self._state.get("params") in (True, version):  # True: by an earlier version of this program
             return
         config = flatten(load_config(self._workspace.runs_dir, record.name))
         params = [Param(self._name(key), _clean_text(str(value))) for key, value in config.items()]
         for part in _batches(params, 100):
             self._log_batch(run_id, "params", part)
-        self._save_state(params=True)
+        self._save_state(params=version)
 
     def _push_points(self, run_id: str) -> None:
         """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied once."""
@@ -271,23 +274,34 @@ class RunCopy:
     def _push_files(self, run_id: str) -> None:
         done, shown = dict(self._state.get("files", {})), dict(self._state.get("figures", {}))
         sizes: dict[str, int] = {}
-        for path in (self._folder / name for name in FILES if (self._folder / name).is_file()):
+        for name in self._list_files():
+            path = self._folder / name
             stat = path.stat()
             signature = [stat.st_size, stat.st_mtime_ns]
-            sizes[path.name] = stat.st_size
-            if path.suffix == ".png" and shown.get(path.name) != signature:
-                self._board.add_figure(path)
-                shown[path.name] = signature
-            if done.get(path.name) != signature:
-                self._client.log_artifact(run_id, str(path))
-                done[path.name] = signature
+            sizes[name] = stat.st_size
+            if path.suffix == ".png" and shown.get(name) != signature:
+                self._board.add_figure(path, name.removesuffix(".png"))
+                shown[name] = signature
+            if done.get(name) != signature:
+                self._client.log_artifact(run_id, str(path), _folder_of(name))
+                done[name] = signature
                 self._save_state(files=done, figures=shown, whole=False)
         if not self._state.get("whole", True):
             self._check_files(run_id, sizes)
 
+    def _list_files(self) -> list[str]:
+        """The files to copy, by their paths in the run folder."""
+        own = [self._folder / name for name in FILES]
+        for folder in FOLDERS:
+            own += sorted((self._folder / folder).rglob("*"))
+        whole = [path for path in own if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+        return [path.relative_to(self._folder).as_posix() for path in whole]
+
     def _check_files(self, run_id: str, sizes: Mapping[str, int]) -> None:
         """Files whose upload was cut off are uploaded again by the next push; raises MlflowError when there are any."""
-        there = {file.path: file.file_size for file in self._client.list_artifacts(run_id)}
+        there: dict[str, int | None] = {}
+        for folder in {_folder_of(name) for name in sizes}:
+            there |= {file.path: file.file_size for file in self._client.list_artifacts(run_id, folder)}
         torn = [name for name, size in sizes.items() if name not in there or there[name] not in (size, None)]
         kept = {name: signature for name, signature in self._state["files"].items() if name not in torn}
         self._save_state(files=kept, whole=not torn)
@@ -325,6 +339,11 @@ class RunCopy:
             end = _milliseconds(record.finished_at or record.heartbeat)
             self._client.set_terminated(run_id, STATUS.get(record.status, "KILLED"), end_time=end)
         self._save_state(described=wanted)
+
+
+def _folder_of(name: str) -> str | None:
+    """The folder of a file in the run folder; None for one that lies in no folder of its own."""
+    return name.rpartition("/")[0] or None
 
 
 def describe_run(

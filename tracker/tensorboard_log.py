@@ -28,8 +28,8 @@ class EventFile:
         shown = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._add(shown, step=step, time_s=time_s)
 
-    def add_figure(self, path: Path) -> None:
-        """A PNG, under the name of its file."""
+    def add_figure(self, path: Path, tag: str) -> None:
+        """A PNG, under this name."""
         if not is_installed("tensorboard"):
             return
         from PIL import Image
@@ -38,7 +38,7 @@ class EventFile:
         with Image.open(path) as figure:
             width, height = figure.size
         picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
-        self._add([Summary.Value(tag=path.stem, image=picture)], step=0, time_s=path.stat().st_mtime)
+        self._add([Summary.Value(tag=tag, image=picture)], step=0, time_s=path.stat().st_mtime)
         self.flush()
 
     def flush(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.training.errors import ConfigError
-from tracker.training.probabilities import Kept
+from tracker.training.probabilities import Kept, align
 from tracker.training.scores import confusion_matrix, macro_f1
 
 ROUNDS = 50
@@ -50,9 +50,10 @@ def join_validation(members: Sequence[Kept], method: str, weights: Sequence[floa
     Members validated on the same images vote on them. Members of different folds, each image in one of them, give
     their own words: out-of-fold predictions. None when it is neither.
     """
-    first = members[0]
     if any(member.labels is None for member in members):
         return None
+    members = _in_one_order(members)
+    first = members[0]
     if _share_images(members):
         scores = combine(method, [member.probabilities for member in members], weights)
         return replace(first, probabilities=scores, logits=None)
@@ -75,6 +76,7 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
     taken (Caruana et al. 2004, Ensemble selection from libraries of models). Raises ConfigError when the members were
     validated on different images.
     """
+    members = _in_one_order(members)
     truth = members[0].labels if members else None
     if truth is None or not _share_images(members):
         raise ConfigError(
@@ -92,6 +94,13 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
         if found[place] > best:
             best, chosen = found[place], counts.copy()
     return [float(count) for count in chosen]
+
+
+def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
+    """The members with their images in the first one's order, where all have the same; else as they are."""
+    if not members or any(set(member.ids) != set(members[0].ids) for member in members):
+        return members
+    return align(members, [""] * len(members))
 
 
 def _share_images(members: Sequence[Kept]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import tracker
 from tests.conftest import run_tracker, save_image
 from tests.proxy import MODES, compare, copy_through, proxy_before
 from tests.servers import free_port, mlflow_server
@@ -141,6 +142,33 @@ def test_figures_of_a_run_are_in_mlflow_and_tensorboard(workspace: Workspace) ->
         (shown,) = board.Images(name)
         assert (shown.width, shown.height) == (30 + number, 20)
         assert shown.encoded_image_string == (workspace.runs_dir / "exp1" / f"{name}.png").read_bytes()
+
+
+def test_figures_files_and_later_config_of_an_own_loop_are_in_mlflow(workspace: Workspace, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    save_image(tmp_path / "a.png", seed=1)
+    run = tracker.start_run({"optim": {"lr": 0.5}}, root=workspace.root, follow=False)
+    run.log_figure("val/confusion", tmp_path / "a.png")
+    run.log_file(tmp_path / "a.png", "raw/a.png")
+    sync_run(workspace, "exp1")
+    assert find_runs(workspace)[0].data.params == {"optim.lr": "0.5"}
+    run.add_config({"depth": 3})
+    run.finish()
+    sync_run(workspace, "exp1")
+    (copy,) = find_runs(workspace)
+    assert copy.data.params == {"optim.lr": "0.5", "config.depth": "3"}
+    whole = (tmp_path / "a.png").read_bytes()
+    there = workspace.root / "mlartifacts" / copy.info.run_id / "artifacts"
+    names = ("figures/val/confusion.png", "files/raw/a.png")
+    assert [(there / name).read_bytes() for name in names] == [whole, whole]
+    board = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    assert [image.encoded_image_string for image in board.Images("figures/val/confusion")] == [whole]
+    (there / names[0]).write_bytes(b"to")
+    state = run.folder / "mlflow.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "whole": False}))
+    sync_run(workspace, "exp1")
+    assert (there / names[0]).read_bytes() == whole
 
 
 @pytest.mark.parametrize(("status", "shown"), [("killed", "KILLED"), ("interrupted", "KILLED"), ("failed", "FAILED")])

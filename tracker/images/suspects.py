@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError
+from tracker.errors import ConfigError, DataError
 from tracker.runs import load_config, load_run
 from tracker.train import prepare_data
 from tracker.training.atomic import translate_os_errors
@@ -84,6 +84,11 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
     task, data = prepare_data(workspace, config)
     samples = {sample.id: sample for sample in (*data.train, *data.val)}
     rows = [row for row, image in enumerate(kept.ids) if image in samples]
+    if not rows and samples:
+        raise DataError(
+            f"none of the {len(kept.ids)} validation images of {name} is a training image here ({kept.ids[0]}, ...)",
+            hint=f"run.save_validation needs ids as this program has them: {next(iter(samples))}",
+        )
     judged = [samples[kept.ids[row]] for row in rows]
     suspects = find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands) if judged else []
     images = _list_images(config, task, data, folds=source != name)
@@ -113,10 +118,13 @@ def _check_unreviewed(path: Path) -> None:
 
 
 def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
-    """The run itself, or an ensemble's first member, and its config with all people in it."""
+    """The run itself, or an ensemble's first member, and where its images are, with all people in it."""
     while load_run(workspace.runs_dir, name).kind == "ensemble":
         name = load_config(workspace.runs_dir, name)["ensemble"]["members"][0]
-    config = config_from_dict(load_config(workspace.runs_dir, name), source=f"{name}/config.toml")
+    tables, source = load_config(workspace.runs_dir, name), f"{name}/config.toml"
+    if not tables.get("data", {}).get("train_dir"):  # a loop of one's own need not say where the images are
+        tables, source = {"data": dict(workspace.data)}, "tracker.toml"
+    config = config_from_dict(tables, source=source)
     return name, replace(config, data=replace(config.data, undersample=()))
 
 
