@@ -141,6 +141,7 @@ class TrackerCallback(TrainerCallback):
 
     def _end_unfinished(self) -> None:
         """End the run of an earlier training of this Trainer."""
+        atexit.unregister(self._note_unfinished)
         if self._run is not None:
             self._run.finish("failed" if self._training else "finished", error=NOT_ENDED if self._training else "")
             self._run = None

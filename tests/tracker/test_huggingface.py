@@ -1,0 +1,195 @@
+"""Hugging Face's own Trainer, recorded by the callback: a run like any other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainerCallback, TrainingArguments
+
+import tracker
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
+from tests.workspaces import IMAGES
+from tracker.comparison.diff import diff_runs
+from tracker.ensemble import ensemble
+from tracker.errors import ConfigError
+from tracker.huggingface import TrackerCallback
+from tracker.runs import list_runs, load_config, load_run, read_curves
+from tracker.submit import submit
+from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.weights import read_state_dict
+from tracker.workspace import Workspace
+
+MODEL = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_labels": 2, "layer_type": "basic"}
+PER_EPOCH = 4  # steps
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*next(iter(NO_MLFLOW.items())))
+
+
+class Noise(Dataset[dict[str, Any]]):
+    """Images of noise; every second one is of class 1."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        draw = torch.Generator().manual_seed(index)
+        return {"pixel_values": torch.rand(3, 16, 16, generator=draw), "labels": index % 2}
+
+
+class Interrupt(TrainerCallback):
+    """Ctrl-C after a step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self._step:
+            raise KeyboardInterrupt
+
+
+def make_trainer(root: Path, *, interrupt_at: int = 0, **options: Any) -> tuple[Trainer, TrackerCallback]:
+    """A Trainer of two epochs with its callback; checkpoints are in `root`/checkpoints."""
+    callback = TrackerCallback(root=root, follow=False, note="by Hugging Face")
+    options = {"metric_for_best_model": "score", "save_strategy": "epoch", **options}
+    args = TrainingArguments(
+        output_dir=str(root / "checkpoints"),
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        learning_rate=0.01,
+        eval_strategy="epoch",
+        logging_steps=2,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        **options,
+    )
+    scores = iter((0.75, 0.5, 0.25))  # the first epoch is the best one, whatever is learned
+    trainer = Trainer(
+        model=ResNetForImageClassification(ResNetConfig(**MODEL)),
+        args=args,
+        train_dataset=Noise(4 * PER_EPOCH),
+        eval_dataset=Noise(IMAGES),
+        compute_metrics=lambda _: {"score": next(scores), "accuracy": 0.5},
+        callbacks=[callback, *([Interrupt(interrupt_at)] if interrupt_at else [])],
+    )
+    return trainer, callback
+
+
+def predict(trainer: Trainer) -> Any:
+    """Probabilities of the noise images."""
+    logits = torch.tensor(trainer.predict(Noise(IMAGES), metric_key_prefix="test").predictions)
+    return torch.softmax(logits, dim=1)
+
+
+def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submitted(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer, callback = make_trainer(workspace.root)
+    with pytest.raises(ConfigError, match="no run before training begins"):
+        print(callback.run)
+    trainer.train()
+    ids, truth = [f"val/{number}.png" for number in range(IMAGES)], [number % 2 for number in range(IMAGES)]
+    eval_ids = [f"i{number}.png" for number in range(IMAGES)]
+    trainer.compute_metrics = None
+    probabilities = predict(trainer)
+    callback.run.save_validation(ids, truth, probabilities)
+    callback.run.save_probabilities(eval_ids, probabilities)
+    record = callback.run.finish()
+    assert (record.name, record.status, record.note, record.epoch) == ("exp1", "finished", "by Hugging Face", 2)
+
+    config = load_config(workspace.runs_dir, "exp1")
+    assert config["optim"]["lr"] == 0.01
+    assert {"epochs": 2, "batch_size": 4}.items() <= config["train"].items()
+    assert (config["model"]["name"], config["model_config"]["depths"]) == ("resnet", [1, 1])
+    assert "checkpoints" not in str(config)  # where files lie
+
+    curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
+    for name in ("train/loss", "train/grad_norm", "lr"):
+        assert [(step, epoch) for step, (epoch, _) in curves[name].items()] == [(2, 1), (4, 1), (6, 2), (8, 2)]
+    assert curves["val/accuracy"] == {4: (1, 0.5), 8: (2, 0.5)}
+    assert curves["eval_score"] == {4: (1, 0.75), 8: (2, 0.5)}
+    assert not any("runtime" in name or "per_second" in name for name in curves)
+
+    assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
+    best = read_state_dict(workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}" / "model.safetensors")[0]
+    assert record.fingerprints["weights"] == weights_fingerprint(best)
+
+    with tracker.start_run({}, root=workspace.root, follow=False) as other:
+        flipped = np.asarray(probabilities)[:, ::-1].copy()
+        other.save_validation(ids, truth, flipped)
+        other.save_probabilities(eval_ids, flipped)
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None, found.problem
+    assert found.statistics.samples == IMAGES
+    combined = ensemble(workspace, ["exp1", "exp2"], method="weighted", weights=[2, 1])
+    assert submit(workspace, "exp1", "by Hugging Face")[0].number == 1
+    assert load_run(workspace.runs_dir, combined.name).status == "finished"
+    assert "bug" not in capfd.readouterr().err
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.tracker.test_huggingface import PER_EPOCH, make_trainer
+trainer, _ = make_trainer(Path.cwd(), interrupt_at=PER_EPOCH + 1)
+trainer.train()
+"""
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(workspace: Workspace) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(
+        words, cwd=workspace.root, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert [(one.name, one.status) for one in list_runs(workspace.runs_dir)] == [("exp1", "interrupted")], done.stderr
+    kept = load_run(workspace.runs_dir, "exp1").fingerprints["weights"]
+
+    trainer, callback = make_trainer(workspace.root)
+    trainer.train(resume_from_checkpoint=True)
+    assert callback.run.name == "exp1"
+    record = callback.run.finish()
+    assert (record.status, record.error, record.epoch) == ("finished", "", 2)
+    curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
+    assert list(curves["train/loss"]) == [2, 4, 6, 8]
+    assert curves["eval_score"] == {4: (1, 0.75), 8: (2, 0.75)}  # a new Trainer, a new list of scores
+    assert record.fingerprints["weights"] == kept
+    assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
+
+    trainer, callback = make_trainer(workspace.root, weight_decay=0.5)  # another config is another run
+    trainer.train(resume_from_checkpoint=str(workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"))
+    record = callback.run.finish()
+    assert (record.name, record.parent, record.fingerprints["weights"]) == ("exp2", "exp1", kept)
+
+
+def test_without_checkpoints_the_weights_at_the_end_are_kept_and_each_training_is_a_run(workspace: Workspace) -> None:
+    options = {"save_strategy": "no", "metric_for_best_model": None, "max_steps": 2}
+    trainer, callback = make_trainer(workspace.root, interrupt_at=1, **options)
+    with pytest.raises(KeyboardInterrupt):  # and the script, or the notebook, goes on
+        trainer.train()
+    trainer.remove_callback(Interrupt)
+    trainer.train()
+    state = {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+    trainer.evaluate()  # after training: no point of a curve
+    trainer.train()
+    callback.run.finish()
+    caught, first, second = (load_run(workspace.runs_dir, name) for name in ("exp1", "exp2", "exp3"))
+    assert (caught.status, caught.error) == ("failed", "the training did not reach its end")
+    assert (first.status, second.status) == ("finished", "finished")
+    assert first.fingerprints["weights"] == weights_fingerprint(state)
+    assert read_curves(workspace.runs_dir / "exp2" / "metrics.jsonl")["eval_score"] == {2: (1, 0.75)}
+    assert first.facts["after_training.eval_score"] == 0.5
