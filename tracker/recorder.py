@@ -8,13 +8,14 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
+from tracker.marks import check_tags, write_marks
 from tracker.metric_names import check_name
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
@@ -48,13 +49,18 @@ class Recorder:
         parent: str | None,
         note: str,
         fingerprints: Mapping[str, str | None],
+        tags: Sequence[str] = (),
     ) -> Recorder:
-        """Allocate expN and write its first files; raises StorageError, or ConfigError for a text that is not UTF-8."""
+        """Allocate expN and write its first files.
+
+        Raises StorageError, or ConfigError for a text that is not UTF-8 or that cannot be a tag.
+        """
         import tomli_w
 
         check_utf8("the note", note)
         text = tomli_w.dumps(config)
         check_utf8("the config", text)
+        tags = check_tags(tags)
         folder = allocate_run(runs_dir)
         lock = FileLock(folder / ".lock")
         lock.acquire()
@@ -74,8 +80,11 @@ class Recorder:
             created_at=now,
             heartbeat=now,
             fingerprints={**fingerprints, "code": environment["code"]},
+            tags=tags,
         )
-        write_json(folder / "run.json", record.to_dict())
+        if tags:
+            write_marks(folder, record)
+        write_json(folder / "run.json", record.to_file())
         return cls(folder, record, lock)
 
     @classmethod
@@ -98,7 +107,10 @@ class Recorder:
             error="",
             heartbeat=utc_now(),
         )
-        write_json(runs_dir / name / "run.json", record.to_dict())
+        if record.archived_at:  # whoever goes on with a run wants to see it
+            record = replace(record, archived_at=None)
+            write_marks(runs_dir / name, record)
+        write_json(runs_dir / name / "run.json", record.to_file())
         return cls(runs_dir / name, record, lock)
 
     @property
@@ -163,7 +175,7 @@ class Recorder:
         with self._guard:
             duration = round(self.age_s, 3)
             self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
-            write_json(self.folder / "run.json", self.record.to_dict())
+            write_json(self.folder / "run.json", self.record.to_file())
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):

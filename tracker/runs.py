@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -23,14 +23,15 @@ from tracker.training.tables import parse_json, read_toml
 STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
-FIRST_FILES = {".lock", "config.toml", "env.json", "output.log"}  # what a folder has before its first record
+MARKS = "marks.json"  # what was said of a run after it was made; `tracker.marks` writes it
+FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}  # what a folder has before its first record
 LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """run.json: what a run is and how it ended."""
+    """run.json: what a run is and how it ended; the last three are from marks.json, which the run does not write."""
 
     name: str
     uid: str
@@ -52,11 +53,20 @@ class RunRecord:
     summary: Mapping[str, float | None] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: Mapping[str, str | None] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    archived_at: str | None = None
+    freed: Mapping[str, str] = field(default_factory=dict)  # files that tracker clean removed: {name: when}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as written to run.json."""
+        """Plain values for --json."""
         return asdict(self)
 
+    def to_file(self) -> dict[str, Any]:
+        """Plain values, as written to run.json: tags may change while the run writes that file."""
+        return {key: value for key, value in self.to_dict().items() if key not in MARK_FIELDS}
+
+
+MARK_FIELDS = ("tags", "archived_at", "freed")
 
 RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
@@ -179,8 +189,8 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     path = folder / "run.json"
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(RunRecord)}
-        record = RunRecord(**{key: value for key, value in raw.items() if key in known})
+        known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
+        record = RunRecord(**{key: value for key, value in raw.items() if key in known}, **read_marks(folder))
         _check_record(record)
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
     except FileNotFoundError:
@@ -211,6 +221,32 @@ def _check_record(record: RunRecord) -> None:
         raise ValueError("fingerprints has a value that is no text")
 
 
+def read_marks(folder: Path) -> dict[str, Any]:
+    """What marks.json of a run folder has of `MARK_FIELDS`; raises StorageError for a damaged file."""
+    path = folder / MARKS
+    try:
+        marks = parse_json(path.read_text(encoding="utf-8"))
+        found = {name: marks[name] for name in MARK_FIELDS}
+        _check_marks(**found)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        hint = f"restore the file from a backup, or delete it: {folder.name} then has no tags and is not archived"
+        raise StorageError(f"cannot read {path}: {error}", hint=hint) from error
+    return found
+
+
+def _check_marks(tags: Any, archived_at: Any, freed: Any) -> None:
+    """Raise ValueError or TypeError for what no program has written there."""
+    if type(tags) is not list or not all(type(tag) is str for tag in tags):
+        raise ValueError(f"tags is {tags!r}")
+    if type(freed) is not dict:
+        raise ValueError(f"freed is {freed!r}")
+    for text in (*([] if archived_at is None else [archived_at]), *freed.values()):
+        from_utc_text(text)
+    json.dumps([tags, freed], ensure_ascii=False).encode()
+
+
 def _load_unrecorded(folder: Path) -> RunRecord:
     """The record of a run that is being made, or whose process died before it wrote one; it has no uid.
 
@@ -221,7 +257,7 @@ def _load_unrecorded(folder: Path) -> RunRecord:
         since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
     if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
         raise StorageError(f"{folder / 'run.json'} is missing", hint="restore the file from a backup")
-    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since)
+    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder))
     if is_abandoned(folder):
         return replace(record, status="killed", finished_at=since, error="killed before its first record")
     return record
