@@ -20,7 +20,7 @@ from tracker.workspace import Workspace
 LONGEST_TAG = 50
 
 
-def check_tags(tags: Iterable[str]) -> list[str]:
+def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """The tags, each once, in their order; raises ConfigError for what cannot be a tag."""
     if isinstance(tags, str):
         raise ConfigError(f"tags: expected a list of texts, not {tags!r}", hint=f"tags=[{tags!r}]")
@@ -31,7 +31,7 @@ def check_tags(tags: Iterable[str]) -> list[str]:
                 f"{tag!r} cannot be a tag",
                 hint=f"1 to {LONGEST_TAG} letters, digits and . : / + - _, without blanks: final-candidate",
             )
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def write_marks(folder: Path, record: RunRecord) -> None:

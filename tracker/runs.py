@@ -228,6 +228,7 @@ def read_marks(folder: Path) -> dict[str, Any]:
         marks = parse_json(path.read_text(encoding="utf-8"))
         found = {name: marks[name] for name in MARK_FIELDS}
         _check_marks(**found)
+        found["tags"] = tuple(found["tags"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, LookupError) as error:
