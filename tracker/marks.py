@@ -26,10 +26,10 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         raise ConfigError(f"tags: expected a list of texts, not {tags!r}", hint=f"tags=[{tags!r}]")
     found = list(tags)
     for tag in found:
-        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+-]{{1,{LONGEST_TAG}}}", tag):
+        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{LONGEST_TAG}}}", tag):
             raise ConfigError(
                 f"{tag!r} cannot be a tag",
-                hint=f"1 to {LONGEST_TAG} letters, digits and . : / + - _, without blanks: final-candidate",
+                hint=f"1 to {LONGEST_TAG} letters, digits and . : / + = - _, without blanks: final-candidate",
             )
     return tuple(dict.fromkeys(found))
 
@@ -59,20 +59,22 @@ def tag_run(workspace: Workspace, name: str, tags: Sequence[str], *, remove: boo
         if remove and (absent := [tag for tag in wanted if tag not in record.tags]):
             has = f"its tags: {', '.join(record.tags)}" if record.tags else "it has no tags"
             raise ConfigError(f"{name} has no tag {', '.join(absent)}", hint=has)
-        kept = [tag for tag in record.tags if tag not in wanted]
-        record = replace(record, tags=kept if remove else [*record.tags, *(t for t in wanted if t not in record.tags)])
+        kept = tuple(tag for tag in record.tags if tag not in wanted)
+        record = replace(record, tags=kept if remove else tuple(dict.fromkeys([*record.tags, *wanted])))
         write_marks(workspace.runs_dir / name, record)
     return record
 
 
-def archive_run(workspace: Workspace, name: str) -> RunRecord:
-    """Put a run away; raises UnknownRunError, StorageError, or ConfigError for one that is running."""
-    record = load_run(workspace.runs_dir, name)
-    if record.status == "running":
-        raise ConfigError(f"{name} is running", hint=f"wait for it, or tracker stop {name}")
-    return change_marks(workspace, name, archived_at=record.archived_at or utc_now())
+def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
+    """Put runs away, all or none; raises UnknownRunError, StorageError, or ConfigError for one that is running."""
+    records = [load_run(workspace.runs_dir, name) for name in names]
+    if running := [record.name for record in records if record.status == "running"]:
+        listed = f"{running[0]} is" if len(running) == 1 else f"{', '.join(running)} are"
+        raise ConfigError(f"{listed} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}")
+    now = utc_now()
+    return [change_marks(workspace, record.name, archived_at=record.archived_at or now) for record in records]
 
 
-def unarchive_run(workspace: Workspace, name: str) -> RunRecord:
-    """Take an archived run out again; raises UnknownRunError or StorageError."""
-    return change_marks(workspace, name, archived_at=None)
+def unarchive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
+    """Take archived runs back; raises UnknownRunError or StorageError."""
+    return [change_marks(workspace, name, archived_at=None) for name in names]
