@@ -98,6 +98,7 @@ app.command(rich_help_panel=RUNS)(pictures.explain)
 app.command(rich_help_panel=RUNS)(archive.tag)
 app.command(rich_help_panel=RUNS)(archive.archive)
 app.command(rich_help_panel=RUNS)(archive.unarchive)
+app.command(rich_help_panel=RUNS)(archive.clean)
 
 app.add_typer(data, name="data", rich_help_panel=RUNS)
 data.command("stats")(data_commands.stats)

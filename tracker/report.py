@@ -386,6 +386,8 @@ def print_audit(audit: Audit) -> None:
         print_text(f"noted on {number}, {note.author}: {note}")
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
+    for item in audit.freed:
+        print_text(f"freed by tracker clean on {item['freed_at'][:10]}: {item['file']} ({item['what']})")
 
 
 def print_history(events: Sequence[Event]) -> None:

@@ -1,13 +1,14 @@
-"""tracker archive, unarchive and tag."""
+"""tracker archive, unarchive, tag and clean."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from tracker.clean import Plan
     from tracker.workspace import Workspace
 
 Runs = Annotated[list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")]
@@ -59,6 +60,58 @@ def tag(
     print_text(f"{record.name}: {', '.join(record.tags) or 'no tags'}")
     if record.status != "running":  # the copy of a running run follows by itself
         _copy(workspace, [record.name])
+
+
+def clean(
+    checkpoints: Annotated[
+        bool,
+        typer.Option("--checkpoints", help="Also best.pth of runs that no submission, ensemble or tag keeps."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free disk: last.pth of finished runs and old pixel caches; shows what and how much, and asks."""
+    import sys
+
+    from tracker.clean import free, plan_clean
+    from tracker.errors import ConfigError
+    from tracker.report import print_text
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    plan = plan_clean(workspace, checkpoints=checkpoints)
+    for line in _describe_plan(plan):
+        print_text(line)
+    if not plan.files:
+        print_text("nothing to free")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("nothing was freed: there is no terminal to ask on", hint="tracker clean --yes")
+        if not typer.confirm(f"Free {_render_size(plan.size)}? These files are deleted.", default=False):
+            print_text("nothing was freed")
+            raise typer.Exit(1)
+    done = free(workspace, plan, checkpoints=checkpoints)
+    print_text(f"freed {_render_size(sum(item.size for item in done))} ({len(done)} files)")
+    if checkpoints and workspace.mlflow_uri.startswith("http"):
+        print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
+
+
+def _describe_plan(plan: Plan) -> Iterator[str]:
+    """A line for each kind of file and one for what stays."""
+    from tracker.clean import LAST
+
+    for what in dict.fromkeys(item.what for item in plan.files):
+        items = [item for item in plan.files if item.what == what]
+        runs = ", ".join(item.run for item in items if item.run)
+        size = _render_size(sum(item.size for item in items))
+        why = " (needed only to train them longer without starting again)" if what == LAST else ""
+        yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
+    if kept := [f"{name} ({reason})" for name, reason in plan.kept.items()]:
+        yield f"best.pth stays: {', '.join(kept)}"
+
+
+def _render_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
