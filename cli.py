@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import comparison, jobs, pictures, queue, runs, submissions, workspace
+from tracker.commands import archive, comparison, jobs, pictures, queue, runs, submissions, workspace
 from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
@@ -95,6 +95,10 @@ app.command(rich_help_panel=RUNS)(jobs.logs)
 app.command(rich_help_panel=RUNS)(jobs.stop)
 app.command(rich_help_panel=RUNS)(runs.adopt)
 app.command(rich_help_panel=RUNS)(pictures.explain)
+app.command(rich_help_panel=RUNS)(archive.tag)
+app.command(rich_help_panel=RUNS)(archive.archive)
+app.command(rich_help_panel=RUNS)(archive.unarchive)
+app.command(rich_help_panel=RUNS)(archive.clean)
 
 app.add_typer(data, name="data", rich_help_panel=RUNS)
 data.command("stats")(data_commands.stats)

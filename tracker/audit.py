@@ -10,7 +10,7 @@ from typing import Any
 
 from tracker.ledger.read import Note, Submission, has_run, list_run_paths, list_sota_numbers, list_submissions
 from tracker.relocation import list_places
-from tracker.runs import list_runs
+from tracker.runs import RunRecord, list_runs
 from tracker.workspace import Workspace
 
 
@@ -27,6 +27,7 @@ class Audit:
     by_day: Mapping[str, int]
     unscored: Sequence[int]
     missing: Sequence[Mapping[str, Any]]
+    freed: Sequence[Mapping[str, Any]]
     notes: Sequence[tuple[int, Note]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def audit(workspace: Workspace) -> Audit:
         by_day=dict(sorted(Counter((row.submitted_at or "unknown")[:10] for row in rows).items())),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
+        freed=_find_freed(workspace),
         notes=[(row.number, note) for row in rows for note in row.notes],
     )
 
@@ -99,8 +101,25 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
         if record.status == "broken":
             found.append({"what": record.name, "file": str(workspace.relative(folder / "run.json"))})
         elif record.status == "finished":
-            wanted = ["config.toml", "metrics.jsonl"] + ["best.pth"] * (record.kind == "train")
-            wanted += ["predictions.csv"] * bool(record.fingerprints.get("predictions"))
-            gone = [name for name in wanted if not (folder / name).is_file()]
+            gone = [name for name in _list_files(record) if not (folder / name).is_file() and name not in record.freed]
             found += [{"what": record.name, "file": str(workspace.relative(folder / name))} for name in gone]
+    return found
+
+
+def _list_files(record: RunRecord) -> list[str]:
+    """The files that a finished run had; a loop of one's own need not have kept weights or predictions."""
+    trained = record.kind == "train" and record.fingerprints.get("weights")
+    weights = ["best.pth"] if trained else []
+    predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []
+    return ["config.toml", "metrics.jsonl", *weights, *predictions]
+
+
+def _find_freed(workspace: Workspace) -> list[dict[str, Any]]:
+    """The checkpoints that tracker clean removed, and when."""
+    found = []
+    for record in list_runs(workspace.runs_dir):
+        path = workspace.runs_dir / record.name / "best.pth"
+        if path.name in record.freed and not path.is_file():
+            file = str(workspace.relative(path))
+            found.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
     return found

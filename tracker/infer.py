@@ -83,7 +83,13 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
             f"{trained.name} has no final weights, it is {trained.status}",
             hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
         )
-    weights, fingerprint = load_weights(workspace.runs_dir / trained.name / "best.pth")
+    path = workspace.runs_dir / trained.name / "best.pth"
+    if not path.exists() and (when := trained.freed.get(path.name)):
+        raise ConfigError(
+            f"best.pth of {trained.name} was freed by tracker clean on {when[:10]}",
+            hint=f"tracker run reproduce {trained.name} trains it again",
+        )
+    weights, fingerprint = load_weights(path)
     if fingerprint != trained.fingerprints.get("weights"):
         raise ConfigError(f"best.pth of {trained.name} is not the one that was recorded", hint="restore it")
     return weights, fingerprint

@@ -34,6 +34,7 @@ SAVE_S = 1.0  # how often the state is saved while many points are sent
 BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow waits
 RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
 COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
+OWN_TAGS = (COPIED_TAG, "tracker.uid")  # of the copy: they stay as they were when it was made
 TOLD_LIMIT = 200
 METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table
 FILES = (
@@ -94,8 +95,8 @@ class RunCopy:
 
     def push(self) -> RunRecord:
         """Copy what is new; raises MlflowError."""
-        record = load_run(self._workspace.runs_dir, self._folder.name)
-        with FileLock(self._workspace.lock_dir / f"{record.name}.copy.lock"):
+        with FileLock(self._workspace.lock_dir / f"{self._folder.name}.copy.lock"):
+            record = load_run(self._workspace.runs_dir, self._folder.name)
             self._state = self._load_state()
             if self._state.get("offset", 0) < self._offset:  # another process began anew, with the older of two runs
                 self._seen, self._offset = set(), 0
@@ -111,9 +112,18 @@ class RunCopy:
         return record
 
     def _push(self, record: RunRecord) -> None:
+        if record.archived_at and (self._state.get("away") == "yes" or "run_id" not in self._state):
+            return
+        if self._state.get("away") and not record.archived_at:
+            self._take_back()
         run_id = self._find_run(record)
         if not run_id:
             return
+        self._push_content(run_id, record)
+        if record.archived_at and self._state.get("away") != "yes":
+            self._put_away(str(self._state["run_id"]))
+
+    def _push_content(self, run_id: str, record: RunRecord) -> None:
         self._push_params(run_id, record)
         self._push_points(run_id)
         if record.status != "running":
@@ -125,6 +135,23 @@ class RunCopy:
         self._settled = record.status == "running"
         if self._find_run(record) != run_id:  # a second one has come up: the older one stays
             self._push(record)
+
+    def _put_away(self, run_id: str) -> None:
+        """Mark the run as deleted, which takes it out of MLflow's lists; its copy is whole by now.
+
+        Whether it was asked for is kept first: a deletion whose answer was lost must not read as one by a person.
+        """
+        self._save_state(away="asked")
+        self._client.delete_run(run_id)
+        self._save_state(away="yes")
+
+    def _take_back(self) -> None:
+        """Restore the run; one that `mlflow gc` has removed since is copied anew from the run folder."""
+        run_id = str(self._state["run_id"])
+        if self._is_deleted(run_id):
+            self._client.restore_run(run_id)
+        self._save_state(away="")
+        self._settled = False
 
     def _load_state(self) -> dict[str, Any]:
         """What was copied before to this tracking server; the place in TensorBoard's files holds for any server."""
@@ -155,6 +182,9 @@ class RunCopy:
         known = self._state.get("run_id", "")
         if known and self._settled:
             return str(known)
+        if self._state.get("away") == "asked" and self._is_deleted(known):
+            self._save_state(away="yes")
+            return ""
         experiment = ensure_experiment(self._client, self._workspace)
         run = _find_one(self._client, experiment, "tracker.uid", record.uid, known=known)
         if run is None and known and self._is_deleted(known):
@@ -322,7 +352,8 @@ class RunCopy:
         from mlflow.entities import Metric, RunTag
 
         tags, metrics, _ = wanted
-        there = self._client.get_run(run_id).data.metrics
+        data = self._client.get_run(run_id).data
+        there = data.metrics
         now = round(time.time() * 1000)
         stamps = dict(self._state.get("stamps", {}))
         for key, value in metrics.items():
@@ -333,6 +364,9 @@ class RunCopy:
         self._log_batch(run_id, "metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()])
         for part in _batches([RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100):
             self._log_batch(run_id, "tags", part)
+        for key in data.tags:
+            if key.startswith("tracker.") and key not in (*tags, *OWN_TAGS):
+                self._client.delete_tag(run_id, key)  # what it said no longer holds
         if record.status == "running":
             self._client.update_run(run_id, status="RUNNING")
         else:
@@ -355,6 +389,7 @@ def describe_run(
         "tracker.kind": record.kind,
         "tracker.parent": record.parent or "",
         "tracker.error": record.error,
+        "tracker.tags": ", ".join(record.tags),
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
         **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }

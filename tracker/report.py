@@ -189,6 +189,7 @@ def print_runs(
 ) -> None:
     """A line a run, newest first; what was noted last has a column when anything was."""
     noted = any(record.uid in notes for record in records)
+    tagged = any(record.tags for record in records)
     measured = _list_measured(record.summary for record in records)
     chosen = choose_figures(competition, measured)
     figures = [f"val/{name}" for name in chosen]
@@ -198,19 +199,26 @@ def print_runs(
         (
             record.name,
             record.kind,
-            record.status,
+            render_status(record),
             record.parent or "-",
             render_number(record.best_epoch),
             *[render_number(record.summary.get(name)) for name in figures],
             str(submitted.get(record.uid, "-")),
             record.created_at[:16].replace("T", " "),
             record.note or record.error.partition("\n")[0],
+            *([", ".join(record.tags) or "-"] if tagged else ()),
             *([render_newest(notes.get(record.uid, ()))] if noted else ()),
         )
         for record in records
     ]
     columns = ["run", "kind", "status", "parent", "best epoch", *figures, "submission", "created (UTC)", "note"]
+    columns += ["tags"] * tagged
     print_table([*columns, "noted last"] if noted else columns, rows)
+
+
+def render_status(record: RunRecord) -> str:
+    """How a run ended, and whether it was put away since."""
+    return f"{record.status}, archived" if record.archived_at else record.status
 
 
 def render_newest(notes: Sequence[Note]) -> str:
@@ -248,14 +256,16 @@ def print_run(
 ) -> None:
     """Everything about one run."""
     about = {
-        "status": record.status + (f": {record.error}" if record.error else ""),
+        "status": render_status(record) + (f": {record.error}" if record.error else ""),
         "kind": record.kind,
         "parent": record.parent or "-",
         "note": record.note or "-",
+        **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
         "created (UTC)": record.created_at[:19].replace("T", " "),
         "duration": f"{record.duration_s:.0f} s",
         "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
+        **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
         **{f"{name} fingerprint": value or "-" for name, value in record.fingerprints.items()},
     }
     print_table((record.name, ""), list(about.items()))
@@ -376,6 +386,8 @@ def print_audit(audit: Audit) -> None:
         print_text(f"noted on {number}, {note.author}: {note}")
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
+    for item in audit.freed:
+        print_text(f"freed by tracker clean on {item['freed_at'][:10]}: {item['file']} ({item['what']})")
 
 
 def print_history(events: Sequence[Event]) -> None:

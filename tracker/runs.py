@@ -301,25 +301,53 @@ def _is_alive(folder: Path, record: RunRecord) -> bool:
     return age.total_seconds() < STALE_HEARTBEAT_S
 
 
-def list_runs(runs_dir: Path, *, limit: int | None = None) -> list[RunRecord]:
-    """The newest runs first; a folder whose record cannot be read is listed as `broken`."""
-    records = []
-    for number in list_run_numbers(runs_dir)[:limit]:
+def list_runs(runs_dir: Path, *, limit: int | None = None, archived: bool = True) -> list[RunRecord]:
+    """The newest runs first; a folder whose record cannot be read is listed as `broken`.
+
+    Without `archived`, the newest of those that were not put away.
+    """
+    records: list[RunRecord] = []
+    for number in list_run_numbers(runs_dir):
+        if limit is not None and len(records) >= limit:
+            break
         name = f"exp{number}"
         try:
-            records.append(load_run(runs_dir, name))
+            record = load_run(runs_dir, name)
         except StorageError as error:
-            records.append(RunRecord(name=name, uid="", status="broken", error=str(error)))
+            record = _describe_broken(runs_dir / name, error)
+        if archived or record.archived_at is None:
+            records.append(record)
     return records
 
 
+def _describe_broken(folder: Path, error: StorageError) -> RunRecord:
+    record = RunRecord(name=folder.name, uid="", status="broken", error=str(error))
+    try:
+        return replace(record, **read_marks(folder))
+    except StorageError:
+        return record
+
+
+def is_archived(folder: Path) -> bool:
+    """Whether a run was put away; one whose marks cannot be read is not."""
+    try:
+        return read_marks(folder).get("archived_at") is not None
+    except StorageError:
+        return False
+
+
+def count_archived(runs_dir: Path) -> int:
+    """How many runs were put away."""
+    return sum(is_archived(runs_dir / f"exp{number}") for number in list_run_numbers(runs_dir))
+
+
 def find_latest(runs_dir: Path) -> str:
-    """The newest finished run with predictions; raises UnknownRunError."""
+    """The newest finished run with predictions that is not archived; raises UnknownRunError."""
     for number in list_run_numbers(runs_dir):
         name = f"exp{number}"
         if (runs_dir / name / "predictions.csv").is_file():
             record = load_run(runs_dir, name)
-            if record.status == "finished":
+            if record.status == "finished" and record.archived_at is None:
                 return name
     raise UnknownRunError("no finished run with predictions yet", hint="tracker run train makes one")
 

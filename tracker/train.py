@@ -192,8 +192,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
 
 
 def find_resumable(workspace: Workspace) -> str:
-    """The newest run, if it can be resumed; raises ConfigError when it is finished or there is none."""
-    for record in list_runs(workspace.runs_dir):
+    """The newest run that can be resumed and is not archived; raises ConfigError when there is none."""
+    for record in list_runs(workspace.runs_dir, archived=False):
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
         if record.uid and record.kind == "train" and resumable:
             return record.name

@@ -123,7 +123,7 @@ def _make_room(folder: Path, file: Path, needed: int) -> bool:
     for number, other in enumerate(others):
         if fits() and len(others) - number < KEPT_FILES:
             break
-        _remove_unused(other)
+        remove_unused(other)
     return fits()
 
 
@@ -134,10 +134,28 @@ def _last_use(file: Path) -> float:
         return 0.0
 
 
-def _remove_unused(file: Path) -> None:
+def list_unused(folder: Path) -> list[Path]:
+    """The caches that no process uses, but for the one used last."""
+    files = sorted(folder.glob("pixels-*.u8"), key=_last_use)[:-1]
+    return [file for file in files if _is_unused(file)]
+
+
+def _is_unused(file: Path) -> bool:
+    try:
+        with file.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_unused(file: Path) -> bool:
+    """Remove a cache unless a process uses it; returns whether it was removed."""
     with contextlib.suppress(OSError), file.open("rb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.unlink()
+        return True
+    return False
 
 
 def _mark(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -1,6 +1,7 @@
 """timm's models by name: in its own list, on the Hugging Face hub or in a folder; their settings and their weights.
 
-Whether the hub answers is asked once and for a short time: its own client would try again for a minute.
+Whether the hub answers is asked once and for a short time, and a download is given up when nothing arrives any more:
+the hub's own client would try again for a minute.
 """
 
 from __future__ import annotations
@@ -10,23 +11,33 @@ import json
 import logging
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tracker.training.errors import ConfigError, WeightsError
 
+T = TypeVar("T")
 ANSWER_LIMIT_S = 4.0  # with the start of torch and timm, an error comes within 10 s
+STALL_LIMIT_S = 30.0  # without a byte, once a download is under way
+UNDER_WAY = 1 << 20  # bytes
+POLL_S = 0.1
+CHUNK = 1 << 16  # bytes that the hub's client writes at once: by what is written one sees that something arrives
 TWO_WAYS = (
     "download a weights file elsewhere: --set model.pretrained=FILE; or train without: --set model.pretrained=false"
 )
 CONFIG = "config.json"
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # in timm's order
 SERVER_ERRORS = (429, 500)  # too many requests, and this or more: no use asking again now
+
+
+class _StalledError(WeightsError):
+    """A download that was given up."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +129,112 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
 # --- Weights ----------------------------------------------------------------------------------------------------------
 
 
-def check_weights(entry: Entry, name: str) -> None:
-    """Raise WeightsError when the weights of a model can be had neither from the cache nor from the hub."""
+def fetch_weights(entry: Entry, name: str) -> None:
+    """Have the weights of a model in the cache, from the hub if need be; raises WeightsError."""
     if entry.source == "hf-hub":
         fetch_folder(entry.place, weights=True)
     elif entry.source == "timm":
         settings = read_settings(entry)
         if not find_cached(settings):
             _require_answer(_find_address(settings, name), name)
+            _download(settings, name)
+
+
+def _download(settings: Mapping[str, Any], name: str) -> None:
+    """Download the weights of a registered model to where timm looks for them; raises WeightsError."""
+    from torch.hub import download_url_to_file, get_dir
+
+    if place := settings.get("hf_hub_id"):
+        filename = settings.get("hf_hub_filename")
+        _download_first(place, [filename] if filename else WEIGHT_NAMES, name)
+        return
+    url, folder = str(settings["url"]), Path(get_dir()) / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = str(folder / url.rpartition("/")[2])
+    with translate_hub_errors(name):
+        _watch(lambda: download_url_to_file(url, target), folder, url, name)
+
+
+def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
+    """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has; raises WeightsError."""
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, revision = place.partition("@")
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+    def download() -> Path | None:
+        for name in names:
+            with suppress(EntryNotFoundError):
+                return Path(hf_hub_download(repository, name, revision=revision or None))
+        return None
+
+    with translate_hub_errors(shown), _plain_downloads():
+        found = _watch(download, folder, str(hf_hub_url(repository, names[0])), shown)
+    if found is None:
+        raise WeightsError(f"no {' and no '.join(names)} in {place} of the hub", hint=TWO_WAYS)
+    return found
+
+
+@contextmanager
+def _plain_downloads() -> Iterator[None]:
+    """Within, the hub's client downloads by HTTP and writes what arrives at once, so that a stall can be seen."""
+    from huggingface_hub import constants
+
+    wanted = {"DOWNLOAD_CHUNK_SIZE": CHUNK, "HF_HUB_DISABLE_XET": True}
+    before = {name: getattr(constants, name) for name in wanted if hasattr(constants, name)}
+    try:
+        for name in before:
+            setattr(constants, name, wanted[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)
+
+
+def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> T:
+    """What `download` returns; raises what it raises, and WeightsError when nothing arrives in `folder` any more.
+
+    A download that is given up goes on in its thread until the program ends; what has arrived is used the next time.
+    """
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(download())
+        except Exception as error:  # noqa: BLE001 (it is raised again below)
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # the hub's client cannot be interrupted
+    before = size = _measure(folder)
+    moved = time.monotonic()
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_S)
+        now = _measure(folder)
+        if now != size:
+            size, moved = now, time.monotonic()
+        limit_s = STALL_LIMIT_S if size - before > UNDER_WAY else ANSWER_LIMIT_S
+        if thread.is_alive() and time.monotonic() - moved > limit_s:
+            problem = f"{_name_server(address)} has sent nothing for {limit_s:g} s"
+            raise _StalledError(f"no pretrained weights of {name}: {problem}", hint=TWO_WAYS)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _measure(folder: Path) -> int:
+    """Bytes in the files of a folder, those that are still being written included."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it may have been renamed meanwhile
+            size += path.lstat().st_size
+    return size
+
+
+def _name_server(address: str) -> str:
+    return "/".join(address.split("/")[:3])
 
 
 def find_cached(settings: Mapping[str, Any]) -> Path | None:
@@ -165,8 +274,7 @@ def _require_answer(address: str, name: str) -> None:
 
 def fetch_folder(place: str, *, weights: bool) -> Path:
     """The cached copy of a model's folder on the hub, downloaded where it is not there; raises WeightsError."""
-    from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     repository, _, named = place.partition("@")
     revision = named or None
@@ -175,16 +283,9 @@ def fetch_folder(place: str, *, weights: bool) -> Path:
     if folder and (not weights or any((folder / name).exists() for name in WEIGHT_NAMES)):
         return folder
     _require_answer(str(hf_hub_url(repository, CONFIG, revision=revision)), place)
-    with translate_hub_errors(place):
-        folder = Path(hf_hub_download(repository, CONFIG, revision=revision)).parent
-        for name in WEIGHT_NAMES if weights else ():
-            try:
-                hf_hub_download(repository, name, revision=revision)
-            except EntryNotFoundError:
-                continue
-            return folder
+    folder = _download_first(place, [CONFIG], place).parent
     if weights:
-        raise WeightsError(f"no weights in {place} of the hub", hint=TWO_WAYS)
+        _download_first(place, WEIGHT_NAMES, place)
     return folder
 
 
@@ -196,6 +297,9 @@ def translate_hub_errors(name: str) -> Iterator[None]:
     logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except _StalledError:
+        before = logging.CRITICAL  # its thread goes on, and what that tries is no news any more
+        raise
     except (ConfigError, WeightsError):
         raise
     except Exception as error:
@@ -207,7 +311,7 @@ def translate_hub_errors(name: str) -> Iterator[None]:
 
 def ask(address: str, *, limit_s: float) -> str:
     """Ask for the first byte at an HTTP address; returns what is wrong, empty when there is an answer in time."""
-    server = "/".join(address.split("/")[:3])
+    server = _name_server(address)
     late = f"no answer from {server} in {limit_s:g} s"
     problems = [late]
 

@@ -15,8 +15,8 @@ from tracker.training.config import ModelConfig
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.hub import (
     Entry,
-    check_weights,
     fetch_folder,
+    fetch_weights,
     find_cached,
     find_entry,
     read_settings,
@@ -79,10 +79,13 @@ def build_model(
 
 
 def check_model(config: ModelConfig, *, root: Path) -> None:
-    """Raise ConfigError for a model that timm does not have, WeightsError for weights that cannot be had."""
+    """Have what the model needs here, its weights downloaded.
+
+    Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be had.
+    """
     entry = find_entry(config.name, root)
     if config.pretrained is True:
-        check_weights(entry, config.name)
+        fetch_weights(entry, config.name)
     elif isinstance(config.pretrained, str) and not (root / Path(config.pretrained).expanduser()).is_file():
         raise WeightsError(
             f"no such file: {config.pretrained} (model.pretrained)", hint="it takes true, false or a path"
@@ -98,7 +101,7 @@ def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int], root
         options["img_size"] = image_size
     if config.pretrained is not True:
         return _call_timm(config.name, _name_for_timm(entry, weights=False), outputs, options)
-    check_weights(entry, config.name)
+    fetch_weights(entry, config.name)
     cached = find_cached(settings) if entry.source == "timm" and not settings.get("custom_load") else None
     if cached:  # timm would ask the hub whether there is a newer file
         options["pretrained_cfg_overlay"] = {"file": str(cached)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from tracker.training import hub as hub_module
 from tracker.training.config import ModelConfig
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.hub import Entry, ask, describe_input, find_entry
@@ -37,6 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", CLOSED + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "level", logging.WARNING)
     return tmp_path / "hub"
 
 
@@ -92,6 +95,58 @@ def hang() -> Iterator[str]:
     """A hub that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def serve_file(content: bytes, *, sent: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A hub that has one file, of which it sends `sent` bytes and then nothing; and the requests that it got."""
+    requests: list[str] = []
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self, status: int, length: int) -> None:
+            requests.append(f"{self.command} {self.headers.get('Range', '')}".strip())
+            self.send_response(status)
+            headers = {"ETag": '"abc"', "X-Repo-Commit": "a" * 40, "Content-Length": str(length)}
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            found = self.path.endswith("/model.safetensors")
+            self.answer(200 if found else 404, len(content) if found else 0)
+
+        def do_GET(self) -> None:
+            if self.headers.get("Range") == "bytes=0-0":
+                self.answer(206, 1)
+                self.wfile.write(content[:1])
+                return
+            self.answer(200, len(content))
+            self.wfile.write(content[:sent])
+            if sent is not None:
+                self.wfile.flush()
+                ended.wait(60)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", requests
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """What HF_ENDPOINT says to the hub's client when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +230,49 @@ def test_weights_that_cannot_be_had_are_two_lines_with_the_two_ways_on(cache: Pa
     assert len(str(caught.value).splitlines()) == 1
     assert "--set model.pretrained=FILE" in caught.value.hint
     assert "--set model.pretrained=false" in caught.value.hint
+
+
+def test_weights_are_downloaded_once_before_anything_else_is_made(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = save_model(tmp_path / "there")
+    content = (tmp_path / "there" / "model.safetensors").read_bytes()
+    chunk, xet = constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET
+    with serve_file(content) as (hub, requests):
+        use_hub(monkeypatch, hub)
+        check_model(ModelConfig(name="test_resnet", pretrained=True), root=tmp_path)
+        assert "GET" in requests
+        before = len(requests)
+        model = build("test_resnet", pretrained=True).state_dict()
+        assert len(requests) == before
+    assert torch.equal(model["conv1.0.weight"], state["conv1.0.weight"])
+    assert (chunk, xet) == (constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET)
+
+
+@pytest.mark.parametrize("case", [(1 << 20, 1.0, 1), (1000, 5.0, 6)])  # bytes, seconds before and after them
+def test_a_download_that_stands_still_is_given_up_without_another_try(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[int, float, int]
+) -> None:
+    under_way, answer_s, told = case
+    monkeypatch.setattr(hub_module, "ANSWER_LIMIT_S", answer_s)
+    monkeypatch.setattr(hub_module, "STALL_LIMIT_S", 6.0)
+    monkeypatch.setattr(hub_module, "UNDER_WAY", under_way)
+    with serve_file(b"x" * (1 << 21), sent=1 << 18) as (hub, requests):
+        use_hub(monkeypatch, hub)
+        with pytest.raises(WeightsError, match=f"test_resnet: {hub} has sent nothing for {told} s") as caught:
+            check_model(ModelConfig(name="test_resnet", pretrained=True), root=tmp_path)
+        assert requests.count("GET") <= 1
+    assert "--set model.pretrained=false" in caught.value.hint
+    assert not logging.getLogger("huggingface_hub.file_download").isEnabledFor(logging.WARNING)
+
+
+def test_a_hub_that_has_no_weights_file_of_the_model_says_so(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_file(b"x") as (hub, _):
+        use_hub(monkeypatch, hub)
+        with pytest.raises(WeightsError, match=r"config\.json"):
+            check_model(ModelConfig(name="hf-hub:someone/net", pretrained=True), root=tmp_path)
 
 
 def test_a_model_without_weights_at_all_says_so(cache: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Json
+from tracker.commands.runs import Archived, Json
 
 
 def compare(
@@ -21,6 +21,7 @@ def compare(
         int | None,
         typer.Option(help="Newest finished runs to look at when none is named (200), 0: all.", min=0),
     ] = None,
+    archived: Archived = False,
     markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
     as_json: Json = False,
@@ -37,7 +38,16 @@ def compare(
         refuse_beside("named runs", {"--limit": limit is not None}, why="all that are named are compared")
     workspace = find_workspace()
     newest = NEWEST if limit is None else limit
-    found = compare_runs(workspace, runs or (), where=where, sort=sort, each=each, everything=everything, limit=newest)
+    found = compare_runs(
+        workspace,
+        runs or (),
+        where=where,
+        sort=sort,
+        each=each,
+        everything=everything,
+        limit=newest,
+        archived=archived,
+    )
     if as_json:
         print_json(found.to_dict())
     elif markdown:

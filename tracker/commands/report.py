@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Json
+from tracker.commands.runs import Archived, Json
 
 
 def report(
@@ -44,7 +44,7 @@ def _browse(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def tree(as_json: Json = False) -> None:
+def tree(archived: Archived = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
     from tracker.comparison.tree import build_family
     from tracker.comparison.tree_view import print_family
@@ -52,7 +52,7 @@ def tree(as_json: Json = False) -> None:
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    family = build_family(workspace)
+    family = build_family(workspace, archived=archived)
     if as_json:
         print_json(family.to_dict())
     else:

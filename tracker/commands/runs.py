@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tracker.runs import RunRecord
     from tracker.workspace import Workspace
 
+Archived = Annotated[bool, typer.Option("--archived", help="With the runs that were put away.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -222,20 +223,24 @@ def options() -> None:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="Newest runs to show, 0: all.", min=0)] = 50, as_json: Json = False
+    limit: Annotated[int, typer.Option(help="Newest runs to show, 0: all.", min=0)] = 50,
+    archived: Archived = False,
+    as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.report import print_json, print_runs, runs_to_json
-    from tracker.runs import list_runs, load_config
+    from tracker.runs import count_archived, list_runs, load_config
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    records = list_runs(workspace.runs_dir, limit=limit or None)
+    records = list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
     submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
     if not as_json:
         print_runs(records, submitted, notes, workspace.competition)
+        if not archived and (count := count_archived(workspace.runs_dir)):
+            print(f"{count} archived run(s) left out: tracker runs --archived lists them")
         return
     configs = {}
     for record in records:

@@ -28,14 +28,26 @@ from tracker.ledger.read import (
     resolve_run,
 )
 from tracker.metrics import higher_is_better
-from tracker.runs import RUN_NAME, RunRecord, list_run_numbers, load_config, load_run
+from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
 from tracker.training.config import outcome_values
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
 NEWEST = 200
 REPEATS = ("train.seed", "data.fold")
-FIELDS = ("name", "kind", "status", "parent", "note", "author", "host", "created_at", "best_epoch", "duration_s")
+FIELDS = (
+    "tags",
+    "name",
+    "kind",
+    "status",
+    "parent",
+    "note",
+    "author",
+    "host",
+    "created_at",
+    "best_epoch",
+    "duration_s",
+)
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
 _SCORES, _FIGURES = ("public_", "private_", "overall_"), ("val/f1", "val/accuracy", "val/loss", "val/", "train/")
 
@@ -114,15 +126,17 @@ def compare_runs(
     each: bool = False,
     everything: bool = False,
     limit: int = NEWEST,
+    archived: bool = False,
 ) -> Comparison:
     """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
-    With `each`, seeds and folds have rows of their own; with `everything`, F1 by class and keys that are equal are
-    among the columns. Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
+    Archived runs are compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
+    rows of their own; with `everything`, F1 by class and keys that are equal are among the columns. Raises
+    UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
-    subjects = list(_load_named(workspace, words) if words else _load_newest(workspace, limit, skipped))
+    subjects = list(_load(workspace, words, limit, skipped, archived=archived))
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint="tracker run train makes one; tracker compare s1..s9")
     chosen = subjects
@@ -152,8 +166,19 @@ def compare_runs(
 # --- Loading ----------------------------------------------------------------------------------------------------------
 
 
-def expand_words(workspace: Workspace, words: Sequence[str]) -> list[str]:
-    """Ranges like exp3..exp9 and s1..s18 written out, each word once; raises UnknownRunError for an empty range."""
+def _load(
+    workspace: Workspace, words: Sequence[str], limit: int, skipped: list[str], *, archived: bool
+) -> Iterator[Subject]:
+    if words:
+        return _load_named(workspace, expand_words(workspace, words, archived=archived))
+    return _load_newest(workspace, limit, skipped, archived=archived)
+
+
+def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool = False) -> list[str]:
+    """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs within a range.
+
+    Raises UnknownRunError for an empty range.
+    """
     found: list[str] = []
     for word in words:
         match = _RANGE.fullmatch(word)
@@ -166,6 +191,8 @@ def expand_words(workspace: Workspace, words: Sequence[str]) -> list[str]:
         else:
             known = [row.number for row in list_submissions(workspace)]
         inside = [f"{kind}{number}" for number in known if low <= number <= high]
+        if kind == "exp" and not archived:
+            inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
         if not inside:
             raise UnknownRunError(f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them")
         found += inside
@@ -175,7 +202,7 @@ def expand_words(workspace: Workspace, words: Sequence[str]) -> list[str]:
 def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]:
     """The runs and submissions in the order named; a run that is named in two ways comes once."""
     records: dict[str, RunRecord | Subject] = {}
-    for word in expand_words(workspace, words):
+    for word in words:
         if word[:1] == "s" and word[1:].isdecimal():
             row = get_submission(workspace, int(word[1:]))
             if not has_run(workspace, row):
@@ -189,7 +216,7 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]
         yield known if isinstance(known, Subject) else built[name]
 
 
-def _load_newest(workspace: Workspace, limit: int, skipped: list[str]) -> Iterator[Subject]:
+def _load_newest(workspace: Workspace, limit: int, skipped: list[str], *, archived: bool) -> Iterator[Subject]:
     """The newest finished runs; one whose files cannot be read is told in `skipped`."""
     records: list[RunRecord] = []
     for number in list_run_numbers(workspace.runs_dir):
@@ -198,7 +225,7 @@ def _load_newest(workspace: Workspace, limit: int, skipped: list[str]) -> Iterat
         except StorageError as error:
             skipped.append(f"exp{number}: {error}")
             continue
-        if record.status == "finished":
+        if record.status == "finished" and (archived or record.archived_at is None):
             records.append(record)
         if limit and len(records) == limit:
             break
@@ -229,7 +256,7 @@ def _build_subject(
     outcome = {**outcome_values(config), "kind": record.kind, "data": data and data.removeprefix("sha256:")[:8]}
     summary = {name: value for name, value in record.summary.items() if value is not None}
     return Subject(
-        fields={name: getattr(record, name) for name in FIELDS},
+        fields={name: getattr(record, name) for name in FIELDS} | {"tags": ", ".join(record.tags) or None},
         config=flatten(config),
         outcome=outcome,
         metrics={**(row.scores if row else {}), **summary},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -55,8 +55,11 @@ def indent(node: Node) -> int:
     return min(node.depth, MAX_INDENT)
 
 
-def build_family(workspace: Workspace) -> Family:
-    """The family of this workspace's runs and of every submission in the ledger."""
+def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
+    """The family of this workspace's runs and of every submission in the ledger.
+
+    Without `archived`, a run that was put away is left out, and what was made from it follows its nearest ancestor.
+    """
     submissions = list_submissions(workspace)
     records = list_runs(workspace.runs_dir)
     best = find_sota(workspace)
@@ -69,7 +72,8 @@ def build_family(workspace: Workspace) -> Family:
     members = [_build_run(workspace, record, sent.get(record.uid) if record.uid else None, names) for record in records]
     members += [_build_submission(row, based_on[row.number], names) for row in elsewhere]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
-    return _arrange(members, sota=node_of[best.number] if best else None)
+    hidden = {record.name for record in records if record.archived_at and not archived}
+    return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +148,14 @@ def _find_parents_of_rows(
     return parents
 
 
-def _arrange(members: Sequence[_Member], *, sota: str | None) -> Family:
+def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) -> Family:
     by_name = {member.node.name: member for member in members}
     parents, problems = _check_parents({name: member.node.parent for name, member in by_name.items()})
     line = {sota, *_follow(sota, parents)} if sota else set()
+    shown = {name: _find_shown(name, parents, hidden) for name in parents if name not in hidden}
     nodes = []
-    for name, depth in _walk(parents):
-        parent, member = parents[name], by_name[name]
+    for name, depth in _walk(shown):
+        parent, member = shown[name], by_name[name]
         nodes.append(
             replace(
                 member.node,
@@ -161,7 +166,12 @@ def _arrange(members: Sequence[_Member], *, sota: str | None) -> Family:
                 sota_line=name in line,
             )
         )
-    return Family(nodes=nodes, problems=problems)
+    return Family(nodes=nodes, problems=[text for text in problems if text.partition(":")[0] not in hidden])
+
+
+def _find_shown(name: str, parents: Mapping[str, str | None], hidden: Set[str]) -> str | None:
+    """The nearest ancestor that is not hidden."""
+    return next((ancestor for ancestor in _follow(name, parents) if ancestor not in hidden), None)
 
 
 def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:

@@ -111,3 +111,6 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     if audit.missing:
         yield "\n### Files that have gone\n"
         yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)
+    if audit.freed:
+        yield "\n### Files freed by tracker clean\n"
+        yield from (f"- {escape(item['file'])} on {item['freed_at'][:10]}" for item in audit.freed)

@@ -1,0 +1,135 @@
+"""tracker archive, unarchive, tag and clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tracker.clean import Plan
+    from tracker.workspace import Workspace
+
+Runs = Annotated[list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")]
+
+
+def archive(runs: Runs) -> None:
+    """Put runs away: no list, tree or report shows them any more; nothing is deleted."""
+    from tracker.ledger.read import find_sota
+    from tracker.marks import archive_runs
+    from tracker.report import print_text
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    names = _resolve(workspace, runs)
+    records = archive_runs(workspace, names)
+    print_text(f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes them back)")
+    best = find_sota(workspace)
+    if best is not None and best.run_uid in {record.uid for record in records}:
+        print_text(f"{best.run} is SOTA: its submission {best.number} stays in the leaderboard, and SOTA")
+    _copy(workspace, names)
+
+
+def unarchive(runs: Runs) -> None:
+    """Take archived runs back into the lists."""
+    from tracker.marks import unarchive_runs
+    from tracker.report import print_text
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    names = _resolve(workspace, runs)
+    unarchive_runs(workspace, names)
+    print_text(f"back in the lists: {', '.join(names)}")
+    _copy(workspace, names)
+
+
+def tag(
+    run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest, sota or s12.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Tags, without blanks: final-candidate.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
+) -> None:
+    """Give a run tags, or take them away; a checkpoint of a tagged run is never freed."""
+    from tracker.ledger.read import resolve_run
+    from tracker.marks import tag_run
+    from tracker.report import print_text
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    record = tag_run(workspace, resolve_run(workspace, run), names, remove=remove)
+    print_text(f"{record.name}: {', '.join(record.tags) or 'no tags'}")
+    if record.status != "running":  # the copy of a running run follows by itself
+        _copy(workspace, [record.name])
+
+
+def clean(
+    checkpoints: Annotated[
+        bool,
+        typer.Option("--checkpoints", help="Also best.pth of runs that no submission, ensemble or tag keeps."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free disk: last.pth of finished runs and old pixel caches; shows what and how much, and asks."""
+    import sys
+
+    from tracker.clean import free, plan_clean
+    from tracker.errors import ConfigError
+    from tracker.report import print_text
+    from tracker.workspace import find_workspace
+
+    workspace = find_workspace()
+    plan = plan_clean(workspace, checkpoints=checkpoints)
+    for line in _describe_plan(plan):
+        print_text(line)
+    if not plan.files:
+        print_text("nothing to free")
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("nothing was freed: there is no terminal to ask on", hint="tracker clean --yes")
+        if not typer.confirm(f"Free {_render_size(plan.size)}? These files are deleted.", default=False):
+            print_text("nothing was freed")
+            raise typer.Exit(1)
+    done = free(workspace, plan, checkpoints=checkpoints)
+    print_text(f"freed {_render_size(sum(item.size for item in done))} ({len(done)} files)")
+    if checkpoints and workspace.mlflow_uri.startswith("http"):
+        print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
+
+
+def _describe_plan(plan: Plan) -> Iterator[str]:
+    """A line for each kind of file and one for what stays."""
+    from tracker.clean import LAST
+
+    for what in dict.fromkeys(item.what for item in plan.files):
+        items = [item for item in plan.files if item.what == what]
+        runs = ", ".join(item.run for item in items if item.run)
+        size = _render_size(sum(item.size for item in items))
+        why = " (needed only to train them longer without starting again)" if what == LAST else ""
+        yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
+    if kept := [f"{name} ({reason})" for name, reason in plan.kept.items()]:
+        yield f"best.pth stays: {', '.join(kept)}"
+
+
+def _render_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
+    """The names of the runs meant, each once."""
+    from tracker.comparison.compare import expand_words
+    from tracker.ledger.read import resolve_run
+
+    named = expand_words(workspace, words, archived=True)
+    return list(dict.fromkeys(resolve_run(workspace, word) for word in named))
+
+
+def _copy(workspace: Workspace, names: Sequence[str]) -> None:
+    """Bring MLflow up to date; the first problem is told once."""
+    import sys
+
+    from tracker.api import copy_to_mlflow
+
+    for name in names:
+        if problem := copy_to_mlflow(workspace, name):
+            print(problem, file=sys.stderr)
+            return
