@@ -67,6 +67,9 @@ def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Worksp
     with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code") as caught:
         run(ws)
     assert (caught.value.exit_code, "--force" in caught.value.hint) == (3, True)
+    shutil.copytree(ws.root / "train", ws.root / "elsewhere" / "photos")
+    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code"):
+        run(ws, "data.train_dir=elsewhere/photos", "data.workers=1", "train.strategy=fsdp")
     again = run(ws, force=True)
     assert again.name == "exp2"
     assert again.fingerprints == first.fingerprints
@@ -76,7 +79,8 @@ def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Worksp
 
 def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(ws: Workspace) -> None:
     run(ws)
-    longer = run(ws, "train.epochs=4", parent="exp1")
+    shutil.copytree(ws.root / "train", ws.root / "copy")
+    longer = run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
     assert longer.facts["continues"]
     scratch = run(ws, "train.epochs=4", force=True)
     assert "continues" not in scratch.facts
@@ -139,7 +143,9 @@ def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
     assert [stdout.count("finished") for stdout, _ in outputs] == [1, 0]
     (record,) = list_runs(ws.runs_dir)
     assert (record.status, record.facts["processes"]) == ("finished", 2)
-    alone = run(ws, *plain)
+    with pytest.raises(RefusedError, match="exp1 was trained with the same config"):
+        run(ws, *plain)
+    alone = run(ws, *plain, force=True)
     assert record.summary["val/loss"] == pytest.approx(alone.summary["val/loss"], rel=1e-3)
 
 

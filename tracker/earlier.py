@@ -11,7 +11,12 @@ from tracker.environment import collect_code
 from tracker.errors import AlreadyTrainedError, TrackerError
 from tracker.runs import SYSTEM_PREFIX, RunRecord, list_runs, load_config, parse_point
 from tracker.training.atomic import atomic_path, translate_os_errors
-from tracker.training.config import config_fingerprint, trajectory_fingerprint
+from tracker.training.config import (
+    config_fingerprint,
+    is_same_training,
+    old_trajectory_fingerprint,
+    trajectory_fingerprint,
+)
 from tracker.workspace import Workspace
 
 CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
@@ -29,28 +34,35 @@ def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> 
         same = record.fingerprints.get("data") == data and record.fingerprints.get("code") == code
         if not same or record.kind != "train" or record.status != "finished":
             continue
-        if record.fingerprints.get("config") == config_fingerprint(config):
+        try:
+            earlier = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            continue
+        # The recorded fingerprint may be of a version that counted more keys.
+        if is_same_training(earlier, config):
             raise AlreadyTrainedError(record.name)
-        if (found is None or record.epoch > found.epoch) and _leads_to(
-            workspace.runs_dir / record.name, record, config
-        ):
+        folder = workspace.runs_dir / record.name
+        if (found is None or record.epoch > found.epoch) and _leads_to(folder, record, earlier, config):
             found = record
     return found
 
 
-def _leads_to(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> bool:
+def _leads_to(folder: Path, record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether training from scratch would come by this run's last epoch, and its files are there to go on from."""
-    try:
-        earlier = load_config(folder.parent, record.name)
-    except TrackerError:
-        return False
     patience = config["train"]["patience"]
     return (
-        trajectory_fingerprint(earlier) == trajectory_fingerprint(config)
+        _shares_trajectory(record, earlier, config)
         and record.epoch <= config["train"]["epochs"]
         and (not patience or 0 < earlier["train"]["patience"] <= patience)  # else it might have stopped before
         and all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
     )
+
+
+def _shares_trajectory(record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether last.pth of a run may be gone on from; that of an earlier version knows only its own folders."""
+    if record.fingerprints.get("config") == config_fingerprint(earlier):
+        return trajectory_fingerprint(earlier) == trajectory_fingerprint(config)
+    return old_trajectory_fingerprint(earlier) == old_trajectory_fingerprint(config)
 
 
 def copy_progress(source: Path, target: Path) -> None:

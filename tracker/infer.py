@@ -10,7 +10,7 @@ from tracker.errors import ConfigError
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
-from tracker.training.config import Config, config_fingerprint, config_to_dict, later_defaults, outcome_values
+from tracker.training.config import Config, config_fingerprint, config_to_dict, exact_values, later_defaults
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
@@ -34,7 +34,7 @@ def infer(
     trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
-    before, after = (outcome_values(values) for values in (load_config(workspace.runs_dir, source), tables))
+    before, after = (exact_values(values) for values in (load_config(workspace.runs_dir, source), tables))
     defaults = later_defaults()
     changed = sorted(key for key, value in after.items() if before.get(key, defaults.get(key, value)) != value)
     changed += sorted(key for key in before if key in defaults and key not in after)
@@ -49,7 +49,13 @@ def infer(
 
     weights, fingerprint = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
-    if not changed and data.fingerprint == trained.fingerprints.get("data"):
+    same_data = data.fingerprint == trained.fingerprints.get("data")
+    if assigned := [word for word in assignments if word.startswith("data.") and not same_data]:
+        raise ConfigError(
+            f"infer changes {WHAT} only: with {', '.join(assigned)} the images or labels are others",
+            hint=f"tracker run train --from {source} --set {assigned[0]}",
+        )
+    if not changed and same_data:
         raise ConfigError(f"nothing would be different from {source}", hint="--set eval.tta=flip, for example")
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint, "weights": fingerprint}
     recorder = Recorder.create(

@@ -10,6 +10,7 @@ from typing import Any
 from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
 from tracker.metrics import is_loss
+from tracker.relocation import note_location
 from tracker.runs import check_utf8
 from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
 from tracker.training.errors import DataError
@@ -136,6 +137,7 @@ def _prepare(workspace: Workspace) -> None:
 
     build_leaderboard(workspace)  # reads the solution: a wrong one is better found now
     create_ledger(workspace.ledger_url)
+    note_location(workspace)
 
 
 def _dump(table: Mapping[str, Any]) -> str:
@@ -145,8 +147,12 @@ def _dump(table: Mapping[str, Any]) -> str:
 
 
 def _keep_path(path: Path, root: Path) -> str:
+    """A path as kept in tracker.toml: relative to it where the files lie below or beside the workspace."""
     absolute, base = path.expanduser().resolve(), root.resolve()
-    return absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)
+    beside = base.parent != Path(base.anchor) and absolute.is_relative_to(base.parent)
+    if absolute.is_relative_to(base) or (beside and absolute != base.parent):
+        return Path(os.path.relpath(absolute, base)).as_posix()
+    return str(absolute)
 
 
 def _keep_url(url: str, root: Path) -> str:

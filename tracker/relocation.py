@@ -111,10 +111,25 @@ def find_moved(root: Path, path: Path) -> Path | None:
 
 
 def find_moved_paths(root: Path, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the texts in a table of a config, those that name nothing any more but in the workspace's new place."""
-    absolute = {key: Path(value) for key, value in table.items() if isinstance(value, str) and value.startswith("/")}
-    found = {key: find_moved(root, path) for key, path in absolute.items() if not path.exists()}
+    """Of the texts in a table of a config, those that name nothing any more, with where that is now.
+
+    A path of an earlier place is looked for in the workspace as it is now, one that leads out of the workspace
+    (`../photos`) beside where it was.
+    """
+    texts = {key: value for key, value in table.items() if isinstance(value, str) and value.startswith(("/", "../"))}
+    found = {key: find_left_behind(root, text) for key, text in texts.items() if not (root / text).exists()}
     return {key: str(path) for key, path in found.items() if path is not None}
+
+
+def find_left_behind(root: Path, text: str) -> Path | None:
+    """Where a path is that the workspace `root` knows from an earlier place; None where it is in none."""
+    if text.startswith("/"):
+        return find_moved(root, Path(text))
+    known = read_location(root / ".tracker" / LOCATION_NAME)
+    for place in (known.root, *known.earlier) if known else ():
+        if (path := Path(os.path.normpath(Path(place) / text))).exists():
+            return path
+    return None
 
 
 @contextmanager
@@ -176,6 +191,16 @@ def read_location(path: Path) -> Location | None:
         return None
     whole = all(isinstance(place, str) and place.startswith("/") for place in (location.root, *location.earlier))
     return location if whole else None
+
+
+def note_location(workspace: Workspace) -> None:
+    """Keep where a new workspace is, so that what lies beside it is found when it has moved.
+
+    Not where there was one before: what it left says more.
+    """
+    database = find_database(workspace)
+    if _load_location(workspace) is None and not (database and database.exists()):
+        _save_location(workspace, Location(str(workspace.root)))
 
 
 def _save_location(workspace: Workspace, location: Location) -> None:

@@ -104,7 +104,8 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
     eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
     if not eval_dir:
         return None
-    return list_eval_ids(DataConfig(eval_dir=str(eval_dir)), build_task(workspace), root=workspace.root)
+    eval_dir = str(workspace.resolve(str(eval_dir)))
+    return list_eval_ids(DataConfig(eval_dir=eval_dir), build_task(workspace), root=workspace.root)
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:
@@ -138,12 +139,17 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         duplicate=duplicate.number if duplicate else None,
         quota=quota,
         sota=sota.number if sota else None,
-        config_diff=diff_configs(sota.config, candidate.config) if sota else None,
+        config_diff=_diff_from_sota(sota, candidate) if sota else None,
         validation=_compare_validation(workspace, candidate.record, sota),
         changed_from_sota=changed,
         nearest=nearest,
         expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
     )
+
+
+def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[Any]]:
+    data = (sota.data_fingerprint, candidate.record.fingerprints.get("data"))
+    return diff_configs(sota.config, candidate.config, data=data)
 
 
 def _compare_with_earlier(

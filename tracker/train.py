@@ -24,6 +24,7 @@ from tracker.system_metrics import SystemMetrics
 from tracker.training.channels import follow_model, resolve_input
 from tracker.training.config import (
     Config,
+    DataConfig,
     config_fingerprint,
     config_from_dict,
     config_to_dict,
@@ -122,9 +123,13 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
-    moved = find_moved_paths(workspace.root, asdict(config.data))  # the record keeps what it says
-    data = load_data(replace(config.data, **moved), task, root=workspace.root, cache=cache)
+    data = load_data(locate_data(workspace, config.data), task, root=workspace.root, cache=cache)
     return task, data
+
+
+def locate_data(workspace: Workspace, data: DataConfig) -> DataConfig:
+    """The same with paths of the workspace's earlier places as they are now; the record keeps what it says."""
+    return replace(data, **find_moved_paths(workspace.root, asdict(data)))
 
 
 def train(

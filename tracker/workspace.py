@@ -209,7 +209,12 @@ def _absolute_sqlite(url: str, root: Path) -> str:
 
 
 def _resolve(root: Path, path: str) -> Path:
-    return _find((root / Path(path).expanduser()).resolve(), root)
+    absolute = (root / Path(path).expanduser()).resolve()
+    if path.startswith("../") and not absolute.exists():
+        from tracker.relocation import find_left_behind
+
+        return find_left_behind(root, path) or absolute
+    return _find(absolute, root)
 
 
 def _find(path: Path, root: Path) -> Path:

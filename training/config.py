@@ -25,6 +25,7 @@ OF_MODEL = "model"  # the value of a key that takes what timm's model was traine
 MEASURED = "measured"
 CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of base, in section augment
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
+TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
 
 def option(
@@ -36,10 +37,15 @@ def option(
     low: float | None = None,
     high: float | None = None,
     outcome: bool = True,
+    place: bool = False,
+    rounding: bool = False,
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
 ) -> T:
     """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result.
+
+    Neither can `place`, a folder or file whose content the data fingerprint covers, wherever it lies, nor `rounding`:
+    how the work is divided among devices, which moves no more than the last bits of a number.
 
     With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is what a new run takes
     by its data.format (see `format_defaults`). `later=True` marks a key that runs made before do not have: its default
@@ -51,7 +57,9 @@ def option(
         "files": tuple(files),
         "low": low,
         "high": high,
-        "outcome": outcome,
+        "outcome": outcome and not place and not rounding,
+        "place": place,
+        "rounding": rounding,
         "by_format": by_format or {},
         "later": later,
     }
@@ -65,9 +73,9 @@ class DataConfig:
     format: str = option(
         "image_folder", "Layout of the training images.", choices=("mask_profiles", "image_folder", "csv")
     )
-    train_dir: str = option("", "Folder of the training images; relative to the workspace.")
-    eval_dir: str = option("", "Folder with images/ and info.csv to predict; empty: no predictions.")
-    labels: str = option("", "CSV of image,label for format csv; empty: labels.csv in train_dir.")
+    train_dir: str = option("", "Folder of the training images; relative to the workspace.", place=True)
+    eval_dir: str = option("", "Folder with images/ and info.csv to predict; empty: no predictions.", place=True)
+    labels: str = option("", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True)
     split: str = option(
         "by_image",
         "Unit of the validation split: people, images, or images by class.",
@@ -233,15 +241,19 @@ class TrainConfig:
     precision: str = option(
         "auto", "Number format of the forward pass.", choices=("auto", "32-true", "bf16-mixed", "16-mixed")
     )
-    accelerator: str = option("auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"))
+    accelerator: str = option("auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"), rounding=True)
     devices: int = option(
-        1, "Processes on this machine, each with a device; on a CPU, each with its share of cores.", low=1
+        1,
+        "Processes on this machine, each with a device; on a CPU, each with its share of cores.",
+        low=1,
+        rounding=True,
     )
-    num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1)
+    num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1, rounding=True)
     strategy: str = option(
         "ddp",
         "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights and optimiser.",
         choices=("ddp", "fsdp"),
+        rounding=True,
     )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
@@ -498,17 +510,59 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of a nested config that can change the result, including keys unknown to this version.
 
     A number has one form however it was written: that of the option's default, or the shorter one for unknown keys.
-    A key of `later` at its default is left out: runs made before had no such key, and are the same.
+    A key of `later` at its default is left out: runs made before had no such key, and are the same. Files have their
+    names only, for it does not matter in which folder they lie.
     """
     options = list_options()
-    sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
+    return name_files({name: value for name, value in _unify_all(values, options).items() if name not in silent})
+
+
+def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`outcome_values`, and what moves the last bits of a result: where two runs must agree exactly."""
+    options = list_options()
+    rounding = {name for name, f in options.items() if f.metadata["rounding"]}
+    found = {name: value for name, value in _unify_all(values, options).items() if name in rounding}
+    return {**outcome_values(values), **found}
+
+
+def _unify_all(values: Mapping[str, Any], options: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+    """Every dotted key with its number in one form, without those of `later` at their default."""
+    sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
     later = later_defaults()
     return {
         name: _unify(value, _find_kind(options[name].default) if name in options else int)
         for name, value in flatten(sections).items()
-        if name not in silent and not (name in later and value == later[name])
+        if not (name in later and value == later[name])
     }
+
+
+def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys with tables and the pipeline file by their names, without the folders that they lie in."""
+    named = dict(values)
+    for key in TABLE_KEYS:
+        if isinstance(text := named.get(key), str):
+            words = [word.strip() for word in text.split(",")]
+            named[key] = ",".join(_last_part(word) if word.lower().endswith(".csv") else word for word in words)
+    if named.get("augment.file_sha256"):
+        named["augment.name"] = _last_part(str(named.get("augment.name", "")))
+    return named
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two nested configs ask for the same training of the same data.
+
+    What label fixes and exclusions do is in the data fingerprint, whatever their files are called.
+    """
+    left, right = (
+        {key: value for key, value in outcome_values(values).items() if key not in TABLE_KEYS}
+        for values in (one, other)
+    )
+    return _hash(left) == _hash(right)
 
 
 def later_defaults() -> dict[str, Any]:
@@ -533,11 +587,22 @@ def _unify(value: Any, kind: type) -> Any:
 
 
 def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """The same over what decides the weights after each epoch: a run may be continued by one that agrees in it.
+    """SHA-256 over what decides the weights after each epoch: a run may be continued by one that agrees in it.
 
     How many epochs there are counts only where the schedule depends on it.
     """
-    decisive = {name: value for name, value in outcome_values(values).items() if not name.startswith("eval.")}
+    return _hash_trajectory(exact_values(values))
+
+
+def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
+    """The same as checkpoints had it when it still covered the places of the files."""
+    options = list_options()
+    silent = ("data.workers", "data.cache", "train.log_every")
+    return _hash_trajectory({key: v for key, v in _unify_all(values, options).items() if key not in silent})
+
+
+def _hash_trajectory(values: Mapping[str, Any]) -> str:
+    decisive = {name: value for name, value in values.items() if not name.startswith("eval.")}
     decisive.pop("train.patience", None)
     if decisive.get("sched.name") != "cosine":
         decisive.pop("train.epochs", None)

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from tracker.training.checkpoint import load_checkpoint, save_checkpoint
-from tracker.training.config import config_to_dict, trajectory_fingerprint
+from tracker.training.config import config_to_dict, old_trajectory_fingerprint, trajectory_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.training.setup import Setup
@@ -118,7 +118,8 @@ def _read_last(setup: Setup) -> dict[str, Any] | None:
     if not path.exists():
         return None
     state = load_checkpoint(path)
-    if state["trajectory"] != trajectory_fingerprint(config_to_dict(setup.config)):
+    tables = config_to_dict(setup.config)
+    if state["trajectory"] not in (trajectory_fingerprint(tables), old_trajectory_fingerprint(tables)):
         raise ConfigError(
             f"{setup.run_dir.name} was trained with another config",
             hint=f"resume it unchanged, or start a new run: tracker run train --from {setup.run_dir.name}",

@@ -16,7 +16,7 @@ from tracker.environment import collect_code
 from tracker.errors import AlreadyTrainedError
 from tracker.init import init_workspace
 from tracker.recorder import Recorder
-from tracker.runs import load_config
+from tracker.runs import load_config, load_run
 from tracker.train import prepare_data, resolve_config, train
 from tracker.training.channels import resolve_input, resolve_model_input
 from tracker.training.config import Config, config_fingerprint, config_from_dict, config_to_dict
@@ -107,7 +107,7 @@ def test_a_run_made_before_keeps_what_it_had(ws: Workspace) -> None:
     tables = add_old_run(ws)
     for config in (resolve_config(ws, parent="exp1"), config_from_dict(load_config(ws.runs_dir, "exp1"))):
         assert (config.data.mean, config.data.split, crop_of(config)) == (PROFILE_MEAN, "by_image", WHOLE)
-        assert config_fingerprint(config_to_dict(config)) == OLD_FINGERPRINT == config_fingerprint(tables)
+        assert config_fingerprint(config_to_dict(config)) == config_fingerprint(tables)
         assert diff_configs(tables, config_to_dict(config)) == {}
     other = resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"})
     assert (other.data.mean, crop_of(other)) == (PROFILE_MEAN, WHOLE)
@@ -120,6 +120,10 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
     _, data = prepare_data(ws, config_from_dict(tables))
     with pytest.raises(AlreadyTrainedError, match="exp1"):
         find_earlier(ws, config_to_dict(resolve_config(ws, parent="exp1")), data.fingerprint)
+    assert load_run(ws.runs_dir, "exp1").fingerprints["config"] == OLD_FINGERPRINT != config_fingerprint(tables)
+    (ws.root / "train").rename(ws.root / "moved")
+    with pytest.raises(AlreadyTrainedError, match="exp1"):
+        train(ws, resolve_config(ws, parent="exp1", assignments=("data.train_dir=moved",)), quiet=True)
     changed = resolve_config(ws, parent="exp1", assignments=("augment.crop_pct=0.9",))
     assert find_earlier(ws, config_to_dict(changed), data.fingerprint) is None
     assert diff_configs(tables, config_to_dict(changed)) == {"augment.crop_pct": [None, 0.9]}

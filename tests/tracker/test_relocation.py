@@ -21,10 +21,13 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
 from tests.servers import tracker_ui
 from tests.workspaces import make_run, make_workspace
+from tracker.images.dataset import check_data
+from tracker.init import init_workspace
 from tracker.mlflow_log import connect, sync_run
 from tracker.relocation import KEPT_COPIES, find_moved, follow_workspace, open_readable_store, read_location
 from tracker.runs import load_config
 from tracker.submit import submit, sync_all
+from tracker.train import prepare_data, resolve_config
 from tracker.workspace import Workspace, load_workspace
 
 TINY = ("--model", "test_resnet", "--batch-size", "8", "--set", "data.image_size=[32,32]", "--set", "data.workers=0")
@@ -421,6 +424,28 @@ def test_a_path_of_the_old_place_is_found_in_the_new_one(moved: tuple[Path, Work
     assert find_moved(workspace.root, old / "eval" / "info.csv") == workspace.root / "eval" / "info.csv"
     assert find_moved(workspace.root, old / "gone") is None
     assert find_moved(workspace.root, tmp_path / "elsewhere" / "info.csv") is None
+
+
+def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "team" / "photos", per_class=3, to_predict=2)
+    data = {"train_dir": str(tmp_path / "team/photos/train"), "eval_dir": str(tmp_path / "team/photos/eval")}
+    solution = tmp_path / "team" / "photos" / "solution.csv"
+    workspace = init_workspace(tmp_path / "team" / "ws", data=data, competition={}, solution=solution)
+    assert workspace.data["train_dir"] == "../photos/train"
+    text = (workspace.root / "tracker.toml").read_text()
+    assert 'solution = "../photos/solution.csv"' in text
+    monkeypatch.chdir(tmp_path / "team" / "photos")
+    config = resolve_config(workspace, assignments=("data.split=stratified",))
+    _, before = prepare_data(workspace, config)
+    (tmp_path / "new").mkdir()
+    moved = move(workspace, tmp_path / "new" / "ws")
+    _, after = prepare_data(moved, config)
+    assert after.fingerprint == before.fingerprint
+    assert moved.solution == solution
+    assert not check_data(moved, config).problems
+    assert moved.resolve("../photos/eval") == tmp_path / "team" / "photos" / "eval"
 
 
 def test_what_location_json_says_wrongly_is_no_obstacle(moved: tuple[Path, Workspace]) -> None:

@@ -39,6 +39,23 @@ def test_init_finds_format_and_classes_by_looking(tmp_path: Path) -> None:
     assert len(found["people"].competition.classes) == 18
 
 
+def test_init_keeps_paths_of_data_below_and_beside_the_workspace_relative(tmp_path: Path) -> None:
+    for folder in ("team/photos/train", "team/masks/photos", "far/photos"):
+        for name in ("dog", "cat"):
+            save_image(tmp_path / folder / name / "a.png", seed=1)
+    root = tmp_path / "team" / "masks"
+
+    def keep(folder: str) -> str:
+        (root / "tracker.toml").unlink(missing_ok=True)
+        (root / "ledger.db").unlink(missing_ok=True)
+        data = {"train_dir": str(tmp_path / folder)}
+        return str(init_workspace(root, data=data, competition={}).data["train_dir"])
+
+    assert keep("team/masks/photos") == "photos"
+    assert keep("team/photos/train") == "../photos/train"
+    assert keep("far/photos") == str(tmp_path / "far" / "photos")
+
+
 def test_init_keeps_every_flag(tmp_path: Path) -> None:
     workspace = init_workspace(
         tmp_path / "ws",

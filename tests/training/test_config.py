@@ -12,10 +12,13 @@ from tracker.training.config import (
     config_from_dict,
     config_to_dict,
     format_defaults,
+    is_same_training,
     list_options,
     merge,
+    old_trajectory_fingerprint,
     outcome_values,
     parse_assignment,
+    trajectory_fingerprint,
 )
 from tracker.training.errors import ConfigError
 
@@ -104,6 +107,42 @@ def test_outcome_leaves_worker_counts_and_logging_out() -> None:
     assert "optim.lr" in kept
     assert "data.workers" not in kept
     assert "train.log_every" not in kept
+
+
+def test_where_files_lie_and_on_what_it_runs_is_no_config() -> None:
+    base = config_to_dict(Config())
+    places = {"train_dir": "/b/photos/train", "eval_dir": "/b/photos/eval", "labels": "/b/labels.csv"}
+    machine = {"accelerator": "cuda", "devices": 2, "num_nodes": 2, "strategy": "fsdp"}
+    moved = merge(base, {"data": places})
+    assert outcome_values(moved) == outcome_values(base)
+    assert trajectory_fingerprint(moved) == trajectory_fingerprint(base)
+    divided = merge(base, {"train": machine})
+    assert config_fingerprint(divided) == config_fingerprint(base)
+    assert trajectory_fingerprint(divided) != trajectory_fingerprint(base), "to the bit it is another training"
+
+
+def test_tables_and_pipelines_are_known_by_their_names_wherever_they_lie() -> None:
+    def build(folder: str, *, sha: str = "ab") -> dict[str, Any]:
+        data = {"label_fixes": f"{folder}fixes.csv", "exclude": f"cat/*.gif,{folder}bad.csv"}
+        return {"data": data, "augment": {"name": f"{folder}own.yaml", "file_sha256": sha}}
+
+    assert config_fingerprint(build("")) == config_fingerprint(build("/b/tables/"))
+    assert config_fingerprint(build("")) != config_fingerprint(build("", sha="cd"))
+    other = merge(build(""), {"data": {"label_fixes": "other.csv"}})
+    assert outcome_values(other)["data.label_fixes"] == "other.csv"
+    assert config_fingerprint(other) != config_fingerprint(build(""))
+    assert is_same_training(other, build("/b/")), "what the fixes do is in the data fingerprint"
+    assert not is_same_training(build(""), build("", sha="cd"))
+
+
+def test_checkpoints_of_an_earlier_version_have_the_fingerprint_that_it_made() -> None:
+    tables = {
+        "data": {"train_dir": "/a/photos/train", "workers": 3},
+        "train": {"devices": 2, "epochs": 5, "accelerator": "cpu"},
+        "sched": {"name": "constant"},
+    }
+    made = "sha256:ddec4765373071ca28563f32f134d5da47206296b0abbd9db28e7ad022591306"
+    assert old_trajectory_fingerprint(tables) == made != trajectory_fingerprint(tables)
 
 
 def test_every_option_has_a_sentence() -> None:

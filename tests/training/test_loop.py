@@ -13,8 +13,18 @@ import pytest
 import torch
 
 from tests.training.conftest import TWO
-from tracker.training.checkpoint import load_checkpoint
-from tracker.training.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
+from tracker.training.checkpoint import load_checkpoint, save_checkpoint
+from tracker.training.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    SchedConfig,
+    TrainConfig,
+    config_to_dict,
+    old_trajectory_fingerprint,
+)
 from tracker.training.data import load_data
 from tracker.training.errors import ConfigError, DataError, NonFiniteLossError
 from tracker.training.loop import EpochReport, FitResult, fit, translate_torch_errors
@@ -157,6 +167,17 @@ def test_a_run_stopped_before_its_first_epoch_starts_again(folders: Path) -> Non
     whole, _ = train(CONFIG, folders, "whole")
     resumed, _ = train(CONFIG, folders, "new", resume=True)
     assert resumed.weights_fingerprint == whole.weights_fingerprint
+
+
+def test_a_run_of_an_earlier_version_is_resumed(folders: Path) -> None:
+    train(replace(CONFIG, train=replace(CONFIG.train, epochs=1), sched=SchedConfig(name="constant")), folders, "a")
+    longer = replace(CONFIG, train=replace(CONFIG.train, epochs=2), sched=SchedConfig(name="constant"))
+    path = folders / "a" / "last.pth"
+    save_checkpoint(path, {**load_checkpoint(path), "trajectory": old_trajectory_fingerprint(config_to_dict(longer))})
+    resumed, _ = train(longer, folders, "a", resume=True)
+    assert load_checkpoint(path)["epoch"] == 2
+    assert load_checkpoint(path)["trajectory"] != old_trajectory_fingerprint(config_to_dict(longer))
+    assert resumed.weights_fingerprint
 
 
 def test_resume_with_another_config_is_refused(folders: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
+from tracker.configdiff import shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
 from tracker.ledger.read import (
     Note,
@@ -253,7 +254,7 @@ def _build_subject(
     record: RunRecord, config: Mapping[str, Any], row: Submission | None, notes: Sequence[Note]
 ) -> Subject:
     data = record.fingerprints.get("data")
-    outcome = {**outcome_values(config), "kind": record.kind, "data": data and data.removeprefix("sha256:")[:8]}
+    outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
     summary = {name: value for name, value in record.summary.items() if value is not None}
     return Subject(
         fields={name: getattr(record, name) for name in FIELDS} | {"tags": ", ".join(record.tags) or None},

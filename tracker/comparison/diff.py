@@ -81,7 +81,8 @@ def diff_runs(
         evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
     else:
         evidence = Evidence(problem="left out by --no-stats")
-    differing = diff_configs(left.config, right.config)
+    data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
+    differing = diff_configs(left.config, right.config, data=data)
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     metrics = _diff_metrics(workspace, left, right, everything=everything)

@@ -82,6 +82,7 @@ class _Member:
 
     node: Node
     config: Mapping[str, Any]
+    data: str | None
     time: str
 
 
@@ -98,7 +99,7 @@ def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, 
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
-    return _Member(node=node, config=config, time=record.created_at)
+    return _Member(node=node, config=config, data=record.fingerprints.get("data"), time=record.created_at)
 
 
 def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
@@ -120,7 +121,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
     )
-    return _Member(node=node, config=row.config, time=row.submitted_at or "")
+    return _Member(node=node, config=row.config, data=row.data_fingerprint, time=row.submitted_at or "")
 
 
 def name_model(config: Mapping[str, Any]) -> str | None:
@@ -161,7 +162,7 @@ def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) 
                 member.node,
                 parent=parent,
                 depth=depth,
-                change=_find_change(by_name[parent].config, member.config) if parent else None,
+                change=_find_change(by_name[parent], member) if parent else None,
                 is_sota=name == sota,
                 sota_line=name in line,
             )
@@ -209,10 +210,10 @@ def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
         waiting += [(child, depth + 1) for child in reversed(children.get(name, []))]
 
 
-def _find_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]] | None:
-    if not old or not new:
+def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | None:
+    if not parent.config or not member.config:
         return None
-    change = diff_configs(old, new)
-    if "ensemble" in new:  # it has no training config of its own, which is no change of each of its keys
+    change = diff_configs(parent.config, member.config, data=(parent.data, member.data))
+    if "ensemble" in member.config:  # it has no training config of its own, which is no change of each of its keys
         return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
     return change

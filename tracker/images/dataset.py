@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, DataError
-from tracker.train import build_task, prepare_data
+from tracker.train import build_task, locate_data, prepare_data
 from tracker.training.atomic import check_regular, translate_os_errors, write_text
 from tracker.training.config import Config
 from tracker.training.data import inspect_data
@@ -62,6 +62,7 @@ def check_data(workspace: Workspace, config: Config, *, write_exclude: Path | No
     if write_exclude and (write_exclude.suffix.lower() != CSV or "," in str(write_exclude)):
         raise ConfigError(f"--write-exclude {write_exclude}: expected the path of a .csv, without commas")
     try:
+        config = replace(config, data=locate_data(workspace, config.data))
         report = inspect_data(config.data, task, root=workspace.root, cache=cache)
         written = None
         if write_exclude and report.broken:

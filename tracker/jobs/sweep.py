@@ -27,7 +27,7 @@ from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.runs import FileLock, read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
-from tracker.training.config import Config, config_to_dict, outcome_values
+from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
@@ -38,13 +38,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 BEGIN_S = 30.0  # a study is made in less, unless its maker has died
-PLACES = (
-    "data.train_dir",
-    "data.eval_dir",
-    "data.labels",
-    "data.label_fixes",
-    "data.exclude",
-)  # each machine has its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +157,16 @@ def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
 
 def _check_same(study: optuna.Study, config: Config, data: str) -> None:
     """Trials can only be compared when all begin from the same config and data; raises RefusedError."""
-    values = {key: value for key, value in outcome_values(config_to_dict(config)).items() if key not in PLACES}
+    outcome = outcome_values(config_to_dict(config))
+    values = {key: value for key, value in outcome.items() if key not in TABLE_KEYS}  # the data fingerprint has those
     if "base" not in study.user_attrs:
         study.set_user_attr("data", data)  # first: another process that finds the base must find the data, too
         study.set_user_attr("base", values)
-    base = study.user_attrs["base"]
+    silent = {key for key, option in list_options().items() if not option.metadata["outcome"]}
+    # An earlier version kept more keys, and files with their folders.
+    base = name_files({key: value for key, value in study.user_attrs["base"].items() if key not in silent})
+    for key in TABLE_KEYS:
+        base.pop(key, None)
     changed = sorted(key for key in {*base, *values} if base.get(key) != values.get(key))
     changed += ["the data"] if study.user_attrs["data"] != data else []
     if changed:

@@ -178,7 +178,8 @@ class Ledger:
         with self._write() as connection:
             self._refuse_duplicate(connection, draft.answers.fingerprint)
             now, times = self._check_quota(connection, competition)
-            sota, diff = self._compare_with_sota(connection, draft.config, competition)
+            data = draft.record.fingerprints.get("data")
+            sota, diff = self._compare_with_sota(connection, draft.config, competition, data=data)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
             row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
             _append(connection, "submission", row)
@@ -239,15 +240,21 @@ class Ledger:
         _append(connection, "note", {**note, "author": author, "noted_at": now})
 
     def _compare_with_sota(
-        self, connection: sa.Connection, config: Mapping[str, Any], competition: Competition
+        self,
+        connection: sa.Connection,
+        config: Mapping[str, Any],
+        competition: Competition,
+        *,
+        data: str | None = None,
     ) -> tuple[int | None, dict[str, list[Any]] | None]:
         """The best submission now, and the config keys that differ from it."""
         query = sa.text(sota_query(competition.primary))
         sota = connection.execute(query, {"metric": competition.primary_metric}).scalar()
         if sota is None:
             return None, None
-        select = sa.select(SUBMISSIONS.c.config).where(SUBMISSIONS.c.number == sota)
-        return sota, diff_configs(json.loads(connection.execute(select).scalar_one()), config)
+        select = sa.select(SUBMISSIONS.c.config, SUBMISSIONS.c.data_fingerprint).where(SUBMISSIONS.c.number == sota)
+        best = connection.execute(select).one()
+        return sota, diff_configs(json.loads(best.config), config, data=(best.data_fingerprint, data))
 
     def append_scores(self, number: int, scores: Mapping[tuple[str, str], float]) -> None:
         """Add scores of a submission by (split, metric); raises LedgerError when there is no such submission."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tracker.configdiff import drop_same_places
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
 from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
 from tracker.predictions import unpack_answers
@@ -86,6 +87,7 @@ class Submission:
 
 
 _COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
+_SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data"
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
     "WHERE kind IN ('note', 'rejected') ORDER BY seq"
@@ -240,7 +242,7 @@ def list_submissions(
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
     with open_reader(workspace.ledger_url) as query:
-        rows = query(f"SELECT {_COLUMNS} FROM submissions s {where} ORDER BY s.number", parameters or {})
+        rows = query(f"SELECT {_COLUMNS}, {_SOTA_DATA} FROM submissions s {where} ORDER BY s.number", parameters or {})
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
@@ -274,9 +276,12 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
 
 
 def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Submission:
-    diff = row["config_diff"]
-    parsed = {"config": json.loads(row["config"]), "config_diff": None if diff is None else json.loads(diff)}
-    return Submission(**{**row, **parsed}, scores=scores, notes=notes)
+    """A submission; its diff without what an earlier version counted as a change and is none."""
+    columns = dict(row)
+    data = (columns.pop("sota_data"), row["data_fingerprint"])
+    diff = None if row["config_diff"] is None else drop_same_places(json.loads(row["config_diff"]), data=data)
+    parsed = {"config": json.loads(row["config"]), "config_diff": diff}
+    return Submission(**{**columns, **parsed}, scores=scores, notes=notes)
 
 
 def list_notes(workspace: Workspace) -> dict[str, list[Note]]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run, make_workspace
+from tracker.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.render_diff import draw_diff, open_picture, print_diff, render_markdown
 from tracker.comparison.textplot import Panel, render_curves
@@ -24,6 +25,7 @@ from tracker.comparison.verdict import render_range
 from tracker.configdiff import diff_configs
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, UnknownRunError
+from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submit import reveal, submit
 from tracker.training.config import config_fingerprint
@@ -66,6 +68,14 @@ def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int])
     return diff_runs(workspace, "exp1", "exp2", resamples=1000, images=2)
 
 
+def set_data(workspace: Workspace, run: str, fingerprint: str) -> None:
+    """Have a run trained on other data."""
+    path = workspace.runs_dir / run / "run.json"
+    record = json.loads(path.read_text())
+    record["fingerprints"]["data"] = fingerprint
+    path.write_text(json.dumps(record))
+
+
 def write_curves(workspace: Workspace, run: str, *, epochs: int = 15) -> None:
     """A run that overfits after epoch 3."""
     path = workspace.runs_dir / run / "metrics.jsonl"
@@ -95,6 +105,43 @@ def test_worker_counts_are_no_difference() -> None:
     base = {"data": {"workers": 1}, "optim": {"lr": 0.1}}
     assert diff_configs(base, {"data": {"workers": 4}, "optim": {"lr": 0.1}}) == {}
     assert diff_configs(base, {"optim": {"lr": 0.1}, "loss": {"gamma": 2.0}}) == {"loss.gamma": [None, 2.0]}
+
+
+def test_data_differ_by_what_they_are_and_not_by_where_they_lie() -> None:
+    old = {"data": {"train_dir": "/a/photos", "label_fixes": ""}, "augment": {"name": "base", "file_sha256": ""}}
+    own = {"name": "a/p.yaml", "file_sha256": "1"}
+    new = {"data": {"train_dir": "/b/faces", "label_fixes": "x/f.csv"}, "augment": own}
+    pipeline = {"augment.name": ["base", "p.yaml"]}
+    assert diff_configs(old, new, data=("sha256:d", "sha256:d")) == pipeline
+    named = {"data.train_dir": ["photos", "faces"], "data.label_fixes": ["", "f.csv"], **pipeline}
+    assert diff_configs(old, new, data=("sha256:d", "sha256:e")) == named == diff_configs(old, new)
+    assert diff_configs(old, {**old, "data": {"train_dir": "/b/photos/", "label_fixes": ""}}) == {}
+    assert diff_configs(old, old, data=("sha256:12345678ab", "sha256:e")) == {"data": ["12345678", "e"]}
+    banded = {**old, "data": {**old["data"], "age_bands": [29, 58]}}
+    assert list(diff_configs(old, banded, data=("sha256:d", "sha256:e"))) == ["data.age_bands"]
+
+
+def test_changes_that_an_earlier_version_kept_are_told_without_folders_and_devices(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {
+        "data.train_dir": ["/a/photos", "/b/copy"],
+        "data.label_fixes": ["", "f.csv"],
+        "train.devices": [1, 2],
+        "optim.lr": [0.1, 0.2],
+    }
+    for answers in ("0000011111", "0000011110", "0000011001"):
+        make_run(workspace, answers)
+    set_data(workspace, "exp3", "sha256:e")
+    submit(workspace, "exp1", "first")
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.ledger.append.diff_configs", lambda *_, **__: kept)
+        submit(workspace, "exp2", "a copy of the same photographs")
+        submit(workspace, "exp3", "other photographs")
+    found = audit(workspace)
+    assert [item["key"] for item in found.one_key] == ["optim.lr"]
+    assert [item["keys"] for item in found.several_keys] == [["data.label_fixes", "data.train_dir", "optim.lr"]]
+    assert verify_ledger(workspace.ledger_url).problem == ""
 
 
 def test_the_better_side_follows_the_direction_of_each_metric(workspace: Workspace) -> None:
@@ -131,11 +178,8 @@ def test_equal_share_counts_the_images_of_both_runs(workspace: Workspace) -> Non
 
 def test_data_and_code_are_compared_by_fingerprint(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
-    second = make_run(workspace, "0000011111")
-    path = workspace.runs_dir / second.name / "run.json"
-    record = json.loads(path.read_text())
-    record["fingerprints"]["data"] = "sha256:e"
-    path.write_text(json.dumps(record))
+    make_run(workspace, "0000011111")
+    set_data(workspace, "exp2", "sha256:e")
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.data == {"equal": False, "a": "sha256:d", "b": "sha256:e"}
     assert found.code["equal"]
