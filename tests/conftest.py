@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +79,25 @@ def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> D
     assert not ok or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def run_in_terminal(*words: str, cwd: Path, width: int, **env: str) -> str:
+    """What a tracker command writes to a terminal of its own that has `width` columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    settings = {**os.environ, "TERM": "xterm-256color", **env}
+    settings = {name: value for name, value in settings.items() if name != "NO_COLOR" or name in env}
+    process = subprocess.Popen(
+        tracker_command(*words), cwd=cwd, env=settings, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    written = b""
+    with suppress(OSError):  # the terminal has gone with its last process
+        while part := os.read(ours, 65536):
+            written += part
+    os.close(ours)
+    process.wait(COMMAND_LIMIT_S)
+    return written.decode().replace("\r\n", "\n")
 
 
 def save_image(path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> Path:

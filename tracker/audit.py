@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,16 @@ def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     return list(dict.fromkeys("ensemble" if key.startswith("ensemble.") else key for key in diff))
 
 
-def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+def find_wasted(rows: Sequence[Submission], *, among: Collection[int] | None = None) -> list[dict[str, Any]]:
     """Submissions equal to an earlier one: by predictions, by weights and config, or by every score of both.
 
+    With `among`, only these numbers are looked at; `rows` has the earlier ones, too.
     Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may agree by chance.
     """
     found: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
+        if among is not None and row.number not in among:
+            continue
         for earlier in rows[:place]:
             evidence = _compare(earlier, row)
             if evidence:

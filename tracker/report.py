@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
+from tracker.list_marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
+from tracker.settings import allows_color, get_columns
+from tracker.table import CUT, RULE, Cell, Column, Styled, draw_table, paint, wrap
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
@@ -23,11 +28,8 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.submit import CheckReport
     from tracker.workspace import Competition
 
-PIPED_WIDTH = 240
-NARROW = 80  # columns of a terminal below which a table leaves columns out rather than squeezing all
-BETWEEN = 3  # columns that a table puts between two of its own
-LONGEST_WORD = 20
-FEW_LETTERS = 5  # the narrowest column that is worth its place
+NARROW = 80  # columns of a terminal that does not tell how many it has
+PLAIN_SIGNS = str.maketrans({CUT: "~", RULE: "-", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -55,75 +57,94 @@ def clean_text(text: str) -> str:
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def print_text(text: str, *, end: str = "\n") -> None:
-    """Lines on stdout, cleaned."""
-    print(clean_text(text), end=end)
+def print_text(text: str, *, style: str = "", end: str = "\n") -> None:
+    """Lines on stdout, cleaned, wrapped between words where a terminal is narrower."""
+    body = text.removesuffix("\n")
+    lines = wrap(clean_text(body), find_width())
+    _write([paint(line, style) if has_color() else line for line in lines], end=text[len(body) :] + end)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """A table on stdout; nothing in user texts is markup or steers the terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def print_table(
+    columns: Sequence[str | Column],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    title: str = "",
+    legend: str = "",
+    wide: bool = False,
+    shows_all: str = "--wide",
+) -> None:
+    """A table on stdout, `legend` below it; nothing in user texts is markup or steers the terminal.
 
-    width = find_width()
-    heads = [clean_text(name) for name in columns]
-    cells = [[clean_text(cell) for cell in row] for row in rows]
-    widths = _fit_columns(heads, cells, width) if width < NARROW else dict.fromkeys(range(len(heads)))
-    table = Table(title=Text(clean_text(title)) if title else None, box=box.SIMPLE_HEAD)
-    for place, own in widths.items():
-        table.add_column(Text(heads[place]), width=own, overflow="fold")
-    for row in cells:
-        table.add_row(*[Text(row[place]) for place in widths])
-    Console(width=width, highlight=False).print(table)
-    left_out = [name for place, name in enumerate(heads) if place not in widths]
-    if left_out:
-        print_text(f"no room for: {', '.join(left_out)}")
-
-
-def _fit_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
-    """{place: width} of the columns that can be read in `width`, from the left; the first is always among them.
-
-    A column needs its longest word, but no more than `LONGEST_WORD`; the first two make do with less, so that a table
-    of keys and values shows both. What is left over makes them wider, from the left.
+    With `wide`, every column and every character; `shows_all` names what else shows them. A column that is a bare title
+    is a text, but for the first.
     """
-    from rich.cells import cell_len
-
-    room = width - 1
-    wanted: dict[int, int] = {}
-    widths: dict[int, int] = {}
-    for place, head in enumerate(heads):
-        texts = [head, *(row[place] for row in rows)]
-        words = (word for text in texts for word in text.split())
-        wanted[place] = max(1, *(cell_len(line) for text in texts for line in (text.splitlines() or [""])))
-        least = min(max((cell_len(word) for word in words), default=1), LONGEST_WORD)
-        if place == 0:
-            least = min(least, max(FEW_LETTERS, width // 2 - BETWEEN))
-        elif place == 1:
-            least = min(least, max(FEW_LETTERS, room - BETWEEN))
-        if least + BETWEEN <= room:
-            widths[place] = least
-            room -= least + BETWEEN
-    for place, least in widths.items():
-        more = min(wanted[place] - least, room)
-        widths[place] += more
-        room -= more
-    return widths
+    known = [
+        column if isinstance(column, Column) else Column(column, text=place > 0) for place, column in enumerate(columns)
+    ]
+    heads = [replace(column, title=_clean_cell(column.title)) for column in known]
+    cells = [[_clean_cell(cell) for cell in row] for row in rows]
+    width = None if wide else find_width()
+    lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all)
+    above = [clean_text(title)] if title else []
+    below = wrap(legend, width) if legend else []
+    _write(["", *above, *lines, *below, ""])
 
 
-def find_width(piped: int = PIPED_WIDTH) -> int:
-    """Columns of the output: the terminal's, what COLUMNS says, or `piped` for a pipe or a file."""
-    return shutil.get_terminal_size((piped, 24)).columns
+CellT = TypeVar("CellT", str, Cell)
 
 
-def render_number(value: Any) -> str:
-    """A number in a few characters; `-` when unknown."""
+def _clean_cell(cell: CellT) -> CellT:
+    """A cell on one line."""
+    if isinstance(cell, Styled):
+        return replace(cell, text=clean_text(cell.text.replace("\n", " ")))
+    return clean_text(cell.replace("\n", " "))
+
+
+def _write(lines: Sequence[str], *, end: str = "\n") -> None:
+    text = "\n".join(lines)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(PLAIN_SIGNS)
+    print(text, end=end)
+
+
+def find_width(stream: TextIO | None = None) -> int | None:
+    """Columns of stdout or `stream`: what COLUMNS asks for, or the terminal's; None for a pipe or a file."""
+    if (columns := get_columns()) is not None:
+        return columns
+    output: TextIO | None = stream or sys.stdout
+    if not _is_terminal(output):
+        return None
+    try:
+        return os.get_terminal_size(output.fileno()).columns or NARROW
+    except OSError:
+        return NARROW
+
+
+def has_color(stream: TextIO | None = None) -> bool:
+    """Whether stdout or `stream` is a terminal that may have colors."""
+    return _is_terminal(stream or sys.stdout) and allows_color()
+
+
+def _is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
+    """Whether it is a terminal, and neither closed nor missing, as stdout is after `>&-`."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def render_number(value: Any, *, signed: bool = False) -> str:
+    """A number in four significant digits, and four decimals up to 1, as scores have; `-` when unknown."""
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:.4f}" if 0.001 <= abs(value) < 10000 or value == 0 else f"{value:.3g}"
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    sign = "+" if signed else ""
+    size = abs(value)
+    if not math.isfinite(size) or size >= 1e6 or 0 < size < 1e-4:
+        return f"{value:{sign}.3e}" if math.isfinite(size) else f"{value:{sign}}"
+    places = max(0, 3 - math.floor(math.log10(size))) if size else 4
+    return f"{value:{sign}.{max(places, 4) if size <= 1 else places}f}"
 
 
 def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:
@@ -148,9 +169,25 @@ def render_end(record: RunRecord, competition: Competition) -> str:
     return f"{record.name} {record.status}{reason} after epoch {record.epoch}{best}"
 
 
-def render_value(value: Any) -> str:
-    """A config value as it is typed; `-` when a side does not have the key."""
-    return "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def render_value(value: Any, *, whole: bool = False) -> str:
+    """A config value as it is typed, its floats in four significant digits but for `whole`; `-` when there is none."""
+    if value is None or isinstance(value, str):
+        return "-" if value is None else value
+    return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_shorten(item) for item in value]
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
+
+
+def render_values(values: Sequence[Any]) -> list[str]:
+    """Config values beside each other: whole where four digits would make different ones look the same."""
+    short, whole = ([render_value(value, whole=digits) for value in values] for digits in (False, True))
+    return short if len(set(short)) == len(set(whole)) else whole
 
 
 def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
@@ -159,7 +196,7 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
         return "-"
     if not diff:
         return "no config key"
-    return ", ".join(f"{key} {render_value(a)} -> {render_value(b)}" for key, (a, b) in diff.items())
+    return ", ".join(f"{key} {' -> '.join(render_values(pair))}" for key, pair in diff.items())
 
 
 def runs_to_json(
@@ -186,39 +223,67 @@ def print_runs(
     submitted: Mapping[str, int],
     notes: Mapping[str, Sequence[Note]],
     competition: Competition,
+    *,
+    marks: Marks | None = None,
+    wide: bool = False,
 ) -> None:
-    """A line a run, newest first; what was noted last has a column when anything was."""
+    """A line a run; what was noted last has a column when anything was."""
+    marks = marks or Marks()
     noted = any(record.uid in notes for record in records)
     tagged = any(record.tags for record in records)
     measured = _list_measured(record.summary for record in records)
     chosen = choose_figures(competition, measured)
-    figures = [f"val/{name}" for name in chosen]
-    if "loss" in measured and "loss" not in chosen:
-        figures.append("val/loss")
-    rows = [
-        (
-            record.name,
+    figures = [*chosen, "loss"] if "loss" in measured and "loss" not in chosen else chosen
+    primary = competition.primary_metric if competition.primary_metric in chosen else "".join(chosen[:1])
+    columns = [
+        Column("run"),
+        Column("kind", leaves=9),
+        Column("status", leaves=1),
+        Column("parent", leaves=8),
+        Column("best epoch", leaves=3, right=True),
+        *[Column(f"val/{name}", leaves=_order_figure(name, primary), right=True) for name in figures],
+        Column("submission", leaves=2, right=True),
+        Column("created (UTC)", leaves=7),
+        Column("note", leaves=1, text=True),
+        *([Column("tags", leaves=5, text=True)] if tagged else ()),
+        *([Column("noted last", leaves=5, text=True)] if noted else ()),
+    ]
+    used: list[str] = []
+    rows: list[list[Cell]] = []
+    for record in records:
+        number = submitted.get(record.uid)
+        own = marks.list_marks(number, record.name)
+        used += own
+        row: list[Cell] = [
+            Styled(" ".join([record.name, *own]), style_marks(own)),
             record.kind,
-            render_status(record),
+            style_status(record.status, archived=record.archived_at is not None),
             record.parent or "-",
             render_number(record.best_epoch),
-            *[render_number(record.summary.get(name)) for name in figures],
-            str(submitted.get(record.uid, "-")),
+            *[render_number(record.summary.get(f"val/{name}")) for name in figures],
+            "-" if number is None else str(number),
             record.created_at[:16].replace("T", " "),
             record.note or record.error.partition("\n")[0],
             *([", ".join(record.tags) or "-"] if tagged else ()),
             *([render_newest(notes.get(record.uid, ()))] if noted else ()),
-        )
-        for record in records
-    ]
-    columns = ["run", "kind", "status", "parent", "best epoch", *figures, "submission", "created (UTC)", "note"]
-    columns += ["tags"] * tagged
-    print_table([*columns, "noted last"] if noted else columns, rows)
+        ]
+        rows.append(row)
+    print_table(columns, rows, legend=explain_marks(used), wide=wide)
 
 
-def render_status(record: RunRecord) -> str:
-    """How a run ended, and whether it was put away since."""
-    return f"{record.status}, archived" if record.archived_at else record.status
+def _order_figure(name: str, primary: str) -> int:
+    """When a validation figure leaves: the deciding metric last, accuracy and other metrics before the loss."""
+    if name == primary:
+        return 1
+    return 4 if name == "loss" else 6
+
+
+STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "killed": "red", "failed": "red"}
+
+
+def style_status(status: str, *, archived: bool = False) -> Styled:
+    """How a run ended, in its color, and whether it was put away since."""
+    return Styled(f"{status}, archived" if archived else status, STATUS_STYLES.get(status, ""))
 
 
 def render_newest(notes: Sequence[Note]) -> str:
@@ -237,11 +302,12 @@ def render_corrections(
             yield f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the ledger's history"
 
 
-def print_notes(notes: Sequence[Note]) -> None:
+def print_notes(notes: Sequence[Note], *, wide: bool = False) -> None:
     """Every remark with its day and author; nothing when there is none."""
     if notes:
         rows = [(note.time[:10], note.author, str(note.submission or "-"), str(note)) for note in notes]
-        print_table(("noted (UTC)", "by", "submission", "note"), rows)
+        columns = ("noted (UTC)", Column("by", leaves=2), Column("submission", leaves=3, right=True), "note")
+        print_table(columns, rows, wide=wide)
 
 
 def print_run(
@@ -256,7 +322,8 @@ def print_run(
 ) -> None:
     """Everything about one run."""
     about = {
-        "status": render_status(record) + (f": {record.error}" if record.error else ""),
+        "status": style_status(record.status, archived=record.archived_at is not None).text
+        + (f": {record.error}" if record.error else ""),
         "kind": record.kind,
         "parent": record.parent or "-",
         "note": record.note or "-",
@@ -298,26 +365,71 @@ def print_leaderboard(
     validation: Validation,
     *,
     sota: int | None,
-    was_sota: Sequence[int],
+    was_sota: Collection[int],
+    ancestors: Collection[int] = (),
+    duplicates: Mapping[int, int] | None = None,
+    ranks: Mapping[int, int] | None = None,
+    wide: bool = False,
+    shows_all: str = "tracker leaderboard --wide",
 ) -> None:
-    """The submission table, SOTA marked: ** now, * when it was made; with what was noted last, if anything was."""
-    noted = any(row.notes for row in rows)
-    columns = [f"{split} {metric.name}" for split in ("public", "private") for metric in competition.metrics]
-    figures = choose_figures(competition, {name for row in rows for name in validation.get(row.number, ())})
-    table = []
+    """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
+
+    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones that some repeat.
+    """
+    measured = choose_figures(competition, {name for row in rows for name in validation.get(row.number, ())})
+    columns = [
+        Column("number"),
+        Column("rank", leaves=1, right=True),
+        Column("run", leaves=2),
+        *_list_score_columns(competition, measured),
+        Column("memo", leaves=1, text=True),
+        Column("change to SOTA then", leaves=8, text=True),
+        Column("noted last", leaves=7, text=True),
+    ]
+    marks = Marks(now=sota, then=was_sota, ancestors=[str(number) for number in ancestors], duplicates=duplicates or {})
+    used: list[str] = []
+    table: list[list[Cell]] = []
     for row in rows:
-        mark = " **" if row.number == sota else " *" if row.number in was_sota else ""
-        scores = [
-            metric.render(row.scores.get(f"{split}_{metric.name}"))
-            for split in ("public", "private")
-            for metric in competition.metrics
-        ]
-        change = f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-"
-        own = [render_number(validation.get(row.number, {}).get(name)) for name in figures]
-        remark = [render_newest(row.notes)] if noted else []
-        table.append((f"{row.number}{mark}", row.run or "-", *scores, *own, row.memo, change, *remark))
-    heads = ["number", "run", *columns, *(f"val {name}" for name in figures), "memo", "change to SOTA then"]
-    print_table([*heads, "noted last"] if noted else heads, table)
+        own = marks.list_marks(row.number, str(row.number))
+        used += own
+        figures = validation.get(row.number, {})
+        table.append(
+            [
+                Styled(" ".join([str(row.number), *own]), style_marks(own)),
+                render_number((ranks or {}).get(row.number)),
+                row.run or "-",
+                *[
+                    metric.render(row.scores.get(f"{split}_{metric.name}"))
+                    for split in ("public", "private")
+                    for metric in competition.metrics
+                ],
+                *[render_number(figures.get(name)) for name in measured],
+                row.memo,
+                f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-",
+                render_newest(row.notes),
+            ]
+        )
+    left_out = {"rank"} if ranks is None else set()
+    left_out |= set() if any(row.notes for row in rows) else {"noted last"}
+    kept = [place for place, column in enumerate(columns) if column.title not in left_out]
+    print_table(
+        [columns[place] for place in kept],
+        [[cells[place] for place in kept] for cells in table],
+        legend=explain_marks(used),
+        wide=wide,
+        shows_all="--wide" if ranks is not None else shows_all,
+    )
+
+
+def _list_score_columns(competition: Competition, measured: Sequence[str]) -> Iterator[Column]:
+    """Scores and validation figures; all but those of the deciding metric leave early."""
+    for split, leaves in (("public", 1), ("private", 6)):
+        for metric in competition.metrics:
+            minor = metric.name != competition.primary_metric
+            yield Column(f"{split} {metric.name}", leaves=leaves + 9 if minor else leaves, right=True)
+    deciding = competition.primary_metric if competition.primary_metric in measured else "".join(measured[:1])
+    for name in measured:
+        yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
 
 
 def _short(fingerprint: str | None) -> str:
@@ -390,7 +502,7 @@ def print_audit(audit: Audit) -> None:
         print_text(f"freed by tracker clean on {item['freed_at'][:10]}: {item['file']} ({item['what']})")
 
 
-def print_history(events: Sequence[Event]) -> None:
+def print_history(events: Sequence[Event], *, wide: bool = False) -> None:
     """A line for each row of the ledger, in the order they were added."""
     rows = [
         (
@@ -403,35 +515,55 @@ def print_history(events: Sequence[Event]) -> None:
         )
         for event in events
     ]
-    print_table(("row", "time (UTC)", "author", "kind", "submission", "what"), rows)
+    columns = [
+        Column("row", right=True),
+        Column("time (UTC)", leaves=2),
+        Column("author", leaves=3),
+        Column("kind", leaves=1),
+        Column("submission", leaves=1, right=True),
+        Column("what", leaves=1, text=True),
+    ]
+    print_table(columns, rows, wide=wide)
 
 
-def print_outcomes(outcomes: Sequence[Outcome], competition: Competition) -> None:
+def print_outcomes(outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False) -> None:
     """What became of the entries of a queue."""
     names = choose_figures(competition, _list_measured(outcome.metrics for outcome in outcomes))
-    rows = []
+    columns = [
+        Column("entry", right=True),
+        Column("label", leaves=1, text=True),
+        Column("run"),
+        Column("status", leaves=1),
+        *[Column(f"val {name}", leaves=_order_figure(name, names[0]), right=True) for name in names],
+        Column("reason", leaves=1, text=True),
+    ]
+    rows: list[list[Cell]] = []
     for outcome in outcomes:
         figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
-        label = f"{outcome.entry} {outcome.label}"
-        rows.append((label, outcome.run or "-", outcome.status, *figures, outcome.reason or "-"))
-    print_table(("entry", "run", "status", *(f"val {name}" for name in names), "reason"), rows)
+        about: list[Cell] = [str(outcome.entry), outcome.label, outcome.run or "-", style_status(outcome.status)]
+        rows.append([*about, *figures, outcome.reason or "-"])
+    print_table(columns, rows, wide=wide)
 
 
-def print_sweep(found: SweepResult) -> None:
+def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
     """The trials of a sweep, and how to go on from the best."""
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.values))
-    rows = [
-        (
-            f"{trial.number}{' **' if trial.number == found.best else ''}",
-            trial.run or "-",
-            trial.state,
-            render_number(trial.value),
-            *[render_number(trial.values.get(name)) for name in names],
-            trial.reason or "-",
-        )
-        for trial in found.trials
+    columns = [
+        Column("trial"),
+        Column("run"),
+        Column("state", leaves=1),
+        Column(found.monitor, leaves=1, right=True),
+        *[Column(name, leaves=2) for name in names],
+        Column("reason", leaves=1, text=True),
     ]
-    print_table(("trial", "run", "state", found.monitor, *names, "reason"), rows, title=found.study)
+    rows: list[list[Cell]] = []
+    for trial in found.trials:
+        is_best = trial.number == found.best
+        name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
+        about: list[Cell] = [name, trial.run or "-", style_status(trial.state), render_number(trial.value)]
+        rows.append([*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"])
+    legend = explain_marks([BEST] if found.best is not None else [])
+    print_table(columns, rows, title=found.study, legend=legend, wide=wide)
     if found.best is None:
         print_text("no trial has been completed")
         return

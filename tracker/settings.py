@@ -124,6 +124,17 @@ def _get_number(name: str) -> int | None:
         return None
 
 
+def get_columns() -> int | None:
+    """The width that an exported COLUMNS asks for, None without one."""
+    columns = _get_number("COLUMNS")
+    return columns if columns is not None and columns > 0 else None
+
+
+def allows_color() -> bool:
+    """Whether the environment lets a terminal have colors: NO_COLOR (no-color.org) and TERM=dumb do not."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # noqa: TID251
+
+
 def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process that we start, with these values added."""
     return {**os.environ, **values}  # noqa: TID251

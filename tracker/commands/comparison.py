@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Archived, Json
+from tracker.commands.runs import Archived, Json, Where, Wide
 
 
 def compare(
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[R...]", help="exp3, exp5..exp9, s12, sota; none: the newest.")
     ] = None,
-    where: Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')] = "",
+    where: Where = "",
     sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
     each: Annotated[bool, typer.Option("--each", help="A row for each seed and fold, no means.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Equal keys and F1 by class, too.")] = False,
@@ -24,16 +24,18 @@ def compare(
     archived: Archived = False,
     markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.compare import NEWEST, compare_runs
     from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
-    from tracker.report import print_json, print_text
+    from tracker.comparison.tree import read_marks
+    from tracker.report import clean_text, print_json
     from tracker.workspace import find_workspace
 
-    refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv})
+    refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
     if runs:
         refuse_beside("named runs", {"--limit": limit is not None}, why="all that are named are compared")
     workspace = find_workspace()
@@ -53,9 +55,11 @@ def compare(
     elif markdown:
         print(render_markdown(found, workspace.competition), end="")
     elif as_csv:
-        print_text(render_csv(found), end="")
+        print(clean_text(render_csv(found)), end="")
     else:
-        print_comparison(found, workspace.competition)
+        numbers = [number for row in found.rows for number in row.submissions]
+        marks = read_marks(workspace, numbers=numbers)
+        print_comparison(found, workspace.competition, marks=marks, wide=wide)
 
 
 PublicImages = Annotated[int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)]

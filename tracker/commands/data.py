@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Json
+from tracker.commands.runs import Json, Wide
 
 ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file with config sections.")]
 Parent = Annotated[str, typer.Option("--from", help="Use the config of a run, sota or s12.")]
@@ -19,23 +19,26 @@ def stats(
     parent: Parent = "",
     assign: Assign = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for pictures: classes.png, ages.png.")] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Count images by class, mask, gender and age; their sizes, formats, mean and standard deviation."""
     import sys
 
+    from tracker.commands.options import refuse_together
     from tracker.images.dataset import survey
     from tracker.images.dataset_report import print_survey
     from tracker.report import print_json
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     found, drawn = survey(workspace, resolve_for(workspace, config, parent, assign), figures=figures)
     if as_json:
         print_json(found.to_dict())
     else:
-        print_survey(found)
+        print_survey(found, wide=wide)
     for note in found.notes:
         print(note, file=sys.stderr)
     for path in drawn:
@@ -74,23 +77,26 @@ def split(
     assign: Assign = None,
     out: Annotated[Path, typer.Option(help="CSV to write: id, label, split or fold.")] = Path("split.csv"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that has another split.")] = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
     import sys
 
+    from tracker.commands.options import refuse_together
     from tracker.images.dataset import write_split
     from tracker.images.dataset_report import list_warnings, print_split
     from tracker.report import print_json
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     table = write_split(workspace, resolve_for(workspace, config, parent, assign), out, force=force)
     if as_json:
         print_json(table.to_dict())
     else:
-        print_split(table)
+        print_split(table, wide=wide)
         print(f"{len(table.rows)} images: {out}")
     for note in table.notes:
         print(note, file=sys.stderr)

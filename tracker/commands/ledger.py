@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Json
+from tracker.commands.runs import Json, Wide
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
@@ -45,14 +45,17 @@ def verify(
 def history(
     number: Annotated[int | None, typer.Argument(metavar="[N]", help="Only what concerns submission N.")] = None,
     limit: Annotated[int, typer.Option(help="Newest rows to show, 0: all.", min=0)] = 50,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List the rows as they were added: runs, submissions, scores with their corrections, notes."""
+    from tracker.commands.options import refuse_together
     from tracker.ledger.history import list_history
     from tracker.ledger.read import get_submission
     from tracker.report import print_history, print_json
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     if number is not None:
         get_submission(workspace, number)
@@ -60,7 +63,7 @@ def history(
     if as_json:
         print_json([event.to_dict() for event in events])
     else:
-        print_history(events)
+        print_history(events, wide=wide)
 
 
 def upgrade(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
 
 
 def explain(
@@ -18,19 +19,21 @@ def explain(
     ] = None,
     image: Annotated[list[str] | None, typer.Option(help="Id of an image to show instead; may be repeated.")] = None,
     count: Annotated[int | None, typer.Option(help="Images to show (12).", min=1)] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
     from tracker.api import copy_to_mlflow
-    from tracker.commands.options import refuse_beside
+    from tracker.commands.options import refuse_beside, refuse_together
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.read import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     if image:
         given = {"--pick": pick is not None, "--count": count is not None}
         refuse_beside("--image", given, why="the images that are named are shown")
@@ -40,7 +43,7 @@ def explain(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_explanation(found)
+        print_explanation(found, wide=wide)
     if problem := copy_to_mlflow(workspace, found.run):
         print(problem, file=sys.stderr)
 
@@ -72,18 +75,21 @@ def suspects(
         int, typer.Option(help="Bits of 256 in which nearly equal images may differ.", min=0, max=64)
     ] = 24,
     count: Annotated[int, typer.Option(help="Suspects and pairs to draw, 0: all.", min=0)] = 60,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
+    from tracker.commands.options import refuse_together
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
     from tracker.ledger.read import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     found = find_suspects(workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count)
     if as_json:
         print_json(found.to_dict())
     else:
-        print_suspects(found)
+        print_suspects(found, wide=wide)

@@ -8,22 +8,26 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")]
 
 
 def queue(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with a run table for each training.")],
     detach: Detach = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
+    from tracker.commands.options import refuse_together
     from tracker.jobs.output import outlive_terminal
     from tracker.jobs.queue import run_queue
     from tracker.report import print_json, print_outcomes
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     if detach:
-        _refuse_json(as_json)
+        _refuse_views(as_json=as_json, wide=wide)
         _print_detached(file, "queues")
         return
     workspace = find_workspace()
@@ -32,7 +36,7 @@ def queue(
         if as_json:
             print_json([outcome.to_dict() for outcome in outcomes])
         else:
-            print_outcomes(outcomes, workspace.competition)
+            print_outcomes(outcomes, workspace.competition, wide=wide)
     if any(outcome.status != "finished" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -43,16 +47,19 @@ def sweep(
         bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")
     ] = False,
     detach: Detach = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    from tracker.commands.options import refuse_together
     from tracker.jobs.output import outlive_terminal
     from tracker.jobs.sweep import run_sweep
     from tracker.report import print_json, print_sweep
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     if detach:
-        _refuse_json(as_json)
+        _refuse_views(as_json=as_json, wide=wide)
         _print_detached(file, "sweeps", alone=not join)
         return
     workspace = find_workspace()
@@ -61,15 +68,16 @@ def sweep(
         if as_json:
             print_json(found.to_dict())
         else:
-            print_sweep(found)
+            print_sweep(found, wide=wide)
     if found.failed:
         raise typer.Exit(1)
 
 
-def _refuse_json(as_json: bool) -> None:
+def _refuse_views(*, as_json: bool, wide: bool) -> None:
     from tracker.commands.options import refuse_beside
 
-    refuse_beside("--detach", {"--json": as_json}, why="the command ends before there is a result")
+    why = "the command ends before there is a result"
+    refuse_beside("--detach", {"--json": as_json, "--wide": wide}, why=why)
 
 
 def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:

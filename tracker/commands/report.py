@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.commands.runs import Archived, Json
+from tracker.commands.runs import Archived, Json, Wide
 
 
 def report(
@@ -44,16 +44,18 @@ def _browse(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def tree(archived: Archived = False, as_json: Json = False) -> None:
+def tree(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
-    from tracker.comparison.tree import build_family
+    from tracker.commands.options import refuse_together
+    from tracker.comparison.tree import build_family, read_marks
     from tracker.comparison.tree_view import print_family
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     family = build_family(workspace, archived=archived)
     if as_json:
         print_json(family.to_dict())
     else:
-        print_family(family, workspace.competition)
+        print_family(family, workspace.competition, marks=read_marks(workspace), wide=wide)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Archived = Annotated[bool, typer.Option("--archived", help="With the runs that were put away.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
+Where = Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')]
 
 
 def train(
@@ -206,9 +208,10 @@ def _split_numbers(text: str) -> list[str]:
     return parts
 
 
-def options() -> None:
+def options(wide: Wide = False) -> None:
     """List every config key with its default, its meaning and what it may be."""
     from tracker.report import print_table, render_value
+    from tracker.table import Column
     from tracker.training.config import Config, config_to_dict, list_options
     from tracker.training.tables import flatten
 
@@ -219,26 +222,35 @@ def options() -> None:
         words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
         by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
         rows.append((key, ", ".join(by_format) or render_value(defaults[key]), words))
-    print_table(("key", "default", "meaning"), rows)
+    print_table(("key", Column("default", leaves=1, text=True), "meaning"), rows, wide=wide)
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="Newest runs to show, 0: all.", min=0)] = 50,
+    where: Where = "",
+    sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
+    limit: Annotated[int, typer.Option(help="Runs to show, 0: all.", min=0)] = 50,
     archived: Archived = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
+    from tracker.commands.options import refuse_together
+    from tracker.comparison.pick import pick_runs
+    from tracker.comparison.tree import read_marks
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.report import print_json, print_runs, runs_to_json
-    from tracker.runs import count_archived, list_runs, load_config
+    from tracker.runs import count_archived, load_config
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    records = list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
+    records = pick_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
     submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
     if not as_json:
-        print_runs(records, submitted, notes, workspace.competition)
+        shown = [submitted[record.uid] for record in records if record.uid in submitted]
+        marks = read_marks(workspace, numbers=shown)
+        print_runs(records, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
             print(f"{count} archived run(s) left out: tracker runs --archived lists them")
         return
@@ -293,6 +305,7 @@ def diff(
     images: Annotated[int, typer.Option(help="List so many of the images that changed.", min=0)] = 0,
     markdown: Annotated[bool, typer.Option("--md", help="Print Markdown, to be pasted.")] = False,
     picture: Annotated[bool, typer.Option("--open", help="Draw the curves of both runs and open the picture.")] = False,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show what differs between two runs, which was better, and whether that is real."""
@@ -307,7 +320,7 @@ def diff(
     from tracker.workspace import find_workspace
 
     require(*(PICTURES if picture else ()))
-    refuse_together({"--json": as_json, "--md": markdown})
+    refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
     if not stats:
         refuse_beside("--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample")
     workspace = find_workspace()
@@ -316,7 +329,7 @@ def diff(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_diff(found, everything=everything, markdown=markdown)
+        print_diff(found, everything=everything, markdown=markdown, wide=wide)
     if picture:
         print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 

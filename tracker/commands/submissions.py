@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.commands.runs import Json
+from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
     from tracker.ledger.read import Submission
@@ -123,53 +123,87 @@ def _name_scores(**values: str) -> list[str]:
 
 def leaderboard(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(help="Newest submissions to show, 0: all.", min=0)] = 50,
+    sort: Annotated[
+        str, typer.Option(help="Score as in public_f1 or val_f1 (the best first), config key or field.")
+    ] = "",
+    limit: Annotated[int, typer.Option(help="Newest submissions to show, or the first by --sort, 0: all.", min=0)] = 50,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """List the submissions with scores, memo and change to SOTA."""
+    """List the submissions with rank, scores, memo and change to SOTA."""
     if context.invoked_subcommand is not None:
         _refuse_own_options(context)
         return
+    from tracker.commands.options import refuse_together
     from tracker.workspace import find_workspace
 
-    _print_rows(find_workspace(), limit=limit, as_json=as_json)
+    refuse_together({"--json": as_json, "--wide": wide})
+    _print_rows(find_workspace(), sort=sort, limit=limit, wide=wide, as_json=as_json)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
     """Raise ConfigError when options of the bare command stand before a subcommand, which has its own."""
     from tracker.commands.options import refuse_beside
 
-    sources = {name: context.get_parameter_source(name) for name in ("limit", "as_json")}
-    given = {name: source is not None and source.name == "COMMANDLINE" for name, source in sources.items()}
+    names = {"--sort": "sort", "--limit": "limit", "--wide": "wide", "--json": "as_json"}
+    sources = {option: context.get_parameter_source(name) for option, name in names.items()}
+    given = {option: source is not None and source.name == "COMMANDLINE" for option, source in sources.items()}
     subcommand = str(context.invoked_subcommand)
-    why = f"options of {subcommand} stand behind that word"
-    refuse_beside(subcommand, {"--limit": given["limit"], "--json": given["as_json"]}, why=why)
+    refuse_beside(subcommand, given, why=f"options of {subcommand} stand behind that word")
 
 
-def _print_rows(workspace: Workspace, *, limit: int, as_json: bool) -> None:
-    from tracker.ledger.read import find_sota, list_newest_submissions, list_sota_numbers, list_validation
+def _print_rows(
+    workspace: Workspace, *, sort: str = "", limit: int = 0, wide: bool = False, as_json: bool = False
+) -> None:
+    """The newest submissions, or the first by `sort`, with their ranks among all."""
+    from tracker.comparison.pick import rank_submissions, sort_submissions
+    from tracker.comparison.tree import name_node, read_marks
+    from tracker.ledger.read import list_submissions, list_validation
     from tracker.report import print_json, print_leaderboard, submission_to_json
 
-    rows = list_newest_submissions(workspace, limit)
-    best = find_sota(workspace)
-    number, was = best.number if best else None, list_sota_numbers(workspace, since=rows[0].number if rows else 0)
-    comp, validation = workspace.competition, list_validation(workspace, rows)
-    if as_json:
-        print_json([submission_to_json(row, comp, validation, sota=number, was=row.number in was) for row in rows])
+    comp, every = workspace.competition, list_submissions(workspace)
+    by_figure = sort.startswith("val_")
+    known = list_validation(workspace, every) if by_figure else {}
+    ranked_by = sort if by_figure or sort.startswith(("public_", "private_")) else f"public_{comp.primary_metric}"
+    if sort:
+        rows = sort_submissions(comp, every, known or list_validation(workspace, every), sort)[: limit or None]
     else:
-        print_leaderboard(rows, comp, validation, sota=number, was_sota=was)
-        if number is not None:
-            print("** SOTA, * was SOTA when it was scored")
+        rows = every[-limit:]
+    ranks = rank_submissions(comp, every, known, ranked_by)
+    marks = read_marks(workspace, numbers=[row.number for row in rows])
+    validation = list_validation(workspace, rows)
+    if as_json:
+        found = []
+        for row in rows:
+            is_best, was = row.number == marks.now, row.number in marks.then
+            item = submission_to_json(row, comp, validation, sota=marks.now, was=was or is_best)
+            found.append({**item, "rank": ranks.get(row.number), "duplicate_of": marks.duplicates.get(row.number)})
+        print_json(found)
+        return
+    ancestors = [row.number for row in rows if name_node(workspace, row) in marks.ancestors]
+    print_leaderboard(
+        rows,
+        comp,
+        validation,
+        sota=marks.now,
+        was_sota=marks.then,
+        ancestors=ancestors,
+        duplicates=marks.duplicates,
+        ranks=ranks,
+        wide=wide,
+    )
 
 
-def reveal(as_json: Json = False) -> None:
+def reveal(wide: Wide = False, as_json: Json = False) -> None:
     """Score every submission on the private images of the local leaderboard, and record it."""
+    from tracker.commands.options import refuse_together
     from tracker.submit import reveal
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     _tell_mlflow(workspace, reveal(workspace))
-    _print_rows(workspace, limit=0, as_json=as_json)
+    _print_rows(workspace, wide=wide, as_json=as_json)
 
 
 def sota(as_json: Json = False) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
 from tracker.training.config import outcome_values
 from tracker.training.tables import flatten
-from tracker.workspace import Workspace
+from tracker.workspace import Metric, Workspace
 
 NEWEST = 200
 REPEATS = ("train.seed", "data.fold")
@@ -266,6 +266,19 @@ def _build_subject(
     )
 
 
+def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Everything that a condition can ask for of each run; of one whose config cannot be read what its record has."""
+    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
+    found = []
+    for record in records:
+        try:
+            config = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            config = {}
+        found.append(_build_subject(record, config, submitted.get(record.uid), ()).values())
+    return found
+
+
 def _load_historical(workspace: Workspace, word: str) -> Subject:
     """A submission whose run is not here: what the ledger knows of it."""
     side = load_side(workspace, word)
@@ -357,20 +370,39 @@ def _find_best(workspace: Workspace, rows: Sequence[Row], names: Sequence[str]) 
 
 def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:
     """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises ConfigError."""
-    known = dict.fromkeys(key for group in groups for subject in group for key in subject.values())
-    if groups and name not in known:
+    if groups:
+        check_sort_name(name, [key for group in groups for subject in group for key in subject.values()])
+    is_metric = any(name in subject.metrics for group in groups for subject in group)
+    order = sort_key(workspace.competition.metrics, name, is_metric=is_metric)
+
+    def find_value(group: list[Subject]) -> Any:
+        if not is_metric:
+            return group[0].values().get(name)
+        spread = _spread(group, name)
+        return spread.mean if spread else None
+
+    return sorted(groups, key=lambda group: order(find_value(group)))
+
+
+def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> None:
+    """Raise ConfigError for a name that none has, with the nearest that one has."""
+    names = list(dict.fromkeys(known))
+    if name not in names:
         import difflib
 
-        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-        raise ConfigError(f"--sort: no run has {name!r}", hint=f"nearest: {near[0]}" if near else "")
-    is_metric = any(name in subject.metrics for group in groups for subject in group)
-    if is_metric:
-        sign = -1.0 if higher_is_better(workspace.competition.metrics, name) else 1.0
-        spreads = [(_spread(group, name), group) for group in groups]
-        return [
-            group for _, group in sorted(spreads, key=lambda pair: sign * pair[0].mean if pair[0] else float("inf"))
-        ]
-    return sorted(groups, key=lambda group: _sortable(group[0].values().get(name)))
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+
+
+def sort_key(declared: Sequence[Metric], name: str, *, is_metric: bool) -> Callable[[Any], tuple[int, float, str]]:
+    """What puts values of `name` in order: of a metric the best first, of others ascending; the unknown last."""
+    sign = -1.0 if is_metric and higher_is_better(declared, name) else 1.0
+
+    def find_key(value: Any) -> tuple[int, float, str]:
+        kind, number, text = _sortable(value)
+        return kind, sign * number if kind == 0 else number, text
+
+    return find_key
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:

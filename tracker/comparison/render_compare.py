@@ -7,37 +7,76 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
 from tracker.markdown import escape, render_table
-from tracker.report import NARROW, find_width, print_table, print_text, render_newest, render_number, render_value
+from tracker.report import (
+    find_width,
+    print_table,
+    print_text,
+    render_newest,
+    render_number,
+    render_value,
+    render_values,
+)
+from tracker.table import Column, Styled, fits
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Row, Spread
     from tracker.workspace import Competition
 
-SIDE_BY_SIDE = 4  # so many runs are columns, as in diff; more are lines
-WIDEST_NOTE = 40
-PADDING = 3  # what a table puts between two columns
+SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines
+TEXTS = ("note", "noted last")
 PLUS_MINUS = "\u00b1"
 
 
-def print_comparison(found: Comparison, competition: Competition) -> None:
-    """Few runs side by side, many below each other with as many columns as fit; then what the table does not say."""
-    header, lines = build_cells(found, competition)
-    left_out: list[str] = []
-    if len(found.rows) <= SIDE_BY_SIDE:
-        print_table(("", *[line[0] for line in lines]), list(zip(header, *lines, strict=True))[1:])
-    elif lines:
-        header, lines, left_out = _fit(header, lines, [*found.keys], find_width())
-        print_table(header, lines)
-    for line in describe(found, left_out):
+def print_comparison(
+    found: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
+) -> None:
+    """Few runs side by side, many below each other; then what the table does not say."""
+    header, lines = build_cells(found, competition, marks)
+    legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
+    columns: list[Column] = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
+    rows = list(zip([Styled(name) for name in header], *lines, strict=True))[1:]
+    if lines and (len(lines) > SIDE_BY_SIDE or not (wide or fits(columns, rows, find_width()))):
+        columns, rows = list(_list_columns(header, found, competition)), [tuple(line) for line in lines]
+    if lines:
+        print_table(columns, rows, legend=legend, wide=wide)
+    for line in describe(found):
         print_text(line)
+
+
+def _list_columns(header: Sequence[str], found: Comparison, competition: Competition) -> Iterator[Column]:
+    """Training figures leave first, then config keys from the last on, then metrics, the deciding one last."""
+    deciding = [f"{split}{competition.primary_metric}" for split in ("public_", "val/", "private_")]
+    for place, name in enumerate(header):
+        if name in found.keys:
+            yield Column(name, leaves=100 + place)
+        elif name in found.metrics:
+            early = not name.startswith(("val/", "public_", "private_", "overall_"))
+            yield Column(name, leaves=1 if name in deciding else 1000 + place if early else 10 + place, right=True)
+        else:
+            leaves = {"run": 0, "note": 1, "submission": 5, "noted last": 999}[name]
+            yield Column(name, leaves=leaves, text=name in TEXTS)
+
+
+def _list_marks(found: Comparison, marks: Marks) -> list[str]:
+    return [mark for row in found.rows for mark in mark_row(row, marks)]
+
+
+def mark_row(row: Row, marks: Marks) -> list[str]:
+    """The marks of all runs of a row."""
+    own = [mark for number in row.submissions for mark in marks.list_marks(number, None)]
+    own += [mark for name in row.runs for mark in marks.list_marks(None, name)]
+    return sorted(set(own), key=lambda mark: (*MEANINGS, mark).index(mark))
 
 
 def render_markdown(found: Comparison, competition: Competition) -> str:
     """The whole table for pasting."""
     header, lines = build_cells(found, competition)
-    table = render_table([escape(name) for name in header], [[escape(cell) for cell in line] for line in lines])
-    return table + "\n" + "".join(f"- {escape(line)}\n" for line in describe(found, ()))
+    cells = [[escape(cell.text.strip()) for cell in line] for line in lines]
+    table = render_table([escape(name) for name in header], cells)
+    legend = [explain_marks([BEST])] if found.best else []
+    return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(found)])
 
 
 def render_csv(found: Comparison) -> str:
@@ -48,7 +87,8 @@ def render_csv(found: Comparison) -> str:
     titles = [name + suffix for name in found.metrics for suffix in ("", *(" sd", " n") * grouped)]
     writer.writerow(["runs", "submissions", *found.keys, *titles, "note", "noted"])
     for row in found.rows:
-        config = ["" if row.config[key] is None else render_value(row.config[key]) for key in found.keys]
+        values = [row.config[key] for key in found.keys]
+        config = ["" if value is None else render_value(value, whole=True) for value in values]
         numbers: list[float | int | str | None] = []
         for name in found.metrics:
             spread = row.metrics.get(name)
@@ -59,24 +99,36 @@ def render_csv(found: Comparison) -> str:
     return text.getvalue()
 
 
-def build_cells(found: Comparison, competition: Competition) -> tuple[list[str], list[list[str]]]:
-    """Header and lines as texts; columns that would be empty in every line are left out."""
-    header = ["run", "submission", *found.keys, *found.metrics, "note", "noted last"]
+def build_cells(
+    found: Comparison, competition: Competition, marks: Marks | None = None
+) -> tuple[list[str], list[list[Styled]]]:
+    """Header and lines; columns that would be empty in every line are left out."""
+    header = ["run", "submission", *found.metrics, *found.keys, *TEXTS]
+    config = {key: render_values([row.config[key] for row in found.rows]) for key in found.keys}
     lines = []
     for place, row in enumerate(found.rows):
-        metrics = []
-        for name in found.metrics:
-            mark = " *" if found.best.get(name) == place else ""
-            metrics.append(render_spread(row.metrics.get(name), name, competition) + mark)
-        config = [render_value(row.config[key]) for key in found.keys]
-        submissions = ", ".join(map(str, row.submissions)) or "-"
-        lines.append([name_row(row), submissions, *config, *metrics, row.note or "-", render_newest(row.notes)])
+        own = mark_row(row, marks or Marks())
+        name = Styled(" ".join([name_row(row), *own]), style_marks(own), whole=True)
+        metrics = [_render_metric(found, place, metric, competition) for metric in found.metrics]
+        values = [Styled(config[key][place], whole=True) for key in found.keys]
+        submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
+        lines.append([name, submissions, *metrics, *values, Styled(row.note or "-"), Styled(render_newest(row.notes))])
     kept = [
         place
         for place, name in enumerate(header)
-        if name not in ("submission", "note", "noted last") or any(line[place] != "-" for line in lines)
+        if name not in ("submission", *TEXTS) or any(line[place].text != "-" for line in lines)
     ]
     return [header[place] for place in kept], [[line[place] for place in kept] for line in lines]
+
+
+def _render_metric(found: Comparison, place: int, name: str, competition: Competition) -> Styled:
+    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
+    text = render_spread(found.rows[place].metrics.get(name), name, competition)
+    if name not in found.best:
+        return Styled(text, whole=True)
+    if found.best[name] == place:
+        return Styled(f"{text} {BEST}", "green", whole=True)
+    return Styled(text + " " * (1 + len(BEST)), whole=True)
 
 
 def name_row(row: Row) -> str:
@@ -95,11 +147,11 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     if spread.sd is None:
         return mean
-    sd = score.render(spread.sd) if score else f"{spread.sd:.4f}"
+    sd = score.render(spread.sd) if score else render_number(spread.sd)
     return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n})"
 
 
-def describe(found: Comparison, left_out: Sequence[str]) -> Iterator[str]:
+def describe(found: Comparison) -> Iterator[str]:
     """What the table leaves out, in sentences."""
     several = sum(len(row.runs) > 1 for row in found.rows)
     yield f"{found.runs} of {found.considered} runs in {len(found.rows)} rows; {found.equal_keys} config keys are equal"
@@ -110,37 +162,5 @@ def describe(found: Comparison, left_out: Sequence[str]) -> Iterator[str]:
             f"mean {PLUS_MINUS} standard deviation (runs) where runs differ in train.seed or data.fold alone "
             "(--each: a row each)"
         )
-    if found.best:
-        yield "* the best of the table"
-    if left_out:
-        yield f"no room for: {', '.join(left_out)} (--csv, --md and --json have everything)"
     for line in found.skipped:
         yield f"left out: {line}"
-
-
-def _fit(
-    header: list[str], lines: list[list[str]], keys: list[str], width: int
-) -> tuple[list[str], list[list[str]], list[str]]:
-    """As many columns as are readable in `width`: config keys and then metrics give way, from the last on.
-
-    In a narrow terminal notes and submissions give way before them.
-    """
-    sizes = {}
-    for place, name in enumerate(header):
-        longest = max(len(name), *(len(line[place]) for line in lines)) + PADDING
-        sizes[place] = min(longest, WIDEST_NOTE) if name in ("note", "noted last") else longest
-    fixed = [place for place, name in enumerate(header) if name in ("run", "submission", "note", "noted last")]
-    metrics = [place for place, name in enumerate(header) if place not in fixed and name not in keys]
-    first, rest = metrics[:3], metrics[3:]
-    wanted = [*first, *(place for place, name in enumerate(header) if name in keys), *rest]
-    if width < NARROW:
-        fixed, last = fixed[:1], fixed[1:]
-        wanted += last
-    wanted = [*fixed, *wanted]
-    kept: list[int] = []
-    for place in wanted:
-        if place in fixed or sum(sizes[other] for other in kept) + sizes[place] <= width:
-            kept.append(place)
-    left_out = [name for place, name in enumerate(header) if place not in kept]
-    kept.sort()
-    return [header[place] for place in kept], [[line[place] for place in kept] for line in lines], left_out

@@ -15,10 +15,12 @@ from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
 from tracker.markdown import escape, render_table
-from tracker.report import clean_text, find_width, print_table, print_text, render_number, render_value
+from tracker.report import clean_text, find_width, print_table, print_text, render_number, render_values
+from tracker.table import Column, Styled
 
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
+SHORT = 24  # letters of a config value that is shown whole
 MOVES = 8  # kinds of change to predictions; --json has them all
 WARNED = ("overfitting", "diverged")
 
@@ -28,22 +30,27 @@ class Section:
     """Lines of text, or a table with its columns; `drawing` lines keep their blanks."""
 
     lines: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
+    columns: Sequence[Column] = ()
+    rows: Sequence[Sequence[Styled]] = ()
     drawing: bool = False
 
 
-def print_diff(diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False) -> None:
+def print_diff(
+    diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False, wide: bool = False
+) -> None:
     """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:
         print(_fit_output(render_markdown(diff, everything=everything)))  # its texts are cleaned where they are escaped
         return
-    wide = find_width(PIPED_WIDTH)
-    for section in list_sections(diff, everything=everything, brief=brief, width=wide):
+    width = find_width() or PIPED_WIDTH
+    for place, section in enumerate(list_sections(diff, everything=everything, brief=brief, width=width)):
         if section.rows:
-            print_table(section.columns, section.rows)
+            print_table(section.columns, section.rows, wide=wide)
         for line in section.lines:
-            print_text(_fit_output(line) if section.drawing else line)
+            if section.drawing:
+                print(_fit_output(clean_text(line)))
+            else:
+                print_text(line, style="bold" if place == 0 else "")
 
 
 def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
@@ -51,8 +58,8 @@ def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
     parts = []
     for place, section in enumerate(list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)):
         if section.rows:
-            rows = [[escape(cell) for cell in row] for row in section.rows]
-            parts.append(render_table([escape(name) for name in section.columns], rows).rstrip("\n"))
+            rows = [[escape(cell.text) for cell in row] for row in section.rows]
+            parts.append(render_table([escape(column.title) for column in section.columns], rows).rstrip("\n"))
         if section.drawing and section.lines:
             parts.append("\n".join(["```text", *map(clean_text, section.lines), "```"]))
         elif section.lines:
@@ -87,12 +94,20 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
 
 def _list_config(diff: RunDiff) -> Iterator[Section]:
     if diff.config:
-        rows = [(key, render_value(a), render_value(b)) for key, (a, b) in diff.config.items()]
-        yield Section(columns=("config", diff.a, diff.b), rows=rows)
+        rows = [
+            (Styled(key), *[_show_value(text) for text in render_values(pair)]) for key, pair in diff.config.items()
+        ]
+        sides = [Column(name, text=True) for name in (diff.a, diff.b)]
+        yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
     if diff.ignored:
         yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
+
+
+def _show_value(text: str) -> Styled:
+    """A config value: numbers and short words are never cut."""
+    return Styled(text, whole=len(text) <= SHORT)
 
 
 def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
@@ -102,11 +117,15 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         if name in by_class and not everything:
             continue
         better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
-        delta = "-" if item["delta"] is None else f"{item['delta']:+.4f}"
-        rows.append((name, render_number(item["a"]), render_number(item["b"]), delta, better))
+        style = "green" if item["better"] == "b" else "red" if item["better"] == "a" else ""
+        delta = Styled(render_number(item["delta"], signed=True), style)
+        figures = [Styled(render_number(item[side])) for side in ("a", "b")]
+        rows.append((Styled(name), *figures, delta, Styled(better, style)))
     if rows:
         rows += _list_gaps(diff)
-        yield Section(columns=("metric", diff.a, diff.b, "delta", "better"), rows=rows)
+        sides = [Column(name, right=True) for name in (diff.a, diff.b)]
+        columns = (Column("metric"), *sides, Column("delta", right=True), Column("better", leaves=1))
+        yield Section(columns=columns, rows=rows)
     else:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:
@@ -115,19 +134,20 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
 
 
-def _list_gaps(diff: RunDiff) -> Iterator[tuple[str, str, str, str, str]]:
+def _list_gaps(diff: RunDiff) -> Iterator[tuple[Styled, ...]]:
     """Validation minus training at the best epochs."""
     for name, (a, b) in diff.gap.items():
         if a is not None or b is not None:
-            delta = "-" if a is None or b is None else f"{b - a:+.4f}"
-            yield f"gap {name} (val - train)", render_number(a), render_number(b), delta, "-"
+            delta = render_number(None if a is None or b is None else b - a, signed=True)
+            texts = (f"gap {name} (val - train)", render_number(a), render_number(b), delta, "-")
+            yield tuple(map(Styled, texts))
 
 
 def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
     """One line on the F1 of the classes; --all shows each."""
     winners = [item["better"] for item in by_class.values()]
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
-    most = f"most {name.removeprefix('val/f1/')} {item['delta']:+.4f}" if item["delta"] is not None else "-"
+    most = f"most {name.removeprefix('val/f1/')} {render_number(item['delta'], signed=True)}"
     return (
         f"val/f1 by class: {winners.count('b')} better in {diff.b}, {winners.count('a')} in {diff.a}; "
         f"{most} (--all shows each)"
@@ -143,23 +163,32 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
         _render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy", "accuracy"))
     ]
     title = f"{paired.samples:,} validation images"
-    yield Section(columns=(title, diff.a, diff.b, "delta", "95 % interval", "swap test p", "detectable"), rows=rows)
+    columns = (
+        Column(title),
+        *[Column(name, leaves=3, right=True) for name in (diff.a, diff.b)],
+        Column("delta", right=True),
+        Column("95 % interval", leaves=1),
+        Column("swap test p", leaves=2, right=True),
+        Column("detectable", leaves=4, right=True),
+    )
+    yield Section(columns=columns, rows=rows)
     lines = [_render_mcnemar(diff, paired)]
     if diff.folds_problem:
         lines.append(f"no test over folds: {diff.folds_problem}")
     yield Section(lines=lines)
 
 
-def _render_difference(name: str, found: Difference) -> tuple[str, ...]:
-    return (
+def _render_difference(name: str, found: Difference) -> tuple[Styled, ...]:
+    texts = (
         name,
         render_number(found.a),
         render_number(found.b),
-        f"{found.delta:+.4f}",
+        render_number(found.delta, signed=True),
         render_range(found.low, found.high, signed=True),
         f"{found.p:.3g}",
         render_number(found.smallest),
     )
+    return tuple(map(Styled, texts))
 
 
 def _render_mcnemar(diff: RunDiff, paired: Paired) -> str:
@@ -194,11 +223,11 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     validation, evaluation = diff.moves["validation"], diff.moves["evaluation"]
     if validation:
         columns = (
-            "true class",
-            f"right in {diff.b} only",
-            f"right in {diff.a} only",
-            "wrong in both, differently",
-            "most",
+            Column("true class"),
+            Column(f"right in {diff.b} only", leaves=1, right=True),
+            Column(f"right in {diff.a} only", leaves=1, right=True),
+            Column("wrong in both, differently", leaves=3, right=True),
+            Column("most", leaves=2),
         )
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:
@@ -207,11 +236,12 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
         yield Section(lines=[f"predictions moved: {', '.join(moves + rest)}"])
     for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
         if diff.images[kind]:
-            columns = (title, "truth", diff.a, diff.b, "now")
-            yield Section(columns=columns, rows=[_render_image(image) for image in diff.images[kind]])
+            names = ("truth", diff.a, diff.b, "now")
+            others = [Column(name, leaves=place) for place, name in enumerate(names, start=1)]
+            yield Section(columns=(Column(title), *others), rows=[_render_image(image) for image in diff.images[kind]])
 
 
-def _count_by_class(moves: Sequence[Move]) -> list[tuple[str, ...]]:
+def _count_by_class(moves: Sequence[Move]) -> list[tuple[Styled, ...]]:
     """A row for each true class that has changed, the most changed first."""
     counts: dict[str, Counter[str]] = {}
     most: dict[str, Move] = {}
@@ -220,14 +250,12 @@ def _count_by_class(moves: Sequence[Move]) -> list[tuple[str, ...]]:
         most.setdefault(name, move)
         counts.setdefault(name, Counter())[_name_change(move)] += move.images
     order = sorted(counts, key=lambda name: -counts[name].total())
-    return [
-        (
-            name,
-            *(str(counts[name][change]) for change in ("right", "wrong", "wrong as before")),
-            f"{most[name].a} -> {most[name].b} {most[name].images}",
-        )
-        for name in order
-    ]
+    rows = []
+    for name in order:
+        changes = [str(counts[name][change]) for change in ("right", "wrong", "wrong as before")]
+        commonest = f"{most[name].a} -> {most[name].b} {most[name].images}"
+        rows.append(tuple(map(Styled, (name, *changes, commonest))))
+    return rows
 
 
 def _name_change(changed: Move | ChangedImage) -> str:
@@ -236,8 +264,8 @@ def _name_change(changed: Move | ChangedImage) -> str:
     return "right" if changed.b == changed.truth else "wrong" if changed.a == changed.truth else "wrong as before"
 
 
-def _render_image(image: ChangedImage) -> tuple[str, ...]:
-    return image.id, image.truth or "-", image.a, image.b, _name_change(image)
+def _render_image(image: ChangedImage) -> tuple[Styled, ...]:
+    return tuple(map(Styled, (image.id, image.truth or "-", image.a, image.b, _name_change(image))))
 
 
 def _draw_curves(diff: RunDiff, width: int) -> list[str]:

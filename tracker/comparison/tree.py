@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tracker.audit import find_wasted
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
-from tracker.ledger.read import Submission, find_sota, list_imported_columns, list_submissions
-from tracker.runs import RunRecord, list_runs, load_config
+from tracker.ledger.read import (
+    Submission,
+    find_sota,
+    has_run,
+    list_imported_columns,
+    list_sota_numbers,
+    list_submissions,
+    parse_submission,
+)
+from tracker.list_marks import Marks
+from tracker.runs import RunRecord, list_runs, load_config, load_run
 from tracker.workspace import Workspace
 
 BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
@@ -74,6 +84,46 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
     hidden = {record.name for record in records if record.archived_at and not archived}
     return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
+
+
+def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
+    """What lists mark; duplicates only among `numbers`, where those are given."""
+    rows = list_submissions(workspace)
+    best = find_sota(workspace)
+    wasted = find_wasted(rows, among=numbers)
+    return Marks(
+        now=best.number if best else None,
+        then=list_sota_numbers(workspace),
+        ancestors=_list_ancestors(workspace, best, rows) if best else (),
+        duplicates={item["number"]: item["equal_to"] for item in wasted},
+    )
+
+
+def _list_ancestors(workspace: Workspace, best: Submission, rows: Sequence[Submission]) -> list[str]:
+    """The nodes that SOTA was made from, as the family has them, without reading every run."""
+    found: list[str] = []
+    name: str | None = name_node(workspace, best)
+    while name is not None and name not in found:
+        found.append(name)
+        name = _find_parent(workspace, name, rows)
+    return found[1:]
+
+
+def name_node(workspace: Workspace, row: Submission) -> str:
+    """The run of a submission where its folder is here, else `s7`."""
+    return str(row.run) if has_run(workspace, row) else f"s{row.number}"
+
+
+def _find_parent(workspace: Workspace, name: str, rows: Sequence[Submission]) -> str | None:
+    number = parse_submission(name)
+    if number is None:
+        try:
+            return load_run(workspace.runs_dir, name).parent
+        except TrackerError:
+            return None  # it is not here
+    node_of = {row.number: name_node(workspace, row) for row in rows}
+    elsewhere = [row for row in rows if node_of[row.number] == f"s{row.number}"]
+    return _find_parents_of_rows(workspace, elsewhere, node_of).get(number)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,56 +6,79 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
+from tracker.list_marks import Marks, explain_marks, style_marks
 from tracker.metrics import TRAINED, higher_is_better
-from tracker.report import clean_text, find_width, render_change
+from tracker.report import print_table, print_text, render_change, style_status
+from tracker.table import Cell, Column, Styled
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from tracker.comparison.tree import Family, Node
     from tracker.workspace import Competition
 
 KEYS_SHOWN = 4
+SPLITS = ("val", "public", "private")
 
 
-def print_family(family: Family, competition: Competition) -> None:
-    """A tree on stdout, SOTA marked ** and what it was made from *; plain when piped."""
-    from rich.console import Console
-    from rich.text import Text
-    from rich.tree import Tree
-
+def print_family(family: Family, competition: Competition, *, marks: Marks | None = None, wide: bool = False) -> None:
+    """A tree on stdout: a line a node with its marks, scores, change and memo."""
     if not family.nodes:
         print("no runs and no submissions yet")
         return
-    root = Tree("", hide_root=True, guide_style="dim")
-    open_at = [root]
-    for node in family.nodes:
-        depth = indent(node)
-        branch = open_at[depth].add(_describe(node, competition))
-        open_at[depth + 1 :] = [branch]
-    console = Console(width=find_width(), highlight=False)
-    console.print(root)
+    marks = marks or Marks()
+    scores = [list_scores(node, competition) for node in family.nodes]
+    names = [
+        name
+        for split in SPLITS
+        for name in dict.fromkeys(name for known in scores for name in known)
+        if name.split()[0] == split
+    ]
+    columns = [
+        Column("run"),
+        Column("submission", leaves=5, right=True),
+        Column("kind", leaves=4),
+        *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
+        Column("change", leaves=1, text=True),
+        Column("note, memo", leaves=1, text=True),
+    ]
+    guides = draw_guides([indent(node) for node in family.nodes])
+    used: list[str] = []
+    rows: list[list[Cell]] = []
+    for node, guide, known in zip(family.nodes, guides, scores, strict=True):
+        own = marks.list_marks(node.submission, node.name)
+        used += own
+        rows.append(
+            [
+                Styled(guide + " ".join([node.name, *own]), style_marks(own)),
+                str(node.submission or "-"),
+                _describe_kind(node),
+                *[known.get(name, "-") for name in names],
+                describe_origin(node),
+                node.text,
+            ]
+        )
+    print_table(columns, rows, legend=explain_marks(used), wide=wide)
     for problem in family.problems:
-        console.print(Text(clean_text(problem), style="yellow"))
+        print_text(problem, style="yellow")
 
 
-def _describe(node: Node, competition: Competition) -> Text:
-    """One node on a line: name, change or model, scores, memo."""
-    from rich.text import Text
+def draw_guides(depths: Sequence[int]) -> list[str]:
+    """The lines of a tree in front of each node, given in order with its depth."""
+    guides = []
+    going_on: set[int] = set()  # depths at which a sibling comes below
+    for depth in reversed(depths):
+        lines = ["\u2502 " if level in going_on else "  " for level in range(1, depth)]
+        corner = ("\u251c " if depth in going_on else "\u2514 ") if depth else ""
+        guides.append("".join(lines) + corner)
+        going_on = {level for level in going_on if level < depth} | {depth}
+    return guides[::-1]
 
-    mark = " **" if node.is_sota else " *" if node.sota_line else ""
-    text = Text(clean_text(node.name) + mark, style="bold" if node.sota_line else "")
-    if node.submission is not None and node.kind != "submission":
-        text.append(f" (submission {node.submission})")
-    if node.kind not in ("train", "submission") or node.status not in ("finished", "submitted"):
-        text.append(f" {node.kind} {node.status}")
-    text.append(f"  {clean_text(describe_origin(node))}", style="cyan")
-    if scores := list_scores(node, competition):
-        text.append("  " + ", ".join(f"{name} {score}" for name, score in scores.items()))
-    if node.text:
-        text.append(f"  {clean_text(' '.join(node.text.split()))}", style="dim")
-    return text
+
+def _describe_kind(node: Node) -> Styled:
+    """What is no finished training: `ensemble`, `killed`."""
+    kind = node.kind if node.kind != "train" else ""
+    status = node.status if node.status not in ("finished", "submitted") else ""
+    return Styled(" ".join(filter(None, (kind, status))) or "-", style_status(node.status).style if status else "")
 
 
 def describe_origin(node: Node) -> str:
@@ -76,7 +99,7 @@ def shorten_change(change: Mapping[str, Sequence[Any]]) -> str:
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric; another one when that was not measured."""
     found = {}
-    for split in ("val", "public", "private"):
+    for split in SPLITS:
         for name in (competition.primary_metric, *TRAINED):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:

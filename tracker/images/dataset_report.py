@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.report import print_table, print_text
+from tracker.table import Column
 
 if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
@@ -42,10 +43,18 @@ def _print_written(check: DataCheck) -> None:
         print_text(f"next: tracker run train --set data.exclude={name}")
 
 
-def print_survey(found: Survey) -> None:
+def print_survey(found: Survey, *, wide: bool = False) -> None:
     """The parts, then classes, attributes and ages side by side."""
     print_table(
-        ("part", "images", "people", "mean R, G, B", "std R, G, B", "width x height", "format"),
+        (
+            "part",
+            Column("images", leaves=1, right=True),
+            Column("people", leaves=2, right=True),
+            Column("mean R, G, B", leaves=3),
+            Column("std R, G, B", leaves=4),
+            Column("width x height", leaves=2),
+            Column("format", leaves=5),
+        ),
         [
             (
                 name,
@@ -58,25 +67,28 @@ def print_survey(found: Survey) -> None:
             )
             for name, part in found.parts.items()
         ],
+        wide=wide,
     )
     labelled = {name: part for name, part in found.parts.items() if part.classes}
-    _print_counts("class", {name: part.classes for name, part in labelled.items()}, "images")
+    _print_counts("class", {name: part.classes for name, part in labelled.items()}, "images", wide=wide)
     attributes = next(iter(labelled.values())).attributes
     for attribute in attributes:
-        _print_counts(attribute, {name: part.attributes[attribute] for name, part in labelled.items()}, "images")
+        _print_counts(
+            attribute, {name: part.attributes[attribute] for name, part in labelled.items()}, "images", wide=wide
+        )
     if found.age_bands:
         first, second = found.age_bands
         print(f"age: young below {first}, middle below {second}, then old")
         decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
         rows = {name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()}
-        _print_counts("years", rows, "people")
+        _print_counts("years", rows, "people", wide=wide)
 
 
-def print_split(table: SplitTable) -> None:
+def print_split(table: SplitTable, *, wide: bool = False) -> None:
     """The balance of the classes in each part, and what is missing where it is validated on."""
     prefix = "fold " if table.column == "fold" else ""
-    _print_counts("class", {f"{prefix}{part}": counts for part, counts in table.counts.items()}, "images")
+    _print_counts("class", {f"{prefix}{part}": counts for part, counts in table.counts.items()}, "images", wide=wide)
 
 
 def list_warnings(table: SplitTable) -> list[str]:
@@ -85,13 +97,13 @@ def list_warnings(table: SplitTable) -> list[str]:
     return [f"no image of class {name} in {prefix}{part}: its F1 counts 0 there" for part, name in table.missing]
 
 
-def _print_counts(what: str, parts: Mapping[str, Mapping[str, int]], unit: str) -> None:
+def _print_counts(what: str, parts: Mapping[str, Mapping[str, int]], unit: str, *, wide: bool) -> None:
     """A row for each name, and for each part its count and share."""
     totals = {part: sum(counts.values()) for part, counts in parts.items()}
     names = list(next(iter(parts.values())))
     rows = [(name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()]) for name in names]
-    columns = [what, *[f"{part} {unit}" for part in parts]]
-    print_table(columns, [*rows, ("all", *[str(total) for total in totals.values()])])
+    columns = [Column(f"{part} {unit}", leaves=place, right=True) for place, part in enumerate(parts, start=1)]
+    print_table([what, *columns], [*rows, ("all", *[str(total) for total in totals.values()])], wide=wide)
 
 
 def _render_share(count: int, total: int) -> str:

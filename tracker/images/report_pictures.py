@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tracker.report import print_table, print_text
+from tracker.table import Column
 
 if TYPE_CHECKING:
     from tracker.images.cutout import Cutout, Measured
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
 SHOWN = 15  # lines of a table; all are in the files
 
 
-def print_explanation(found: Explanation) -> None:
+def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     """What is on the sheet, and where that is."""
     rows = [(image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images]
-    print_table(("image", "truth", "guess", "probability"), rows)
+    columns = (
+        "image",
+        Column("truth", leaves=2),
+        Column("guess", leaves=1),
+        Column("probability", leaves=3, right=True),
+    )
+    print_table(columns, rows, wide=wide)
     what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
     print(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
 
@@ -43,7 +50,7 @@ def _render_measured(part: Measured) -> list[str]:
     return lines + ([f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels)
 
 
-def print_suspects(found: SuspectReport) -> None:
+def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
     """The first of what was found, how much of the data it is about, and what to do with it."""
     suspects, pairs = found.suspects, found.pairs
     if suspects:
@@ -51,7 +58,16 @@ def print_suspects(found: SuspectReport) -> None:
             (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
             for number, s in enumerate(suspects[:SHOWN], start=1)
         ]
-        print_table(("#", "id", "field", "given", "suggested", "p(given)", "images"), rows)
+        columns = (
+            Column("#", right=True),
+            Column("id"),
+            Column("field", leaves=3),
+            Column("given", leaves=1),
+            Column("suggested", leaves=1),
+            Column("p(given)", leaves=2, right=True),
+            Column("images", leaves=4, right=True),
+        )
+        print_table(columns, rows, wide=wide)
     confident = sum(suspect.confident for suspect in suspects)
     print(f"{len(suspects)} labels look wrong to {found.run}, {confident} of them by confident learning")
     print(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
@@ -62,7 +78,15 @@ def print_suspects(found: SuspectReport) -> None:
             (str(number), p.a.id, p.b.id, f"{p.a.split}, {p.b.split}", _render_labels(p), str(p.distance))
             for number, p in enumerate(pairs[:SHOWN], start=1)
         ]
-        print_table(("#", "image", "nearly equal", "parts", "labels", "bits"), lines)
+        heads = (
+            Column("#", right=True),
+            Column("image"),
+            Column("nearly equal"),
+            Column("parts", leaves=3),
+            Column("labels", leaves=2),
+            Column("bits", leaves=1, right=True),
+        )
+        print_table(heads, lines, wide=wide)
     print(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
     print_text("\n".join(found.files))
     if suspects:

@@ -118,9 +118,9 @@ def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
     assert found.rows[0].submissions == [1]
     assert [note.text for note in found.rows[0].notes] == ["seed 1 was lucky", "do not trust it"]
     header, lines = build_cells(found, seeded.competition)
-    assert dict(zip(header, lines[0], strict=True))["noted last"] == "do not trust it (+1)"
-    assert dict(zip(header, lines[0], strict=True))["val/f1"] == "0.6250 \u00b1 0.1250 (3)"
-    assert dict(zip(header, lines[1], strict=True))["note"] == "a high | rate"
+    assert dict(zip(header, lines[0], strict=True))["noted last"].text == "do not trust it (+1)"
+    assert dict(zip(header, lines[0], strict=True))["val/f1"].text.strip() == "0.6250 \u00b1 0.1250 (3)"
+    assert dict(zip(header, lines[1], strict=True))["note"].text == "a high | rate"
 
 
 def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_markdown_and_csv_hold_everything(seeded: Workspace) -> None:
 
 
 def test_many_runs_are_lines_and_what_has_no_room_is_named(
-    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = ["optim.lr", "optim.weight_decay", "loss.gamma", "train.epochs", "train.batch_size", "data.val_ratio"]
     keys += ["augment.jitter", "sched.decay_rate", "train.clip_grad", "model.drop_path", "eval.batch_size"]
@@ -153,10 +153,11 @@ def test_many_runs_are_lines_and_what_has_no_room_is_named(
         values = dict.fromkeys(keys, number if number % 2 else number + 10)
         make_run(workspace, config={**values, "model.name": "a" * 60 + str(number)}, note="n" * 60)
     found = compare_runs(workspace, [])
+    monkeypatch.setenv("COLUMNS", "240")
     print_comparison(found, workspace.competition)
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 240
-    assert "no room for: " in out
+    assert "hidden at this width: " in out
     assert all(name in out for name in (*keys, "val/f1"))
 
 

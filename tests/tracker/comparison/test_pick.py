@@ -1,0 +1,117 @@
+"""What runs and leaderboard show, in which order, with which rank and marks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_tracker
+from tests.tracker.ledger.test_handkept import TABLE
+from tests.workspaces import make_run, make_workspace
+from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
+from tracker.comparison.tree import build_family, read_marks
+from tracker.errors import ConfigError
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.read import list_submissions, list_validation
+from tracker.submit import submit
+from tracker.workspace import Workspace
+
+
+def set_parent(workspace: Workspace, run: str, parent: str) -> None:
+    path = workspace.runs_dir / run / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": parent}))
+
+
+@pytest.fixture
+def three(workspace: Workspace) -> Workspace:
+    make_run(workspace, "0000011110", f1=0.7, config={"optim.lr": 0.5}, note="first")
+    make_run(workspace, "0000111100", f1=0.6, config={"optim.lr": 0.1})
+    make_run(workspace, "0000011111", f1=0.8, config={"model.name": "resnet34"})
+    make_run(workspace, status="failed", f1=0.1)
+    (workspace.runs_dir / "exp4" / "config.toml").write_text("broken = ")
+    return workspace
+
+
+def pick(workspace: Workspace, **options: str | int) -> list[str]:
+    return [record.name for record in pick_runs(workspace, **options)]  # type: ignore[arg-type]
+
+
+def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> None:
+    assert pick(three) == ["exp4", "exp3", "exp2", "exp1"]
+    assert pick(three, limit=2) == ["exp4", "exp3"]
+    assert pick(three, sort="val/f1") == ["exp3", "exp1", "exp2", "exp4"]
+    assert pick(three, sort="optim.lr", limit=2) == ["exp3", "exp2"]
+    assert pick(three, where="status = failed") == ["exp4"]
+    assert pick(three, where="val/f1 > 0.65 and not model.name ~ 34", sort="name") == ["exp1"]
+    with pytest.raises(ConfigError, match="no run has 'val/f2'"):
+        pick(three, sort="val/f2")
+    with pytest.raises(ConfigError, match="no run has 'statu'"):
+        pick(three, where="statu = failed")
+
+
+def test_a_condition_comes_before_the_limit(three: Workspace) -> None:
+    done = run_tracker("runs", "--where", "val/f1 < 0.75", "--limit", "2", "--json", cwd=three.root)
+    assert [run["name"] for run in json.loads(done.stdout)] == ["exp4", "exp2"]
+    assert run_tracker("runs", "--sort", "nope", cwd=three.root, ok=False).returncode == 2
+
+
+def test_the_leaderboard_is_sorted_with_ranks_among_all(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    rows = list_submissions(workspace)
+    comp, validation = workspace.competition, list_validation(workspace, rows)
+    ranks = rank_submissions(comp, rows, validation, "public_f1")
+    ordered = sort_submissions(comp, rows, validation, "public_f1")
+    scored = [row for row in ordered if "public_f1" in row.scores]
+    values = [row.scores["public_f1"] for row in scored]
+    assert values == sorted(values, reverse=True)
+    assert [ranks[row.number] for row in scored] == [values.index(value) + 1 for value in values]
+    shown = json.loads(
+        run_tracker("leaderboard", "--sort", "val_accuracy", "--limit", "3", "--json", cwd=workspace.root).stdout
+    )
+    assert [row["rank"] for row in shown] == [1, 2, 3]
+    assert shown[0]["val_accuracy"] == max(figures.get("accuracy", 0) for figures in validation.values())
+    done = run_tracker("leaderboard", "--sort", "public_f2", cwd=workspace.root, ok=False)
+    assert (done.returncode, "nearest: public_f1" in done.stderr) == (2, True)
+
+
+def test_duplicates_have_a_mark_in_every_list(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    (number, earlier), *_ = read_marks(workspace).duplicates.items()
+    for words in ("leaderboard", "tree"):
+        shown = run_tracker(words, cwd=workspace.root).stdout
+        assert f"{number} ={earlier} " in shown
+        assert "duplicate (=8: of submission 8)" in shown
+    shown = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
+    assert next(row for row in shown if row["number"] == number)["duplicate_of"] == earlier
+
+
+def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(workspace: Workspace) -> None:
+    for place, answers in enumerate(("1111100000", "0000111110", "0000011111", "1000011111")):
+        make_run(workspace, answers, config={"optim.lr": 0.1 + place}, f1=0.5 + place / 10)
+    set_parent(workspace, "exp3", "exp1")
+    for run in ("exp2", "exp3", "exp4"):
+        submit(workspace, run, "m", even_if_similar=True)
+    marks = read_marks(workspace)
+    assert (marks.now, list(marks.then), list(marks.ancestors)) == (2, [1, 2], ["exp1"])
+    assert [node.name for node in build_family(workspace).nodes if node.sota_line] == ["exp1", "exp3"]
+    legend = "** SOTA now, * SOTA when it was scored, ^ SOTA was made from it"
+    for words, legends in {"runs": legend, "tree": legend, "compare": f"{legend}, + the best of the table"}.items():
+        shown = run_tracker(words, cwd=workspace.root).stdout
+        assert legends in shown
+        assert all(re.search(rf"{re.escape(name)}\s", shown) for name in ("exp1 ^", "exp2 *", "exp3 **", "exp4"))
+    shown = run_tracker("leaderboard", cwd=workspace.root).stdout
+    assert all(line in shown for line in ("\n1 * ", "\n2 ** ", "\n3  ", "** SOTA now, * SOTA when it was scored\n"))
+
+
+def test_what_sota_was_made_from_is_the_family_of_the_tree(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    nodes = build_family(workspace).nodes
+    line = {node.name for node in nodes if node.sota_line and not node.is_sota}
+    assert set(read_marks(workspace).ancestors) == line
+    assert line

@@ -1,0 +1,85 @@
+"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit, as in compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tracker.comparison.compare import check_sort_name, load_values, sort_key
+from tracker.comparison.where import parse_where
+from tracker.ledger.read import Submission
+from tracker.metrics import higher_is_better
+from tracker.runs import RunRecord, list_runs
+from tracker.training.tables import flatten
+from tracker.workspace import Competition, Workspace
+
+SPLITS = ("public_", "private_", "val_")
+
+
+def pick_runs(
+    workspace: Workspace, *, where: str = "", sort: str = "", limit: int = 0, archived: bool = False
+) -> list[RunRecord]:
+    """The runs of which the condition is true, newest first or by `sort`; of these the first `limit`, 0: all.
+
+    Raises ConfigError for a condition or a name that cannot be understood.
+    """
+    if not where and not sort:
+        return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
+    condition = parse_where(where) if where else None
+    records = list_runs(workspace.runs_dir, archived=archived)
+    values = load_values(workspace, records)
+    names = [name for known in values for name in known]
+    if condition is not None:
+        if records:
+            condition.check_names(names)
+        chosen = [place for place, known in enumerate(values) if condition.test(known)]
+    else:
+        chosen = list(range(len(records)))
+    if sort and records:
+        check_sort_name(sort, names)
+        metrics = {name for record in records for name in record.summary}
+        is_metric = sort in metrics or sort.startswith(SPLITS)
+        order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
+        chosen.sort(key=lambda place: order(values[place].get(sort)))
+    return [records[place] for place in chosen[: limit or None]]
+
+
+def sort_submissions(
+    competition: Competition, rows: Sequence[Submission], validation: Mapping[int, Mapping[str, float]], name: str
+) -> list[Submission]:
+    """By a score or validation figure (`public_f1`, `val_f1`), the best first, or by a field or config key.
+
+    Raises ConfigError for a name that no submission has.
+    """
+    values = {row.number: list_values(row, validation.get(row.number, {})) for row in rows}
+    if not rows:
+        return []
+    check_sort_name(name, [known for item in values.values() for known in item], what="submission")
+    order = sort_key(competition.metrics, name, is_metric=name.startswith(SPLITS))
+    return sorted(rows, key=lambda row: order(values[row.number].get(name)))
+
+
+def list_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
+    """Everything by which submissions can be put in order, by its name."""
+    fields = {"number": row.number, "run": row.run, "memo": row.memo, "author": row.author, "sota": row.sota}
+    known = {f"val_{name}": value for name, value in figures.items()}
+    return {**fields, "submitted_at": row.submitted_at, **flatten_config(row), **known, **row.scores}
+
+
+def flatten_config(row: Submission) -> dict[str, Any]:
+    """The config of a submission by dotted keys; of a hand-kept row what its table tells."""
+    return flatten({name: table for name, table in row.config.items() if isinstance(table, Mapping)})
+
+
+def rank_submissions(
+    competition: Competition, rows: Sequence[Submission], validation: Mapping[int, Mapping[str, float]], name: str
+) -> dict[int, int]:
+    """{number: place} by a score or figure, equal ones sharing a place; without those where it is not known."""
+    known: dict[int, float] = {}
+    for row in rows:
+        value = list_values(row, validation.get(row.number, {})).get(name)
+        if isinstance(value, int | float):
+            known[row.number] = value
+    sign = -1 if higher_is_better(competition.metrics, name) else 1
+    ordered = sorted(sign * value for value in known.values())
+    return {number: ordered.index(sign * value) + 1 for number, value in known.items()}
