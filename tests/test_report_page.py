@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
@@ -136,6 +136,21 @@ def test_markup_and_right_to_left_text_are_shown_as_text(
         assert other.evaluate("bdi => bdi.matches(':dir(rtl)')")
         assert page.locator("script").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_has_a_way_back_to_the_top_wherever_it_is(browser: Browser, winners: Path) -> None:
+    with opened(browser, winners, 390) as page:
+        page.locator("footer").scroll_into_view_if_needed()
+        link = page.get_by_role("link", name="Top", exact=True)
+        box = link.bounding_box()
+        assert box is not None
+        assert (box["width"] >= 44, box["height"] >= 44) == (True, True)  # as large as a finger
+        assert box["y"] + box["height"] <= 900
+        expect(page.locator("h1")).not_to_be_in_viewport()
+        link.click()
+        expect(page.locator("h1")).to_be_in_viewport(timeout=LIMIT_MS)
+    with opened(browser, winners) as page:
+        assert not page.get_by_role("link", name="Top", exact=True).is_visible()
 
 
 def test_on_paper_nothing_is_cut_off(browser: Browser, winners: Path) -> None:

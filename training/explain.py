@@ -11,7 +11,7 @@ the square rose from 0.05..0.33 to 0.30..0.61.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tracker.training.augment import build_pipeline
+from tracker.training.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.config import Config, EvalConfig
 from tracker.training.errors import ConfigError
 from tracker.training.images import decode_image
@@ -29,11 +29,14 @@ from tracker.training.infer import Weights, rebuild_model
 from tracker.training.model import AttributeHeads
 from tracker.training.samples import Task
 from tracker.training.setup import build_fabric
-from tracker.training.sheets import NEUTRAL, RIGHT, WRONG, Tile, draw_sheet
+from tracker.training.sheets import NEUTRAL, RIGHT, WRONG, Legend, Tile, draw_sheet, load_thumbnail
 
 MIN_CELLS = 6  # 224 pixels make 7 cells in the last stage of most models, 96 only 3
 BATCH = 8
 COLUMNS = 6
+STRENGTH = 0.65  # of the colours over the photograph where the heat is highest
+OUTSIDE = 0.6  # share of white where the model does not see the photograph
+INEXACT = 0.02  # of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts it
 MAX_PREFIX = 16  # class and register tokens before the patches
 
 
@@ -47,11 +50,21 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class View:
+    """The rectangle of a photograph that a model sees, in shares of its width and height; it may reach beyond it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
 class Explained:
     """What the model guesses, how sure it is (0 to 1), and why.
 
     `seen` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height, width] from 0 to 1 the
-    evidence in it for the guess.
+    evidence in it for the guess. `view` is where that lies in the photograph, None where it is no plain rectangle.
     """
 
     image: Shown
@@ -59,6 +72,7 @@ class Explained:
     sure: float
     seen: NDArray[np.uint8]
     heat: NDArray[np.float32]
+    view: View | None
 
 
 def explain_images(
@@ -78,19 +92,69 @@ def explain_images(
     device = build_fabric(config, environment=None, say=say).device
     model = rebuild_model(config, task, weights, root=root).to(device).eval()
     pipeline = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=evaluation)
+    plain = replace(evaluation, color_jitter=0.0) if evaluation else None
+    geometry = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=plain)
+    views: dict[tuple[int, ...], View | None] = {}
     found = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         pixels = np.empty((len(part), *config.data.image_size, 3), dtype=np.float32)
+        sizes = []
         for image, out in zip(part, pixels, strict=True):
-            pipeline.finish(pipeline.prepare(decode_image(image.path)), out, seed=config.train.seed)
+            decoded = decode_image(image.path)
+            sizes.append(decoded.shape[:2])
+            pipeline.finish(pipeline.prepare(decoded), out, seed=config.train.seed)
+            if sizes[-1] not in views:
+                views[sizes[-1]] = find_view(geometry, sizes[-1])
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device)
         probabilities, heat = explain_batch(model, batch)
         for row, image in enumerate(part):
             guess = int(probabilities[row].argmax())
             seen = _stretch(pixels[row])
-            found.append(Explained(image, guess, float(probabilities[row, guess]), seen, heat[row]))
+            view = views[sizes[row]]
+            found.append(Explained(image, guess, float(probabilities[row, guess]), seen, heat[row], view))
     return found
+
+
+def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
+    """Which part of photographs of this size [height, width] reaches the model; None where it is no plain rectangle.
+
+    It is found by sending a picture through whose red says how far to the right a pixel lies, and its green how far
+    down; a black and a white one tell what the colours became, and which pixels were only added at the edges.
+    """
+    right, down = (np.linspace(0, 255, side, dtype=np.float32).round().astype(np.uint8) for side in reversed(size))
+    ramps = np.stack(np.broadcast_arrays(right[None, :], down[:, None], np.uint8(0)), axis=2)
+    results = []
+    for picture in (np.zeros_like(ramps), np.full_like(ramps, 255), ramps):
+        out = np.empty((*pipeline.size, 3), dtype=np.float32)
+        try:
+            pipeline.finish(pipeline.prepare(picture), out, seed=0)
+        except STEP_ERRORS:
+            return None
+        results.append(out[..., :2])
+    black, white, mapped = results
+    photograph = (np.abs(white - black) > 1e-3).all(axis=2)
+    if photograph.sum() < photograph.size / 10:
+        return None
+    places = (mapped - black) / np.where(photograph[..., None], white - black, 1)
+    across, along = (_fit_edges(places[..., axis], photograph, 1 - axis, size[1 - axis]) for axis in (0, 1))
+    if across is None or along is None:
+        return None
+    return View(across[0], along[0], across[1], along[1])
+
+
+def _fit_edges(
+    places: NDArray[np.floating[Any]], photograph: NDArray[np.bool_], axis: int, side: int
+) -> tuple[float, float] | None:
+    """Where the first and the last edge along an axis lie, when the `places` grow evenly along it; else None."""
+    cells = np.indices(places.shape)[axis]
+    slope, start = np.polyfit(cells[photograph], places[photograph], 1)
+    off = np.abs(start + slope * cells - places)[photograph]
+    if np.quantile(off, 0.95) > INEXACT or not slope:
+        return None
+    first, last = start - slope / 2, start + slope * (places.shape[axis] - 0.5)
+    # 0 is the middle of the photograph's first pixel and 1 that of its last one
+    return float((first * (side - 1) + 0.5) / side), float((last * (side - 1) + 0.5) / side)
 
 
 def explain_batch(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -189,23 +253,53 @@ def _stretch(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Path) -> Path:
-    """A sheet: each photograph beside what the model sees of it with the heat laid over; raises StorageError."""
+    """A sheet: each photograph, and beside it the same with the heat laid over; raises StorageError."""
     tiles = []
     for one in found:
         guess, truth = classes[one.guess], one.image.truth
-        known = "" if truth is None else classes[truth]
+        known = "true class unknown" if truth is None else f"true {classes[truth]}"
         frame = NEUTRAL if truth is None else RIGHT if truth == one.guess else WRONG
-        title = f"{known or 'nobody knows'}\nguessed {guess}  {one.sure:.2f}"
-        tiles.append(Tile(one.image.path, title, one.image.id[-30:], frame))
-        tiles.append(Tile(_overlay(one.seen, one.heat), f"evidence for\n{guess}", "", frame))
-    return draw_sheet(tiles, path, columns=COLUMNS)
+        photograph = load_thumbnail(one.image.path)
+        tiles.append(Tile(photograph, f"{known}\npredicted {guess}  {one.sure:.2f}", one.image.id, frame))
+        picture = lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
+        remark = "" if one.view else "as the model gets it"
+        tiles.append(Tile(picture, f"evidence for\n{guess}", remark, frame))
+    return draw_sheet(tiles, path, legend=_build_legend(), columns=COLUMNS)
 
 
-def _overlay(seen: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image in grey, coloured where the heat is."""
+def _build_legend() -> Legend:
+    heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
+    colours = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
+    frames = {RIGHT: "the prediction is right", WRONG: "the prediction is wrong", NEUTRAL: "the true class is unknown"}
+    sentence = (
+        "The number is the probability of the predicted class. Color shows which places of the photograph speak for "
+        "that class (Grad-CAM); the pale parts at the edges are cut off before the model sees them."
+    )
+    return Legend(frames, sentence, colours, ("grey, blue: no evidence", "red: the strongest evidence of this image"))
+
+
+def lay_over(photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: View) -> NDArray[np.uint8]:
+    """The photograph in its own shape with the heat where it lies, and what the model does not see in pale grey."""
+    import cv2
+
+    height, width = photograph.shape[:2]
+    across = ((np.arange(width) + 0.5) / width - view.left) / (view.right - view.left)
+    along = ((np.arange(height) + 0.5) / height - view.top) / (view.bottom - view.top)
+    x, y = np.meshgrid(across * heat.shape[1] - 0.5, along * heat.shape[0] - 0.5)
+    placed = cv2.remap(
+        heat, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    inside = ((across >= 0) & (across <= 1))[None, :] & ((along >= 0) & (along <= 1))[:, None]
+    blended = blend(photograph, np.where(inside, placed, 0).astype(np.float32))
+    pale = np.asarray(blended * (1 - OUTSIDE) + 255 * OUTSIDE, dtype=np.uint8)
+    return np.where(inside[..., None], blended, pale)
+
+
+def blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The picture [height, width, 3] in grey, coloured where the heat [height, width] is."""
     from matplotlib import colormaps
 
-    grey = np.repeat(seen.mean(2, keepdims=True), 3, axis=2)
+    grey = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
     colours = colormaps["turbo"](heat)[..., :3] * 255
-    share = 0.65 * np.sqrt(heat)[..., None]
+    share = STRENGTH * np.sqrt(heat)[..., None]
     return np.asarray(grey * (1 - share) + colours * share, dtype=np.uint8)

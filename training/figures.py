@@ -14,9 +14,26 @@ from numpy.typing import NDArray
 
 from tracker.training.probabilities import Kept
 from tracker.training.scores import confusion_matrix
-from tracker.training.sheets import RIGHT, WRONG, Tile, draw_sheet, save_figure
+from tracker.training.sheets import (
+    NARROWEST,
+    RIGHT,
+    WRONG,
+    Legend,
+    Tile,
+    draw_sheet,
+    fold_text,
+    measure_text,
+    save_figure,
+)
 
 CARDS = 24
+MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
+UNNUMBERED_SIDE = 20  # inches
+LABEL_SIZE, SHORT_LABEL = 9, 1.6  # of class names: points, and inches that need no second line
+CARD_LEGEND = Legend(
+    {RIGHT: "the prediction is right", WRONG: "the prediction is wrong"},
+    "Validation images, best epoch: wrong ones first. The number is the probability of the predicted class.",
+)
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
 Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no number
 
@@ -33,21 +50,41 @@ class Card:
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix [true, predicted] with counts, shaded by share of the true class."""
+    """The confusion matrix [true, predicted]: counts, and below each its share of the true class in percent.
+
+    The shading is that share, too: on the diagonal it is the recall. With more than MOST_CLASSES there are no numbers.
+    """
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    side = max(3.5, 0.45 * len(classes) + 2)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    count = len(classes)
+    numbered = count <= MOST_CLASSES
+    cell = min(1.0, max(3 / count, 0.47)) if numbered else max(UNNUMBERED_SIDE / count, 0.02)
+    labels = _fold_classes(classes, cell)
+    room = max(measure_text(label, LABEL_SIZE) for label in labels)
+    side = cell * count
+    figure = Figure(figsize=(max(side + room + 0.9, NARROWEST), side + room + 1.3), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    step = max(1, round(1.4 * LABEL_SIZE / 72 / cell))
+    places = range(0, count, step)
+    upright = 90 if max(measure_text(label, LABEL_SIZE) for label in labels) > cell else 0
+    axes.set_xticks(places, labels[::step], rotation=upright, fontsize=LABEL_SIZE, parse_math=False)
+    axes.set_yticks(places, labels[::step], fontsize=LABEL_SIZE, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title("validation images, best epoch")
-    for row, column in np.argwhere(confusion):
+    figure.suptitle("validation images, best epoch\n% of the true class (recall)", fontsize=10)
+    for row, column in np.argwhere(confusion) if numbered else ():
+        text = f"{confusion[row, column]}\n{share[row, column]:.1%}"
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10 if cell > 0.8 else 6.5)
     return save_figure(figure, path)
+
+
+def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
+    """Class names in as many lines as a cell of this size in inches takes; nothing is left out."""
+    most = max(1, int(cell * 72 / (1.4 * LABEL_SIZE)))
+    longest = max(measure_text(name, LABEL_SIZE) for name in classes)
+    width = max(SHORT_LABEL, longest / most * 1.3)  # a line rarely ends at its limit
+    return [fold_text(name, width, LABEL_SIZE) if most > 1 else name for name in classes]
 
 
 def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
@@ -78,10 +115,9 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
     tiles = []
     for card in cards:
         right = card.truth == card.guess
-        words = card.truth if right else f"{card.truth}\nguessed {card.guess}"
-        frame = RIGHT if right else WRONG
-        tiles.append(Tile(card.path, f"{words}  {card.sure:.2f}", card.name[-40:], frame))
-    return draw_sheet(tiles, path)
+        words = f"true {card.truth}\npredicted {card.guess}  {card.sure:.2f}"
+        tiles.append(Tile(card.path, words, card.name, RIGHT if right else WRONG))
+    return draw_sheet(tiles, path, legend=CARD_LEGEND)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:

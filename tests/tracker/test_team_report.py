@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +29,7 @@ from tracker.mlflow_log import connect
 from tracker.notes import add_note
 from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page
-from tracker.team_report.charts import render_ticks
+from tracker.team_report.charts import describe_timeline, draw_timeline, render_ticks
 from tracker.team_report.data import TeamReport, build_report
 from tracker.team_report.markdown import render_markdown
 from tracker.team_report.page import FOLDER, render_page
@@ -170,9 +171,29 @@ def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(winners: W
     assert told.rank is not None
     assert shown.rho == pytest.approx(told.rank.rho)
     assert (shown.ranked, shown.schemes) == (told.n, 6)
-    words = "over 6 submissions of 15, the largest of 6 validation schemes, which do not compare. Few submissions"
+    words = (
+        "over 6 of 15 submissions, those of the largest of 6 validation schemes, which do not compare. Few submissions"
+    )
     assert words in render_markdown(report)
-    assert words in render_page(report)
+    figure = next(part for part in render_page(report).split('<figure class="relation">') if words in part)
+    dots = re.findall(r'<circle class="([^"]*)"', figure.partition("</svg>")[0])
+    hollow = [kind for kind in dots if kind.endswith("other")]
+    assert (len(dots), len(hollow)) == (15, 9)  # what is drawn is what the words count
+    assert "The other 9 are drawn hollow." in figure
+
+
+def test_the_timeline_counts_what_it_draws(report: TeamReport) -> None:
+    metric = report.competition.primary
+    unscored = replace(report.entries[0], number=99, values={}, was_sota=False)
+    entries = [*report.entries, unscored]
+    drawing = draw_timeline(entries, metric, width=1240, height=400, name="n")
+    assert len(re.findall("<circle[^>]*><title>[0-9]+, public ", drawing)) == 18
+    steps = [entry for entry in entries if entry.was_sota]
+    words = describe_timeline(entries, metric)
+    assert words.startswith(f"18 of 19 submissions have a score; {len(steps)} became SOTA with this public F1")
+    assert words.count("(") == len(steps) + 1
+    many = [replace(entry, was_sota=True) for entry in report.entries]
+    assert "18 submissions; 18 became SOTA, the last 10 with this" in describe_timeline(many, metric)
 
 
 def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspace) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import albumentations as albu
+import numpy as np
 import pytest
 import timm
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
+from tests.training.conftest import find_cut
+from tracker.training.augment import build_pipeline
+from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.errors import ConfigError
-from tracker.training.explain import explain_batch
+from tracker.training.explain import Explained, Shown, View, draw_explained, explain_batch, find_view, lay_over
 from tracker.training.model import AttributeHeads
 
 SIDE, SQUARE = 64, 16
@@ -110,3 +118,83 @@ def test_a_model_without_a_feature_map_is_told() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2))
     with pytest.raises(ConfigError, match="no feature map"):
         explain_batch(model, draw_squares(2, seed=0)[0])
+
+
+# --- The heat lies on the photograph, whatever shape that has ---------------------------------------------------------
+
+PLAIN = DataConfig(image_size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+WIDE = (60, 160)  # height, width
+
+
+def view_of(augment: AugmentConfig, root: Path, size: tuple[int, int] = WIDE) -> View | None:
+    return find_view(build_pipeline(augment, PLAIN, root=root, train=False), size)
+
+
+def write_pipeline(root: Path, *steps: albu.BasicTransform) -> AugmentConfig:
+    albu.save(albu.Compose(steps), root / "own.yaml", data_format="yaml")
+    return AugmentConfig(name=str(root / "own.yaml"))
+
+
+def test_where_the_model_looks_is_found_for_every_crop(tmp_path: Path) -> None:
+    squash = view_of(AugmentConfig(name="base", crop_pct=1.0, crop_mode="squash", interpolation="area"), tmp_path)
+    assert squash is not None
+    assert (squash.left, squash.top, squash.right, squash.bottom) == pytest.approx((0, 0, 1, 1), abs=0.02)
+    centre = view_of(AugmentConfig(name="base", crop_pct=0.8, crop_mode="center", interpolation="bicubic"), tmp_path)
+    assert centre is not None
+    side = 0.8 * WIDE[0] / WIDE[1]  # of a square in the middle, in widths of the photograph
+    assert (centre.left, centre.right) == pytest.approx((0.5 - side / 2, 0.5 + side / 2), abs=0.02)
+    assert (centre.top, centre.bottom) == pytest.approx((0.1, 0.9), abs=0.02)
+    padded = view_of(AugmentConfig(name="custom", crop=(80, 80)), tmp_path)
+    assert padded is not None
+    assert (padded.left, padded.top, padded.right, padded.bottom) == pytest.approx(
+        (0.25, -1 / 6, 0.75, 7 / 6), abs=0.03
+    )
+
+
+def test_a_turned_photograph_has_no_view_and_a_flipped_one_a_flipped_one(tmp_path: Path) -> None:
+    assert view_of(write_pipeline(tmp_path, albu.Transpose(p=1)), tmp_path) is None
+    flipped = view_of(write_pipeline(tmp_path, albu.HorizontalFlip(p=1)), tmp_path)
+    assert flipped is not None
+    assert (flipped.left, flipped.right) == pytest.approx((1, 0), abs=0.02)
+
+
+def test_the_heat_is_laid_over_the_place_that_it_is_of() -> None:
+    heat = np.zeros((8, 8), dtype=np.float32)
+    heat[:, :4] = 1  # the left half of what the model sees, which is the middle of the photograph
+    laid = lay_over(np.full((60, 160, 3), 100, dtype=np.uint8), heat, View(0.25, 0, 0.75, 1))
+    assert laid.shape == (60, 160, 3)
+    coloured = np.ptp(laid.astype(int), axis=2) > 20
+    assert coloured[:, 44:76].all()
+    assert not coloured[:, :39].any()
+    assert not coloured[:, 86:].any()
+    assert laid[:, :39].min() > laid[:, 90:118].max()  # what is not seen is pale
+
+
+def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and_names_them_whole(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    found = []
+    for number, size in enumerate([(200, 50), (50, 200), (80, 80)]):
+        path = tmp_path / f"{'a_long_name_' * 6}{number}.png"
+        Image.new("RGB", size, (90, 90, 90)).save(path)
+        heat = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+        shown = Shown(path.name, path, (0, 1, None)[number])
+        view = View(0, 0, 1, 1) if number < 2 else None
+        found.append(Explained(shown, 0, 0.9, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view))
+    draw_explained(found, ("cat", "dog"), tmp_path / "explain.png")
+    (figure,) = drawn
+    assert find_cut(figure) == []
+    *tiles, bar = figure.axes
+    shapes = [axes.images[0].get_array().shape[:2] for axes in tiles]  # type: ignore[union-attr]
+    assert shapes == [(50, 200), (50, 200), (200, 50), (200, 50), (80, 80), (32, 32)]
+    for axes, (height, width) in zip(tiles, shapes, strict=True):
+        box = axes.get_window_extent()
+        assert box.width / box.height == pytest.approx(width / height, rel=0.05)
+        assert axes.get_xlabel().replace("\n", "") in ([one.image.id for one in found] + ["", "as the model gets it"])
+    assert [tile.get_title().partition("\n")[0] for tile in tiles[::2]] == [
+        "true cat",
+        "true dog",
+        "true class unknown",
+    ]
+    assert [label.get_text().partition(":")[0] for label in bar.get_xticklabels()] == ["grey, blue", "red"]
+    assert len(figure.legends[0].get_texts()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.conftest import save_image
-from tracker.training import figures, sheets
-from tracker.training.figures import CARDS, Card, choose_cards, draw_cards, draw_confusion, draw_curves
+from tests.training.conftest import find_cut
+from tracker.training import sheets
+from tracker.training.figures import CARDS, MOST_CLASSES, Card, choose_cards, draw_cards, draw_confusion, draw_curves
 from tracker.training.probabilities import Kept
+from tracker.training.sheets import fold_text, measure_text
 
 RED, GREEN = (214, 39, 40), (44, 160, 44)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Every figure that is saved, as matplotlib has it."""
-    found: list[Figure] = []
-    save = figures.save_figure
-
-    def keep(figure: Figure, path: Path) -> Path:
-        found.append(figure)
-        return save(figure, path)
-
-    for module in (figures, sheets):
-        monkeypatch.setattr(module, "save_figure", keep)
-    return found
+KOREAN = "마스크를 턱에 걸쳐 잘못 착용한 30세 이상 60세 미만의 여성"
 
 
 def test_curves_show_both_parts_by_epoch_and_mark_the_best(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -53,7 +42,48 @@ def test_the_confusion_matrix_has_the_counts_in_their_places(tmp_path: Path, dra
     draw_confusion(np.array([[5, 0], [2, 7]]), ("cat", "dog"), tmp_path / "confusion.png")
     (axes,) = drawn[0].axes
     found = {(text.get_position(), text.get_text()) for text in axes.texts}
-    assert found == {((0, 0), "5"), ((0, 1), "2"), ((1, 1), "7")}  # x is what was guessed
+    assert found == {((0, 0), "5\n100.0%"), ((0, 1), "2\n22.2%"), ((1, 1), "7\n77.8%")}  # x is what was guessed
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("with_mask", "without_mask"),
+        ("고양이", "a very long_class name that goes on for ever and ever"),
+        tuple(f"{KOREAN} {number}" for number in range(18)),
+        tuple(f"class_{number}" for number in range(100)),
+    ],
+    ids=["two", "two long", "18 Korean", "100"],
+)
+def test_a_confusion_matrix_of_any_size_has_every_word_whole_and_numbers_in_their_cells(
+    tmp_path: Path, drawn: list[Figure], classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, "DPI", 20)  # that of the file; the layout is in inches
+    draw_confusion(np.diag(np.full(len(classes), 1234)), classes, tmp_path / "confusion.png")
+    (figure,) = drawn
+    assert find_cut(figure) == []
+    (axes,) = figure.axes
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert ["".join(label.get_text().split()) for label in labels] == ["".join(name.split()) for name in classes]
+    cell = axes.transData.transform([(0, 0), (1, 1)])
+    width, height = abs(cell[1] - cell[0])
+    for text in axes.texts:
+        assert text.get_window_extent().width < width
+        assert text.get_window_extent().height < height
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        boxes = [label.get_window_extent() for label in labels]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_a_confusion_matrix_of_very_many_classes_is_shaded_only_and_no_larger(
+    tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, "DPI", 20)
+    for count in (MOST_CLASSES, 8 * MOST_CLASSES):
+        draw_confusion(np.eye(count, dtype=np.int64), [f"class_{n}" for n in range(count)], tmp_path / "confusion.png")
+    assert list(drawn[1].axes[0].texts) == []
+    assert find_cut(drawn[1]) == []
+    assert max(drawn[1].get_size_inches()) <= max(drawn[0].get_size_inches())
 
 
 def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
@@ -77,7 +107,10 @@ def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
 def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(tmp_path: Path, drawn: list[Figure]) -> None:
     path = save_image(tmp_path / "a.png", seed=1, mode="P")
     draw_cards([Card(path, "a", "cat", "dog", 0.75), Card(path, "a", "dog", "dog", 0.5)], tmp_path / "images.png")
-    assert [axes.get_title() for axes in drawn[0].axes] == ["cat\nguessed dog  0.75", "dog  0.50"]
+    titles = ["true cat\npredicted dog  0.75", "true dog\npredicted dog  0.50"]
+    assert [axes.get_title() for axes in drawn[0].axes] == titles
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["the prediction is right", "the prediction is wrong"]
     with Image.open(tmp_path / "images.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
     assert {RED, GREEN} <= colours
@@ -89,3 +122,29 @@ def test_a_photograph_taken_sideways_is_shown_upright(tmp_path: Path, drawn: lis
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     draw_cards([Card(tmp_path / "a.jpg", "a", "cat", "cat", 1.0)], tmp_path / "images.png")
     assert drawn[0].axes[0].images[0].get_array().shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_words_of_a_sheet_are_whole_and_no_wider_than_their_picture_and_its_edges(
+    tmp_path: Path, drawn: list[Figure], count: int
+) -> None:
+    path = save_image(tmp_path / "a.png", seed=1, mode="RGB")
+    name = f"{KOREAN}/{'long-name_' * 9}.png"
+    draw_cards([Card(path, name, KOREAN, "other" * 12, 0.75)] * count, tmp_path / "images.png")
+    (figure,) = drawn
+    assert find_cut(figure) == []
+    width = figure.bbox.width / min(count, 6)
+    for axes in figure.axes:
+        for text in (axes.title, axes.xaxis.label):
+            assert text.get_window_extent().width <= width
+        assert "".join(axes.get_xlabel().split()) == "".join(name.split())
+        assert "".join(KOREAN.split()) in "".join(axes.get_title().split())
+
+
+def test_text_is_folded_at_its_words_and_nothing_of_it_is_lost() -> None:
+    assert fold_text("with_mask/photo-17.jpg", 1.0, 7) == "with_mask/photo-\n17.jpg"
+    assert fold_text("short", 1.0, 7) == "short"
+    for text in (KOREAN * 3, "x" * 200, "", "👩\u200d🔬" * 30):
+        folded = fold_text(text, 1.0, 7)
+        assert "".join(folded.split()) == "".join(text.split())
+        assert measure_text(folded, 7) <= 1.0

@@ -26,6 +26,7 @@ LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested
 PAIR_COLUMNS = ("number", "a", "b", "split_a", "split_b", "label_a", "label_b", "distance")
 COLUMNS, ROWS = 6, 5  # of a page of pictures
 PHOTOS = 3  # of a person on a page
+ODD, EVEN = "tab:blue", "tab:orange"  # frames of suspects by their number: where one ends and the next begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
 
 def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int) -> list[Path]:
     """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages of pictures."""
-    from tracker.training.sheets import Tile, draw_pages
+    from tracker.training.sheets import Legend, Tile, draw_pages
 
     table = folder / f"{LABELS}.csv"
     lines = [
@@ -158,18 +159,22 @@ def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[
     write_table(table, LABEL_COLUMNS, lines)
     tiles = []
     for number, suspect in enumerate(suspects[:count], start=1):
-        frame = "tab:blue" if number % 2 else "tab:orange"  # where one ends and the next begins
+        frame = ODD if number % 2 else EVEN
         shown = sorted(suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True)  # without a mask first
         for image in shown[:PHOTOS]:
             change = suspect.value if suspect.field == "swap" else f"{suspect.given} -> {suspect.suggested}"
-            title = f"#{number} {suspect.field}  {suspect.score:.2f}\n{change}"
-            tiles.append(Tile(samples[image].path, title, image[-40:], frame))
-    return [table, *draw_pages(tiles, folder, LABELS, columns=COLUMNS, rows=ROWS)]
+            title = f"#{number} {suspect.field}  p(given) {suspect.score:.2f}\n{change}"
+            tiles.append(Tile(samples[image].path, title, image, frame))
+    legend = Legend(
+        {ODD: "suspects of odd number", EVEN: "of even number: where the color changes, the next suspect begins"},
+        "Given label -> suggested label. p(given) is the probability that the model gives to the given label.",
+    )
+    return [table, *draw_pages(tiles, folder, LABELS, legend=legend, columns=COLUMNS, rows=ROWS)]
 
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
     """pairs.csv and its pages of pictures, the frame red where the labels differ."""
-    from tracker.training.sheets import NEUTRAL, WRONG, Tile, draw_pages
+    from tracker.training.sheets import NEUTRAL, WRONG, Legend, Tile, draw_pages
 
     table = folder / f"{PAIRS}.csv"
     lines = [
@@ -184,11 +189,15 @@ def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
     tiles = [
         Tile(
             image.path,
-            f"#{number} {image.split}  {pair.distance} bits\n{image.label or '-'}",
-            image.id[-40:],
+            f"#{number} {image.split}  {pair.distance} bits\n{image.label or 'label unknown'}",
+            image.id,
             WRONG if pair.labels_differ else NEUTRAL,
         )
         for number, pair in enumerate(pairs[:count], start=1)
         for image in (pair.a, pair.b)
     ]
-    return [table, *draw_pages(tiles, folder, PAIRS, columns=COLUMNS, rows=ROWS)]
+    legend = Legend(
+        {WRONG: "the labels of the pair differ", NEUTRAL: "the labels are equal, or one is unknown"},
+        "Two images of one number are nearly equal: of 256 bits that tell what they look like, so many differ.",
+    )
+    return [table, *draw_pages(tiles, folder, PAIRS, legend=legend, columns=COLUMNS, rows=ROWS)]

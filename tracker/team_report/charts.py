@@ -22,7 +22,7 @@ FEW = 12
 def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, height: float, name: str) -> Markup:
     """Public and private score by submission number, with the line of the best public score so far."""
     public, private = f"public_{metric.name}", f"private_{metric.name}"
-    scored = [entry for entry in entries if public in entry.values or private in entry.values]
+    scored = list_scored(entries, metric)
     if not scored:
         return Markup("")
     left, right, bottom = 46.0, width - 16, height - 28
@@ -43,6 +43,11 @@ def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, hei
         text = metric.render(entry.values[public]).removesuffix(" %")
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
     return drawing.finish(name, f"{label_metric(metric.name)} by submission", describe_timeline(entries, metric))
+
+
+def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
+    """The submissions that the timeline draws: those with a public or a private score."""
+    return [entry for entry in entries if {f"public_{metric.name}", f"private_{metric.name}"} & entry.values.keys()]
 
 
 def _draw_rows(drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]) -> None:
@@ -96,15 +101,16 @@ def _draw_entry(drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Sca
 
 
 def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
-    """What the timeline shows, in words."""
+    """What the timeline shows, in words: how many submissions are drawn, and which of them became SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
         return f"{len(entries)} submissions, {NO_PUBLIC_SCORE}."
+    drawn = len(list_scored(entries, metric))
+    count = f"{drawn} submissions" if drawn == len(entries) else f"{drawn} of {len(entries)} submissions have a score"
     told = steps[-STEPS_TOLD:]
     words = [f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told]
-    which = f"its last {len(told)} of {len(steps)} steps, " if len(told) < len(steps) else ""
-    what = f"The best public {label_metric(metric.name)} over {len(entries)} submissions"
-    return f"{what}, {which}with the submission's number: {', '.join(words)}."
+    what = f"{len(steps)} became SOTA" + (f", the last {len(told)}" if len(told) < len(steps) else "")
+    return f"{count}; {what} with this public {label_metric(metric.name)} (submission): {', '.join(words)}."
 
 
 def draw_relation(
@@ -142,7 +148,7 @@ def draw_relation(
         drawing.dot(
             (x(a), y(b)),
             4 if len(ordered) <= MOST_LARGE else 2.5,
-            kind,
+            f"{kind} other" if number in relation.others else kind,
             f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}",
         )
     for number, a, b in reversed(ordered):
@@ -167,8 +173,8 @@ def describe_relation(relation: Relation) -> str:
     """What a scatter shows, in words."""
     count = f"{relation.ranked} submissions"
     if relation.schemes > 1:
-        others = f"{relation.schemes} validation schemes, which do not compare"
-        count = f"{count} of {len(relation.points)}, the largest of {others}"
+        others = f"the largest of {relation.schemes} validation schemes, which do not compare"
+        count = f"{relation.ranked} of {len(relation.points)} submissions, those of {others}"
     if relation.rho is None:
         return f"{count}: too few, or too equal, for a rank correlation."
     caution = " Few submissions: read it with caution." if relation.ranked < FEW else ""

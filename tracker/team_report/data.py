@@ -80,7 +80,7 @@ class Column:
 class Relation:
     """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation schemes.
 
-    `rho` is Spearman's over the `ranked` submissions of the largest scheme, for others do not compare; None when they
+    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not compare; None when they
     are few. Without validation scores there is one scheme of all.
     """
 
@@ -88,8 +88,13 @@ class Relation:
     y: str
     points: Sequence[tuple[int, float, float]]
     rho: float | None
-    ranked: int
+    others: Sequence[int] = ()
     schemes: int = 1
+
+    @property
+    def ranked(self) -> int:
+        """How many submissions are of the largest scheme."""
+        return len(self.points) - len(self.others)
 
     @property
     def same_metric(self) -> bool:
@@ -296,4 +301,5 @@ def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence
     largest = max(groups, key=len, default=[])
     enough = len(largest) >= ENOUGH_TO_RANK
     rho = spearman([point[1] for point in largest], [point[2] for point in largest]) if enough else None
-    return Relation(x=x, y=y, points=points, rho=rho, ranked=len(largest), schemes=len(groups))
+    others = [point[0] for point in points if point not in largest]
+    return Relation(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
             "title": name_relation(relation),
             "words": describe_relation(relation),
             "same_metric": relation.same_metric,
+            "others": len(relation.others),
             "drawings": {
                 which: draw_relation(
                     part, metrics, steps, size=SCATTER, name=f"scatter-{place}-{which}", close=which == "close"
@@ -124,7 +126,8 @@ def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
         shares.append((max(part) - min(part)) / spread if spread else 1.0)
     if max(shares) > CLOSE_UP_SHARE:
         return None
-    return Relation(x=relation.x, y=relation.y, points=sorted(half), rho=None, ranked=len(half))
+    others = [number for number, _, _ in half if number in relation.others]
+    return replace(relation, points=sorted(half), rho=None, others=others)
 
 
 def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:
