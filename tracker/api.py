@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from tracker.system_metrics import SystemMetrics
 from tracker.train import describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
+from tracker.training.watch import is_loader_terminated, name_signal
 from tracker.workspace import Workspace, find_workspace
 
 NO_SECTION = "config"
@@ -186,6 +188,8 @@ class ActiveRun:
             self.finish()
         elif isinstance(error, KeyboardInterrupt):
             self.finish("interrupted", error=describe_error(error))
+        elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
+            self.finish("interrupted", error=name_signal(signal.SIGTERM))
         else:
             self.finish("failed", error=describe_error(error))
 
