@@ -153,6 +153,14 @@ def _run(debug: bool) -> int | str | None:
     except SystemExit as end:
         # rich and Typer call a pipe that nobody reads a failure of their own
         return READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code
+    except KeyboardInterrupt:  # before a command has begun
+        _report_end("interrupted", "")
+        return InterruptedByUserError.exit_code
+    except InterruptedByUserError as error:
+        if debug:
+            raise
+        _report_end(str(error), error.hint)
+        return error.exit_code
     except TrackerError as error:
         if debug:
             raise
@@ -173,6 +181,14 @@ def _report(message: str, hint: str) -> None:
         print(f"error: {clean_text(message)}", file=sys.stderr)
         if hint:
             print(f"  try: {clean_text(hint)}", file=sys.stderr)
+
+
+def _report_end(message: str, go_on: str) -> None:
+    """Say on stderr that the user has ended the command, which is no error, and how to continue."""
+    from tracker.report import clean_text
+
+    with suppress(OSError):
+        print(clean_text(f"{message}; continue with: {go_on}" if go_on else message), file=sys.stderr)
 
 
 def _flush() -> None:

@@ -115,9 +115,11 @@ def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, forks: Fo
     _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
     assert child.returncode == 130
     assert "Traceback" not in stderr
-    assert "error: exp1 was interrupted\n  try: tracker run train --from exp1 --resume" in stderr
+    word = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+    told = f"exp1 was interrupted ({word}); continue with: tracker run train --from exp1 --resume\n"
+    assert stderr.endswith(told) and "error" not in stderr
     (run,) = list_runs(pictures)
-    assert run["status"] == "interrupted"
+    assert (run["status"], run["error"]) == ("interrupted", word)
     assert run["finished_at"]
 
 

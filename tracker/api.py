@@ -9,6 +9,7 @@ import json
 import multiprocessing.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
 from tracker.training.tables import flatten
+from tracker.training.watch import is_loader_terminated, name_signal
 from tracker.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -368,6 +370,8 @@ class ActiveRun:
             self.finish()
         elif isinstance(error, KeyboardInterrupt):
             self.finish("interrupted", error=describe_error(error))
+        elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
+            self.finish("interrupted", error=name_signal(signal.SIGTERM))
         else:
             self.finish("failed", error=describe_error(error))
 

@@ -65,7 +65,7 @@ class DuplicateError(RefusedError):
 
 
 class InterruptedByUserError(TrackerError):
-    """The command was stopped; what was recorded stays."""
+    """The command was stopped, which is no error; what was recorded stays, and `hint` is the command that goes on."""
 
     exit_code = 130
 

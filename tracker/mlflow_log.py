@@ -34,7 +34,8 @@ SAVE_S = 1.0  # how often the state is saved while many points are sent
 BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow waits
 RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
 COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
-OWN_TAGS = (COPIED_TAG, "tracker.uid")  # of the copy: they stay as they were when it was made
+TAG_PREFIX = "tracker."
+IDENTITY_TAGS = ("tracker.uid", COPIED_TAG)  # set when the copy is made
 TOLD_LIMIT = 200
 METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table
 FILES = (
@@ -364,15 +365,20 @@ class RunCopy:
         self._log_batch(run_id, "metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()])
         for part in _batches([RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100):
             self._log_batch(run_id, "tags", part)
-        for key in data.tags:
-            if key.startswith("tracker.") and key not in (*tags, *OWN_TAGS):
-                self._client.delete_tag(run_id, key)  # what it said no longer holds
+        for key in self._find_stale(data.tags, tags):
+            self._client.delete_tag(run_id, key)
         if record.status == "running":
             self._client.update_run(run_id, status="RUNNING")
         else:
             end = _milliseconds(record.finished_at or record.heartbeat)
             self._client.set_terminated(run_id, STATUS.get(record.status, "KILLED"), end_time=end)
         self._save_state(described=wanted)
+
+    def _find_stale(self, there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+        """Tags of ours that say nothing any more, as the error of a run that was resumed; other people's tags stay."""
+        before = (self._state.get("described") or [{}])[0]
+        ours = [key for key in there if key in before or (key.startswith(TAG_PREFIX) and key not in IDENTITY_TAGS)]
+        return [key for key in ours if key not in wanted]
 
 
 def _folder_of(name: str) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,12 +37,14 @@ from tracker.training.config import (
 from tracker.training.libraries import TRAINING, require, translate_import_errors
 from tracker.training.pipeline_file import pin_pipeline_file
 from tracker.training.tables import read_toml
+from tracker.training.watch import name_signal
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.loop import EpochReport
     from tracker.training.samples import LoadedData, Task
 
+INSIST_S = 10.0  # by then a KeyboardInterrupt that was not swallowed has ended the loop and its processes
 FLAGS = {  # options of `tracker run train` for popular keys
     "model": "model.name",
     "epochs": "train.epochs",
@@ -248,17 +251,18 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     with outlive_terminal(workspace) as output:
         output.keep_in(recorder.folder, f"tracker stop {name} ends the run")
         take_stop_note(recorder.folder)  # of an end that never came
-        with terminate_as_interrupt() as ignore_signals:
+        with terminate_as_interrupt(insist=True) as signals:
             try:
                 with SystemMetrics(recorder):
                     yield
             except BaseException as error:
-                ignore_signals()
-                record_failure(workspace, recorder, error)
-                if isinstance(error, KeyboardInterrupt):
+                signals.ignore()
+                end = signals.explain(error)
+                record_failure(workspace, recorder, end)
+                if isinstance(end, KeyboardInterrupt):
                     train = recorder.record.kind == "train"
-                    hint = f"tracker run train --from {name} --resume goes on with it" if train else ""
-                    raise InterruptedByUserError(f"{name} was interrupted", hint=hint) from error
+                    hint = f"tracker run train --from {name} --resume" if train else ""
+                    raise InterruptedByUserError(f"{name} was interrupted ({end})", hint=hint) from error
                 raise
         index_run(workspace, recorder.finish("finished"))
         if problem := mirror.wait():
@@ -308,6 +312,8 @@ def fingerprint_predictions(workspace: Workspace, predictions: Path | None) -> s
 
 def describe_error(error: BaseException) -> str:
     """The reason that a run's record gives for its end."""
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "Ctrl-C"
     return str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
@@ -324,33 +330,80 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
         notify(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}")
 
 
-@contextmanager
-def terminate_as_interrupt(*also: signal.Signals) -> Iterator[Callable[[], None]]:
-    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended, recorded as interrupted.
+class Signals:
+    """What a `terminate_as_interrupt` block knows of the signals that end it; `received` names the first of them.
 
-    After the first of them all are ignored, for the process is about to end: an impatient second Ctrl-C must not break
-    what records the first. The block gets a function that ignores them from then on, for the same reason.
+    After the first all are ignored, for the process is about to end: an impatient second Ctrl-C must not break what
+    records the first. With `insist`, KeyboardInterrupt is raised again until `ignore` is called: a destructor or a
+    callback may swallow it, and the run would go on.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *also)}
 
-    def ignore() -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises: a loader process may end now
+    def __init__(self, numbers: Iterable[signal.Signals], *, insist: bool) -> None:
+        self.received = ""
+        self._insist = insist
+        self._pid = os.getpid()
+        self._before = {number: signal.getsignal(number) for number in numbers}
+        for number in self._before:
+            signal.signal(number, self._interrupt)
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        ignore()
-        before.clear()
-        raise KeyboardInterrupt
+    def ignore(self) -> None:
+        """Ignore them from now on."""
+        self._ignore_all()
+        if self._insist:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield ignore
-    finally:
-        for number, handler in before.items():
+    def explain(self, error: BaseException) -> BaseException:
+        """What ended the block: the signal, where one came, whatever other processes' ends or a library made of it."""
+        return KeyboardInterrupt(self.received) if self.received else error
+
+    def restore(self) -> None:
+        """Handle them as before the block, unless one has come."""
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _ignore_all(self) -> None:
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        self._before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
+        # torch's raises, and a loader process may end now; not SIG_DFL: Python complains when one is on its way
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a loader process that has been forked a moment ago
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.received = name_signal(number)
+        self._ignore_all()
+        self._before.clear()
+        if self._insist:
+            signal.signal(signal.SIGALRM, self._raise_again)
+            signal.setitimer(signal.ITIMER_REAL, INSIST_S, INSIST_S)
+        raise KeyboardInterrupt(self.received)
+
+    def _raise_again(self, _number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:
+            raise KeyboardInterrupt(self.received)
+
+
+class NoSignals(Signals):
+    """The same in a thread that gets no signals."""
+
+    def __init__(self) -> None:
+        self.received = ""
+
+    def ignore(self) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def terminate_as_interrupt(*also: signal.Signals, insist: bool = False) -> Iterator[Signals]:
+    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended, recorded as interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield NoSignals()
+        return
+    signals = Signals((signal.SIGINT, signal.SIGTERM, *also), insist=insist)
+    try:
+        yield signals
+    finally:
+        signals.restore()

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlencode
 
-from tracker.errors import ConfigError, TrackerError
+from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
 from tracker.settings import quiet_libraries
 from tracker.train import terminate_as_interrupt
 from tracker.training.libraries import require
@@ -25,7 +25,10 @@ STOP_LIMIT_S = 20.0
 
 
 def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
-    """Serve until interrupted; a tracking server elsewhere is only named. Raises ConfigError when the port is taken."""
+    """Serve until interrupted, which is InterruptedByUserError; a tracking server elsewhere is only named.
+
+    Raises ConfigError when the port is taken.
+    """
     if workspace.mlflow_uri.startswith("http"):
         print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
         _browse(workspace.mlflow_uri, browser)
@@ -34,8 +37,11 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
     from tracker.relocation import open_readable_store
 
     port = _free_port(port)
-    with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
-        _serve(served, _find_or_make_experiment(workspace, served), port=port, browser=browser)
+    try:
+        with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
+            _serve(served, _find_or_make_experiment(workspace, served), port=port, browser=browser)
+    except KeyboardInterrupt:
+        raise InterruptedByUserError("the MLflow page is closed", hint="tracker ui") from None
 
 
 def _find_or_make_experiment(workspace: Workspace, served: Workspace) -> str:

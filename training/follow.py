@@ -66,6 +66,9 @@ def _main() -> int:
     except TrackerError as error:
         print(f"{_name()}: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt as error:
+        print(f"{_name()}: interrupted ({error})", file=sys.stderr)
+        return 130
     return 0
 
 

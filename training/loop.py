@@ -6,6 +6,8 @@ Everything random is derived from (seed, epoch), so a run resumed from last.pth 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +37,7 @@ from tracker.training.samples import LoadedData, Task
 from tracker.training.scores import accuracy, confusion_matrix, macro_f1
 from tracker.training.setup import Setup, build_setup, seed_torch
 from tracker.training.state import Best, load_best, restore, save_best, save_last
-from tracker.training.watch import SIGNAL_S
+from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class FitResult:
 
 @contextmanager
 def translate_torch_errors() -> Iterator[None]:
-    """Turn torch's errors about memory, loader processes and compiling into ours, in one line."""
+    """Turn torch's errors about memory, loader processes and compiling into ours, in one line.
+
+    Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes ended that one first.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -70,17 +75,33 @@ def translate_torch_errors() -> Iterator[None]:
         name = "tracker.training.errors.DataError: "
         lines = [line for line in str(error).splitlines() if line.startswith(name)]
         raise DataError(lines[-1].removeprefix(name) if lines else str(error), hint=error.hint) from error
-    except RuntimeError as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (RuntimeError, OSError, EOFError) as error:
+        if is_loader_end(error):
+            raise _describe_loader_end(error) from error
         if type(error).__module__.startswith("torch._dynamo"):
-            raise TrackerError(f"torch.compile failed: {first_line}", hint="--set train.compile=false") from error
-        if "DataLoader worker" not in str(error):
-            raise
-        time.sleep(SIGNAL_S)  # who ends all processes may have ended a loader before us: our own signal says so
-        raise TrackerError(
-            f"a loader process died: {first_line}",
-            hint="memory may be short: lower data.workers or train.batch_size, then --resume",
-        ) from error
+            raise TrackerError(
+                f"torch.compile failed: {_first_line(error)}", hint="--set train.compile=false"
+            ) from error
+        raise
+
+
+def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterrupt:
+    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal comes a bit later."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGCHLD, lambda *_: None
+        )  # torch's raises for each loader process that ends after this one
+    time.sleep(SIGNAL_S)
+    if is_loader_terminated(error):
+        return KeyboardInterrupt(name_signal(signal.SIGTERM))
+    return TrackerError(
+        f"a loader process died: {_first_line(error)}",
+        hint="memory may be short: lower data.workers or train.batch_size, then --resume",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fit(

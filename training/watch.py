@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached th
 FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a collective
 GIVE_UP_S = 15.0  # by then the end of the others has
 TAIL_LINES = 50
+LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
 _ERROR = re.compile(r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)")
 
 
@@ -135,8 +137,35 @@ class Watch:
             self.lost = ended[0].describe_end()
             self._cause = TrackerError(self.lost)
         with suppress(OSError):  # nothing to read
-            if {signal.SIGINT, signal.SIGTERM} & set(os.read(self._pipe[0], 1000)):
-                self._cause = KeyboardInterrupt()
+            if came := [number for number in os.read(self._pipe[0], 1000) if number in (signal.SIGINT, signal.SIGTERM)]:
+                self._cause = KeyboardInterrupt(name_signal(came[0]))
+
+
+def name_signal(number: int) -> str:
+    """A signal in the words of a run's record."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def is_loader_end(error: BaseException) -> bool:
+    """Whether this is what torch raises when a loader process has ended before its time.
+
+    Where it ended while it handed over a batch, that is what the broken connection raises.
+    """
+    if isinstance(error, RuntimeError):
+        return LOADER in str(error) or "items of ancdata" in str(error)
+    if not isinstance(error, OSError | EOFError):
+        return False
+    return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def is_loader_terminated(error: BaseException) -> bool:
+    """Whether torch says that SIGTERM ended a loader process: somebody ends the run; short of memory it is SIGKILL."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RuntimeError) and LOADER in str(found) and TERMINATED in str(found):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def end_with(parent: int) -> None:

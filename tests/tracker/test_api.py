@@ -94,7 +94,7 @@ ENDS = {
     "sys.exit(3)": ("failed", "SystemExit: 3"),
     "sys.exit('no data')": ("failed", "SystemExit: no data"),
     "sys.excepthook = hook; raise ValueError('no')": ("failed", "ValueError: no"),
-    "raise KeyboardInterrupt": ("interrupted", "KeyboardInterrupt"),
+    "raise KeyboardInterrupt": ("interrupted", "Ctrl-C"),
     "os.fork() or sys.exit(1); os.wait(); assert load_run(run.folder.parent, run.name).status == 'running'": (
         "finished",
         "",

@@ -74,6 +74,28 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
 
 
+def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(workspace: Workspace) -> None:
+    recorder = start_run(workspace)
+    recorder.params({"pruned": True})
+    recorder.finish("interrupted", error="SIGTERM")
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    assert (run.data.tags["tracker.error"], run.data.tags["tracker.fact.pruned"]) == ("SIGTERM", "True")
+    client = connect(workspace)
+    client.set_tag(run.info.run_id, "team", "blue")
+    client.set_tag(run.info.run_id, "tracker.retired", "a tag of an older tracker")
+    recorder = Recorder.reopen(workspace.runs_dir, "exp1")
+    sync_run(workspace, "exp1")
+    assert "tracker.error" not in find_runs(workspace)[0].data.tags
+    recorder.finish("finished")
+    sync_run(workspace, "exp1")
+    tags = find_runs(workspace)[0].data.tags
+    assert {"tracker.error", "tracker.retired"}.isdisjoint(tags)
+    kept = [tags.get(key) for key in ("team", "tracker.status", "tracker.uid", "tracker.fact.pruned")]
+    assert kept == ["blue", "finished", recorder.record.uid, "True"]
+    assert "tracker.copied_at" in tags
+
+
 def test_a_note_is_in_the_description_when_the_command_returns(workspace: Workspace) -> None:
     record = make_run(workspace, "0000011110", note="try a high rate")
     submit(workspace, "exp1", "first")

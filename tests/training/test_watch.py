@@ -93,7 +93,7 @@ def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
     assert child.stdout.readline() == "begun\n"
     os.kill(child.pid, signal.SIGTERM)
     stdout, _ = child.communicate(timeout=COMMAND_LIMIT_S)
-    assert (child.returncode, stdout) == (130, "KeyboardInterrupt()\n")
+    assert (child.returncode, stdout) == (130, "KeyboardInterrupt('SIGTERM')\n")
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ class _Queue:
             try:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
-                hint = f"tracker run queue {self._file} goes on there"
+                hint = f"tracker run queue {self._file}"
                 raise InterruptedByUserError(f"interrupted in entry {entry.number}", hint=hint) from None
             except TrackerError as error:
                 run = find_run(self._workspace, self._states.get(entry.key, {}).get("run", ""))

@@ -96,7 +96,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
             while trial := worker.claim():
                 worker.work(trial)
         except KeyboardInterrupt:
-            hint = f"tracker run sweep {file} goes on with the trials that are left"
+            hint = f"tracker run sweep {file}"
             raise InterruptedByUserError("the sweep was interrupted", hint=hint) from None
         finally:
             worker.release()
