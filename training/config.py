@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.errors import ConfigError
@@ -295,6 +296,12 @@ class Config:
 
 
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)}
+
+
+def locate(root: Path, path: str) -> Path:
+    """A path of a config, which is relative to `root`; without `..`, so that two paths of one file are equal."""
+    joined = root / Path(path).expanduser()
+    return joined.resolve() if ".." in joined.parts else joined
 
 
 def list_options() -> dict[str, dataclasses.Field[Any]]:

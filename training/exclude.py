@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tracker.training.config import locate
 from tracker.training.tables import LINE, read_table
 
 CSV = ".csv"
@@ -51,7 +52,7 @@ class Exclude:
         return found
 
     def _read_csv(self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> None:
-        table = root / Path(text).expanduser()
+        table = locate(root, text)
         columns = dict.fromkeys((LINE, "path", "id", id_column, "reason"))
         rows = read_table(table, tuple(columns), **dict.fromkeys([name for name in columns if name != LINE], ""))
         for row in rows:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracker.training.config import locate
 from tracker.training.errors import ConfigError, WeightsError
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def find_entry(name: str, root: Path) -> Entry:
     source = source.lower().replace("_", "-") if colon else ""
     place = place if colon else name
     if source == "local-dir":
-        return Entry(source, str(root / Path(place).expanduser()))
+        return Entry(source, str(locate(root, place)))
     if source == "hf-hub" and "@" in place:
         return Entry(source, place)
     if source in ("", "hf-hub") and place.startswith("timm/"):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tracker.training.config import ModelConfig
+from tracker.training.config import ModelConfig, locate
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.hub import (
     Entry,
@@ -73,7 +73,7 @@ def build_model(
         raise ConfigError(f"model.heads: attributes needs {math.prod(ATTRIBUTES)} classes, not {num_classes}")
     body = _create(config, num_classes if joint else sum(ATTRIBUTES), image_size, root)
     if isinstance(config.pretrained, str):
-        say(load_local_weights(body, root / Path(config.pretrained).expanduser()))
+        say(load_local_weights(body, locate(root, config.pretrained)))
     _freeze(body, config.freeze)
     return body if joint else AttributeHeads(body)
 
@@ -86,7 +86,7 @@ def check_model(config: ModelConfig, *, root: Path) -> None:
     entry = find_entry(config.name, root)
     if config.pretrained is True:
         fetch_weights(entry, config.name)
-    elif isinstance(config.pretrained, str) and not (root / Path(config.pretrained).expanduser()).is_file():
+    elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
         raise WeightsError(
             f"no such file: {config.pretrained} (model.pretrained)", hint="it takes true, false or a path"
         )

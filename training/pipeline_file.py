@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tracker.training.atomic import check_regular, write_bytes
-from tracker.training.config import PIPELINE_SUFFIXES, AugmentConfig, Config
+from tracker.training.config import PIPELINE_SUFFIXES, AugmentConfig, Config, locate
 from tracker.training.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ def keep_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> Non
 
 
 def _read(augment: AugmentConfig, root: Path) -> bytes:
-    path = root / Path(augment.name).expanduser()
+    path = locate(root, augment.name)
     try:
         check_regular(path)
         return path.read_bytes()

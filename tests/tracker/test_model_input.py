@@ -132,7 +132,7 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
 def test_another_model_brings_its_own_figures_where_the_parents_were_its_models(ws: Workspace) -> None:
     config = resolve_model_input(resolve_config(ws, assignments=SMALL), root=ws.root)
     recorder = Recorder.create(
-        ws.runs_dir, kind="train", config=config_to_dict(config), parent=None, note="", fingerprints={}
+        ws.runs_dir, kind="train", config=config_to_dict(config), parent=None, note="", fingerprints={"data": "d"}
     )
     recorder.finish("finished")
     other = resolve_model_input(resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"}), root=ws.root)

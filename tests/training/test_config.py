@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tracker.training.config import (
     format_defaults,
     is_same_training,
     list_options,
+    locate,
     merge,
     old_trajectory_fingerprint,
     outcome_values,
@@ -181,3 +183,9 @@ def test_a_wrong_format_is_left_to_the_check_of_the_config(values: dict[str, obj
 def test_a_config_from_before_without_a_split_keeps_the_split_it_had() -> None:
     old = {"data": {"format": "mask_profiles", "train_dir": "train"}}
     assert config_from_dict(old).data.split == "by_image"
+
+
+def test_one_file_has_one_path_however_the_config_names_it(tmp_path: Path) -> None:
+    assert locate(tmp_path / "ws", "../photos/train") == tmp_path / "photos" / "train"
+    assert locate(tmp_path, "photos") == tmp_path / "photos"
+    assert locate(tmp_path, str(tmp_path / "a")) == tmp_path / "a"
