@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
-.PHONY: demo test lint format bench fuzz clean
+.PHONY: demo test lint format bench fuzz kills clean
 
 demo: $(DONE)
 	rm -rf demo
@@ -36,6 +36,10 @@ $(DONE): pyproject.toml constraints.txt
 # Damaged files of every format that is read, ten seconds each; FUZZ_FROM=100000 goes on where nobody was yet.
 fuzz: $(DONE)
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-10} $(BIN)/python -m pytest -q tests/test_damaged_files.py
+
+# Writers of the ledger killed with kill -9, on SQLite and PostgreSQL; make test has 80.
+kills: $(DONE)
+	LEDGER_KILLS=$${LEDGER_KILLS:-400} $(BIN)/python -m pytest -q tests/tracker/ledger/test_races.py -k killed
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache

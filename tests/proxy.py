@@ -210,7 +210,7 @@ def _try_to_copy(workspace: Workspace) -> None:
 
 def compare(workspace: Workspace, *, faults: int = 0) -> Outcome:
     """The run folder of exp1 against what MLflow has of it: key, step and value of every point, sizes of files."""
-    from tracker.metric_names import to_mlflow_name
+    from tracker.metric_names import to_chart_name, to_mlflow_name
     from tracker.runs import load_run, read_points
 
     folder = workspace.runs_dir / "exp1"
@@ -221,11 +221,12 @@ def compare(workspace: Workspace, *, faults: int = 0) -> Outcome:
     run_id = runs[0].info.run_id
     wanted: Counter[tuple[str, int, str]] = Counter()
     for point in read_points(folder / "metrics.jsonl"):
-        wanted.update((to_mlflow_name(key), point["step"], repr(value)) for key, value in point["values"].items())
+        wanted.update(
+            (to_chart_name(to_mlflow_name(key)), point["step"], repr(value)) for key, value in point["values"].items()
+        )
     found: Counter[tuple[str, int, str]] = Counter()
     for key in runs[0].data.metrics:
         found.update((key, metric.step, repr(metric.value)) for metric in client.get_metric_history(run_id, key))
-    wanted.update(key for key in set(found) if key[0].startswith("best/"))  # how many there are depends on the pushes
     sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
     local = {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
     state = json.loads((folder / "mlflow.json").read_text())

@@ -83,6 +83,18 @@ def test_a_run_page_draws_the_curve(address: str, page: Page, tmp_path: Path) ->
     assert page.locator(".scatterlayer path.point").count() == 8  # epochs
 
 
+def test_a_run_page_begins_with_f1_loss_and_learning_rate_and_has_no_charts_of_one_bar(
+    address: str, page: Page, tmp_path: Path
+) -> None:
+    open_run(page, address)
+    page.get_by_role("tab", name="Model metrics").click()
+    expect(page.locator(".scatterlayer path.js-line").first).to_be_attached()
+    keep_picture(page, tmp_path, "charts")
+    shown = page.locator("body").inner_text().partition("Auto-refresh")[2].split()
+    names = [word for word in shown if word in ("train", "val", "best", "f1", "loss", "lr", "accuracy", "epoch")]
+    assert names[:4] == ["train", "f1", "loss", "lr"]
+
+
 def test_a_run_page_offers_best_pth(address: str, page: Page, tmp_path: Path) -> None:
     open_run(page, address)
     page.get_by_role("tab", name="Artifacts").click()

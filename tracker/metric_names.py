@@ -16,6 +16,14 @@ EMPTY = "_empty_"
 
 # MLflow takes a name for a path; its \w has the letters and digits of every script
 _REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
+# MLflow's run page has a section for each prefix, in alphabetical order, and what has none at its end. What is
+# looked at less loses its prefix there, so that the page begins with train/f1, train/loss, train/lr, val/f1, val/loss.
+_LATER = {
+    f"{part}/{what}": f"{part} {what}"
+    for part in ("train", "val")
+    for what in ("accuracy", "batch_loss", "data_wait", "images_per_s")
+}
+_EARLIER = {there: name for name, there in _LATER.items()}
 _LIKE_OURS = re.compile(r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])")  # looks as if it were escaped
 
 
@@ -76,6 +84,17 @@ def to_mlflow_name(name: str) -> str:
         return text
     end = _hash_end(name)
     return text[: MLFLOW_LIMIT - len(end)] + end
+
+
+def to_chart_name(name: str) -> str:
+    """The name, as `to_mlflow_name` gives it, that decides where MLflow's run page draws the curve."""
+    return name.replace(" ", "_x0020_") if name in _EARLIER else _LATER.get(name, name)
+
+
+def from_chart_name(name: str) -> str:
+    """The name that `to_chart_name` was given."""
+    escaped = name.replace("_x0020_", " ")
+    return escaped if escaped != name and escaped in _EARLIER else _EARLIER.get(name, name)
 
 
 def fit_name(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
-from tracker.metric_names import to_mlflow_name
+from tracker.metric_names import from_chart_name, to_chart_name, to_mlflow_name
 from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away
 from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
@@ -35,7 +35,8 @@ BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow wai
 RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
 COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
 TAG_PREFIX = "tracker."
-IDENTITY_TAGS = ("tracker.uid", COPIED_TAG)  # set when the copy is made
+CHARTS_TAG = "tracker.chart_names"  # its curves are named for the order of the charts; older copies have none
+IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG)  # set when the copy is made
 TOLD_LIMIT = 200
 METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table
 FILES = (
@@ -52,7 +53,7 @@ FILES = (
     "validation.npz",
 )
 FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
-BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # sortable in the runs table, where a curve's end is shown
+BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # tags: as metrics they would be charts of one bar
 REPORT_TAGS = {"tracker.kind": "report"}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
@@ -92,6 +93,7 @@ class RunCopy:
         self._seen: set[tuple[str, int]] = set()
         self._offset = 0
         self._names: dict[str, str] = {}
+        self._charts = False  # whether the curves in MLflow are named for the order of its charts
         self._board = EventFile(self._folder / "tensorboard")
 
     def push(self) -> RunRecord:
@@ -195,8 +197,9 @@ class RunCopy:
             experiment,
             start_time=_milliseconds(record.created_at),
             run_name=record.name,
-            tags={"tracker.uid": record.uid, "mlflow.user": record.author, COPIED_TAG: utc_now()},
+            tags={"tracker.uid": record.uid, "mlflow.user": record.author, COPIED_TAG: utc_now(), CHARTS_TAG: "1"},
         )
+        self._charts = CHARTS_TAG in run.data.tags
         if run.info.run_id != known:  # nothing of what is known holds for it
             self._state = {key: value for key, value in self._state.items() if key in ("board", "figures", "told")}
             self._seen, self._offset = set(), 0
@@ -268,7 +271,7 @@ class RunCopy:
         from mlflow.entities import Metric
 
         sent, shown = self._state.get("offset", 0), self._state.get("board", 0)
-        new = [point for point in points if point.at > sent]
+        new = [self._place(point) for point in points if point.at > sent]
         if self._table is not None and sum(len(point.values) for point in new) > BATCH:
             last = {key: point for point in new for key in point.values}
             _insert_points(self._table, run_id, new, but=last)
@@ -285,6 +288,12 @@ class RunCopy:
         self._state |= {"offset": max(at, sent), "board": max(at, shown)}
         if time.monotonic() - self._saved_at > SAVE_S:
             self._save_state()
+
+    def _place(self, point: Point) -> Point:
+        """The point with the names that its run in MLflow has: those of an older copy stay as they are."""
+        if not self._charts:
+            return point
+        return point._replace(values={to_chart_name(key): value for key, value in point.values.items()})
 
     def _log_batch(self, run_id: str, kind: str, items: list[Any]) -> None:
         """Log a batch; what MLflow refuses is left out and told, so that it cannot keep the rest from being copied."""
@@ -399,20 +408,19 @@ def describe_run(
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
         **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
-    metrics = {f"best/{k}": v for k in BEST if (v := record.summary.get(k)) is not None}
+    tags |= {f"best/{name}": f"{value:.4g}" for name in BEST if (value := record.summary.get(name)) is not None}
     if record.best_epoch is not None:
-        metrics["best/epoch"] = float(record.best_epoch)
         tags["tracker.best_epoch"] = str(record.best_epoch)
+    metrics = {}
     notes = [record.note] if record.note else []
     for row in submissions:
         notes.append(f"**Submission {row.number}**: {row.memo}")
         tags["submission"] = str(row.number)
-        metrics["submission"] = float(row.number)
         declared = {metric.name: metric for metric in workspace.competition.metrics}
         for name, value in row.scores.items():
             metric = declared.get(name.partition("_")[2])  # it may have left tracker.toml since
             tags[to_mlflow_name(name)] = metric.render(value) if metric else str(value)
-            metrics[to_mlflow_name(name)] = value
+            metrics[to_mlflow_name(name)] = value  # a metric, by which the runs table is sorted
     notes += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
     tags["mlflow.note.content"] = "\n\n".join(notes)
     return {key: value for key, value in tags.items() if value}, metrics
@@ -443,20 +451,23 @@ def connect(workspace: Workspace) -> Any:
 
 def ensure_experiment(client: Any, workspace: Workspace) -> str:
     """The id of the competition's experiment; raises MLflow's own errors."""
+    primary = workspace.competition.primary
+    tags = {
+        "mlflow.experiment.primaryMetric.name": f"public_{primary.name}",
+        "mlflow.experiment.primaryMetric.greaterIsBetter": str(primary.higher_is_better),
+    }
+    return _ensure_experiment(client, workspace, workspace.competition.name, tags)
+
+
+def _ensure_experiment(client: Any, workspace: Workspace, name: str, tags: Mapping[str, str]) -> str:
     with FileLock(workspace.lock_dir / "mlflow.lock"):
-        name = workspace.competition.name
         found = client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         local = not workspace.mlflow_uri.startswith("http")
         location = (workspace.root / "mlartifacts").as_uri() if local else None
-        primary = workspace.competition.primary
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",  # else the page opens as one for language models
-            "mlflow.experiment.primaryMetric.name": f"public_{primary.name}",
-            "mlflow.experiment.primaryMetric.greaterIsBetter": str(primary.higher_is_better),
-        }
-        return str(client.create_experiment(name, artifact_location=location, tags=tags))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens as one for language models
+        return str(client.create_experiment(name, artifact_location=location, tags={**kind, **tags}))
 
 
 def fetch_run(
@@ -466,10 +477,12 @@ def fetch_run(
     client = connect(workspace)
     try:
         run = client.get_run(run_id)
+        charts = CHARTS_TAG in run.data.tags
+        names = {key: from_chart_name(key) for key in run.data.metrics} if charts else {}
         by_step: dict[int, dict[str, float]] = {}
         for key in run.data.metrics:
             for metric in client.get_metric_history(run_id, key):
-                by_step.setdefault(metric.step, {})[key] = metric.value
+                by_step.setdefault(metric.step, {})[names.get(key, key)] = metric.value
         if client.list_artifacts(run_id):
             client.download_artifacts(run_id, "", str(target))
     except _mlflow_errors() as error:
@@ -478,13 +491,14 @@ def fetch_run(
 
 
 def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
-    """Put the texts of `files` into the experiment's one run of kind `report`, over what was there; raises MlflowError.
+    """Put the texts of `files` into the run `report`, over what was there; raises MlflowError.
 
-    A team on one server shares that run, so that there is one report however often and by whomever it is made.
+    It lies in an experiment of its own, "<competition> report", and not among the runs, as older versions had it: that
+    one is deleted. A team on one server shares it, so that there is one however often and by whomever it is made.
     """
     client = connect(workspace)
     try:
-        experiment = ensure_experiment(client, workspace)
+        experiment = _ensure_experiment(client, workspace, f"{workspace.competition.name} report", {})
         with FileLock(workspace.lock_dir / "report.copy.lock"):
             run = _find_one(client, experiment, "tracker.kind", "report")
             run = run or client.create_run(experiment, run_name="report", tags={**REPORT_TAGS, COPIED_TAG: utc_now()})
@@ -492,6 +506,8 @@ def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
                 client.log_text(run.info.run_id, text, name)
             client.set_tag(run.info.run_id, "mlflow.note.content", f"{about}\n\nThe files are among the artifacts.")
             client.set_terminated(run.info.run_id)
+            if older := _find_one(client, ensure_experiment(client, workspace), "tracker.kind", "report"):
+                client.delete_run(older.info.run_id)
     except _mlflow_errors() as error:
         raise _translate(workspace, error) from error
 

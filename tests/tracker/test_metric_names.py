@@ -14,7 +14,7 @@ import torch
 
 import tracker
 from tracker.errors import ConfigError
-from tracker.metric_names import to_mlflow_name
+from tracker.metric_names import from_chart_name, to_chart_name, to_mlflow_name
 from tracker.runs import load_run, read_points
 from tracker.workspace import Workspace
 
@@ -121,3 +121,16 @@ def test_wrong_names_are_refused_by_every_way_to_log(workspace: Workspace, tmp_p
                 call()
     assert load_run(workspace.runs_dir, "exp1").summary == {}
     assert not (run.folder / "best.pth").exists()
+
+
+def test_chart_names_are_of_mlflow_stay_apart_and_lead_back() -> None:
+    parts = [f"{part}{sign}{what}" for part in ("train", "val") for sign in "/ _" for what in ("accuracy", "loss")]
+    names = [*parts, "train_x0020_accuracy", "val_x0020_accuracy", "val/accuracy/cat", "a b", "lr", "train/lr"]
+    valid = [to_mlflow_name(name) for name in names]
+    there = [to_chart_name(name) for name in valid]
+    assert len(set(there)) == len(names)
+    assert [to_mlflow_name(name) for name in there if "_x0" not in name] == [n for n in there if "_x0" not in n]
+    assert [from_chart_name(name) for name in there] == valid
+    sections = sorted({name.rpartition("/")[0] for name in there} - {""})
+    assert sections == ["train", "val", "val/accuracy"]
+    assert sorted(name for name in there if name.startswith("train/")) == ["train/loss", "train/lr"]

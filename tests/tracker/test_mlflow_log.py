@@ -23,7 +23,16 @@ from tests.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror import Mirror, find_away, note_away
 from tracker.mirror_process import follow
-from tracker.mlflow_log import BATCH, MlflowError, RunCopy, connect, describe_run, ensure_experiment, sync_run
+from tracker.mlflow_log import (
+    BATCH,
+    MlflowError,
+    RunCopy,
+    connect,
+    describe_run,
+    ensure_experiment,
+    fetch_run,
+    sync_run,
+)
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.runs import load_run
@@ -65,9 +74,9 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.info.run_name == "exp1"
     assert run.info.status == "FINISHED"
     assert run.data.params["optim.lr"] == "0.5"
-    assert run.data.metrics["val/f1"] == run.data.metrics["best/val/f1"] == 0.5
-    assert run.data.metrics["submission"] == 1.0
-    assert run.data.metrics["public_f1"] == 1.0
+    assert run.data.metrics == {"train/loss": 0.5, "val/f1": 0.5, "public_f1": 1.0, "public_accuracy": 1.0}
+    assert (run.data.tags["best/val/f1"], run.data.tags["tracker.best_epoch"]) == ("0.5", "1")
+    assert run.data.tags["submission"] == "1"
     assert run.data.tags["public_accuracy"] == "100.0000 %"
     assert run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
@@ -136,6 +145,40 @@ def test_points_are_copied_once_across_batches_and_copiers(workspace: Workspace)
     points = history(workspace, run.info.run_id, "train/loss")
     assert [step for step, _ in points] == list(range(1, BATCH + 3))
     assert points[-2:] == [(BATCH + 1, 1 / (BATCH + 1)), (BATCH + 2, 0.5)]
+
+
+CURVES = {"train/accuracy": 0.25, "train/images_per_s": 90.0, "val/accuracy": 0.75, "val/f1": 0.5, "val accuracy": 0.1}
+
+
+def log_curves(workspace: Workspace) -> Recorder:
+    recorder = start_run(workspace)
+    recorder.metrics(CURVES, step=1, epoch=1)
+    recorder.finish("finished")
+    return recorder
+
+
+def test_the_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_it_gives_its_names_back(
+    workspace: Workspace,
+) -> None:
+    log_curves(workspace)
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    sections = {name.rpartition("/")[0] for name in run.data.metrics}
+    assert {name for name in run.data.metrics if "/" in name} == {"val/f1"}  # MLflow draws the others after it
+    assert sections == {"val", ""}
+    assert run.data.metrics["val accuracy"] == CURVES["val/accuracy"]
+    _, ((values, step),) = fetch_run(workspace, run.info.run_id, workspace.root / "files")
+    assert (values, step) == (CURVES, 1)
+
+
+def test_an_older_copy_of_a_run_keeps_the_names_of_its_curves(workspace: Workspace) -> None:
+    recorder = log_curves(workspace)
+    client = connect(workspace)
+    client.create_run(ensure_experiment(client, workspace), tags={"tracker.uid": recorder.record.uid})
+    sync_run(workspace, "exp1")
+    (run,) = find_runs(workspace)
+    assert run.data.metrics == CURVES
+    assert fetch_run(workspace, run.info.run_id, workspace.root / "files")[1] == [(CURVES, 1)]
 
 
 def test_tensorboard_events_hold_the_curve(workspace: Workspace) -> None:

@@ -25,7 +25,7 @@ from tests.workspaces import make_run, make_workspace
 from tracker.comparison.truth import tell_truth
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.markdown import escape
-from tracker.mlflow_log import connect
+from tracker.mlflow_log import connect, ensure_experiment
 from tracker.notes import add_note
 from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page
@@ -372,13 +372,16 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
 
 def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:
     html, markdown = tmp_path / "a.html", tmp_path / "b.md"
+    client: Any = connect(winners)
+    client.create_run(ensure_experiment(client, winners), run_name="report", tags={"tracker.kind": "report"})  # older
     assert copy_report(winners, write_report(winners, html=html)) == ""
     add_note(winners, "3", "a later note")
     assert copy_report(winners, write_report(winners, html=html, markdown=markdown)) == ""
-    (run,) = find_runs(winners)
+    assert find_runs(winners) == []
+    apart = client.get_experiment_by_name(f"{winners.competition.name} report")
+    (run,) = client.search_runs([apart.experiment_id])
     assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == ("report", "FINISHED", "report")
     assert "0.7822" in run.data.tags["mlflow.note.content"]
-    client: Any = connect(winners)
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"report.html", "report.md"}
     copy = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
     assert copy.read_text() == html.read_text()

@@ -1,8 +1,13 @@
-"""Thirty-two processes at one ledger, and writers killed with kill -9: nothing doubled, lost or half-written."""
+"""Thirty-two processes at one ledger, and writers killed with kill -9: nothing doubled, lost or half-written.
+
+Of a ledger that wrote two scores in two transactions instead of one, 4 of 60 kills left a half. So 80 kills overlook
+such a fault once in 250 times, and on both databases once in 60,000; `make kills` takes 400, whose appends are slower.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import signal
 import time
@@ -23,7 +28,7 @@ from tracker.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 PROCESSES = 32
-KILLS = 200
+KILLS = int(os.environ.get("LEDGER_KILLS", "80"))
 LIMIT_S = 240
 
 
@@ -112,7 +117,7 @@ def write_on(workspace: Workspace, seed: int, told: Connection) -> None:
             ledger.append_note(kind="note", text="kept", submission=done)
 
 
-def test_writers_killed_200_times_leave_no_half_row_and_lose_nothing(
+def test_writers_killed_again_and_again_leave_no_half_row_and_lose_nothing(
     context: ForkServerContext, shared: Workspace
 ) -> None:
     workspace, rng = unlimited(shared), random.Random(5)  # noqa: S311
