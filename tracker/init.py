@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from tracker.training.libraries import require
 from tracker.training.tables import read_table
 from tracker.workspace import TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
 
+CLOSE = 3  # changed answers that are hardly a change
 TEMPLATE = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
 
@@ -37,7 +39,7 @@ quota_window = {quota_window}
 time_zone = {time_zone}
 # Local time in time_zone, as in "2026-12-31T23:59"; empty: none.
 deadline = {deadline}
-# Predictions that agree with an earlier submission on this share of the images need --even-if-similar.
+# Predictions that agree with an earlier submission on this share of the images need --even-if-similar{similar_words}.
 similar_share = {similar_share}
 # Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
 public_share = {public_share}
@@ -100,6 +102,7 @@ def init_workspace(
         {"name": "f1", "kind": "macro_f1", "higher_is_better": True, "percent": False},
         {"name": "accuracy", "kind": "accuracy", "higher_is_better": True, "percent": True},
     ]
+    images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     values = {
         "name": root.resolve().name,
         "id_column": "ImageID",
@@ -110,7 +113,7 @@ def init_workspace(
         "quota_window": "day",
         "time_zone": "UTC",
         "deadline": "",
-        "similar_share": Competition.similar_share,
+        "similar_share": fit_similar_share(images),
         "public_share": Competition.public_share,
         **found,
         **competition,
@@ -126,6 +129,7 @@ def init_workspace(
     text = TEMPLATE.format(
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
+        similar_words=_describe_share(values["similar_share"], images),
         **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
     )
     check_utf8("what tracker.toml is to say", text)
@@ -192,6 +196,34 @@ def _check_eval_dir(eval_dir: str) -> None:
     missing = [name for name in ("info.csv", "images") if eval_dir and not (folder / name).exists()]
     if missing:
         raise DataError(f"{folder} has no {' and no '.join(missing)} (--eval-dir)", hint="see the layouts in README")
+
+
+def fit_similar_share(images: int) -> float:
+    """The share of equal answers from which submit asks, for so many images to predict; 0: not known.
+
+    A tenth of a percent of the answers may differ, as always, but of few images 3 at least, and never more than 1 %: a
+    handful of changed answers is hardly ever worth a submission, whatever the number of images.
+    """
+    few = min(CLOSE, images // 100)
+    if few <= images * (1 - Competition.similar_share):
+        return Competition.similar_share
+    return math.floor((1 - few / images) * 10_000) / 10_000
+
+
+def _describe_share(share: Any, images: int) -> str:
+    """What the share means for so many images; empty when their number is not known."""
+    if not images or type(share) is not float or not 0 < share <= 1:
+        return ""
+    differ = sum(1 for count in range(1, images) if (images - count) / images >= share)
+    return f": of {images}, {differ} may differ" if differ else f": with {images} images, no others than equal ones"
+
+
+def _count_images(eval_dir: str, id_column: str) -> int:
+    """How many images are to be predicted; 0 where info.csv does not tell, which `tracker data check` reports."""
+    try:
+        return len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,))) if eval_dir else 0
+    except DataError:
+        return 0
 
 
 def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> dict[str, Any]:

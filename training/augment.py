@@ -150,7 +150,7 @@ def _list_steps(
 ) -> tuple[list[Any], Matrix | None]:
     """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every centre crop."""
     from_file = names_file(augment)
-    steps = _load_file(augment, root) if from_file else _build_named(augment, data)
+    steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
     if not train:
         steps = [one.step for one in _walk(steps, _draw_probes(data.image_size)) if not one.draws]
     if crop:
@@ -162,7 +162,13 @@ def _list_steps(
     return [*([albu.CenterCrop(*crop, pad_if_needed=True)] if crop else []), *steps], matrix
 
 
-def _build_named(augment: AugmentConfig, data: DataConfig) -> list[Any]:
+def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> list[Any]:
+    if augment.name == "standard" and train:
+        shape = {"scale": (augment.scale, 1.0), "ratio": (1 / augment.ratio, augment.ratio)}
+        return [
+            albu.RandomResizedCrop(data.image_size, **shape, area_for_downscale="image"),
+            albu.HorizontalFlip(p=augment.flip),
+        ]
     if augment.name == "custom":
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
     if isinstance(augment.crop_pct, str):

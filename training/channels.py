@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.config import CROP_KEYS, MEASURED, OF_MODEL, AugmentConfig, Config
+from tracker.training.config import CROP_KEYS, FITTED, MEASURED, OF_MODEL, AugmentConfig, Config
 from tracker.training.errors import TrackerError
 from tracker.training.samples import LoadedData
 
@@ -67,7 +67,7 @@ def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
 def resolve_model_input(config: Config, *, root: Path) -> Config:
     """The config with what its model was trained with in place of "model"; raises as `resolve_input`.
 
-    Where augment.name is not base, nothing reads the keys of base's crop: they get their defaults.
+    Where augment.name is neither base nor standard, nothing reads the keys of their crop: they get their defaults.
     """
     wanted = {
         "data": [key for key in ("mean", "std") if getattr(config.data, key) == OF_MODEL],
@@ -78,7 +78,7 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
     from tracker.training.hub import describe_input
 
     found = describe_input(config.model.name, root)
-    if config.augment.name != "base":
+    if config.augment.name not in FITTED:
         found["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
     chosen = {section: {key: found[section][key] for key in keys} for section, keys in wanted.items()}
     return replace(

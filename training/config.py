@@ -24,7 +24,8 @@ T = TypeVar("T")
 EXACT = 2**53  # whole numbers below have a float of their own
 OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
 MEASURED = "measured"
-CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of base, in section augment
+CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section augment
+FITTED = ("base", "standard")  # values of augment.name that fit an image to the model as timm does
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
@@ -102,7 +103,7 @@ class DataConfig:
         (),
         "First age, last age, share: train on that share of these people only (format mask_profiles). Empty: on all.",
     )
-    image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model.", low=8)
+    image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model; one number: both.", low=8)
     mean: tuple[float, float, float] | str = option(
         (0.548, 0.504, 0.479),
         'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with; "measured": that of the '
@@ -132,17 +133,18 @@ class AugmentConfig:
 
     name: str = option(
         "base",
-        "base: resize and normalise. custom: centre crop, resize, colour jitter, normalise. Or the path of an "
+        "base: resize and normalise. standard: the same, but in training a random resized crop and a random flip, as "
+        "torchvision and timm train. custom: centre crop, resize, colour jitter, normalise. Or the path of an "
         "albumentations pipeline (.yaml, .json); relative to the workspace.",
-        choices=("base", "custom"),
+        choices=("base", "standard", "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
     crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
     crop_pct: float | str = option(
         1.0,
-        'Share of the resized image\'s side that base cuts out of its middle; "model", the default where data.mean is '
-        '"model": as timm\'s model was trained.',
+        "Share of the resized image's side that base, and standard outside of training, cuts out of its middle; "
+        '"model", the default where data.mean is "model": as timm\'s model was trained.',
         low=0.1,
         high=1,
         later=True,
@@ -159,6 +161,15 @@ class AugmentConfig:
         "Filter with which base resizes; model: as crop_pct.",
         choices=("area", "bilinear", "bicubic", "model"),
         later=True,
+    )
+    scale: float = option(
+        0.08, "Share of the image's area that a random crop of standard takes at least.", low=0.01, high=1, later=True
+    )
+    ratio: float = option(
+        4 / 3, "The same crop's longer side over its shorter one, at most.", low=1, high=10, later=True
+    )
+    flip: float = option(
+        0.5, "Share of the training images that standard mirrors, left to right.", low=0, high=1, later=True
     )
     jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
     jitter_mode: str = option(

@@ -88,6 +88,16 @@ def test_numbers_of_ones_own_keep_the_whole_image(ws: Workspace) -> None:
     assert found.data.mean == (0.485, 0.456, 0.406)
 
 
+def test_standard_augmentation_evaluates_as_its_model_was_trained_with(ws: Workspace) -> None:
+    config = resolve_config(ws, assignments=(*SMALL, "augment.name=standard"))
+    assert crop_of(resolve_model_input(config, root=ws.root)) == TEST_RESNET
+
+
+def test_one_number_is_a_square(ws: Workspace) -> None:
+    config = resolve_config(ws, assignments=("data.image_size=112", "eval.center_crop=96", "augment.crop=80"))
+    assert (config.data.image_size, config.eval.center_crop, config.augment.crop) == ((112, 112), (96, 96), (80, 80))
+
+
 def test_custom_augmentation_takes_the_channels_alone(ws: Workspace) -> None:
     config = resolve_model_input(resolve_config(ws, assignments=("augment.name=custom",)), root=ws.root)
     assert (config.data.mean, crop_of(config)) == ((0.485, 0.456, 0.406), WHOLE)

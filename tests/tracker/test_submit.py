@@ -18,6 +18,7 @@ import tracker.submit
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.init import fit_similar_share, init_workspace
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import (
@@ -357,6 +358,32 @@ def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path:
     assert submit(workspace, "exp2", "m", even_if_similar=True)[0].number == 2
     with pytest.raises(DuplicateError):
         submit(workspace, "exp3", "m", even_if_similar=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "differ"), [(0, 0), (10, 0), (99, 0), (100, 1), (299, 2), (320, 3), (999, 3), (3000, 3), (50_000, 50)]
+)
+def test_a_handful_of_changed_answers_is_nearly_the_same_however_many_images_there_are(
+    images: int, differ: int
+) -> None:
+    share = fit_similar_share(images)
+    asked = [count for count in range(1, images) if (images - count) / images >= share]
+    assert len(asked) == differ
+
+
+def test_init_fits_the_share_to_the_images_and_says_what_it_means(tmp_path: Path) -> None:
+    (tmp_path / "eval" / "images").mkdir(parents=True)
+    (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(320)))
+    data, classes = {"eval_dir": str(tmp_path / "eval")}, {"classes": ["cat", "dog"]}
+    workspace = init_workspace(tmp_path / "ws", data=data, competition=classes)
+    assert workspace.competition.similar_share == 0.9906
+    assert "need --even-if-similar: of 320, 3 may differ.\n" in (workspace.root / "tracker.toml").read_text()
+    given = init_workspace(tmp_path / "given", data=data, competition={**classes, "similar_share": 0.999})
+    assert given.competition.similar_share == 0.999
+    assert "with 320 images, no others than equal ones" in (given.root / "tracker.toml").read_text()
+    (tmp_path / "eval" / "info.csv").write_text("other\n")
+    unknown = init_workspace(tmp_path / "unknown", data=data, competition=classes)
+    assert unknown.competition.similar_share == 0.999
 
 
 def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> None:

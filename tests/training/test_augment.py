@@ -118,6 +118,38 @@ def test_base_resizes_and_normalises() -> None:
     np.testing.assert_allclose(run(build(AugmentConfig()), block), normalise(image), atol=1e-5)
 
 
+def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_base() -> None:
+    image = make_image(96, 128)
+    augment = AugmentConfig(name="standard", scale=0.3, ratio=1.5)
+    crop = albu.RandomResizedCrop(SIZE, scale=(0.3, 1.0), ratio=(1 / 1.5, 1.5), area_for_downscale="image")
+    mirror = albu.HorizontalFlip(p=0.5)
+    pipeline, mirrored, seen = build(augment), 0, set()
+    for seed in range(20):
+        shared = draw_from(seed)
+        for step in (crop, mirror):
+            step.set_random_state(*shared)
+        cut = crop(image=image)["image"]
+        wanted = mirror(image=cut)["image"]
+        mirrored += not np.array_equal(cut, wanted)
+        seen.add(wanted.tobytes())
+        np.testing.assert_allclose(run(pipeline, image, seed), normalise(wanted), atol=1e-5)
+    assert 0 < mirrored < 20
+    assert len(seen) == 20
+    for fitted in ({}, {"crop_pct": 0.9, "crop_mode": "center", "interpolation": "bicubic"}):
+        base = run(build(replace(AugmentConfig(), **fitted), train=False), image)
+        np.testing.assert_array_equal(run(build(replace(augment, **fitted), train=False), image), base)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_standard_without_its_crop_is_base_mirrored_as_often_as_flip_says(flip: float) -> None:
+    square = replace(DATA, image_size=(32, 32))
+    image = make_image(64, 64)
+    whole = AugmentConfig(name="standard", scale=1.0, ratio=1.0, flip=flip)
+    base = run(build_pipeline(AugmentConfig(), square, root=Path(), train=True), image)
+    found = run(build_pipeline(whole, square, root=Path(), train=True), image)
+    np.testing.assert_allclose(found, base[:, ::-1] if flip else base, atol=1e-5)
+
+
 def test_custom_cuts_out_the_centre_and_resizes_it() -> None:
     image = make_image(48, 64)
     centre = image[12:36, 16:48]

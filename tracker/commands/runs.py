@@ -22,7 +22,11 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
     parent: Annotated[str, typer.Option("--from", help="Start from the config of a run, sota or s12.")] = "",
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value; may be repeated, the last word.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help='section.key=value; may be repeated, the last word. A list in quotes: "eval.center_crop=[96,128]".',
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest unfinished run, or with the one in --from.")

@@ -42,7 +42,8 @@ def init(
     time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
     deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
     similar_share: Annotated[
-        float | None, typer.Option(help="Share of equal answers from which submit asks, above 0 (0.999).")
+        float | None,
+        typer.Option(help="Share of equal answers from which submit asks; fits their number when not given."),
     ] = None,
     pretrained: Annotated[
         bool | None,
