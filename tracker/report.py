@@ -442,7 +442,9 @@ def print_check(report: CheckReport) -> None:
     if report.sota is not None:
         print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
         for name, (old, new) in report.validation.items():
-            print_text(f"  {name}: {render_number(old)} -> {render_number(new)}")
+            reason = report.not_comparable.get(name, "")
+            remark = f" (not comparable: {reason})" if reason and None not in (old, new) else ""
+            print_text(f"  {name}: {render_number(old)} -> {render_number(new)}{remark}")
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
             print_text("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))

@@ -52,7 +52,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What submit would say; `refusal` is empty when it would be accepted."""
+    """What submit would say; `refusal` is empty when it would be accepted.
+
+    `not_comparable` says why figures of `validation` do not compare with SOTA's.
+    """
 
     run: str
     images: int
@@ -63,6 +66,7 @@ class CheckReport:
     sota: int | None
     config_diff: Mapping[str, Sequence[Any]] | None
     validation: Mapping[str, Sequence[float | None]]
+    not_comparable: Mapping[str, str]
     changed_from_sota: Mapping[str, int] | None
     nearest: Sequence[Mapping[str, Any]]
     expected: Mapping[str, Any]
@@ -130,6 +134,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
             refusal = str(error)
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
+    validation = _compare_validation(workspace, candidate.record, sota)
     refusal = refusal or _describe_similar(workspace, nearest)
     return CheckReport(
         run=candidate.record.name,
@@ -140,7 +145,8 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         quota=quota,
         sota=sota.number if sota else None,
         config_diff=_diff_from_sota(sota, candidate) if sota else None,
-        validation=_compare_validation(workspace, candidate.record, sota),
+        validation=validation,
+        not_comparable=_find_incomparable(workspace, candidate, sota, list(validation)) if sota else {},
         changed_from_sota=changed,
         nearest=nearest,
         expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
@@ -178,6 +184,18 @@ def _compare_validation(
     measured = [name for name, values in known.items() if values != [None, None]]
     chosen = choose_figures(workspace.competition, measured)
     return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
+
+
+def _find_incomparable(
+    workspace: Workspace, candidate: Candidate, sota: Submission, names: Sequence[str]
+) -> dict[str, str]:
+    """Of the figures `names` those that do not compare with SOTA's, and why."""
+    from tracker.comparison.comparable import basis_of_run, basis_of_submission, explain_incomparable
+
+    old = basis_of_submission(workspace, sota)
+    new = basis_of_run(workspace, candidate.record, candidate.config)
+    reasons = {name: explain_incomparable(old, new, name) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False) -> tuple[Submission, Quota]:

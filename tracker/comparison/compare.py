@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tracker.comparison.comparable import Basis, basis_of_run, explain_incomparable
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
@@ -35,6 +36,7 @@ from tracker.training.tables import flatten
 from tracker.workspace import Metric, Workspace
 
 NEWEST = 200
+MOST_NAMED = 4  # runs in a sentence
 REPEATS = ("train.seed", "data.fold")
 FIELDS = (
     "tags",
@@ -55,11 +57,15 @@ _SCORES, _FIGURES = ("public_", "private_", "overall_"), ("val/f1", "val/accurac
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A metric over the `n` runs of a row that know it; `sd` is the sample's (n - 1), None for one run."""
+    """A metric over the `n` seeds or folds of a row that know it; `sd` is the sample's (n - 1), None for one.
+
+    `runs` are more where a seed was trained repeatedly: repeats say nothing about the noise between seeds.
+    """
 
     mean: float
     sd: float | None
     n: int
+    runs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +82,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric."""
+    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
+
+    `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
+    """
 
     rows: Sequence[Row]
     keys: Sequence[str]
     metrics: Sequence[str]
     best: Mapping[str, int]
+    not_comparable: Mapping[str, Sequence[str]]
     equal_keys: int
     runs: int
     considered: int
@@ -101,6 +111,8 @@ class Subject:
     outcome: Mapping[str, Any]
     metrics: Mapping[str, float]
     submission: int | None
+    basis: Basis
+    weights: str | None = None
     notes: Sequence[Note] = field(default=())
 
     @property
@@ -152,11 +164,13 @@ def compare_runs(
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
+    best, not_comparable = _find_best(workspace, groups, rows, names)
     return Comparison(
         rows=rows,
         keys=keys,
         metrics=names,
-        best=_find_best(workspace, rows, names),
+        best=best,
+        not_comparable=not_comparable,
         equal_keys=equal,
         runs=len(chosen),
         considered=len(subjects),
@@ -247,11 +261,11 @@ def _build_subjects(
                 raise
             skipped.append(f"{record.name}: {error}")
             continue
-        yield _build_subject(record, config, submitted.get(record.uid), notes.get(record.uid, ()))
+        yield _build_subject(workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ()))
 
 
 def _build_subject(
-    record: RunRecord, config: Mapping[str, Any], row: Submission | None, notes: Sequence[Note]
+    workspace: Workspace, record: RunRecord, config: Mapping[str, Any], row: Submission | None, notes: Sequence[Note]
 ) -> Subject:
     data = record.fingerprints.get("data")
     outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
@@ -262,6 +276,8 @@ def _build_subject(
         outcome=outcome,
         metrics={**(row.scores if row else {}), **summary},
         submission=row.number if row else None,
+        basis=basis_of_run(workspace, record, config),
+        weights=record.fingerprints.get("weights"),
         notes=notes,
     )
 
@@ -290,6 +306,8 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
         outcome=outcome_values(side.config),
         metrics={name: value for name, value in side.metrics.items() if value is not None},
         submission=row.number,
+        basis=side.basis,
+        weights=row.weights_fingerprint,
         notes=row.notes,
     )
 
@@ -348,24 +366,96 @@ def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[st
 
 
 def _spread(group: Sequence[Subject], name: str) -> Spread | None:
-    """Mean and standard deviation of a metric over the runs that know it, None when none does."""
-    values = [subject.metrics[name] for subject in group if name in subject.metrics]
-    if not values:
+    """Mean and standard deviation of a metric over the seeds whose runs know it, None when none does."""
+    known = [subject for subject in group if name in subject.metrics]
+    if not known:
         return None
-    return Spread(
-        mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else None, n=len(values)
-    )
+    values = [statistics.fmean(subject.metrics[name] for subject in runs) for runs in _group_repeats(known)]
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(mean=statistics.fmean(values), sd=sd, n=len(values), runs=len(known))
 
 
-def _find_best(workspace: Workspace, rows: Sequence[Row], names: Sequence[str]) -> dict[str, int]:
-    """{metric: place of the row with the best mean}, without metrics in which all rows are equal."""
-    best = {}
+def _group_repeats(subjects: Sequence[Subject]) -> list[list[Subject]]:
+    """Runs with equal weights, or of one seed and fold, together: they are repeats of one training."""
+    groups: list[list[Subject]] = []
+    for subject in subjects:
+        same = [group for group in groups if any(_is_repeat(subject, other) for other in group)]
+        merged = [subject, *(other for group in same for other in group)]
+        groups = [*(group for group in groups if group not in same), merged]
+    return groups
+
+
+def _is_repeat(one: Subject, other: Subject) -> bool:
+    if one.weights and one.weights == other.weights:
+        return True
+    seeds = [[subject.outcome.get(key) for key in REPEATS] for subject in (one, other)]
+    if seeds[0][0] is None:  # no seed is known: equal in every figure is no coincidence
+        return one.metrics == other.metrics
+    return seeds[0] == seeds[1]
+
+
+def _find_best(
+    workspace: Workspace, groups: Sequence[Sequence[Subject]], rows: Sequence[Row], names: Sequence[str]
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """{metric: place of the row with the best mean} among the comparable rows, and why others are not among them.
+
+    Without metrics in which all rows are equal, or where no two comparable rows outnumber the others.
+    """
+    best, why = {}, {}
     for name in names:
-        means = {place: row.metrics[name].mean for place, row in enumerate(rows) if name in row.metrics}
+        places = [place for place, row in enumerate(rows) if name in row.metrics]
+        alike, sentences = _find_comparable(groups, places, name)
+        if sentences:
+            why[name] = sentences
+        means = {place: rows[place].metrics[name].mean for place in alike}
         if len(set(means.values())) > 1:
             choose = max if higher_is_better(workspace.competition.metrics, name) else min
             best[name] = choose(means, key=lambda place: means[place])
-    return best
+    return best, why
+
+
+def _find_comparable(
+    groups: Sequence[Sequence[Subject]], places: Sequence[int], name: str
+) -> tuple[list[int], list[str]]:
+    """The places of the most rows that compare by a metric, and sentences about the others.
+
+    No places where there are as many others that compare among themselves.
+    """
+    parts: list[list[int]] = []
+    for place in places:
+        own = next((part for part in parts if not _explain_rows(groups[part[0]], groups[place], name)), None)
+        if own is None:
+            parts.append([place])
+        else:
+            own.append(place)
+    if len(parts) < 2:
+        return list(places), []
+    parts.sort(key=len, reverse=True)
+    first = groups[parts[0][0]]
+    sentences = []
+    for part in parts[1:]:
+        runs = [subject.name for place in part for subject in groups[place]]
+        reason = _explain_rows(first, groups[part[0]], name)
+        sentences.append(f"{_name_some(runs)} with {first[0].name}: {reason}")
+    return (parts[0] if len(parts[0]) > len(parts[1]) else []), sentences
+
+
+def _name_some(runs: Sequence[str]) -> str:
+    return (
+        ", ".join(runs)
+        if len(runs) <= MOST_NAMED
+        else f"{', '.join(runs[:MOST_NAMED])} and {len(runs) - MOST_NAMED} more"
+    )
+
+
+def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -> str:
+    """Why a metric of two rows cannot be compared; of folds, both must have the same ones."""
+    left, right = ({subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other))
+    if len(one) + len(other) > 2 and left.keys() != right.keys():
+        folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
+        return f"other validation images (folds {folds[0]} against {folds[1]})"
+    fold = next(iter(left))
+    return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
 
 
 def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:

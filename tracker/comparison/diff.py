@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
+from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
 from tracker.comparison.side import FIGURES, Side, load_side
@@ -30,9 +31,10 @@ NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 class RunDiff:
     """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
 
-    `ignored` keys differ, too. `statistics` and `folds` are of the validation images; where they are None, `problem`
-    and `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has (epoch, value), None
-    for what is no number. `moves` counts the images that changed class, `images` are some of them.
+    `ignored` keys differ, too. `not_comparable` says of which metrics neither side is better, and why. `statistics` and
+    `folds` are of the validation images; where they are None, `problem` and `folds_problem` say why. `gap` is
+    validation minus training at the best epoch. `curves` has (epoch, value), None for what is no number. `moves` counts
+    the images that changed class, `images` are some of them.
     """
 
     a: str
@@ -41,6 +43,7 @@ class RunDiff:
     config: Mapping[str, list[Any]]
     ignored: Sequence[str]
     metrics: Mapping[str, Mapping[str, Any]]
+    not_comparable: Mapping[str, str]
     best_epoch: list[int | None]
     predictions: Mapping[str, Any] | None
     code: Mapping[str, Any]
@@ -85,7 +88,8 @@ def diff_runs(
     differing = diff_configs(left.config, right.config, data=data)
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
-    metrics = _diff_metrics(workspace, left, right, everything=everything)
+    not_comparable = _find_incomparable(left, right)
+    metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
     own = [workspace.competition.primary_metric, *(metric.name for metric in workspace.competition.metrics)]
     figures = list(dict.fromkeys([*own, *FIGURES]))
     validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *TRAINED]}
@@ -99,11 +103,13 @@ def diff_runs(
             config=config,
             metrics=metrics,
             validation=validation,
+            not_comparable=not_comparable,
             evidence=evidence,
         ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,
         metrics=metrics,
+        not_comparable={name: reason for name, reason in not_comparable.items() if name in metrics},
         best_epoch=[left.best_epoch, right.best_epoch],
         predictions=predictions,
         code=_diff_fingerprint(left, right, "code"),
@@ -145,7 +151,16 @@ def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, l
     return found
 
 
-def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: bool) -> dict[str, dict[str, Any]]:
+def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
+    """The metrics of both sides that do not compare, and why."""
+    shared = [name for name in left.metrics if left.metrics[name] is not None and right.metrics.get(name) is not None]
+    reasons = {name: explain_incomparable(left.basis, right.basis, name) for name in shared}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _diff_metrics(
+    workspace: Workspace, left: Side, right: Side, not_comparable: Mapping[str, str], *, everything: bool
+) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs."""
     names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
     names.sort(key=lambda name: "/" in name)
@@ -156,7 +171,7 @@ def _diff_metrics(workspace: Workspace, left: Side, right: Side, *, everything: 
             continue
         delta = None if a is None or b is None else b - a
         better = None
-        if delta:
+        if delta and name not in not_comparable:
             better = "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
         found[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return found

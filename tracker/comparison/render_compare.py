@@ -146,9 +146,10 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
     score = next((m for m in competition.metrics if split in ("public", "private", "overall") and m.name == rest), None)
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     if spread.sd is None:
-        return mean
+        return f"{mean} ({spread.runs} repeats of one seed)" if spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)
-    return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n})"
+    repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
+    return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
 
 
 def describe(found: Comparison) -> Iterator[str]:
@@ -159,8 +160,12 @@ def describe(found: Comparison) -> Iterator[str]:
         yield "no config key differs"
     if several:
         yield (
-            f"mean {PLUS_MINUS} standard deviation (runs) where runs differ in train.seed or data.fold alone "
-            "(--each: a row each)"
+            f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "
+            "repeats of one seed, or with equal weights, count once (--each: a row each)"
         )
+    sentences = [*dict.fromkeys(sentence for found_in in found.not_comparable.values() for sentence in found_in)]
+    for sentence in sentences:
+        names = [name for name, told in found.not_comparable.items() if sentence in told]
+        yield f"{', '.join(names)}: not comparable: {sentence}"
     for line in found.skipped:
         yield f"left out: {line}"

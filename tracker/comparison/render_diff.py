@@ -130,8 +130,17 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:
         yield Section(lines=[_render_by_class(by_class, diff)])
+    yield Section(lines=[*_explain_incomparable(diff)])
     if diff.best_epoch[0] != diff.best_epoch[1]:
         yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
+
+
+def _explain_incomparable(diff: RunDiff) -> Iterator[str]:
+    """Of which metrics nobody is better, a line for each reason; F1 by class goes without saying."""
+    for reason in dict.fromkeys(diff.not_comparable.values()):
+        names = [name for name, why in diff.not_comparable.items() if why == reason and name.count("/") < 2]
+        if names:
+            yield f"{', '.join(names)}: not comparable: {reason}"
 
 
 def _list_gaps(diff: RunDiff) -> Iterator[tuple[Styled, ...]]:
@@ -145,6 +154,8 @@ def _list_gaps(diff: RunDiff) -> Iterator[tuple[Styled, ...]]:
 
 def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
     """One line on the F1 of the classes; --all shows each."""
+    if any(name in diff.not_comparable for name in by_class):
+        return "val/f1 by class: not comparable (--all shows each)"
     winners = [item["better"] for item in by_class.values()]
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
     most = f"most {name.removeprefix('val/f1/')} {render_number(item['delta'], signed=True)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.comparison.advice import Advice, advise_run
+from tracker.comparison.comparable import Basis, basis_of_run, find_basis
 from tracker.ledger.read import (
     Note,
     Submission,
@@ -42,6 +43,7 @@ class Side:
     folder: Path | None = None
     curves: Curves
     advice: Advice | None = None
+    basis: Basis
 
 
 def load_side(workspace: Workspace, word: str) -> Side:
@@ -66,6 +68,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
         notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),
         curves={},
+        basis=find_basis(workspace, f"s{row.number}", row.config, data=row.data_fingerprint),
     )
 
 
@@ -92,4 +95,5 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
         folder=folder,
         curves=curves,
         advice=advise_run(record, config, curves, workspace.competition.metrics),
+        basis=basis_of_run(workspace, record, config),
     )

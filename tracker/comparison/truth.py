@@ -9,24 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
+from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
 from tracker.comparison.luck import Luck, Sample, count_sample, estimate_luck
 from tracker.comparison.regression import Line, RankCorrelation, find_outliers, fit_line, rank_correlation
-from tracker.errors import TrackerError
 from tracker.ledger.read import Submission, find_figure, list_submissions
-from tracker.runs import RunRecord, load_config
-from tracker.training.config import Config, config_to_dict
-from tracker.training.tables import flatten
+from tracker.runs import RunRecord
 from tracker.workspace import Workspace
 
-SCHEME_KEYS = tuple(
-    f"data.{name}"
-    for name in ("format", "train_dir", "split", "val_ratio", "folds", "label_fixes", "age_bands", "exclude")
-)
 SMALL = 10  # points; fewer are called few
-Scheme = Mapping[str, Any]
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
@@ -124,7 +116,8 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
     """What the primary public score of a run may be, by the submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
-    schemes, scheme = group_by_scheme(workspace, rows), find_scheme(workspace, config)
+    schemes = group_by_scheme(workspace, rows)
+    scheme = find_scheme(workspace, config, data=record.fingerprints.get("data"))
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
     relation = next((item for item in relations if schemes[item.scheme or 0][0] == scheme), None)
     n = relation.n if relation else 0
@@ -163,36 +156,9 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[tu
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
         if any(find_figure(workspace, row, "val", name) is not None for name in metrics):
-            scheme = find_scheme(workspace, row.config)
+            scheme = find_scheme(workspace, row.config, data=row.data_fingerprint)
             groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(row.number)
     return sorted(groups.values(), key=lambda group: -len(group[1]))
-
-
-def find_scheme(workspace: Workspace, config: Mapping[str, Any]) -> Scheme:
-    """How a config validates: the keys that decide on what and against which labels; empty when it does not tell.
-
-    An ensemble has its members' scheme when it is the same for all.
-    """
-    members = config.get("ensemble", {}).get("members")
-    if members:
-        schemes = [_scheme_of_run(workspace, name) for name in members]
-        return schemes[0] if all(scheme == schemes[0] for scheme in schemes) else {}
-    if not config.get("data"):
-        return {}
-    known = {**_defaults(), **flatten(config)}
-    return {key: known[key] for key in SCHEME_KEYS}
-
-
-@cache
-def _defaults() -> dict[str, Any]:
-    return flatten(config_to_dict(Config()))
-
-
-def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
-    try:
-        return find_scheme(workspace, load_config(workspace.runs_dir, name))
-    except TrackerError:
-        return {}
 
 
 def _relate(

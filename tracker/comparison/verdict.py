@@ -24,11 +24,13 @@ def write_verdict(
     config: Mapping[str, list[Any]],
     metrics: Mapping[str, Mapping[str, Any]],
     validation: Mapping[str, Sequence[float | None]],
+    not_comparable: Mapping[str, str],
     evidence: Evidence,
 ) -> list[str]:
     """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy.
 
-    `validation` has the competition's metrics, F1 and accuracy of both runs as far as they are known.
+    `validation` has the competition's metrics, F1 and accuracy of both runs as far as they are known;
+    `not_comparable` says why some of them do not compare.
     """
     metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config)}"]
@@ -36,7 +38,7 @@ def write_verdict(
         lines.append(_judge(evidence.paired, metric, names))
         lines += _mind_the_other(evidence.paired, metric, names)
     else:
-        lines.append(f"{_compare(competition, validation, names)}; is it real? Unknown: {evidence.problem}")
+        lines += _compare(competition, validation, names, not_comparable, evidence.problem)
     if evidence.folds:
         lines.append(_judge_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
@@ -104,16 +106,25 @@ def _judge_folds(test: FoldTest, metric: str) -> str:
     )
 
 
-def _compare(competition: Competition, validation: Mapping[str, Sequence[float | None]], names: tuple[str, str]) -> str:
+def _compare(
+    competition: Competition,
+    validation: Mapping[str, Sequence[float | None]],
+    names: tuple[str, str],
+    not_comparable: Mapping[str, str],
+    problem: str,
+) -> list[str]:
     """The deciding validation score, or the next best one, where nothing more is known."""
     words = {metric.name: name_metric(metric) for metric in competition.metrics}
+    unknown = f"is it real? Unknown: {problem}"
     for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]
-        if a is not None and b is not None:
-            ahead = ""
-            if a != b:
-                better = names[(b > a) == higher_is_better(competition.metrics, name)]
-                ahead = f", {better} is ahead"
-            word = words.get(name) or WORDS.get(name, name)
-            return f"val {word} {render_number(a)} -> {render_number(b)}{ahead}"
-    return "no validation score of both is known"
+        if a is None or b is None:
+            continue
+        scores = f"val {words.get(name) or WORDS.get(name, name)} {render_number(a)} -> {render_number(b)}"
+        if reason := not_comparable.get(f"val/{name}"):
+            return [f"{scores}: not comparable: {reason}"]
+        if a == b:
+            return [f"{scores}; {unknown}"]
+        better = names[(b > a) == higher_is_better(competition.metrics, name)]
+        return [f"{scores}, {better} is ahead; {unknown}"]
+    return [f"no validation score of both is known; {unknown}"]

@@ -15,7 +15,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
 from tracker.comparison.compare import Spread, compare_runs, expand_words
-from tracker.comparison.render_compare import build_cells, print_comparison, render_csv, render_markdown
+from tracker.comparison.render_compare import build_cells, describe, print_comparison, render_csv, render_markdown
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.notes import add_note
@@ -29,7 +29,7 @@ F1S = (0.5, 0.75, 0.625)
 def seeded(workspace: Workspace) -> Workspace:
     """Two learning rates: exp1 to exp3 are seeds of one, exp4 is the other."""
     for seed, f1 in enumerate(F1S):
-        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1)
+        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{seed}")
     make_run(workspace, "0000011111", config={"optim.lr": 0.5}, f1=0.7, note="a high | rate")
     return workspace
 
@@ -41,10 +41,43 @@ def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) 
         (["exp1", "exp2", "exp3"], {"optim.lr": 0.001}),
         (["exp4"], {"optim.lr": 0.5}),
     ]
-    assert found.rows[0].metrics["val/f1"] == Spread(mean=statistics.mean(F1S), sd=statistics.stdev(F1S), n=3)
+    assert found.rows[0].metrics["val/f1"] == Spread(mean=statistics.mean(F1S), sd=statistics.stdev(F1S), n=3, runs=3)
     assert found.rows[1].metrics["val/f1"] == Spread(mean=0.7, sd=None, n=1)
     assert found.best["val/f1"] == 1
     assert "train/loss" not in found.best  # equal in both
+
+
+def test_repeats_of_a_seed_and_runs_with_equal_weights_are_no_seeds(workspace: Workspace) -> None:
+    for seed, weights, f1 in ((1, "a", 0.6), (1, "b", 0.7), (2, "c", 0.8), (3, "c", 0.8)):
+        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{weights}")
+    make_run(workspace, config={"optim.lr": 0.5}, f1=0.7)
+    make_run(workspace, config={"optim.lr": 0.5}, f1=0.7)
+    found = compare_runs(workspace, ["exp1..exp6"])
+    first, second = (row.metrics["val/f1"] for row in found.rows)
+    assert (first.n, first.runs) == (2, 4)
+    assert first.mean == pytest.approx((0.65 + 0.8) / 2)
+    assert first.sd == pytest.approx(statistics.stdev((0.65, 0.8)))
+    assert second == Spread(mean=0.7, sd=None, n=1, runs=2)
+    header, lines = build_cells(found, workspace.competition)
+    cells = [dict(zip(header, line, strict=True))["val/f1"] for line in lines]
+    assert cells[0].startswith("0.7250 \u00b1 0.1061 (2 seeds, 4 runs)")
+    assert cells[1] == "0.7000 (2 repeats of one seed)"
+
+
+def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Workspace) -> None:
+    make_run(workspace, config={"optim.lr": 0.1}, f1=0.5)
+    make_run(workspace, config={"optim.lr": 0.2}, f1=0.6)
+    make_run(workspace, config={"data.val_ratio": 0.1}, f1=0.9)
+    found = compare_runs(workspace, ["exp1..exp3"])
+    assert found.best["val/f1"] == 1
+    reason = "exp3 with exp1: another split (ratio 0.2 against 0.1)"
+    assert found.not_comparable["val/f1"] == [reason]
+    assert f"train/loss: not comparable: {reason}" in "\n".join(describe(found, ()))
+    assert compare_runs(workspace, ["exp1", "exp3"]).best == {}, "neither is the usual one"
+    folds = [make_run(workspace, config={"data.folds": 3, "data.fold": fold}, f1=0.5).name for fold in (0, 1)]
+    make_run(workspace, config={"data.folds": 3, "data.fold": 0, "optim.lr": 0.1}, f1=0.9)
+    found = compare_runs(workspace, [*folds, "exp6"])
+    assert found.not_comparable["val/f1"] == ["exp6 with exp4: other validation images (folds 0, 1 against 0)"]
 
 
 def test_each_seed_has_its_row_when_asked(seeded: Workspace) -> None:

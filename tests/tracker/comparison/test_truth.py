@@ -12,10 +12,11 @@ import pytest
 
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
+from tracker.comparison.comparable import find_scheme
 from tracker.comparison.luck import count_sample, estimate_luck, estimate_noise, expected_luck
 from tracker.comparison.render_truth import render_truth
 from tracker.comparison.selection import select_final
-from tracker.comparison.truth import Relation, Truth, find_scheme, tell_truth
+from tracker.comparison.truth import Relation, Truth, tell_truth
 from tracker.errors import ConfigError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
@@ -108,9 +109,9 @@ def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) ->
 
 
 def test_seed_and_fold_are_no_part_of_the_scheme_and_labels_are(workspace: Workspace) -> None:
-    def scheme(**data: object) -> dict[str, object]:
+    def scheme(fingerprint: str | None = None, **data: object) -> dict[str, object]:
         tables = config_to_dict(Config())
-        return dict(find_scheme(workspace, {**tables, "data": {**tables["data"], **data}}))
+        return dict(find_scheme(workspace, {**tables, "data": {**tables["data"], **data}}, data=fingerprint))
 
     assert scheme(fold=1) == scheme() == find_scheme(workspace, {"data": {"image_size": [1, 1]}, "train": {"seed": 7}})
     for change in ({"label_fixes": "f.csv"}, {"age_bands": [29, 58]}, {"split": "stratified"}, {"folds": 5}):
@@ -119,7 +120,7 @@ def test_seed_and_fold_are_no_part_of_the_scheme_and_labels_are(workspace: Works
     make_run(workspace, config={"data.folds": 2})
     make_run(workspace, config={"data.folds": 2, "data.fold": 1})
     make_run(workspace)
-    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp2"]}}) == scheme(folds=2)
+    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp2"]}}) == scheme("sha256:d", folds=2)
     assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp3"]}}) == {}
 
 

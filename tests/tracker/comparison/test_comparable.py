@@ -1,0 +1,166 @@
+"""Nobody is ahead by figures that do not measure the same: other images, other labels, another loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.workspaces import make_run
+from tracker.comparison.comparable import basis_of_run, explain_incomparable
+from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.render_diff import render_markdown
+from tracker.recorder import Recorder
+from tracker.report import print_check
+from tracker.runs import load_config, load_run
+from tracker.submit import check, submit
+from tracker.training.probabilities import Kept, save_probabilities
+from tracker.workspace import Workspace
+
+Config = Mapping[str, Any]
+
+
+def set_data(workspace: Workspace, run: str, fingerprint: str | None) -> None:
+    """Have a run trained on other data, or None: by a loop of its own."""
+    path = workspace.runs_dir / run / "run.json"
+    record = json.loads(path.read_text())
+    record["fingerprints"]["data"] = fingerprint
+    path.write_text(json.dumps(record))
+
+
+def keep_validation(workspace: Workspace, run: str, ids: Sequence[str], labels: Sequence[int]) -> None:
+    probabilities = np.full((len(ids), 2), 0.5, dtype=np.float32)
+    kept = Kept(tuple(ids), probabilities, ("cat", "dog"), labels=np.array(labels))
+    save_probabilities(workspace.runs_dir / run / "validation.npz", kept)
+
+
+def compare(workspace: Workspace, first: Config, second: Config, data: Sequence[str | None] = ("d", "d")) -> RunDiff:
+    """exp1 and exp2 with these keys; the second has the better figures."""
+    for number, (config, fingerprint) in enumerate(zip((first, second), data, strict=True), start=1):
+        make_run(workspace, config=config, f1=0.5 + 0.1 * number)
+        set_data(workspace, f"exp{number}", fingerprint)
+    path = workspace.runs_dir / "exp2" / "run.json"
+    record = json.loads(path.read_text())
+    losses = {"train/loss": 0.25, "val/loss": 0.2}
+    path.write_text(json.dumps({**record, "summary": {**record["summary"], **losses}}))
+    path = workspace.runs_dir / "exp1" / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "summary": {**record["summary"], "val/loss": 0.4}}))
+    return diff_runs(workspace, "exp1", "exp2")
+
+
+@pytest.mark.parametrize(
+    ("keys", "data", "reason"),
+    [
+        ({"data.val_ratio": 0.1}, "d", "another split (ratio 0.2 against 0.1)"),
+        ({"data.split": "stratified"}, "d", "another split (split by_image against stratified)"),
+        ({"data.folds": 5}, "d", "another split (ratio 0.2 against none, folds 0 against 5)"),
+        ({"data.split_seed": 7}, "d", "other validation images (split seed 42 against 7)"),
+        ({"data.age_bands": [29, 58]}, "e", "other labels (age bands [30, 60] against [29, 58])"),
+        ({"data.label_fixes": "fixes.csv"}, "e", "other images or labels (data d against e)"),
+    ],
+)
+def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
+    workspace: Workspace, keys: Config, data: str, reason: str
+) -> None:
+    found = compare(workspace, {}, keys, ("sha256:d", f"sha256:{data}"))
+    assert found.verdict[1] == f"val macro F1 0.6000 -> 0.7000: not comparable: {reason}"
+    assert {name: item["better"] for name, item in found.metrics.items()} == dict.fromkeys(found.metrics)
+    assert set(found.not_comparable.values()) == {reason}
+    text = render_markdown(found)
+    assert f"val/accuracy, val/loss: not comparable: {reason}" in text.replace("\\", "")
+    assert "ahead" not in text
+
+
+def test_a_copy_of_the_data_and_another_recipe_are_compared(workspace: Workspace) -> None:
+    keys = {"data.train_dir": "/b/copy", "data.label_fixes": "b/x.csv", "optim.lr": 9.0, "train.seed": 3}
+    found = compare(workspace, {"data.train_dir": "photos", "data.label_fixes": "a.csv"}, keys)
+    assert {item["better"] for item in found.metrics.values()} == {"b"}
+    assert found.not_comparable == {}
+    assert list(found.config) == ["optim.lr", "train.seed"]
+    assert "exp2 is ahead" in found.verdict[1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ({}, {"loss.name": "f1"}, "another loss (loss cross_entropy against f1)"),
+        ({"loss.gamma": 1.0}, {"loss.gamma": 3.0}, ""),
+        (
+            {"loss.name": "focal", "loss.gamma": 1.0},
+            {"loss.name": "focal", "loss.gamma": 3.0},
+            "another loss (gamma 1.0 against 3.0)",
+        ),
+        ({}, {"loss.class_weights": "balanced"}, "another loss (class weights none against balanced)"),
+    ],
+)
+def test_losses_of_another_kind_are_shown_without_judgement(
+    workspace: Workspace, first: Config, second: Config, reason: str
+) -> None:
+    found = compare(workspace, first, second)
+    assert found.metrics["val/f1"]["better"] == "b"
+    for name in ("val/loss", "train/loss"):
+        assert found.metrics[name]["better"] == (None if reason else "b")
+        assert found.not_comparable.get(name, "") == reason
+
+
+def test_mixing_changes_what_training_figures_mean_and_not_those_of_validation(workspace: Workspace) -> None:
+    found = compare(workspace, {}, {"augment.mixup": 0.2})
+    reason = "measured on other training images (augment.mixup 0.0 against 0.2)"
+    assert found.not_comparable == {"train/loss": reason}
+    assert (found.metrics["val/loss"]["better"], found.metrics["train/loss"]["better"]) == ("b", None)
+
+
+def test_equal_validation_images_and_labels_are_compared_whatever_else_is_known(workspace: Workspace) -> None:
+    compare(workspace, {}, {"data.val_ratio": 0.1}, ("d", "e"))
+    keep_validation(workspace, "exp1", ["a", "b"], [0, 1])
+    keep_validation(workspace, "exp2", ["a", "b"], [0, 1])
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.metrics["val/f1"]["better"] == "b"
+    keep_validation(workspace, "exp2", ["a", "b"], [1, 1])
+    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] is None
+
+
+def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: Workspace) -> None:
+    for number, lr in enumerate((1e-3, 1e-4), start=1):
+        tables = {"optim": {"lr": lr}, "config": {"loss": "focal"}}
+        prints = {"data": None}
+        recorder = Recorder.create(
+            workspace.runs_dir, kind="train", config=tables, parent=None, note="own", fingerprints=prints
+        )
+        figures = {"val/f1": 0.5 + 0.1 * number, "val/loss": 1.0 / number}
+        recorder.progress(epoch=1, best_epoch=1, summary=figures)
+        recorder.finish("finished")
+    make_run(workspace, f1=0.9)
+    bases = [
+        basis_of_run(workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name))
+        for name in ("exp1", "exp2", "exp3")
+    ]
+    assert explain_incomparable(bases[0], bases[1], "val/f1") == "", "nothing says otherwise"
+    assert explain_incomparable(bases[0], bases[2], "val/f1") == "how exp1 validated is not known"
+    assert explain_incomparable(bases[0], bases[2], "val/loss") == "the loss of exp1 is not known"
+    keep_validation(workspace, "exp1", ["a", "b", "c"], [0, 1, 1])
+    keep_validation(workspace, "exp2", ["c", "a", "b"], [1, 0, 1])
+    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", "in another order"
+    keep_validation(workspace, "exp2", ["c", "a", "x"], [1, 0, 1])
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.metrics["val/f1"]["better"] is None
+    assert found.not_comparable["val/f1"] == "other validation images (2 are shared by 3 and 3)"
+
+
+def test_check_says_which_figures_do_not_compare_with_sotas(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(workspace, "0000011110", f1=0.5)
+    submit(workspace, "exp1", "first")
+    make_run(workspace, "0000011100", config={"data.val_ratio": 0.1}, f1=0.7)
+    make_run(workspace, "0000011000", config={"optim.lr": 0.1}, f1=0.7)
+    found = check(workspace, "exp2")
+    reason = "another split (ratio 0.2 against 0.1)"
+    assert found.not_comparable["val_f1"] == reason
+    print_check(found)
+    assert f"val_f1: 0.5000 -> 0.7000 (not comparable: {reason})" in capsys.readouterr().out
+    assert check(workspace, "exp3").not_comparable == {}

@@ -1,0 +1,268 @@
+"""Which figures of runs may be compared: validation scores on the same images with the same labels, losses of one kind.
+
+The only place that decides it. A scheme is how a run validates; scores of one scheme measure the same thing, so a line
+through them makes sense. Of two runs the images must be the same, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tracker.configdiff import shorten_print
+from tracker.errors import TrackerError
+from tracker.ledger.read import Submission, has_run
+from tracker.metrics import strip_split
+from tracker.runs import RunRecord, load_config, load_run
+from tracker.training.config import Config, config_to_dict, name_files
+from tracker.training.tables import flatten
+from tracker.workspace import Workspace
+
+VALIDATION = "validation.npz"
+DATA = "data"  # the data fingerprint, among the keys of a scheme
+SPLIT = {
+    "data.format": "format",
+    "data.split": "split",
+    "data.val_ratio": "ratio",
+    "data.folds": "folds",
+}
+LABELS = {"data.age_bands": "age bands"}
+SOURCES = {"data.label_fixes": "label fixes", "data.exclude": "excluded images", "data.train_dir": "folder"}
+IMAGES = {"data.split_seed": "split seed", "data.fold": "fold"}
+WORDS = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
+SCHEME_KEYS = (*SPLIT, *LABELS, *SOURCES, DATA)
+TRAINING = ("augment.", "data.undersample", "data.sampler")  # what train/ figures are measured on
+LOSS = {
+    "loss.name": "loss",
+    "loss.gamma": "gamma",
+    "loss.smoothing": "smoothing",
+    "loss.class_weights": "class weights",
+}
+# Words in the keys of a loop of one's own that say how it validates, and what its loss is.
+_OWN_SPLIT = re.compile(r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE)
+_OWN_LOSS = re.compile(r"(?:.*_)?(?:loss|criterion|smoothing|gamma|weights?|mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+Scheme = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a run's figures rest on; `own` is a loop of one's own, of which only what its config names is known.
+
+    `scheme` is empty where it is unknown; `images` says which images of it validate; `training` what train/ figures are
+    measured on. `file` is validation.npz with the checksums of its images, labels and classes in `marks`.
+    """
+
+    name: str
+    own: bool
+    scheme: Scheme
+    images: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    marks: tuple[int, ...] = ()
+
+
+# --- What a run's figures rest on -------------------------------------------------------------------------------------
+
+
+def find_basis(
+    workspace: Workspace, name: str, config: Mapping[str, Any], *, data: str | None, folder: Path | None = None
+) -> Basis:
+    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data fingerprint."""
+    file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
+    marks = read_marks(file) if file else ()
+    values = flatten(config)
+    if folder and not data and "ensemble" not in config:
+        split = {key: value for key, value in values.items() if _OWN_SPLIT.fullmatch(key.rpartition(".")[2])}
+        loss = {key: value for key, value in values.items() if _OWN_LOSS.fullmatch(key.rpartition(".")[2])}
+        return Basis(name=name, own=True, scheme=split, loss=loss, file=file, marks=marks)
+    known = {**_defaults(), **values}
+    return Basis(
+        name=name,
+        own=False,
+        scheme=find_scheme(workspace, config, data=data),
+        images=_find_images(workspace, config),
+        training={key: value for key, value in name_files(known).items() if key.startswith(TRAINING)},
+        loss={} if "ensemble" in config else _find_loss(known),
+        file=file,
+        marks=marks,
+    )
+
+
+def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
+    """The same of a run of this workspace."""
+    folder = workspace.runs_dir / record.name
+    return find_basis(workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder)
+
+
+def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
+    """The same of a submission, whose run may be here or not."""
+    folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
+    return find_basis(workspace, f"submission {row.number}", row.config, data=row.data_fingerprint, folder=folder)
+
+
+def find_scheme(workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None) -> Scheme:
+    """How a config validates: the keys that decide on what and against which labels; empty when it does not tell.
+
+    The data fingerprint tells images and labels; where it is unknown, the names of folder, label fixes and exclusions
+    do. An ensemble has its members' scheme when it is the same for all.
+    """
+    members = config.get("ensemble", {}).get("members")
+    if members:
+        schemes = [_scheme_of_run(workspace, name) for name in members]
+        return schemes[0] if all(scheme == schemes[0] for scheme in schemes) else {}
+    if not config.get("data"):
+        return {}
+    known = name_files({**_defaults(), **flatten(config)})
+    scheme = {key: known[key] for key in (*SPLIT, *LABELS)}
+    if scheme["data.folds"]:
+        scheme["data.val_ratio"] = None  # folds need none
+    if data:
+        return {**scheme, DATA: shorten_print(data)}
+    known["data.train_dir"] = str(known["data.train_dir"]).rstrip("/").rpartition("/")[2]
+    return {**scheme, **{key: known[key] for key in SOURCES}}
+
+
+def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
+    try:
+        record = load_run(workspace.runs_dir, name)
+        return find_scheme(workspace, load_config(workspace.runs_dir, name), data=record.fingerprints.get("data"))
+    except TrackerError:
+        return {}
+
+
+def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which images of its scheme a config validates on; of an ensemble of folds those of all folds."""
+    members = config.get("ensemble", {}).get("members", ())
+    if members:
+        try:
+            found = [_find_images(workspace, load_config(workspace.runs_dir, name)) for name in members]
+        except TrackerError:
+            return {}
+        folds = sorted({str(images.get("data.fold")) for images in found})
+        return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
+    known = {**_defaults(), **flatten(config)}
+    return {"data.split_seed": known["data.split_seed"], "data.fold": known["data.fold"] if known["data.folds"] else 0}
+
+
+def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the number of a loss means."""
+    loss = {key: known[key] for key in LOSS}
+    if loss["loss.name"] != "focal":
+        del loss["loss.gamma"]
+    if loss["loss.name"] != "label_smoothing":
+        del loss["loss.smoothing"]
+    return loss
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return flatten(config_to_dict(Config()))
+
+
+def read_marks(path: Path) -> tuple[int, ...]:
+    """Checksums of images, labels and classes in a validation.npz, from its table of contents; empty when damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {info.filename: info.CRC for info in archive.infolist()}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return ()
+    names = ("ids.npy", "labels.npy", "classes.npy")
+    return tuple(found[name] for name in names) if all(name in found for name in names) else ()
+
+
+# --- Whether figures can be compared ----------------------------------------------------------------------------------
+
+
+def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
+    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared; empty when it can.
+
+    Scores of a leaderboard are of the same images for all.
+    """
+    split = "val" if name.startswith(("val/", "val_")) else "train" if name.startswith(("train/", "train_")) else ""
+    if not split:
+        return ""
+    reason = ""
+    if strip_split(name) == "loss":
+        reason = _explain_loss(a, b)
+    if not reason and split == "train":
+        reason = _describe("measured on other training images", _differ(a.training, b.training))
+    return reason or explain_validation(a, b)
+
+
+def explain_validation(a: Basis, b: Basis) -> str:
+    """Why validation scores of two runs cannot be compared; empty when they can."""
+    if a.marks and a.marks == b.marks:
+        return ""
+    if reason := explain_scheme(a, b) or _describe("other validation images", _differ(a.images, b.images)):
+        return reason
+    return _compare_files(a, b)
+
+
+def explain_scheme(a: Basis, b: Basis) -> str:
+    """How two runs validate otherwise; empty when both do alike, or nothing is known of either."""
+    if a.own and b.own:
+        return _describe("another validation", _differ(a.scheme, b.scheme))
+    unknown = [basis.name for basis in (a, b) if basis.own or not basis.scheme]
+    if len(unknown) == 1:
+        return f"how {unknown[0]} validated is not known"
+    differing = _differ(a.scheme, b.scheme)
+    for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
+        if reason := _describe(headline, {key: pair for key, pair in differing.items() if key in keys}):
+            return reason
+    return _describe("other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)})
+
+
+def _are_known(pair: tuple[Any, Any]) -> bool:
+    """Whether both sides tell: one may know its data by fingerprint, the other by the names of files."""
+    return None not in pair
+
+
+def _explain_loss(a: Basis, b: Basis) -> str:
+    if a.own != b.own:
+        return f"the loss of {a.name if a.own else b.name} is not known"
+    return _describe("another loss", _differ(a.loss, b.loss))
+
+
+def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys = [*a, *(key for key in b if key not in a)]
+    pairs = {key: (a.get(key), b.get(key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if json.dumps(pair[0]) != json.dumps(pair[1])}
+
+
+def _describe(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """`another split (ratio 0.2 against 0.1)`, or nothing."""
+    words = {**WORDS, **LOSS}
+    parts = [f"{words.get(key, key)} {_show(x)} against {_show(y)}" for key, (x, y) in differing.items()]
+    return f"{headline} ({', '.join(parts)})" if parts else ""
+
+
+def _show(value: Any) -> str:
+    if value in (None, "", []):
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _compare_files(a: Basis, b: Basis) -> str:
+    """The images and labels themselves, where both have kept them and nothing else tells."""
+    if not (a.marks and b.marks and a.file and b.file):
+        return ""
+    from tracker.training.probabilities import load_probabilities
+
+    try:
+        known = [load_probabilities(file) for file in (a.file, b.file)]
+    except TrackerError:
+        return ""
+    labels = [dict(zip(kept.ids, [] if kept.labels is None else kept.labels.tolist(), strict=False)) for kept in known]
+    if labels[0] == labels[1] and known[0].classes == known[1].classes:
+        return ""
+    shared = len(labels[0].keys() & labels[1].keys())
+    if shared == len(labels[0]) == len(labels[1]):
+        return "other labels or classes of the same validation images"
+    return f"other validation images ({shared} are shared by {len(labels[0])} and {len(labels[1])})"
