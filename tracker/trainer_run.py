@@ -51,11 +51,15 @@ class TrainerRun:
         return self._open is not None and not getattr(self._open, "_ended", False)
 
     def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
-        """Begin a run with the trainer's config and that of the user; `changes` are other options."""
+        """Begin a run with the trainer's config and that of the user; `changes` are other options.
+
+        A run that the user resumes keeps its config: a trainer that goes on has another learning rate by now.
+        """
         self.end()
+        whole = {} if self._resume else {**config, **self.config}
         options = {**self._options, "resume": self._resume, **changes}
         self._resume = None  # a second training is a run of its own
-        self._open = begin_in_group({**config, **self.config}, rank=rank, **options)
+        self._open = begin_in_group(whole, rank=rank, **options)
         self.trains = True
         atexit.register(self._note_unfinished)
         return self._open
