@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import enum
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from tracker.api import ActiveRun, begin_in_group
+from tracker.api import ActiveRun
 from tracker.common_names import common_key, common_name, whole_epoch
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.runs import load_run
+from tracker.trainer_run import TrainerRun
 from tracker.workspace import find_workspace
 
 STATE_KEY = "tracker_run"  # in trainer_state.json of every checkpoint
@@ -41,115 +40,99 @@ NO_MODEL_CONFIG = (
 )
 SPEED = ("_runtime", "_per_second", "_compilation_time")  # of an evaluation; no curve
 TOTALS = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
-NOT_ENDED = "the training did not reach its end"
 
 
 class TrackerCallback(TrainerCallback):
     """Records a training as a run of the workspace: config, curves, and the Trainer's best checkpoint as best.pth.
 
-    The config is `config`, the arguments that differ from their defaults, and the model's config. Without a best
-    checkpoint (`metric_for_best_model`) best.pth are the weights at the end. The run stays open after training, so that
-    `run` can be given probabilities of `trainer.predict`; it ends with the script, or by `run.finish()`.
-    `resume_from_checkpoint` goes on with the run of the checkpoint; with another config, a new run is made from it.
+    Options are those of tracker.start_run; to `config` come the arguments that differ from their defaults, and the
+    model's config. Without a best checkpoint (`metric_for_best_model`) best.pth has the weights at the end. The run
+    stays open after training, so that `run` can be given the probabilities of `trainer.predict`; it ends with the
+    script, or by `run.finish()`. `resume_from_checkpoint` goes on with the run of the checkpoint; with another config,
+    or where it is finished, a new run is made from it.
     """
 
-    def __init__(
-        self,
-        *,
-        config: Mapping[str, Any] | None = None,
-        note: str = "",
-        parent: str | None = None,
-        tags: Sequence[str] | Mapping[str, str] = (),
-        root: Path | None = None,
-        follow: bool = True,
-    ) -> None:
-        self._config = dict(config or {})
-        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "root": root, "follow": follow}
-        self._run: ActiveRun | None = None
-        self._training = False
+    def __init__(self, **options: Any) -> None:
+        self._owner = TrainerRun(**options)
         self._best = ""  # the checkpoint that best.pth is of
-        self._measured: dict[str, float] = {}  # the last value of each metric
 
     @property
     def run(self) -> ActiveRun:
         """The run of the last training; raises ConfigError before the first."""
-        if self._run is None:
-            raise ConfigError("there is no run before training begins", hint="call trainer.train() first")
-        return self._run
+        return self._owner.run
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begin a run, or go on with that of the checkpoint."""
-        self._end_unfinished()
-        config = {**describe_training(args, kwargs.get("model")), **self._config}
-        before = state.stateful_callbacks.get(STATE_KEY) if state.global_step else None
+        self._owner.end()
+        config = describe_training(args, kwargs.get("model"))
         rank = 0 if state.is_world_process_zero else 1
-        if self._run is None:
-            self._run = self._resume(config, before, rank) or begin_in_group(config, rank=rank, **self._options)
-        self._training, self._measured, self._best = True, {}, ""
-        if self._run.name:
-            uid = load_run(self._run.folder.parent, self._run.name).uid
-            state.stateful_callbacks[STATE_KEY] = {"name": self._run.name, "uid": uid}
-        atexit.register(self._note_unfinished)
-
-    def _resume(self, config: Mapping[str, Any], before: Any, rank: int) -> ActiveRun | None:
-        """The run of a checkpoint, open again; None where the workspace does not have it any more."""
-        if rank or not isinstance(before, dict):
-            return None
-        workspace = find_workspace(self._options["root"])
+        before = self._find_run_of(state) if state.global_step and rank == 0 else None
         try:
-            record = load_run(workspace.runs_dir, str(before.get("name")))
+            run = self._owner.begin(config, rank=rank, **({"resume": before} if before else {}))
+        except ConfigError:  # it is finished, or its config is another
+            if before is None:
+                raise
+            run = self._owner.begin(config, rank=rank, parent=before)
+        self._best = ""
+        if run.name:
+            uid = load_run(run.folder.parent, run.name).uid
+            state.stateful_callbacks[STATE_KEY] = {"name": run.name, "uid": uid}
+
+    def _find_run_of(self, state: Any) -> str | None:
+        """The run that a checkpoint is of; None where the workspace does not have it any more."""
+        before = state.stateful_callbacks.get(STATE_KEY)
+        if not isinstance(before, dict):
+            return None
+        try:
+            record = load_run(find_workspace(self._owner.root).runs_dir, str(before.get("name")))
         except UnknownRunError:
             return None
-        if record.uid != before.get("uid"):
-            return None
-        try:
-            return begin_in_group(config, rank=rank, **self._options, resume=record.name)
-        except ConfigError:  # it is finished, or its config is another
-            return begin_in_group(config, rank=rank, **{**self._options, "parent": record.name})
+        return record.name if record.uid == before.get("uid") else None
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Keep what the Trainer logs: `loss` as train/loss, `eval_accuracy` as val/accuracy."""
-        if self._run is None or not logs:
+        if not logs or not self._owner.is_open:
             return
-        values = {name: value for name, value in logs.items() if isinstance(value, int | float) and name != "epoch"}
-        if "train_runtime" in values or not self._training:  # totals, and what is evaluated after training
-            self._run.keep_facts(
-                {name if name in TOTALS else f"after_training.{name}": v for name, v in values.items()}
-            )
-            return
-        values = {common_name(k, split="train"): float(v) for k, v in values.items() if not k.endswith(SPEED)}
-        self._measured |= values
-        self._run.log(values, step=state.global_step, epoch=whole_epoch(state.epoch or 0.0))
+        if "train_runtime" in logs or not self._owner.trains:  # totals, and what is evaluated after training
+            numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+            facts = {name if name in TOTALS else f"after_training.{name}": value for name, value in numbers.items()}
+            self.run.keep_facts(facts)
+        elif values := _to_values(logs):
+            self.run.log(values, step=state.global_step, epoch=whole_epoch(state.epoch or 0.0))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the checkpoint that was just saved, when it is the best so far."""
         best = state.best_model_checkpoint or ""
-        if self._run and best.endswith(f"-{state.global_step}") and best != self._best:
+        if best.endswith(f"-{state.global_step}") and best != self._best:
             self._save_best(best, state, kwargs.get("model"))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the weights at the end where there is no best checkpoint."""
-        if self._run and not self._best and not (self._run.folder / "best.pth").exists():
+        """Keep the best checkpoint of before a resume; where there is none, the weights at the end."""
+        if not self._best and not (self.run.folder / "best.pth").exists():
             self._save_best(state.best_model_checkpoint or "", state, kwargs.get("model"))
-        self._training = False
+        self._owner.trains = False
 
     def _save_best(self, checkpoint: str, state: Any, model: Any) -> None:
+        """Keep a checkpoint, or the model as it is, with what was logged until then."""
         found = [Path(checkpoint) / name for name in WEIGHTS if checkpoint and (Path(checkpoint) / name).is_file()]
         weights: Any = found[0] if found else model.state_dict()
-        self.run.save_best(weights, epoch=whole_epoch(state.epoch or 0.0), metrics=self._measured)
+        number = Path(checkpoint).name.rpartition("-")[2]
+        step = int(number) if found and number.isdecimal() else state.global_step
+        metrics: dict[str, float] = {}
+        epoch = 0.0
+        for row in state.log_history:
+            if row["step"] <= step and "train_runtime" not in row:
+                metrics |= _to_values(row)
+                epoch = row.get("epoch", epoch)
+        self.run.save_best(weights, epoch=whole_epoch(epoch), metrics=metrics)
         self._best = checkpoint
 
-    def _end_unfinished(self) -> None:
-        """End the run of an earlier training of this Trainer."""
-        atexit.unregister(self._note_unfinished)
-        if self._run is not None:
-            self._run.finish("failed" if self._training else "finished", error=NOT_ENDED if self._training else "")
-            self._run = None
 
-    def _note_unfinished(self) -> None:
-        """At the end of a script that caught the error of its training: the run does not look finished."""
-        if self._training and getattr(sys, "last_value", None) is None:
-            self._end_unfinished()
+def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What the Trainer logs at a step, as points of curves."""
+    numbers = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
+    left_out = [name for name in numbers if name in ("epoch", "step", "total_flos") or name.endswith(SPEED)]
+    return {common_name(name, split="train"): value for name, value in numbers.items() if name not in left_out}
 
 
 def describe_training(args: Any, model: Any) -> dict[str, Any]:

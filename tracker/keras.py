@@ -1,0 +1,122 @@
+"""A callback for Keras 3, on any backend: `model.fit(..., callbacks=[TrackerCallback()])` records it as a run."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras import backend, ops
+from keras.callbacks import Callback
+from keras.optimizers.schedules import LearningRateSchedule
+
+from tracker.api import ActiveRun
+from tracker.common_names import common_name
+from tracker.metrics import higher_is_better
+from tracker.runs import load_run
+from tracker.summary import MONITORED
+from tracker.trainer_run import TrainerRun
+from tracker.workspace import find_workspace
+
+BEST_FILE = "best.weights.h5"  # what model.load_weights reads
+
+
+class TrackerCallback(Callback):  # type: ignore[misc]
+    """Records a training as a run of the workspace: config, curves by epoch, and the weights of the best epoch.
+
+    `monitor` chooses that epoch: a name of Keras (val_accuracy) or of this program (val/f1); without it the
+    competition's metric where it is measured, else val/f1, val/accuracy, val/loss. best.pth has the weights by the
+    paths of Keras's variables, files/best.weights.h5 is for `model.load_weights`. Other options are those of
+    tracker.start_run; `resume="exp3"` goes on with a run, with `model.fit(..., initial_epoch=...)`. The run stays open
+    after training, so that `run` can be given the probabilities of `model.predict`.
+    """
+
+    def __init__(self, *, monitor: str = "", **options: Any) -> None:
+        super().__init__()
+        self._owner = TrainerRun(**options)
+        self._monitor = common_name(monitor, split="train") if monitor else ""
+        self._best: float | None = None
+        self._earlier: dict[str, float | None] = {}
+        self._before = 0  # steps before the optimizer's first
+
+    @property
+    def run(self) -> ActiveRun:
+        """The run of the last training; raises ConfigError before the first."""
+        return self._owner.run
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Begin a run."""
+        run = self._owner.begin(describe_training(self.model, self.params))
+        self._best, self._earlier = None, {}
+        self._before = max(0, run.last_step - _count_steps(self.model))  # a new optimizer counts from 0 again
+        if run.name:
+            record = load_run(run.folder.parent, run.name)
+            self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}  # of a resumed run
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are the best so far."""
+        values = {common_name(name, split="train"): float(value) for name, value in (logs or {}).items()}
+        values.setdefault("lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        self.run.log(values, step=self._before + _count_steps(self.model), epoch=epoch + 1)
+        if self._is_best(values):
+            self._save_best(epoch + 1, values)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """The training has reached its end; the run is open for predictions."""
+        self._owner.trains = False
+
+    def _is_best(self, values: Mapping[str, float]) -> bool:
+        """Whether the monitored metric is better than in every epoch before; without one, each epoch is."""
+        declared = find_workspace(self._owner.root).competition
+        if not self._monitor:
+            wanted = (f"val/{declared.primary.name}", *MONITORED)
+            self._monitor = next((name for name in wanted if name in values), "")
+        if not self._monitor:
+            return True
+        value = values.get(self._monitor, math.nan)
+        self._best = self._earlier.get(self._monitor) if self._best is None else self._best
+        sign = 1 if higher_is_better(declared.metrics, self._monitor) else -1
+        if math.isfinite(value) and (self._best is None or sign * value > sign * self._best):
+            self._best = value
+            return True
+        return False
+
+    def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
+        import torch
+
+        arrays = {variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables}
+        weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        self.run.save_best(weights, epoch=epoch, metrics=values)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / BEST_FILE
+            self.model.save_weights(path)
+            self.run.log_file(path)
+
+
+def _count_steps(model: Any) -> int:
+    return int(ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a training: model, optimizer, loss, epochs, and the backend."""
+    optimizer = model.optimizer
+    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "name", None) or str(model.loss)
+    schedule = getattr(optimizer, "_learning_rate", None)  # get_config() warns with torch
+    return {
+        "model": {
+            "name": re.sub(r"^(sequential|functional|model)_\d+$", r"\1", model.name),
+            "parameters": model.count_params(),
+        },
+        "optim": {
+            "name": type(optimizer).__name__,  # its own name is counted
+            "lr": float(ops.convert_to_numpy(optimizer.learning_rate)),
+            "weight_decay": getattr(optimizer, "weight_decay", None),
+        },
+        "sched": {"name": type(schedule).__name__ if isinstance(schedule, LearningRateSchedule) else None},
+        "loss": {"name": loss},
+        "train": {"epochs": params.get("epochs")},
+        "keras": {"backend": backend.backend(), "steps_per_epoch": params.get("steps")},
+    }

@@ -1,0 +1,77 @@
+"""The run of a callback: begun by another library's trainer, open for predictions afterwards, ended as it ended."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracker.api import ActiveRun, begin_in_group
+from tracker.errors import ConfigError
+
+NOT_ENDED = "the training did not reach its end"
+
+
+class TrainerRun:
+    """Begins a run for each training; the last one stays open until the script ends, the next begins or it is ended.
+
+    `options` are those of tracker.start_run. A training whose error was caught makes a failed run.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        note: str = "",
+        parent: str | None = None,
+        tags: Sequence[str] | Mapping[str, str] = (),
+        resume: str | None = None,
+        root: Path | None = None,
+        follow: bool = True,
+    ) -> None:
+        self.config = dict(config or {})
+        self.root = root
+        self.trains = False
+        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "root": root, "follow": follow}
+        self._resume = resume
+        self._open: ActiveRun | None = None
+
+    @property
+    def run(self) -> ActiveRun:
+        """The run of the last training; raises ConfigError before the first."""
+        if self._open is None:
+            raise ConfigError("there is no run before training begins", hint="begin to train, then use the run")
+        return self._open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a run that has not been ended."""
+        return self._open is not None and not getattr(self._open, "_ended", False)
+
+    def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
+        """Begin a run with the trainer's config and that of the user; `changes` are other options.
+
+        A run that the user resumes keeps its config: a trainer that goes on has another learning rate by now.
+        """
+        self.end()
+        whole = {} if self._resume else {**config, **self.config}
+        options = {**self._options, "resume": self._resume, **changes}
+        self._resume = None  # a second training is a run of its own
+        self._open = begin_in_group(whole, rank=rank, **options)
+        self.trains = True
+        atexit.register(self._note_unfinished)
+        return self._open
+
+    def end(self) -> None:
+        """End the run of an earlier training: finished, or failed when an error came in between."""
+        atexit.unregister(self._note_unfinished)
+        if self.is_open:
+            self.run.finish("failed" if self.trains else "finished", error=NOT_ENDED if self.trains else "")
+        self._open, self.trains = None, False
+
+    def _note_unfinished(self) -> None:
+        """At the end of a script that caught the error of its training: the run does not look finished."""
+        if self.trains and getattr(sys, "last_value", None) is None:
+            self.end()
