@@ -21,7 +21,7 @@ from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.images.suspects import find_suspects
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
-from tracker.training.probabilities import load_probabilities
+from tracker.training.probabilities import load_probabilities, save_probabilities, select
 from tracker.workspace import Workspace, load_workspace
 
 IDS = [f"i{number}.png" for number in range(IMAGES)]
@@ -147,6 +147,8 @@ def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
 def test_own_loops_are_ensembled_whatever_their_order(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011110")
     make_own_run(workspace, "0001111111", order=slice(None, None, -1))
+    path = workspace.runs_dir / "exp2" / "validation.npz"
+    save_probabilities(path, select(load_probabilities(path), range(IMAGES)[::-1]))  # this program sorts by path
     record = ensemble(workspace, ["exp1", "exp2"], method="weighted")
     assert load_config(workspace.runs_dir, record.name)["ensemble"]["searched"] is True
     assert record.summary["val/accuracy"] is not None
