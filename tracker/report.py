@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 from tracker.marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
 from tracker.settings import allows_color, get_columns
-from tracker.table import CUT, RULE, Cell, Column, Styled, draw_table, paint, wrap
+from tracker.table import CUT, Cell, Column, Styled, draw_table, paint, wrap
 from tracker.training.numbers import render_float
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
@@ -32,8 +32,9 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.workspace import Competition
 
 _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
+LONGEST_WORD = 64
 NARROW = 80  # columns of a terminal that does not tell how many it has
-PLAIN_SIGNS = str.maketrans({CUT: "~", RULE: "-", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
+PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -106,7 +107,11 @@ def print_table(
         column if isinstance(column, Column) else Column(column, text=place > 0) for place, column in enumerate(columns)
     ]
     heads = [replace(column, title=_clean_cell(column.title)) for column in known]
-    cells = [[_clean_cell(cell) for cell in row] for row in rows]
+    plain = [column.text and not isinstance(given, Column) for column, given in zip(known, columns, strict=True)]
+    cells = [
+        [_keep_word(_clean_cell(cell)) if bare else _clean_cell(cell) for cell, bare in zip(row, plain, strict=True)]
+        for row in rows
+    ]
     width = None if wide else find_width()
     lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide")
     above = [clean_text(title)] if title else []
@@ -122,6 +127,12 @@ def _clean_cell(cell: CellT) -> CellT:
     if isinstance(cell, Styled):
         return replace(cell, text=clean_text(cell.text.replace("\n", " ")))
     return clean_text(cell.replace("\n", " "))
+
+
+def _keep_word(cell: Cell) -> Cell:
+    """A cell of a bare title that is never cut where it is one word of code: a number, a name, a fingerprint."""
+    is_word = isinstance(cell, str) and cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
+    return Styled(str(cell), whole=True) if is_word else cell
 
 
 def _write(lines: Sequence[str], *, end: str = "\n") -> None:
