@@ -175,12 +175,12 @@ def _run(debug: bool) -> int | str | None:
 
 def _report(message: str, hint: str) -> None:
     """Write an error to stderr, if that can be written."""
-    from tracker.report import clean_text
+    from tracker.report import has_color, print_note
 
     with suppress(OSError):
-        print(f"error: {clean_text(message)}", file=sys.stderr)
+        print_note(message, before="error: ", style="red" if has_color(sys.stderr) else "")
         if hint:
-            print(f"  try: {clean_text(hint)}", file=sys.stderr)
+            print_note(hint, before="  try: ")
 
 
 def _report_end(message: str, go_on: str) -> None:

@@ -90,7 +90,7 @@ def test_every_view_has_its_first_column_and_something_beside_it(
             capsys.readouterr()
             typer.main.get_command(app).main(words.split(), prog_name="tracker", standalone_mode=False)
             drawn = capsys.readouterr().out.splitlines()
-            rule = next(place for place, line in enumerate(drawn) if set(line) == {"\u2500", " "})
+            rule = next(place for place, line in enumerate(drawn) if set(line) == {"-", " "})
             assert drawn[rule - 1].split()[0] == first
             assert len(drawn[rule + 1].split()) > 1 or width < 30
 

@@ -12,7 +12,7 @@ from tracker.comparison.render_diff import print_diff
 from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger.read import find_sota, list_sota_numbers, list_validation
-from tracker.report import print_leaderboard, render_scores, render_value
+from tracker.report import print_leaderboard, print_text, render_scores, render_value
 from tracker.runs import RunRecord
 from tracker.settings import quiet_libraries
 from tracker.submit import reveal, submit
@@ -80,7 +80,7 @@ def _train_again(workspace: Workspace, name: str) -> None:
     try:
         train(workspace, resolve_config(workspace, parent=name), parent=name, quiet=True)
     except AlreadyTrainedError as error:
-        print(f"refused, no time was spent: {error}")
+        print_text(f"refused, no time was spent: {error}")
 
 
 def _train(
@@ -102,7 +102,7 @@ def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
     try:
         row, quota = submit(workspace, record.name, memo)
     except DuplicateError as error:
-        print(f"refused, nothing was spent: {error}")
+        print_text(f"refused, nothing was spent: {error}")
         return
     primary = workspace.competition.primary
     score = primary.render(row.scores.get(f"public_{primary.name}"))

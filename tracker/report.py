@@ -8,13 +8,16 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
 from tracker.list_marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
 from tracker.settings import allows_color, get_columns
-from tracker.table import CUT, RULE, Cell, Column, Styled, draw_table, paint, wrap
+from tracker.table import CUT, Cell, Column, Styled, draw_table, paint, wrap
+from tracker.training.numbers import render_float
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
@@ -28,8 +31,10 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.submit import CheckReport
     from tracker.workspace import Competition
 
+_WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
+LONGEST_WORD = 64
 NARROW = 80  # columns of a terminal that does not tell how many it has
-PLAIN_SIGNS = str.maketrans({CUT: "~", RULE: "-", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
+PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -64,27 +69,51 @@ def print_text(text: str, *, style: str = "", end: str = "\n") -> None:
     _write([paint(line, style) if has_color() else line for line in lines], end=text[len(body) :] + end)
 
 
+def print_note(text: str, *, before: str = "", style: str = "") -> None:
+    """A remark on stderr, cleaned and wrapped like a line on stdout; `style` is that of the word `before` it."""
+    first, *others = wrap(before + clean_text(text), find_width(sys.stderr))
+    first = paint(before, style) + first.removeprefix(before)
+    print("\n".join([first, *others]), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def show_all(wide: bool) -> Iterator[None]:
+    """Tables that are printed here show every column and character if `wide`; for views of several tables."""
+    token = _WIDE.set(wide)
+    try:
+        yield
+    finally:
+        _WIDE.reset(token)
+
+
 def print_table(
     columns: Sequence[str | Column],
     rows: Iterable[Sequence[Cell]],
     *,
     title: str = "",
     legend: str = "",
-    wide: bool = False,
-    shows_all: str = "--wide",
+    wide: bool | None = None,
+    shows_all: str = "",
 ) -> None:
     """A table on stdout, `legend` below it; nothing in user texts is markup or steers the terminal.
 
-    With `wide`, every column and every character; `shows_all` names what else shows them. A column that is a bare title
-    is a text, but for the first.
+    With `wide`, every column and every character; None is what `show_all` says around it. `shows_all` names what shows
+    them where it is not --wide. A column that is a bare title is a text, but for the first.
     """
+    if wide is None:
+        wide = _WIDE.get()
+        shows_all = shows_all or ("a pipe" if wide is None else "")
     known = [
         column if isinstance(column, Column) else Column(column, text=place > 0) for place, column in enumerate(columns)
     ]
     heads = [replace(column, title=_clean_cell(column.title)) for column in known]
-    cells = [[_clean_cell(cell) for cell in row] for row in rows]
+    plain = [column.text and not isinstance(given, Column) for column, given in zip(known, columns, strict=True)]
+    cells = [
+        [_keep_word(_clean_cell(cell)) if bare else _clean_cell(cell) for cell, bare in zip(row, plain, strict=True)]
+        for row in rows
+    ]
     width = None if wide else find_width()
-    lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all)
+    lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide")
     above = [clean_text(title)] if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, ""])
@@ -98,6 +127,12 @@ def _clean_cell(cell: CellT) -> CellT:
     if isinstance(cell, Styled):
         return replace(cell, text=clean_text(cell.text.replace("\n", " ")))
     return clean_text(cell.replace("\n", " "))
+
+
+def _keep_word(cell: Cell) -> Cell:
+    """A cell of a bare title that is never cut where it is one word of code: a number, a name, a fingerprint."""
+    is_word = isinstance(cell, str) and cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
+    return Styled(str(cell), whole=True) if is_word else cell
 
 
 def _write(lines: Sequence[str], *, end: str = "\n") -> None:
@@ -134,17 +169,10 @@ def _is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
 
 
 def render_number(value: Any, *, signed: bool = False) -> str:
-    """A number in four significant digits, and four decimals up to 1, as scores have; `-` when unknown."""
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    sign = "+" if signed else ""
-    size = abs(value)
-    if not math.isfinite(size) or size >= 1e6 or 0 < size < 1e-4:
-        return f"{value:{sign}.3e}" if math.isfinite(size) else f"{value:{sign}}"
-    places = max(0, 3 - math.floor(math.log10(size))) if size else 4
-    return f"{value:{sign}.{max(places, 4) if size <= 1 else places}f}"
+    """A number in four significant digits; `-` when unknown."""
+    if isinstance(value, float):
+        return render_float(value, signed=signed)
+    return "-" if value is None else str(value)
 
 
 def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:
@@ -302,12 +330,12 @@ def render_corrections(
             yield f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the ledger's history"
 
 
-def print_notes(notes: Sequence[Note], *, wide: bool = False) -> None:
+def print_notes(notes: Sequence[Note]) -> None:
     """Every remark with its day and author; nothing when there is none."""
     if notes:
         rows = [(note.time[:10], note.author, str(note.submission or "-"), str(note)) for note in notes]
         columns = ("noted (UTC)", Column("by", leaves=2), Column("submission", leaves=3, right=True), "note")
-        print_table(columns, rows, wide=wide)
+        print_table(columns, rows)
 
 
 def print_run(
@@ -369,8 +397,7 @@ def print_leaderboard(
     ancestors: Collection[int] = (),
     duplicates: Mapping[int, int] | None = None,
     ranks: Mapping[int, int] | None = None,
-    wide: bool = False,
-    shows_all: str = "tracker leaderboard --wide",
+    wide: bool | None = None,
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
 
@@ -417,7 +444,7 @@ def print_leaderboard(
         [[cells[place] for place in kept] for cells in table],
         legend=explain_marks(used),
         wide=wide,
-        shows_all="--wide" if ranks is not None else shows_all,
+        shows_all="tracker leaderboard --wide" if wide is None and _WIDE.get() is None else "",
     )
 
 

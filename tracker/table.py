@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
-RULE = "\u2500"
+RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
 COMFORTABLE = 20  # columns of a text before columns of little importance leave for it
 LEAST = 8  # columns of a text that is worth its place
 EMPTY = ("", "-")
@@ -187,12 +187,15 @@ def _is_flag(letter: str) -> bool:
 
 
 def cut(text: str, width: int) -> str:
-    """A text of at most `width` columns: whole, or its beginning and an ellipsis; no character is split."""
+    """A text of at most `width` columns: whole, or its beginning and an ellipsis; no character is split.
+
+    The ellipsis has room for two columns, which it takes in terminals with Korean fonts.
+    """
     if measure(text) <= width:
         return text
     shown = ""
     for cluster in split_clusters(text):
-        if measure(shown + cluster) > width - 1:
+        if measure(shown + cluster) > width - 2:
             break
         shown += cluster
     return shown.rstrip() + CUT

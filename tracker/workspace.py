@@ -17,6 +17,7 @@ from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import SECTIONS
+from tracker.training.numbers import render_float
 from tracker.training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
@@ -36,7 +37,7 @@ class Metric:
         """The value as people read it; `-` when unknown."""
         if value is None:
             return "-"
-        return f"{value * 100:.4f} %" if self.percent else f"{value:.4f}"
+        return f"{value * 100:.4f} %" if self.percent else render_float(value)
 
     def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old` (a tie does not)."""

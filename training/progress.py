@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from tracker.training.numbers import render_float
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -62,14 +64,14 @@ class Progress(_Shown):
         self._done += images
         if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
-            words = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}"
+            words = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
             bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
 
     def epoch(self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float) -> None:
         """An epoch ended."""
         if self._quiet:
             return
-        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+        shown = "  ".join(f"{name} {render_float(metrics[name])}" for name in SHOWN if name in metrics)
         rate = metrics.get("train/images_per_s", 0.0)
         left = f"  {_render_seconds(seconds_left)} left" if seconds_left > 0 else ""
         line = f"epoch {epoch}/{self._epochs}  {shown}  {rate:.0f} images/s{left}{'  *best' if best else ''}"

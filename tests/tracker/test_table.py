@@ -20,7 +20,15 @@ from tracker.comparison.render_compare import print_comparison
 from tracker.ledger.read import Note, Submission
 from tracker.list_marks import MEANINGS, Marks
 from tracker.notes import add_note
-from tracker.report import print_leaderboard, print_runs, print_text, render_number, render_value, render_values
+from tracker.report import (
+    print_leaderboard,
+    print_runs,
+    print_table,
+    print_text,
+    render_number,
+    render_value,
+    render_values,
+)
 from tracker.runs import RunRecord
 from tracker.submit import submit
 from tracker.table import CUT, Column, Styled, cut, draw_table, measure, split_clusters, wrap
@@ -56,7 +64,7 @@ def capture(show: Callable[[], None], width: int | None) -> str:
 def split_table(out: str) -> tuple[str, list[str], list[str]]:
     """The line of titles, the rows, and the titles that were left out."""
     lines = out.splitlines()
-    rule = next(place for place, line in enumerate(lines) if set(line) == {"─", " "})
+    rule = next(place for place, line in enumerate(lines) if set(line) == {"-", " "})
     rows = []
     for line in lines[rule + 1 :]:
         if not line or line.startswith(("hidden at", f"{CUT} cut", *(f"{mark} " for mark in MEANINGS))):
@@ -162,7 +170,7 @@ def test_the_leaderboard_shows_every_identifier_and_number(data: st.DataObject, 
         "number": [str(row.number) for row in rows],
         "rank": [str(ranks[row.number]) for row in rows],
         "run": runs,
-        "public f1": [f"{score:.4f}" for score in scores],
+        "public f1": [render_number(score) for score in scores],
         "private accuracy": [f"{100 * score:.4f} %" for score in scores],
         "val f1": ["0.5000"] * count,
         "val accuracy": ["0.2500"] * count,
@@ -236,6 +244,17 @@ def test_characters_of_several_letters_are_one() -> None:
     whole += ["\u1100\u1161\u11a8", "1\ufe0f\u20e3"]
     assert list(split_clusters("".join(whole))) == whole
     assert cut(f"ab{FAMILY}cd", 8) == f"ab{CUT}"
+
+
+def test_names_and_numbers_of_a_table_without_columns_are_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(("key", "value"), [("name", "swin_base_patch4_w7"), ("note", "a note " * 9), ("lr", "0.5")])
+    out = capsys.readouterr().out
+    assert "swin_base_patch4_w7" in out
+    assert max(map(len, out.splitlines())) <= 40
+    assert "a pipe shows all" in out
 
 
 def test_columns_leave_in_their_order_and_empty_ones_before() -> None:
@@ -358,9 +377,14 @@ def test_no_color_is_obeyed_in_a_terminal(team: Workspace) -> None:
     assert "\x1b" not in run_in_terminal("runs", cwd=team.root, width=80, TERM="dumb")
 
 
-def test_a_terminal_without_unicode_gets_plain_signs(team: Workspace) -> None:
-    shown = run_tracker("tree", cwd=team.root, PYTHONIOENCODING="latin-1:replace").stdout
-    assert "----" in shown
+def test_an_output_without_unicode_gets_plain_signs(workspace: Workspace) -> None:
+    make_run(workspace)
+    make_run(workspace, note="x " * 60, config={"optim.lr": 0.5})
+    path = workspace.runs_dir / "exp2" / "run.json"
+    path.write_text(path.read_text().replace('"parent": null', '"parent": "exp1"'))
+    shown = run_tracker("tree", cwd=workspace.root, PYTHONIOENCODING="ascii", COLUMNS="80").stdout
+    assert "` exp2" in shown
+    assert "x x~" in shown
 
 
 def test_long_lines_break_between_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

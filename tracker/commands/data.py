@@ -28,7 +28,7 @@ def stats(
     from tracker.commands.options import refuse_together
     from tracker.images.dataset import survey
     from tracker.images.dataset_report import print_survey
-    from tracker.report import print_json
+    from tracker.report import print_json, print_note
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
 
@@ -40,7 +40,7 @@ def stats(
     else:
         print_survey(found, wide=wide)
     for note in found.notes:
-        print(note, file=sys.stderr)
+        print_note(note)
     for path in drawn:
         print(f"drawn: {path}", file=sys.stderr)
 
@@ -81,12 +81,10 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
-    import sys
-
     from tracker.commands.options import refuse_together
     from tracker.images.dataset import write_split
     from tracker.images.dataset_report import list_warnings, print_split
-    from tracker.report import print_json
+    from tracker.report import print_json, print_note
     from tracker.train import resolve_for
     from tracker.workspace import find_workspace
 
@@ -99,6 +97,6 @@ def split(
         print_split(table, wide=wide)
         print(f"{len(table.rows)} images: {out}")
     for note in table.notes:
-        print(note, file=sys.stderr)
+        print_note(note)
     for warning in list_warnings(table):
-        print(f"warning: {warning}", file=sys.stderr)
+        print_note(f"warning: {warning}")

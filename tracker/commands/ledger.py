@@ -16,11 +16,12 @@ def init() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
     from tracker.ledger.append import create_ledger
     from tracker.ledger.read import safe_url
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     made = create_ledger(workspace.ledger_url)
-    print(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")
+    print_text(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")
 
 
 def verify(
@@ -30,14 +31,14 @@ def verify(
     """Check every row against its hash; exit code 1 names the first that does not agree."""
     from tracker.errors import LedgerError
     from tracker.ledger.chain import verify_ledger
-    from tracker.report import print_json
+    from tracker.report import print_json, print_text
     from tracker.workspace import find_workspace
 
     found = verify_ledger(find_workspace().ledger_url, head=head)
     if as_json:
         print_json(found.to_dict())
     elif not found.problem:
-        print(f"all {found.rows} rows agree, head {found.head}")
+        print_text(f"all {found.rows} rows agree, head {found.head}")
     if found.problem:
         raise LedgerError(found.problem, hint="compare with a backup; tracker ledger restore makes a ledger of one")
 
@@ -71,28 +72,31 @@ def upgrade(
 ) -> None:
     """Bring an older ledger to this program's schema; a backup is made first."""
     from tracker.ledger.migrations import default_backup, upgrade_ledger
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     target = backup or default_backup(workspace.root)
     before, after = upgrade_ledger(workspace.ledger_url, backup=target)
-    print(f"schema {before} -> {after}, backup {target}" if before != after else f"schema {after} is up to date")
+    print_text(f"schema {before} -> {after}, backup {target}" if before != after else f"schema {after} is up to date")
 
 
 def backup(file: File) -> None:
     """Copy the whole ledger to a SQLite file, while others may write."""
     from tracker.ledger.transfer import copy_ledger
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
-    print(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
+    print_text(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
 
 
 def restore(file: File) -> None:
     """Copy a backup to ledger.url, where no ledger may be."""
     from tracker.ledger.transfer import restore_ledger
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
-    print(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
+    print_text(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
 
 
 def import_(
@@ -101,20 +105,22 @@ def import_(
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
     from tracker.ledger.handkept import import_table, read_handkept, render_summary
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     table = read_handkept(file, workspace.competition)
-    print(render_summary(table))
+    print_text(render_summary(table))
     if dry_run:
-        print(f"dry run: {len(table.rows)} submissions would be added")
+        print_text(f"dry run: {len(table.rows)} submissions would be added")
     else:
-        print(f"added {import_table(workspace, table)} submissions")
+        print_text(f"added {import_table(workspace, table)} submissions")
 
 
 def export(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
     from tracker.ledger.handkept import export_table
+    from tracker.report import print_text
     from tracker.workspace import find_workspace
 
-    print(f"{file}: {export_table(find_workspace(), file)} submissions")
+    print_text(f"{file}: {export_table(find_workspace(), file)} submissions")

@@ -147,14 +147,15 @@ def infer(
     from tracker.infer import infer
     from tracker.jobs.output import outlive_terminal
     from tracker.ledger.read import resolve_run
-    from tracker.report import render_scores
+    from tracker.report import print_text, render_scores
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
     with outlive_terminal(workspace):
         record = infer(workspace, source, assign or (), note=note, quiet=quiet)
-        print(f"{record.name} finished: weights of {source}, {render_scores(record.summary, workspace.competition)}")
+        scores = render_scores(record.summary, workspace.competition)
+        print_text(f"{record.name} finished: weights of {source}, {scores}")
 
 
 def reproduce(
@@ -164,6 +165,7 @@ def reproduce(
     """Train a run again from its record, and tell whether predictions and weights agree."""
     from tracker.jobs.output import outlive_terminal
     from tracker.ledger.read import resolve_run
+    from tracker.report import print_text
     from tracker.reproduce import reproduce
     from tracker.workspace import find_workspace
 
@@ -171,7 +173,7 @@ def reproduce(
     with outlive_terminal(workspace):
         found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
         for line in found.lines:
-            print(line)
+            print_text(line)
     if not found.agrees:
         raise typer.Exit(1)
 
@@ -269,16 +271,19 @@ def runs(
 
 def show(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show one run: config, metrics, fingerprints, submissions, notes, and what its curves advise."""
+    from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation, resolve_run
-    from tracker.report import print_json, print_run, submission_to_json
+    from tracker.report import print_json, print_run, show_all, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
     from tracker.training.tables import flatten
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
@@ -294,7 +299,8 @@ def show(
         known |= {"notes": [note.to_dict() for note in notes], "advice": advice.to_dict() if advice else None}
         print_json({**record.to_dict(), **known})
     else:
-        print_run(record, flatten(config), rows, comp, validation=validation, notes=notes, advice=advice)
+        with show_all(wide):
+            print_run(record, flatten(config), rows, comp, validation=validation, notes=notes, advice=advice)
 
 
 def diff(

@@ -77,13 +77,12 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
     """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
-    import sys
-
     from tracker.api import copy_to_mlflow
+    from tracker.report import print_note
 
     for problem in dict.fromkeys(copy_to_mlflow(workspace, run) for run in runs):
         if problem:
-            print(problem, file=sys.stderr)
+            print_note(problem)
 
 
 def score(
@@ -97,7 +96,7 @@ def score(
 ) -> None:
     """Record what the leaderboard said about a submission."""
     from tracker.ledger.read import find_sota, get_submission, list_validation
-    from tracker.report import print_leaderboard, render_corrections
+    from tracker.report import print_leaderboard, print_text, render_corrections
     from tracker.submit import parse_scores, score
     from tracker.workspace import find_workspace
 
@@ -113,7 +112,7 @@ def score(
     best, validation = sota.number if sota else None, list_validation(workspace, [row])
     print_leaderboard([row], workspace.competition, validation, sota=best, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
-        print(line)
+        print_text(line)
 
 
 def _name_scores(**values: str) -> list[str]:
@@ -206,14 +205,16 @@ def reveal(wide: Wide = False, as_json: Json = False) -> None:
     _print_rows(workspace, wide=wide, as_json=as_json)
 
 
-def sota(as_json: Json = False) -> None:
+def sota(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
+    from tracker.commands.options import refuse_together
     from tracker.errors import TrackerError
     from tracker.ledger.read import find_sota, list_validation
     from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace
 
+    refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     best = find_sota(workspace)
     if best is None:
@@ -222,7 +223,7 @@ def sota(as_json: Json = False) -> None:
     if as_json:
         print_json(submission_to_json(best, comp, validation, sota=best.number, was=True))
     else:
-        print_leaderboard([best], comp, validation, sota=best.number, was_sota=())
+        print_leaderboard([best], comp, validation, sota=best.number, was_sota=(), wide=wide)
 
 
 def audit(as_json: Json = False) -> None:

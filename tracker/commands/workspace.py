@@ -136,6 +136,7 @@ def _ignore_outputs(workspace: Workspace) -> None:
 
     from tracker.errors import TrackerError, render_error
     from tracker.gitignore import OUTPUTS, ignore_outputs
+    from tracker.report import print_text
 
     try:
         lines = ignore_outputs(workspace.root)
@@ -143,7 +144,7 @@ def _ignore_outputs(workspace: Workspace) -> None:
         print(f"git will see {', '.join(OUTPUTS)}: {render_error(error)}", file=sys.stderr)
     else:
         if lines:
-            print(f"added to .gitignore: {', '.join(lines)} (--no-gitignore leaves it alone)")
+            print_text(f"added to .gitignore: {', '.join(lines)} (--no-gitignore leaves it alone)")
 
 
 def _numbers(text: str) -> list[int]:

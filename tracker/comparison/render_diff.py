@@ -36,7 +36,7 @@ class Section:
 
 
 def print_diff(
-    diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False, wide: bool = False
+    diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False, wide: bool | None = None
 ) -> None:
     """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:

@@ -47,9 +47,10 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
     else:
         line = relation.line
         sign = "+" if line.intercept >= 0 else "-"
+        intercept = render_number(abs(line.intercept))
         yield (
-            f"  {WORDS[relation.y]} = {line.slope:.3f} * {WORDS[relation.x]} {sign} {abs(line.intercept):.4f}, "
-            f"residual standard deviation {line.residual_sd:.4f}"
+            f"  {WORDS[relation.y]} = {render_number(line.slope)} * {WORDS[relation.x]} {sign} {intercept}, "
+            f"residual standard deviation {render_number(line.residual_sd)}"
         )
     if relation.rank is not None:
         rank = relation.rank
@@ -89,8 +90,9 @@ def _describe_luck(found: Truth) -> Iterator[str]:
         return
     score = f"public {luck.metric} {render_number(luck.score)}"
     yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
-    yield f"  {luck.low:.4f} if all scores are the true skills, and up to {luck.high:.4f} if all are equally good"
-    yield f"  a score's own noise: {luck.own_sd:.4f}, by {luck.source}"
+    low, high = render_number(luck.low), render_number(luck.high)
+    yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
+    yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
     yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
 
 
@@ -186,7 +188,7 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
         unlike = unlike if found.private else ""
         size = f"number of images: {found.sample.source}"
-        yield f"  a score's own noise: {found.own_sd:.4f}, by {found.noise_source}; {size}{unlike}"
+        yield f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source}; {size}{unlike}"
     for reason, numbers in simulated.left_out.items():
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 

@@ -101,7 +101,7 @@ def _mind_the_other(paired: Paired, metric: str, names: tuple[str, str]) -> list
 def _judge_folds(test: FoldTest, metric: str) -> str:
     ahead = sum(b > a for a, b in zip(test.a, test.b, strict=True))
     return (
-        f"over {len(test.a)} folds: {WORDS[metric]} {test.delta:+.4f} "
+        f"over {len(test.a)} folds: {WORDS[metric]} {render_number(test.delta, signed=True)} "
         f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}), better in {ahead} of them"
     )
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.report import print_table, print_text
+from tracker.report import print_table, print_text, render_number
 from tracker.table import Column
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ def print_check(check: DataCheck) -> None:
     for note in check.notes:
         print_text(note)
     if check.problems:
-        print(f"{len(check.problems)} problem(s) in the data:")
+        print_text(f"{len(check.problems)} problem(s) in the data:")
         for problem in check.problems:
             print_text(f"  {problem}")
         _print_written(check)
         return
     counts = f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation images"
-    print(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")
+    print_text(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")
 
 
 def _print_written(check: DataCheck) -> None:
@@ -37,7 +37,7 @@ def _print_written(check: DataCheck) -> None:
     name, left = check.written.exclude, check.written.left
     print_text(f"{name}: {check.written.broken} broken, {check.written.images} training images to leave out")
     if left:
-        print(f"with it there would still be {len(left)} problem(s):")
+        print_text(f"with it there would still be {len(left)} problem(s):")
         print_text("\n".join(f"  {problem}" for problem in left))
     else:
         print_text(f"next: tracker run train --set data.exclude={name}")
@@ -60,8 +60,8 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
                 name,
                 str(part.images),
                 "-" if part.people is None else str(part.people),
-                ", ".join(f"{value:.4f}" for value in part.mean),
-                ", ".join(f"{value:.4f}" for value in part.std),
+                ", ".join(render_number(value) for value in part.mean),
+                ", ".join(render_number(value) for value in part.std),
                 _render_counts(part.sizes),
                 _render_counts(part.formats),
             )
@@ -78,7 +78,7 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
         )
     if found.age_bands:
         first, second = found.age_bands
-        print(f"age: young below {first}, middle below {second}, then old")
+        print_text(f"age: young below {first}, middle below {second}, then old")
         decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
         rows = {name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()}

@@ -28,14 +28,14 @@ def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     )
     print_table(columns, rows, wide=wide)
     what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
-    print(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
+    print_text(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
 
 
 def print_cutout(done: Cutout) -> None:
     """What was written, and the config lines for it."""
     report = done.report
     copied = f", {report.copied} other file(s) copied" if report.copied else ""
-    print(f"{done.out}: {report.cut} image(s) cut out, {report.before} were there already{copied}")
+    print_text(f"{done.out}: {report.cut} image(s) cut out, {report.before} were there already{copied}")
     if done.measured:
         print("\n[data]")
     for part in done.measured:
@@ -69,8 +69,8 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
         )
         print_table(columns, rows, wide=wide)
     confident = sum(suspect.confident for suspect in suspects)
-    print(f"{len(suspects)} labels look wrong to {found.run}, {confident} of them by confident learning")
-    print(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
+    print_text(f"{len(suspects)} labels look wrong to {found.run}, {confident} of them by confident learning")
+    print_text(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
     if found.covered < found.images:
         print(f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all of them")
     if pairs:
@@ -87,11 +87,11 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
             Column("bits", leaves=1, right=True),
         )
         print_table(heads, lines, wide=wide)
-    print(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
+    print_text(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
     print_text("\n".join(found.files))
     if suspects:
         table = next(name for name in found.files if name.endswith(".csv"))
-        print(f"where a suggestion is right, write yes under accept in {table}; then")
+        print_text(f"where a suggestion is right, write yes under accept in {table}; then")
         print(f"  tracker run train --from {found.source} --set data.label_fixes={table}")
 
 

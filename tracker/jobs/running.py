@@ -14,6 +14,7 @@ from tracker.errors import TrackerError
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.runs import FileLock, RunRecord, load_run, read_new_points
 from tracker.training.atomic import write_json
+from tracker.training.numbers import render_float
 from tracker.training.progress import SHOWN
 from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
@@ -55,7 +56,7 @@ def _read_epochs(folder: Path, offset: int) -> tuple[str, int]:
         offset = at
         shown = {key: value for key, value in point["values"].items() if key in SHOWN} if point else {}
         if point and shown:
-            lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {shown[key]:.4f}" for key in shown))
+            lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {render_float(shown[key])}" for key in shown))
     return "".join(f"{line}\n" for line in lines), offset
 
 

@@ -29,6 +29,7 @@ from tracker.runs import FileLock, read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
 from tracker.training.libraries import TRAINING, require
+from tracker.training.numbers import render_float
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ class Worker:
         handle.set_user_attr("run", end.run.name if end.run else "")
         handle.set_user_attr("reason", reason)
         self._study.tell(handle.number, value, state=state)
-        figure = "" if value is None else f", {self.monitor} {value:.4f}"
+        figure = "" if value is None else f", {self.monitor} {render_float(value)}"
         say(f"trial {handle.number} {state.name.lower()}{figure}{': ' if reason else ''}{reason}")
 
     def _judge_end(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
@@ -315,7 +316,7 @@ class _Judge:
 
 
 def _render(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # --- What came of it --------------------------------------------------------------------------------------------------

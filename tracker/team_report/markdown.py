@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tracker.comparison.tree import Node, indent
 from tracker.comparison.tree_view import describe_origin, list_scores
 from tracker.markdown import escape, render_table
+from tracker.marks import ANCESTOR, NOW, THEN, explain_marks
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
@@ -25,7 +26,7 @@ def render_markdown(report: TeamReport) -> str:
         "## Do the scores agree?\n",
         "\n".join(f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations)
         or "Not known yet.",
-        "\n## Family\n",
+        f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes) or "No runs and no submissions yet.",
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
         "\n## Audit\n",
@@ -54,7 +55,7 @@ def _render_submissions(report: TeamReport) -> str:
     names = ["No.", "Model", "Memo", *(column.name for column in report.columns), "Change against SOTA then", "Notes"]
     rows = [
         [
-            f"{entry.number}{_mark(is_sota=entry.is_sota, on_the_way=entry.was_sota)}",
+            f"{entry.number}{_mark(NOW if entry.is_sota else THEN if entry.was_sota else '')}",
             escape(entry.model),
             escape(entry.memo),
             *(column.render(entry) or "-" for column in report.columns),
@@ -64,11 +65,11 @@ def _render_submissions(report: TeamReport) -> str:
         for entry in report.entries
     ]
     table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
-    return f"{table}\nA star marks a step of SOTA.\n"
+    return f"{table}\n{escape(explain_marks([NOW, THEN]))}\n"
 
 
-def _mark(*, is_sota: bool, on_the_way: bool) -> str:
-    return " **SOTA**" if is_sota else " \\*" if on_the_way else ""
+def _mark(mark: str) -> str:
+    return f" {escape(mark)}" if mark else ""
 
 
 def _list_notes(entry: Entry) -> list[str]:
@@ -77,7 +78,7 @@ def _list_notes(entry: Entry) -> list[str]:
 
 
 def _render_node(node: Node, report: TeamReport) -> str:
-    mark = _mark(is_sota=node.is_sota, on_the_way=node.sota_line)
+    mark = _mark(NOW if node.is_sota else ANCESTOR if node.sota_line else "")
     sent = f" (submission {node.submission})" if node.submission is not None and node.kind != "submission" else ""
     scores = ", ".join(f"{name} {text}" for name, text in list_scores(node, report.competition).items())
     words = [f"{escape(node.name)}{mark}{sent}", escape(describe_origin(node)), scores, escape(node.text)]

@@ -1,0 +1,17 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def render_float(value: float, *, signed: bool = False) -> str:
+    """Four significant digits, and four decimals up to 1, as scores have; 1.234e+06 from a million on."""
+    sign = "+" if signed else ""
+    size = abs(value)
+    if not math.isfinite(size):
+        return f"{value:{sign}}"
+    if size >= 1e6 or 0 < size < 1e-4:
+        return f"{value:{sign}.3e}"
+    places = max(0, 3 - math.floor(math.log10(size))) if size else 4
+    return f"{value:{sign}.{max(places, 4) if size <= 1 else places}f}"
