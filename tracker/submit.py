@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.configdiff import diff_configs
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
@@ -37,6 +37,9 @@ from tracker.training.data import list_eval_ids
 from tracker.training.libraries import require
 from tracker.workspace import Competition, Workspace, parse_score
 
+if TYPE_CHECKING:
+    from tracker.members import Member
+
 NEAREST = 3
 
 
@@ -52,8 +55,12 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What submit would say; `refusal` is empty when it would be accepted."""
+    """What submit would say, `answer` in one line; `refusal` is empty when it would be accepted.
 
+    `incomparable` says why validation scores do not compare with SOTA's; `ensemble` and `members` are an ensemble's.
+    """
+
+    answer: str
     run: str
     images: int
     fingerprint: str
@@ -66,6 +73,9 @@ class CheckReport:
     changed_from_sota: Mapping[str, int] | None
     nearest: Sequence[Mapping[str, Any]]
     expected: Mapping[str, Any]
+    incomparable: str
+    ensemble: str
+    members: Sequence[Member]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -109,7 +119,10 @@ def _competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[st
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    from tracker.answer import answer_check, find_incomparable
     from tracker.comparison.truth import expect_public
+    from tracker.members import list_members
+    from tracker.report import describe_ensemble
 
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
@@ -130,7 +143,20 @@ def check(workspace: Workspace, run: str) -> CheckReport:
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
     refusal = refusal or _describe_similar(workspace, nearest)
+    config_diff = diff_configs(sota.config, candidate.config) if sota else None
+    validation = _compare_validation(workspace, candidate.record, sota)
+    incomparable = find_incomparable(workspace, candidate.record, candidate.config, sota)
+    answer = answer_check(
+        workspace.competition,
+        duplicate=duplicate.number if duplicate else None,
+        refusal=refusal,
+        sota=sota,
+        validation=validation,
+        config_diff=config_diff,
+        incomparable=incomparable,
+    )
     return CheckReport(
+        answer=answer,
         run=candidate.record.name,
         images=len(candidate.answers.by_id),
         fingerprint=candidate.answers.fingerprint,
@@ -138,11 +164,14 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         duplicate=duplicate.number if duplicate else None,
         quota=quota,
         sota=sota.number if sota else None,
-        config_diff=diff_configs(sota.config, candidate.config) if sota else None,
-        validation=_compare_validation(workspace, candidate.record, sota),
+        config_diff=config_diff,
+        validation=validation,
         changed_from_sota=changed,
         nearest=nearest,
         expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
+        incomparable=incomparable,
+        ensemble=describe_ensemble(candidate.config["ensemble"]) if "ensemble" in candidate.config else "",
+        members=list_members(workspace, candidate.config),
     )
 
 

@@ -15,7 +15,7 @@ from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
 from tracker.markdown import escape, render_table
-from tracker.report import clean_text, find_width, print_table, print_text, render_number, render_value
+from tracker.report import ENSEMBLE, clean_text, find_width, print_table, print_text, render_number, render_value
 
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -88,11 +88,23 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
 def _list_config(diff: RunDiff) -> Iterator[Section]:
     if diff.config:
         rows = [(key, render_value(a), render_value(b)) for key, (a, b) in diff.config.items()]
+        if diff.ensembles:  # in words instead of its keys
+            made = ("ensemble", diff.ensembles.get(diff.a, "-"), diff.ensembles.get(diff.b, "-"))
+            rows = [made, *(row for row in rows if not row[0].startswith(ENSEMBLE))]
         yield Section(columns=("config", diff.a, diff.b), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
+    if diff.members:
+        yield Section(lines=list(_list_members(diff)))
     if diff.ignored:
         yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
+
+
+def _list_members(diff: RunDiff) -> Iterator[str]:
+    """How the members of each ensemble scored, in one line."""
+    for name, members in diff.members.items():
+        shown = [f"{member.run} {render_number(member.value)}" for member in members]
+        yield f"members of {name} by val {members[0].metric}: {', '.join(shown)}"
 
 
 def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:

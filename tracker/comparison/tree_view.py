@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
 from tracker.metrics import TRAINED, higher_is_better
-from tracker.report import clean_text, find_width, render_change
+from tracker.report import clean_text, find_width, list_changes, render_change
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def describe_origin(node: Node) -> str:
 
 def shorten_change(change: Mapping[str, Sequence[Any]]) -> str:
     """The first keys of a change, and how many more there are."""
-    shown = render_change(dict(list(change.items())[:KEYS_SHOWN]))
-    more = len(change) - KEYS_SHOWN
+    changes = list_changes(change)
+    shown = ", ".join(changes[:KEYS_SHOWN]) or render_change(change)
+    more = len(changes) - KEYS_SHOWN
     return f"{shown}, and {more} more" if more > 0 else shown
 
 
