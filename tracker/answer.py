@@ -30,8 +30,12 @@ def answer_check(
     validation: Pairs,
     config_diff: Mapping[str, Sequence[Any]] | None,
     incomparable: str,
+    searched: bool,
 ) -> str:
-    """What check says of a run first; `validation` has {val_f1: [SOTA's, this run's]}."""
+    """What check says of a run first; `validation` has {val_f1: [SOTA's, this run's]}.
+
+    `searched`: it is an ensemble whose weights were searched on the validation images.
+    """
     if duplicate is not None:
         return f"duplicate of submission {duplicate}"
     if refusal:
@@ -42,6 +46,7 @@ def answer_check(
         place = f"not comparable with SOTA by validation ({incomparable})"
     else:
         place = _place_by_validation(competition, validation)
+        place += " on which its weights were searched" if searched else ""
     return f"{place}; {_count_changes(config_diff or {})}"
 
 

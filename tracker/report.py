@@ -308,7 +308,8 @@ def print_run(
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
-    print_table(("metric at best epoch", "value"), [(name, render_number(value)) for name, value in figures])
+    if figures:
+        print_table(("metric at best epoch", "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
     print_members(members, comp)
@@ -329,7 +330,7 @@ def _print_config(shown: ShownConfig) -> None:
     pairs = [(key, render_value(shown.base.get(key)), render_value(value)) for key, value in shown.values.items()]
     if pairs:
         print_table(("config", shown.base_name, "this run"), pairs)
-    else:
+    elif shown.left_out:
         print_text(f"config: no difference from {shown.base_name}")
     if shown.left_out:
         print_text(f"{shown.left_out} config keys are as in {shown.base_name}, --full shows them")

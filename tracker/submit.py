@@ -154,6 +154,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         validation=validation,
         config_diff=config_diff,
         incomparable=incomparable,
+        searched=bool(candidate.config.get("ensemble", {}).get("searched")),
     )
     return CheckReport(
         answer=answer,

@@ -245,3 +245,15 @@ def test_latest_is_the_running_run_for_logs_and_stop(workspace: Workspace, monke
     assert say("logs", "latest")[-1].startswith("exp3 finished: ")
     with pytest.raises(TrackerError, match="no run is running"):
         resolve_running(workspace, "latest", or_newest=False)
+
+
+def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspace) -> None:
+    from tracker.answer import answer_check
+
+    make_run(manual, "0000011110")
+    submit(manual, "exp1", "a")
+    sota = score(manual, 1, {("public", "f1"): 0.8})
+    known: dict[str, object] = {"duplicate": None, "refusal": "", "sota": sota, "config_diff": {}, "incomparable": ""}
+    told = answer_check(manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known)  # type: ignore[arg-type]
+    place = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000)"
+    assert told == f"{place} on which its weights were searched; no config key changed"
