@@ -75,6 +75,9 @@ def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
         child.send_signal(signal.SIGINT)
         assert child.wait(COMMAND_LIMIT_S) == 130
         child.stdout.close()
+        if hasattr(log := options.get("stderr"), "name"):
+            told = Path(log.name).read_text()
+            assert told.endswith("the MLflow page is closed; continue with: tracker ui\n") and "error:" not in told
 
 
 @contextmanager

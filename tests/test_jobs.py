@@ -176,8 +176,8 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     assert first.endswith(f"{reason}: output goes on here; tracker stop exp1 ends the run")
     assert "\x1b" not in "".join(others)
     assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
-    followed = start(root, "logs", "exp1", "-f")
-    run_tracker("stop", "exp1", cwd=root)
+    followed = start(root, "logs", "latest", "-f")
+    run_tracker("stop", "latest", cwd=root)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert first in followed.communicate(timeout=COMMAND_LIMIT_S)[0]
     (run,) = list_runs(root)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
 from tracker.list_marks import BEST, Marks, explain_marks, style_marks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.jobs.sweep import SweepResult
     from tracker.ledger.history import Event
     from tracker.ledger.read import Note, Submission
+    from tracker.members import Member
     from tracker.quota import Quota
     from tracker.runs import RunRecord
     from tracker.submit import CheckReport
@@ -35,6 +36,7 @@ _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the c
 LONGEST_WORD = 64
 NARROW = 80  # columns of a terminal that does not tell how many it has
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
+ENSEMBLE = "ensemble."  # keys of a config that say what an ensemble is made of
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -224,7 +226,39 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
         return "-"
     if not diff:
         return "no config key"
-    return ", ".join(f"{key} {' -> '.join(render_values(pair))}" for key, pair in diff.items())
+    return ", ".join(list_changes(diff))
+
+
+def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A config diff in words, a text for each change; what an ensemble is made of is one of them."""
+    others = [(key, pair) for key, pair in diff.items() if not key.startswith(ENSEMBLE)]
+    made = render_ensemble_change(diff)
+    return [*([made] if made else ()), *(f"{key} {' -> '.join(render_values(pair))}" for key, pair in others)]
+
+
+def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
+    """What became of the keys that say what an ensemble is made of; empty where none of them differs."""
+    pairs = {key.removeprefix(ENSEMBLE): pair for key, pair in diff.items() if key.startswith(ENSEMBLE)}
+    if not pairs:
+        return ""
+    old, new = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
+    if new.get("members") and not old.get("members"):
+        return describe_ensemble(new)
+    if old.get("members") and not new.get("members"):
+        return f"no ensemble any more (was {describe_ensemble(old)})"
+    return "ensemble: " + ", ".join(f"{key} {_list_values(old[key])} -> {_list_values(new[key])}" for key in pairs)
+
+
+def describe_ensemble(table: Mapping[str, Any]) -> str:
+    """The section `ensemble` of a config: `weighted ensemble of exp5, exp7 (2, 6)`."""
+    weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
+    return f"{table.get('method') or ''} ensemble of {_list_values(table.get('members') or [])}{weights}".strip()
+
+
+def _list_values(values: Any) -> str:
+    if not isinstance(values, list | tuple):
+        return render_value(values)
+    return ", ".join(f"{value:g}" if isinstance(value, int | float) else str(value) for value in values) or "none"
 
 
 def runs_to_json(
@@ -338,17 +372,31 @@ def print_notes(notes: Sequence[Note]) -> None:
         print_table(columns, rows)
 
 
+@dataclass(frozen=True)
+class ShownConfig:
+    """The keys of a config that are shown: all of them, or those that differ from `base`, the config `base_name`."""
+
+    values: Mapping[str, Any]
+    base_name: str = ""
+    base: Mapping[str, Any] | None = None
+    left_out: int = 0
+    full: bool = False
+
+
 def print_run(
     record: RunRecord,
-    config: Mapping[str, Any],
+    config: ShownConfig,
     rows: Sequence[Submission],
     comp: Competition,
     *,
     validation: Validation,
     notes: Sequence[Note],
     advice: Advice | None,
+    members: Sequence[Member],
 ) -> None:
-    """Everything about one run."""
+    """Everything about one run: what came of it, then what it was made from."""
+    from tracker.members import print_members
+
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -361,16 +409,35 @@ def print_run(
         "duration": f"{record.duration_s:.0f} s",
         "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
         **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
-        **{f"{name} fingerprint": value or "-" for name, value in record.fingerprints.items()},
     }
     print_table((record.name, ""), list(about.items()))
-    print_table(("config", "value"), [(key, render_value(value)) for key, value in config.items()])
-    print_table(("metric at best epoch", "value"), [(k, render_number(v)) for k, v in record.summary.items()])
-    if rows:
-        print_leaderboard(rows, comp, validation, sota=None, was_sota=())
+    figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
+    if figures:
+        print_table(("metric at best epoch", "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
+    print_members(members, comp)
+    if rows:
+        print_leaderboard(rows, comp, validation, sota=None, was_sota=())
     print_notes(notes)
+    _print_config(config)
+    if config.full:
+        prints = [(name, value or "-") for name, value in record.fingerprints.items()]
+        print_table(("fingerprint", "value"), prints)
+
+
+def _print_config(shown: ShownConfig) -> None:
+    """The config, or what of it differs and from what."""
+    if shown.base is None:
+        print_table(("config", "value"), [(key, render_value(value)) for key, value in shown.values.items()])
+        return
+    pairs = [(key, render_value(shown.base.get(key)), render_value(value)) for key, value in shown.values.items()]
+    if pairs:
+        print_table(("config", shown.base_name, "this run"), pairs)
+    elif shown.left_out:
+        print_text(f"config: no difference from {shown.base_name}")
+    if shown.left_out:
+        print_text(f"{shown.left_out} config keys are as in {shown.base_name}, --full shows them")
 
 
 def submission_to_json(
@@ -463,9 +530,23 @@ def _short(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").replace("sha256:", "")[:19]
 
 
-def print_check(report: CheckReport) -> None:
-    """What submit would say."""
-    print_text(f"{report.run}: {report.images} predictions, {_short(report.fingerprint)}")
+def print_check(report: CheckReport, competition: Competition) -> None:
+    """What submit would say, its answer first."""
+    print_text(report.answer)
+    print_check_details(report, competition)
+    print_text(render_quota(report.quota))
+    if report.quota.left == 1 and not report.refusal:
+        print_text("it would be the last one")
+    print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+
+
+def print_check_details(report: CheckReport, competition: Competition) -> None:
+    """What the answer of check rests on."""
+    from tracker.members import print_members
+
+    what = f", {report.ensemble}" if report.ensemble else ""
+    print_text(f"{report.run}: {report.images} predictions, {_short(report.fingerprint)}{what}")
+    print_members(report.members, competition)
     if report.sota is not None:
         print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
         for name, (old, new) in report.validation.items():
@@ -481,10 +562,6 @@ def print_check(report: CheckReport) -> None:
         print_text(
             f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal"
         )
-    print_text(render_quota(report.quota))
-    if report.quota.left == 1 and not report.refusal:
-        print_text("it would be the last one")
-    print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:

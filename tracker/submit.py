@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.configdiff import diff_configs
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
@@ -37,6 +37,9 @@ from tracker.training.data import list_eval_ids
 from tracker.training.libraries import require
 from tracker.workspace import Competition, Workspace, parse_score
 
+if TYPE_CHECKING:
+    from tracker.members import Member
+
 NEAREST = 3
 
 
@@ -52,11 +55,13 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What submit would say; `refusal` is empty when it would be accepted.
+    """What submit would say, `answer` in one line; `refusal` is empty when it would be accepted.
 
-    `not_comparable` says why figures of `validation` do not compare with SOTA's.
+    `not_comparable` says why figures of `validation` do not compare with SOTA's; `ensemble` and `members` are an
+    ensemble's.
     """
 
+    answer: str
     run: str
     images: int
     fingerprint: str
@@ -70,6 +75,8 @@ class CheckReport:
     changed_from_sota: Mapping[str, int] | None
     nearest: Sequence[Mapping[str, Any]]
     expected: Mapping[str, Any]
+    ensemble: str
+    members: Sequence[Member]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -114,7 +121,10 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    from tracker.answer import answer_check
     from tracker.comparison.truth import expect_public
+    from tracker.members import list_members
+    from tracker.report import describe_ensemble
 
     candidate = load_candidate(workspace, run)
     duplicate = find_duplicate(workspace, candidate.answers.fingerprint)
@@ -136,7 +146,20 @@ def check(workspace: Workspace, run: str) -> CheckReport:
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
     validation = _compare_validation(workspace, candidate.record, sota)
     refusal = refusal or _describe_similar(workspace, nearest)
+    config_diff = _diff_from_sota(sota, candidate) if sota else None
+    not_comparable = _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
+    answer = answer_check(
+        workspace.competition,
+        duplicate=duplicate.number if duplicate else None,
+        refusal=refusal,
+        sota=sota,
+        validation=validation,
+        config_diff=config_diff,
+        not_comparable=not_comparable,
+        searched=bool(candidate.config.get("ensemble", {}).get("searched")),
+    )
     return CheckReport(
+        answer=answer,
         run=candidate.record.name,
         images=len(candidate.answers.by_id),
         fingerprint=candidate.answers.fingerprint,
@@ -144,12 +167,14 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         duplicate=duplicate.number if duplicate else None,
         quota=quota,
         sota=sota.number if sota else None,
-        config_diff=_diff_from_sota(sota, candidate) if sota else None,
+        config_diff=config_diff,
         validation=validation,
-        not_comparable=_find_incomparable(workspace, candidate, sota, list(validation)) if sota else {},
+        not_comparable=not_comparable,
         changed_from_sota=changed,
         nearest=nearest,
         expected=expect_public(workspace, candidate.record, candidate.config).to_dict(),
+        ensemble=describe_ensemble(candidate.config["ensemble"]) if "ensemble" in candidate.config else "",
+        members=list_members(workspace, candidate.config),
     )
 
 

@@ -349,8 +349,7 @@ class Signals:
     def ignore(self) -> None:
         """Ignore them from now on."""
         self._ignore_all()
-        if self._insist:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._stop_insisting()
 
     def explain(self, error: BaseException) -> BaseException:
         """What ended the block: the signal, where one came, whatever other processes' ends or a library made of it."""
@@ -358,8 +357,13 @@ class Signals:
 
     def restore(self) -> None:
         """Handle them as before the block, unless one has come."""
+        self._stop_insisting()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _stop_insisting(self) -> None:
+        if self._insist:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ignore_all(self) -> None:
         for number in self._before:

@@ -95,6 +95,11 @@ ENDS = {
     "sys.exit('no data')": ("failed", "SystemExit: no data"),
     "sys.excepthook = hook; raise ValueError('no')": ("failed", "ValueError: no"),
     "raise KeyboardInterrupt": ("interrupted", "Ctrl-C"),
+    "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Terminated.')": ("interrupted", "SIGTERM"),
+    "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')": (
+        "failed",
+        "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.",
+    ),
     "os.fork() or sys.exit(1); os.wait(); assert load_run(run.folder.parent, run.name).status == 'running'": (
         "finished",
         "",
@@ -114,7 +119,7 @@ def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspa
     records = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
     assert records == ENDS, outputs
     codes = [script.returncode for script in scripts.values()]
-    assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 0], outputs
+    assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 1, 1, 0], outputs
     assert [stdout for stdout, _ in outputs.values() if stdout] == ["theirs: ValueError\n"]
     with pytest.raises(SystemExit), tracker.start_run({}, root=workspace.root, follow=False):
         raise SystemExit(0)

@@ -14,38 +14,37 @@ T = TypeVar("T")
 
 
 def logs(
-    run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest, sota or s12.")],
+    run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest (the running one), sota or s12.")],
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this.")] = (
         False
     ),
 ) -> None:
     """Show what a run has printed, or its epochs when it runs in a terminal."""
-    from tracker.jobs.running import stream_logs
-    from tracker.ledger.read import resolve_run
+    from tracker.jobs.running import resolve_running, stream_logs
     from tracker.report import print_text, render_end
     from tracker.runs import load_run
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    name = resolve_run(workspace, run)
+    name = resolve_running(workspace, run, or_newest=True)
     for text in stream_logs(workspace, name, follow=follow):
         print(text, end="", flush=True)
     print_text(render_end(load_run(workspace.runs_dir, name), workspace.competition))
 
 
 def stop(
-    run: Annotated[str, typer.Argument(metavar="R", help="A running run, exp12.")],
+    run: Annotated[str, typer.Argument(metavar="R", help="A running run: exp12, latest.")],
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
 ) -> None:
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
-    from tracker.jobs.running import stop_run
-    from tracker.ledger.read import resolve_run
+    from tracker.jobs.running import resolve_running, stop_run
     from tracker.report import print_text, render_end
     from tracker.settings import get_author
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    record = stop_run(workspace, resolve_run(workspace, run), reason=f"stopped by {get_author()}", wait_s=wait)
+    name = resolve_running(workspace, run, or_newest=False)
+    record = stop_run(workspace, name, reason=f"stopped by {get_author()}", wait_s=wait)
     print_text(render_end(record, workspace.competition))
 
 

@@ -190,15 +190,18 @@ def ensemble(
     from tracker.api import copy_to_mlflow
     from tracker.ensemble import ensemble
     from tracker.jobs.output import outlive_terminal
-    from tracker.report import render_scores
+    from tracker.members import list_members, print_members
+    from tracker.report import describe_ensemble, render_scores
+    from tracker.runs import load_config
     from tracker.workspace import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
-        scores = render_scores(record.summary, workspace.competition)
-        print(f"{record.name}: {method} ensemble of {', '.join(runs)}, {scores}")
+        config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
+        print(f"{record.name}: {describe_ensemble(config['ensemble'])}, {render_scores(record.summary, comp)}")
+        print_members(list_members(workspace, config), comp)
         if problem := copy_to_mlflow(workspace, record.name):
             print(problem, file=sys.stderr)
 
@@ -245,6 +248,7 @@ def runs(
     from tracker.comparison.tree import read_marks
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
+    from tracker.members import name_ensembles
     from tracker.report import print_json, print_runs, runs_to_json
     from tracker.runs import count_archived, load_config
     from tracker.workspace import find_workspace
@@ -256,7 +260,8 @@ def runs(
     if not as_json:
         shown = [submitted[record.uid] for record in records if record.uid in submitted]
         marks = read_marks(workspace, numbers=shown)
-        print_runs(records, submitted, notes, workspace.competition, marks=marks, wide=wide)
+        named = name_ensembles(workspace, records)
+        print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
             print(f"{count} archived run(s) left out: tracker runs --archived lists them")
         return
@@ -271,16 +276,18 @@ def runs(
 
 def show(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    full: Annotated[bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Show one run: config, metrics, fingerprints, submissions, notes, and what its curves advise."""
+    """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its config."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation, resolve_run
+    from tracker.members import list_members, name_ensembles
     from tracker.report import print_json, print_run, show_all, submission_to_json
     from tracker.runs import load_config, load_run, read_curves
-    from tracker.training.tables import flatten
+    from tracker.shown_config import choose_config
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -298,9 +305,12 @@ def show(
         known = {"config": config, "metrics": dict(record.summary), "submissions": found}
         known |= {"notes": [note.to_dict() for note in notes], "advice": advice.to_dict() if advice else None}
         print_json({**record.to_dict(), **known})
-    else:
-        with show_all(wide):
-            print_run(record, flatten(config), rows, comp, validation=validation, notes=notes, advice=advice)
+        return
+    (named,) = name_ensembles(workspace, [record])
+    about: dict[str, Any] = {"notes": notes, "advice": advice, "members": list_members(workspace, config)}
+    shown = choose_config(workspace, record, config, full=full)
+    with show_all(wide):
+        print_run(named, shown, rows, comp, validation=validation, **about)
 
 
 def diff(

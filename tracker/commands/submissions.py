@@ -17,16 +17,17 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 
 def check(run: Run = "latest", as_json: Json = False) -> None:
-    """Say what submit would say, without submitting; exit code 1 when it would be refused."""
+    """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
     from tracker.report import print_check, print_json
     from tracker.submit import check
     from tracker.workspace import find_workspace
 
-    report = check(find_workspace(), run)
+    workspace = find_workspace()
+    report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
     else:
-        print_check(report)
+        print_check(report, workspace.competition)
     if report.refusal:
         raise typer.Exit(1)
 
@@ -39,32 +40,49 @@ def submit(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what check shows, then record a submission, unless its predictions were sent before."""
+    """Record a submission, unless its predictions were sent before, and say whether it is the new SOTA."""
+    from tracker.answer import answer_submit
+    from tracker.errors import RefusedError
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation
     from tracker.metrics import name_score_command
-    from tracker.report import print_check, print_json, print_leaderboard, render_quota, submission_to_json
+    from tracker.report import (
+        print_check,
+        print_check_details,
+        print_json,
+        print_leaderboard,
+        print_text,
+        render_quota,
+        submission_to_json,
+    )
     from tracker.submit import check, submit
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    if memo.strip() and not as_json:
-        print_check(check(workspace, run))
-    row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
+    comp, before = workspace.competition, find_sota(workspace)
+    report = check(workspace, run) if memo.strip() and not as_json else None
+    try:
+        row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
+    except RefusedError:
+        if report:
+            print_check(report, comp)
+        raise
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best, comp, validation = sota.number if sota else None, workspace.competition, list_validation(workspace, [row])
-    if as_json:
+    best, validation = sota.number if sota else None, list_validation(workspace, [row])
+    if report is None:
         print_json(submission_to_json(row, comp, validation, sota=best, was=row.number == best))
         return
-    print(f"submission {row.number}: {row.run}, file {row.file}")
+    print_text(answer_submit(comp, row, before, sota, report.answer))
+    print_text(f"submission {row.number}: {row.run}, file {row.file}")
+    print_check_details(report, comp)
     print_leaderboard([row], comp, validation, sota=best, was_sota=())
     print(render_quota(quota))
     print(f"ledger head {read_head(workspace.ledger_url)}: kept elsewhere, it lets verify notice missing rows")
     if quota.left == 0:
         print("that was the last one")
     if workspace.leaderboard == "manual":
-        print(f"upload the file, then: {name_score_command(workspace.competition, row.number, every=True)}")
+        print(f"upload the file, then: {name_score_command(comp, row.number, every=True)}")
 
 
 def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
@@ -94,14 +112,15 @@ def score(
     public: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
     private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
 ) -> None:
-    """Record what the leaderboard said about a submission."""
+    """Record what the leaderboard said about a submission, and say whether it is the new SOTA."""
+    from tracker.answer import answer_score
     from tracker.ledger.read import find_sota, get_submission, list_validation
     from tracker.report import print_leaderboard, print_text, render_corrections
     from tracker.submit import parse_scores, score
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
-    before = get_submission(workspace, number).scores
+    before, sota_before = get_submission(workspace, number).scores, find_sota(workspace)
     given = {
         "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
         "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
@@ -110,6 +129,7 @@ def score(
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
     best, validation = sota.number if sota else None, list_validation(workspace, [row])
+    print_text(answer_score(workspace.competition, row, sota_before, sota))
     print_leaderboard([row], workspace.competition, validation, sota=best, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
         print_text(line)

@@ -291,7 +291,7 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        found.append(_build_subject(record, config, submitted.get(record.uid), ()).values())
+        found.append(_build_subject(workspace, record, config, submitted.get(record.uid), ()).values())
     return found
 
 

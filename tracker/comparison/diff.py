@@ -18,8 +18,10 @@ from tracker.comparison.verdict import write_verdict
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note
+from tracker.members import Member, list_members
 from tracker.metrics import TRAINED, higher_is_better
 from tracker.predictions import diff_answers
+from tracker.report import describe_ensemble
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
@@ -34,7 +36,8 @@ class RunDiff:
     `ignored` keys differ, too. `not_comparable` says of which metrics neither side is better, and why. `statistics` and
     `folds` are of the validation images; where they are None, `problem` and `folds_problem` say why. `gap` is
     validation minus training at the best epoch. `curves` has (epoch, value), None for what is no number. `moves` counts
-    the images that changed class, `images` are some of them.
+    the images that changed class, `images` are some of them. `ensembles` says in words what each side that is one is
+    made of, `members` how its members scored.
     """
 
     a: str
@@ -59,6 +62,8 @@ class RunDiff:
     moves: Mapping[str, Sequence[Move]]
     images: Mapping[str, Sequence[ChangedImage]]
     notes: Mapping[str, Sequence[Note]]
+    ensembles: Mapping[str, str]
+    members: Mapping[str, Sequence[Member]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -94,6 +99,7 @@ def diff_runs(
     figures = list(dict.fromkeys([*own, *FIGURES]))
     validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *TRAINED]}
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
+    ensembles = [side for side in (left, right) if "ensemble" in side.config]
     return RunDiff(
         a=left.name,
         b=right.name,
@@ -125,6 +131,8 @@ def diff_runs(
         moves={"validation": evidence.moves, "evaluation": moves},
         images={"validation": evidence.images, "evaluation": changed},
         notes={side.name: side.notes for side in (left, right) if side.notes},
+        ensembles={side.name: describe_ensemble(side.config["ensemble"]) for side in ensembles},
+        members={side.name: list_members(workspace, side.config) for side in ensembles},
     )
 
 

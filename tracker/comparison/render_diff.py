@@ -15,7 +15,15 @@ from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
 from tracker.markdown import escape, render_table
-from tracker.report import clean_text, find_width, print_table, print_text, render_number, render_values
+from tracker.report import (
+    ENSEMBLE,
+    clean_text,
+    find_width,
+    print_table,
+    print_text,
+    render_number,
+    render_values,
+)
 from tracker.table import Column, Styled
 
 LOSSES = ("val/loss", "train/loss")
@@ -94,13 +102,17 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
 
 def _list_config(diff: RunDiff) -> Iterator[Section]:
     if diff.config:
-        rows = [
-            (Styled(key), *[_show_value(text) for text in render_values(pair)]) for key, pair in diff.config.items()
-        ]
+        pairs = {key: render_values(pair) for key, pair in diff.config.items()}
+        if diff.ensembles:  # in words instead of its keys
+            made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
+            pairs = made | {key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)}
+        rows = [(Styled(key), *[_show_value(text) for text in pair]) for key, pair in pairs.items()]
         sides = [Column(name, text=True) for name in (diff.a, diff.b)]
         yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
+    if diff.members:
+        yield Section(lines=list(_list_members(diff)))
     if diff.ignored:
         yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
 
@@ -108,6 +120,13 @@ def _list_config(diff: RunDiff) -> Iterator[Section]:
 def _show_value(text: str) -> Styled:
     """A config value: numbers and short words are never cut."""
     return Styled(text, whole=len(text) <= SHORT)
+
+
+def _list_members(diff: RunDiff) -> Iterator[str]:
+    """How the members of each ensemble scored, in one line."""
+    for name, members in diff.members.items():
+        shown = [f"{member.run} {render_number(member.value)}" for member in members]
+        yield f"members of {name} by val {members[0].metric}: {', '.join(shown)}"
 
 
 def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:

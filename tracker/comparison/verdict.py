@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.metrics import higher_is_better, name_metric
-from tracker.report import render_change, render_number
+from tracker.report import list_changes, render_change, render_number
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
@@ -60,9 +60,10 @@ def render_range(low: float, high: float, *, signed: bool = False) -> str:
 
 
 def _name_changes(config: Mapping[str, list[Any]]) -> str:
-    if len(config) <= SHOWN:
+    changes = list_changes(config)
+    if len(changes) <= SHOWN:
         return render_change(config) + (" changed" if not config else "")
-    return f"{len(config)} config keys changed, so nobody can say which of them did it"
+    return f"{len(changes)} config keys changed, so nobody can say which of them did it"
 
 
 def _name(side: str | None, names: tuple[str, str]) -> str:

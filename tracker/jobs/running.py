@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import TrackerError
+from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.output import OUTPUT_NAME
-from tracker.runs import FileLock, RunRecord, load_run, read_new_points
+from tracker.ledger.read import resolve_run
+from tracker.runs import FileLock, RunRecord, list_runs, load_run, read_new_points
 from tracker.training.atomic import write_json
 from tracker.training.numbers import render_float
 from tracker.training.progress import SHOWN
@@ -22,6 +23,24 @@ from tracker.workspace import Workspace
 POLL_S = 0.5
 REPORT_S = 10.0
 STOP_NAME = "stop.json"
+
+
+def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
+    """The run meant by a word, where `latest` is the newest that is running.
+
+    When none is running, the newest of all with `or_newest`; else, and when there is no run, raises TrackerError.
+    """
+    if word != "latest":
+        return resolve_run(workspace, word)
+    records = list_runs(workspace.runs_dir)
+    for record in records:
+        if record.status == "running":
+            return record.name
+    if not or_newest:
+        raise TrackerError("no run is running", hint="tracker runs lists the runs")
+    if not records:
+        raise UnknownRunError("no run yet", hint="tracker run train makes one")
+    return records[0].name
 
 
 def stream_logs(workspace: Workspace, name: str, *, follow: bool, offset: int = 0) -> Iterator[str]:

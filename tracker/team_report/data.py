@@ -22,7 +22,7 @@ from tracker.ledger.read import (
 )
 from tracker.metrics import choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
-from tracker.report import render_quota
+from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
 from tracker.workspace import Competition, Metric, Workspace
@@ -176,8 +176,8 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
 
 
 def _describe_model(config: Mapping[str, Any]) -> str | None:
-    if members := config.get("ensemble", {}).get("members"):
-        return f"{config['ensemble'].get('method', '')} ensemble of {', '.join(map(str, members))}".strip()
+    if config.get("ensemble", {}).get("members"):
+        return describe_ensemble(config["ensemble"])
     return name_model(config)
 
 

@@ -161,6 +161,6 @@ def test_check_says_which_figures_do_not_compare_with_sotas(
     found = check(workspace, "exp2")
     reason = "another split (ratio 0.2 against 0.1)"
     assert found.not_comparable["val_f1"] == reason
-    print_check(found)
+    print_check(found, workspace.competition)
     assert f"val_f1: 0.5000 -> 0.7000 (not comparable: {reason})" in capsys.readouterr().out
     assert check(workspace, "exp3").not_comparable == {}

@@ -137,7 +137,7 @@ def test_check_tells_the_public_score_to_expect(workspace: Workspace, capsys: py
     expected = report.expected
     assert (expected["value"], expected["low"], expected["high"]) == pytest.approx(wanted, abs=1e-6)
     assert (expected["n"], expected["left_out"]) == (5, 1)
-    print_check(report)
+    print_check(report, workspace.competition)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
     assert line.endswith("in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out)")
 
