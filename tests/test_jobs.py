@@ -185,11 +185,11 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     assert run["error"].startswith("stopped by ")
 
 
-def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path) -> None:
+def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path, forks: Forks) -> None:
     words = (*tracker_command("run", "train", "base.toml"), "--force")
-    piped = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert piped.stdout
-    piped.stdout.readline()
+    piped = forks.start("run", "train", "base.toml", "--force", cwd=root)
+    piped.stderr.readline()
+    piped.stderr.close()
     piped.stdout.close()
     assert piped.wait(timeout=COMMAND_LIMIT_S) == 0
     script = '"$@" > /dev/full 2>&1 && "$@" >&- 2>&- <&-'
