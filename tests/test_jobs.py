@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
-from tests.forks import Forks
+from tests.forks import Child, Forks
 
 pytestmark = pytest.mark.slow
 
@@ -185,11 +185,11 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     assert run["error"].startswith("stopped by ")
 
 
-def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path) -> None:
+def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path, forks: Forks) -> None:
     words = (*tracker_command("run", "train", "base.toml"), "--force")
-    piped = subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert piped.stdout
-    piped.stdout.readline()
+    piped = forks.start("run", "train", "base.toml", "--force", cwd=root)
+    piped.stderr.readline()
+    piped.stderr.close()
     piped.stdout.close()
     assert piped.wait(timeout=COMMAND_LIMIT_S) == 0
     script = '"$@" > /dev/full 2>&1 && "$@" >&- 2>&- <&-'
@@ -227,17 +227,10 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
 # --- Runs of several processes ----------------------------------------------------------------------------------------
 
 
-def begin_run_of_two(root: Path, *words: str) -> tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]:
-    """A run in a session of its own, past its next epoch: its first process, its follower, and all but the mirror."""
+def begin_run_of_two(root: Path, forks: Forks, *words: str) -> tuple[Child, psutil.Process, list[psutil.Process]]:
+    """A run past its next epoch: its first process, its follower, and all but the mirror."""
     before = read_record(root, "exp1")["epoch"]
-    first = subprocess.Popen(
-        tracker_command("run", "train", *words),
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    first = forks.start("run", "train", *words, cwd=root)
     wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
     assert first.poll() is None, first.communicate()
     children = psutil.Process(first.pid).children(recursive=True)
@@ -247,16 +240,16 @@ def begin_run_of_two(root: Path, *words: str) -> tuple[subprocess.Popen[str], ps
     return first, follower, others
 
 
-def end(first: subprocess.Popen[str], others: list[psutil.Process]) -> tuple[int, str]:
+def end(first: Child | subprocess.Popen[str], others: list[psutil.Process]) -> tuple[int, str]:
     """Wait for the end of all processes of a run; the exit code and stderr of the first."""
     _, stderr = first.communicate(timeout=COMMAND_LIMIT_S)
     assert psutil.wait_procs(others, timeout=COMMAND_LIMIT_S)[1] == []
-    return first.returncode, stderr
+    return first.wait(), stderr
 
 
-def test_no_process_of_a_run_goes_on_alone(root: Path) -> None:
+def test_no_process_of_a_run_goes_on_alone(root: Path, forks: Forks) -> None:
     two = ("base.toml", "--epochs", "5000", "--set", "train.devices=2", "--set", "data.workers=1")
-    first, follower, others = begin_run_of_two(root, *two)
+    first, follower, others = begin_run_of_two(root, forks, *two)
     follower.kill()
     code, stderr = end(first, others)
     reason = "process 1 of this run ended before its time (killed by SIGKILL)"
@@ -265,19 +258,19 @@ def test_no_process_of_a_run_goes_on_alone(root: Path) -> None:
     assert f"error: {reason}" in stderr
     assert "Traceback" not in stderr
 
-    first, _, others = begin_run_of_two(root, "--resume")
+    first, _, others = begin_run_of_two(root, forks, "--resume")
     first.kill()
     assert end(first, others)[0] == -signal.SIGKILL
     assert list_runs(root)[0]["status"] == "killed"
 
-    first, follower, others = begin_run_of_two(root, "--resume")
+    first, follower, others = begin_run_of_two(root, forks, "--resume")
     follower.suspend()  # the first waits for it in a collective, where no signal reaches it
-    first.terminate()
+    first.send_signal(signal.SIGTERM)
     code, stderr = end(first, others)
     assert (code, read_record(root, "exp1")["status"]) == (130, "interrupted")
     assert "exp1 was interrupted (SIGTERM); continue with: " in stderr
 
-    first, _, others = begin_run_of_two(root, "--resume")
+    first, _, others = begin_run_of_two(root, forks, "--resume")
     for process in [psutil.Process(first.pid), *others]:  # as systemd and Slurm do
         process.terminate()
     code, stderr = end(first, others)

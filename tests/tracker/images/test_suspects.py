@@ -13,19 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from PIL import Image as Picture
+from PIL import ImageEnhance
 
-from tests.conftest import NO_MLFLOW, run_tracker
+from tests.conftest import NO_MLFLOW, run_tracker, save_image
 from tests.forks import Forks
 from tests.workspaces import make_run
 from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
 from tracker.folds import train_folds
 from tracker.images.explain import explain
-from tracker.images.suspects import find_suspects
+from tracker.images.suspects import _write_pairs, find_suspects
 from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
+from tracker.training import sheets
 from tracker.training.data import load_data
+from tracker.training.duplicates import Image, Pair
 from tracker.training.errors import DataError
 from tracker.training.probabilities import Kept, load_probabilities, save_probabilities
 from tracker.workspace import Workspace
@@ -42,9 +47,9 @@ TINY = (
 
 def copy_as(source: Path, target: Path, *, resize: float = 1.0, brighten: float = 1.0) -> None:
     """A photograph saved once more, in another size or brightness."""
-    with Image.open(source) as image:
+    with Picture.open(source) as image:
         size = (round(image.width * resize), round(image.height * resize))
-        copy = ImageEnhance.Brightness(image.convert("RGB").resize(size, Image.Resampling.BICUBIC)).enhance(brighten)
+        copy = ImageEnhance.Brightness(image.convert("RGB").resize(size, Picture.Resampling.BICUBIC)).enhance(brighten)
         copy.save(target, quality=80)
 
 
@@ -114,8 +119,32 @@ def test_planted_errors_are_among_the_first_tenth_and_before_what_is_only_hard(
     assert len(planted) == PLANTED == found.images // 10
     assert planted == set(suspects[:PLANTED])
     assert {"first/labels.csv", "first/labels-1.png"} <= set(found.files)
-    with Image.open(judged.root / "first" / "labels-1.png") as sheet:
+    with Picture.open(judged.root / "first" / "labels-1.png") as sheet:
         assert sheet.width > 500
+
+
+def test_the_pages_say_what_their_frames_and_numbers_mean(
+    judged: Workspace, planted: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(sheets, "save_figure", lambda figure, path: drawn.append(figure) or path)
+    path = save_image(tmp_path / "a.png", seed=1)
+    a, b = (Image(f"{label}{'_long_name' * 9}.png", path, "train", label) for label in "ab")
+    _write_pairs(judged.root, [Pair(a, b, 3), Pair(a, replace(b, label="a"), 5)], 2)
+    find_suspects(judged, "exp3", out="legend", threshold=0, count=5)
+    pairs, labels = drawn
+    for figure, frames in (
+        (pairs, {"the labels of the pair differ": "tab:red", "the labels are equal, or one is unknown": "0.7"}),
+        (labels, {"suspects of odd number": "tab:blue", "of even number": "tab:orange"}),
+    ):
+        (legend,) = figure.legends
+        words = [text.get_text().partition(":")[0] for text in legend.get_texts()]
+        colours = [handle.get_color() for handle in legend.get_lines()]
+        assert dict(zip(words, colours, strict=True)) == frames
+        used = {axes.spines["left"].get_edgecolor() for axes in figure.axes}
+        assert used == {to_rgba(colour) for colour in frames.values()}  # each frame of the page is explained
+    assert "p(given)" in labels.legends[0].get_title().get_text()
+    assert pairs.axes[0].get_xlabel().replace("\n", "") == a.id  # not cut
 
 
 def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Workspace, planted: set[str]) -> None:
