@@ -10,6 +10,7 @@ import difflib
 import json
 import logging
 import ssl
+import stat
 import threading
 import time
 import urllib.error
@@ -230,7 +231,8 @@ def _measure(folder: Path) -> int:
     size = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may have been renamed meanwhile
-            size += path.lstat().st_size
+            found = path.lstat()
+            size += found.st_size if stat.S_ISREG(found.st_mode) else 0  # a new folder is no byte that has arrived
     return size
 
 

@@ -250,6 +250,25 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
     assert len(find_in_mlflow(copied)) == 1
 
 
+def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
+    copied: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+    def refuse(_client: Any, _run_id: str) -> None:
+        raise MlflowException("not yours", error_code=PERMISSION_DENIED)
+
+    archive_runs(copied, ["exp1"])
+    monkeypatch.setattr(MlflowClient, "delete_run", refuse)
+    sync_run(copied, "exp1")
+    assert "does not let this user delete runs" in capsys.readouterr().err
+    unarchive_runs(copied, ["exp1"])
+    sync_run(copied, "exp1")
+    assert len(find_in_mlflow(copied)) == 1
+
+
 def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(copied: Workspace) -> None:
     connect(copied).delete_run(find_in_mlflow(copied)[0].info.run_id)
     archive_runs(copied, ["exp1"])
