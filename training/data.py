@@ -16,7 +16,7 @@ from pathlib import Path
 from tracker.training.atomic import check_regular, translate_os_errors, write_bytes
 from tracker.training.config import DataConfig
 from tracker.training.errors import DataError
-from tracker.training.exclude import CSV, Exclude, split_words
+from tracker.training.exclude import CSV, Exclude, find_place, split_words
 from tracker.training.images import IMAGE_SUFFIXES, check_images
 from tracker.training.label_fixes import LabelFixes
 from tracker.training.samples import DataReport, EvalImage, LoadedData, Person, Sample, Task
@@ -81,7 +81,7 @@ def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | No
     """The same as a report, also of data that cannot be used; raises DataError where there is nothing to look at."""
     if not config.train_dir:
         raise DataError("no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER")
-    train_dir = root / Path(config.train_dir).expanduser()
+    train_dir = find_place(root, config.train_dir)
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
     problems: list[str] = []
@@ -126,7 +126,7 @@ def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
     for name, text in kept.items():
         if text:
-            table = root / Path(text).expanduser()
+            table = find_place(root, text)
             with translate_os_errors(table, "read"):
                 check_regular(table)
                 content = table.read_bytes()
@@ -141,7 +141,7 @@ def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int])
 
 def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
     """The training images with their labels as corrected by data.label_fixes, without those of data.exclude."""
-    table = root / Path(config.label_fixes).expanduser() if config.label_fixes else None
+    table = find_place(root, config.label_fixes) if config.label_fixes else None
     fixes = LabelFixes.read(table, found.problems)
     if config.format == "mask_profiles":
         samples = _read_profiles(folder, config, task, fixes, found)
@@ -203,7 +203,7 @@ def _read_folders(folder: Path, task: Task, found: Findings) -> list[Sample]:
 
 def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
     """A CSV with an id and a label column; the label is an answer word or a class name."""
-    table = root / Path(config.labels).expanduser() if config.labels else folder / "labels.csv"
+    table = find_place(root, config.labels) if config.labels else folder / "labels.csv"
     words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
     images = folder / "images" if (folder / "images").is_dir() else folder
     samples, seen = [], set()
@@ -222,7 +222,7 @@ def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> t
     """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
     if not config.eval_dir:
         return ()
-    folder = root / Path(config.eval_dir).expanduser()
+    folder = find_place(root, config.eval_dir)
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (data.eval_dir)")
     images = folder / "images" if (folder / "images").is_dir() else folder

@@ -19,6 +19,14 @@ from tracker.training.tables import LINE, read_table
 CSV = ".csv"
 
 
+def find_place(root: Path, text: str) -> Path:
+    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the detour through it."""
+    path = Path(text).expanduser()
+    while path.parts[:1] == ("..",):
+        root, path = root.resolve().parent, Path(*path.parts[1:])
+    return root / path
+
+
 @dataclass(frozen=True)
 class Rule:
     """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or the CSV's name."""
@@ -51,7 +59,7 @@ class Exclude:
         return found
 
     def _read_csv(self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> None:
-        table = root / Path(text).expanduser()
+        table = find_place(root, text)
         columns = dict.fromkeys((LINE, "path", "id", id_column, "reason"))
         rows = read_table(table, tuple(columns), **dict.fromkeys([name for name in columns if name != LINE], ""))
         for row in rows:

@@ -22,6 +22,7 @@ from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
 from tracker.folds import train_folds
 from tracker.images.explain import explain
+from tracker.images.report_pictures import describe_model
 from tracker.images.suspects import find_suspects
 from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
@@ -116,6 +117,23 @@ def test_planted_errors_are_among_the_first_tenth_and_before_what_is_only_hard(
     assert {"first/labels.csv", "first/labels-1.png"} <= set(found.files)
     with Image.open(judged.root / "first" / "labels-1.png") as sheet:
         assert sheet.width > 500
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_weak_models_doubts_are_called_so_and_are_not_confident(judged: Workspace) -> None:
+    found = find_suspects(judged, "exp3", out="weak", threshold=0, count=5)
+    (strength,) = found.model
+    assert (strength.judged, strength.right) == (IMAGES, IMAGES - 2 * PLANTED)
+    assert (strength.weak, found.to_dict()["model"][0]["weak"]) == (True, True)
+    assert not any(suspect.confident for suspect in found.suspects)
+    lines = list(describe_model(found))
+    assert lines[0] == f"a weak model's doubts: exp3 would give {2 * PLANTED} labels otherwise"
+    assert lines[1].startswith(f"  it agrees with {strength.accuracy:.1%} of the {IMAGES} labels")
+    assert "most of these doubts are its own mistakes" in lines[2]
+    better = replace(strength, right=IMAGES, judged=IMAGES)
+    lines = list(describe_model(replace(found, model=(better,))))
+    assert lines[0] == f"{2 * PLANTED} labels look wrong to exp3, 0 of them by confident learning"
+    assert len(lines) == 2
 
 
 def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Workspace, planted: set[str]) -> None:
