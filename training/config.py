@@ -310,9 +310,11 @@ SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in dat
 
 
 def locate(root: Path, path: str) -> Path:
-    """A path of a config, which is relative to `root`; without `..`, so that two paths of one file are equal."""
-    joined = root / Path(path).expanduser()
-    return joined.resolve() if ".." in joined.parts else joined
+    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the detour through it."""
+    wanted = Path(path).expanduser()
+    while wanted.parts[:1] == ("..",):
+        root, wanted = root.resolve().parent, Path(*wanted.parts[1:])
+    return root / wanted
 
 
 def list_options() -> dict[str, dataclasses.Field[Any]]:

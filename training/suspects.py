@@ -19,6 +19,9 @@ from tracker.training.samples import Person, Sample
 
 Probabilities = NDArray[np.float64]
 OLDEST = 129  # the last age that data.label_fixes takes
+# Mean share of wrong labels in ten public test sets (Northcutt, Athalye, Mueller 2021, arXiv:2103.14749).
+USUAL_NOISE = 0.033
+CHANCE = 0.05  # of taking a model that only names the commonest class for a better one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,40 @@ class Suspect:
     images: tuple[str, ...]
     against: int
     confident: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How often the model agrees with the labels of a field: `right` of `judged` people or images.
+
+    `majority` is the share of the commonest label, which a model without any knowledge reaches.
+    """
+
+    field: str
+    right: int
+    judged: int
+    majority: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of labels that it would give, too."""
+        return self.right / self.judged
+
+    @property
+    def credible(self) -> float:
+        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong as usual."""
+        return min(1.0, USUAL_NOISE / (1 - self.accuracy)) if self.right < self.judged else 1.0
+
+    @property
+    def weak(self) -> bool:
+        """Whether most of its doubts must be its own mistakes, or it may know no more than the commonest label.
+
+        The latter by the one-sided binomial test against the no-information rate.
+        """
+        from scipy.special import bdtrc
+
+        luck = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
+        return self.credible < 0.5 or luck >= CHANCE
 
 
 @dataclass(frozen=True)
@@ -66,6 +103,43 @@ def find_suspects(
     else:
         found = _find_in_images(samples, shares, classes)
     return sorted(found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score))
+
+
+def judge_model(
+    samples: Sequence[Sample], probabilities: NDArray[np.float32], classes: Sequence[str], age_bands: tuple[int, int]
+) -> list[Strength]:
+    """How often the model agrees with the labels, by field as its suspects have it; a person's counts once."""
+    shares = probabilities.astype(np.float64)
+    if not samples:
+        return []
+    if not all(sample.person for sample in samples):
+        return [_measure("label", [sample.label for sample in samples], shares)]
+    by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
+    rows_of = _group_rows(samples)
+    people = [_person_of(samples[rows[0]]) for rows in rows_of.values()]
+    genders, ages = by_attribute.sum((1, 3)), by_attribute.sum((1, 2))
+    pooled = [np.stack([part[rows].mean(0) for rows in rows_of.values()]) for part in (genders, ages)]
+    bands = [mask_profile_label(0, person.gender, person.age, age_bands) % len(AGES) for person in people]
+    masks = [sample.label // (len(GENDERS) * len(AGES)) for sample in samples]
+    return [
+        _measure("gender", [GENDERS.index(person.gender) for person in people], pooled[0]),
+        _measure("age", bands, pooled[1]),
+        _measure("label", masks, by_attribute.sum((2, 3))),
+    ]
+
+
+def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Strength:
+    given = np.array(labels)
+    right = int((shares.argmax(1) == given).sum())
+    return Strength(field=field, right=right, judged=len(given), majority=float(np.bincount(given).max() / len(given)))
+
+
+def _group_rows(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """The rows of each person."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, sample in enumerate(samples):
+        rows_of[sample.group].append(row)
+    return rows_of
 
 
 def _find_in_images(samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str]) -> list[Suspect]:
@@ -109,9 +183,7 @@ def _find_in_profiles(
     samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str], bands: tuple[int, int]
 ) -> list[Suspect]:
     by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, sample in enumerate(samples):
-        rows_of[sample.group].append(row)
+    rows_of = _group_rows(samples)
     people = {group: _person_of(samples[rows[0]]) for group, rows in rows_of.items()}
     given = [GENDERS.index(person.gender) for person in people.values()]
     genders = _judge_people(samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given)

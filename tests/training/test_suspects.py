@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tracker.training.data import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
 from tracker.training.samples import Person, Sample
-from tracker.training.suspects import find_suspects
+from tracker.training.suspects import Strength, find_suspects, judge_model
 
 BANDS = (30, 60)
 
@@ -83,3 +83,34 @@ def test_nothing_is_suspected_where_all_is_as_given_or_of_one_class() -> None:
     assert find_suspects(samples, right, MASK_PROFILE_CLASSES, BANDS) == []
     cats = [Sample("a", Path("a"), 0, "a"), Sample("b", Path("b"), 0, "b")]
     assert find_suspects(cats, believe([1, 0], 2), ("cat", "dog"), BANDS) == []
+
+
+def test_a_model_is_weak_when_most_of_its_doubts_are_its_own_or_chance_explains_it() -> None:
+    def rate(right: int, judged: int, majority: float = 0.5) -> Strength:
+        return Strength(field="label", right=right, judged=judged, majority=majority)
+
+    assert not rate(950, 1000).weak
+    assert rate(84, 100).weak
+    assert rate(84, 100).credible == 0.033 / (1 - 0.84)
+    assert rate(96, 100, majority=0.95).weak, "always naming the commonest class is as good"
+    assert not rate(960, 1000, majority=0.9).weak
+    assert rate(3, 3).weak, "three images tell nothing"
+    assert rate(0, 10).weak
+
+
+def test_a_model_is_judged_by_person_and_by_photograph() -> None:
+    samples = make_people(12)
+    truth = [sample.label + 3 * (row < 7) for row, sample in enumerate(samples)]  # person 000 is a woman
+    truth[10] += 6 if truth[10] < 12 else -6
+    found = judge_model(samples, believe(truth, 18), MASK_PROFILE_CLASSES, BANDS)
+    assert [(one.field, one.right, one.judged) for one in found] == [
+        ("gender", 11, 12),
+        ("age", 12, 12),
+        ("label", 83, 84),
+    ]
+    assert found[0].majority == 0.5
+    assert found[2].majority == 5 / 7
+    plain = [Sample(f"{n}.jpg", Path(f"{n}.jpg"), int(n > 2), f"{n}.jpg") for n in range(10)]
+    (only,) = judge_model(plain, believe([1] * 10, 2), ("cat", "dog"), BANDS)
+    assert (only.field, only.right, only.judged, only.majority) == ("label", 7, 10, 0.7)
+    assert only.weak

@@ -224,6 +224,15 @@ def _are_known(pair: tuple[Any, Any]) -> bool:
     return None not in pair
 
 
+def explain_key(key: str, monitor: str) -> str:
+    """Why runs that differ in a config key cannot be compared by `monitor`; empty when they can."""
+    if key in (*SPLIT, *LABELS, *SOURCES, *IMAGES):
+        return f"{key} changes which images or labels validate, so {monitor} does not compare the trials"
+    if key in LOSS and strip_split(monitor) == "loss":
+        return f"{key} changes what {monitor} means, so it does not compare the trials: monitor val/f1 does"
+    return ""
+
+
 def _explain_loss(a: Basis, b: Basis) -> str:
     if a.own != b.own:
         return f"the loss of {a.name if a.own else b.name} is not known"

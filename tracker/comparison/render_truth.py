@@ -111,7 +111,35 @@ def render_selection(found: Selection, competition: Competition) -> str:
         score = f"private {found.metric} {render_number(found.private.score)}"
         leader = f"submission {found.private.leader} led with {score} and {among}"
         lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, _conclude(found, ranks)]) + "\n"
+
+
+def _conclude(found: Selection, ranks: Sequence[int]) -> str:
+    """What to do and why, in one sentence."""
+    count = len(found.chosen)
+    final = "as the final one" if count == 1 else f"as the final {count}"
+    return f"so: choose {join_numbers(found.chosen)} {final}: {_give_main_reason(found, ranks[:count])}"
+
+
+def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
+    """Why these; `by_public` are as many with the best public scores."""
+    chosen, usual = set(found.chosen), [item.number for item in found.contenders[: len(found.chosen)]]
+    it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
+    if len(found.contenders) == len(chosen):
+        return f"{it_is} all that there is to choose from"
+    if chosen == set(by_public):
+        judged = any(item.by_validation is not None for item in found.contenders)
+        return f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
+    if chosen == set(usual):
+        lucky = [number for number in by_public if number not in chosen]
+        whose = "the higher public score of" if len(lucky) == 1 else "the higher public scores of"
+        return f"by validation, {whose} {join_numbers(lucky)} {'is' if len(lucky) == 1 else 'are'} likely luck"
+    others = [number for number in found.chosen if number not in usual]
+    passed = [number for number in usual if number not in chosen]
+    return (
+        f"{join_numbers(others)} may be right where the rest is wrong, while {join_numbers(passed)}, with higher "
+        f"expected {found.metric}, would say nearly the same as the rest"
+    )
 
 
 def _rank(item: Contender, competition: Competition) -> tuple[float, int]:

@@ -19,7 +19,7 @@ from tracker.workspace import Workspace
 if TYPE_CHECKING:
     from tracker.training.duplicates import Image, Pair
     from tracker.training.samples import LoadedData, Sample, Task
-    from tracker.training.suspects import Suspect
+    from tracker.training.suspects import Strength, Suspect
 
 LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
 LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested", "score", "confident", "images")
@@ -44,6 +44,12 @@ class SuspectReport:
     threshold: int
     pairs: tuple[Pair, ...]
     files: tuple[str, ...]
+    model: tuple[Strength, ...] = ()
+
+    def find_strength(self, suspect: Suspect) -> Strength:
+        """How often the model is right about what this suspect is about."""
+        field = "label" if suspect.field == "swap" else suspect.field
+        return next(strength for strength in self.model if strength.field == field)
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data suspects --json`."""
@@ -61,6 +67,9 @@ class SuspectReport:
             "run": self.run,
             "covered": self.covered,
             "images": self.images,
+            "model": [
+                {**asdict(strength), "accuracy": strength.accuracy, "weak": strength.weak} for strength in self.model
+            ],
             "suspects": [{**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects],
             "threshold": self.threshold,
             "pairs": pairs,
@@ -75,7 +84,7 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
     """
     from tracker.training.duplicates import find_duplicates
     from tracker.training.probabilities import load_probabilities
-    from tracker.training.suspects import find_suspects
+    from tracker.training.suspects import find_suspects, judge_model
 
     require(*PICTURES, "cleanlab", "imagehash")
     folder = workspace.resolve(out)
@@ -92,6 +101,8 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
         )
     judged = [samples[kept.ids[row]] for row in rows]
     suspects = find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands) if judged else []
+    model = judge_model(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
+    suspects = [_doubt_weak(suspect, model) for suspect in suspects]
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)
     with translate_os_errors(folder, "create"):
@@ -109,7 +120,15 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
         threshold=threshold,
         pairs=tuple(pairs),
         files=tuple(workspace.relative(path) for path in files),
+        model=tuple(model),
     )
+
+
+def _doubt_weak(suspect: Suspect, model: Sequence[Strength]) -> Suspect:
+    """The same, not confident where the model is weak; their order stays."""
+    field = "label" if suspect.field == "swap" else suspect.field
+    weak = any(strength.weak for strength in model if strength.field == field)
+    return replace(suspect, confident=suspect.confident and not weak)
 
 
 def _check_unreviewed(path: Path) -> None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import TrialState
 
-from tracker.errors import InterruptedByUserError, RefusedError, TrackerError
+from tracker.comparison.comparable import explain_key
+from tracker.errors import ConfigError, InterruptedByUserError, RefusedError, TrackerError
 from tracker.jobs.background import POLL_S
 from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
 from tracker.jobs.queue import own_folder
@@ -82,6 +83,10 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     sweep = read_sweep(file)
     require(*TRAINING, *(["psycopg"] if sweep.storage else []))
     config = sweep.base.resolve(workspace)
+    monitor = sweep.monitor or config.train.monitor
+    reasons = [explain_key(dimension.name, monitor) for dimension in sweep.space]
+    if problems := [reason for reason in reasons if reason]:
+        raise ConfigError(f"the trials of {file} cannot be compared:", problems=problems)
     _, data = prepare_data(workspace, config)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (

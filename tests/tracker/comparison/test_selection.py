@@ -84,12 +84,22 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(t
     assert found.simulation is not None
     assert found.simulation.by_public.numbers == [1, 2]
     assert found.simulation.chosen.mean_best > found.simulation.by_public.mean_best
-    assert "differs from 3 on 25.0% of the images" in render_selection(found, workspace.competition)
+    text = render_selection(found, workspace.competition)
+    assert "differs from 3 on 25.0% of the images" in text
+    assert text.splitlines()[-1] == (
+        "so: choose submissions 1 and 3 as the final 2: submission 3 may be right where the rest is wrong, while "
+        "submission 2, with higher expected f1, would say nearly the same as the rest"
+    )
 
 
 def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.5], WRONG, ["", "", ""])
-    assert select_final(workspace, 2).chosen == [1, 2]
+    found = select_final(workspace, 2)
+    assert found.chosen == [1, 2]
+    last = render_selection(found, workspace.competition).splitlines()[-1]
+    assert last == "so: choose submissions 1 and 2 as the final 2: they have the best public f1"
+    last = render_selection(select_final(workspace, 9), workspace.competition).splitlines()[-1]
+    assert last.endswith("submissions 1, 2 and 3 as the final 3: they are all that there is to choose from")
 
 
 def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
@@ -102,7 +112,10 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
     assert lucky.by_validation is not None
     assert lucky.by_validation <= lucky.expected < lucky.public
     assert found.chosen == [7]
-    assert "validation 0.7800 lets" in render_selection(found, workspace.competition)
+    text = render_selection(found, workspace.competition)
+    assert "validation 0.7800 lets" in text
+    reason = "by validation, the higher public score of submission 8 is likely luck"
+    assert text.splitlines()[-1] == f"so: choose submission 7 as the final one: {reason}"
 
 
 def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
@@ -175,10 +188,10 @@ def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
 def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "one", SCORES[:1], WRONG[:1], [""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
-    assert text.endswith("only one submission exists to choose from\n")
+    assert "\nonly one submission exists to choose from\nso: choose submission 1 as the final one: it is all" in text
     workspace = import_scored(tmp_path / "three", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert text.endswith("only 3 submissions exist to choose from, all are chosen\n")
+    assert "\nonly 3 submissions exist to choose from, all are chosen\nso: choose submissions 1, 2 and 3" in text
     assert "100%" not in text
 
 

@@ -25,6 +25,7 @@ from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
 from tracker.folds import train_folds
 from tracker.images.explain import explain
+from tracker.images.report_pictures import describe_model
 from tracker.images.suspects import _write_pairs, find_suspects
 from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
@@ -145,6 +146,23 @@ def test_the_pages_say_what_their_frames_and_numbers_mean(
         assert used == {to_rgba(colour) for colour in frames.values()}  # each frame of the page is explained
     assert "p(given)" in labels.legends[0].get_title().get_text()
     assert pairs.axes[0].get_xlabel().replace("\n", "") == a.id  # not cut
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_weak_models_doubts_are_called_so_and_are_not_confident(judged: Workspace) -> None:
+    found = find_suspects(judged, "exp3", out="weak", threshold=0, count=5)
+    (strength,) = found.model
+    assert (strength.judged, strength.right) == (IMAGES, IMAGES - 2 * PLANTED)
+    assert (strength.weak, found.to_dict()["model"][0]["weak"]) == (True, True)
+    assert not any(suspect.confident for suspect in found.suspects)
+    lines = list(describe_model(found))
+    assert lines[0] == f"a weak model's doubts: exp3 would give {2 * PLANTED} labels otherwise"
+    assert lines[1].startswith(f"  it agrees with {strength.accuracy:.1%} of the {IMAGES} labels")
+    assert "most of these doubts are its own mistakes" in lines[2]
+    better = replace(strength, right=IMAGES, judged=IMAGES)
+    lines = list(describe_model(replace(found, model=(better,))))
+    assert lines[0] == f"{2 * PLANTED} labels look wrong to exp3, 0 of them by confident learning"
+    assert len(lines) == 2
 
 
 def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Workspace, planted: set[str]) -> None:

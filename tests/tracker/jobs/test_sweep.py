@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -12,11 +13,12 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.servers import PostgresServer
-from tracker.errors import ConfigError, TrackerError
-from tracker.jobs.sweep import _check_same, make_pruner, make_sampler
+from tracker.errors import ConfigError, RefusedError, TrackerError
+from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
-from tracker.training.config import Config
+from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
+from tracker.training.errors import DataError
 from tracker.workspace import Workspace
 
 WRONG = """
@@ -46,7 +48,8 @@ from tracker.jobs.job import JobEnd
 from tracker.jobs.sweep_file import read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.workspace import load_workspace
-from tracker.training.config import Config
+from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
+from tracker.training.errors import DataError
 
 root, locks, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 file = read_sweep(root / "s.toml")
@@ -83,6 +86,17 @@ def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) ->
     problems = caught.value.problems
     assert len(problems) == len(starts)
     assert all(any(problem.startswith(words) for problem in problems) for words in starts), problems
+
+
+def test_trials_that_could_not_be_compared_are_refused_before_anything_is_trained(workspace: Workspace) -> None:
+    file = workspace.root / "s.toml"
+    file.write_text('monitor = "val/loss"\n[space]\nloss.gamma = [1.0, 2.0]\ndata.val_ratio = [0.1, 0.2]\n')
+    with pytest.raises(ConfigError, match="cannot be compared") as caught:
+        run_sweep(workspace, file)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["loss.gamma", "data.val_ratio"]
+    file.write_text('monitor = "val/f1"\n[space]\nloss.name = ["focal", "f1"]\n')
+    with pytest.raises(DataError, match=r"data\.train_dir is empty"):
+        run_sweep(workspace, file)
 
 
 def test_a_sweep_is_another_one_when_its_content_changes_but_not_its_length(tmp_path: Path) -> None:
@@ -180,3 +194,15 @@ def test_a_process_that_comes_between_two_writes_of_another_finds_the_whole_base
     monkeypatch.setattr(study, "set_user_attr", write_and_be_overtaken)
     _check_same(study, Config(), "sha256:d")
     assert study.user_attrs["data"] == "sha256:d"
+
+
+def test_a_sweep_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage("", tmp_path))
+    augment = {"augment.name": "/a/own.yaml", "augment.file_sha256": "ab"}
+    older = {"data.label_fixes": "/a/fixes.csv", "train.devices": 2, "train.accelerator": "auto", **augment}
+    config = Config(augment=AugmentConfig(name="own.yaml", file_sha256="ab"))
+    study.set_user_attr("data", "sha256:d")
+    study.set_user_attr("base", {**outcome_values(config_to_dict(config)), **older})
+    _check_same(study, config, "sha256:d")
+    with pytest.raises(RefusedError, match=r"another base: optim\.lr"):
+        _check_same(study, replace(config, optim=OptimConfig(lr=0.5)), "sha256:d")
