@@ -185,6 +185,11 @@ class ActiveRun:
         return self._recorder.folder
 
     @property
+    def status(self) -> str:
+        """`running` until the run has ended, then finished, failed or interrupted."""
+        return self._recorder.record.status
+
+    @property
     def last_step(self) -> int:
         """The step of the last point, 0 before the first; a resumed run goes on from it."""
         return self._step
@@ -359,9 +364,10 @@ class ActiveRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(error)
+        self.end(error)
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
+        """End the run, unless it has ended, as an error on its way out of the script would: failed or interrupted."""
         if self._ended:
             return
         if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
@@ -375,16 +381,16 @@ class ActiveRun:
         """The end of a process of multiprocessing, which Python tells while an error is on its way out."""
         error = sys.exc_info()[1]
         cause = error.__context__ if isinstance(error, SystemExit) else None  # torch exits after an error
-        self._end(cause if isinstance(cause, Exception) else error)
+        self.end(cause if isinstance(cause, Exception) else error)
 
     def _end_with_script(self) -> None:
         if os.getpid() != self._pid:  # a fork of the process that made the run
             return
         if hasattr(sys, "ps1") or sys.flags.interactive:  # Jupyter and the prompt go on after an error
-            self._end(None)
+            self.end(None)
             return
         error = getattr(sys, "last_value", None)  # what ended the script, whatever sys.excepthook did with it
-        self._end(error if error is not self._error_before else _EXITS[-1] if _EXITS else None)
+        self.end(error if error is not self._error_before else _EXITS[-1] if _EXITS else None)
 
 
 class OtherProcess(ActiveRun):
@@ -408,6 +414,11 @@ class OtherProcess(ActiveRun):
 
     def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
         """Nothing."""
+
+    @property
+    def status(self) -> str:
+        """`running`: nothing ends here."""
+        return "running"
 
     @property
     def last_step(self) -> int:
@@ -458,8 +469,8 @@ class OtherProcess(ActiveRun):
         """A record of no run."""
         return RunRecord(name="", uid="", status=status, error=error)
 
-    def _end(self, error: BaseException | None) -> None:
-        pass
+    def end(self, error: BaseException | None) -> None:
+        """Nothing."""
 
 
 _EXITS: list[SystemExit] = []  # what sys.exit was called with last

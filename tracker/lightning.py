@@ -1,9 +1,11 @@
-"""A logger for Lightning: `Fabric(loggers=[TrackerLogger()])`; Lightning's Trainer takes it as well."""
+"""A logger for Lightning: `Fabric(loggers=[TrackerLogger()])`, `Trainer(logger=TrackerLogger())`."""
 
 from __future__ import annotations
 
+import sys
+import weakref
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +13,179 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from tracker.api import ActiveRun, begin_in_group
+from tracker.common_names import common_name
+from tracker.errors import ConfigError, TrackerError
+from tracker.jobs.output import notify
 
 
 class TrackerLogger(Logger):
-    """Records hyperparameters and metrics as a run of the workspace; the run begins with the first of them.
+    """Records hyperparameters, metrics and the best checkpoint as a run of the workspace, begun when it is needed.
 
-    `finalize` ends it; until then `run` may be given best weights and predictions.
+    Metrics have this program's names (`val_acc` is val/accuracy). Of the Trainer: checkpoints are in the run folder;
+    the best one of its ModelCheckpoint, of several the first that monitors something, becomes best.pth, with the
+    callback metrics of that moment as the run's.
+
+    The run is still open after `trainer.fit`, so that `run.save_validation` and `run.save_probabilities` can follow;
+    it ends with the script, or by `run.finish()`. To go on with one that broke off: `TrackerLogger(resume="exp3")` and
+    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root` and
+    `follow` are those of tracker.start_run.
     """
 
-    def __init__(self, *, note: str = "", root: Path | None = None, follow: bool = True) -> None:
-        self._note = note
-        self._follow = follow
-        self._root = root
+    def __init__(
+        self,
+        *,
+        note: str = "",
+        parent: str | None = None,
+        tags: Sequence[str] | Mapping[str, str] = (),
+        resume: str | None = None,
+        root: Path | None = None,
+        follow: bool = True,
+    ) -> None:
+        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "resume": resume}
+        self._options |= {"root": root, "follow": follow}
         self._params: dict[str, Any] = {}
         self._run: ActiveRun | None = None
+        self._trainer: Any = None  # a weak reference
 
     @property
     def run(self) -> ActiveRun:
-        """The run, begun now if it was not; hyperparameters that come later are not part of its config."""
-        if self._run is None:
+        """The run, begun now if it was not; after it failed or was interrupted, the same goes on."""
+        if self._run is None or self._run.status != "running":
+            if self._run is not None:
+                self._options["resume"] = None if self._run.status == "finished" else self._run.name
             rank = rank_zero_only.rank or None  # type: ignore[attr-defined]
-            options: dict[str, Any] = {"note": self._note, "root": self._root, "follow": self._follow, "parent": None}
-            self._run = begin_in_group(self._params, rank=rank, **options)
+            config = {} if self._options["resume"] else self._params
+            self._run = begin_in_group(config, rank=rank, **self._options)
+            if self._options["resume"]:
+                self.log_hyperparams(self._params)
         return self._run
 
     @property
+    def experiment(self) -> ActiveRun:
+        """The run; the Trainer asks for it before it asks where checkpoints go."""
+        return self.run
+
+    @property
     def name(self) -> str:
-        """The logger's name."""
-        return "tracker"
+        """`..`: the Trainer keeps checkpoints in save_dir/name/version, which is to be the run folder."""
+        return ".."
 
     @property
-    def version(self) -> str | None:
-        """`expN`, None before the run began."""
-        return self._run.name or None if self._run else None
+    def version(self) -> str:
+        """`expN`."""
+        return self.run.name
 
     @property
-    def log_dir(self) -> str | None:
-        """The run folder, None before the run began."""
-        return str(self._run.folder) if self._run else None
+    def save_dir(self) -> str:
+        """The run folder, which is the Trainer's `log_dir`."""
+        return str(self.run.folder)
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder."""
+        return self.save_dir
+
+    @property
+    def root_dir(self) -> str:
+        """The folder of the run folders."""
+        return str(self.run.folder.parent)
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Keep hyperparameters for the config; once the run has begun, as facts about it."""
+        """Keep hyperparameters as the config; those that come after the first point as facts about the run.
+
+        Raises ConfigError when a resumed run had others.
+        """
         values = vars(params) if isinstance(params, Namespace) else dict(params)
-        if self._run is None:
+        if self._run is None or self._run.status != "running":
             self._params |= values
-        else:
+            return
+        try:
+            self._run.add_config(values)
+            self._params |= values
+        except ConfigError as error:
+            if self._options["resume"]:
+                hint = "a new TrackerLogger, without resume, makes a new run"
+                raise ConfigError(
+                    f"{self._run.name} goes on with its own hyperparameters: {error}", hint=hint
+                ) from error
             self._run.keep_facts(values)
+
+    @rank_zero_only
+    def log_graph(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing is drawn; the model knows its Trainer, if it has one."""
+        trainer = getattr(model, "_trainer", None)
+        self._trainer = None if trainer is None else weakref.ref(trainer)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Put one point on disk; a metric called `epoch` counts as the epoch of the others."""
         values = dict(metrics)
         epoch = values.pop("epoch", None)
-        self.run.log(values, step=step, epoch=None if epoch is None else int(epoch))
+        trainer = self._find_trainer()
+        if epoch is not None and trainer is not None and trainer.state.fn == "fit":
+            epoch += 1  # the Trainer counts from 0; after a fit it has the number of its epochs
+        if values:
+            self.run.log(_rename(values), step=step, epoch=None if epoch is None else int(epoch))
+
+    @rank_zero_only
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Keep the best checkpoint as best.pth, when it is the one that was saved now."""
+        trainer, path = self._find_trainer(), Path(checkpoint_callback.best_model_path)
+        saved = getattr(checkpoint_callback, "_last_checkpoint_saved", path)
+        if trainer is None or Path(saved) != path or not path.exists() or not _decides(checkpoint_callback, trainer):
+            return
+        from tracker.training.weights import read_state_dict
+
+        try:
+            weights = read_state_dict(path)[0]
+        except TrackerError as error:
+            if not path.is_file():  # shards, which only Lightning puts together
+                notify(f"{path} does not become best.pth: {error}")
+                return
+            weights = trainer.lightning_module.state_dict()
+        now = trainer.callback_metrics
+        if trainer.validating:  # figures of the training are of the epoch before
+            now = {name: value for name, value in now.items() if not name.startswith("train")}
+        metrics = _rename(now)
+        self.run.save_best(weights, epoch=trainer.current_epoch + 1, metrics=metrics)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run: `success` is finished, everything else failed."""
-        if self._run is not None:
+        """End the run; but `success` of the Trainer, which comes after each fit, test and predict, leaves it open."""
+        if self._run is None or self._run.status != "running":
+            return
+        if status == "failed":
+            error = sys.exc_info()[1]
+            if error is not None:
+                self._run.end(error)
+            else:
+                self._run.finish("failed", error=status)
+        elif self._find_trainer() is None:
             self._run.finish(
                 "finished" if status == "success" else "failed", error="" if status == "success" else status
             )
-            self._run = None
 
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Lightning's Trainer calls it; best weights are kept with `run.save_best`."""
+    def _find_trainer(self) -> Any:
+        return None if self._trainer is None else self._trainer()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the run and the Trainer: a spawned process begins its own."""
+        return {**vars(self), "_run": None, "_trainer": None}
+
+
+def _decides(callback: Any, trainer: Any) -> bool:
+    """Whether the Trainer's best checkpoint is this callback's: the first that monitors something, else the first."""
+    found = trainer.checkpoint_callbacks
+    chosen = next((each for each in found if getattr(each, "monitor", None)), found[0] if found else None)
+    return bool(callback == chosen)
+
+
+def _rename(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics under this program's names; two that would have one name keep their own.
+
+    Of `loss` and `loss_epoch`, which Lightning makes of one metric, the latter is the mean over the epoch.
+    """
+    names = {name: common_name(name) for name in metrics if f"{name}_epoch" not in metrics}
+    taken = list(names.values())
+    return {name if taken.count(new) > 1 else new: metrics[name] for name, new in names.items()}

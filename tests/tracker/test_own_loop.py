@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ import torch
 from PIL import Image
 
 import tracker
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
 from tests.workspaces import IMAGES, make_run, make_workspace_with_images
 from tracker.api import ActiveRun
 from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.images.suspects import find_suspects
+from tracker.init import init_workspace
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
-from tracker.training.probabilities import load_probabilities
+from tracker.training.probabilities import load_probabilities, save_probabilities, select
 from tracker.workspace import Workspace, load_workspace
 
 IDS = [f"i{number}.png" for number in range(IMAGES)]
@@ -147,6 +150,8 @@ def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
 def test_own_loops_are_ensembled_whatever_their_order(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011110")
     make_own_run(workspace, "0001111111", order=slice(None, None, -1))
+    path = workspace.runs_dir / "exp2" / "validation.npz"
+    save_probabilities(path, select(load_probabilities(path), range(IMAGES)[::-1]))  # this program sorts by path
     record = ensemble(workspace, ["exp1", "exp2"], method="weighted")
     assert load_config(workspace.runs_dir, record.name)["ensemble"]["searched"] is True
     assert record.summary["val/accuracy"] is not None
@@ -349,3 +354,25 @@ def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> N
     records = list_runs(workspace.runs_dir)
     assert [record.status for record in records] == ["failed", "finished"] == [record.note for record in records]
     assert records[0].error == "ValueError: no"
+
+
+# --- README -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_readme_makes_a_run_that_can_be_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    data = {"train_dir": "photos/train", "eval_dir": "photos/eval"}
+    options: dict[str, Any] = {"competition": {"classes": ["cat", "dog"]}, "solution": tmp_path / "photos/solution.csv"}
+    workspace = init_workspace(tmp_path, data=data, **options)
+    section = (ROOT / "README.md").read_text().partition("### A training loop of your own")[2]
+    example = section.partition("```python")[2].partition("```")[0]
+    (tmp_path / "train.py").write_text(example)
+    subprocess.run([sys.executable, "train.py"], check=True, timeout=COMMAND_LIMIT_S)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.best_epoch, record.tags) == ("finished", 3, ("linear",))
+    assert {"val/accuracy", "val/f1"} <= record.summary.keys()
+    assert submit(workspace, "exp1", "own loop")[0].number == 1
+    assert find_suspects(workspace, "exp1", out="suspects", threshold=0, count=1).covered == 8
