@@ -53,7 +53,7 @@ class TrainerRun:
     @property
     def is_open(self) -> bool:
         """Whether there is a run that has not been ended."""
-        return self._open is not None and not getattr(self._open, "_ended", False)
+        return self._open is not None and self._open.status == "running"
 
     def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
         """Begin a run with the trainer's config and that of the user; `changes` are other options.
