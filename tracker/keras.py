@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +14,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tracker.api import ActiveRun
 from tracker.common_names import common_name
-from tracker.metrics import higher_is_better
-from tracker.runs import load_run
-from tracker.summary import MONITORED
-from tracker.trainer_run import TrainerRun
-from tracker.workspace import find_workspace
+from tracker.trainer_run import BestEpoch, TrainerRun
 
 BEST_FILE = "best.weights.h5"  # what model.load_weights reads
 
@@ -37,9 +32,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
     def __init__(self, *, monitor: str = "", **options: Any) -> None:
         super().__init__()
         self._owner = TrainerRun(**options)
-        self._monitor = common_name(monitor, split="train") if monitor else ""
-        self._best: float | None = None
-        self._earlier: dict[str, float | None] = {}
+        self._best = BestEpoch(common_name(monitor, split="train"), self._owner.root)
         self._before = 0  # steps before the optimizer's first
 
     @property
@@ -50,46 +43,26 @@ class TrackerCallback(Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Begin a run."""
         run = self._owner.begin(describe_training(self.model, self.params))
-        self._best, self._earlier = None, {}
+        self._best.begin(run)
         self._before = max(0, run.last_step - _count_steps(self.model))  # a new optimizer counts from 0 again
-        if run.name:
-            record = load_run(run.folder.parent, run.name)
-            self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}  # of a resumed run
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are the best so far."""
         values = {common_name(name, split="train"): float(value) for name, value in (logs or {}).items()}
         values.setdefault("lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         self.run.log(values, step=self._before + _count_steps(self.model), epoch=epoch + 1)
-        if self._is_best(values):
+        if self._best.is_best(values):
             self._save_best(epoch + 1, values)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """The training has reached its end; the run is open for predictions."""
         self._owner.trains = False
 
-    def _is_best(self, values: Mapping[str, float]) -> bool:
-        """Whether the monitored metric is better than in every epoch before; without one, each epoch is."""
-        declared = find_workspace(self._owner.root).competition
-        if not self._monitor:
-            wanted = (f"val/{declared.primary.name}", *MONITORED)
-            self._monitor = next((name for name in wanted if name in values), "")
-        if not self._monitor:
-            return True
-        value = values.get(self._monitor, math.nan)
-        self._best = self._earlier.get(self._monitor) if self._best is None else self._best
-        sign = 1 if higher_is_better(declared.metrics, self._monitor) else -1
-        if math.isfinite(value) and (self._best is None or sign * value > sign * self._best):
-            self._best = value
-            return True
-        return False
-
     def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
-        import torch
+        from tracker.training.checkpoint import to_tensors
 
         arrays = {variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables}
-        weights = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        self.run.save_best(weights, epoch=epoch, metrics=values)
+        self.run.save_best(to_tensors(arrays), epoch=epoch, metrics=values)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / BEST_FILE
             self.model.save_weights(path)

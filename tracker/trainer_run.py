@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 
 from tracker.api import ActiveRun, begin_in_group
 from tracker.errors import ConfigError
+from tracker.metrics import higher_is_better
+from tracker.runs import load_run
+from tracker.summary import MONITORED
+from tracker.workspace import find_workspace
 
 NOT_ENDED = "the training did not reach its end"
 
@@ -48,7 +53,7 @@ class TrainerRun:
     @property
     def is_open(self) -> bool:
         """Whether there is a run that has not been ended."""
-        return self._open is not None and not getattr(self._open, "_ended", False)
+        return self._open is not None and self._open.status == "running"
 
     def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
         """Begin a run with the trainer's config and that of the user; `changes` are other options.
@@ -75,3 +80,39 @@ class TrainerRun:
         """At the end of a script that caught the error of its training: the run does not look finished."""
         if self.trains and getattr(sys, "last_value", None) is None:
             self.end()
+
+
+class BestEpoch:
+    """Which epoch is the best so far, by `monitor`, a metric's name of this program.
+
+    Without `monitor` it is the competition's metric where that is measured, else val/f1, val/accuracy, val/loss.
+    """
+
+    def __init__(self, monitor: str, root: Path | None) -> None:
+        self._monitor = monitor
+        self._root = root
+        self._best: float | None = None
+        self._earlier: dict[str, float | None] = {}
+
+    def begin(self, run: ActiveRun) -> None:
+        """Start anew, or with the best of the run when it is resumed."""
+        self._best, self._earlier = None, {}
+        if run.name:
+            record = load_run(run.folder.parent, run.name)
+            self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}
+
+    def is_best(self, values: Mapping[str, float]) -> bool:
+        """Whether an epoch with these values is better than all before; where nothing is monitored, the newest is."""
+        competition = find_workspace(self._root).competition
+        if not self._monitor:
+            wanted = (f"val/{competition.primary.name}", *MONITORED)
+            self._monitor = next((name for name in wanted if name in values), "")
+        if not self._monitor:
+            return True
+        before = self._earlier.get(self._monitor) if self._best is None else self._best
+        value = values.get(self._monitor, math.nan)
+        sign = 1 if higher_is_better(competition.metrics, self._monitor) else -1
+        if not math.isfinite(value) or (before is not None and sign * value <= sign * before):
+            return False
+        self._best = value
+        return True

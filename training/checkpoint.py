@@ -64,6 +64,11 @@ def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
     return weights_fingerprint(state)
 
 
+def to_tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights of a library without torch, as NumPy arrays, in the form that `save_weights` takes; a copy."""
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
 def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes in name order: equal weights are equal however saved."""
     digest = hashlib.sha256()

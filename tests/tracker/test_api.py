@@ -328,6 +328,8 @@ def test_an_mlflow_run_is_adopted_by_its_id(
     client.log_artifact(run_id, str(folder / "best.pth"))
     client.log_artifact(run_id, str(folder / "output.csv"))
     record, _ = adopt_mlflow(workspace, run_id)
+    with pytest.raises(RefusedError, match="already adopted as exp1"):
+        adopt_mlflow(workspace, run_id)
     assert record.note == f"adopted from mlflow:{run_id}"
     assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.5}}
     assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"] == {1: (1, 0.25), 2: (2, 0.5)}

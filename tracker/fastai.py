@@ -1,0 +1,79 @@
+"""A callback for fastai: `Learner(..., cbs=TrackerCallback())` records what is fitted as a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastai.callback.core import Callback
+
+from tracker.api import ActiveRun
+from tracker.common_names import common_name
+from tracker.trainer_run import BestEpoch, TrainerRun
+
+
+class TrackerCallback(Callback):  # type: ignore[misc]
+    """Records the fits of a Learner as one run: config, curves by epoch, and the weights of the best epoch.
+
+    All fits until `tracked.finish()` belong to it, as the two of `fine_tune` do, and epochs are counted through.
+    `monitor` is as in tracker.keras, other options are those of tracker.start_run. The run is `tracked` (`run` is a
+    switch of fastai); it stays open, so that it can be given the probabilities of `get_preds`.
+    """
+
+    order = 60  # after the Recorder
+
+    def __init__(self, *, monitor: str = "", **options: Any) -> None:
+        self._owner = TrainerRun(**options)
+        self._best = BestEpoch(common_name(monitor, split="val"), self._owner.root)
+        self._before = (0, 0)  # steps and epochs of earlier fits
+
+    @property
+    def tracked(self) -> ActiveRun:
+        """The run; raises ConfigError before the first fit."""
+        return self._owner.run
+
+    def before_fit(self) -> None:
+        """Begin a run, or go on with the one that an earlier fit began."""
+        self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds")
+        if not self.run:
+            return
+        if not self._owner.is_open or self._owner.trains:
+            self._best.begin(self._owner.begin(describe_training(self.learn)))
+        self._owner.trains = True
+        self._before = (self.tracked.last_step, self.tracked.last_epoch)
+
+    def after_epoch(self) -> None:
+        """Keep the values of an epoch, `accuracy` as val/accuracy, and its weights if they are the best so far."""
+        pairs = dict(zip(self.recorder.metric_names, self.recorder.log, strict=False))
+        numbers = {name: value for name, value in pairs.items() if isinstance(value, int | float) and name != "epoch"}
+        values = {common_name(name, split="val"): float(value) for name, value in numbers.items()}
+        values["lr"] = float(self.learn.opt.hypers[-1]["lr"])
+        steps, epochs = self._before
+        self.tracked.log(values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1)
+        if self._best.is_best(values):
+            weights = self.learn.model.state_dict()
+            self.tracked.save_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
+
+    def after_fit(self) -> None:
+        """The fit has reached its end; the run is open for predictions and further fits."""
+        self._owner.trains = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A Learner that is exported leaves the run behind."""
+        return (type(self), ())
+
+
+def describe_training(learn: Any) -> dict[str, Any]:
+    """The config of a fit: model, optimizer, loss, epochs, batch size."""
+    loss = learn.loss_func
+    return {
+        "model": {"name": getattr(learn, "arch_name", None) or _name(learn.model)},
+        "optim": {"name": _name(learn.opt_func), "lr": float(learn.opt.hypers[-1]["lr"]), "weight_decay": learn.wd},
+        "loss": {"name": _name(loss)},
+        "train": {"epochs": learn.n_epoch, "batch_size": learn.dls.bs},
+    }
+
+
+def _name(thing: Any) -> str:
+    """The name of a function or class; that of a partial's function."""
+    thing = getattr(thing, "func", thing)
+    return str(getattr(thing, "__name__", type(thing).__name__))
