@@ -139,6 +139,18 @@ def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(workspace
     assert found.statistics.accuracy.delta == pytest.approx(-0.3)
 
 
+def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_people(workspace: Workspace) -> None:
+    ids = [f"person{number // 2}/{number}.png" for number in range(IMAGES)]
+    for answers in ("0000011111", "0110011110"):
+        with begin(workspace) as run:
+            run.save_validation(ids, TRUTH, say(answers))
+    found = [diff_runs(workspace, "exp1", "exp2").statistics]
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace('format = "image_folder"', 'format = "mask_profiles"', 1))
+    found.append(diff_runs(load_workspace(workspace.root), "exp1", "exp2").statistics)
+    assert [(paired.samples, paired.units) for paired in found if paired] == [(IMAGES, IMAGES), (IMAGES, 5)]
+
+
 def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011111")
     with begin(workspace) as run:
