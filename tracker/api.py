@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 NO_SECTION = "config"
 FIGURES, FILES = "figures", "files"  # folders in a run folder
+SCORES = ("val/f1", "val/accuracy")  # what save_validation measures of a run that has not logged it
 FAR = 0.001  # between a validation score that was logged and that of the probabilities
 
 
@@ -171,10 +172,19 @@ class ActiveRun:
         if self._chosen is None:
             best = logged.find_best_epoch()
             best_at = record.best_at if best == record.best_epoch else utc_now()
-            found = finite({**self._measured, **logged.read()})
+            found = self._complete(finite(logged.read()))
             return {"summary": found, "epoch": logged.epoch, "best_epoch": best, "best_at": best_at}
-        chosen = {"summary": {**self._measured, **self._chosen.metrics}}
+        chosen = {"summary": self._complete(self._chosen.metrics)}
         return {**chosen, "epoch": max(record.epoch, logged.epoch)} if self._chosen.by_epoch else chosen
+
+    def _complete(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+        """The metrics with what save_validation measured, unless the two contradict each other: of other weights."""
+        return dict(metrics) if self._find_contradictions(metrics) else {**self._measured, **metrics}
+
+    def _find_contradictions(self, metrics: Mapping[str, float | None]) -> dict[str, float]:
+        """Of those that both have, the ones that save_validation measured otherwise, as the loop has them."""
+        given = {name: value for name in SCORES if (value := metrics.get(name)) is not None and name in self._measured}
+        return {name: value for name, value in given.items() if abs(value - self._measured[name]) > FAR}
 
     @property
     def name(self) -> str:
@@ -264,8 +274,7 @@ class ActiveRun:
 
     def _choose(self, chosen: _Chosen, *, epoch: int, best_epoch: int | None) -> None:
         self._chosen = chosen
-        summary = {**self._measured, **chosen.metrics}
-        self._recorder.progress(epoch=epoch, best_epoch=best_epoch, summary=summary)
+        self._recorder.progress(epoch=epoch, best_epoch=best_epoch, summary=self._complete(chosen.metrics))
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
         """Keep the probabilities [images, classes] of the evaluation images, for ensembles; ids in any order.
@@ -301,7 +310,8 @@ class ActiveRun:
         Labels are class numbers, columns of the probabilities, or names of competition.classes. `diff`, ensembles,
         `data suspects` and `select` compare runs by them: give images the same ids in every run (the program's own
         are paths below data.train_dir, as cat/7.png). Adds val/f1 and val/accuracy to the metrics of the run where it
-        has none. Raises DataError as `save_probabilities`, and for labels that are none; StorageError.
+        has none; where it has others, that is told. Raises DataError as `save_probabilities`, and for labels that are
+        none; StorageError.
         """
         from tracker.training.probabilities import measure, save_probabilities
 
@@ -309,10 +319,11 @@ class ActiveRun:
         save_probabilities(self.folder / "validation.npz", kept)
         self._measured = measure(kept)
         self._recorder.fingerprint()  # the summary is written
-        for name in ("val/f1", "val/accuracy"):
-            logged, measured = self._recorder.record.summary.get(name), self._measured[name]
-            if logged is not None and abs(logged - measured) > FAR:
-                notify(f"{name} is {logged:.4g} as logged, {measured:.4g} by the probabilities of save_validation")
+        for name, logged in self._find_contradictions(self._recorder.record.summary).items():
+            told = (
+                f"{name} is {logged:.4g} as logged, {self._measured[name]:.4g} by the probabilities of save_validation"
+            )
+            notify(f"{told}: are they of the best epoch's weights?")
 
     def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
         """Keep the predictions: {image id: answer}, or a CSV.

@@ -188,7 +188,7 @@ def test_runs_of_a_plain_loop_fabric_and_the_trainer_are_ensembled_diffed_and_su
         train(photos, data)
         record = load_run(photos.runs_dir, f"exp{number}")
         assert (record.status, record.kind) == ("finished", "train")
-        assert {"val/f1", "val/accuracy"} <= record.summary.keys()
+        assert record.summary["val/accuracy"] is not None
         assert submit(photos, record.name, record.note, even_if_similar=True)[0].number == number
     assert len(list_runs(photos.runs_dir)) == 3
     for a, b in (("exp1", "exp2"), ("exp2", "exp3")):

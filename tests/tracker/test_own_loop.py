@@ -18,6 +18,7 @@ from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
 from tests.workspaces import IMAGES, make_run, make_workspace_with_images
 from tracker.api import ActiveRun
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.selection import select_final
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, DataError, UnknownRunError
 from tracker.images.suspects import find_suspects
@@ -139,6 +140,18 @@ def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(workspace
     assert found.statistics.accuracy.delta == pytest.approx(-0.3)
 
 
+def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_people(workspace: Workspace) -> None:
+    ids = [f"person{number // 2}/{number}.png" for number in range(IMAGES)]
+    for answers in ("0000011111", "0110011110"):
+        with begin(workspace) as run:
+            run.save_validation(ids, TRUTH, say(answers))
+    found = [diff_runs(workspace, "exp1", "exp2").statistics]
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace('format = "image_folder"', 'format = "mask_profiles"', 1))
+    found.append(diff_runs(load_workspace(workspace.root), "exp1", "exp2").statistics)
+    assert [(paired.samples, paired.units) for paired in found if paired] == [(IMAGES, IMAGES), (IMAGES, 5)]
+
+
 def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011111")
     with begin(workspace) as run:
@@ -170,6 +183,15 @@ def test_own_loops_of_folds_make_out_of_fold_predictions(workspace: Workspace) -
     record = ensemble(workspace, ["exp1", "exp2"], method="soft")
     assert len(load_probabilities(workspace.runs_dir / record.name / "validation.npz").ids) == IMAGES
     assert record.summary["val/f1"] == 1.0
+
+
+def test_select_simulates_the_private_score_on_the_validation_images_of_own_loops(workspace: Workspace) -> None:
+    for number, answers in enumerate(("0000011110", "0001111111", "0110011111"), start=1):
+        make_own_run(workspace, answers)
+        submit(workspace, f"exp{number}", "own", even_if_similar=True)
+    simulation = select_final(workspace, 1).simulation
+    assert simulation is not None
+    assert (simulation.source, simulation.among) == ("10 validation images, resampled to 5", [1, 2, 3])
 
 
 def test_suspects_are_found_by_an_own_loop_and_other_ids_are_named(tmp_path: Path) -> None:
@@ -218,8 +240,7 @@ def test_what_save_best_says_stays_whatever_is_logged_after(workspace: Workspace
         run.log({"val/f1": 0.9}, epoch=2)
         run.save_validation(IDS, TRUTH, say("0000011111"))
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.best_epoch, record.epoch, record.summary["val/f1"]) == (1, 2, 0.5)
-    assert record.summary["val/accuracy"] == 1.0
+    assert (record.best_epoch, record.epoch, record.summary) == (1, 2, {"val/f1": 0.5})
 
 
 def test_a_score_that_the_probabilities_contradict_is_told(
@@ -228,6 +249,7 @@ def test_a_score_that_the_probabilities_contradict_is_told(
     with begin(workspace) as run:
         run.log({"val/f1": 0.5}, epoch=1)
         run.save_validation(IDS, TRUTH, say("0000011111"))
+    assert load_run(workspace.runs_dir, "exp1").summary == {"val/f1": 0.5}  # not those of other weights beside it
     assert "val/f1 is 0.5 as logged, 1 by the probabilities of save_validation" in capsys.readouterr().err
 
 
@@ -302,27 +324,28 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
     config = {"optim": {"lr": 0.1}, "sizes": [1, 2]}
     with pytest.raises(ValueError, match="broke"), begin(workspace, config=config, tags=["a"]) as run:
         for epoch in (1, 2):
-            run.log({"val/f1": 0.3 * epoch}, epoch=epoch)
+            run.log({"train/f1": 0.3 * epoch}, epoch=epoch)
         run.save_validation(IDS, TRUTH, say("0000011110"))
         raise ValueError("broke")
     with pytest.raises(ConfigError, match=r"exp1 was begun with another config: optim\.lr"):
         begin(workspace, config={**config, "optim": {"lr": 0.2}}, resume="exp1")
     with begin(workspace, config=config, resume="exp1", note="again", tags=["b"]) as run:
         assert (run.name, run.last_step, run.last_epoch) == ("exp1", 2, 2)
-        run.log({"val/f1": 0.5}, step=2, epoch=2)
-        run.log({"val/f1": 0.4}, epoch=3)
+        run.log({"train/f1": 0.5}, step=2, epoch=2)
+        run.log({"train/f1": 0.4}, epoch=3)
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.error, record.note, record.tags) == ("finished", "", "again", ("a", "b"))
-    assert read_curves(run.folder / "metrics.jsonl")["val/f1"] == {1: (1, 0.3), 2: (2, 0.5), 3: (3, 0.4)}
-    assert record.summary == {"val/f1": 0.6, "last/val/f1": 0.4, "val/accuracy": 0.9, **_classes(record.summary)}
+    assert read_curves(run.folder / "metrics.jsonl")["train/f1"] == {1: (1, 0.3), 2: (2, 0.5), 3: (3, 0.4)}
+    assert record.summary == {"train/f1": 0.6, "last/train/f1": 0.4, **_measured(record.summary)}
+    assert record.summary["val/accuracy"] == 0.9
     with pytest.raises(ConfigError, match="exp1 is finished, it cannot be resumed") as error:
         begin(workspace, resume="exp1")
     assert error.value.hint == 'start_run(config, parent="exp1")'
     assert load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
 
 
-def _classes(summary: Any) -> dict[str, float]:
-    return {name: value for name, value in summary.items() if name.startswith("val/f1/")}
+def _measured(summary: Any) -> dict[str, float]:
+    return {name: value for name, value in summary.items() if name.startswith("val/")}
 
 
 def test_keys_are_added_to_a_config_until_the_first_point(workspace: Workspace) -> None:

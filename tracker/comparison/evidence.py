@@ -12,6 +12,7 @@ from tracker.errors import TrackerError
 from tracker.runs import load_config
 from tracker.training.config import later_defaults
 from tracker.training.tables import flatten
+from tracker.workspace import load_workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.paired import FoldTest, Paired
@@ -144,7 +145,10 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
     config: Mapping[str, Any] = side.config
     while members := config.get("ensemble", {}).get("members"):
         config = load_config(runs_dir, members[0])
-    return bool(config.get("data", {}).get("split") == "by_profile")
+    data = config.get("data", {})
+    if not {"format", "split"} & data.keys():  # a loop of one's own: the photographs are those of tracker.toml
+        data = load_workspace(runs_dir.parent).data
+    return bool(data.get("split", data.get("format")) in ("by_profile", "mask_profiles"))
 
 
 def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
