@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
-from tracker.marks import BEST, Marks, explain_marks, style_marks
+from tracker.list_marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
 from tracker.settings import allows_color, get_columns
 from tracker.table import CUT, Cell, Column, Styled, draw_table, paint, wrap
@@ -114,7 +114,7 @@ def print_table(
     ]
     width = None if wide else find_width()
     lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide")
-    above = [clean_text(title)] if title else []
+    above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, ""])
 

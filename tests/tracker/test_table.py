@@ -18,7 +18,7 @@ from tests.workspaces import make_run, make_workspace
 from tracker.comparison.compare import Comparison, Row, Spread
 from tracker.comparison.render_compare import print_comparison
 from tracker.ledger.read import Note, Submission
-from tracker.marks import MEANINGS, Marks
+from tracker.list_marks import MEANINGS, Marks
 from tracker.notes import add_note
 from tracker.report import (
     print_leaderboard,
@@ -396,3 +396,6 @@ def test_long_lines_break_between_words(capsys: pytest.CaptureFixture[str], monk
         "    validation predictions",
         "    (validation.npz)",
     ]
+    command = "next: tracker run train --set data.exclude=broken.csv"
+    print_text(command)
+    assert capsys.readouterr().out == f"{command}\n"

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
 from tracker.markdown import escape, render_table
-from tracker.marks import BEST, MEANINGS, Marks, explain_marks, style_marks
 from tracker.report import (
     find_width,
     print_table,

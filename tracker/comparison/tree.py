@@ -18,7 +18,7 @@ from tracker.ledger.read import (
     list_submissions,
     parse_submission,
 )
-from tracker.marks import Marks
+from tracker.list_marks import Marks
 from tracker.runs import RunRecord, list_runs, load_config, load_run
 from tracker.workspace import Workspace
 

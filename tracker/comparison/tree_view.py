@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
-from tracker.marks import Marks, explain_marks, style_marks
+from tracker.list_marks import Marks, explain_marks, style_marks
 from tracker.metrics import TRAINED, higher_is_better
 from tracker.report import print_table, print_text, render_change, style_status
 from tracker.table import Cell, Column, Styled

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tracker.comparison.tree import Node, indent
 from tracker.comparison.tree_view import describe_origin, list_scores
+from tracker.list_marks import ANCESTOR, NOW, THEN, explain_marks
 from tracker.markdown import escape, render_table
-from tracker.marks import ANCESTOR, NOW, THEN, explain_marks
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
