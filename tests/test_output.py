@@ -73,7 +73,6 @@ VIEW_HEADS = {
     "diff exp1 exp2": "config",
     "compare": "run",
     "ledger history": "row",
-    "run options": "key",
 }
 
 

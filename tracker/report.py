@@ -116,7 +116,7 @@ def print_table(
     ]
     width = None if wide else find_width()
     lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide")
-    above = [clean_text(title)] if title else []
+    above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, ""])
 

@@ -20,6 +20,7 @@ EMPTY = ("", "-")
 # Joiners, what Hangul blocks end with, the letters of flags like Wales's: they add no column.
 INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u1160-\u11ff\U000e0020-\U000e007f]")
 JOINER, EMOJI_STYLE = "\u200d", "\ufe0f"
+COMMAND = re.compile(r" *((next|train from it): )?(tracker|cd) ")
 SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -204,11 +205,12 @@ def cut(text: str, width: int) -> str:
 def wrap(text: str, width: int | None) -> list[str]:
     """Lines of at most `width` columns, broken between words; what follows is indented a little more.
 
-    A word that is longer than a line stays whole: the terminal breaks it.
+    A word that is longer than a line stays whole, and so does a line that is a command, to be copied: the terminal
+    breaks them.
     """
     lines = []
     for line in text.split("\n"):
-        if width is None or measure(line) <= width:
+        if width is None or measure(line) <= width or COMMAND.match(line):
             lines.append(line)
             continue
         indent = line[: len(line) - len(line.lstrip(" "))] + GAP

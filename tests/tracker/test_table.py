@@ -212,6 +212,7 @@ def test_compare_keeps_scores_and_validation_before_config_keys(data: st.DataObj
 
     figures = [f"{0.5 + place / 100:.4f} \u00b1 0.01230 (3)" for place in range(count)]
     cells = {"run": [f"exp{place}" for place in range(count)], "val/f1": figures, "val/accuracy": figures}
+    cells["model.name"] = ["swin_base_patch4_window7_224"] * count
     check_view(show, width, cells, {"note": memos})
     _, _, hidden = split_table(capture(lambda: show(False), width))
     if set(hidden) & set(names):
@@ -337,7 +338,7 @@ VIEWS = {
     "show exp1": ["0.5000"],
     "diff exp1 exp4": ["0.001 ", "2.001"],
     "ledger history": ["exp1"],
-    "run options": ["model.name", "train.epochs"],
+    "run options": ["model.name = ", "\n  Share of the training data held out.\n"],
     "sota": ["2 **"],
     "audit": ["4 submissions"],
 }
@@ -395,3 +396,6 @@ def test_long_lines_break_between_words(capsys: pytest.CaptureFixture[str], monk
         "    validation predictions",
         "    (validation.npz)",
     ]
+    command = "next: tracker run train --set data.exclude=broken.csv"
+    print_text(command)
+    assert capsys.readouterr().out == f"{command}\n"

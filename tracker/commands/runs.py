@@ -219,8 +219,7 @@ def _split_numbers(text: str) -> list[str]:
 
 def options(wide: Wide = False) -> None:
     """List every config key with its default, its meaning and what it may be."""
-    from tracker.report import print_table, render_value
-    from tracker.table import Column
+    from tracker.report import find_width, print_table, print_text, render_value
     from tracker.training.config import Config, config_to_dict, list_options
     from tracker.training.tables import flatten
 
@@ -231,7 +230,12 @@ def options(wide: Wide = False) -> None:
         words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
         by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
         rows.append((key, ", ".join(by_format) or render_value(defaults[key]), words))
-    print_table(("key", Column("default", leaves=1, text=True), "meaning"), rows, wide=wide)
+    if wide or find_width() is None:
+        print_table(("key", "default", "meaning"), rows, wide=wide)
+        return
+    for key, default, words in rows:  # a sentence that is cut explains nothing
+        print_text(f"{key} = {default or '(empty)'}", style="bold")
+        print_text(f"  {words}")
 
 
 def runs(
