@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.entities import ViewType
 
+from tests.servers import mlflow_server
 from tests.workspaces import make_run
 from tracker.cli import app
 from tracker.comparison.compare import compare_runs
@@ -248,6 +250,22 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     assert len(find_in_mlflow(copied)) == 1
+
+
+@pytest.mark.slow
+def test_a_server_hides_an_archived_run_and_shows_it_again(workspace: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
+    with mlflow_server(folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+        remote = replace(workspace, mlflow_uri=address)
+        make_run(remote, "0000011110")
+        for change, count in ((None, 1), (archive_runs, 0), (unarchive_runs, 1)):
+            if change is not None:
+                change(remote, ["exp1"])
+            sync_run(remote, "exp1")
+            assert len(find_in_mlflow(remote)) == count
+        assert len(find_in_mlflow(remote, ViewType.ALL)) == 1
 
 
 def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
