@@ -8,10 +8,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
@@ -20,6 +20,9 @@ from tracker.metric_names import check_name
 from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from tracker.training.atomic import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEARTBEAT_S = 5.0
 
@@ -188,9 +191,9 @@ class Recorder:
 
     def _update(self, **changes: Any) -> None:
         with self._guard:
+            changes = {**self.summarize(), **changes}
             duration = round(self.age_s, 3)
-            found = {**self.summarize(), **changes}
-            self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **found)
+            self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
             write_json(self.folder / "run.json", self.record.to_file())
 
     def _beat(self) -> None:
