@@ -257,7 +257,7 @@ class Stop(Callback):
     ("error", "raised", "status", "words"),
     [
         (ValueError("no"), ValueError, "failed", "ValueError: no"),
-        (KeyboardInterrupt(), SystemExit, "interrupted", "KeyboardInterrupt"),
+        (KeyboardInterrupt(), SystemExit, "interrupted", "Ctrl-C"),
     ],
 )
 def test_a_fit_that_broke_off_says_so_and_is_resumed(

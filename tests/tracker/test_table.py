@@ -205,6 +205,7 @@ def test_compare_keeps_scores_and_validation_before_config_keys(data: st.DataObj
         runs=count,
         considered=count,
         skipped=[],
+        not_comparable={},
     )
 
     def show(wide: bool) -> None:
