@@ -72,8 +72,9 @@ def print_text(text: str, *, style: str = "", end: str = "\n") -> None:
 
 
 def print_note(text: str, *, before: str = "", style: str = "") -> None:
-    """A remark on stderr, cleaned and wrapped like a line on stdout; `style` is that of the word `before` it."""
-    first, *others = wrap(before + clean_text(text), find_width(sys.stderr))
+    """A remark on stderr, cleaned, and wrapped in a terminal; `style` is that of the word `before` it."""
+    width = find_width(sys.stderr) if _is_terminal(sys.stderr) else None  # programs read it line by line
+    first, *others = wrap(before + clean_text(text), width)
     first = paint(before, style) + first.removeprefix(before)
     print("\n".join([first, *others]), file=sys.stderr, flush=True)
 

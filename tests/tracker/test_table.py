@@ -373,6 +373,14 @@ def test_a_pipe_gets_everything_without_color(team: Workspace) -> None:
     assert "hidden at this width: kind, parent" in narrow
 
 
+def test_an_error_is_red_and_wrapped_in_a_terminal_and_one_line_in_a_pipe(team: Workspace) -> None:
+    words = ("runs", "--where", "val/f1 > 0.5 and nothing_of_this_name = 5 and model.name ~ a_long_regular_expression")
+    shown = run_in_terminal(*words, cwd=team.root, width=40)
+    assert shown.startswith("\x1b[31merror: \x1b[0m--where, character 18:")
+    done = run_tracker(*words, cwd=team.root, ok=False, COLUMNS="40")
+    assert done.stderr.splitlines()[0] == "error: --where, character 18: no run has 'nothing_of_this_name'"
+
+
 def test_no_color_is_obeyed_in_a_terminal(team: Workspace) -> None:
     assert "\x1b[" in run_in_terminal("runs", cwd=team.root, width=80)
     assert "\x1b" not in run_in_terminal("runs", cwd=team.root, width=80, NO_COLOR="1")
