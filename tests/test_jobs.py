@@ -431,7 +431,7 @@ def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: 
     second.send_signal(signal.SIGINT)
     _, stderr = second.communicate(timeout=COMMAND_LIMIT_S)
     assert second.returncode == 130
-    assert stderr.endswith("\ninterrupted in entry 1; continue with: tracker run queue q.toml\n")
+    assert stderr.endswith("interrupted in entry 1; continue with: tracker run queue q.toml\n")
     record = read_record(root, "exp1")
     assert (record["pid"], record["status"]) == (run, "interrupted")
     assert (root / "runs" / "exp1" / "best.pth").is_file()
@@ -475,7 +475,7 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     assert f"exp1: going on after epoch {reached} of 30" in done.stderr
     rows = [line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
     assert [row[:4] for row in rows] == [
-        ["0", "**", "exp1", "complete"],
+        ["0", "+", "exp1", "complete"],
         ["1", "exp2", "pruned", "-"],
         ["2", "exp1", "complete", rows[0][4]],
     ]
