@@ -414,7 +414,8 @@ def print_run(
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-        print_table(("metric at best epoch", "value"), [(name, render_number(value)) for name, value in figures])
+        title = "metric at best epoch" if record.fingerprints.get("weights") else "metric"  # else each one's best
+        print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
     print_members(members, comp)
@@ -423,8 +424,8 @@ def print_run(
     print_notes(notes)
     _print_config(config)
     if config.full:
-        prints = [(name, value or "-") for name, value in record.fingerprints.items()]
-        print_table(("fingerprint", "value"), prints)
+        for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
+            print_text(f"fingerprint of {name}:\n  {value or '-'}")
 
 
 def _print_config(shown: ShownConfig) -> None:
