@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.limits import CHILD, Case, list_files, run_forked
 from tests.workspaces import make_run, make_workspace, make_workspace_with_images
 from tracker.errors import MissingLibraryError
@@ -238,3 +240,15 @@ def test_an_import_error_of_our_own_stays_a_bug() -> None:
 
 def test_what_is_installed_is_not_asked_for() -> None:
     require("numpy", "sqlalchemy")
+
+
+def test_a_training_leaves_torchmetrics_to_those_who_want_it() -> None:
+    pytest.importorskip("torchmetrics")
+    script = (
+        "import sys, tracker.training.loop\n"
+        "heavy = [name for name in ('torchmetrics', 'transformers', 'scipy.signal') if name in sys.modules]\n"
+        "import torchmetrics\n"
+        "print(heavy, torchmetrics.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=COMMAND_LIMIT_S)
+    assert done.stdout == "[] torchmetrics\n", done.stderr

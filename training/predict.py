@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
 from tracker.training.config import Config, EvalConfig
+from tracker.training.fabric import Fabric
 from tracker.training.loader import Source, build_dataset, build_loader
 from tracker.training.probabilities import Kept
 from tracker.training.processes import gather_images

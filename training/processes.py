@@ -19,14 +19,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.watch import POLL_S, SIGNAL_S, Follower, Watch
 
 END_S = 60.0

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim.swa_utils import AveragedModel
 
 from tracker.training.config import Config
 from tracker.training.errors import ConfigError
+from tracker.training.fabric import ClusterEnvironment, Fabric, ModelParallelStrategy
 from tracker.training.loader import Source, build_dataset, build_loader
 from tracker.training.logger import RunLogger
 from tracker.training.losses import Loss, build_loss
