@@ -16,6 +16,7 @@ CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
 COMFORTABLE = 20  # columns of a text before columns of little importance leave for it
 LEAST = 8  # columns of a text that is worth its place
+MOST_HIDDEN = 16  # columns that are named where they have no room
 EMPTY = ("", "-")
 # Joiners, what Hangul blocks end with, the letters of flags like Wales's: they add no column.
 INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u1160-\u11ff\U000e0020-\U000e007f]")
@@ -72,7 +73,10 @@ def draw_table(
     hidden = [column.title for place, column in enumerate(columns) if place not in widths]
     was_cut = any(measure(row[place].text) > own for row in table for place, own in widths.items())
     if hidden:
-        lines += wrap(f"hidden at this width: {', '.join(hidden)}; {shows_all} shows all", width)
+        more = len(hidden) - MOST_HIDDEN
+        rest = [f"{more} more"] if more > 0 else []
+        names = ", ".join([*hidden[:MOST_HIDDEN], *rest])
+        lines += wrap(f"hidden at this width: {names}; {shows_all} shows all", width)
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
     return lines

@@ -37,7 +37,7 @@ class Metric:
         """The value as people read it; `-` when unknown."""
         if value is None:
             return "-"
-        return f"{value * 100:.4f} %" if self.percent else render_float(value)
+        return f"{render_float(value * 100)} %" if self.percent else render_float(value)
 
     def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old` (a tie does not)."""
