@@ -259,7 +259,7 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_percentage(tm
     done = run_tracker(
         "score", "1", "--public-f1", "0.7656", "--public-acc", "81.6508", cwd=workspace.root, **NO_MLFLOW
     )
-    assert "81.6508 %" in done.stdout
+    assert "81.65 %" in done.stdout
     run_tracker("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
     (row,) = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
     assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (0.7656, 0.816508, 0.7462)

@@ -31,13 +31,14 @@ class Column:
 
     `leaves` is its place in the order of leaving: the highest leaves first, 1 only where a text would not even have
     `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything else is shown whole
-    or not at all. Columns with `right` are numbers.
+    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side alone misleads.
     """
 
     title: str
     leaves: int = 0
     right: bool = False
     text: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,17 @@ def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[Styled]], wid
         narrow = {place: min(own, max(least, whole[place])) for place, own in full.items()}
         for place in order:
             if _add(narrow) > width and place in narrow and columns[place].leaves > stay:
-                del narrow[place], full[place]
+                for one in _list_group(columns, place):
+                    del narrow[one], full[one]
         if _add(narrow) <= width:
             break
     return _widen(narrow, full, width - _add(narrow))
+
+
+def _list_group(columns: Sequence[Column], place: int) -> list[int]:
+    """The places of the columns that leave with this one, itself among them."""
+    group = columns[place].group
+    return [one for one, column in enumerate(columns) if one == place or (group and column.group == group)]
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> bool:
