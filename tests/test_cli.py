@@ -288,6 +288,23 @@ def test_options_tell_what_a_key_may_be(tmp_path: Path) -> None:
     assert "One of: cross_entropy, focal, label_smoothing, f1." in done.stdout
 
 
+def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> None:
+    (tmp_path / "tracker.toml").write_text(
+        '[competition]\nname = "c"\nclasses = ["a", "b"]\n'
+        '[data]\nformat = "image_folder"\ntrain_dir = "photos"\n[optim]\nlr = 0.25\n'
+    )
+    rows = run_tracker("run", "options", cwd=tmp_path).stdout.splitlines()
+    shown = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows if "  " in row}
+    assert shown["optim.lr"].startswith("0.25 (set in tracker.toml)")
+    assert shown["data.train_dir"].startswith("photos (set in tracker.toml)")
+    assert shown["augment.crop_mode"].startswith("model "), "the format's mean, and with it the crop, follow the model"
+    assert shown["data.mean"].startswith("model ")
+    (tmp_path / "tracker.toml").write_text("competition = 3\n")
+    done = run_tracker("run", "options", cwd=tmp_path)
+    assert "optim.lr" in done.stdout
+    assert "these are the defaults without tracker.toml" in done.stderr
+
+
 def test_readme_lists_every_setting_and_no_other() -> None:
     text = (ROOT / "README.md").read_text()
     assert set(re.findall(r"^\| `(TRACKER_[A-Z0-9_]+)` \|", text, re.MULTILINE)) == {
