@@ -279,8 +279,9 @@ def runs(
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.members import name_ensembles
-    from tracker.report import print_json, print_runs, runs_to_json
+    from tracker.report import print_json, print_runs, print_text, runs_to_json
     from tracker.runs import count_archived, load_config
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -293,7 +294,7 @@ def runs(
         named = name_ensembles(workspace, records)
         print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
-            print(f"{count} archived run(s) left out: tracker runs --archived lists them")
+            print_text(f"{render_count(count, 'archived run')} left out: tracker runs --archived lists them")
         return
     configs = {}
     for record in records:

@@ -266,8 +266,8 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
         if diff.images[kind]:
             sides = [Column(name, leaves=2, group="sides") for name in (diff.a, diff.b)]
-            columns = (Column(title), Column("truth", leaves=3), *sides, Column("now", leaves=4))
-            yield Section(columns=columns, rows=[_render_image(image) for image in diff.images[kind]])
+            heads = (Column(title), Column("truth", leaves=3), *sides, Column("now", leaves=4))
+            yield Section(columns=heads, rows=[_render_image(image) for image in diff.images[kind]])
 
 
 def _count_by_class(moves: Sequence[Move]) -> list[tuple[Styled, ...]]:
