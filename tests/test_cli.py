@@ -259,7 +259,7 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_percentage(tm
     done = run_tracker(
         "score", "1", "--public-f1", "0.7656", "--public-acc", "81.6508", cwd=workspace.root, **NO_MLFLOW
     )
-    assert "81.6508 %" in done.stdout
+    assert "81.65 %" in done.stdout
     run_tracker("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
     (row,) = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
     assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (0.7656, 0.816508, 0.7462)
@@ -286,6 +286,23 @@ def test_every_command_and_option_says_what_it_does_and_is_in_readme(words: str)
 def test_options_tell_what_a_key_may_be(tmp_path: Path) -> None:
     done = run_tracker("run", "options", cwd=tmp_path)
     assert "One of: cross_entropy, focal, label_smoothing, f1." in done.stdout
+
+
+def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> None:
+    (tmp_path / "tracker.toml").write_text(
+        '[competition]\nname = "c"\nclasses = ["a", "b"]\n'
+        '[data]\nformat = "image_folder"\ntrain_dir = "photos"\n[optim]\nlr = 0.25\n'
+    )
+    rows = run_tracker("run", "options", cwd=tmp_path).stdout.splitlines()
+    shown = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows if "  " in row}
+    assert shown["optim.lr"].startswith("0.25 (set in tracker.toml)")
+    assert shown["data.train_dir"].startswith("photos (set in tracker.toml)")
+    assert shown["augment.crop_mode"].startswith("model "), "the format's mean, and with it the crop, follow the model"
+    assert shown["data.mean"].startswith("model ")
+    (tmp_path / "tracker.toml").write_text("competition = 3\n")
+    done = run_tracker("run", "options", cwd=tmp_path)
+    assert "optim.lr" in done.stdout
+    assert "these are the defaults without tracker.toml" in done.stderr
 
 
 def test_readme_lists_every_setting_and_no_other() -> None:

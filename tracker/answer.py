@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tracker.ledger.read import Submission
@@ -93,12 +95,27 @@ def _place_by_validation(
 
 def _render_gap(metric: Metric, value: float, best: float) -> str:
     """How far a value is from the best, and in which direction."""
-    gap = abs(value - best)
-    decimals = f"{gap:.4f}" if 0.0001 <= gap < 1 else render_number(gap)  # as many as the scores it lies between
-    shown = f"{render_number(gap * 100)} points" if metric.percent else decimals
+    gap = _subtract_shown(metric, value, best)
+    shown = f"{_render_size(gap * 100)} points" if metric.percent else _render_size(gap)
     if metric.higher_is_better:
         return f"{shown} {'above' if value > best else 'below'}"
     return f"{shown} {'better than' if value < best else 'worse than'}"
+
+
+def _subtract_shown(metric: Metric, value: float, best: float) -> float:
+    """The gap between two scores as they are shown, for both stand beside it; the whole one where they look equal."""
+    old, new = (Decimal(metric.render(score).removesuffix(" %")) for score in (best, value))
+    gap = float(abs(new - old)) / (100 if metric.percent else 1)
+    return gap if math.isfinite(gap) and gap else abs(value - best)
+
+
+def _render_size(gap: float) -> str:
+    """The size of a gap as people write it: never 7.036e-05."""
+    if gap < 0.0001:
+        return "less than 0.0001"
+    if gap < 1:
+        return f"{gap:.4f}"  # as many decimals as the scores it lies between
+    return f"{gap:.0f}" if gap >= 1e6 else render_number(gap)
 
 
 def _render_pair(metric: Metric, old: float | None, new: float) -> str:

@@ -16,6 +16,7 @@ from tracker.runs import check_utf8
 from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
 from tracker.training.errors import DataError
 from tracker.training.libraries import require
+from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 from tracker.workspace import TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
 
@@ -239,7 +240,9 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
     if form == "image_folder":
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if len(names) < 2:
-            raise DataError(f"{folder} has {len(names)} class folder(s), expected two or more", hint="see --format")
+            raise DataError(
+                f"{folder} has {render_count(len(names), 'class folder')}, expected two or more", hint="see --format"
+            )
         return {"classes": names}
     table = Path(data["labels"]).expanduser() if data.get("labels") else folder / "labels.csv"
     column = competition.get("label_column", "ans")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import ConfigError
 from tracker.training.atomic import atomic_path, translate_os_errors
 from tracker.training.errors import DataError
+from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.training.probabilities import Kept
@@ -57,7 +58,10 @@ def check_validation(ids: Sequence[Any], labels: Any, probabilities: Any, classe
     rows = _check_probabilities(names, probabilities, classes)
     numbers = _check_labels(labels, classes)
     if len(numbers) != len(names):
-        raise DataError(f"{len(numbers)} labels for {len(names)} ids", hint="one true label for each id")
+        raise DataError(
+            f"{render_count(len(numbers), 'label')} for {render_count(len(names), 'id')}",
+            hint="one true label for each id",
+        )
     kept = Kept(names, rows, classes=tuple(classes), labels=np.array(numbers, dtype=np.int64))
     return select(kept, sorted(range(len(names)), key=names.__getitem__))
 
@@ -82,8 +86,9 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
         hint = "of two classes with one sigmoid: np.stack([1 - p, p], axis=1)" if len(classes) == 2 else ""
         raise DataError(f"probabilities must be numbers [images, classes], not {_describe(table)}", hint=hint)
     if table.shape != (len(names), len(classes)):
+        wanted = f"{render_count(len(names), 'id')} and {render_count(len(classes), 'class', 'classes')}"
         raise DataError(
-            f"probabilities are {_describe(table)} for {len(names)} ids and {len(classes)} classes",
+            f"probabilities are {_describe(table)} for {wanted}",
             hint="a row for each id, a column for each class in the order of competition.classes in tracker.toml",
         )
     table = table.astype(np.float64)
@@ -136,7 +141,7 @@ def _describe(table: Any) -> str:
 
 def _count(names: Sequence[str], word: str) -> str:
     rest = ", ..." if len(names) > SHOWN else ""
-    return f"{len(names)} {word}{'s' if len(names) > 1 else ''} ({', '.join(names[:SHOWN])}{rest})"
+    return f"{render_count(len(names), word)} ({', '.join(names[:SHOWN])}{rest})"
 
 
 def check_path(name: str) -> str:

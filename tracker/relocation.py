@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 from tracker.errors import StorageError
 from tracker.runs import utc_now
 from tracker.training.atomic import atomic_path, write_json
+from tracker.training.numbers import render_count
 from tracker.workspace import TRACKER_TOML, Workspace
 
 LOCATION_NAME = "location.json"
@@ -333,7 +334,8 @@ def _move_paths(database: Path, places: Sequence[str], root: str, *, bring_files
         connection.execute("COMMIT")
     if not bring_files:
         return ""
-    return f"the workspace was in {places[0]}: {len(changes)} path(s) in {database.name} now say {root} (copy: {copy})"
+    paths = render_count(len(changes), "path")
+    return f"the workspace was in {places[0]}: {paths} in {database.name} changed to {root} (copy: {copy})"
 
 
 def _find_changes(connection: sqlite3.Connection, places: Sequence[str], root: str) -> Iterator[Change]:

@@ -17,7 +17,7 @@ from tracker.list_marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
 from tracker.settings import allows_color, get_columns
 from tracker.table import CUT, Cell, Column, Styled, draw_table, paint, wrap
-from tracker.training.numbers import render_float
+from tracker.training.numbers import render_count, render_float
 
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
@@ -439,7 +439,9 @@ def _print_config(shown: ShownConfig) -> None:
     elif shown.left_out:
         print_text(f"config: no difference from {shown.base_name}")
     if shown.left_out:
-        print_text(f"{shown.left_out} config keys are as in {shown.base_name}, --full shows them")
+        are = "is" if shown.left_out == 1 else "are"
+        count = render_count(shown.left_out, "config key")
+        print_text(f"{count} {are} as in {shown.base_name}, --full shows all")
 
 
 def submission_to_json(
@@ -547,7 +549,7 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     from tracker.members import print_members
 
     what = f", {report.ensemble}" if report.ensemble else ""
-    print_text(f"{report.run}: {report.images} predictions, {_short(report.fingerprint)}{what}")
+    print_text(f"{report.run}: {render_count(report.images, 'prediction')}, {_short(report.fingerprint)}{what}")
     print_members(report.members, competition)
     if report.sota is not None:
         print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
@@ -576,7 +578,7 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
     few = ", few" if expected["n"] < 10 else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
-        f"(line through {expected['n']} submissions{few}{left_out})"
+        f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"
     )
 
 
@@ -591,7 +593,7 @@ def render_quota(quota: Quota) -> str:
 def print_audit(audit: Audit) -> None:
     """How the submissions were spent."""
     chain = " -> ".join(map(str, audit.sota_chain))
-    print_text(f"{audit.submissions} submissions, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
+    print_text(f"{render_count(audit.submissions, 'submission')}, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
     for item in audit.wasted:
         print_text(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
     one = [f"{item['number']} ({item['key']})" for item in audit.one_key]

@@ -18,6 +18,7 @@ from typing import Any
 
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.training.atomic import TEMPORARY, remove_leftovers, translate_os_errors, write_json
+from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
 STALE_HEARTBEAT_S = 60.0
@@ -358,7 +359,9 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     tables = read_toml(path)
     problems = list(_find_foreign(tables))
     if problems:
-        raise ConfigError(f"{len(problems)} wrong value(s) in {path}:", problems=problems, hint="restore the file")
+        raise ConfigError(
+            f"{render_count(len(problems), 'wrong value')} in {path}:", problems=problems, hint="restore the file"
+        )
     return tables
 
 

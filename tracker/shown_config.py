@@ -31,6 +31,12 @@ def choose_config(
     return ShownConfig(differing, base_name=name, base=base, left_out=len(keys) - len(differing))
 
 
+def list_defaults(workspace: Workspace) -> tuple[dict[str, Any], set[str]]:
+    """What a new run of this workspace takes, by dotted key, and the keys that tracker.toml sets."""
+    tables = merge(config_to_dict(Config()), format_defaults(workspace.defaults), workspace.defaults)
+    return flatten(tables), set(flatten(workspace.defaults))
+
+
 def _find_base(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]]:

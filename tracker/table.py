@@ -16,6 +16,7 @@ CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
 COMFORTABLE = 20  # columns of a text before columns of little importance leave for it
 LEAST = 8  # columns of a text that is worth its place
+MOST_HIDDEN = 16  # columns that are named where they have no room
 EMPTY = ("", "-")
 # Joiners, what Hangul blocks end with, the letters of flags like Wales's: they add no column.
 INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u1160-\u11ff\U000e0020-\U000e007f]")
@@ -30,13 +31,14 @@ class Column:
 
     `leaves` is its place in the order of leaving: the highest leaves first, 1 only where a text would not even have
     `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything else is shown whole
-    or not at all. Columns with `right` are numbers.
+    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side alone misleads.
     """
 
     title: str
     leaves: int = 0
     right: bool = False
     text: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ def draw_table(
     hidden = [column.title for place, column in enumerate(columns) if place not in widths]
     was_cut = any(measure(row[place].text) > own for row in table for place, own in widths.items())
     if hidden:
-        lines += wrap(f"hidden at this width: {', '.join(hidden)}; {shows_all} shows all", width)
+        more = len(hidden) - MOST_HIDDEN
+        rest = [f"{more} more"] if more > 0 else []
+        names = ", ".join([*hidden[:MOST_HIDDEN], *rest])
+        lines += wrap(f"hidden at this width: {names}; {shows_all} shows all", width)
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
     return lines
@@ -112,10 +117,17 @@ def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[Styled]], wid
         narrow = {place: min(own, max(least, whole[place])) for place, own in full.items()}
         for place in order:
             if _add(narrow) > width and place in narrow and columns[place].leaves > stay:
-                del narrow[place], full[place]
+                for one in _list_group(columns, place):
+                    del narrow[one], full[one]
         if _add(narrow) <= width:
             break
     return _widen(narrow, full, width - _add(narrow))
+
+
+def _list_group(columns: Sequence[Column], place: int) -> list[int]:
+    """The places of the columns that leave with this one, itself among them."""
+    group = columns[place].group
+    return [one for one, column in enumerate(columns) if one == place or (group and column.group == group)]
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> bool:

@@ -17,7 +17,7 @@ from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import SECTIONS
-from tracker.training.numbers import render_float
+from tracker.training.numbers import render_count, render_float
 from tracker.training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
@@ -37,7 +37,7 @@ class Metric:
         """The value as people read it; `-` when unknown."""
         if value is None:
             return "-"
-        return f"{value * 100:.4f} %" if self.percent else render_float(value)
+        return f"{render_float(value * 100)} %" if self.percent else render_float(value)
 
     def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old` (a tie does not)."""
@@ -189,7 +189,7 @@ def load_workspace(root: Path) -> Workspace:
             f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or % in it"
         )
     if reader.problems:
-        raise ConfigError(f"{len(reader.problems)} wrong value(s) in {path}:", problems=reader.problems)
+        raise ConfigError(f"{render_count(len(reader.problems), 'wrong value')} in {path}:", problems=reader.problems)
     return Workspace(
         root=root,
         competition=competition,

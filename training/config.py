@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.errors import ConfigError
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_toml_value
 
 T = TypeVar("T")
@@ -358,7 +359,7 @@ def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Co
             sections[section] = _read_section(section, table, problems)
     if problems:
         raise ConfigError(
-            f"{len(problems)} wrong value(s) in {source}:",
+            f"{render_count(len(problems), 'wrong value')} in {source}:",
             problems=problems,
             hint="tracker run options lists every key with its meaning",
         )
@@ -470,7 +471,7 @@ def _check_together(config: Config, source: str) -> None:
     }
     problems = [words for words, holds in wrong.items() if holds]
     if problems:
-        raise ConfigError(f"{len(problems)} wrong value(s) in {source}:", problems=problems)
+        raise ConfigError(f"{render_count(len(problems), 'wrong value')} in {source}:", problems=problems)
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:

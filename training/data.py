@@ -19,6 +19,7 @@ from tracker.training.errors import DataError
 from tracker.training.exclude import CSV, Exclude, split_words
 from tracker.training.images import IMAGE_SUFFIXES, check_images
 from tracker.training.label_fixes import LabelFixes
+from tracker.training.numbers import render_count
 from tracker.training.samples import DataReport, EvalImage, LoadedData, Person, Sample, Task
 from tracker.training.split import split_samples
 from tracker.training.tables import LINE, read_table
@@ -74,7 +75,9 @@ def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None 
             "mend these files; or leave training images out: tracker data check --write-exclude broken.csv, then "
             "--set data.exclude=broken.csv"
         )
-    raise DataError(f"{len(report.problems)} problem(s) in the data:", problems=report.problems, hint=hint)
+    raise DataError(
+        f"{render_count(len(report.problems), 'problem')} in the data:", problems=report.problems, hint=hint
+    )
 
 
 def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> DataReport:
@@ -243,7 +246,9 @@ def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     found = Findings(Exclude())
     images = _read_eval(config, task, root, found)
     if found.problems:
-        raise DataError(f"{len(found.problems)} problem(s) in the evaluation set:", problems=found.problems)
+        raise DataError(
+            f"{render_count(len(found.problems), 'problem')} in the evaluation set:", problems=found.problems
+        )
     return [image.id for image in images]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tracker.training.config import locate
+from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
 
 CSV = ".csv"
@@ -82,7 +83,7 @@ class Exclude:
             notes.append(f"left out of the training images by data.exclude: {len(self.left_out)} ({parts})")
         hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
         notes += [
-            f"data.exclude: {source} also fits {count} evaluation image(s), which are predicted all the same"
+            f"data.exclude: {source} also fits {render_count(count, 'evaluation image')}, predicted all the same"
             for source, count in hit.items()
         ]
         return notes

@@ -16,6 +16,7 @@ from tracker.training.loader import Source
 from tracker.training.logger import RunLogger
 from tracker.training.losses import build_loss
 from tracker.training.model import build_model
+from tracker.training.numbers import render_count
 from tracker.training.predict import Predictor
 from tracker.training.probabilities import measure, save_predictions, save_probabilities
 from tracker.training.progress import Progress
@@ -77,7 +78,7 @@ def infer(
         metrics = {"val/loss": float(loss), **measure(validation)}
         if not data.eval:
             return metrics, None
-        progress.say(f"{len(data.eval)} images to predict")
+        progress.say(f"{render_count(len(data.eval), 'image')} to predict")
         path = save_predictions(run_dir, predictor.evaluate(module), task)
         logger.artifact(path)
         return metrics, path

@@ -15,3 +15,8 @@ def render_float(value: float, *, signed: bool = False) -> str:
         return f"{value:{sign}.3e}"
     places = max(0, 3 - math.floor(math.log10(size))) if size else 4
     return f"{value:{sign}.{max(places, 4) if size <= 1 else places}f}"
+
+
+def render_count(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: `1 run`, `2 runs`; `plural` where it is more than an s at the end."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

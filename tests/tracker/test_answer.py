@@ -12,13 +12,14 @@ import typer.testing
 from tests.conftest import NO_MLFLOW
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
+from tracker.answer import _render_gap
 from tracker.api import begin
 from tracker.ensemble import ensemble
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.running import resolve_running
 from tracker.recorder import Recorder
 from tracker.submit import check, score, submit
-from tracker.workspace import Workspace, load_workspace
+from tracker.workspace import Metric, Workspace, load_workspace
 
 NONE = "no SOTA yet: no submission has a public score"
 
@@ -211,7 +212,7 @@ def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(
     lines = say("show", "exp2")
     assert [line.split() for line in lines if "train.epochs" in line] == [["train.epochs", "10", "3"]]
     assert not [line for line in lines if "optim.lr" in line]
-    assert any(line.endswith("config keys are as in exp1, --full shows them") for line in lines)
+    assert any(line.endswith("config keys are as in exp1, --full shows all") for line in lines)
     full = "\n".join(say("show", "exp2", "--full"))
     assert all(word in full for word in ("optim.lr", "data.workers", "sha256:d"))
     assert "config: no difference from exp1" in say("show", "exp3")
@@ -256,3 +257,17 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
     told = answer_check(manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known)  # type: ignore[arg-type]
     place = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000)"
     assert told == f"{place} on which its weights were searched; no config key changed"
+
+
+@pytest.mark.parametrize(
+    ("percent", "old", "new", "text"),
+    [
+        (False, 0.89396, 0.88444, "0.0096 below"),
+        (True, 0.89396, 0.88444, "0.9600 points below"),
+        (False, 0.88441, 0.88444, "less than 0.0001 above"),
+        (False, 1234.4, 1236.4, "2.000 above"),
+    ],
+)
+def test_a_gap_is_that_of_the_scores_shown_beside_it(percent: bool, old: float, new: float, text: str) -> None:
+    metric = Metric(name="f1", percent=percent, higher_is_better=True)
+    assert _render_gap(metric, new, old) == text

@@ -60,7 +60,10 @@ def test_an_archived_run_is_out_of_every_list_and_there_by_name(
     said = call(workspace, monkeypatch, capsys, "archive", "exp2..exp3")
     assert "archived: exp2, exp3 (tracker unarchive exp2 exp3" in said
     out = call(workspace, monkeypatch, capsys, "runs")
-    assert "2 archived run(s) left out" in out
+    assert "2 archived runs left out" in out
+    monkeypatch.setenv("COLUMNS", "40")
+    assert max(map(len, call(workspace, monkeypatch, capsys, "runs").splitlines())) <= 40
+    monkeypatch.delenv("COLUMNS")
     assert "exp3" not in out
     listed = json.loads(call(workspace, monkeypatch, capsys, "runs", "--json", "--limit", "1"))
     assert [run["name"] for run in listed] == ["exp1"]

@@ -133,7 +133,7 @@ def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(original: Work
     old, workspace = original.root, move(original, original.root.with_name(name))
     subprocess.run([sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S)
     done = run_tracker("sync", cwd=workspace.root)
-    assert "2 run(s) up to date" in done.stdout
+    assert "2 runs up to date" in done.stdout
     assert not old.exists()
     ids = run_ids(workspace)
     with served(workspace.root) as address:
@@ -280,7 +280,7 @@ def test_a_workspace_behind_a_link_follows_where_the_link_points_to(original: Wo
     link.unlink()
     disk.rename(tmp_path / "other disk")
     link.symlink_to(tmp_path / "other disk")
-    assert "1 run(s) up to date" in run_tracker("sync", cwd=link / "ws").stdout
+    assert "1 run up to date" in run_tracker("sync", cwd=link / "ws").stdout
     assert not disk.exists()
     assert all(
         "other%20disk" in path or "mlruns" in path for path in read_paths(load_workspace((link / "ws").resolve()))
@@ -467,7 +467,7 @@ def test_commands_that_compare_submit_and_audit_work_after_a_move(original: Work
     workspace = move(original, tmp_path / "ws2")
     assert run_tracker("diff", "exp1", "exp2", "--no-stats", cwd=workspace.root).stdout
     assert "exp2" in run_tracker("submit", "exp2", "--memo", "after", cwd=workspace.root).stdout
-    assert "2 run(s) up to date" in run_tracker("sync", cwd=workspace.root).stdout
+    assert "2 runs up to date" in run_tracker("sync", cwd=workspace.root).stdout
     assert list_rows(workspace, "SELECT seq FROM runs") == before
     assert json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
     shutil.rmtree(workspace.runs_dir / "exp1")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import NO_MLFLOW, run_tracker
+from tests.conftest import NO_MLFLOW, ROOT, run_tracker
 from tests.workspaces import make_run
 from tracker.ledger.read import get_submission
 from tracker.report import clean_text, print_json
 from tracker.submit import submit
+from tracker.training.numbers import render_count
 from tracker.workspace import Workspace
 
 EVIL = "\x1b]0;owned\x07 \x9b31m red \u202egpj.exe\u202c \rover"
@@ -60,3 +62,16 @@ def test_no_view_passes_on_what_steers_a_terminal(workspace: Workspace, tmp_path
 def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [math.nan, 1.5, (-math.inf, True)], "b": None})
     assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5, [None, True]], "b": None}
+
+
+def test_one_thing_is_singular() -> None:
+    assert [render_count(count, "run") for count in (0, 1, 2, 1200)] == ["0 runs", "1 run", "2 runs", "1,200 runs"]
+    assert render_count(2, "class", "classes") == "2 classes"
+
+
+def test_no_sentence_leaves_the_plural_to_its_reader() -> None:
+    paths = [path for folder in ("tracker", "training") for path in (ROOT / folder).rglob("*.py")]
+    words = re.compile(r"[} ](\w+)\(s\)")
+    calls = {"len", "str", "set", "list", "dict", "print", "in"}
+    found = [(path.name, word) for path in paths for word in words.findall(path.read_text()) if word not in calls]
+    assert found == []

@@ -360,7 +360,7 @@ def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(workspace: 
     folder = workspace.runs_dir / "exp2"
     folder.mkdir()
     done = run_tracker("sync", cwd=workspace.root)
-    assert "1 run(s) up to date" in done.stdout
+    assert "1 run up to date" in done.stdout
     assert "exp2 was killed before it began" in done.stderr
     with held(folder / ".lock"):
         assert not is_abandoned(folder)

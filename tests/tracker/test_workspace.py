@@ -196,6 +196,14 @@ def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> 
     assert parse_score(metric, text) == pytest.approx(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.83125, "83.12 %"), (1.0, "100.0 %"), (0.05, "5.000 %"), (0.0, "0.0000 %"), (0.8875, "88.75 %"), (None, "-")],
+)
+def test_a_percentage_has_the_four_digits_of_other_numbers(value: float | None, text: str) -> None:
+    assert Metric(name="accuracy", kind="accuracy", percent=True).render(value) == text
+
+
 @pytest.mark.parametrize("text", ["", "nan", "inf", "1.2", "-0.1", "good", "0.\u0661"])
 def test_a_score_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):

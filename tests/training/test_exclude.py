@@ -93,7 +93,7 @@ def test_evaluation_images_are_predicted_whatever_is_left_out(folders: Path) -> 
     (folders / "train" / "cat" / "e1.png").write_bytes((folders / "train" / "cat" / "cat00.png").read_bytes())
     data = load_data(replace(CONFIG, exclude="e*.png"), TWO, root=folders)
     assert len(data.eval) == 6
-    assert data.notes[1] == "data.exclude: e*.png also fits 6 evaluation image(s), which are predicted all the same"
+    assert data.notes[1] == "data.exclude: e*.png also fits 6 evaluation images, predicted all the same"
     (folders / "eval" / "images" / "e2.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"e2\.png: empty file"):
         load_data(replace(CONFIG, exclude="e*.png"), TWO, root=folders)

@@ -75,6 +75,7 @@ def clean(
     from tracker.clean import free, plan_clean
     from tracker.errors import ConfigError
     from tracker.report import print_text
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -91,7 +92,7 @@ def clean(
             print_text("nothing was freed")
             raise typer.Exit(1)
     done = free(workspace, plan, checkpoints=checkpoints)
-    print_text(f"freed {_render_size(sum(item.size for item in done))} ({len(done)} files)")
+    print_text(f"freed {_render_size(sum(item.size for item in done))} ({render_count(len(done), 'file')})")
     if checkpoints and workspace.mlflow_uri.startswith("http"):
         print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
 

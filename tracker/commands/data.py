@@ -86,6 +86,7 @@ def split(
     from tracker.images.dataset_report import list_warnings, print_split
     from tracker.report import print_json, print_note
     from tracker.train import resolve_for
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -95,7 +96,7 @@ def split(
         print_json(table.to_dict())
     else:
         print_split(table, wide=wide)
-        print(f"{len(table.rows)} images: {out}")
+        print(f"{render_count(len(table.rows), 'image')}: {out}")
     for note in table.notes:
         print_note(note)
     for warning in list_warnings(table):

@@ -106,13 +106,14 @@ def import_(
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
     from tracker.ledger.handkept import import_table, read_handkept, render_summary
     from tracker.report import print_text
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     table = read_handkept(file, workspace.competition)
     print_text(render_summary(table))
     if dry_run:
-        print_text(f"dry run: {len(table.rows)} submissions would be added")
+        print_text(f"dry run: {render_count(len(table.rows), 'submission')} would be added")
     else:
         print_text(f"added {import_table(workspace, table)} submissions")
 

@@ -59,11 +59,14 @@ def remove_background(
     from tracker.errors import TrackerError
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
+    from tracker.training.numbers import render_count
 
     done = remove_background(folder, out, method=method, processes=processes, redo=redo)
     print_cutout(done)
     if problems := done.report.problems:
-        raise TrackerError("\n  ".join([f"{len(problems)} image(s) failed, the rest is done:", *problems]))
+        raise TrackerError(
+            "\n  ".join([f"{render_count(len(problems), 'image')} failed, the rest is done:", *problems])
+        )
 
 
 def suspects(

@@ -218,24 +218,50 @@ def _split_numbers(text: str) -> list[str]:
 
 
 def options(wide: Wide = False) -> None:
-    """List every config key with its default, its meaning and what it may be."""
-    from tracker.report import find_width, print_table, print_text, render_value
-    from tracker.training.config import Config, config_to_dict, list_options
-    from tracker.training.tables import flatten
+    """List every config key with its default in this workspace, its meaning and what it may be."""
+    from tracker.report import find_width, print_table, print_text
+    from tracker.training.config import list_options
 
-    defaults = flatten(config_to_dict(Config()))
+    defaults = _render_defaults()
     rows = []
     for key, option in list_options().items():
         choices = option.metadata["choices"]
         words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
-        by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
-        rows.append((key, ", ".join(by_format) or render_value(defaults[key]), words))
+        rows.append((key, defaults[key], words))
     if wide or find_width() is None:
         print_table(("key", "default", "meaning"), rows, wide=wide)
         return
     for key, default, words in rows:  # a sentence that is cut explains nothing
         print_text(f"{key} = {default or '(empty)'}", style="bold")
         print_text(f"  {words}")
+
+
+def _render_defaults() -> dict[str, str]:
+    """The default of each key: what a new run of this workspace takes, outside of one for each format of the data."""
+    from tracker.errors import TrackerError, UnknownRunError
+    from tracker.report import print_note, render_value
+    from tracker.shown_config import list_defaults
+    from tracker.training.config import Config, config_to_dict, list_options
+    from tracker.training.tables import flatten
+    from tracker.workspace import find_workspace
+
+    try:
+        values, given = list_defaults(find_workspace())
+    except UnknownRunError:
+        values, given = flatten(config_to_dict(Config())), set()
+    except TrackerError as error:  # who mends tracker.toml needs the list
+        print_note(f"{error}: these are the defaults without tracker.toml")
+        values, given = flatten(config_to_dict(Config())), set()
+    else:
+        return {
+            key: render_value(value) + (" (set in tracker.toml)" if key in given else "")
+            for key, value in values.items()
+        }
+    shown = {key: render_value(value) for key, value in values.items()}
+    for key, option in list_options().items():
+        by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
+        shown[key] = ", ".join(by_format) or shown[key]
+    return shown
 
 
 def runs(
@@ -253,8 +279,9 @@ def runs(
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.members import name_ensembles
-    from tracker.report import print_json, print_runs, runs_to_json
+    from tracker.report import print_json, print_runs, print_text, runs_to_json
     from tracker.runs import count_archived, load_config
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -267,7 +294,7 @@ def runs(
         named = name_ensembles(workspace, records)
         print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
-            print(f"{count} archived run(s) left out: tracker runs --archived lists them")
+            print_text(f"{render_count(count, 'archived run')} left out: tracker runs --archived lists them")
         return
     configs = {}
     for record in records:

@@ -184,12 +184,13 @@ def sync(
     from tracker.ledger.read import resolve_run
     from tracker.runs import list_run_numbers
     from tracker.submit import sync_all
+    from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     names = [resolve_run(workspace, name) for name in run or ()]
     names = names or [f"exp{number}" for number in reversed(list_run_numbers(workspace.runs_dir))]
     done, problems = sync_all(workspace, names)
-    print(f"{len(done)} run(s) up to date")
+    print(f"{render_count(len(done), 'run')} up to date")
     if problems:
-        raise TrackerError(f"{len(problems)} run(s) are not:\n  " + "\n  ".join(problems))
+        raise TrackerError(f"{render_count(len(problems), 'run')} not up to date:\n  " + "\n  ".join(problems))

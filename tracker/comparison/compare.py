@@ -81,6 +81,21 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Incomparable:
+    """`runs` whose `metric` does not compare with that of `other`, a run of the most rows that do, and why."""
+
+    metric: str
+    runs: Sequence[str]
+    other: str
+    reason: str
+
+    def __str__(self) -> str:
+        more = len(self.runs) - MOST_NAMED
+        named = ", ".join(self.runs[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return f"{named} with {self.other}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
 
@@ -96,10 +111,13 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
+    incomparable: Sequence[Incomparable] = ()  # what not_comparable says, as data
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        plain = asdict(self)
+        del plain["incomparable"]
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +169,7 @@ def compare_runs(
     skipped: list[str] = []
     subjects = list(_load(workspace, words, limit, skipped, archived=archived))
     if not subjects:
-        raise UnknownRunError("no finished run to compare", hint="tracker run train makes one; tracker compare s1..s9")
+        raise UnknownRunError("no finished run to compare", hint=_suggest_subjects(workspace))
     chosen = subjects
     if condition is not None:
         values = [subject.values() for subject in subjects]
@@ -164,7 +182,10 @@ def compare_runs(
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
-    best, not_comparable = _find_best(workspace, groups, rows, names)
+    best, incomparable = _find_best(workspace, groups, rows, names)
+    not_comparable: dict[str, list[str]] = {}
+    for item in incomparable:
+        not_comparable.setdefault(item.metric, []).append(str(item))
     return Comparison(
         rows=rows,
         keys=keys,
@@ -175,7 +196,16 @@ def compare_runs(
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
+        incomparable=incomparable,
     )
+
+
+def _suggest_subjects(workspace: Workspace) -> str:
+    """What to compare where there are no runs: submissions, if the ledger has any."""
+    numbers = [row.number for row in list_submissions(workspace)]
+    if len(numbers) > 1:
+        return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
+    return "tracker run train makes one"
 
 
 # --- Loading ----------------------------------------------------------------------------------------------------------
@@ -396,17 +426,17 @@ def _is_repeat(one: Subject, other: Subject) -> bool:
 
 def _find_best(
     workspace: Workspace, groups: Sequence[Sequence[Subject]], rows: Sequence[Row], names: Sequence[str]
-) -> tuple[dict[str, int], dict[str, list[str]]]:
+) -> tuple[dict[str, int], list[Incomparable]]:
     """{metric: place of the row with the best mean} among the comparable rows, and why others are not among them.
 
     Without metrics in which all rows are equal, or where no two comparable rows outnumber the others.
     """
-    best, why = {}, {}
+    best: dict[str, int] = {}
+    why: list[Incomparable] = []
     for name in names:
         places = [place for place, row in enumerate(rows) if name in row.metrics]
-        alike, sentences = _find_comparable(groups, places, name)
-        if sentences:
-            why[name] = sentences
+        alike, others = _find_comparable(groups, places, name)
+        why += others
         means = {place: rows[place].metrics[name].mean for place in alike}
         if len(set(means.values())) > 1:
             choose = max if higher_is_better(workspace.competition.metrics, name) else min
@@ -416,8 +446,8 @@ def _find_best(
 
 def _find_comparable(
     groups: Sequence[Sequence[Subject]], places: Sequence[int], name: str
-) -> tuple[list[int], list[str]]:
-    """The places of the most rows that compare by a metric, and sentences about the others.
+) -> tuple[list[int], list[Incomparable]]:
+    """The places of the most rows that compare by a metric, and why the others do not.
 
     No places where there are as many others that compare among themselves.
     """
@@ -432,24 +462,21 @@ def _find_comparable(
         return list(places), []
     parts.sort(key=len, reverse=True)
     first = groups[parts[0][0]]
-    sentences = []
+    others = []
     for part in parts[1:]:
         runs = [subject.name for place in part for subject in groups[place]]
         reason = _explain_rows(first, groups[part[0]], name)
-        sentences.append(f"{_name_some(runs)} with {first[0].name}: {reason}")
-    return (parts[0] if len(parts[0]) > len(parts[1]) else []), sentences
-
-
-def _name_some(runs: Sequence[str]) -> str:
-    return (
-        ", ".join(runs)
-        if len(runs) <= MOST_NAMED
-        else f"{', '.join(runs[:MOST_NAMED])} and {len(runs) - MOST_NAMED} more"
-    )
+        others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
+    return (parts[0] if len(parts[0]) > len(parts[1]) else []), others
 
 
 def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -> str:
-    """Why a metric of two rows cannot be compared; of folds, both must have the same ones."""
+    """Why a metric of two rows cannot be compared; of folds, both must have the same ones.
+
+    A leaderboard's images are the same for all.
+    """
+    if name.startswith(_SCORES):
+        return ""
     left, right = ({subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other))
     if len(one) + len(other) > 2 and left.keys() != right.keys():
         folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
@@ -19,12 +22,14 @@ from tracker.report import (
     render_values,
 )
 from tracker.table import Column, Styled, fits
+from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
-    from tracker.comparison.compare import Comparison, Row, Spread
+    from tracker.comparison.compare import Comparison, Incomparable, Row, Spread
     from tracker.workspace import Competition
 
-SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines
+SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines unless these lose columns
+MOST_REASONS = 4  # not to compare, each a line; --wide shows all
 TEXTS = ("note", "noted last")
 PLUS_MINUS = "\u00b1"
 
@@ -32,31 +37,68 @@ PLUS_MINUS = "\u00b1"
 def print_comparison(
     found: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
 ) -> None:
-    """Few runs side by side, many below each other; then what the table does not say."""
+    """Runs side by side where they fit and are few or would lose columns, else below each other; then remarks."""
     header, lines = build_cells(found, competition, marks)
     legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
-    columns: list[Column] = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
-    rows = list(zip([Styled(name) for name in header], *lines, strict=True))[1:]
-    if lines and (len(lines) > SIDE_BY_SIDE or not (wide or fits(columns, rows, find_width()))):
-        columns, rows = list(_list_columns(header, found, competition)), [tuple(line) for line in lines]
+    width = None if wide else find_width()
+    columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
+    rows: list[tuple[Styled, ...]] = list(zip([Styled(name) for name in header], *lines, strict=True))[1:]
+    listed = list(_list_columns(header, found, competition))
+    few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
+    if not (few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)):
+        columns, rows = listed, [tuple(line) for line in lines]
     if lines:
         print_table(columns, rows, legend=legend, wide=wide)
-    for line in describe(found):
+    for line in describe(found, briefly=width is not None):
         print_text(line)
 
 
 def _list_columns(header: Sequence[str], found: Comparison, competition: Competition) -> Iterator[Column]:
-    """Training figures leave first, then config keys from the last on, then metrics, the deciding one last."""
-    deciding = [f"{split}{competition.primary_metric}" for split in ("public_", "val/", "private_")]
+    """The deciding public score and validation figure stay longest, then the config keys that tell rows apart best.
+
+    What came of it otherwise (private, other metrics, training figures) and notes leave before them.
+    """
+    stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
+    keys = {key: 100 + place for place, key in enumerate(order_keys(found))}
+    leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000}
+    titles = shorten_keys(header, found.keys)
     for place, name in enumerate(header):
-        if name in found.keys:
-            yield Column(name, leaves=100 + place)
+        if name in stay:
+            yield Column(name, leaves=1 + stay.index(name), right=True)
+        elif name in keys:
+            yield Column(titles[name], leaves=keys[name])
         elif name in found.metrics:
-            early = not name.startswith(("val/", "public_", "private_", "overall_"))
-            yield Column(name, leaves=1 if name in deciding else 1000 + place if early else 10 + place, right=True)
+            private = name == f"private_{competition.primary_metric}"
+            is_score = name.startswith(("val/", "public_", "private_", "overall_"))
+            last = 10_002 if private else 11_000 if is_score else 15_000
+            yield Column(name, leaves=last if private else last + place, right=True)
         else:
-            leaves = {"run": 0, "note": 1, "submission": 5, "noted last": 999}[name]
-            yield Column(name, leaves=leaves, text=name in TEXTS)
+            yield Column(name, leaves=leaves[name], text=name in TEXTS)
+
+
+def order_keys(found: Comparison) -> list[str]:
+    """The keys that differ, the most useful first: with the fewest values, then known of the most rows.
+
+    Keys that most rows do not know, or that have one value wherever they are known, come last.
+    """
+
+    def rank(key: str) -> tuple[bool, int, int]:
+        values = [row.config[key] for row in found.rows if row.config[key] is not None]
+        unknown = len(found.rows) - len(values)
+        different = len({json.dumps(value) for value in values})
+        return different < 2 or unknown > len(values), different, unknown
+
+    return sorted(found.keys, key=rank)
+
+
+def shorten_keys(header: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """{key: its title}: what comes after the dot where no other column is called so; `model` for model.name."""
+    short = {}
+    for key in keys:
+        section, _, last = key.rpartition(".")
+        short[key] = section if last == "name" and section else last
+    taken = Counter([*short.values(), *header])
+    return {key: title if taken[title] == 1 or title == key else key for key, title in short.items()}
 
 
 def _list_marks(found: Comparison, marks: Marks) -> list[str]:
@@ -146,16 +188,17 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
     score = next((m for m in competition.metrics if split in ("public", "private", "overall") and m.name == rest), None)
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     if spread.sd is None:
-        return f"{mean} ({spread.runs} repeats of one seed)" if spread.runs > 1 else mean
+        return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)
     repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
     return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
 
 
-def describe(found: Comparison) -> Iterator[str]:
-    """What the table leaves out, in sentences."""
+def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
+    """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
     several = sum(len(row.runs) > 1 for row in found.rows)
-    yield f"{found.runs} of {found.considered} runs in {len(found.rows)} rows; {found.equal_keys} config keys are equal"
+    rows = render_count(len(found.rows), "row")
+    yield f"{found.runs} of {render_count(found.considered, 'run')} in {rows}; {_render_equal(found.equal_keys)}"
     if found.rows and not found.keys:
         yield "no config key differs"
     if several:
@@ -163,9 +206,78 @@ def describe(found: Comparison) -> Iterator[str]:
             f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "
             "repeats of one seed, or with equal weights, count once (--each: a row each)"
         )
+    if briefly:
+        yield from _explain_briefly(found)
     sentences = [*dict.fromkeys(sentence for found_in in found.not_comparable.values() for sentence in found_in)]
-    for sentence in sentences:
+    for sentence in () if briefly else sentences:
         names = [name for name, told in found.not_comparable.items() if sentence in told]
         yield f"{', '.join(names)}: not comparable: {sentence}"
     for line in found.skipped:
         yield f"left out: {line}"
+
+
+def _render_equal(keys: int) -> str:
+    return f"{render_count(keys, 'config key')} {'is' if keys == 1 else 'are'} equal"
+
+
+def _explain_briefly(found: Comparison) -> Iterator[str]:
+    """A line for each reason not to compare, with all its runs and metrics; the reasons of the first metrics first."""
+    groups: dict[str, list[Incomparable]] = {}
+    for item in found.incomparable:
+        groups.setdefault(_leave_out_details(item), []).append(item)
+    shown = list(groups.values())
+    more = len(shown) - MOST_REASONS
+    for items in shown[:MOST_REASONS]:
+        runs = name_runs(dict.fromkeys(name for item in items for name in item.runs))
+        metrics = ", ".join(dict.fromkeys(item.metric for item in items))
+        others = {item.other for item in items}
+        other = others.pop() if len(others) == 1 else "the others"
+        yield f"not comparable: {runs} with {other}: {_join_reasons(items)}; in {metrics}"
+    if more > 0:
+        yield f"not comparable for {render_count(more, 'other reason')} too; --wide shows all"
+
+
+def _leave_out_details(item: Incomparable) -> str:
+    """A reason without what is in brackets, and without the name of the run that it is about."""
+    return _name_these_runs(item).partition(" (")[0]
+
+
+def _name_these_runs(item: Incomparable) -> str:
+    own = [name for name in item.runs if re.search(rf"\b{name}\b", item.reason)]
+    return re.sub(rf"\b{own[0]}\b", "these runs", item.reason) if own else item.reason
+
+
+def _join_reasons(items: Sequence[Incomparable]) -> str:
+    """One reason for all `items`: with the details of one where all have them, without where they differ."""
+    if len({item.reason for item in items}) == 1:
+        return items[0].reason
+    if len({_name_these_runs(item) for item in items}) == 1:
+        return _name_these_runs(items[0])
+    return _leave_out_details(items[0])
+
+
+def name_runs(names: Iterable[str]) -> str:
+    """`exp3, exp5..exp7`: runs by number, three or more in a row as a range; others as they are."""
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        start = name.rstrip("0123456789")
+        if start == name:
+            start, number = name, -1
+        else:
+            number = int(name[len(start) :])
+        numbers.setdefault(start, []).append(number)
+    return ", ".join(text for start, found in numbers.items() for text in _name_ranges(start, sorted(found)))
+
+
+def _name_ranges(start: str, numbers: Sequence[int]) -> Iterator[str]:
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    for part in parts:
+        if len(part) > 2:
+            yield f"{start}{part[0]}..{start}{part[-1]}"
+        else:
+            yield from (start if number < 0 else f"{start}{number}" for number in part)

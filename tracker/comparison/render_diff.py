@@ -24,11 +24,12 @@ from tracker.report import (
     render_number,
     render_values,
 )
-from tracker.table import Column, Styled
+from tracker.table import LEAST, Column, Styled
 
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
-SHORT = 24  # letters of a config value that is shown whole
+SHORT = 24  # letters of a config value that is shown whole, fewer where the terminal is narrow
+PLACE_OF_KEYS = 30  # columns beside two config values
 MOVES = 8  # kinds of change to predictions; --json has them all
 WARNED = ("overfitting", "diverged")
 
@@ -91,7 +92,7 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
     if brief:
         yield from _list_metrics(replace(diff, gap={}), everything=everything)
         return
-    yield from _list_config(diff)
+    yield from _list_config(diff, width)
     yield from _list_metrics(diff, everything=everything)
     yield from _list_statistics(diff)
     yield Section(lines=[_render_predictions(diff), *_list_differing_prints(diff)])
@@ -100,13 +101,16 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
     yield Section(lines=[*_list_advice(diff), *_list_remarks(diff)])
 
 
-def _list_config(diff: RunDiff) -> Iterator[Section]:
+def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
     if diff.config:
         pairs = {key: render_values(pair) for key, pair in diff.config.items()}
         if diff.ensembles:  # in words instead of its keys
             made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
             pairs = made | {key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)}
-        rows = [(Styled(key), *[_show_value(text) for text in pair]) for key, pair in pairs.items()]
+        short = min(SHORT, max(LEAST, (width - PLACE_OF_KEYS) // 2))
+        rows = [
+            (Styled(key), *[Styled(text, whole=len(text) <= short) for text in pair]) for key, pair in pairs.items()
+        ]
         sides = [Column(name, text=True) for name in (diff.a, diff.b)]
         yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
@@ -115,11 +119,6 @@ def _list_config(diff: RunDiff) -> Iterator[Section]:
         yield Section(lines=list(_list_members(diff)))
     if diff.ignored:
         yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
-
-
-def _show_value(text: str) -> Styled:
-    """A config value: numbers and short words are never cut."""
-    return Styled(text, whole=len(text) <= SHORT)
 
 
 def _list_members(diff: RunDiff) -> Iterator[str]:
@@ -142,8 +141,8 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
     if rows:
         rows += _list_gaps(diff)
-        sides = [Column(name, right=True) for name in (diff.a, diff.b)]
-        columns = (Column("metric"), *sides, Column("delta", right=True), Column("better", leaves=1))
+        sides = [Column(name, leaves=2, right=True, group="sides") for name in (diff.a, diff.b)]
+        columns = (Column("metric"), *sides, Column("delta", right=True), Column("better", leaves=3))
         yield Section(columns=columns, rows=rows)
     else:
         yield Section(lines=["metrics: no difference"])
@@ -195,11 +194,11 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     title = f"{paired.samples:,} validation images"
     columns = (
         Column(title),
-        *[Column(name, leaves=3, right=True) for name in (diff.a, diff.b)],
+        *[Column(name, leaves=2, right=True, group="sides") for name in (diff.a, diff.b)],
         Column("delta", right=True),
-        Column("95 % interval", leaves=1),
-        Column("swap test p", leaves=2, right=True),
-        Column("detectable", leaves=4, right=True),
+        Column("95 % interval", leaves=3),
+        Column("swap test p", leaves=4, right=True),
+        Column("detectable", leaves=5, right=True),
     )
     yield Section(columns=columns, rows=rows)
     lines = [_render_mcnemar(diff, paired)]
@@ -254,10 +253,10 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     if validation:
         columns = (
             Column("true class"),
-            Column(f"right in {diff.b} only", leaves=1, right=True),
-            Column(f"right in {diff.a} only", leaves=1, right=True),
-            Column("wrong in both, differently", leaves=3, right=True),
-            Column("most", leaves=2),
+            Column(f"right in {diff.b} only", leaves=2, right=True, group="sides"),
+            Column(f"right in {diff.a} only", leaves=2, right=True, group="sides"),
+            Column("wrong in both, differently", leaves=4, right=True),
+            Column("most", leaves=3),
         )
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:
@@ -266,9 +265,9 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
         yield Section(lines=[f"predictions moved: {', '.join(moves + rest)}"])
     for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
         if diff.images[kind]:
-            names = ("truth", diff.a, diff.b, "now")
-            others = [Column(name, leaves=place) for place, name in enumerate(names, start=1)]
-            yield Section(columns=(Column(title), *others), rows=[_render_image(image) for image in diff.images[kind]])
+            sides = [Column(name, leaves=2, group="sides") for name in (diff.a, diff.b)]
+            heads = (Column(title), Column("truth", leaves=3), *sides, Column("now", leaves=4))
+            yield Section(columns=heads, rows=[_render_image(image) for image in diff.images[kind]])
 
 
 def _count_by_class(moves: Sequence[Move]) -> list[tuple[Styled, ...]]:

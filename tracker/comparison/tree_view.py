@@ -106,7 +106,7 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")
                 suffix = "" if name == competition.primary_metric else f" {name}"
-                found[f"{split}{suffix}"] = f"{value * 100:.2f} %" if metric.percent else metric.render(value)
+                found[f"{split}{suffix}"] = metric.render(value)
                 break
     return found
 

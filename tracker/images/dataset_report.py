@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracker.report import print_table, print_text, render_number
 from tracker.table import Column
+from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
@@ -21,7 +22,7 @@ def print_check(check: DataCheck) -> None:
     for note in check.notes:
         print_text(note)
     if check.problems:
-        print_text(f"{len(check.problems)} problem(s) in the data:")
+        print_text(f"{render_count(len(check.problems), 'problem')} in the data:")
         for problem in check.problems:
             print_text(f"  {problem}")
         _print_written(check)
@@ -37,7 +38,7 @@ def _print_written(check: DataCheck) -> None:
     name, left = check.written.exclude, check.written.left
     print_text(f"{name}: {check.written.broken} broken, {check.written.images} training images to leave out")
     if left:
-        print_text(f"with it there would still be {len(left)} problem(s):")
+        print_text(f"with it there would still be {render_count(len(left), 'problem')}:")
         print_text("\n".join(f"  {problem}" for problem in left))
     else:
         print_text(f"next: tracker run train --set data.exclude={name}")
@@ -52,7 +53,7 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
             Column("people", leaves=2, right=True),
             Column("mean R, G, B", leaves=3),
             Column("std R, G, B", leaves=4),
-            Column("width x height", leaves=2),
+            Column("width x height", leaves=6, text=True),  # of photographs from everywhere it is a long list
             Column("format", leaves=5),
         ),
         [

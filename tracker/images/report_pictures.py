@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracker.report import print_table, print_text
 from tracker.table import Column
+from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.images.cutout import Cutout, Measured
@@ -29,14 +30,14 @@ def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     )
     print_table(columns, rows, wide=wide)
     what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
-    print_text(f"{found.sheet}: {len(found.images)} of {found.candidates} {what} image(s)")
+    print_text(f"{found.sheet}: {len(found.images)} of {render_count(found.candidates, f'{what} image')}")
 
 
 def print_cutout(done: Cutout) -> None:
     """What was written, and the config lines for it."""
     report = done.report
-    copied = f", {report.copied} other file(s) copied" if report.copied else ""
-    print_text(f"{done.out}: {report.cut} image(s) cut out, {report.before} were there already{copied}")
+    copied = f", {render_count(report.copied, 'other file')} copied" if report.copied else ""
+    print_text(f"{done.out}: {render_count(report.cut, 'image')} cut out, {report.before} there already{copied}")
     if done.measured:
         print("\n[data]")
     for part in done.measured:
@@ -69,6 +70,7 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
             Column("images", leaves=4, right=True),
         )
         print_table(columns, rows, wide=wide)
+        _print_order(found)
     for line in describe_model(found):
         print_text(line)
     print_text(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
@@ -84,16 +86,36 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
             Column("image"),
             Column("nearly equal"),
             Column("parts", leaves=3),
-            Column("labels", leaves=2),
-            Column("bits", leaves=1, right=True),
+            Column("labels", leaves=1, text=True),
+            Column("bits", leaves=2, right=True),
         )
         print_table(heads, lines, wide=wide)
-    print_text(f"{len(pairs)} pairs of nearly equal images (at most {found.threshold} of 256 bits differ)")
+        if len(pairs) > SHOWN:
+            print_text(
+                f"the first {SHOWN} of {len(pairs)} pairs, the nearest first; all are in {_name_file(found, 'pairs')}"
+            )
+    print_text(
+        f"{render_count(len(pairs), 'pair')} of nearly equal images (at most {found.threshold} of 256 bits differ)"
+    )
     print_text("\n".join(found.files))
     if suspects:
         table = next(name for name in found.files if name.endswith(".csv"))
         print_text(f"where a suggestion is right, write yes under accept in {table}; then")
         print(f"  tracker run train --from {found.source} --set data.label_fixes={table}")
+
+
+def _print_order(found: SuspectReport) -> None:
+    """In which order suspects come, and where those are that the table leaves out."""
+    count = len(found.suspects)
+    shown = f"the first {SHOWN} of {count} labels" if count > SHOWN else render_count(count, "label")
+    rest = f"; all are in {_name_file(found, 'labels')}" if count > SHOWN else ""
+    order = "those that confident learning found first, then those with more images against them, then by p(given)"
+    print_text(f"{shown}: {order}{rest}")
+
+
+def _name_file(found: SuspectReport, name: str) -> str:
+    """The table of that name among what was written."""
+    return next((file for file in found.files if file.endswith(f"{name}.csv")), "the files below")
 
 
 def describe_model(found: SuspectReport) -> Iterator[str]:
@@ -102,11 +124,13 @@ def describe_model(found: SuspectReport) -> Iterator[str]:
     doubts = [suspect for suspect in found.suspects if found.find_strength(suspect) in weak]
     if others := len(found.suspects) - len(doubts):
         confident = sum(suspect.confident for suspect in found.suspects)
-        yield f"{others} labels look wrong to {found.run}, {confident} of them by confident learning"
+        look = "looks" if others == 1 else "look"
+        by = f"{confident} of them by confident learning"
+        yield f"{render_count(others, 'label')} {look} wrong to {found.run}, {by}"
     elif not doubts:
         yield f"no label looks wrong to {found.run}"
     if doubts:
-        yield f"a weak model's doubts: {found.run} would give {len(doubts)} labels otherwise"
+        yield f"a weak model's doubts: {found.run} would give {render_count(len(doubts), 'label')} otherwise"
     for strength in found.model:
         what = "labels" if len(found.model) == 1 else {"label": "masks"}.get(strength.field, f"{strength.field}s")
         yield (

@@ -13,6 +13,7 @@ from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
 from tracker.settings import get_setting
 from tracker.training.config import Config, config_to_dict, find_problem, list_options, render_assignment
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, read_toml
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def read_sweep(file: Path) -> Sweep:
     problems += wrong
     first = _read_first(tables.get("first", []), space, problems)
     if problems:
-        raise ConfigError(f"{len(problems)} wrong value(s) in {file}:", problems=problems, hint="see Sweeps in README")
+        raise ConfigError(
+            f"{render_count(len(problems), 'wrong value')} in {file}:", problems=problems, hint="see Sweeps in README"
+        )
     content = {key: value for key, value in tables.items() if key not in ("trials", "storage")}
     settings["storage"] = get_setting("TRACKER_SWEEP_URL") or settings["storage"]
     study = f"{file.stem}-{hash_table(content, base.config_file)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from tracker.errors import ConfigError, DataError, RefusedError
 from tracker.leaderboards import Outcome, Scores
 from tracker.predictions import Answers, normalize_answer
+from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
 from tracker.workspace import Metric, Workspace
 
@@ -58,7 +59,9 @@ class LocalLeaderboard:
                 problems.append(f"{path}:{line}: Usage is Public or Private, not {usage!r}")
             truth[name] = (answer, usage.lower())
         if problems or not truth:
-            raise DataError(f"{len(problems)} problem(s) in the solution:", problems=problems or [f"{path} is empty"])
+            raise DataError(
+                f"{render_count(len(problems), 'problem')} in the solution:", problems=problems or [f"{path} is empty"]
+            )
         return truth
 
     def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:

@@ -31,6 +31,7 @@ from tracker.ledger.historical import (
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
 from tracker.training.atomic import check_regular, write_text
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json, parse_toml_value
 from tracker.workspace import Competition, Metric, Workspace, parse_score
 
@@ -79,7 +80,7 @@ def read_handkept(path: Path, competition: Competition) -> HandKept:
         if sota is not None and (sota >= row.number or (sota >= numbers[0] and sota not in numbers)):
             problems.append(f"row {place}, sota: {sota}, expected the number of an earlier submission")
     if problems:
-        raise ConfigError(f"{len(problems)} problem(s) in {path}:", problems=problems)
+        raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
     return HandKept(path, rows, config_keys, extra_keys)
@@ -226,7 +227,7 @@ def render_summary(table: HandKept) -> str:
     scores = sorted({f"{split}_{metric}" for row in rows for split, metric in row.scores})
     known = sum("predictions_fingerprint" in row.columns for row in rows)
     lines = [
-        f"{table.path}: {len(rows)} submissions, {rows[0].number} to {rows[-1].number}",
+        f"{table.path}: {render_count(len(rows), 'submission')}, {rows[0].number} to {rows[-1].number}",
         f"scores: {', '.join(scores) or 'none'}",
         f"config keys: {', '.join(table.config_keys) or 'none'}",
         f"kept with the rows: {', '.join(table.extra_keys) or 'nothing'}",

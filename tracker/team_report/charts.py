@@ -10,6 +10,7 @@ from markupsafe import Markup
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.team_report.data import Entry, Relation, label_metric
 from tracker.team_report.svg import Drawing, Scale, fit_scale
+from tracker.training.numbers import render_count
 from tracker.workspace import Metric
 
 MOST_LABELLED = 40  # beyond, only SOTA's steps have a label of their own
@@ -104,9 +105,13 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
     """What the timeline shows, in words: how many submissions are drawn, and which of them became SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
-        return f"{len(entries)} submissions, {NO_PUBLIC_SCORE}."
+        return f"{render_count(len(entries), 'submission')}, {NO_PUBLIC_SCORE}."
     drawn = len(list_scored(entries, metric))
-    count = f"{drawn} submissions" if drawn == len(entries) else f"{drawn} of {len(entries)} submissions have a score"
+    count = (
+        render_count(drawn, "submission")
+        if drawn == len(entries)
+        else f"{drawn} of {len(entries)} submissions have a score"
+    )
     told = steps[-STEPS_TOLD:]
     words = [f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told]
     what = f"{len(steps)} became SOTA" + (f", the last {len(told)}" if len(told) < len(steps) else "")

@@ -244,7 +244,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
             label=split,
             name=f"{split} {_shorten(metric.name, percent=metric.percent)}",
             percent=metric.percent,
-            digits=4,
+            digits=2 if metric.percent else 4,
         )
         for metric in competition.metrics
         for split in ("public", "private")

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
-from tracker.comparison.compare import Spread, compare_runs, expand_words
+from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
 from tracker.comparison.render_compare import build_cells, describe, print_comparison, render_csv, render_markdown
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
@@ -22,6 +23,7 @@ from tracker.notes import add_note
 from tracker.submit import submit
 from tracker.workspace import Workspace
 
+SCORES = ["public_f1", "public_accuracy", "private_f1", "private_accuracy"]
 F1S = (0.5, 0.75, 0.625)
 
 
@@ -61,7 +63,7 @@ def test_repeats_of_a_seed_and_runs_with_equal_weights_are_no_seeds(workspace: W
     header, lines = build_cells(found, workspace.competition)
     cells = [dict(zip(header, line, strict=True))["val/f1"] for line in lines]
     assert cells[0].text.startswith("0.7250 \u00b1 0.1061 (2 seeds, 4 runs)")
-    assert cells[1].text.strip() == "0.7000 (2 repeats of one seed)"
+    assert cells[1].text.strip() == "0.7000 (2 repeats)"
 
 
 def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Workspace) -> None:
@@ -191,7 +193,116 @@ def test_many_runs_are_lines_and_what_has_no_room_is_named(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 240
     assert "hidden at this width: " in out
-    assert all(name in out for name in (*keys, "val/f1"))
+    short = [key.partition(".")[2] for key in keys if not key.endswith("batch_size")]
+    assert all(name in out for name in (*short, "train.batch_size", "eval.batch_size", "val/f1"))
+
+
+def show(found: Comparison, workspace: Workspace, width: int, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines that a terminal of `width` columns shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        print_comparison(found, workspace.competition)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_of_many_runs_score_and_differing_keys_stay_longer_than_other_metrics(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    for number in range(9):
+        config = {"optim.lr": 0.1 * (1 + number % 2), "model.name": f"a_long_name_{number % 2}", "train.epochs": number}
+        make_run(workspace, config=config, note="what was tried in this run: " + "n" * 60)
+    found = compare_runs(workspace, [])
+    rows = tuple(
+        replace(row, metrics={**row.metrics, **{name: Spread(mean=0.123456, sd=None, n=1) for name in SCORES}})
+        for row in found.rows
+    )
+    found = replace(found, rows=rows, metrics=[*SCORES, "val/f1", "val/accuracy", "train/loss"])
+    titles = next(line for line in show(found, workspace, width, capsys) if line.startswith("run")).split()
+    assert {"public_f1", "val/f1", "lr", "model", "epochs"} <= set(titles)
+    assert "train/loss" not in titles or width > 80
+
+
+def test_the_public_score_never_leaves_before_the_private_one(
+    seeded: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare_runs(seeded, [], each=True)
+    rows = [
+        replace(row, runs=[f"exp{place}0000"], metrics={name: Spread(mean=0.5, sd=0.1, n=3) for name in SCORES})
+        for place, row in enumerate([*found.rows, *found.rows, *found.rows])
+    ]
+    for width in range(40, 140, 5):
+        lines = show(replace(found, rows=rows, metrics=SCORES), seeded, width, capsys)
+        titles = next((line for line in lines if line.startswith("run")), "").split()
+        assert "private_f1" not in titles or "public_f1" in titles, width
+
+
+def test_runs_turn_sideways_where_lines_would_lose_columns(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        config = {f"augment.{key}": number for key in ("jitter", "noise", "mixup", "cutmix")}
+        make_run(workspace, config=config | {"optim.weight_decay": 0.1 * number, "train.epochs": number})
+    lines = show(compare_runs(workspace, []), workspace, 80, capsys)
+    assert any(line.startswith("optim.weight_decay ") for line in lines)
+    assert any(line.split() == [f"exp{number}" for number in range(6, 0, -1)] for line in lines)
+    assert not any("hidden" in line for line in lines)
+
+
+def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        split = {"data.val_ratio": 0.1} if number in (2, 4, 5, 6) else {}
+        make_run(workspace, config={"optim.lr": 0.1 * number, **split})
+    found = compare_runs(workspace, ["exp1..exp12"])
+    text = " ".join(" ".join(show(found, workspace, 120, capsys)).split())
+    assert text.count("another split") == 1
+    assert "not comparable: exp3, exp5..exp7 with exp1: another split (ratio 0.2 against 0.1); in val/f1" in text
+    others = [
+        Incomparable(metric=f"val/m{number}", runs=["exp3"], other="exp1", reason=f"reason {number}")
+        for number in range(7)
+    ]
+    lines = list(describe(replace(found, incomparable=others), briefly=True))
+    assert [line for line in lines if "not comparable" in line][-1] == (
+        "not comparable for 3 other reasons too; --wide shows all"
+    )
+    assert len([line for line in lines if "not comparable" in line]) == 5
+
+
+def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Workspace) -> None:
+    make_run(workspace)
+    found = compare_runs(workspace, [])
+    items = [
+        Incomparable(metric="val/loss", runs=[name], other="exp1", reason=f"the loss of {name} is not known")
+        for name in ("exp13", "exp16")
+    ]
+    line = list(describe(replace(found, incomparable=items), briefly=True))[-1]
+    assert line == "not comparable: exp13, exp16 with exp1: the loss of these runs is not known; in val/loss"
+
+
+def test_public_scores_compare_whatever_the_folds(workspace: Workspace) -> None:
+    for fold in (0, 1):
+        make_run(workspace, "0000011110", config={"data.folds": 2, "data.fold": fold})
+    make_run(workspace, "1111100000", config={"data.folds": 2, "data.fold": 0, "optim.lr": 0.5})
+    submit(workspace, "exp1", "first")
+    submit(workspace, "exp3", "second")
+    found = compare_runs(workspace, ["exp1..exp3"])
+    assert "public_f1" not in found.not_comparable
+    assert found.rows[found.best["public_f1"]].runs == ["exp1", "exp2"]
+
+
+def test_submissions_are_suggested_only_where_there_are_some(tmp_path: Path, workspace: Workspace) -> None:
+    with pytest.raises(UnknownRunError) as caught:
+        compare_runs(workspace, [])
+    assert caught.value.hint == "tracker run train makes one"
+    past = make_workspace(tmp_path / "past")
+    import_table(past, read_handkept(TABLE, past.competition))
+    with pytest.raises(UnknownRunError) as caught:
+        compare_runs(past, [])
+    assert caught.value.hint == "tracker run train makes one; tracker compare s1..s18"
 
 
 def test_the_command_prints_one_json_document_and_its_errors_show_the_place(seeded: Workspace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from tests.training.test_data import make_profiles
 from tests.workspaces import make_run
 from tracker.cli import app
 from tracker.errors import ConfigError
+from tracker.images.dataset_report import print_survey
 from tracker.init import init_workspace
+from tracker.training.survey import PartSurvey, Survey
 from tracker.workspace import Workspace
 
 Type = Callable[..., Any]
@@ -77,7 +80,7 @@ def test_check_lists_everything_that_is_wrong_with_exit_code_1(pictures: Workspa
     (pictures.root / "fixes.csv").write_text("id,field,value\nnobody,gender,female\n")
     done = type_words(pictures, "check", "--set", "data.label_fixes=fixes.csv")
     assert done.exit_code == 1
-    assert "4 problem(s)" in done.stdout
+    assert "4 problems" in done.stdout
     for words in ("cat01.png: empty file", "note.pdf: not an image", "e2.png: missing", "no person nobody"):
         assert words in done.stdout
     done = type_words(pictures, "check", "--json")
@@ -156,3 +159,18 @@ def test_check_adds_to_a_list_and_writes_over_no_other(pictures: Workspace, type
     for name in ("bad.txt", "a,b.csv"):
         with pytest.raises(ConfigError, match=r"expected the path of a \.csv"):
             type_words(pictures, "check", "--write-exclude", name)
+
+
+def test_stats_at_80_columns_keep_mean_and_standard_deviation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {f"{640 + number}x480": 30 - number for number in range(30)}
+    part = PartSurvey(
+        images=465, sizes=sizes, formats={"JPEG": 400, "PNG": 65}, mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.25)
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    print_survey(Survey(parts={"training": replace(part, classes={"cat": 465}), "evaluation": part}, age_bands=None))
+    out = capsys.readouterr().out
+    assert "0.5000, 0.4000, 0.3000" in out
+    assert "0.2000, 0.1000, 0.2500" in out
+    assert max(map(len, out.splitlines())) <= 80

@@ -25,8 +25,8 @@ from tracker.demo_faces import make_competition
 from tracker.errors import ConfigError, TrackerError
 from tracker.folds import train_folds
 from tracker.images.explain import explain
-from tracker.images.report_pictures import describe_model
-from tracker.images.suspects import _write_pairs, find_suspects
+from tracker.images.report_pictures import describe_model, print_suspects
+from tracker.images.suspects import SuspectReport, _write_pairs, find_suspects
 from tracker.init import init_workspace
 from tracker.train import build_task, prepare_data, resolve_config
 from tracker.training import sheets
@@ -34,6 +34,7 @@ from tracker.training.data import load_data
 from tracker.training.duplicates import Image, Pair
 from tracker.training.errors import DataError
 from tracker.training.probabilities import Kept, load_probabilities, save_probabilities
+from tracker.training.suspects import Strength, Suspect
 from tracker.workspace import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
@@ -305,5 +306,47 @@ def test_explain_says_what_it_cannot_do(judged: Workspace) -> None:
 
 def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judged: Workspace, forks: Forks) -> None:
     done = forks.run("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=judged.root, **NO_MLFLOW)
-    assert f"runs/exp1/explain.png: 1 of {IMAGES // 2} validation image(s)" in done.stdout
+    assert f"runs/exp1/explain.png: 1 of {IMAGES // 2} validation images" in done.stdout
     assert "MLflow is behind" in done.stderr
+
+
+def test_suspects_at_80_columns_say_their_order_their_number_and_the_labels_of_pairs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suspects = tuple(
+        Suspect(
+            id=f"with_mask/{number}.jpg",
+            field="label",
+            value="x",
+            given="with",
+            suggested="without",
+            score=0.5,
+            images=(f"{number}",),
+            against=1,
+            confident=number < 9,
+        )
+        for number in range(24)
+    )
+    path = Path("a.jpg")
+    names = [f"with_mask/with_mask_{number:04d}.jpg" for number in range(2)]
+    a, b = (Image(name, path, "train", label) for name, label in zip(names, ("with_mask", "without_mask"), strict=True))
+    report = SuspectReport(
+        run="exp1",
+        source="exp1",
+        covered=24,
+        images=24,
+        suspects=suspects,
+        threshold=10,
+        pairs=(Pair(a, b, 3),),
+        files=("suspects/labels.csv", "suspects/pairs.csv"),
+        model=(Strength(field="label", right=1000, judged=1024, majority=0.5),),
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+    print_suspects(report)
+    out = capsys.readouterr().out
+    text = " ".join(out.split())
+    assert "the first 15 of 24 labels: those that confident learning found first" in text
+    assert "all are in suspects/labels.csv" in text
+    assert "1 pair of nearly equal images" in text
+    assert any(line.endswith("with_mask / wi\u2026") or "with_mask / w" in line for line in out.splitlines())
+    assert max(map(len, out.splitlines())) <= 80
