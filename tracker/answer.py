@@ -46,7 +46,8 @@ def answer_submit(
 ) -> str:
     """What submit says first: the public score against SOTA; without a score, what check said."""
     if row.scores.get(f"public_{competition.primary_metric}") is None:
-        return f"submitted as {row.number}, no public score yet; {checked}"
+        without = f"submitted as {row.number}, no public score yet"
+        return without if checked == NO_PUBLIC_SCORE else f"{without}; {checked}"
     return answer_score(competition, row, before, after)
 
 
@@ -94,11 +95,19 @@ def _place_by_validation(
 def _render_gap(metric: Metric, value: float, best: float) -> str:
     """How far a value is from the best, and in which direction."""
     gap = abs(value - best)
-    decimals = f"{gap:.4f}" if 0.0001 <= gap < 1 else render_number(gap)  # as many as the scores it lies between
-    shown = f"{render_number(gap * 100)} points" if metric.percent else decimals
+    shown = f"{_render_size(gap * 100)} points" if metric.percent else _render_size(gap)
     if metric.higher_is_better:
         return f"{shown} {'above' if value > best else 'below'}"
     return f"{shown} {'better than' if value < best else 'worse than'}"
+
+
+def _render_size(gap: float) -> str:
+    """The size of a gap as people write it: never 7.036e-05."""
+    if gap < 0.0001:
+        return "less than 0.0001"
+    if gap < 1:
+        return f"{gap:.4f}"  # as many decimals as the scores it lies between
+    return f"{gap:.0f}" if gap >= 1e6 else render_number(gap)
 
 
 def _render_pair(metric: Metric, old: float | None, new: float) -> str:
