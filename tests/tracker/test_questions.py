@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tests.conftest import NO_MLFLOW, run_in_terminal, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_submissions
 from tracker.submit import submit
-from tracker.workspace import Workspace
+from tracker.workspace import Workspace, load_workspace
 
 
 @pytest.fixture
@@ -86,3 +88,21 @@ def test_a_local_leaderboard_is_never_said_to_take_typed_scores(tmp_path: Path) 
     for words in (["sota"], ["select"], ["check", "sota"]):
         done = run_tracker(*words, cwd=workspace.root, ok=False)
         assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')
+
+
+def test_people_read_times_in_the_zone_of_the_competition_and_programs_utc(tmp_path: Path) -> None:
+    said = run_tracker(
+        "init", "ws", "--classes", "cat,dog", "--time-zone", "Asia/Seoul", "--deadline", "2021-01-01T10:00",
+        "--no-pretrained", cwd=tmp_path,
+    )  # fmt: skip
+    assert said.stderr.startswith("warning: the deadline 2021-01-01 10:00 (Asia/Seoul) has passed: every submission")
+    workspace = load_workspace(tmp_path / "ws")
+    record = make_run(workspace)
+    seoul = dt.datetime.fromisoformat(record.created_at) + dt.timedelta(hours=9)
+    listed = run_tracker("runs", cwd=workspace.root).stdout
+    assert "created (Asia/Seoul)" in listed
+    assert f"{seoul:%Y-%m-%d %H:%M}" in listed
+    assert f"{seoul:%Y-%m-%d %H:%M:%S}" in run_tracker("show", "exp1", cwd=workspace.root).stdout
+    (row,) = json.loads(run_tracker("runs", "--json", cwd=workspace.root).stdout)
+    assert row["created_at"] == record.created_at
+    assert "time (Asia/Seoul)" in run_tracker("ledger", "history", cwd=workspace.root).stdout

@@ -87,7 +87,7 @@ def submit(
     print_check_details(report, comp)
     print_leaderboard([row], comp, validation, sota=best, was_sota=())
     _explain_sealed(workspace, [row])
-    print(render_quota(quota))
+    print(render_quota(quota, comp))
     print(f"ledger head {read_head(workspace.ledger_url)}: kept elsewhere, it lets verify notice missing rows")
     if quota.left == 0:
         print("that was the last one")
