@@ -81,10 +81,11 @@ def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> D
     return done
 
 
-def run_in_terminal(*words: str, cwd: Path, width: int, **env: str) -> str:
-    """What a tracker command writes to a terminal of its own that has `width` columns."""
+def run_in_terminal(*words: str, cwd: Path, width: int, typed: str = "", **env: str) -> str:
+    """What a tracker command writes to a terminal of its own that has `width` columns, `typed` is typed in it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    os.write(ours, typed.encode())
     settings = {**os.environ, "TERM": "xterm-256color", **env}
     settings = {name: value for name, value in settings.items() if name != "NO_COLOR" or name in env}
     process = subprocess.Popen(

@@ -48,7 +48,8 @@ def answer_submit(
 ) -> str:
     """What submit says first: the public score against SOTA; without a score, what check said."""
     if row.scores.get(f"public_{competition.primary_metric}") is None:
-        return f"submitted as {row.number}, no public score yet; {checked}"
+        without = f"submitted as {row.number}, no public score yet"
+        return without if checked == NO_PUBLIC_SCORE else f"{without}; {checked}"
     return answer_score(competition, row, before, after)
 
 

@@ -49,7 +49,7 @@ public_share = {public_share}
 {metrics}
 # Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
 [data]
-{data}
+{data}{monitor}
 [model]
 # true: timm's weights, from the cache or the hub; false: random; or a file.
 pretrained = {pretrained}
@@ -130,6 +130,7 @@ def init_workspace(
     text = TEMPLATE.format(
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
+        monitor=_describe_monitor(next((m for m in tables if m["name"] == values["primary_metric"]), {})),
         similar_words=_describe_share(values["similar_share"], images),
         **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
     )
@@ -177,6 +178,16 @@ def _parse_metric(text: str) -> dict[str, Any]:
     kind = {"f1": "macro_f1", "accuracy": "accuracy"}.get(name, "given")
     higher = "higher" in words or not ("lower" in words or is_loss(name))
     return {"name": name, "kind": kind, "higher_is_better": higher, "percent": "percent" in words}
+
+
+def _describe_monitor(primary: Mapping[str, Any]) -> str:
+    """The [train] section that lets the deciding metric choose best.pth; empty where the default is nearest to it."""
+    near = "accuracy" if primary.get("kind") == "accuracy" else "loss" if is_loss(primary.get("name", "")) else "f1"
+    if near == "f1":
+        return ""
+    return (
+        f'\n[train]\n# Chooses best.pth: as near to the deciding metric as training measures.\nmonitor = "val/{near}"\n'
+    )
 
 
 def detect_format(data: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ _REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.
 _LATER = {
     f"{part}/{what}": f"{part} {what}"
     for part in ("train", "val")
-    for what in ("accuracy", "batch_loss", "data_wait", "images_per_s")
+    for what in ("accuracy", "batch_loss", "batch_lr", "data_wait", "images_per_s")
 }
 _EARLIER = {there: name for name, there in _LATER.items()}
 _LIKE_OURS = re.compile(r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])")  # looks as if it were escaped

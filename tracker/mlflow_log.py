@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.metric_names import from_chart_name, to_chart_name, to_mlflow_name
+from tracker.metrics import TRAINED
 from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away
 from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
@@ -54,6 +55,8 @@ FILES = (
 )
 FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
 BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # tags: as metrics they would be charts of one bar
+VIEW_KEY = "tracker"  # of the view of the runs table that `tracker ui` opens: MLflow keeps shared views in such tags
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 REPORT_TAGS = {"tracker.kind": "report"}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
@@ -415,7 +418,9 @@ def describe_run(
         **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
         **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
-    tags |= {f"best/{name}": f"{value:.4g}" for name in BEST if (value := record.summary.get(name)) is not None}
+    measured = [f"val/{metric.name}" for metric in workspace.competition.metrics]
+    best = dict.fromkeys([*BEST, *measured])
+    tags |= {f"best/{name}": f"{value:.4g}" for name in best if (value := record.summary.get(name)) is not None}
     if record.best_epoch is not None:
         tags["tracker.best_epoch"] = str(record.best_epoch)
     metrics = {}
@@ -463,13 +468,32 @@ def ensure_experiment(client: Any, workspace: Workspace) -> str:
         "mlflow.experiment.primaryMetric.name": f"public_{primary.name}",
         "mlflow.experiment.primaryMetric.greaterIsBetter": str(primary.higher_is_better),
     }
-    return _ensure_experiment(client, workspace, workspace.competition.name, tags)
+    return _ensure_experiment(
+        client, workspace, workspace.competition.name, {**tags, VIEW_TAG: describe_view(workspace)}
+    )
+
+
+def describe_view(workspace: Workspace) -> str:
+    """The runs table as `tracker ui` opens it, in MLflow's words: the best public score first, and the columns.
+
+    The validation column is a tag, the value of the best epoch: MLflow's column of a metric has its last value.
+    """
+    primary = workspace.competition.primary
+    score = f"metrics.`public_{primary.name}`"
+    validated = [primary.name] if primary.name in TRAINED else [primary.name, "f1"]  # its own, and training's
+    columns = [f"tags.`best/val/{name}`" for name in validated]
+    columns += [score, "tags.`submission`", "attributes.`Description`"]
+    order = {"orderByKey": score, "orderByAsc": not primary.higher_is_better}
+    return json.dumps({**order, "selectedColumns": columns, "columnOrder": ["attributes.`Run Name`", *columns]})
 
 
 def _ensure_experiment(client: Any, workspace: Workspace, name: str, tags: Mapping[str, str]) -> str:
     with FileLock(workspace.lock_dir / "mlflow.lock"):
         found = client.get_experiment_by_name(name)
         if found is not None:
+            view = tags.get(VIEW_TAG)
+            if view is not None and found.tags.get(VIEW_TAG) != view:  # made before there was one, or another metric
+                client.set_experiment_tag(found.experiment_id, VIEW_TAG, view)
             return str(found.experiment_id)
         local = not workspace.mlflow_uri.startswith("http")
         location = (workspace.root / "mlartifacts").as_uri() if local else None

@@ -78,13 +78,16 @@ def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str]
     """
     quota = build_quota(competition, now, times)
     if competition.deadline and now >= competition.deadline:
-        local = competition.deadline.astimezone(zoneinfo.ZoneInfo(competition.time_zone))
-        raise RefusedError(f"the deadline passed at {local:%Y-%m-%d %H:%M %Z}", hint="nothing was sent")
+        raise RefusedError(f"the deadline passed at {_render(competition, quota.deadline)}", hint="nothing was sent")
     if quota.left == 0:
-        free = f"the next is free at {quota.resets_at}" if quota.resets_at else ""
+        free = f"the next is free at {_render(competition, quota.resets_at)}" if quota.resets_at else ""
         uncounted = f" ({later} more lie in the future: a clock was wrong)" if later else ""
         raise RefusedError(f"all {quota.limit} submissions of today are spent{uncounted}", hint=free)
     return quota
+
+
+def _render(competition: Competition, moment: str | None) -> str:
+    return f"{competition.local_time(moment)} ({competition.time_zone})"
 
 
 def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.datetime:

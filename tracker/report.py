@@ -306,7 +306,7 @@ def print_runs(
         Column("best epoch", leaves=3, right=True),
         *[Column(f"val/{name}", leaves=_order_figure(name, primary), right=True) for name in figures],
         Column("submission", leaves=2, right=True),
-        Column("created (UTC)", leaves=7),
+        Column(f"created ({competition.time_zone})", leaves=7),
         Column("note", leaves=1, text=True),
         *([Column("tags", leaves=5, text=True)] if tagged else ()),
         *([Column("noted last", leaves=5, text=True)] if noted else ()),
@@ -325,7 +325,7 @@ def print_runs(
             render_number(record.best_epoch),
             *[render_number(record.summary.get(f"val/{name}")) for name in figures],
             "-" if number is None else str(number),
-            record.created_at[:16].replace("T", " "),
+            competition.local_time(record.created_at),
             record.note or record.error.partition("\n")[0],
             *([", ".join(record.tags) or "-"] if tagged else ()),
             *([render_newest(notes.get(record.uid, ()))] if noted else ()),
@@ -365,11 +365,19 @@ def render_corrections(
             yield f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the ledger's history"
 
 
-def print_notes(notes: Sequence[Note]) -> None:
+def print_notes(notes: Sequence[Note], competition: Competition) -> None:
     """Every remark with its day and author; nothing when there is none."""
     if notes:
-        rows = [(note.time[:10], note.author, str(note.submission or "-"), str(note)) for note in notes]
-        columns = ("noted (UTC)", Column("by", leaves=2), Column("submission", leaves=3, right=True), "note")
+        days = [competition.local_time(note.time, "%Y-%m-%d") for note in notes]
+        rows = [
+            (day, note.author, str(note.submission or "-"), str(note)) for day, note in zip(days, notes, strict=True)
+        ]
+        columns = (
+            f"noted ({competition.time_zone})",
+            Column("by", leaves=2),
+            Column("submission", leaves=3, right=True),
+            "note",
+        )
         print_table(columns, rows)
 
 
@@ -398,6 +406,7 @@ def print_run(
     """Everything about one run: what came of it, then what it was made from."""
     from tracker.members import print_members
 
+    zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -406,10 +415,10 @@ def print_run(
         "note": record.note or "-",
         **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
-        "created (UTC)": record.created_at[:19].replace("T", " "),
+        f"created ({zone})": comp.local_time(record.created_at, seconds),
         "duration": f"{record.duration_s:.0f} s",
         "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
-        **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
+        **{f"{name} freed ({zone})": comp.local_time(when, seconds) for name, when in record.freed.items()},
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
@@ -421,7 +430,7 @@ def print_run(
     print_members(members, comp)
     if rows:
         print_leaderboard(rows, comp, validation, sota=None, was_sota=())
-    print_notes(notes)
+    print_notes(notes, comp)
     _print_config(config)
     if config.full:
         for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
@@ -538,7 +547,7 @@ def print_check(report: CheckReport, competition: Competition) -> None:
     """What submit would say, its answer first."""
     print_text(report.answer)
     print_check_details(report, competition)
-    print_text(render_quota(report.quota))
+    print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
         print_text("it would be the last one")
     print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
@@ -582,9 +591,9 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
     )
 
 
-def render_quota(quota: Quota) -> str:
+def render_quota(quota: Quota, competition: Competition) -> str:
     """What is left to submit, in one line."""
-    until = f", deadline {quota.deadline[:16].replace('T', ' ')} UTC" if quota.deadline else ""
+    until = f", deadline {competition.local_time(quota.deadline)} ({competition.time_zone})" if quota.deadline else ""
     if quota.left is None:
         return f"no daily limit, {quota.used} submitted today{until}"
     return f"{quota.left} of {quota.limit} submissions left{until}"
@@ -612,12 +621,12 @@ def print_audit(audit: Audit) -> None:
         print_text(f"freed by tracker clean on {item['freed_at'][:10]}: {item['file']} ({item['what']})")
 
 
-def print_history(events: Sequence[Event], *, wide: bool = False) -> None:
+def print_history(events: Sequence[Event], competition: Competition, *, wide: bool = False) -> None:
     """A line for each row of the ledger, in the order they were added."""
     rows = [
         (
             str(event.seq),
-            (event.time or "-")[:16].replace("T", " "),
+            competition.local_time(event.time),
             event.author or "-",
             event.kind,
             str(event.submission or "-"),
@@ -627,7 +636,7 @@ def print_history(events: Sequence[Event], *, wide: bool = False) -> None:
     ]
     columns = [
         Column("row", right=True),
-        Column("time (UTC)", leaves=2),
+        Column(f"time ({competition.time_zone})", leaves=2),
         Column("author", leaves=3),
         Column("kind", leaves=1),
         Column("submission", leaves=1, right=True),

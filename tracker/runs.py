@@ -366,10 +366,11 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The config of a run that this program trained or inferred; raises ConfigError for one of another program."""
+    """The config of a run that this program trained or inferred; raises ConfigError for one of any other loop."""
     if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):
         raise ConfigError(
-            f"{record.name} was trained by another program: its model and its data are unknown here",
+            f"{record.name} was made by another program or by a loop of your own: its model and its data are"
+            " unknown here",
             hint="train, predict and explain where it was trained; run.save_probabilities or tracker adopt bring the"
             f" result (tracker show {record.name} has its config)",
         )

@@ -353,7 +353,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     if workspace.leaderboard == "local" and row.predictions_fingerprint:
         raise ConfigError(
             f"the local leaderboard has scored submission {number} itself",
-            hint="tracker leaderboard reveal opens private scores; kind manual in tracker.toml takes typed ones",
+            hint='private scores stay sealed there; kind = "manual" in tracker.toml takes typed ones',
         )
     with open_ledger(workspace) as ledger:
         ledger.append_scores(number, scores)
@@ -372,6 +372,17 @@ def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -
                 raise ConfigError(f"the {split} {name.strip()} was given twice", hint="give each score once")
             scores[split, name.strip()] = parse_score(competition.metric(name.strip()), value)
     return scores
+
+
+def list_sealed(workspace: Workspace) -> list[Submission]:
+    """The submissions whose private scores a local leaderboard can tell and has not; none of another kind's."""
+    if workspace.leaderboard != "local":
+        return []
+    return [
+        row
+        for row in list_submissions(workspace)
+        if row.predictions_fingerprint and not any(name.startswith(("private_", "overall_")) for name in row.scores)
+    ]
 
 
 def reveal(workspace: Workspace) -> list[Submission]:

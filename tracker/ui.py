@@ -39,29 +39,38 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
     port = _free_port(port)
     try:
         with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
-            _serve(served, _find_or_make_experiment(workspace, served), port=port, browser=browser)
+            _serve(served, _find_or_make_page(workspace, served), port=port, browser=browser)
     except KeyboardInterrupt:
         raise InterruptedByUserError("the MLflow page is closed", hint="tracker ui") from None
 
 
-def _find_or_make_experiment(workspace: Workspace, served: Workspace) -> str:
-    """The competition's experiment; of a workspace that cannot be written a copy is served, and nothing made."""
-    from tracker.mlflow_log import connect, ensure_experiment
+def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
+    """The competition's experiment, and the query that shows its training runs, the best leaderboard score on top.
+
+    Of a workspace that cannot be written a copy is served, and nothing made.
+    """
+    from tracker.mlflow_log import VIEW_KEY, connect, ensure_experiment
     from tracker.relocation import find_experiment
 
     if served is workspace:
-        return ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
+        made = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
+        return f"{made}/runs?{_query(viewStateShareKey=VIEW_KEY)}"
     print(f"{workspace.root} cannot be written: a copy of its MLflow database is served", file=sys.stderr)
-    return find_experiment(served) or "0"
+    return f"{find_experiment(served) or '0'}/runs?{_query(**_sort_by_score(workspace))}"
 
 
-def _serve(workspace: Workspace, experiment: str, *, port: int, browser: bool) -> None:
+def _query(**view: str) -> str:
+    """MLflow takes a shared view only from an address that orders nothing itself."""
+    return urlencode({"workflowType": "machine_learning", **view})
+
+
+def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None:
     # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
     process = subprocess.Popen(
         server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
     )
     try:
-        url = f"http://{HOST}:{port}/#/experiments/{experiment}/runs?{_sorted_by_score(workspace)}"
+        url = f"http://{HOST}:{port}/#/experiments/{page}"
         _wait_until_up(process, port)
         print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
         _browse(url, browser)
@@ -73,11 +82,10 @@ def _serve(workspace: Workspace, experiment: str, *, port: int, browser: bool) -
             process.wait(timeout=STOP_LIMIT_S)
 
 
-def _sorted_by_score(workspace: Workspace) -> str:
-    """The query of MLflow's runs table that shows training runs, the best leaderboard score on top."""
+def _sort_by_score(workspace: Workspace) -> dict[str, str]:
+    """The order for a store that was only copied, and may have been made before MLflow was given the view."""
     primary = workspace.competition.primary
-    order = {"orderByKey": f"metrics.`public_{primary.name}`", "orderByAsc": str(not primary.higher_is_better).lower()}
-    return urlencode({"workflowType": "machine_learning", **order})
+    return {"orderByKey": f"metrics.`public_{primary.name}`", "orderByAsc": str(not primary.higher_is_better).lower()}
 
 
 def server_command(workspace: Workspace, port: int) -> list[str]:

@@ -68,6 +68,14 @@ class Competition:
     similar_share: float = 0.999
     public_share: float = 0.0
 
+    def local_time(self, text: str | None, form: str = "%Y-%m-%d %H:%M") -> str:
+        """A UTC text as people of the competition read it; `-` for none. What is no time, as in old tables, stays."""
+        try:
+            moment = dt.datetime.fromisoformat(text or "")
+        except ValueError:
+            return text[:16].replace("T", " ") if text else "-"
+        return moment.astimezone(zoneinfo.ZoneInfo(self.time_zone)).strftime(form)
+
     @property
     def primary(self) -> Metric:
         """The metric that decides."""

@@ -230,7 +230,8 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
         lr = _update_weights(setup)
         step = (epoch - 1) * steps + number // train.accumulate + 1
         if step % train.log_every == 0:
-            setup.logger.metrics({"train/batch_loss": sum(recent) / len(recent), "lr": lr}, step=step, epoch=epoch)
+            values = {"train/batch_loss": sum(recent) / len(recent), "train/batch_lr": lr}
+            setup.logger.metrics(values, step=step, epoch=epoch)
             recent = []
     seconds = time.monotonic() - started
     return {

@@ -311,6 +311,8 @@ def test_commands_that_need_the_model_say_that_it_is_unknown(workspace: Workspac
     own_loop.finish()
     for name in ("exp1", "exp2"):
         for use in (infer, explain, reproduce, lambda ws, run: resolve_config(ws, parent=run)):
-            with pytest.raises(ConfigError, match=f"{name} was trained by another program: its model") as told:
+            with pytest.raises(
+                ConfigError, match=f"{name} was made by another program or by a loop of your own: its model"
+            ) as told:
                 use(workspace, name)
             assert "tracker adopt" in told.value.hint

@@ -44,7 +44,7 @@ def say(*words: str, code: int = 0) -> list[str]:
 def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None:
     make_run(manual, "0000011110", config={"optim.lr": 0.1}, f1=0.8)
     assert say("check")[0] == NONE
-    assert say("submit", "--memo", "a")[0] == f"submitted as 1, no public score yet; {NONE}"
+    assert say("submit", "--memo", "a")[0] == "submitted as 1, no public score yet"
     assert say("score", "1", "--private-f1", "0.9")[0] == "recorded for submission 1; it has no public f1 yet"
     assert say("score", "1", "--public-f1", "0.8437")[0] == "first SOTA: public f1 0.8437"
     assert say("check", code=1)[0] == "duplicate of submission 1"
@@ -64,6 +64,14 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
     lost = "no longer SOTA, 0.0437 below SOTA, submission 1: public f1 0.8437 -> 0.8000"
     assert say("score", "2", "--public-f1", "0.8")[0] == lost
     assert say("score", "3", "--public-f1", "0.8437")[0] == "equal to SOTA, submission 1: public f1 0.8437"
+
+
+def test_a_gap_is_never_written_in_powers_of_ten(manual: Workspace) -> None:
+    make_run(manual, "0000011110", f1=0.88747)
+    say("submit", "--memo", "a")
+    say("score", "1", "--public-f1", "0.9")
+    make_run(manual, "0000001111", f1=0.88740)
+    assert say("check")[0].startswith("less than 0.0001 below SOTA by validation (f1 0.8875 -> 0.8874)")
 
 
 def test_the_local_leaderboard_answers_submit_with_the_public_score(

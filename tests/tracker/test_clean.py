@@ -189,7 +189,7 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
     folder = make_trained(workspace, "0000011110")
     done = run_tracker("clean", "--checkpoints", cwd=workspace.root, ok=False)
     assert (done.returncode, "no terminal to ask on" in done.stderr) == (2, True)
-    assert "1 x last.pth of exp1" in done.stdout
+    assert "1 x last.pth of exp1 (only a new run of the same config and data goes on from it" in done.stdout
     assert (folder / LAST).exists()
     said, code = answer(workspace, "n\n")
     assert ("nothing was freed" in said, code, (folder / LAST).exists()) == (True, 1, True)

@@ -25,6 +25,7 @@ from tracker.mirror import Mirror, find_away, note_away
 from tracker.mirror_process import follow
 from tracker.mlflow_log import (
     BATCH,
+    VIEW_KEY,
     MlflowError,
     RunCopy,
     connect,
@@ -81,6 +82,20 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
+
+
+def test_the_runs_table_has_a_view_with_the_deciding_metric_also_where_the_experiment_is_older(
+    tmp_path: Path, mlflow_db: Path
+) -> None:
+    workspace = make_workspace(tmp_path / "other", metrics=["rmse:lower"], solution=None)
+    shutil.copy(mlflow_db, workspace.root / "mlflow.db")
+    client = connect(workspace)
+    old = client.create_experiment(workspace.competition.name)
+    assert ensure_experiment(client, workspace) == old
+    view = json.loads(client.get_experiment(old).tags[f"mlflow.sharedViewState.{VIEW_KEY}"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`public_rmse`", True)
+    columns = ["tags.`best/val/rmse`", "tags.`best/val/f1`", "metrics.`public_rmse`"]
+    assert view["selectedColumns"] == [*columns, "tags.`submission`", "attributes.`Description`"]
 
 
 def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(workspace: Workspace) -> None:

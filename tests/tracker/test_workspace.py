@@ -233,3 +233,23 @@ def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_th
     path.write_text(path.read_text().replace('split = "by_image"\n', ""))
     assert "split =" not in path.read_text()
     assert resolve_config(workspace, parent=old.name).data.split == "by_image", "what its lack meant then"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "primary", "monitor"),
+    [
+        (["accuracy:percent"], None, "val/accuracy"),
+        (["f1", "accuracy"], "accuracy", "val/accuracy"),
+        (["log_loss"], None, "val/loss"),
+        (["auc"], None, "val/f1"),
+        ([], None, "val/f1"),
+    ],
+)
+def test_a_new_workspace_chooses_best_pth_by_the_deciding_metric(
+    tmp_path: Path, metrics: list[str], primary: str | None, monitor: str
+) -> None:
+    competition = {"primary_metric": primary} if primary else {}
+    workspace = make_workspace(tmp_path / "ws", metrics=metrics, competition=competition, solution=None)
+    assert resolve_config(load_workspace(workspace.root)).train.monitor == monitor
+    written = 'monitor = "' in (workspace.root / "tracker.toml").read_text()
+    assert written == (monitor != "val/f1")  # the default of every run needs no line

@@ -60,7 +60,7 @@ def test_two_batches_of_eight_equal_one_of_sixteen(folders: Path) -> None:
     halves, logged_halves = train(vary(base, train__batch_size=8, train__accumulate=2), folders, "halves")
     for key, value in last_weights(folders, "whole").items():
         torch.testing.assert_close(last_weights(folders, "halves")[key], value, rtol=1e-4, atol=1e-6)
-    steps = [[step for step, values in log.points if "lr" in values] for log in (logged, logged_halves)]
+    steps = [[step for step, values in log.points if "train/batch_lr" in values] for log in (logged, logged_halves)]
     assert steps == [[1, 2, 3, 4], [1, 2, 3, 4]]
     assert halves.best.metrics["train/loss"] == pytest.approx(whole.best.metrics["train/loss"], rel=1e-4)
     train(vary(base, train__batch_size=8), folders, "single")

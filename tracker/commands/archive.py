@@ -97,6 +97,13 @@ def clean(
         print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
 
 
+# what tracker.earlier takes it for
+LAST_IS_FOR = (
+    "only a new run of the same config and data goes on from it: with a larger train.patience, or with more"
+    " train.epochs where sched.name is not cosine"
+)
+
+
 def _describe_plan(plan: Plan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
     from tracker.clean import LAST
@@ -105,7 +112,7 @@ def _describe_plan(plan: Plan) -> Iterator[str]:
         items = [item for item in plan.files if item.what == what]
         runs = ", ".join(item.run for item in items if item.run)
         size = _render_size(sum(item.size for item in items))
-        why = " (needed only to train them longer without starting again)" if what == LAST else ""
+        why = f" ({LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
     if kept := [f"{name} ({reason})" for name, reason in plan.kept.items()]:
         yield f"best.pth stays: {', '.join(kept)}"

@@ -21,13 +21,13 @@ def logs(
 ) -> None:
     """Show what a run has printed, or its epochs when it runs in a terminal."""
     from tracker.jobs.running import resolve_running, stream_logs
-    from tracker.report import print_text, render_end
+    from tracker.report import print_note, print_text, render_end
     from tracker.runs import load_run
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
     name = resolve_running(workspace, run, or_newest=True)
-    for text in stream_logs(workspace, name, follow=follow):
+    for text in stream_logs(workspace, name, follow=follow, on_silence=print_note):
         print(text, end="", flush=True)
     print_text(render_end(load_run(workspace.runs_dir, name), workspace.competition))
 

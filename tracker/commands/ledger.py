@@ -64,7 +64,7 @@ def history(
     if as_json:
         print_json([event.to_dict() for event in events])
     else:
-        print_history(events, wide=wide)
+        print_history(events, workspace.competition, wide=wide)
 
 
 def upgrade(

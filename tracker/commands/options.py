@@ -1,8 +1,19 @@
-"""Options that contradict each other are refused, with exit code 2, before anything is read or written."""
+"""Options that contradict each other are refused, before anything is read or written; whether there is one to ask."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def may_ask() -> bool:
+    """Whether somebody sits at a terminal; scripts and pipes are never asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
 
 
 def refuse_together(given: Mapping[str, bool]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tracker.commands.options import Yes, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
     from tracker.ledger.read import Submission
+    from tracker.submit import CheckReport
     from tracker.workspace import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
@@ -38,9 +40,13 @@ def submit(
     even_if_similar: Annotated[
         bool, typer.Option("--even-if-similar", help="Send predictions that hardly differ from earlier ones.")
     ] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Record a submission, unless its predictions were sent before, and say whether it is the new SOTA."""
+    """Record a submission, unless its predictions were sent before, and say whether it is the new SOTA.
+
+    In a terminal it asks before it takes the last one that the daily limit leaves.
+    """
     from tracker.answer import answer_submit
     from tracker.errors import RefusedError
     from tracker.ledger.chain import read_head
@@ -61,8 +67,10 @@ def submit(
     workspace = find_workspace()
     comp, before = workspace.competition, find_sota(workspace)
     report = check(workspace, run) if memo.strip() and not as_json else None
-    try:
-        row, quota = submit(workspace, run, memo, even_if_similar=even_if_similar)
+    if report and not yes and may_ask():
+        _confirm_last(workspace, report, even_if_similar=even_if_similar)
+    try:  # the run that was checked: `latest` may be another one by now
+        row, quota = submit(workspace, report.run if report else run, memo, even_if_similar=even_if_similar)
     except RefusedError:
         if report:
             print_check(report, comp)
@@ -73,16 +81,35 @@ def submit(
     if report is None:
         print_json(submission_to_json(row, comp, validation, sota=best, was=row.number == best))
         return
-    print_text(answer_submit(comp, row, before, sota, report.answer))
+    unnamed = run == "latest" and may_ask()  # a script reads the answer alone, the line below names the run
+    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, before, sota, report.answer))
     print_text(f"submission {row.number}: {row.run}, file {row.file}")
     print_check_details(report, comp)
     print_leaderboard([row], comp, validation, sota=best, was_sota=())
-    print(render_quota(quota))
+    _explain_sealed(workspace, [row])
+    print(render_quota(quota, comp))
     print(f"ledger head {read_head(workspace.ledger_url)}: kept elsewhere, it lets verify notice missing rows")
     if quota.left == 0:
         print("that was the last one")
     if workspace.leaderboard == "manual":
         print(f"upload the file, then: {name_score_command(comp, row.number, every=True)}")
+
+
+def _confirm_last(workspace: Workspace, report: CheckReport, *, even_if_similar: bool) -> None:
+    """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused takes none."""
+    refused = report.duplicate is not None or (report.refusal and not even_if_similar)
+    if refused or report.quota.left != 1:
+        return
+    from tracker.report import clean_text, print_text
+    from tracker.runs import load_run
+
+    what = report.ensemble or load_run(workspace.runs_dir, report.run).note or "no note"
+    window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
+    print_text(report.answer)
+    question = f"it is the last one of {window}: submit {report.run} ({what})?"
+    if not typer.confirm(clean_text(question), default=False):
+        print_text("nothing was submitted")
+        raise typer.Exit(1)
 
 
 def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
@@ -211,26 +238,58 @@ def _print_rows(
         ranks=ranks,
         wide=wide,
     )
+    _explain_sealed(workspace, rows)
 
 
-def reveal(wide: Wide = False, as_json: Json = False) -> None:
-    """Score every submission on the private images of the local leaderboard, and record it."""
+def reveal(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
+    """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
-    from tracker.submit import reveal
+    from tracker.report import print_text
+    from tracker.submit import list_sealed, reveal
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    _tell_mlflow(workspace, reveal(workspace))
+    sealed = {row.number for row in list_sealed(workspace)}
+    if sealed and not yes and not as_json and may_ask():
+        question = f"open the private scores of {_count(sealed)}? It cannot be undone"
+        if not typer.confirm(question, default=False):
+            print_text("nothing was opened")
+            raise typer.Exit(1)
+    rows = reveal(workspace)
+    _tell_mlflow(workspace, rows)
+    if not as_json:
+        done = f"opened the private scores of {_count(sealed)}" if sealed else "no private score was sealed"
+        print_text(f"{done}; the ledger keeps them")
     _print_rows(workspace, wide=wide, as_json=as_json)
+
+
+def _count(numbers: Collection[int]) -> str:
+    """The submissions in words."""
+    return f"{len(numbers)} submissions" if len(numbers) != 1 else f"submission {next(iter(numbers))}"
+
+
+def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
+    """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
+    from tracker.ledger.read import list_noted
+    from tracker.report import print_text
+    from tracker.submit import list_sealed
+
+    shown = {row.number for row in rows}
+    sealed = [str(row.number) for row in list_sealed(workspace) if row.number in shown]
+    if sealed and list_noted(workspace, "revealed"):
+        print_text(
+            f"no private score of {', '.join(sealed)}: submitted after the private scores were opened, sealed until"
+            " tracker leaderboard reveal is called again"
+        )
 
 
 def sota(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
     from tracker.errors import TrackerError
-    from tracker.ledger.read import find_sota, list_validation
-    from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
+    from tracker.ledger.read import find_sota, list_validation, name_first_score
+    from tracker.metrics import NO_PUBLIC_SCORE
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace
 
@@ -238,12 +297,13 @@ def sota(wide: Wide = False, as_json: Json = False) -> None:
     workspace = find_workspace()
     best = find_sota(workspace)
     if best is None:
-        raise TrackerError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
+        raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
     comp, validation = workspace.competition, list_validation(workspace, [best])
     if as_json:
         print_json(submission_to_json(best, comp, validation, sota=best.number, was=True))
     else:
         print_leaderboard([best], comp, validation, sota=best.number, was_sota=(), wide=wide)
+        _explain_sealed(workspace, [best])
 
 
 def audit(as_json: Json = False) -> None:

@@ -109,10 +109,26 @@ def init(
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
     if gitignore:
         _ignore_outputs(workspace)
+    _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
     step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+
+
+def _warn_of_deadline(workspace: Workspace) -> None:
+    """Say when the deadline has passed already, most likely by a typing error: every submission would be refused."""
+    import datetime as dt
+
+    from tracker.report import print_note
+
+    comp = workspace.competition
+    if comp.deadline and comp.deadline <= dt.datetime.now(dt.UTC):
+        print_note(
+            f"the deadline {comp.deadline:%Y-%m-%d %H:%M} ({comp.time_zone}) has passed: every submission will be"
+            ' refused; correct it in tracker.toml, or set deadline = "" for none',
+            before="warning: ",
+        )
 
 
 def _refuse_contradictions(*, labels: str, data_format: str, board: str, solution: Path | None, kaggle: str) -> None:

@@ -18,8 +18,8 @@ from tracker.comparison.luck import Sample, compare_answers, count_sample, estim
 from tracker.comparison.splits import Panel, draw_normal, load_panel
 from tracker.comparison.truth import relate_validation
 from tracker.errors import ConfigError, TrackerError
-from tracker.ledger.read import Submission, find_figure, list_noted, list_submissions
-from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
+from tracker.ledger.read import Submission, find_figure, list_noted, list_submissions, name_first_score
+from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.workspace import Metric, Workspace
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     valid = [row for row in rows if row.number not in rejected]
     looks = list_looks(valid, metric.name)
     if not looks:
-        raise TrackerError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
+        raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
     sample = count_sample(workspace, given=public_images)
     noise = estimate_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")

@@ -180,9 +180,13 @@ class _Queue:
             raise StorageError(f"cannot read {path}: {error}", hint="delete it to begin the queue anew") from error
 
     def warn(self, entry: Entry) -> None:
-        """Say at once what will keep an entry from being trained, as far as it can be known."""
+        """Say at once what will keep an entry from being trained, as far as it can be known.
+
+        `latest` and `sota` may be other runs by the time of its turn.
+        """
         try:
-            self._check(entry)
+            if entry.problems or entry.training.parent not in ("latest", "sota"):
+                self._check(entry)
         except UnknownRunError:
             pass  # an entry before it may make that run
         except TrackerError as error:

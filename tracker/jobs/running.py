@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.ledger.read import resolve_run
-from tracker.runs import FileLock, RunRecord, list_runs, load_run, read_new_points
+from tracker.runs import (
+    SYSTEM_PREFIX,
+    FileLock,
+    RunRecord,
+    from_utc_text,
+    list_runs,
+    load_config,
+    load_run,
+    read_new_points,
+    read_points,
+    to_utc_text,
+)
 from tracker.training.atomic import write_json
 from tracker.training.numbers import render_float
 from tracker.training.progress import SHOWN
@@ -22,6 +34,7 @@ from tracker.workspace import Workspace
 
 POLL_S = 0.5
 REPORT_S = 10.0
+SILENCE_S = 8.0  # without a line, until `logs -f` says what the run is doing
 STOP_NAME = "stop.json"
 
 
@@ -43,19 +56,33 @@ def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
     return records[0].name
 
 
-def stream_logs(workspace: Workspace, name: str, *, follow: bool, offset: int = 0) -> Iterator[str]:
+def stream_logs(
+    workspace: Workspace,
+    name: str,
+    *,
+    follow: bool,
+    offset: int = 0,
+    on_silence: Callable[[str], None] = lambda _: None,
+) -> Iterator[str]:
     """The output of a run in the background, or the epochs of one in a terminal; `follow`: until the run ends.
 
-    `offset` bytes are left out.
+    `offset` bytes are left out. `on_silence` gets a sentence about the run when it has printed nothing for a while.
     """
     folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
     read = _read_output if (folder / OUTPUT_NAME).is_file() else _read_epochs
+    heard, told = time.monotonic(), ""
     while True:
         running = load_run(workspace.runs_dir, name).status == "running"  # before reading: nothing is missed
         text, offset = read(folder, offset)
         if text:
             yield text
+            heard = time.monotonic()
+        elif time.monotonic() - heard > SILENCE_S:
+            heard, before = time.monotonic(), told
+            told = describe_silence(workspace, name)
+            if told not in ("", before):
+                on_silence(told)
         if not (running and follow):
             return
         time.sleep(POLL_S)
@@ -77,6 +104,26 @@ def _read_epochs(folder: Path, offset: int) -> tuple[str, int]:
         if point and shown:
             lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {render_float(shown[key])}" for key in shown))
     return "".join(f"{line}\n" for line in lines), offset
+
+
+def describe_silence(workspace: Workspace, name: str) -> str:
+    """Which epoch a running run is in, and since when; empty when nothing can be said of it."""
+    record = load_run(workspace.runs_dir, name)
+    if record.status != "running" or not record.created_at:
+        return ""
+    own = bool(record.fingerprints.get("data"))  # other loops log what they like, and when
+    epoch, since = 0, from_utc_text(record.created_at).timestamp()
+    for point in read_points(workspace.runs_dir / name / "metrics.jsonl"):
+        if any(key in SHOWN if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]):
+            epoch, since = point["epoch"], point["time"]
+    moment = to_utc_text(dt.datetime.fromtimestamp(since, dt.UTC))
+    clock = workspace.competition.local_time(moment, "%H:%M")
+    if not own:
+        return f"{name} has logged nothing since {clock}, in epoch {epoch}"
+    total = load_config(workspace.runs_dir, name)["train"]["epochs"]
+    if total == epoch:
+        return f"{name} has done its {epoch} epochs at {clock} and has not ended yet"
+    return f"{name} is in epoch {epoch + 1} of {total} since {clock}"
 
 
 def stop_run(

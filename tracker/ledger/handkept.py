@@ -225,10 +225,12 @@ def render_summary(table: HandKept) -> str:
     """What a table was understood to say."""
     rows = table.rows
     scores = sorted({f"{split}_{metric}" for row in rows for split, metric in row.scores})
+    figures = dict.fromkeys(name for row in rows for name in row.columns if name in FIGURES)
     known = sum("predictions_fingerprint" in row.columns for row in rows)
     lines = [
         f"{table.path}: {render_count(len(rows), 'submission')}, {rows[0].number} to {rows[-1].number}",
         f"scores: {', '.join(scores) or 'none'}",
+        f"training and validation: {', '.join(figures) or 'none'}",
         f"config keys: {', '.join(table.config_keys) or 'none'}",
         f"kept with the rows: {', '.join(table.extra_keys) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",

@@ -456,6 +456,13 @@ def parse_submission(word: str) -> int | None:
     return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
 
 
+def name_first_score(workspace: Workspace) -> str:
+    """The command that brings the first public score; where it is not typed in, it comes with the submission."""
+    if workspace.leaderboard == "manual":
+        return name_score_command(workspace.competition)
+    return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
+
+
 def resolve_run(workspace: Workspace, name: str) -> str:
     """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     if name == "latest":
@@ -463,7 +470,7 @@ def resolve_run(workspace: Workspace, name: str) -> str:
     if name == "sota":
         best = find_sota(workspace)
         if best is None:
-            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_score_command(workspace.competition))
+            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
         return _run_of(workspace, best)
     if (number := parse_submission(name)) is not None:
         return _run_of(workspace, get_submission(workspace, number))

@@ -104,7 +104,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
         yield render_table(names, rows, numbers=(3,)) if rows else "None.\n"
     yield "### Who and when\n"
-    yield f"- Quota: {render_quota(report.quota)}"
+    yield f"- Quota: {render_quota(report.quota, report.competition)}"
     yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())
     yield "- By day (UTC): " + ", ".join(f"{day} {count}" for day, count in audit.by_day.items())
     if audit.unscored:

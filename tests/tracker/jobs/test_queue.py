@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tracker.api import begin
 from tracker.errors import ConfigError, StorageError
-from tracker.jobs.queue import find_folder, read_queue, run_queue
+from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
 from tracker.runs import utc_now
 from tracker.workspace import Workspace
 
@@ -99,3 +100,18 @@ def test_a_process_whose_entry_was_changed_is_waited_for(workspace: Workspace) -
     path.write_text("{")
     with pytest.raises(StorageError, match=r"cannot read .*state\.json"):
         run_queue(workspace, file)
+
+
+def test_an_entry_from_latest_is_judged_when_its_turn_comes(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with begin({"optim": {"lr": 0.1}}, root=workspace.root, follow=False) as run:
+        run.log({"val/f1": 0.5}, step=1)
+    file = workspace.root / "q.toml"
+    file.write_text(f'[[run]]\nfrom = "latest"\nnote = 3\n[[run]]\nfrom = "latest"\n[[run]]\nfrom = "{run.name}"\n')
+    queue = _Queue(workspace, file, workspace.root / "state.json")
+    for entry in read_queue(file):
+        queue.warn(entry)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "will fail" in line]
+    assert [line.partition(" will fail: ")[0] for line in lines] == ["entry 1", "entry 3"]
+    assert "was made by another program or by a loop of your own" in lines[1]

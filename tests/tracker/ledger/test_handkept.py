@@ -24,7 +24,15 @@ from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.handkept import export_table, import_table, list_flat, parse_rendered, read_handkept, render_cell
+from tracker.ledger.handkept import (
+    export_table,
+    import_table,
+    list_flat,
+    parse_rendered,
+    read_handkept,
+    render_cell,
+    render_summary,
+)
 from tracker.ledger.historical import FIGURES
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
 from tracker.predictions import Answers
@@ -52,6 +60,13 @@ def test_the_chain_of_sotas_is_the_winners(winners: Workspace) -> None:
     assert best is not None
     assert (best.number, best.scores["public_f1"], best.scores["private_accuracy"]) == (17, 0.7822, 0.815397)
     assert verify_ledger(winners.ledger_url).problem == ""
+
+
+def test_the_summary_names_every_figure_that_is_taken_in(empty: Workspace, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("memo,public_f1,val_acc,train_loss\na,0.7,0.81,0.2\n")
+    summary = render_summary(read_handkept(table, empty.competition))
+    assert "training and validation: val_accuracy, train_loss" in summary
 
 
 def test_audit_names_what_was_submitted_in_vain(winners: Workspace) -> None:
