@@ -9,7 +9,6 @@ import json
 import multiprocessing.util
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
 from tracker.jobs.output import notify
+from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
 from tracker.metric_names import check_values, check_whole
 from tracker.mirror import Mirror, describe_lag
@@ -32,11 +32,12 @@ from tracker.settings import find_rank
 from tracker.submit import list_competition_ids
 from tracker.summary import Summary
 from tracker.system_metrics import SystemMetrics
+from tracker.termination import NAME, Termination
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
 from tracker.training.tables import flatten
-from tracker.training.watch import is_loader_terminated, name_signal
+from tracker.training.watch import is_loader_terminated
 from tracker.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def begin(
         name = _check_resumable(workspace, resume, tables)
         tag_run(workspace, name, names)
         recorder = Recorder.reopen(workspace.runs_dir, name)
+        take_stop_note(recorder.folder)  # of the end before
         recorder.describe(note=note, parent=parent)
     else:
         prints = {"config": config_fingerprint(tables), "data": None}
@@ -85,7 +87,9 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
     record = load_run(workspace.runs_dir, name)
     if record.status in ("finished", "running") or not record.uid:
         what = record.status if record.uid else "killed before its first record"
-        raise ConfigError(f"{name} is {what}, it cannot be resumed", hint=f'start_run(config, parent="{name}")')
+        raise ConfigError(
+            f"{name} is {what}, it cannot be resumed", hint=f'parent="{name}", without resume, makes a new run of it'
+        )
     if tables:
         _check_same_config(name, load_config(workspace.runs_dir, name), tables)
     return name
@@ -96,7 +100,7 @@ def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str,
     if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
         raise ConfigError(
             f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
-            hint=f'resume it with its own, or start_run(config, parent="{name}")',
+            hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
         )
 
 
@@ -136,6 +140,7 @@ class ActiveRun:
         self._read_progress()
         recorder.summarize = self._summarize
         self._ended = False
+        self._termination = Termination()
         import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
 
         self._pid = os.getpid()
@@ -361,15 +366,31 @@ class ActiveRun:
             shutil.copyfile(path, temporary)
 
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
-        """End the run; leaving the `with` block does it."""
-        self._ended = True
-        atexit.unregister(self._end_with_script)
-        self._system.close()
-        record = self._recorder.finish(status, error=error)
+        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here."""
+        with self._termination.end():
+            self._ended = True
+            atexit.unregister(self._end_with_script)
+            self._system.close()
+            status, error = self._explain_end(status, error)
+            record = self._recorder.finish(status, error=error)
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
             notify(problem)
         return record
+
+    def _explain_end(self, status: str, error: str) -> tuple[str, str]:
+        """Status and reason: `tracker stop` and SIGTERM, whatever the loop or a library made of them."""
+        reason, facts = take_stop_note(self.folder)
+        if facts:
+            self._recorder.params(facts)
+        if reason or self._termination.received:
+            return "interrupted", reason or NAME
+        return status, error
+
+    def note_trained(self) -> None:
+        """The training has reached its end: a stop that came too late for it does not make the run interrupted."""
+        take_stop_note(self.folder)
+        self._termination.received = False
 
     def __enter__(self) -> ActiveRun:
         return self
@@ -388,7 +409,7 @@ class ActiveRun:
         elif isinstance(error, KeyboardInterrupt):
             self.finish("interrupted", error=describe_error(error))
         elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
-            self.finish("interrupted", error=name_signal(signal.SIGTERM))
+            self.finish("interrupted", error=NAME)
         else:
             self.finish("failed", error=describe_error(error))
 
@@ -478,6 +499,9 @@ class OtherProcess(ActiveRun):
         """Nothing."""
 
     def keep_file(self, path: Path) -> None:
+        """Nothing."""
+
+    def note_trained(self) -> None:
         """Nothing."""
 
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:

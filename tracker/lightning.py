@@ -16,6 +16,7 @@ from tracker.api import ActiveRun, begin_in_group
 from tracker.common_names import common_name
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
+from tracker.termination import NAME
 
 
 class TrackerLogger(Logger):
@@ -155,13 +156,19 @@ class TrackerLogger(Logger):
         """End the run; but `success` of the Trainer, which comes after each fit, test and predict, leaves it open."""
         if self._run is None or self._run.status != "running":
             return
+        trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
+            if getattr(trainer, "received_sigterm", False):  # Lightning raises a SystemExit without a code
+                error = KeyboardInterrupt(NAME)
             if error is not None:
                 self._run.end(error)
             else:
                 self._run.finish("failed", error=status)
-        elif self._find_trainer() is None:
+        elif trainer is not None:
+            if trainer.state.fn == "fit":
+                self._run.note_trained()
+        else:
             self._run.finish(
                 "finished" if status == "success" else "failed", error="" if status == "success" else status
             )
