@@ -28,8 +28,8 @@ class TrackerLogger(Logger):
 
     The run is still open after `trainer.fit`, so that `run.save_validation` and `run.save_probabilities` can follow;
     it ends with the script, or by `run.finish()`. To go on with one that broke off: `TrackerLogger(resume="exp3")` and
-    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root` and
-    `follow` are those of tracker.start_run.
+    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root`,
+    `follow` and `quiet` are those of tracker.start_run.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class TrackerLogger(Logger):
         resume: str | None = None,
         root: Path | None = None,
         follow: bool = True,
+        quiet: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "resume": resume}
-        self._options |= {"root": root, "follow": follow}
+        self._options |= {"root": root, "follow": follow, "quiet": quiet}
         self._params: dict[str, Any] = {}
         self._run: ActiveRun | None = None
         self._trainer: Any = None  # a weak reference

@@ -175,6 +175,30 @@ def test_sigterm_and_stop_leave_a_loop_interrupted_whatever_it_makes_of_them(
     assert found == STOPS
 
 
+def test_a_line_says_where_a_run_begins_and_another_how_it_ended(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    with tracker.start_run({}, follow=False) as run:
+        assert repr(run) == "<run exp1, running, in runs/exp1>"
+        for epoch, score in enumerate((0.25, 0.71844, 0.5), start=1):
+            run.log({"val/f1": score}, epoch=epoch)
+    with pytest.raises(ValueError, match="no"), tracker.start_run({}, follow=False):
+        raise ValueError("no")
+    with tracker.start_run({}, follow=False, resume="exp2"):
+        pass
+    with tracker.start_run({}, follow=False, quiet=True), tracker.start_run({}, rank=1) as other:
+        assert repr(other) == "<run of another process>"
+    assert capfd.readouterr().err.splitlines() == [
+        "exp1 begins in runs/exp1",
+        "exp1 finished: best epoch 2, val/f1 0.7184",
+        "exp2 begins in runs/exp2",
+        "exp2 failed (ValueError: no)",
+        "exp2 goes on in runs/exp2",
+        "exp2 finished",
+    ]
+
+
 def test_sigterm_is_as_before_when_the_run_has_ended(workspace: Workspace) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with tracker.start_run({}, root=workspace.root, follow=False):
