@@ -27,6 +27,7 @@ def start_run(
     root: Path | None = None,
     follow: bool = True,
     rank: int | None = None,
+    quiet: bool = False,
 ) -> ActiveRun:
     """Begin a run in the workspace around `root` (the current folder); use it in a `with` statement.
 
@@ -34,7 +35,8 @@ def start_run(
     (the run of submission 12). `tags` are words to find it by, of letters, digits and . : / + = - _; {"who": "mina"}
     is the tag who=mina. With `follow`, MLflow and TensorBoard get the run while it is made; else `tracker sync` copies
     it later. A run that is still open when the script ends is finished; failed, after an error or sys.exit with a code;
-    interrupted, after Ctrl-C.
+    interrupted, after Ctrl-C, SIGTERM or `tracker stop`. Unless `quiet`, a line on
+    stderr says that it begins, and another how it ended.
 
     `resume` is a run that was killed, interrupted or failed, and goes on: its points and files stay, a step that is
     logged again counts once. It has its config; another one is refused, {} is not. `note` and `parent` take the place
@@ -49,5 +51,13 @@ def start_run(
     from tracker.api import begin_in_group  # late: importing tracker must not load what only a run needs
 
     return begin_in_group(
-        config, note=note, parent=parent, tags=tags, resume=resume, root=root, follow=follow, rank=rank
+        config,
+        note=note,
+        parent=parent,
+        tags=tags,
+        resume=resume,
+        root=root,
+        follow=follow,
+        rank=rank,
+        quiet=quiet,
     )

@@ -124,7 +124,7 @@ def _adopt(
     with FileLock(workspace.lock_dir / "adopt.lock"):  # of two calls at once, one adopts
         _refuse_again(workspace, found.source, content, force=force)
         note = note or f"adopted from {found.source}"
-        with begin(config, note=note, root=workspace.root, follow=False) as run:
+        with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
             run.keep_facts({"adopted_from": found.source, "adopted_content": content})
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)

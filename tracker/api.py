@@ -9,11 +9,10 @@ import json
 import multiprocessing.util
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
 from tracker.jobs.output import notify
+from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
 from tracker.metric_names import check_values, check_whole
 from tracker.mirror import Mirror, describe_lag
@@ -30,13 +30,15 @@ from tracker.recorder import Recorder, finite
 from tracker.runs import SYSTEM_PREFIX, RunRecord, check_utf8, load_config, load_run, read_points, utc_now
 from tracker.settings import find_rank
 from tracker.submit import list_competition_ids
-from tracker.summary import Summary
+from tracker.summary import MONITORED, Summary
 from tracker.system_metrics import SystemMetrics
+from tracker.termination import NAME, Termination
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
+from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
-from tracker.training.watch import is_loader_terminated, name_signal
+from tracker.training.watch import is_loader_terminated
 from tracker.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def begin(
     root: Path | None = None,
     follow: bool = True,
     kind: str = "train",
+    quiet: bool = False,
 ) -> ActiveRun:
     """See tracker.start_run; `kind` is one of those in README."""
     from tracker.ledger.read import resolve_run
@@ -71,13 +74,18 @@ def begin(
         name = _check_resumable(workspace, resume, tables)
         tag_run(workspace, name, names)
         recorder = Recorder.reopen(workspace.runs_dir, name)
+        take_stop_note(recorder.folder)  # of the end before
         recorder.describe(note=note, parent=parent)
     else:
         prints = {"config": config_fingerprint(tables), "data": None}
         recorder = Recorder.create(
             workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints, tags=names
         )
-    return ActiveRun(workspace, recorder, follow=follow)
+    run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
+    if not quiet:
+        after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
+        notify(f"{run.name} {'goes on' if resume else 'begins'} in {_shorten(run.folder)}{after}")
+    return run
 
 
 def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
@@ -85,7 +93,9 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
     record = load_run(workspace.runs_dir, name)
     if record.status in ("finished", "running") or not record.uid:
         what = record.status if record.uid else "killed before its first record"
-        raise ConfigError(f"{name} is {what}, it cannot be resumed", hint=f'start_run(config, parent="{name}")')
+        raise ConfigError(
+            f"{name} is {what}, it cannot be resumed", hint=f'parent="{name}", without resume, makes a new run of it'
+        )
     if tables:
         _check_same_config(name, load_config(workspace.runs_dir, name), tables)
     return name
@@ -96,7 +106,7 @@ def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str,
     if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
         raise ConfigError(
             f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
-            hint=f'resume it with its own, or start_run(config, parent="{name}")',
+            hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
         )
 
 
@@ -117,17 +127,18 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The metrics that the loop itself said the run is compared by; without `by_epoch` there are no epochs."""
+    """The metrics that the loop itself said the run is compared by, and their epoch; None where there are no epochs."""
 
     metrics: Mapping[str, float | None]
-    by_epoch: bool
+    epoch: int | None
 
 
 class ActiveRun:
     """A run while it is being made. Leaving the `with` block, or the script, ends it: finished, failed, interrupted."""
 
-    def __init__(self, workspace: Workspace, recorder: Recorder, *, follow: bool) -> None:
+    def __init__(self, workspace: Workspace, recorder: Recorder, *, follow: bool, quiet: bool = False) -> None:
         self._workspace = workspace
+        self._quiet = quiet
         self._recorder = recorder
         self._step, self._logged = 0, False
         self._summary = Summary(workspace.competition)
@@ -136,6 +147,7 @@ class ActiveRun:
         self._read_progress()
         recorder.summarize = self._summarize
         self._ended = False
+        self._termination = Termination()
         import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
 
         self._pid = os.getpid()
@@ -151,6 +163,10 @@ class ActiveRun:
         if self._mirror:
             self._mirror.start()
 
+    def __repr__(self) -> str:
+        """`<run exp3, running, in runs/exp3>`."""
+        return f"<run {self.name}, {self.status}, in {_shorten(self.folder)}>"
+
     def _read_progress(self) -> None:
         """What was logged and saved before the run was resumed."""
         record = self._recorder.record
@@ -160,7 +176,7 @@ class ActiveRun:
                 self._summary.add(own, epoch=point["epoch"])
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
-            self._chosen = _Chosen(record.summary, by_epoch=True)
+            self._chosen = _Chosen(record.summary, record.best_epoch)
         if (self.folder / "validation.npz").is_file():
             from tracker.training.probabilities import load_probabilities, measure
 
@@ -174,8 +190,13 @@ class ActiveRun:
             best_at = record.best_at if best == record.best_epoch else utc_now()
             found = self._complete(finite(logged.read()))
             return {"summary": found, "epoch": logged.epoch, "best_epoch": best, "best_at": best_at}
-        chosen = {"summary": self._complete(self._chosen.metrics)}
-        return {**chosen, "epoch": max(record.epoch, logged.epoch)} if self._chosen.by_epoch else chosen
+        chosen = {"summary": self._complete(self._read_chosen(self._chosen))}
+        return chosen if self._chosen.epoch is None else {**chosen, "epoch": max(record.epoch, logged.epoch)}
+
+    def _read_chosen(self, chosen: _Chosen) -> dict[str, float | None]:
+        """What the loop said of its best epoch, with what else was logged in it."""
+        logged = {} if chosen.epoch is None else self._summary.read_epoch(chosen.epoch)
+        return {**finite(logged), **chosen.metrics}
 
     def _complete(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
         """The metrics with what save_validation measured, unless the two contradict each other: of other weights."""
@@ -262,6 +283,7 @@ class ActiveRun:
     def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
 
+        What else was logged in that epoch stays beside them. Call it when an epoch is better than all before.
         Raises WeightsError when a checkpoint cannot be read with weights_only, ConfigError for metrics that `log`
         would refuse, StorageError.
         """
@@ -269,12 +291,13 @@ class ActiveRun:
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        self._choose(_Chosen(finite(plain), by_epoch=True), epoch=max(epoch, self.last_epoch), best_epoch=epoch)
+        self._choose(_Chosen(finite(plain), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
 
-    def _choose(self, chosen: _Chosen, *, epoch: int, best_epoch: int | None) -> None:
+    def _choose(self, chosen: _Chosen, *, reached: int) -> None:
         self._chosen = chosen
-        self._recorder.progress(epoch=epoch, best_epoch=best_epoch, summary=self._complete(chosen.metrics))
+        summary = self._complete(self._read_chosen(chosen))
+        self._recorder.progress(epoch=reached, best_epoch=chosen.epoch, summary=summary)
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
         """Keep the probabilities [images, classes] of the evaluation images, for ensembles; ids in any order.
@@ -349,7 +372,7 @@ class ActiveRun:
 
     def keep_summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the metrics that the run is compared by, for a run without epochs."""
-        self._choose(_Chosen(finite(check_values(metrics)), by_epoch=False), epoch=0, best_epoch=None)
+        self._choose(_Chosen(finite(check_values(metrics)), None), reached=0)
 
     def keep_facts(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while training, beside the config."""
@@ -361,15 +384,33 @@ class ActiveRun:
             shutil.copyfile(path, temporary)
 
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
-        """End the run; leaving the `with` block does it."""
-        self._ended = True
-        atexit.unregister(self._end_with_script)
-        self._system.close()
-        record = self._recorder.finish(status, error=error)
+        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here."""
+        with self._termination.end():
+            self._ended = True
+            atexit.unregister(self._end_with_script)
+            self._system.close()
+            status, error = self._explain_end(status, error)
+            record = self._recorder.finish(status, error=error)
+        if not self._quiet:
+            notify(_describe_end(record, self._workspace))
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
             notify(problem)
         return record
+
+    def _explain_end(self, status: str, error: str) -> tuple[str, str]:
+        """Status and reason: `tracker stop` and SIGTERM, whatever the loop or a library made of them."""
+        reason, facts = take_stop_note(self.folder)
+        if facts:
+            self._recorder.params(facts)
+        if reason or self._termination.received:
+            return "interrupted", reason or NAME
+        return status, error
+
+    def note_trained(self) -> None:
+        """The training has reached its end: a stop that came too late for it does not make the run interrupted."""
+        take_stop_note(self.folder)
+        self._termination.received = False
 
     def __enter__(self) -> ActiveRun:
         return self
@@ -388,7 +429,7 @@ class ActiveRun:
         elif isinstance(error, KeyboardInterrupt):
             self.finish("interrupted", error=describe_error(error))
         elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
-            self.finish("interrupted", error=name_signal(signal.SIGTERM))
+            self.finish("interrupted", error=NAME)
         else:
             self.finish("failed", error=describe_error(error))
 
@@ -413,6 +454,10 @@ class OtherProcess(ActiveRun):
 
     def __init__(self) -> None:
         self._scratch: Path | None = None
+
+    def __repr__(self) -> str:
+        """`<run of another process>`."""
+        return "<run of another process>"
 
     @property
     def name(self) -> str:
@@ -480,6 +525,9 @@ class OtherProcess(ActiveRun):
     def keep_file(self, path: Path) -> None:
         """Nothing."""
 
+    def note_trained(self) -> None:
+        """Nothing."""
+
     def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
         """A record of no run."""
         return RunRecord(name="", uid="", status=status, error=error)
@@ -509,6 +557,24 @@ def _note_exits() -> None:
         ending = getattr(module, name, None)
         if ending is not None and not hasattr(ending, "__wrapped__"):
             setattr(module, name, note(ending))
+
+
+def _shorten(folder: Path) -> Path:
+    """A path from the current folder on, where it is below that."""
+    with suppress(OSError, ValueError):  # the current folder may be gone, or another
+        return folder.relative_to(Path.cwd())
+    return folder
+
+
+def _describe_end(record: RunRecord, workspace: Workspace) -> str:
+    """`exp11 finished: best epoch 2, val/f1 0.7184`."""
+    status = record.status if record.status in ("finished", "failed") else f"was {record.status}"
+    told = f"{record.name} {status}" + (f" ({record.error})" if record.error else "")
+    wanted = (f"val/{workspace.competition.primary.name}", *MONITORED)
+    name = next((each for each in wanted if record.summary.get(each) is not None), "")
+    facts = [f"best epoch {record.best_epoch}"] if record.best_epoch is not None else []
+    facts += [f"{name} {render_float(value)}"] if (value := record.summary.get(name)) is not None else []
+    return told + (f": {', '.join(facts)}" if facts else "")
 
 
 def copy_to_mlflow(workspace: Workspace, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracker.api import begin
 from tracker.errors import ConfigError
@@ -53,7 +53,8 @@ def ensemble(
     check_method(method, weights)  # folds, each image in one of them, are joined without it
     scores = combine(method, [member.probabilities for member in members], weights) if members else None
     config = {"ensemble": {"method": method, "members": names, "weights": list(weights), "searched": searched}}
-    with begin(config, note=note, parent=names[0], root=workspace.root, kind="ensemble", follow=False) as run:
+    options: dict[str, Any] = {"root": workspace.root, "kind": "ensemble", "follow": False, "quiet": True}
+    with begin(config, note=note, parent=names[0], **options) as run:
         run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
         joined = join_validation(validations, method, weights) if validations else None
         if joined is not None:

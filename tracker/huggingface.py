@@ -111,6 +111,8 @@ class TrackerCallback(TrainerCallback):
         if not self._best and not (self.run.folder / "best.pth").exists():
             self._save_best(state.best_model_checkpoint or "", state, kwargs.get("model"))
         self._owner.trains = False
+        if state.global_step >= state.max_steps:
+            self.run.note_trained()
 
     def _save_best(self, checkpoint: str, state: Any, model: Any) -> None:
         """Keep a checkpoint, or the model as it is, with what was logged until then."""

@@ -16,6 +16,7 @@ from tracker.api import ActiveRun, begin_in_group
 from tracker.common_names import common_name
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
+from tracker.termination import NAME
 
 
 class TrackerLogger(Logger):
@@ -27,8 +28,8 @@ class TrackerLogger(Logger):
 
     The run is still open after `trainer.fit`, so that `run.save_validation` and `run.save_probabilities` can follow;
     it ends with the script, or by `run.finish()`. To go on with one that broke off: `TrackerLogger(resume="exp3")` and
-    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root` and
-    `follow` are those of tracker.start_run.
+    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root`,
+    `follow` and `quiet` are those of tracker.start_run.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class TrackerLogger(Logger):
         resume: str | None = None,
         root: Path | None = None,
         follow: bool = True,
+        quiet: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "resume": resume}
-        self._options |= {"root": root, "follow": follow}
+        self._options |= {"root": root, "follow": follow, "quiet": quiet}
         self._params: dict[str, Any] = {}
         self._run: ActiveRun | None = None
         self._trainer: Any = None  # a weak reference
@@ -155,13 +157,19 @@ class TrackerLogger(Logger):
         """End the run; but `success` of the Trainer, which comes after each fit, test and predict, leaves it open."""
         if self._run is None or self._run.status != "running":
             return
+        trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
+            if getattr(trainer, "received_sigterm", False):  # Lightning raises a SystemExit without a code
+                error = KeyboardInterrupt(NAME)
             if error is not None:
                 self._run.end(error)
             else:
                 self._run.finish("failed", error=status)
-        elif self._find_trainer() is None:
+        elif trainer is not None:
+            if trainer.state.fn == "fit":
+                self._run.note_trained()
+        else:
             self._run.finish(
                 "finished" if status == "success" else "failed", error="" if status == "success" else status
             )

@@ -182,7 +182,7 @@ def list_run_numbers(runs_dir: Path) -> list[int]:
 
 
 def load_run(runs_dir: Path, name: str) -> RunRecord:
-    """The record of a run, its status corrected when its process has died.
+    """The record of a run, its status corrected when its process has died, and completed by what it had logged.
 
     Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
     """
@@ -203,7 +203,11 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
     if record.status == "running" and not _is_alive(folder, record):
-        return RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
+        from tracker.killed import complete  # late: it reads with this module
+
+        return complete(
+            folder, RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
+        )
     return record
 
 

@@ -105,7 +105,13 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
 
 
 def _how_to_predict(record: RunRecord) -> str:
-    if record.status in ("killed", "interrupted", "failed"):
+    broken_off = record.status in ("killed", "interrupted", "failed")
+    if "adopted_from" in record.facts:
+        return "put the prediction CSV into its folder, then: tracker adopt DIR --force"
+    if record.kind == "train" and record.uid and not record.fingerprints.get("data"):  # of a loop of one's own
+        again = f'in its script, resume="{record.name}" and' if broken_off else "train again, and in the script"
+        return f"{again} run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run ends"
+    if broken_off:
         return f"finish it: tracker run train --from {record.name} --resume"
     return "set data.eval_dir and train again"
 

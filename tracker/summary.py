@@ -26,6 +26,7 @@ class Summary:
         self._best: dict[str, tuple[float, int]] = {}  # value and epoch
         self._last: dict[str, float] = {}
         self._signs: dict[str, int] = {}  # 1 where more is better, -1 where less is, 0 where neither
+        self._by_epoch: dict[int, dict[str, float]] = {}
         self._guard = threading.Lock()
         self.epoch = 0  # of the last point
 
@@ -33,6 +34,7 @@ class Summary:
         """One point; a value that is not finite is never the best one."""
         with self._guard:
             self.epoch = epoch
+            self._by_epoch.setdefault(epoch, {}).update(values)
             for name, value in values.items():
                 self._last[name] = value
                 sign = self._find_sign(name)
@@ -64,3 +66,8 @@ class Summary:
         with self._guard:
             known = [self._best[name][1] for name in self._monitored if name in self._best]
         return known[0] if known and known[0] > 0 else None
+
+    def read_epoch(self, epoch: int) -> dict[str, float]:
+        """The last value of each metric within an epoch; empty where none was logged."""
+        with self._guard:
+            return dict(self._by_epoch.get(epoch, {}))

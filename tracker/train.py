@@ -203,7 +203,8 @@ def find_resumable(workspace: Workspace) -> str:
     """The newest run that can be resumed and is not archived; raises ConfigError when there is none."""
     for record in list_runs(workspace.runs_dir, archived=False):
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
-        if record.uid and record.kind == "train" and resumable:
+        ours = record.kind == "train" and record.fingerprints.get("data")  # not of a loop of one's own
+        if record.uid and ours and resumable:
             return record.name
     raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
 

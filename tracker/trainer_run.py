@@ -35,11 +35,13 @@ class TrainerRun:
         resume: str | None = None,
         root: Path | None = None,
         follow: bool = True,
+        quiet: bool = False,
     ) -> None:
         self.config = dict(config or {})
         self.root = root
         self.trains = False
         self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "root": root, "follow": follow}
+        self._options["quiet"] = quiet
         self._resume = resume
         self._open: ActiveRun | None = None
 

@@ -20,6 +20,7 @@ from tracker.adopt import adopt_folder, adopt_mlflow
 from tracker.api import ActiveRun, OtherProcess, to_tables
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
+from tracker.jobs.running import stop_run
 from tracker.lightning import TrackerLogger
 from tracker.mlflow_log import connect, ensure_experiment
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
@@ -124,6 +125,87 @@ def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspa
     with pytest.raises(SystemExit), tracker.start_run({}, root=workspace.root, follow=False):
         raise SystemExit(0)
     assert list_runs(workspace.runs_dir)[0].status == "finished"
+
+
+STOPPED_SCRIPT = """
+import signal, sys, time, tracker
+run = tracker.start_run({}, note=sys.argv[1], follow=False)
+stopped = []
+def train():
+    for epoch in range(1, 10**6):
+        run.log({"loss": 1.0}, epoch=epoch)
+        print(run.name, flush=True)
+        time.sleep(0.05)
+        if stopped:
+            break
+"""
+STOPS = {  # exit code, error text, whether `tracker stop` sends it
+    "with run: train()": (-signal.SIGINT, "SIGTERM", False),
+    "train()": (-signal.SIGINT, "not learning", True),
+    "try: train()\nexcept KeyboardInterrupt: pass\nrun.finish()": (0, "not learning", True),
+    "try: train()\nexcept BaseException: raise ValueError('theirs')": (1, "SIGTERM", False),
+    "signal.signal(signal.SIGTERM, lambda *_: stopped.append(1)); train()": (0, "not learning", True),
+}
+
+
+def test_sigterm_and_stop_leave_a_loop_interrupted_whatever_it_makes_of_them(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    children = {}
+    for number, ending in enumerate(STOPS):
+        path = tmp_path / f"{number}.py"
+        path.write_text(STOPPED_SCRIPT + ending)
+        pipe = subprocess.PIPE
+        words = [sys.executable, str(path), ending]
+        children[ending] = subprocess.Popen(words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True)
+    found = {}
+    for ending, child in children.items():
+        assert child.stdout is not None
+        name = child.stdout.readline().strip()
+        by_stop = STOPS[ending][2]
+        if by_stop:
+            stop_run(workspace, name, reason="not learning")
+        else:
+            child.terminate()
+        child.communicate(timeout=COMMAND_LIMIT_S)
+        record = load_run(workspace.runs_dir, name)
+        assert (record.status, record.note) == ("interrupted", ending)
+        assert not (workspace.runs_dir / name / "stop.json").exists()
+        found[ending] = (child.returncode, record.error, by_stop)
+    assert found == STOPS
+
+
+def test_a_line_says_where_a_run_begins_and_another_how_it_ended(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    with tracker.start_run({}, follow=False) as run:
+        assert repr(run) == "<run exp1, running, in runs/exp1>"
+        for epoch, score in enumerate((0.25, 0.71844, 0.5), start=1):
+            run.log({"val/f1": score}, epoch=epoch)
+    with pytest.raises(ValueError, match="no"), tracker.start_run({}, follow=False):
+        raise ValueError("no")
+    with tracker.start_run({}, follow=False, resume="exp2"):
+        pass
+    with tracker.start_run({}, follow=False, quiet=True), tracker.start_run({}, rank=1) as other:
+        assert repr(other) == "<run of another process>"
+    assert capfd.readouterr().err.splitlines() == [
+        "exp1 begins in runs/exp1",
+        "exp1 finished: best epoch 2, val/f1 0.7184",
+        "exp2 begins in runs/exp2",
+        "exp2 failed (ValueError: no)",
+        "exp2 goes on in runs/exp2",
+        "exp2 finished",
+    ]
+
+
+def test_sigterm_is_as_before_when_the_run_has_ended(workspace: Workspace) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with tracker.start_run({}, root=workspace.root, follow=False):
+        with tracker.start_run({}, root=workspace.root, follow=False):
+            assert signal.getsignal(signal.SIGTERM) != before
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

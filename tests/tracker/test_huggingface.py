@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,28 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(wor
     record = callback.run.finish()
     assert (record.name, record.parent, record.fingerprints["weights"]) == ("exp2", "exp1", kept)
     assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
+
+
+class Terminate(TrainerCallback):
+    """What `kill` does to the process after a step."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == PER_EPOCH + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_training_that_got_sigterm_is_interrupted_and_goes_on(workspace: Workspace) -> None:
+    trainer, callback = make_trainer(workspace.root)
+    trainer.add_callback(Terminate())
+    with pytest.raises(KeyboardInterrupt) as raised:
+        trainer.train()
+    callback.run.end(raised.value)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.error) == ("interrupted", "SIGTERM")
+    trainer, callback = make_trainer(workspace.root)
+    trainer.train(resume_from_checkpoint=True)
+    callback.run.finish()
+    assert [(each.name, each.status) for each in list_runs(workspace.runs_dir)] == [("exp1", "finished")]
 
 
 def test_without_checkpoints_the_weights_at_the_end_are_kept_and_each_training_is_a_run(workspace: Workspace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ from tracker.init import init_workspace
 from tracker.lightning import TrackerLogger
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
+from tracker.training.atomic import write_json
 from tracker.training.checkpoint import weights_fingerprint
 from tracker.workspace import Workspace
 
@@ -277,6 +280,61 @@ def test_a_fit_that_broke_off_says_so_and_is_resumed(
     curve = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/accuracy"]
     assert [(epoch, value) for epoch, value in curve.values()] == list(enumerate(SCORES, start=1))
     assert len(list_runs(workspace.runs_dir)) == 1
+
+
+def stop(trainer: Any) -> None:
+    """What `tracker stop` does to the process."""
+    write_json(Path(trainer.logger.log_dir) / "stop.json", {"reason": "not learning", "facts": {}})
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Terminate(Callback):
+    """The same after one batch, counted from 1."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+
+    def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_step == self._batch:
+            stop(trainer)
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_fit_that_was_stopped_is_interrupted_and_is_resumed(workspace: Workspace, handled: bool) -> None:
+    every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
+    before = signal.signal(signal.SIGTERM, (lambda *_: None) if handled else signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit):
+            fit(TrackerLogger(root=workspace.root, follow=False), every, Terminate(3))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.error) == ("interrupted", "not learning")
+    logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
+    (path,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("epoch=0-*.ckpt")
+    fit(logger, ckpt_path=path, weights_only=True)
+    logger.run.finish()
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.error, record.epoch) == ("finished", "", 3)
+
+
+class TerminateAtEnd(Callback):
+    """The same when the last epoch is done."""
+
+    def on_train_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        stop(trainer)
+
+
+def test_a_stop_that_comes_after_the_last_epoch_leaves_the_fit_finished(workspace: Workspace) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        logger = TrackerLogger(root=workspace.root, follow=False)
+        fit(logger, TerminateAtEnd())
+        logger.run.finish()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.epoch) == ("finished", 3)
 
 
 def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_its_logger(workspace: Workspace) -> None:

@@ -243,6 +243,17 @@ def test_what_save_best_says_stays_whatever_is_logged_after(workspace: Workspace
     assert (record.best_epoch, record.epoch, record.summary) == (1, 2, {"val/f1": 0.5})
 
 
+def test_what_else_was_logged_in_the_best_epoch_stays_in_the_summary(workspace: Workspace) -> None:
+    with begin(workspace) as run:
+        for epoch, (loss, score) in enumerate([(0.5, 0.25), (0.25, 0.75), (0.125, 0.5)], start=1):
+            run.log({"train/loss": 9.0}, epoch=epoch)
+            run.log({"train/loss": loss, "val/f1": score}, epoch=epoch)
+            if epoch < 3:
+                run.save_best({"w": torch.ones(2)}, epoch=epoch, metrics={"val/f1": score})
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.best_epoch, record.epoch, record.summary) == (2, 3, {"val/f1": 0.75, "train/loss": 0.25})
+
+
 def test_a_score_that_the_probabilities_contradict_is_told(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,7 +351,7 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
     assert record.summary["val/accuracy"] == 0.9
     with pytest.raises(ConfigError, match="exp1 is finished, it cannot be resumed") as error:
         begin(workspace, resume="exp1")
-    assert error.value.hint == 'start_run(config, parent="exp1")'
+    assert error.value.hint == 'parent="exp1", without resume, makes a new run of it'
     assert load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
 
 
@@ -395,7 +406,10 @@ def test_the_example_of_the_readme_makes_a_run_that_can_be_submitted(
     (tmp_path / "train.py").write_text(example)
     subprocess.run([sys.executable, "train.py"], check=True, timeout=COMMAND_LIMIT_S)
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.best_epoch, record.tags) == ("finished", 3, ("linear",))
-    assert {"val/accuracy", "val/f1"} <= record.summary.keys()
+    assert (record.status, record.tags) == ("finished", ("linear",))
+    assert {"val/accuracy", "val/f1", "train/loss"} <= record.summary.keys()
+    curve = dict(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/accuracy"].values())
+    assert record.best_epoch == max(curve, key=lambda epoch: (curve[epoch], -epoch))
+    assert record.summary["val/accuracy"] == max(curve.values())
     assert submit(workspace, "exp1", "own loop")[0].number == 1
     assert find_suspects(workspace, "exp1", out="suspects", threshold=0, count=1).covered == 8

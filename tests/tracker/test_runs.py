@@ -20,11 +20,13 @@ import pytest
 import tracker
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run
+from tracker.comparison.compare import compare_runs
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.recorder import Recorder
 from tracker.runs import (
     allocate_run,
     find_latest,
+    from_utc_text,
     is_abandoned,
     list_run_numbers,
     list_runs,
@@ -174,6 +176,57 @@ def test_kill_9_loses_no_point_and_the_run_is_listed_as_killed(workspace: Worksp
     assert len(points) >= max(told, default=100)
     assert load_run(workspace.runs_dir, "exp1").status == "killed"
     assert list_runs(workspace.runs_dir)[0].status == "killed"
+
+
+KILLED_LOOP = """
+import os, signal, sys, torch, tracker
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+scores = {1: 0.25, 2: 0.75, 3: 0.5}
+with tracker.start_run({"train": {"seed": int(sys.argv[2])}}, follow=False) as run:
+    for epoch, score in scores.items():
+        run.log({"train/loss": 1 / epoch, "val/f1": score}, epoch=epoch)
+        if sys.argv[1] == "save_best" and epoch == 2:
+            run.save_best({"w": torch.ones(1)}, epoch=2, metrics={"val/f1": score})
+    die()
+"""
+
+
+def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(KILLED_LOOP)
+    children = []
+    for number, ending in enumerate(("plain", "save_best")):
+        words = [sys.executable, str(tmp_path / "loop.py"), ending, str(number)]
+        children.append(subprocess.Popen(words, cwd=workspace.root))
+    assert [child.wait(LIMIT_S) for child in children] == [-9, -9]
+    for record in list_runs(workspace.runs_dir):
+        assert (record.status, record.epoch, record.best_epoch) == ("killed", 3, 2)
+        assert record.summary["val/f1"] == 0.75
+        assert set(record.summary) - {"last/val/f1"} == {"train/loss", "val/f1"}
+        last = list(read_points(workspace.runs_dir / record.name / "metrics.jsonl"))[-1]
+        assert from_utc_text(record.finished_at or "").timestamp() >= last["time"] - 0.001
+        assert record.duration_s > 0
+    assert len(compare_runs(workspace, ["exp1", "exp2"]).rows) == 2  # lengths that broke off are no seeds
+
+
+def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(workspace: Workspace) -> None:
+    make_run(workspace, f1=0.5)
+    folder = workspace.runs_dir / "exp1"
+    raw = json.loads((folder / "run.json").read_text())
+    began = "2026-01-01T00:00:00.000000Z"
+    left = {"status": "running", "pid": 0, "heartbeat": began, "finished_at": None, "duration_s": 2.0}
+    (folder / "run.json").write_text(json.dumps({**raw, **left}))
+    at = from_utc_text(began).timestamp()
+    points = [
+        {"time": at + 1, "step": 1, "epoch": 1, "values": {"val/f1": 0.5, "train/loss": 0.5}},
+        {"time": at + 5, "step": 2, "epoch": 2, "values": {"val/f1": 0.75, "train/loss": 0.25}},
+        {"time": at + 6, "step": 3, "epoch": 3, "values": {"train/batch_loss": 0.125}},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points) + '{"time": 1')
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.epoch, record.best_epoch, record.duration_s) == ("killed", 2, 2, 8.0)
+    assert record.summary == {"val/f1": 0.75, "train/loss": 0.25}
+    assert (record.finished_at, record.best_at) == ("2026-01-01T00:00:06.000000Z", "2026-01-01T00:00:05.000000Z")
 
 
 def test_a_stale_heartbeat_of_another_host_means_killed(workspace: Workspace) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+import tracker
 import tracker.submit
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
@@ -34,6 +35,7 @@ from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
 from tracker.submit import check, load_candidate, parse_scores, reveal, score, score_missing, submit
+from tracker.train import find_resumable
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -155,6 +157,20 @@ def test_a_run_that_did_not_finish_has_nothing_to_submit(workspace: Workspace, s
     with pytest.raises(RefusedError, match=rf"exp1 \({status}\) has no predictions") as caught:
         submit(workspace, "exp1", "m")
     assert caught.value.hint == "finish it: tracker run train --from exp1 --resume"
+
+
+def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(workspace: Workspace) -> None:
+    for status in ("finished", "interrupted"):
+        tracker.start_run({}, root=workspace.root, follow=False).finish(status)
+    hints = []
+    for name in ("exp1", "exp2"):
+        with pytest.raises(RefusedError, match="has no predictions") as caught:
+            submit(workspace, name, "m")
+        hints.append(caught.value.hint)
+    what = "run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run ends"
+    assert hints == [f"train again, and in the script {what}", f'in its script, resume="exp2" and {what}']
+    with pytest.raises(ConfigError, match="no killed, interrupted or failed run to resume"):
+        find_resumable(workspace)  # `run train --resume` cannot go on with it
 
 
 def test_a_wrong_solution_costs_no_number(workspace: Workspace) -> None:

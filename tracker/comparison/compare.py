@@ -346,12 +346,16 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
 
 
 def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
-    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none together without."""
+    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none together without.
+
+    One that broke off is alone: other lengths are no seeds.
+    """
     if not repeats:
         return [[subject] for subject in subjects]
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
-        groups.setdefault(subject.family(repeats), []).append(subject)
+        broken_off = subject.fields["status"] not in (None, "finished")  # None: of a submission whose run is not here
+        groups.setdefault(subject.name if broken_off else subject.family(repeats), []).append(subject)
     return list(groups.values())
 
 
