@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.comparison.luck import SCATTER_POINTS
-from tracker.comparison.truth import SMALL
+from tracker.comparison.regression import SMALL
 from tracker.report import render_number, render_value
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
         bounds = f", 95 % interval {rank.low:.3f} to {rank.high:.3f}" if rank.low is not None else ", no interval"
         yield f"  Spearman {rank.rho:.3f}{bounds}"
     for item in relation.outliers:
-        expected = f"{render_number(item.y)} where {render_number(item.expected)} was to be expected"
-        yield f"  far off: submission {item.number}, {expected} ({item.distance:+.1f} standard deviations)"
+        expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
+        yield f"  far off: submission {item.number}: {expected} ({item.distance:+.1f} residual standard deviations)"
 
 
 def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:

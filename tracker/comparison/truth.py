@@ -18,13 +18,12 @@ from tracker.ledger.read import Submission, find_figure, list_submissions
 from tracker.runs import RunRecord
 from tracker.workspace import Workspace
 
-SMALL = 10  # points; fewer are called few
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlier:
-    """A submission far off the line; `distance` in its own standard deviations."""
+    """A submission far off the line; `distance` in residual standard deviations of the line."""
 
     number: int
     x: float
