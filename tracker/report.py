@@ -574,6 +574,7 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
     few = ", few" if expected["n"] < 10 else ""
+    left_out += f"; {expected['metric']} lies from 0 to 1" if expected.get("limited") else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {expected['n']} submissions{few}{left_out})"
