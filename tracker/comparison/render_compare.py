@@ -156,6 +156,9 @@ def describe(found: Comparison) -> Iterator[str]:
     """What the table leaves out, in sentences."""
     several = sum(len(row.runs) > 1 for row in found.rows)
     yield f"{found.runs} of {found.considered} runs in {len(found.rows)} rows; {found.equal_keys} config keys are equal"
+    if found.not_known:
+        keys = "key is" if len(found.not_known) == 1 else "keys are"
+        yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
     if found.rows and not found.keys:
         yield "no config key differs"
     if several:

@@ -139,7 +139,8 @@ def test_check_tells_the_public_score_to_expect(workspace: Workspace, capsys: py
     assert (expected["n"], expected["left_out"]) == (5, 1)
     print_check(report, workspace.competition)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
-    assert line.endswith("in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies from 0 to 1)")
+    words = "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies from 0 to 1)"
+    assert line.endswith(words)
 
 
 def test_no_score_beyond_what_the_metric_can_be_is_expected(
