@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.ledger.read import Submission
 from tracker.metrics import NO_PUBLIC_SCORE
-from tracker.report import list_changes, render_number
+from tracker.report import list_changes, render_number, tell_unknown
 
 if TYPE_CHECKING:
     from tracker.workspace import Competition, Metric
@@ -28,10 +28,12 @@ def answer_check(
     config_diff: Mapping[str, Sequence[Any]] | None,
     not_comparable: Mapping[str, str],
     searched: bool,
+    not_known: Sequence[str] = (),
 ) -> str:
     """What check says of a run first; `validation` has {val_f1: [SOTA's, this run's]}.
 
-    `searched`: it is an ensemble whose weights were searched on the validation images.
+    `searched`: it is an ensemble whose weights were searched on the validation images. `not_known`: config keys of
+    which one of the two tells nothing.
     """
     if duplicate is not None:
         return f"duplicate of submission {duplicate}"
@@ -40,7 +42,8 @@ def answer_check(
     if sota is None:
         return NO_PUBLIC_SCORE
     place = _place_by_validation(competition, validation, not_comparable, searched=searched)
-    return f"{place}; {_count_changes(config_diff or {})}"
+    changes = _count_changes(config_diff or {})
+    return f"{place}; {changes}, {tell_unknown(not_known)}" if not_known else f"{place}; {changes}"
 
 
 def answer_submit(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.configdiff import ENSEMBLE, list_following
 from tracker.ledger.read import Note, Submission, has_run, list_run_paths, list_sota_numbers, list_submissions
 from tracker.relocation import list_places
 from tracker.runs import RunRecord, list_runs
@@ -55,8 +56,10 @@ def audit(workspace: Workspace) -> Audit:
 
 
 def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys that changed; those that say what an ensemble is made of are one change."""
-    return list(dict.fromkeys("ensemble" if key.startswith("ensemble.") else key for key in diff))
+    """The keys that changed, without those that follow; those that say what an ensemble is made of are one change."""
+    following = list_following(diff)
+    keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
+    return list(dict.fromkeys(keys))
 
 
 def find_wasted(rows: Sequence[Submission], *, among: Collection[int] | None = None) -> list[dict[str, Any]]:

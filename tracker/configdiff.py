@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from tracker.training.config import TABLE_KEYS, list_options, outcome_values
+from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options, outcome_values
 from tracker.training.tables import flatten
 
 DATA = "data"  # the key that says that the images or labels are others where no key of the config tells it
 LABELLING = ("data.format", "data.age_bands")  # these change labels, so the data fingerprint, too
 PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
+ENSEMBLE = "ensemble."
+CHANNEL_KEYS = ("data.mean", "data.std")
+CROPS = tuple(f"augment.{key}" for key in CROP_KEYS)
 Prints = tuple[str | None, str | None]
 
 
@@ -24,11 +27,12 @@ def diff_configs(
     `data` has both data fingerprints as far as they are known. Where they are equal, folders, label fixes and
     exclusions are no difference, whatever they are called; else they are one if their names differ. Data that differ
     in nothing that a key tells are the key `data`. Of an ensemble and a trained run only the ensemble's keys: that the
-    one has no learning rate is no change to it.
+    one has no learning rate is no change to it. Keys that one side does not know (`list_unknown`) are no change either.
     """
     left, right = outcome_values(old), outcome_values(new)
-    keys = [*left, *(key for key in right if key not in left)]
-    mixed = ("ensemble" in old) != ("ensemble" in new)
+    mixed = _are_mixed(old, new)
+    unknown = _find_unknown(left, right)
+    keys = [key for key in [*left, *(key for key in right if key not in left)] if key not in unknown]
     if mixed:
         keys = [key for key in keys if key.startswith("ensemble.")]
     pairs = {key: [left.get(key), right.get(key)] for key in keys}
@@ -38,6 +42,64 @@ def diff_configs(
     if mixed:
         return found
     return {**_diff_data(old, new, data, found), **found}
+
+
+def list_unknown(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys of one config of which the other, of another program or written by hand, tells nothing."""
+    return [] if _are_mixed(old, new) else _find_unknown(outcome_values(old), outcome_values(new))
+
+
+def is_complete(keys: Collection[str]) -> bool:
+    """Whether a config is this program's own, of any version: another program's has few of its options."""
+    options = list_options()
+    return 3 * sum(key in options for key in keys) >= len(options)
+
+
+def is_by_hand(keys: Collection[str]) -> bool:
+    """Whether a config has options of this program alone, as the columns of a table kept by hand."""
+    return list_options().keys() >= set(keys)
+
+
+def knows(keys: Collection[str], key: str, *, of_complete: bool, by_hand: bool) -> bool:
+    """Whether a config with these keys tells something by lacking `key`, or has it.
+
+    `of_complete`: a config of this program has the key. Without that, an empty cell of a table kept by hand means what
+    is usual (`by_hand`: all are of such), and a loop of one's own tells of the tables that it has.
+    """
+    if key in keys or key.startswith(ENSEMBLE):
+        return True
+    if is_complete(keys):
+        return of_complete
+    if of_complete or by_hand:
+        return by_hand and not of_complete
+    table = key.rpartition(".")[0]
+    return bool(keys) and (not table or any(name.startswith(f"{table}.") for name in keys))
+
+
+def list_following(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys of a difference that follow from another of its keys, and are no change of their own.
+
+    Channels and crop are those that the model was trained with, and what the augmentation does not read is not kept.
+    """
+    follows = {"model.name": (*CHANNEL_KEYS, *CROPS)}
+    if any(value not in FITTED for value in diff.get(PIPELINE, ())):
+        follows[PIPELINE] = CROPS
+    following = {key for leader, keys in follows.items() if leader in diff for key in keys}
+    return [key for key in diff if key in following]
+
+
+def _are_mixed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """An ensemble and a trained run."""
+    return ("ensemble" in old) != ("ensemble" in new)
+
+
+def _find_unknown(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    found = []
+    by_hand = is_by_hand(left) and is_by_hand(right)
+    for one, other in ((left, right), (right, left)):
+        complete = is_complete(one)
+        found += [key for key in one if not knows(other, key, of_complete=complete, by_hand=by_hand)]
+    return found
 
 
 def _diff_data(

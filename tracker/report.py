@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO, TypeGuard, TypeVar
 
+from tracker.configdiff import ENSEMBLE, list_following
 from tracker.list_marks import BEST, Marks, explain_marks, style_marks
 from tracker.metrics import NO_PUBLIC_SCORE, choose_figures
 from tracker.settings import allows_color, get_columns
@@ -36,7 +37,6 @@ _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the c
 LONGEST_WORD = 64
 NARROW = 80  # columns of a terminal that does not tell how many it has
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
-ENSEMBLE = "ensemble."  # keys of a config that say what an ensemble is made of
 Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -227,14 +227,29 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
         return "-"
     if not diff:
         return "no config key"
-    return ", ".join(list_changes(diff))
+    following = list_followers(diff)
+    return ", ".join(list_changes(diff)) + (f" (and with it {', '.join(following)})" if following else "")
 
 
 def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """A config diff in words, a text for each change; what an ensemble is made of is one of them."""
-    others = [(key, pair) for key, pair in diff.items() if not key.startswith(ENSEMBLE)]
+    """A config diff in words, a text for each change; what an ensemble is made of is one of them.
+
+    Keys that follow from another one are none: `list_followers` has them.
+    """
+    following = list_following(diff)
+    others = [(key, pair) for key, pair in diff.items() if not key.startswith(ENSEMBLE) and key not in following]
     made = render_ensemble_change(diff)
     return [*([made] if made else ()), *(f"{key} {' -> '.join(render_values(pair))}" for key, pair in others)]
+
+
+def tell_unknown(keys: Sequence[str]) -> str:
+    """How many keys one of two configs does not know; none of them is called a change."""
+    return f"{len(keys)} {'key is' if len(keys) == 1 else 'keys are'} known of one of the two alone"
+
+
+def list_followers(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys that follow from another one, as the crop follows from the model, in the words of `list_changes`."""
+    return [f"{key} {' -> '.join(render_values(diff[key]))}" for key in list_following(diff)]
 
 
 def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
@@ -561,7 +576,8 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     print_text(f"{report.run}: {render_count(report.images, 'prediction')}, {_short(report.fingerprint)}{what}")
     print_members(report.members, competition)
     if report.sota is not None:
-        print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}")
+        unknown = f"; {tell_unknown(report.not_known)}" if report.not_known else ""
+        print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}{unknown}")
         for name, (old, new) in report.validation.items():
             reason = report.not_comparable.get(name, "")
             remark = f" (not comparable: {reason})" if reason and None not in (old, new) else ""
@@ -585,6 +601,7 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
     few = ", few" if expected["n"] < 10 else ""
+    left_out += f"; {expected['metric']} lies from 0 to 1" if expected.get("limited") else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tracker.configdiff import ENSEMBLE
 from tracker.errors import TrackerError
-from tracker.report import ENSEMBLE, ShownConfig
+from tracker.report import ShownConfig
 from tracker.runs import RunRecord, load_config
 from tracker.training.config import Config, config_to_dict, format_defaults, merge
 from tracker.training.tables import flatten

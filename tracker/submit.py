@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.configdiff import diff_configs
+from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
@@ -70,6 +70,7 @@ class CheckReport:
     quota: Quota
     sota: int | None
     config_diff: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
     validation: Mapping[str, Sequence[float | None]]
     not_comparable: Mapping[str, str]
     changed_from_sota: Mapping[str, int] | None
@@ -153,6 +154,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
     validation = _compare_validation(workspace, candidate.record, sota)
     refusal = refusal or _describe_similar(workspace, nearest)
     config_diff = _diff_from_sota(sota, candidate) if sota else None
+    not_known = list_unknown(sota.config, candidate.config) if sota else []
     not_comparable = _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
     answer = answer_check(
         workspace.competition,
@@ -163,6 +165,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         config_diff=config_diff,
         not_comparable=not_comparable,
         searched=bool(candidate.config.get("ensemble", {}).get("searched")),
+        not_known=not_known,
     )
     return CheckReport(
         answer=answer,
@@ -174,6 +177,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
         quota=quota,
         sota=sota.number if sota else None,
         config_diff=config_diff,
+        not_known=not_known,
         validation=validation,
         not_comparable=not_comparable,
         changed_from_sota=changed,

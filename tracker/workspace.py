@@ -39,6 +39,10 @@ class Metric:
             return "-"
         return f"{render_float(value * 100)} %" if self.percent else render_float(value)
 
+    def clip(self, value: float) -> float:
+        """The nearest value that the metric can have: what is computed here lies from 0 to 1."""
+        return value if self.kind == "given" else min(1.0, max(0.0, value))
+
     def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old` (a tie does not)."""
         return new > old if self.higher_is_better else new < old

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tracker.comparison.comparable import Basis, basis_of_run, explain_incomparable
+from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
-from tracker.configdiff import shorten_print
+from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
 from tracker.ledger.read import (
     Note,
@@ -99,6 +99,7 @@ class Incomparable:
 class Comparison:
     """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
 
+    `not_known` are the keys of which a run of another program tells nothing; the others are compared by them.
     `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
     """
 
@@ -108,6 +109,7 @@ class Comparison:
     best: Mapping[str, int]
     not_comparable: Mapping[str, Sequence[str]]
     equal_keys: int
+    not_known: Sequence[str]
     runs: int
     considered: int
     skipped: Sequence[str]
@@ -178,7 +180,7 @@ def compare_runs(
     groups = _group(chosen, () if each else REPEATS)
     if sort:
         groups = _sort(workspace, groups, sort)
-    keys, equal = _find_keys(chosen, () if each else REPEATS, everything=everything)
+    keys, equal, not_known = _find_keys(chosen, () if each else REPEATS, everything=everything)
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
@@ -193,6 +195,7 @@ def compare_runs(
         best=best,
         not_comparable=not_comparable,
         equal_keys=equal,
+        not_known=not_known,
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
@@ -359,20 +362,34 @@ def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Sub
     return list(groups.values())
 
 
-def _find_keys(subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool) -> tuple[list[str], int]:
-    """The config keys in which the subjects differ, in the config's order, and how many are equal.
+def _find_keys(
+    subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool
+) -> tuple[list[str], int, list[str]]:
+    """The config keys in which the subjects differ, in the config's order, how many are equal, and which some miss.
 
-    That an ensemble has no learning rate is no difference from the runs that have one.
+    That an ensemble has no learning rate is no difference from the runs that have one, nor that another program's run
+    tells nothing of a key (`knows`).
     """
     known = list(dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats))
     trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
 
+    complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
+
+    by_hand = all(is_by_hand(subject.config) for subject in trained)
+
+    def is_known(subject: Subject, key: str) -> bool:
+        if key == DATA:
+            return subject.outcome.get(key) is not None
+        return key in subject.outcome or knows(subject.config, key, of_complete=key in complete, by_hand=by_hand)
+
     def differs(key: str) -> bool:
-        asked = subjects if key.startswith("ensemble.") else trained
+        asked = subjects if key.startswith("ensemble.") else [one for one in trained if is_known(one, key)]
         return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
 
     differing = [key for key in known if differs(key)]
-    return (known if everything else differing), len(known) - len(differing)
+    missed = [key for key in known if not all(is_known(subject, key) for subject in trained)]
+    equal = [key for key in known if key not in differing and key not in missed]
+    return (known if everything else differing), len(equal), missed
 
 
 def _list_metrics(subjects: Sequence[Subject], order: Sequence[str], *, everything: bool) -> list[str]:

@@ -15,7 +15,7 @@ from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
 from tracker.comparison.side import FIGURES, Side, load_side
 from tracker.comparison.verdict import write_verdict
-from tracker.configdiff import diff_configs
+from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note
 from tracker.members import Member, list_members
@@ -33,7 +33,8 @@ NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 class RunDiff:
     """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
 
-    `ignored` keys differ, too. `not_comparable` says of which metrics neither side is better, and why. `statistics` and
+    `ignored` keys differ, too; `not_known` are keys of which one config tells nothing.
+    `not_comparable` says of which metrics neither side is better, and why. `statistics` and
     `folds` are of the validation images; where they are None, `problem` and `folds_problem` say why. `gap` is
     validation minus training at the best epoch. `curves` has (epoch, value), None for what is no number. `moves` counts
     the images that changed class, `images` are some of them. `ensembles` says in words what each side that is one is
@@ -45,6 +46,7 @@ class RunDiff:
     verdict: Sequence[str]
     config: Mapping[str, list[Any]]
     ignored: Sequence[str]
+    not_known: Sequence[str]
     metrics: Mapping[str, Mapping[str, Any]]
     not_comparable: Mapping[str, str]
     best_epoch: list[int | None]
@@ -93,6 +95,8 @@ def diff_runs(
     differing = diff_configs(left.config, right.config, data=data)
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
+    unknown = list_unknown(left.config, right.config)
+    not_known = [key for key in unknown if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
     own = [workspace.competition.primary_metric, *(metric.name for metric in workspace.competition.metrics)]
@@ -107,6 +111,7 @@ def diff_runs(
             workspace.competition,
             (left.name, right.name),
             config=config,
+            not_known=not_known,
             metrics=metrics,
             validation=validation,
             not_comparable=not_comparable,
@@ -114,6 +119,7 @@ def diff_runs(
         ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,
+        not_known=not_known,
         metrics=metrics,
         not_comparable={name: reason for name, reason in not_comparable.items() if name in metrics},
         best_epoch=[left.best_epoch, right.best_epoch],

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+SMALL = 10  # points; fewer are called few, and none of them is called far off
+FAR = 2.0  # residual standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,16 @@ class Line:
         """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n - 2)."""
         value = self.intercept + self.slope * x
         leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
-        reach = _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(1 + leverage)
+        reach = self._reach(1 + leverage)
         return value, value - reach, value + reach
+
+    def tells_apart(self, x: float, other: float) -> bool:
+        """Whether new points at two values of x differ by more than chance (95 %, Student's t, n - 2)."""
+        return abs(self.slope * (x - other)) > self._reach(2 + (x - other) ** 2 / self.spread_x)
+
+    def _reach(self, variances: float) -> float:
+        """Half the 95 % interval of what has so many times the variance of a residual."""
+        return _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +74,18 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
 
 def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
-    """(place, studentised residual) of the points that do not fit the line through the others.
+    """(place, distance in `residual_sd`) of the points that do not fit the line.
 
     Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni keeps the chance to
-    name any point of a good line at 5 %.
+    name any point of a good line at 5 %. The distance is the one that a reader can compute from the printed line; a
+    point nearer than FAR is not named though the others lie still nearer, nor any of fewer than SMALL points.
     """
-    if line.n < 4 or line.residual_sd == 0:
+    if line.n < SMALL or line.residual_sd == 0:
         return []
     limit = _t_quantile(1 - (1 - CONFIDENCE) / (2 * line.n), line.n - 3)
-    values = studentise(line, x, y)
-    return [(place, float(value)) for place, value in enumerate(values) if abs(value) > limit]
+    distances = (np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)) / line.residual_sd
+    odd = np.abs(studentise(line, x, y)) > limit
+    return [(int(place), float(distances[place])) for place in np.flatnonzero(odd & (np.abs(distances) > FAR))]
 
 
 def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:

@@ -199,6 +199,9 @@ def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
     several = sum(len(row.runs) > 1 for row in found.rows)
     rows = render_count(len(found.rows), "row")
     yield f"{found.runs} of {render_count(found.considered, 'run')} in {rows}; {_render_equal(found.equal_keys)}"
+    if found.not_known:
+        keys = "key is" if len(found.not_known) == 1 else "keys are"
+        yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
     if found.rows and not found.keys:
         yield "no config key differs"
     if several:

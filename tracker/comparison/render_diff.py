@@ -14,15 +14,16 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.paired import Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
 from tracker.comparison.verdict import render_range
+from tracker.configdiff import ENSEMBLE, list_following
 from tracker.markdown import escape, render_table
 from tracker.report import (
-    ENSEMBLE,
     clean_text,
     find_width,
     print_table,
     print_text,
     render_number,
     render_values,
+    tell_unknown,
 )
 from tracker.table import LEAST, Column, Styled
 
@@ -107,14 +108,20 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
         if diff.ensembles:  # in words instead of its keys
             made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
             pairs = made | {key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)}
+        following = list_following(diff.config)
+        order = [*(key for key in pairs if key not in following), *following]
         short = min(SHORT, max(LEAST, (width - PLACE_OF_KEYS) // 2))
-        rows = [
-            (Styled(key), *[Styled(text, whole=len(text) <= short) for text in pair]) for key, pair in pairs.items()
-        ]
+        rows = []
+        for key in order:
+            rows.append((Styled(key), *[Styled(text, whole=len(text) <= short) for text in pairs[key]]))
         sides = [Column(name, text=True) for name in (diff.a, diff.b)]
         yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
+    if diff.config and (following := list_following(diff.config)):
+        yield Section(lines=[f"no change of their own, they follow from another key: {', '.join(following)}"])
+    if diff.not_known:
+        yield Section(lines=[f"{tell_unknown(diff.not_known)} (--all shows them)"])
     if diff.members:
         yield Section(lines=list(_list_members(diff)))
     if diff.ignored:
@@ -243,8 +250,9 @@ def _render_predictions(diff: RunDiff) -> str:
 def _list_differing_prints(diff: RunDiff) -> Iterator[str]:
     for name, part in (("data", diff.data), ("code", diff.code)):
         if not part["equal"]:
-            a, b = ((part[side] or "unknown").replace("sha256:", "")[:19] for side in ("a", "b"))
-            yield f"{name}: differs ({a} -> {b})"
+            a, b = ((part[side] or "").replace("sha256:", "")[:19] for side in ("a", "b"))
+            unknown = [run for run, known in ((diff.a, a), (diff.b, b)) if not known]
+            yield f"{name}: unknown of {unknown[0]}" if unknown else f"{name}: differs ({a} -> {b})"
 
 
 def _list_moves(diff: RunDiff) -> Iterator[Section]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.comparison.luck import SCATTER_POINTS
-from tracker.comparison.truth import SMALL
+from tracker.comparison.regression import SMALL
 from tracker.report import render_number, render_value
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
         bounds = f", 95 % interval {rank.low:.3f} to {rank.high:.3f}" if rank.low is not None else ", no interval"
         yield f"  Spearman {rank.rho:.3f}{bounds}"
     for item in relation.outliers:
-        expected = f"{render_number(item.y)} where {render_number(item.expected)} was to be expected"
-        yield f"  far off: submission {item.number}, {expected} ({item.distance:+.1f} standard deviations)"
+        expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
+        yield f"  far off: submission {item.number}: {expected} ({item.distance:+.1f} residual standard deviations)"
 
 
 def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
@@ -111,14 +111,17 @@ def render_selection(found: Selection, competition: Competition) -> str:
         score = f"private {found.metric} {render_number(found.private.score)}"
         leader = f"submission {found.private.leader} led with {score} and {among}"
         lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
-    return "\n".join([*lines, _conclude(found, ranks)]) + "\n"
+    return "\n".join([*lines, _conclude(found, ranks, competition)]) + "\n"
 
 
-def _conclude(found: Selection, ranks: Sequence[int]) -> str:
+def _conclude(found: Selection, ranks: Sequence[int], competition: Competition) -> str:
     """What to do and why, in one sentence."""
     count = len(found.chosen)
+    reason = _give_main_reason(found, ranks[:count])
     final = "as the final one" if count == 1 else f"as the final {count}"
-    return f"so: choose {join_numbers(found.chosen)} {final}: {_give_main_reason(found, ranks[:count])}"
+    return (
+        f"so: choose {join_numbers(found.chosen)} {final}: {reason}{_tell_private(found, ranks[:count], competition)}"
+    )
 
 
 def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
@@ -127,19 +130,65 @@ def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
     it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
     if len(found.contenders) == len(chosen):
         return f"{it_is} all that there is to choose from"
+    if found.instead_of is not None:
+        return _explain_favor(found, by_public[0], found.instead_of)
     if chosen == set(by_public):
         judged = any(item.by_validation is not None for item in found.contenders)
         return f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
     if chosen == set(usual):
-        lucky = [number for number in by_public if number not in chosen]
-        whose = "the higher public score of" if len(lucky) == 1 else "the higher public scores of"
-        return f"by validation, {whose} {join_numbers(lucky)} {'is' if len(lucky) == 1 else 'are'} likely luck"
+        return _explain_validation(found, by_public)
     others = [number for number in found.chosen if number not in usual]
     passed = [number for number in usual if number not in chosen]
     return (
         f"{join_numbers(others)} may be right where the rest is wrong, while {join_numbers(passed)}, with higher "
         f"expected {found.metric}, would say nearly the same as the rest"
     )
+
+
+def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
+    """Why others than the best public ones, where expected scores decide."""
+    passed = [number for number in by_public if number not in found.chosen]
+    if passed == list(found.lucky) and found.private is not None:
+        return f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
+    if passed == list(found.lucky):
+        whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
+        return f"by validation, {whose} {join_numbers(passed)} {'is' if len(passed) == 1 else 'are'} likely luck"
+    rest = [number for number in found.chosen if number not in by_public]
+    unclear = [number for number in passed if number not in found.lucky]
+    has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
+    return (
+        f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot tell {them} from "
+        f"{join_numbers(unclear)}"
+    )
+
+
+def _explain_favor(found: Selection, best: int, rival: int) -> str:
+    """Why the best public one stands where validation would have another."""
+    expected = {item.number: render_number(item.expected) for item in found.contenders}
+    rest = [number for number in found.chosen if number != best]
+    reason = (
+        f"validation cannot tell submission {best} from submission {rival} (expected {found.metric} {expected[best]} "
+        f"and {expected[rival]}), so the higher public score decides"
+    )
+    return f"{reason}; {join_numbers(rest)} beside it" if rest else reason
+
+
+def _tell_private(found: Selection, by_public: Sequence[int], competition: Competition) -> str:
+    """Whether private scores, where they are known, agree with what was preferred to a higher figure."""
+    if found.private is None:
+        return ""
+    preferred = [number for number in found.chosen if number not in by_public]
+    passed = [number for number in by_public if number not in found.chosen]
+    if found.instead_of is not None:
+        preferred, passed = [by_public[0]], [found.instead_of]
+    known = found.private.scores
+    if not preferred or any(number not in known for number in (*preferred, *passed)):
+        return ""
+    best = max if competition.primary.higher_is_better else min
+    ahead = best((*preferred, *passed), key=lambda number: known[number])
+    verdict = "agree" if ahead in preferred else "say otherwise"
+    scores = [f"submission {number} has {render_number(known[number])}" for number in (*preferred, *passed)]
+    return f". The private scores {verdict}: {', '.join(scores)}"
 
 
 def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
@@ -153,8 +202,8 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
     if item.by_validation is not None:
         side = "above" if item.public > item.by_validation else "below"
         reasons.append(
-            f"validation {render_number(item.validation)} lets {render_number(item.by_validation)} be expected, it is "
-            f"{side} that"
+            f"validation {render_number(item.validation)} predicts {render_number(item.by_validation)}, "
+            f"its public score is {side} that"
         )
     elif item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
@@ -171,12 +220,15 @@ def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
     own, others = f"expected score {render_number(item.expected)}", render_number(following.expected)
     if order.index(item.number) < order.index(following.number):
         equal = ": equal, so the earlier one" if item.expected == following.expected else ""
-        yield f"{own}, the next ({following.number}) has {others}{equal}"
+        yield f"{own}, the best of those not chosen is submission {following.number} with {others}{equal}"
+        return
+    if following.number == found.instead_of:
+        yield f"{own}, not told apart from submission {following.number} ({others}) by validation"
         return
     shares = _list_shares(following.number, found)
     near = min(shares, key=lambda number: shares[number]) if shares else None
     why = "" if near is None else f", which differs from {near} on only {shares[near]:.1%} of the images"
-    yield f"{own}, taken before {following.number} ({others}){why}"
+    yield f"{own}, chosen rather than submission {following.number} ({others}){why}"
 
 
 def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
@@ -210,8 +262,8 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
     gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
     if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
         yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
-    luck = "who is lucky changes each time, so it is no score to expect of any single one"
-    yield f"  the best of all has {render_number(simulated.possible)} on average: {luck}"
+    changes = "it is another submission each time, so expect less of any single one"
+    yield f"  the best of all has {render_number(simulated.possible)} on average; {changes}"
     if simulated.used:
         unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
         unlike = unlike if found.private else ""

@@ -7,7 +7,7 @@ beside the choice and never used for it; a sealed solution's private answers are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -71,16 +71,21 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class Hindsight:
-    """Who led on private, where the ledger has private scores."""
+    """Who led on private, where the ledger has private scores; `scores` has those that it has by number."""
 
     leader: int
     score: float
     chosen: bool
+    scores: Mapping[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The choice, best first. `differing` is the share of images on which two contenders' answers differ."""
+    """The choice, best first. `differing` is the share of images on which two contenders' answers differ.
+
+    `lucky` has the best public ones that are not chosen because validation shows others to be better; `instead_of`
+    is whose place the best public one took because validation cannot tell the two apart.
+    """
 
     metric: str
     chosen: Sequence[int]
@@ -92,6 +97,8 @@ class Selection:
     sample: Sample
     simulation: Simulation | None
     private: Hindsight | None
+    lucky: Sequence[int]
+    instead_of: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -116,9 +123,10 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
     private = _model(contenders, differing, metric, own_sd, sample)
+    apart = _find_apart(workspace, looks, contenders, metric)
     places = _choose(private, contenders, count)
-    chosen = [contenders[place].number for place in places]
-    by_public = _best_public(contenders, len(chosen), metric)
+    by_public = _best_public(contenders, len(places), metric)
+    chosen, instead_of = _favor_public(contenders, places, by_public[0], apart, differing)
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
     panel = load_panel(workspace, candidates, answers, sample, needed=needed) if len(contenders) > count else None
@@ -143,6 +151,8 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
             rejected=[number for number in scored if number in rejected],
         ),
         private=_look_back(looks, chosen, metric),
+        lucky=_find_lucky(by_public, chosen, apart),
+        instead_of=instead_of,
     )
 
 
@@ -161,7 +171,7 @@ def expect_private(
         relation, guess, expected = relations.get(row.number), None, public
         enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
-            guess = relation.line.predict(validation)[0]
+            guess = metric.clip(relation.line.predict(validation)[0])
             expected = guess + _weigh(relation.line, own_sd) * (public - guess)
         found.append(
             Contender(
@@ -229,6 +239,52 @@ def _choose(private: NDArray[np.float64] | None, contenders: Sequence[Contender]
     return chosen
 
 
+def _find_apart(
+    workspace: Workspace, looks: Sequence[Submission], contenders: Sequence[Contender], metric: Metric
+) -> set[tuple[int, int]]:
+    """(better, worse) of the contenders that validation tells apart, by the line of their common scheme."""
+    relations = relate_validation(workspace, looks, metric.name)
+    found = set()
+    for better, worse in combinations(contenders, 2):  # the best expected first
+        relation = relations.get(better.number)
+        if relation is None or relation.line is None or relation is not relations.get(worse.number):
+            continue
+        known = [item.validation for item in (better, worse) if item.by_validation is not None]
+        if len(known) == 2 and None not in known and relation.line.tells_apart(known[0] or 0.0, known[1] or 0.0):
+            found.add((better.number, worse.number))
+    return found
+
+
+def _favor_public(
+    contenders: Sequence[Contender],
+    places: Sequence[int],
+    best: int,
+    apart: Collection[tuple[int, int]],
+    differing: Mapping[tuple[int, int], float],
+) -> tuple[list[int], int | None]:
+    """The chosen numbers, with the best public one among them where validation cannot tell it from a chosen one.
+
+    It takes the place of the one that is most like it, or expected least, of those that are expected to be better.
+    """
+    order = [item.number for item in contenders]
+    chosen = [order[place] for place in places]
+    if best in chosen:
+        return chosen, None
+    rivals = [number for number in chosen if order.index(number) < order.index(best) and (number, best) not in apart]
+    if not rivals:
+        return chosen, None
+    nearest = min(reversed(rivals), key=lambda number: differing.get((min(number, best), max(number, best)), math.inf))
+    chosen = [best if number == nearest else number for number in chosen]
+    return sorted(chosen, key=order.index), nearest
+
+
+def _find_lucky(by_public: Sequence[int], chosen: Sequence[int], apart: Collection[tuple[int, int]]) -> list[int]:
+    """The best public ones than which validation shows every other chosen one to be better."""
+    others = [number for number in chosen if number not in by_public]
+    passed = [number for number in by_public if number not in chosen]
+    return [number for number in passed if all((other, number) in apart for other in others)]
+
+
 def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
     sign = -1.0 if metric.higher_is_better else 1.0
     ranked = sorted(contenders, key=lambda item: (sign * item.public, item.number))
@@ -290,4 +346,4 @@ def _look_back(looks: Sequence[Submission], chosen: Sequence[int], metric: Metri
         return None
     best = max if metric.higher_is_better else min
     leader = best(known, key=lambda number: known[number])
-    return Hindsight(leader=leader, score=known[leader], chosen=leader in chosen)
+    return Hindsight(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.tree import MAX_INDENT, indent
 from tracker.list_marks import Marks, explain_marks, style_marks
 from tracker.metrics import TRAINED, higher_is_better
-from tracker.report import list_changes, print_table, print_text, render_change, style_status
+from tracker.report import list_changes, list_followers, print_table, print_text, render_change, style_status
 from tracker.table import Cell, Column, Styled
 from tracker.workspace import Metric
 
@@ -92,7 +92,7 @@ def describe_origin(node: Node) -> str:
 def shorten_change(change: Mapping[str, Sequence[Any]]) -> str:
     """The first keys of a change, and how many more there are."""
     changes = list_changes(change)
-    shown = ", ".join(changes[:KEYS_SHOWN]) or render_change(change)
+    shown = ", ".join([*changes, *list_followers(change)][:KEYS_SHOWN]) or render_change(change)
     more = len(changes) - KEYS_SHOWN
     return f"{shown}, and {more} more" if more > 0 else shown
 

@@ -18,13 +18,12 @@ from tracker.ledger.read import Submission, find_figure, list_submissions
 from tracker.runs import RunRecord
 from tracker.workspace import Workspace
 
-SMALL = 10  # points; fewer are called few
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outlier:
-    """A submission far off the line; `distance` in its own standard deviations."""
+    """A submission far off the line; `distance` in residual standard deviations of the line."""
 
     number: int
     x: float
@@ -56,7 +55,10 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`; else `reason`."""
+    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`; else `reason`.
+
+    `limited` says that the line led beyond what the metric can be, where the figures end.
+    """
 
     metric: str
     validation: float | None
@@ -66,6 +68,7 @@ class Expectation:
     n: int
     left_out: int
     reason: str
+    limited: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -123,14 +126,16 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
     n = relation.n if relation else 0
     own = record.summary.get(f"val/{metric}")
     value = low = high = None
-    reason = ""
+    reason, limited = "", False
     if own is None:
         reason = f"the run has no val/{metric}"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
-        reason = f"a line needs 3 scored submissions with this validation scheme, there are {n}{same}"
+        reason = f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
     else:
-        value, low, high = relation.line.predict(own)
+        predicted = relation.line.predict(own)
+        value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
+        limited = (value, low, high) != predicted
     return Expectation(
         metric=metric,
         validation=own,
@@ -140,6 +145,7 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
         n=n,
         left_out=sum(item.n for item in relations) - n,
         reason=reason,
+        limited=limited,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.metrics import higher_is_better, name_metric
-from tracker.report import list_changes, render_change, render_number
+from tracker.report import list_changes, render_change, render_number, tell_unknown
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
@@ -22,6 +22,7 @@ def write_verdict(
     names: tuple[str, str],
     *,
     config: Mapping[str, list[Any]],
+    not_known: Sequence[str],
     metrics: Mapping[str, Mapping[str, Any]],
     validation: Mapping[str, Sequence[float | None]],
     not_comparable: Mapping[str, str],
@@ -33,7 +34,7 @@ def write_verdict(
     `not_comparable` says why some of them do not compare.
     """
     metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
-    lines = [f"{names[0]} -> {names[1]}: {_name_changes(config)}"]
+    lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
     if evidence.paired:
         lines.append(_judge(evidence.paired, metric, names))
         lines += _mind_the_other(evidence.paired, metric, names)
@@ -59,11 +60,12 @@ def render_range(low: float, high: float, *, signed: bool = False) -> str:
     return " to ".join(texts)
 
 
-def _name_changes(config: Mapping[str, list[Any]]) -> str:
+def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> str:
     changes = list_changes(config)
+    unknown = f"; {tell_unknown(not_known)}" if not_known else ""
     if len(changes) <= SHOWN:
-        return render_change(config) + (" changed" if not config else "")
-    return f"{len(changes)} config keys changed, so nobody can say which of them did it"
+        return render_change(config) + (" changed" if not config else "") + unknown
+    return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
 
 
 def _name(side: str | None, names: tuple[str, str]) -> str:

@@ -22,7 +22,7 @@ from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.render_diff import draw_diff, open_picture, print_diff, render_markdown
 from tracker.comparison.textplot import Panel, render_curves
 from tracker.comparison.verdict import render_range
-from tracker.configdiff import diff_configs
+from tracker.configdiff import diff_configs, list_unknown
 from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.ledger.chain import verify_ledger
@@ -507,4 +507,4 @@ def test_the_commands_print_advice_and_statistics(workspace: Workspace) -> None:
 )
 def test_fingerprint_and_diff_agree_on_what_is_the_same(a: dict[str, Any], b: dict[str, Any], same: bool) -> None:
     assert (config_fingerprint(a) == config_fingerprint(b)) == same
-    assert (diff_configs(a, b) == {}) == same
+    assert (diff_configs(a, b) == {} and list_unknown(a, b) == []) == same

@@ -83,3 +83,38 @@ def test_intervals_hold_95_of_100_times() -> None:
         held_rank += rank.low <= truth <= rank.high
     assert held_line / rounds == pytest.approx(0.95, abs=0.02)
     assert held_rank / rounds == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_distance_from_the_line_is_in_the_residual_standard_deviation_that_is_printed(
+    pairs: tuple[list[float], list[float]],
+) -> None:
+    x, y = list(pairs[0]), list(pairs[1])
+    y[7] += 0.12
+    line = fit_line(x, y)
+    assert line is not None
+    ((_, distance),) = find_outliers(line, x, y)
+    assert distance == pytest.approx((y[7] - line.intercept - line.slope * x[7]) / line.residual_sd)
+
+
+def test_of_few_points_none_is_far_off() -> None:
+    x, y = [0.1, 0.2, 0.3, 0.4, 0.5], [0.1001, 0.2, 0.25, 0.4001, 0.5]
+    line = fit_line(x, y)
+    assert line is not None
+    assert abs(studentise(line, x, y)).max() > 100, "far from the line through the four others"
+    assert find_outliers(line, x, y) == []
+
+
+def test_two_points_are_told_apart_where_the_line_is_sure_enough() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0.6, 0.9, 12)
+    line = fit_line(list(x), list(0.8 * x + rng.normal(0, 0.02, 12)))
+    assert line is not None
+    assert not line.tells_apart(0.80, 0.81)
+    assert line.tells_apart(0.65, 0.9)
+    chance = []
+    for _ in range(2000):
+        y = 0.8 * x + rng.normal(0, 0.02, 12)
+        fitted = fit_line(list(x), list(y))
+        assert fitted is not None
+        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._reach(2))
+    assert 0.03 < np.mean(chance) < 0.07

@@ -21,10 +21,12 @@ from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submit import reveal, submit
+from tracker.submit import score as record_score
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
 
 IMAGES = 400
+BEST, CLOSE = 35, 36  # of import_lucky, by the line: without and with a 37th that lies near it
 SCORES = (0.80, 0.799, 0.795)  # the second is nearly a copy of the first, the third errs elsewhere
 WRONG = (range(40), range(41), range(200, 260))
 METRIC = {"macro_f1": "f1", "accuracy": "accuracy"}
@@ -102,20 +104,56 @@ def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Pat
     assert last.endswith("submissions 1, 2 and 3 as the final 3: they are all that there is to choose from")
 
 
+def import_lucky(root: Path, lucky: float) -> Workspace:
+    """36 submissions along a line, and submission 37: validation `lucky`, with the best public score."""
+    validation = [0.60 + 0.005 * n for n in range(36)]
+    scores = [value - 0.05 + 0.003 * (-1) ** n for n, value in enumerate(validation)]
+    wrong = [range(n * 10, n * 10 + 8) for n in range(37)]
+    return import_scored(root, [*scores, 0.735], wrong, [*validation, lucky])
+
+
+def conclude(workspace: Workspace, count: int = 1) -> str:
+    return render_selection(select_final(workspace, count), workspace.competition).splitlines()[-1]
+
+
 def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
-    validation = [0.60, 0.63, 0.66, 0.69, 0.72, 0.75, 0.78, 0.74]
-    scores = [0.551, 0.579, 0.612, 0.638, 0.671, 0.699, 0.73, 0.735]
-    wrong = [range(n * 40, n * 40 + 30) for n in range(8)]
-    workspace = import_scored(tmp_path / "ws", scores, wrong, validation)
+    workspace = import_lucky(tmp_path / "ws", 0.62)
     found = select_final(workspace, 1)
-    lucky = next(item for item in found.contenders if item.number == 8)
+    lucky = next(item for item in found.contenders if item.number == 37)
     assert lucky.by_validation is not None
     assert lucky.by_validation <= lucky.expected < lucky.public
-    assert found.chosen == [7]
-    text = render_selection(found, workspace.competition)
-    assert "validation 0.7800 lets" in text
-    reason = "by validation, the higher public score of submission 8 is likely luck"
-    assert text.splitlines()[-1] == f"so: choose submission 7 as the final one: {reason}"
+    assert (found.chosen, found.lucky, found.instead_of) == ([BEST], [37], None)
+    assert "validation 0.7700 predicts" in render_selection(found, workspace.competition)
+    reason = "by validation, the higher public score of submission 37 is likely luck"
+    assert conclude(workspace) == f"so: choose submission {BEST} as the final one: {reason}"
+
+
+def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_others(tmp_path: Path) -> None:
+    workspace = import_lucky(tmp_path / "ws", 0.765)
+    found = select_final(workspace, 1)
+    expected = {item.number: item.expected for item in found.contenders}
+    assert expected[CLOSE] > expected[37], "validation would have the other"
+    assert (found.chosen, found.lucky, found.instead_of) == ([37], [], CLOSE)
+    text = conclude(workspace)
+    assert f"validation cannot tell submission 37 from submission {CLOSE}" in text
+    assert "so the higher public score decides" in text
+    assert "luck" not in text
+    two = select_final(workspace, 2)
+    assert 37 in two.chosen and len(set(two.chosen)) == 2
+
+
+@pytest.mark.parametrize(("lucky", "preferred", "passed"), [(0.62, BEST, 37), (0.765, 37, CLOSE)])
+def test_private_scores_that_are_known_have_the_last_word(
+    tmp_path: Path, lucky: float, preferred: int, passed: int
+) -> None:
+    workspace = import_lucky(tmp_path / "ws", lucky)
+    for verdict, figures in (("agree", (0.74, 0.70)), ("say otherwise", (0.70, 0.74))):
+        for number, figure in zip((preferred, passed), figures, strict=True):
+            record_score(workspace, number, {("private", "f1"): figure})
+        text = conclude(workspace)
+        known = f"submission {preferred} has {figures[0]:.4f}, submission {passed} has {figures[1]:.4f}"
+        assert text.endswith(f". The private scores {verdict}: {known}")
+        assert "luck" not in text
 
 
 def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
@@ -171,7 +209,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation is not None
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
-    assert "so it is no score to expect of any single one" in text
+    assert "it is another submission each time, so expect less of any single one" in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images assumed, see public_share" in text
     assert "private scores tell it to leaderboard truth (8 or more), not here" in text
@@ -198,8 +236,14 @@ def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
 def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
-    assert "1: the best public f1 (0.8000); expected score 0.8000, the next (2) has 0.7990; differs from 3 on" in text
-    assert "expected score 0.7950, taken before 2 (0.7990), which differs from 1 on only 0.2% of the images" in text
+    assert (
+        "1: the best public f1 (0.8000); expected score 0.8000, the best of those not chosen is submission 2 with "
+        "0.7990; differs from 3 on" in text
+    )
+    assert (
+        "expected score 0.7950, chosen rather than submission 2 (0.7990), which differs from 1 on only 0.2% of the "
+        "images" in text
+    )
 
 
 def test_of_many_chosen_ones_only_the_nearest_is_told(tmp_path: Path) -> None:
@@ -272,6 +316,7 @@ def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
     assert run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout.startswith("choose submissions 17 and 12\n")
     shown = json.loads(run_tracker(*words, "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert shown["chosen"] == [17, 12]
+    assert shown["private"].pop("scores")["12"] == 0.7741
     assert shown["private"] == {"leader": 12, "score": 0.7741, "chosen": True}
     truth = json.loads(run_tracker("leaderboard", "truth", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert truth["relations"][0]["n"] == 18

@@ -133,20 +133,37 @@ def test_check_tells_the_public_score_to_expect(workspace: Workspace, capsys: py
     rows = list_submissions(workspace)[1:]
     model = sm.OLS([r.scores["public_f1"] for r in rows], sm.add_constant([r.val_f1 for r in rows])).fit()
     frame = model.get_prediction([[1.0, 0.65]]).summary_frame(alpha=0.05)
-    wanted = tuple(frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]])
+    wanted = tuple(min(1.0, number) for number in frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]])
     expected = report.expected
     assert (expected["value"], expected["low"], expected["high"]) == pytest.approx(wanted, abs=1e-6)
     assert (expected["n"], expected["left_out"]) == (5, 1)
     print_check(report, workspace.competition)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
-    assert line.endswith("in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out)")
+    words = "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies from 0 to 1)"
+    assert line.endswith(words)
+
+
+def test_no_score_beyond_what_the_metric_can_be_is_expected(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for answers, figure in (("0000011111", 0.7), ("1111100000", 0.1), ("0000000000", 0.4)):
+        make_run(workspace, answers, f1=figure)
+        submit(workspace, "latest", "m")
+    make_run(workspace, "0000010110", f1=0.99)
+    report = check(workspace, "latest")
+    expected = report.expected
+    assert (expected["high"], expected["limited"]) == (1.0, True)
+    assert 0.0 <= expected["low"] <= expected["value"] <= 1.0
+    print_check(report, workspace.competition)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
+    assert line.endswith("(line through 3 submissions, few; f1 lies from 0 to 1)")
 
 
 def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
     submit_all(workspace)
     make_run(workspace, "0000010110", config={"data.val_ratio": 0.5}, f1=0.65)
     assert (
-        "needs 3 scored submissions with this validation scheme, there are 1"
+        "needs 3 scored submissions that validated as this run does, there are 1"
         in check(workspace, "exp7").expected["reason"]
     )
 

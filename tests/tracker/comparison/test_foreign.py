@@ -1,0 +1,99 @@
+"""A run of another program is compared by what is known of both; what it does not know is no change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.workspaces import make_run
+from tracker.comparison.compare import compare_runs
+from tracker.comparison.diff import diff_runs
+from tracker.comparison.render_compare import describe
+from tracker.comparison.render_diff import render_markdown
+from tracker.comparison.tree_view import shorten_change
+from tracker.recorder import Recorder
+from tracker.report import list_changes, render_change
+from tracker.submit import check, submit
+from tracker.workspace import Workspace
+
+
+def make_loop(workspace: Workspace, config: Mapping[str, Mapping[str, Any]], f1: float = 0.6) -> str:
+    """A run as a loop of one's own leaves it, or Hugging Face."""
+    prints = {"data": None}
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config=config, parent=None, note="own", fingerprints=prints
+    )
+    recorder.progress(epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1})
+    predictions = make_run(workspace, "0000011110", f1=f1).name
+    name = recorder.finish("finished").name
+    source, target = workspace.runs_dir / predictions, workspace.runs_dir / name
+    (target / "predictions.csv").write_bytes((source / "predictions.csv").read_bytes())
+    return name
+
+
+def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -> None:
+    make_run(workspace, "0000011100", config={"optim.lr": 0.01})
+    name = make_loop(workspace, {"optim": {"lr": 0.1}, "hf": {"layers": 2}})
+    found = diff_runs(workspace, "exp1", name)
+    assert found.config == {"optim.lr": [0.01, 0.1]}
+    assert {"loss.name", "augment.crop", "optim.weight_decay", "hf.layers"} <= set(found.not_known)
+    assert found.verdict[0].startswith(f"exp1 -> {name}: optim.lr 0.01 -> 0.1; ")
+    text = render_markdown(found).replace("\\", "")
+    assert f"{len(found.not_known)} keys are known of one of the two alone (--all shows them)" in text
+    assert "augment.crop" not in text
+    assert f"data: unknown of {name}" in text
+    assert diff_runs(workspace, "exp1", name, everything=True).config["augment.crop"] == [[320, 256], None]
+
+
+def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(workspace: Workspace) -> None:
+    make_run(workspace, "0000011100", config={"optim.lr": 0.01})
+    submit(workspace, "exp1", "m")
+    name = make_loop(workspace, {"optim": {"lr": 0.1}})
+    report = check(workspace, name)
+    assert report.config_diff == {"optim.lr": [0.01, 0.1]}
+    one = f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known of one of the two alone"
+    assert report.answer.endswith(one)
+
+
+def test_two_loops_are_compared_by_the_tables_that_both_have(workspace: Workspace) -> None:
+    first = make_loop(workspace, {"optim": {"lr": 0.1}})
+    second = make_loop(workspace, {"optim": {"lr": 0.1, "nesterov": True}, "model_config": {"layers": 2, "heads": 4}})
+    found = diff_runs(workspace, first, second)
+    assert found.config == {"optim.nesterov": [None, True]}
+    assert found.not_known == ["model_config.layers", "model_config.heads"]
+
+
+def test_one_run_of_another_program_adds_no_columns(workspace: Workspace) -> None:
+    make_run(workspace, config={"optim.lr": 0.01})
+    make_run(workspace, config={"optim.lr": 0.02})
+    name = make_loop(workspace, {"optim": {"lr": 0.1}, "hf": {"layers": 2}})
+    found = compare_runs(workspace, ["exp1", "exp2", name])
+    assert found.keys == ["optim.lr"]
+    assert "hf.layers" in found.not_known and "augment.crop" in found.not_known
+    assert any(line.startswith(f"{len(found.not_known)} keys are not known of every run") for line in describe(found))
+
+
+@pytest.mark.parametrize("leader", [("model.name", "a", "b"), ("augment.name", "base", "none")])
+def test_what_follows_from_another_key_is_no_change_of_its_own(leader: tuple[str, str, str]) -> None:
+    name, *pair = leader
+    diff = {"augment.crop_pct": [0.95, 0.875], name: pair}
+    assert list_changes(diff) == [f"{name} {' -> '.join(pair)}"]
+    assert render_change(diff) == f"{name} {' -> '.join(pair)} (and with it augment.crop_pct 0.95 -> 0.875)"
+    assert shorten_change(diff) == f"{name} {' -> '.join(pair)}, augment.crop_pct 0.95 -> 0.875"
+
+
+def test_a_crop_of_ones_own_is_a_change() -> None:
+    assert len(list_changes({"augment.crop_pct": [0.95, 0.875], "optim.lr": [1, 2]})) == 2
+    assert len(list_changes({"augment.crop_pct": [0.95, 0.875], "augment.name": ["base", "standard"]})) == 2
+
+
+def test_another_model_is_one_change_and_what_it_brings_stands_after_the_others(workspace: Workspace) -> None:
+    make_run(workspace, config={"model.name": "resnet18", "augment.crop_pct": 0.95, "optim.lr": 0.1})
+    make_run(workspace, config={"model.name": "vit", "augment.crop_pct": 0.875, "data.std": [0.5, 0.5, 0.5]})
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.verdict[0].startswith("exp1 -> exp2: model.name resnet18 -> vit, optim.lr 0.1 -> 0.001 (and with it ")
+    text = render_markdown(found).replace("\\", "")
+    assert text.index("| optim.lr") < text.index("| augment.crop_pct")
+    assert "they follow from another key: data.std, augment.crop_pct" in text
