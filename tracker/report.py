@@ -406,15 +406,15 @@ def print_run(
         "note": record.note or "-",
         **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
-        "created (UTC)": record.created_at[:19].replace("T", " "),
-        "duration": f"{record.duration_s:.0f} s",
-        "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
+        **_describe_time(record),
         **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-        title = "metric at best epoch" if record.fingerprints.get("weights") else "metric"  # else each one's best
+        title = (
+            "metric at best epoch" if record.fingerprints.get("weights") and record.best_epoch else "metric"
+        )  # else each one's best
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
@@ -426,6 +426,17 @@ def print_run(
     if config.full:
         for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
             print_text(f"fingerprint of {name}:\n  {value or '-'}")
+
+
+def _describe_time(record: RunRecord) -> dict[str, str]:
+    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody knows."""
+    when = record.created_at[:19].replace("T", " ")
+    epochs = {"epochs": f"{record.epoch}, best {render_number(record.best_epoch)}"}
+    without_epochs = record.kind != "train" and not record.epoch
+    if "adopted_from" in record.facts:
+        return {"adopted (UTC)": when, **(epochs if record.epoch else {})}
+    times = {"created (UTC)": when, "duration": f"{record.duration_s:.0f} s"}
+    return times if without_epochs else times | epochs
 
 
 def _print_config(shown: ShownConfig) -> None:
