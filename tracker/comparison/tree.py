@@ -58,7 +58,10 @@ class Family:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        found = asdict(self)
+        for node in found["nodes"]:
+            del node["has_config"]  # the document is as it was; `model` says as much as its readers need
+        return found
 
 
 def indent(node: Node) -> int:
