@@ -12,19 +12,20 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from tracker.api import ActiveRun, begin_in_group
-from tracker.common_names import common_name
+from tracker.api import NO_SECTION, ActiveRun, begin_in_group
+from tracker.common_names import common_key, common_name
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
+from tracker.runs import load_config
 from tracker.termination import NAME
 
 
 class TrackerLogger(Logger):
     """Records hyperparameters, metrics and the best checkpoint as a run of the workspace, begun when it is needed.
 
-    Metrics have this program's names (`val_acc` is val/accuracy). Of the Trainer: checkpoints are in the run folder;
-    the best one of its ModelCheckpoint, of several the first that monitors something, becomes best.pth, with the
-    callback metrics of that moment as the run's.
+    Metrics and hyperparameters have this program's names (`val_acc` is val/accuracy, `lr` optim.lr). Of the Trainer:
+    checkpoints are in the run folder; the best one of its ModelCheckpoint, of several the first that monitors
+    something, becomes best.pth, with the callback metrics of that moment as the run's.
 
     The run is still open after `trainer.fit`, so that `run.save_validation` and `run.save_probabilities` can follow;
     it ends with the script, or by `run.finish()`. To go on with one that broke off: `TrackerLogger(resume="exp3")` and
@@ -56,7 +57,7 @@ class TrackerLogger(Logger):
             if self._run is not None:
                 self._options["resume"] = None if self._run.status == "finished" else self._run.name
             rank = rank_zero_only.rank or None  # type: ignore[attr-defined]
-            config = {} if self._options["resume"] else self._params
+            config = {} if self._options["resume"] else _name_params(self._params, {})
             self._run = begin_in_group(config, rank=rank, **self._options)
             if self._options["resume"]:
                 self.log_hyperparams(self._params)
@@ -103,7 +104,8 @@ class TrackerLogger(Logger):
             self._params |= values
             return
         try:
-            self._run.add_config(values)
+            before = load_config(self._run.folder.parent, self._run.name) if self._run.name else {}
+            self._run.add_config(_name_params(values, before))
             self._params |= values
         except ConfigError as error:
             if self._options["resume"]:
@@ -187,6 +189,26 @@ def _decides(callback: Any, trainer: Any) -> bool:
     found = trainer.checkpoint_callbacks
     chosen = next((each for each in found if getattr(each, "monitor", None)), found[0] if found else None)
     return bool(callback == chosen)
+
+
+def _name_params(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Hyperparameters under this program's keys, `lr` as optim.lr; two that would have one key keep their own.
+
+    One that the config `before` has under its own name keeps it: such a run was begun when all of them did.
+    """
+    flat: list[tuple[str, str, Any]] = []
+    for section, value in values.items():
+        if isinstance(value, Mapping):
+            flat += [(section, str(key), item) for key, item in value.items()]
+        else:
+            flat.append((NO_SECTION, section, value))
+    named = [common_key(section, key) for section, key, _ in flat]
+    tables: dict[str, dict[str, Any]] = {}
+    for (section, key, value), new in zip(flat, named, strict=True):
+        stays = named.count(new) > 1 or key in before.get(section, {})
+        target, name = (section, key) if stays else new
+        tables.setdefault(target, {})[name] = value
+    return tables
 
 
 def _rename(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -137,7 +137,12 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
     wrong = sorted(f"{name}={answer[:LONGEST]!r}" for name, answer in answers.by_id.items() if answer not in words)
     if wrong and words:
         known = ", ".join(competition.answer_words[:20])
-        raise RefusedError(f"{_some(wrong, 'answer')} unknown", hint=f"expected one of {known}")
+        numbered = [
+            f"{word} is {name}" for word, name in zip(competition.answer_words, competition.classes, strict=True)
+        ]
+        by_number = tuple(competition.answer_words) != tuple(competition.classes)
+        hint = f"the number of each class: {', '.join(numbered[:20])}" if by_number else "the name of each class"
+        raise RefusedError(f"{_some(wrong, 'answer')} unknown: expected one of {known}", hint=hint)
 
 
 def diff_answers(old: Answers, new: Answers) -> AnswerDiff:

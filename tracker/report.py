@@ -421,7 +421,6 @@ def print_run(
     """Everything about one run: what came of it, then what it was made from."""
     from tracker.members import print_members
 
-    zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -430,15 +429,14 @@ def print_run(
         "note": record.note or "-",
         **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
-        f"created ({zone})": comp.local_time(record.created_at, seconds),
-        "duration": f"{record.duration_s:.0f} s",
-        "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
-        **{f"{name} freed ({zone})": comp.local_time(when, seconds) for name, when in record.freed.items()},
+        **_describe_time(record, comp),
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-        title = "metric at best epoch" if record.fingerprints.get("weights") else "metric"  # else each one's best
+        title = (
+            "metric at best epoch" if record.fingerprints.get("weights") and record.best_epoch else "metric"
+        )  # else each one's best
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
@@ -450,6 +448,19 @@ def print_run(
     if config.full:
         for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
             print_text(f"fingerprint of {name}:\n  {value or '-'}")
+
+
+def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
+    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody knows."""
+    zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
+    when = comp.local_time(record.created_at, seconds)
+    freed = {f"{name} freed ({zone})": comp.local_time(at, seconds) for name, at in record.freed.items()}
+    epochs = {"epochs": f"{record.epoch}, best {render_number(record.best_epoch)}"}
+    without_epochs = record.kind != "train" and not record.epoch
+    if "adopted_from" in record.facts:
+        return {f"adopted ({zone})": when, **(epochs if record.epoch else {}), **freed}
+    times = {f"created ({zone})": when, "duration": f"{record.duration_s:.0f} s"}
+    return (times if without_epochs else times | epochs) | freed
 
 
 def _print_config(shown: ShownConfig) -> None:

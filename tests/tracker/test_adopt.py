@@ -16,14 +16,15 @@ from timm.utils.summary import update_summary
 from torch.utils.tensorboard import SummaryWriter
 
 import tracker
-from tests.conftest import NO_MLFLOW
+from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import IMAGES
 from tracker.adopt import adopt_folder
+from tracker.comparison.compare import load_values
 from tracker.errors import ConfigError, DataError, RefusedError
 from tracker.images.explain import explain
 from tracker.infer import infer
 from tracker.reproduce import reproduce
-from tracker.runs import Curves, list_run_numbers, load_config, read_curves
+from tracker.runs import Curves, list_run_numbers, load_config, load_run, read_curves
 from tracker.submit import submit
 from tracker.train import resolve_config
 from tracker.training.checkpoint import weights_fingerprint
@@ -105,6 +106,16 @@ def test_epochs_are_epochs_and_steps_are_steps(
     curves, remarks = adopt(workspace, write_events(tmp_path / "old", scalars))
     assert {name: epochs_of(dict(curves[name])) for name in expected} == expected
     assert any("where an epoch ends" in remark for remark in remarks) == (len(scalars) == 1)
+
+
+def test_the_time_of_adoption_is_not_told_as_that_of_the_training(workspace: Workspace, tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "old")) as writer:
+        writer.add_scalar("val/f1", 0.5, 1)
+    adopt(workspace, tmp_path / "old")
+    shown = run_tracker("show", "exp1", cwd=workspace.root).stdout
+    assert "adopted (UTC)" in shown and "created" not in shown and "duration" not in shown
+    record = load_run(workspace.runs_dir, "exp1")
+    assert load_values(workspace, [record])[0]["duration_s"] is None  # no `--where` takes it for a second long
 
 
 def test_as_many_steps_as_planned_epochs_are_epochs(workspace: Workspace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.conftest import run_tracker
 from tests.workspaces import IMAGES, make_run
 from tracker.audit import audit
 from tracker.comparison.compare import compare_runs
@@ -60,6 +61,12 @@ def test_methods_lead_to_different_answers(members: Workspace) -> None:
         for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
     }
     assert len(set(prints.values())) == 3
+
+
+def test_an_ensemble_is_shown_without_epochs(members: Workspace) -> None:
+    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    shown = run_tracker("show", record.name, cwd=members.root).stdout
+    assert "duration" in shown and "epoch" not in shown
 
 
 def test_what_an_ensemble_has_no_key_for_is_no_column_of_a_comparison(members: Workspace) -> None:

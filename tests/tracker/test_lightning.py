@@ -227,7 +227,7 @@ def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     assert record.fingerprints["weights"] == weights_fingerprint(state)
     assert record.fingerprints["weights"] != weights_fingerprint(trainer.lightning_module.state_dict())
-    assert load_config(workspace.runs_dir, "exp1") == {"config": {"lr": 0.1, "features": SIZE * SIZE}}
+    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.1}, "config": {"features": SIZE * SIZE}}
     curves = read_curves(folder / "metrics.jsonl")
     assert [(epoch, value) for epoch, value in curves["val/accuracy"].values()] == list(enumerate(SCORES, start=1))
     assert {"train/loss", "train/batch_loss", "val/loss", "test_acc"} <= curves.keys()
@@ -341,7 +341,7 @@ def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_i
     logger = TrackerLogger(root=workspace.root, follow=False)
     with pytest.raises(ValueError, match="no"):
         fit(logger, Stop(ValueError("no")))
-    with pytest.raises(ConfigError, match=r"exp1 goes on with its own hyperparameters: config\.lr"):
+    with pytest.raises(ConfigError, match=r"exp1 goes on with its own hyperparameters: optim\.lr"):
         fit(TrackerLogger(root=workspace.root, follow=False, resume="exp1"), model=Net(lr=0.5))
     assert load_run(workspace.runs_dir, "exp1").status == "failed"
     fit(logger, epochs=1)
@@ -350,6 +350,28 @@ def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_i
     fit(logger, epochs=1)
     logger.run.finish()
     assert load_config(workspace.runs_dir, "exp2") == load_config(workspace.runs_dir, "exp1")
+
+
+def test_a_run_whose_hyperparameters_kept_their_names_goes_on_with_them(workspace: Workspace) -> None:
+    config = {"lr": 0.1, "features": SIZE * SIZE}  # as this logger wrote it once
+    with pytest.raises(ValueError, match="no"), tracker.start_run(config, root=workspace.root, follow=False) as run:
+        run.log({"val/accuracy": 0.25}, epoch=1)
+        raise ValueError("no")
+    logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
+    fit(logger, epochs=1)
+    logger.run.finish()
+    assert load_config(workspace.runs_dir, "exp1") == {"config": config}
+
+
+def test_hyperparameters_that_would_have_one_key_keep_their_own(workspace: Workspace) -> None:
+    logger = TrackerLogger(root=workspace.root, follow=False)
+    logger.log_hyperparams({"lr": 0.1, "learning_rate": 0.2, "bs": 4, "model": {"arch": "a", "width": 2}})
+    logger.run.finish()
+    assert load_config(workspace.runs_dir, "exp1") == {
+        "config": {"lr": 0.1, "learning_rate": 0.2},
+        "train": {"batch_size": 4},
+        "model": {"name": "a", "width": 2},
+    }
 
 
 # --- Scripts ----------------------------------------------------------------------------------------------------------

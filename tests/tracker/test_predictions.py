@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_an_id_listed_twice_is_refused(tmp_path: Path) -> None:
         ({"x": "0"}, "1 image (y) without a prediction"),
         ({"x": "0", "y": "1", "q": "1"}, "1 id (q) not in the competition"),
         ({"x": "0", "y": ""}, "1 answer (y='') unknown"),
-        ({"x": "0", "y": "3"}, "1 answer (y='3') unknown"),
+        ({"x": "0", "y": "3"}, "1 answer (y='3') unknown: expected one of 0, 1"),
         ({}, "no rows"),
     ],
 )
@@ -85,6 +86,13 @@ def test_a_table_that_is_not_exactly_the_competitions_is_refused(by_id: dict[str
         check_answers(Answers.of(by_id), COMPETITION, ["x", "y"])
     assert words in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+def test_names_of_classes_where_numbers_are_wanted_are_told_their_numbers() -> None:
+    competition = replace(COMPETITION, classes=("with_mask", "without_mask"), answers="index")
+    with pytest.raises(RefusedError, match="expected one of 0, 1") as caught:
+        check_answers(Answers.of({"x": "with_mask"}), competition, ["x"])
+    assert caught.value.hint == "the number of each class: 0 is with_mask, 1 is without_mask"
 
 
 def test_an_answer_of_thousands_of_digits_is_an_unknown_one(tmp_path: Path) -> None:

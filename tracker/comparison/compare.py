@@ -303,8 +303,11 @@ def _build_subject(
     data = record.fingerprints.get("data")
     outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
     summary = {name: value for name, value in record.summary.items() if value is not None}
+    fields = {name: getattr(record, name) for name in FIELDS} | {"tags": ", ".join(record.tags) or None}
+    if "adopted_from" in record.facts:  # the time that adopting took
+        fields["duration_s"] = None
     return Subject(
-        fields={name: getattr(record, name) for name in FIELDS} | {"tags": ", ".join(record.tags) or None},
+        fields=fields,
         config=flatten(config),
         outcome=outcome,
         metrics={**(row.scores if row else {}), **summary},

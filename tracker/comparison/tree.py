@@ -40,6 +40,7 @@ class Node:
     parent: str | None
     depth: int = 0
     model: str | None
+    has_config: bool = False
     text: str
     change: Mapping[str, Sequence[Any]] | None = None
     submission: int | None
@@ -57,7 +58,10 @@ class Family:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        found = asdict(self)
+        for node in found["nodes"]:
+            del node["has_config"]  # the document is as it was; `model` says as much as its readers need
+        return found
 
 
 def indent(node: Node) -> int:
@@ -145,6 +149,7 @@ def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, 
         status=record.status,
         parent=record.parent,
         model=name_model(config),
+        has_config=bool(config),
         text=" / ".join(dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
@@ -167,6 +172,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         status="submitted",
         parent=parent,
         model=name_model(row.config),
+        has_config=bool(row.config),
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),

@@ -84,7 +84,7 @@ def _describe_kind(node: Node) -> Styled:
 def describe_origin(node: Node) -> str:
     """What a node changed of its parent, or the model that a family begins with."""
     if node.change is None:
-        return node.model or "config unknown"
+        return node.model or ("model unknown" if node.has_config else "config unknown")
     words = shorten_change(node.change)
     return f"(from {node.parent}) {words}" if node.depth > MAX_INDENT else words
 

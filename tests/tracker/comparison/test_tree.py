@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tracker
 from tests.conftest import run_tracker
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
@@ -81,6 +82,16 @@ def test_a_run_that_cannot_be_read_is_in_the_tree(workspace: Workspace) -> None:
     (workspace.runs_dir / "exp3").mkdir()
     nodes = {node.name: node for node in build_family(workspace).nodes}
     assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == ("killed", None, None)
+
+
+def test_a_loop_that_names_no_model_has_a_config_all_the_same(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker.start_run({"optim": {"lr": 0.1}}, root=workspace.root, follow=False).finish()
+    tracker.start_run({}, root=workspace.root, follow=False).finish()
+    print_family(build_family(workspace), workspace.competition)
+    out = capsys.readouterr().out
+    assert (out.count("model unknown"), out.count("config unknown")) == (1, 1)
 
 
 def test_an_ensemble_changes_no_training_key(workspace: Workspace) -> None:
