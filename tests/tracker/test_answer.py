@@ -123,7 +123,7 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
     assert check(workspace, "exp2").not_comparable["val_f1"] == "other validation images (fold 0 against 1)"
     record = make_run(workspace, "0000000011", f1=0.9)
     (workspace.runs_dir / record.name / "config.toml").write_text("[own]\nlr = 1.0\n")
-    assert check(workspace, "exp3").not_comparable["val_f1"] == "how exp3 validated is not known"
+    assert check(workspace, "exp3").not_comparable["val_f1"].startswith("how exp3 validated is not known")
 
 
 def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
