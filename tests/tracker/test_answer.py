@@ -80,6 +80,14 @@ def test_the_local_leaderboard_answers_submit_with_the_public_score(
     assert not [line for line in lines if line.startswith("would be")]  # it is done
 
 
+def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(manual: Workspace) -> None:
+    make_run(manual, "0000011110")
+    line = next(line for line in say("submit", "--memo", "a") if line.startswith("ledger head "))
+    head = line.split()[2]
+    assert f"`tracker ledger verify --head {head}`" in line
+    assert say("ledger", "verify", "--head", head)[0].startswith("all 1 rows agree")
+
+
 def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 1})
     monkeypatch.chdir(workspace.root)
