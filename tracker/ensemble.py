@@ -62,11 +62,21 @@ def ensemble(
             found = measure(joined)
             run.log(found, step=1, epoch=1)
             run.keep_summary(found)
+        else:
+            print(f"no validation score of the ensemble: {_explain_missing(workspace, names)}", file=sys.stderr)
         if scores is not None:
             task = build_task(workspace)
             save_predictions(run.folder, Kept(members[0].ids, scores, classes=task.classes), task)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:
+    """Why nothing can be said about images that no member was trained on."""
+    lacking = [name for name in names if not (workspace.runs_dir / name / "validation.npz").is_file()]
+    if lacking:
+        return f"{', '.join(lacking)} kept no validation predictions (run.save_validation(...) in a loop of your own)"
+    return "the members validated on other images, or the same ones with other labels"
 
 
 def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Kept]:

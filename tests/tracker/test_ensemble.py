@@ -94,3 +94,14 @@ def test_one_member_or_the_same_twice_is_refused_before_a_run_exists(members: Wo
     with pytest.raises(DataError, match="no such file"):
         ensemble(members, ["exp1", "exp2"], method="soft")
     assert len(list_runs(members.runs_dir)) == 3
+
+
+def test_why_an_ensemble_has_no_validation_score_is_said(
+    members: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble(members, ["exp1", "exp2"], method="soft")
+    assert "no validation score" not in capsys.readouterr().err
+    (members.runs_dir / "exp2" / "validation.npz").unlink()
+    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    assert "val/f1" not in record.summary
+    assert "no validation score of the ensemble: exp2 kept no validation predictions" in capsys.readouterr().err

@@ -88,7 +88,8 @@ def submit(
     print_leaderboard([row], comp, validation, sota=best, was_sota=())
     _explain_sealed(workspace, [row])
     print(render_quota(quota, comp))
-    print(f"ledger head {read_head(workspace.ledger_url)}: kept elsewhere, it lets verify notice missing rows")
+    head = read_head(workspace.ledger_url)
+    print(f"ledger head {head} (save it: `tracker ledger verify --head {head}` then detects deleted rows)")
     if quota.left == 0:
         print("that was the last one")
     if workspace.leaderboard == "manual":

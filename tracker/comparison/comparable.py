@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from tracker.errors import TrackerError
 from tracker.ledger.read import Submission, has_run
 from tracker.metrics import strip_split
 from tracker.runs import RunRecord, load_config, load_run
-from tracker.training.config import Config, config_to_dict, name_files
+from tracker.training.config import CROP_KEYS, Config, config_to_dict, name_files
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
@@ -37,6 +37,7 @@ SOURCES = {"data.label_fixes": "label fixes", "data.exclude": "excluded images",
 IMAGES = {"data.split_seed": "split seed", "data.fold": "fold"}
 WORDS = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
 SCHEME_KEYS = (*SPLIT, *LABELS, *SOURCES, DATA)
+CROPS = ("augment.crop", *(f"augment.{key}" for key in CROP_KEYS))
 TRAINING = ("augment.", "data.undersample", "data.sampler")  # what train/ figures are measured on
 LOSS = {
     "loss.name": "loss",
@@ -46,7 +47,15 @@ LOSS = {
 }
 # Words in the keys of a loop of one's own that say how it validates, and what its loss is.
 _OWN_SPLIT = re.compile(r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE)
-_OWN_LOSS = re.compile(r"(?:.*_)?(?:loss|criterion|smoothing|gamma|weights?|mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+_OWN_PACE = re.compile(r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE)
+_OWN_LOSS = re.compile(
+    r"(?:.*_)?(?:loss|criterion|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?", re.IGNORECASE
+)
+_OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+_OPTIMIZER = re.compile(
+    r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
+)  # its gamma is another
+SAVE = "run.save_validation(...) makes it known"
 Scheme = Mapping[str, Any]
 
 
@@ -79,9 +88,15 @@ def find_basis(
     marks = read_marks(file) if file else ()
     values = flatten(config)
     if folder and not data and "ensemble" not in config:
-        split = {key: value for key, value in values.items() if _OWN_SPLIT.fullmatch(key.rpartition(".")[2])}
-        loss = {key: value for key, value in values.items() if _OWN_LOSS.fullmatch(key.rpartition(".")[2])}
-        return Basis(name=name, own=True, scheme=split, loss=loss, file=file, marks=marks)
+        return Basis(
+            name=name,
+            own=True,
+            scheme={key: value for key, value in _name(values, _OWN_SPLIT).items() if not _OWN_PACE.fullmatch(key)},
+            training=_name(values, _OWN_MIXING),
+            loss={key: value for key, value in _name(values, _OWN_LOSS).items() if not _OPTIMIZER.fullmatch(key)},
+            file=file,
+            marks=marks,
+        )
     known = {**_defaults(), **values}
     return Basis(
         name=name,
@@ -93,6 +108,11 @@ def find_basis(
         file=file,
         marks=marks,
     )
+
+
+def _name(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
+    """The values whose keys have such a name in their table."""
+    return {key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])}
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
@@ -192,7 +212,7 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
     if strip_split(name) == "loss":
         reason = _explain_loss(a, b)
     if not reason and split == "train":
-        reason = _describe("measured on other training images", _differ(a.training, b.training))
+        reason = _explain_training(a, b)
     return reason or explain_validation(a, b)
 
 
@@ -200,23 +220,45 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty when they can."""
     if a.marks and a.marks == b.marks:
         return ""
+    if a.marks and b.marks and (a.own or b.own):
+        return _compare_files(a, b)
     if reason := explain_scheme(a, b) or _describe("other validation images", _differ(a.images, b.images)):
         return reason
     return _compare_files(a, b)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
-    """How two runs validate otherwise; empty when both do alike, or nothing is known of either."""
-    if a.own and b.own:
+    """How two runs validate otherwise, or that it is not known; empty when both do alike.
+
+    Of two rows of a table kept by hand that tell nothing, the figures stand in one column: they are compared.
+    """
+    if a.own and b.own and (a.scheme or b.scheme):
         return _describe("another validation", _differ(a.scheme, b.scheme))
-    unknown = [basis.name for basis in (a, b) if basis.own or not basis.scheme]
-    if len(unknown) == 1:
-        return f"how {unknown[0]} validated is not known"
+    unknown = [basis for basis in (a, b) if basis.own or not basis.scheme]
+    if len(unknown) == 1 or any(basis.own for basis in unknown):
+        return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
     differing = _differ(a.scheme, b.scheme)
     for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
         if reason := _describe(headline, {key: pair for key, pair in differing.items() if key in keys}):
             return reason
     return _describe("other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)})
+
+
+def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
+    """Of whom it is not known how they validated, and what would tell it."""
+    if len(unknown) == 1 and unknown[0].marks and other is not None:
+        return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
+    names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
+    loops = any(basis.own and not basis.marks for basis in unknown)
+    return f"how {names} validated is not known{f' ({SAVE})' if loops else ''}"
+
+
+def _explain_training(a: Basis, b: Basis) -> str:
+    """Why figures of the training images do not compare: others, or the same ones cropped otherwise."""
+    differing = _differ(a.training, b.training)
+    if differing.keys() <= set(CROPS):
+        return _describe("measured on another crop of the training images", differing)
+    return _describe("measured on other training images", differing)
 
 
 def _are_known(pair: tuple[Any, Any]) -> bool:

@@ -142,14 +142,14 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         if name in by_class and not everything:
             continue
         better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
-        style = "green" if item["better"] == "b" else "red" if item["better"] == "a" else ""
+        style = {"a": "red", "b": "green", None: ""}[item["better"] if _is_shown(name, diff) else None]
         delta = Styled(render_number(item["delta"], signed=True), style)
         figures = [Styled(render_number(item[side])) for side in ("a", "b")]
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
     if rows:
         rows += _list_gaps(diff)
         sides = [Column(name, leaves=2, right=True, group="sides") for name in (diff.a, diff.b)]
-        columns = (Column("metric"), *sides, Column("delta", right=True), Column("better", leaves=3))
+        columns = (Column("metric"), *sides, Column("delta", right=True), Column("ahead", leaves=3))
         yield Section(columns=columns, rows=rows)
     else:
         yield Section(lines=["metrics: no difference"])
@@ -158,6 +158,17 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
     yield Section(lines=[*_explain_incomparable(diff)])
     if diff.best_epoch[0] != diff.best_epoch[1]:
         yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
+
+
+def _is_shown(name: str, diff: RunDiff) -> bool:
+    """Whether it is known that the difference is no chance: only then has it the color of better or worse.
+
+    A leaderboard's score counts as it is.
+    """
+    if not name.startswith(("val/", "train/")):
+        return True
+    found = getattr(diff.statistics, name.removeprefix("val/"), None) if diff.statistics else None
+    return found is not None and found.better == diff.metrics[name]["better"]
 
 
 def _explain_incomparable(diff: RunDiff) -> Iterator[str]:
@@ -185,7 +196,7 @@ def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
     most = f"most {name.removeprefix('val/f1/')} {render_number(item['delta'], signed=True)}"
     return (
-        f"val/f1 by class: {winners.count('b')} better in {diff.b}, {winners.count('a')} in {diff.a}; "
+        f"val/f1 by class: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a}; "
         f"{most} (--all shows each)"
     )
 

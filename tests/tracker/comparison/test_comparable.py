@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.workspaces import make_run
-from tracker.comparison.comparable import basis_of_run, explain_incomparable
+from tracker.comparison.comparable import Basis, basis_of_run, explain_incomparable, find_basis
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.render_diff import render_markdown
 from tracker.recorder import Recorder
@@ -18,7 +19,7 @@ from tracker.report import print_check
 from tracker.runs import load_config, load_run
 from tracker.submit import check, submit
 from tracker.training.probabilities import Kept, save_probabilities
-from tracker.workspace import Workspace
+from tracker.workspace import Workspace, load_workspace
 
 Config = Mapping[str, Any]
 
@@ -72,7 +73,7 @@ def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
     assert set(found.not_comparable.values()) == {reason}
     text = render_markdown(found)
     assert f"val/accuracy, val/loss: not comparable: {reason}" in text.replace("\\", "")
-    assert "ahead" not in text
+    assert "is ahead" not in text
 
 
 def test_a_copy_of_the_data_and_another_recipe_are_compared(workspace: Workspace) -> None:
@@ -139,8 +140,9 @@ def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: 
         basis_of_run(workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name))
         for name in ("exp1", "exp2", "exp3")
     ]
-    assert explain_incomparable(bases[0], bases[1], "val/f1") == "", "nothing says otherwise"
-    assert explain_incomparable(bases[0], bases[2], "val/f1") == "how exp1 validated is not known"
+    hint = "(run.save_validation(...) makes it known)"
+    assert explain_incomparable(bases[0], bases[1], "val/f1") == f"how exp1 and exp2 validated is not known {hint}"
+    assert explain_incomparable(bases[0], bases[2], "val/f1") == f"how exp1 validated is not known {hint}"
     assert explain_incomparable(bases[0], bases[2], "val/loss") == "the loss of exp1 is not known"
     keep_validation(workspace, "exp1", ["a", "b", "c"], [0, 1, 1])
     keep_validation(workspace, "exp2", ["c", "a", "b"], [1, 0, 1])
@@ -164,3 +166,55 @@ def test_check_says_which_figures_do_not_compare_with_sotas(
     print_check(found, workspace.competition)
     assert f"val_f1: 0.5000 -> 0.7000 (not comparable: {reason})" in capsys.readouterr().out
     assert check(workspace, "exp3").not_comparable == {}
+
+
+def make_basis(name: str, config: Config, *, data: str | None, folder: Path) -> Basis:
+    return find_basis(load_workspace(folder), name, config, data=data, folder=folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"optim": {"weight_decay": 0.1}},
+        {"sched": {"gamma": 0.5}},
+        {"model": {"weights": "IMAGENET1K_V1"}},
+        {"config": {"weight_decay": 0.1}},
+        {"loader": {"val_batch_size": 64}},
+        {"train": {"mixup": 0.2}},
+    ],
+)
+def test_keys_that_leave_loss_and_validation_as_they_are_do_not_stand_against_them(
+    workspace: Workspace, config: Config
+) -> None:
+    plain = make_basis("exp1", {"split": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
+    other = make_basis("exp2", {**config, "split": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
+    assert explain_incomparable(plain, other, "val/loss") == ""
+    assert bool(explain_incomparable(plain, other, "train/loss")) == ("train" in config)
+
+
+@pytest.mark.parametrize("config", [{"loss": "focal"}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}])
+def test_keys_of_the_loss_stand_against_it(workspace: Workspace, config: Config) -> None:
+    plain = make_basis("exp1", {"config": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
+    other = make_basis("exp2", {"config": {**config, "val_ratio": 0.2}}, data=None, folder=workspace.root)
+    assert explain_incomparable(plain, other, "val/loss").startswith("another loss (")
+
+
+def test_another_crop_is_of_the_same_training_images(workspace: Workspace) -> None:
+    found = compare(workspace, {"augment.crop_pct": 0.95}, {"augment.crop_pct": 0.875})
+    reason = "measured on another crop of the training images (augment.crop_pct 0.95 against 0.875)"
+    assert found.not_comparable == {"train/loss": reason}
+
+
+def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_the_images(workspace: Workspace) -> None:
+    compare(workspace, {}, {}, ("d", None))
+    found = diff_runs(workspace, "exp1", "exp2")
+    hint = "how exp2 validated is not known (run.save_validation(...) makes it known)"
+    assert found.not_comparable["val/f1"] == hint
+    keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
+    reason = "exp1 has no validation.npz to compare the images of exp2 with"
+    assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
+    keep_validation(workspace, "exp1", ["a", "b"], [0, 1])
+    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", "in another order"
+    keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
+    reason = "other validation images (1 are shared by 2 and 2)"
+    assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason

@@ -19,7 +19,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
-from tracker.comparison.render_diff import draw_diff, open_picture, print_diff, render_markdown
+from tracker.comparison.render_diff import draw_diff, list_sections, open_picture, print_diff, render_markdown
 from tracker.comparison.textplot import Panel, render_curves
 from tracker.comparison.verdict import render_range
 from tracker.configdiff import diff_configs, list_unknown
@@ -236,6 +236,25 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     keep(workspace, "exp2", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
     assert same.verdict[1] == "no difference at all: the same guesses on all 400 samples of the validation"
+
+
+def find_styles(found: RunDiff) -> dict[str, str]:
+    """The color of each metric's difference."""
+    sections = list_sections(found, everything=False, brief=False, width=100)
+    table = next(section for section in sections if section.columns and section.columns[0].title == "metric")
+    assert [column.title for column in table.columns][-1] == "ahead"
+    return {row[0].text: row[3].style for row in table.rows}
+
+
+def test_only_a_difference_that_the_statistics_show_has_the_color_of_better_or_worse(workspace: Workspace) -> None:
+    shown = make_pair(workspace, guess(80), guess(10))
+    assert shown.statistics is not None and shown.statistics.f1.better == "b"
+    assert find_styles(shown)["val/f1"] == "green"
+    keep(workspace, "exp2", guess(36, since=20))
+    keep(workspace, "exp1", guess(40))
+    unclear = diff_runs(workspace, "exp1", "exp2", resamples=1000)
+    assert unclear.verdict[1].startswith("no difference that 400 samples can show")
+    assert set(find_styles(unclear).values()) == {""}
 
 
 def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: Workspace) -> None:
