@@ -541,7 +541,7 @@ def print_check(report: CheckReport, competition: Competition) -> None:
     print_text(render_quota(report.quota))
     if report.quota.left == 1 and not report.refusal:
         print_text("it would be the last one")
-    print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+    print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
 
 
 def print_check_details(report: CheckReport, competition: Competition) -> None:
@@ -666,9 +666,10 @@ def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
         *[Column(name, leaves=2) for name in names],
         Column("reason", leaves=1, text=True),
     ]
+    top = next((trial.value for trial in found.trials if trial.number == found.best), None)
     rows: list[list[Cell]] = []
     for trial in found.trials:
-        is_best = trial.number == found.best
+        is_best = found.best is not None and trial.value == top
         name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
         about: list[Cell] = [name, trial.run or "-", style_status(trial.state), render_number(trial.value)]
         rows.append([*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"])
