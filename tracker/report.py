@@ -398,6 +398,7 @@ def print_run(
     """Everything about one run: what came of it, then what it was made from."""
     from tracker.members import print_members
 
+    epochs = f"{record.epoch}, best {render_number(record.best_epoch)}"
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -408,13 +409,14 @@ def print_run(
         "author": f"{record.author} on {record.host}",
         "created (UTC)": record.created_at[:19].replace("T", " "),
         "duration": f"{record.duration_s:.0f} s",
-        "epochs": f"{record.epoch}, best {render_number(record.best_epoch)}",
+        **({"epochs": epochs} if record.epoch or record.kind == "train" else {}),
         **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-        title = "metric at best epoch" if record.fingerprints.get("weights") else "metric"  # else each one's best
+        trained = record.kind == "train" and record.fingerprints.get("weights")
+        title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -289,3 +290,17 @@ def test_a_score_that_is_typed_again_adds_no_row(manual: Workspace) -> None:
     for value, rows in ((0.5, 1), (0.5, 1), (0.6, 2), (0.5, 3)):
         score(manual, 1, {("public", "f1"): value})
         assert sum(event.kind.startswith("score") for event in list_history(manual)) == rows
+
+
+def test_an_ensemble_has_no_epochs_and_no_metric_at_a_best_epoch(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_members(workspace)
+    path = workspace.runs_dir / "exp3" / "run.json"
+    weights = {"weights": "sha256:w"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"summary": {"val/f1": 0.8}, "fingerprints": weights}))
+    monkeypatch.chdir(workspace.root)
+    lines = say("show", "exp3")
+    assert not any(line.startswith(("epochs", "metric at best epoch")) for line in lines)
+    assert any(line.startswith("metric ") for line in lines)
+    assert any(line.startswith("epochs") for line in say("show", "exp1"))
