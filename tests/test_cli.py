@@ -161,7 +161,8 @@ def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
     done = run_tracker("check", cwd=workspace.root, ok=False)
     assert done.returncode == 1
-    assert "would be refused: the same predictions are submission 1" in done.stdout
+    assert done.stdout.startswith("duplicate of submission 1\n")
+    assert done.stdout.endswith("would be refused\n")
 
 
 def test_a_duplicate_exits_with_3_and_names_the_submission(workspace: Workspace) -> None:

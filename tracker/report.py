@@ -421,6 +421,7 @@ def print_run(
     """Everything about one run: what came of it, then what it was made from."""
     from tracker.members import print_members
 
+    epochs = f"{record.epoch}, best {render_number(record.best_epoch)}"
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -429,14 +430,26 @@ def print_run(
         "note": record.note or "-",
         **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
+<<<<<<< HEAD
         **_describe_time(record, comp),
+=======
+        "created (UTC)": record.created_at[:19].replace("T", " "),
+        "duration": f"{record.duration_s:.0f} s",
+        **({"epochs": epochs} if record.epoch or record.kind == "train" else {}),
+        **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
+>>>>>>> tables
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
+<<<<<<< HEAD
         title = (
             "metric at best epoch" if record.fingerprints.get("weights") and record.best_epoch else "metric"
         )  # else each one's best
+=======
+        trained = record.kind == "train" and record.fingerprints.get("weights")
+        title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
+>>>>>>> tables
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
@@ -576,7 +589,7 @@ def print_check(report: CheckReport, competition: Competition) -> None:
     print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
         print_text("it would be the last one")
-    print_text(f"would be refused: {report.refusal}" if report.refusal else "would be accepted")
+    print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
 
 
 def print_check_details(report: CheckReport, competition: Competition) -> None:
@@ -703,9 +716,10 @@ def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
         *[Column(name, leaves=2) for name in names],
         Column("reason", leaves=1, text=True),
     ]
+    top = next((trial.value for trial in found.trials if trial.number == found.best), None)
     rows: list[list[Cell]] = []
     for trial in found.trials:
-        is_best = trial.number == found.best
+        is_best = found.best is not None and trial.value == top
         name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
         about: list[Cell] = [name, trial.run or "-", style_status(trial.state), render_number(trial.value)]
         rows.append([*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"])

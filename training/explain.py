@@ -260,7 +260,7 @@ def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Pat
         known = "true class unknown" if truth is None else f"true {classes[truth]}"
         frame = NEUTRAL if truth is None else RIGHT if truth == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
-        tiles.append(Tile(photograph, f"{known}\npredicted {guess}  {one.sure:.2f}", one.image.id, frame))
+        tiles.append(Tile(photograph, f"{known}\npredicted {guess}  {round(one.sure, 6):.2f}", one.image.id, frame))
         picture = lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
         remark = "" if one.view else "as the model gets it"
         tiles.append(Tile(picture, f"evidence for\n{guess}", remark, frame))

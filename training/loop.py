@@ -127,7 +127,7 @@ def fit(
     after `on_stuck`, in another thread, when no error nor signal could free it from waiting for the others.
     Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
-    progress = Progress(epochs=config.train.epochs, quiet=quiet)
+    progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
     source = Source(root, data.hashes, cache_dir)
     work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "cache_dir": cache_dir}
     if first:
@@ -151,7 +151,7 @@ def fit(
         best = _train(setup, progress, epoch, best, on_epoch)
         if first:
             logger.artifact(run_dir / "best.pth")
-        return _finish(setup, best, on_trained)
+        return _finish(setup, progress, best, on_trained)
 
 
 def _train(
@@ -165,6 +165,7 @@ def _train(
     while epoch < train.epochs and not (best and train.patience and epoch - best.epoch >= train.patience):
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
+        progress.validate(epoch=epoch)
         validation = predictor.validate(setup.kept)
         metrics |= _measure(setup, validation)
         improved = best is None or _is_better(train.monitor, metrics, best.metrics)
@@ -319,7 +320,7 @@ def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float])
     return new[monitor] < old[monitor] if monitor == "val/loss" else new[monitor] > old[monitor]
 
 
-def _finish(setup: Setup, best: Best, on_trained: Callable[[str], None]) -> FitResult:
+def _finish(setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]) -> FitResult:
     """Fingerprint the best weights, draw what they said of the validation images, and predict with them."""
     fingerprint = weights_fingerprint(load_best(setup))
     first = setup.fabric.is_global_zero
@@ -327,12 +328,14 @@ def _finish(setup: Setup, best: Best, on_trained: Callable[[str], None]) -> FitR
         from tracker.training.figures import draw_validation
 
         on_trained(fingerprint)
+        progress.finish("drawing")
         kept = load_probabilities(setup.run_dir / "validation.npz")
         paths = {sample.id: sample.path for sample in setup.data.val}
         for figure in draw_validation(kept, paths, setup.run_dir):
             setup.logger.artifact(figure)
     predictions = None
     if setup.data.eval:
+        progress.finish("predicting")
         predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
         kept = predictor.evaluate(setup.kept)
         if first:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 REPORT_S = 10.0
 SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
+RATE, LEFT = "rate", "left"
+LEAVING = (RATE, "train/accuracy", "val/accuracy", "train/loss", LEFT, "val/f1", "val/loss")  # in a narrow terminal
 
 
 class _Shown:
@@ -39,10 +41,11 @@ class _Shown:
 
 
 class Progress(_Shown):
-    """Shows batches and epochs on stderr; `quiet` shows nothing."""
+    """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every line has."""
 
-    def __init__(self, *, epochs: int, quiet: bool = False) -> None:
+    def __init__(self, *, epochs: int, quiet: bool = False, monitor: str = "") -> None:
         self._epochs = epochs
+        self._monitor = monitor
         self._quiet = quiet
         self._task: TaskID | None = None
         self._started = time.monotonic()
@@ -67,15 +70,43 @@ class Progress(_Shown):
             words = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
             bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
 
+    def validate(self, *, epoch: int) -> None:
+        """The batches of an epoch are done, and validation begins."""
+        if (bar := self._find_bar()) is not None and self._task is not None:
+            bar.update(self._task, description=f"epoch {epoch}/{self._epochs}  validating", rate="")
+            bar.refresh()
+
+    def finish(self, words: str) -> None:
+        """All epochs are done: `words` say what goes on until the end, beside a bar that counts nothing."""
+        if (bar := self._find_bar()) is None or self._task is None:
+            return
+        bar.columns = bar.columns[:2]  # no count, rate or time left
+        bar.remove_task(self._task)
+        self._task = bar.add_task(words, total=None, rate="")
+        bar.refresh()
+
     def epoch(self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float) -> None:
         """An epoch ended."""
         if self._quiet:
             return
-        shown = "  ".join(f"{name} {render_float(metrics[name])}" for name in SHOWN if name in metrics)
-        rate = metrics.get("train/images_per_s", 0.0)
-        left = f"  {_render_seconds(seconds_left)} left" if seconds_left > 0 else ""
-        line = f"epoch {epoch}/{self._epochs}  {shown}  {rate:.0f} images/s{left}{'  *best' if best else ''}"
-        self._print(line)
+        parts = {"epoch": f"epoch {epoch}/{self._epochs}"}
+        parts |= {name: f"{name} {render_float(metrics[name])}" for name in SHOWN if name in metrics}
+        parts[RATE] = f"{metrics.get('train/images_per_s', 0.0):.0f} images/s"
+        if seconds_left > 0:
+            parts[LEFT] = f"{_render_seconds(seconds_left)} left"
+        if best:
+            parts["best"] = "*best"
+        self._print(self._fit(parts))
+
+    def _fit(self, parts: dict[str, str]) -> str:
+        """One line of the parts, without the less important ones where the terminal is too narrow for all."""
+        bar = self._find_bar()
+        for name in LEAVING:
+            if bar is None or len("  ".join(parts.values())) <= bar.console.width:
+                break
+            if name != self._monitor:
+                parts.pop(name, None)
+        return "  ".join(parts.values())
 
     def say(self, line: str) -> None:
         """A sentence that the user should see."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tracker.api import begin
 from tracker.ensemble import ensemble
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.running import resolve_running
+from tracker.ledger.history import list_history
 from tracker.recorder import Recorder
 from tracker.submit import check, score, submit
 from tracker.workspace import Metric, Workspace, load_workspace
@@ -287,3 +289,34 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
 def test_a_gap_is_that_of_the_scores_shown_beside_it(percent: bool, old: float, new: float, text: str) -> None:
     metric = Metric(name="f1", percent=percent, higher_is_better=True)
     assert _render_gap(metric, new, old) == text
+
+
+def test_a_refusal_says_its_reason_once(manual: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+    make_run(manual, "0000011110")
+    submit(manual, "exp1", "first")
+    make_run(manual, "0000011110", config={"optim.lr": 0.5})
+    lines = say("check", "exp2", code=1)
+    assert sum("submission 1" in line for line in lines if "nearest" not in line and "SOTA" not in line) == 1
+    assert lines[-1] == "would be refused"
+
+
+def test_a_score_that_is_typed_again_adds_no_row(manual: Workspace) -> None:
+    make_run(manual, "0000011110")
+    submit(manual, "exp1", "first")
+    for value, rows in ((0.5, 1), (0.5, 1), (0.6, 2), (0.5, 3)):
+        score(manual, 1, {("public", "f1"): value})
+        assert sum(event.kind.startswith("score") for event in list_history(manual)) == rows
+
+
+def test_an_ensemble_has_no_epochs_and_no_metric_at_a_best_epoch(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_members(workspace)
+    path = workspace.runs_dir / "exp3" / "run.json"
+    weights = {"weights": "sha256:w"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"summary": {"val/f1": 0.8}, "fingerprints": weights}))
+    monkeypatch.chdir(workspace.root)
+    lines = say("show", "exp3")
+    assert not any(line.startswith(("epochs", "metric at best epoch")) for line in lines)
+    assert any(line.startswith("metric ") for line in lines)
+    assert any(line.startswith("epochs") for line in say("show", "exp1"))

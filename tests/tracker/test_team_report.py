@@ -44,8 +44,8 @@ HEBREW = "תיקון תוויות 12"
 CELLS = {
     "public F1": ("public_f1", 4),
     "private F1": ("private_f1", 4),
-    "public acc. %": ("public_acc", 4),
-    "private acc. %": ("private_acc", 4),
+    "public acc. %": ("public_acc", 2),
+    "private acc. %": ("private_acc", 2),
     "train acc. %": ("train_acc", 2),
     "val acc. %": ("val_acc", 2),
     "train loss": ("train_loss", 4),
@@ -153,7 +153,8 @@ def test_the_leaderboard_has_the_18_rows_too(winners: Workspace) -> None:
         (int(row["number"]), row["memo"], float(row["public_f1"]), float(row["private_f1"])) for row in expected
     ]
     shown = run_tracker("leaderboard", cwd=winners.root).stdout
-    assert all(f"{row['public_acc']} %" in shown and f"{row['private_acc']} %" in shown for row in expected)
+    percents = [f"{float(row[key]):.2f} %" for row in expected for key in ("public_acc", "private_acc")]
+    assert all(percent in shown for percent in percents)
 
 
 def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:

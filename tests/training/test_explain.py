@@ -180,7 +180,7 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
         heat = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
         shown = Shown(path.name, path, (0, 1, None)[number])
         view = View(0, 0, 1, 1) if number < 2 else None
-        found.append(Explained(shown, 0, 0.9, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view))
+        found.append(Explained(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view))
     draw_explained(found, ("cat", "dog"), tmp_path / "explain.png")
     (figure,) = drawn
     assert find_cut(figure) == []
@@ -196,5 +196,7 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
         "true dog",
         "true class unknown",
     ]
+    rounded = f"{round(0.6150001, 6):.2f}"  # as the table has it
+    assert all(tile.get_title().endswith(f"predicted cat  {rounded}") for tile in tiles[::2])
     assert [label.get_text().partition(":")[0] for label in bar.get_xticklabels()] == ["grey, blue", "red"]
     assert len(figure.legends[0].get_texts()) == 3

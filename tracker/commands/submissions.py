@@ -53,7 +53,6 @@ def submit(
     from tracker.ledger.read import find_sota, list_validation
     from tracker.metrics import name_score_command
     from tracker.report import (
-        print_check,
         print_check_details,
         print_json,
         print_leaderboard,
@@ -73,7 +72,9 @@ def submit(
         row, quota = submit(workspace, report.run if report else run, memo, even_if_similar=even_if_similar)
     except RefusedError:
         if report:
-            print_check(report, comp)
+            print_text(report.answer)
+            print_check_details(report, comp)
+            print_text(render_quota(report.quota))
         raise
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)

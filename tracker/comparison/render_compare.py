@@ -168,9 +168,20 @@ def _render_metric(found: Comparison, place: int, name: str, competition: Compet
     text = render_spread(found.rows[place].metrics.get(name), name, competition)
     if name not in found.best:
         return Styled(text, whole=True)
-    if found.best[name] == place:
+    if place in _list_best(found, name):
         return Styled(f"{text} {BEST}", "green", whole=True)
     return Styled(text + " " * (1 + len(BEST)), whole=True)
+
+
+def _list_best(found: Comparison, name: str) -> list[int]:
+    """The places of the best row and of those that compare with it and are equal."""
+    top = found.rows[found.best[name]].metrics[name].mean
+    apart = {run for item in found.incomparable if item.metric == name for run in item.runs}
+    return [
+        place
+        for place, row in enumerate(found.rows)
+        if name in row.metrics and row.metrics[name].mean == top and not apart & set(row.runs)
+    ]
 
 
 def name_row(row: Row) -> str:

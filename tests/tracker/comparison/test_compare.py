@@ -313,3 +313,12 @@ def test_the_command_prints_one_json_document_and_its_errors_show_the_place(seed
     done = run_tracker("compare", "--where", "val/f1 > and (", cwd=seeded.root, ok=False)
     assert done.returncode == 2
     assert "character 14" in done.stderr
+
+
+def test_every_row_of_a_tie_has_the_mark_of_the_best(workspace: Workspace) -> None:
+    for number, (f1, ratio) in enumerate(((0.5, 0.2), (0.75, 0.2), (0.75, 0.2), (0.75, 0.1))):
+        make_run(workspace, config={"optim.lr": 0.1 * (number + 1), "data.val_ratio": ratio}, f1=f1)
+    found = compare_runs(workspace, ["exp1..exp4"])
+    header, lines = build_cells(found, workspace.competition)
+    marked = {line[0].text for line in lines if dict(zip(header, line, strict=True))["val/f1"].text.endswith(" +")}
+    assert marked == {"exp2", "exp3"}, "exp4 has another split"
