@@ -421,7 +421,6 @@ def print_run(
     """Everything about one run: what came of it, then what it was made from."""
     from tracker.members import print_members
 
-    epochs = f"{record.epoch}, best {render_number(record.best_epoch)}"
     about = {
         "status": style_status(record.status, archived=record.archived_at is not None).text
         + (f": {record.error}" if record.error else ""),
@@ -430,26 +429,13 @@ def print_run(
         "note": record.note or "-",
         **({"tags": ", ".join(record.tags)} if record.tags else {}),
         "author": f"{record.author} on {record.host}",
-<<<<<<< HEAD
         **_describe_time(record, comp),
-=======
-        "created (UTC)": record.created_at[:19].replace("T", " "),
-        "duration": f"{record.duration_s:.0f} s",
-        **({"epochs": epochs} if record.epoch or record.kind == "train" else {}),
-        **{f"{name} freed (UTC)": when[:19].replace("T", " ") for name, when in record.freed.items()},
->>>>>>> tables
     }
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-<<<<<<< HEAD
-        title = (
-            "metric at best epoch" if record.fingerprints.get("weights") and record.best_epoch else "metric"
-        )  # else each one's best
-=======
-        trained = record.kind == "train" and record.fingerprints.get("weights")
+        trained = record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
         title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
->>>>>>> tables
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
         print_text(sentence)

@@ -74,7 +74,7 @@ def submit(
         if report:
             print_text(report.answer)
             print_check_details(report, comp)
-            print_text(render_quota(report.quota))
+            print_text(render_quota(report.quota, comp))
         raise
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
