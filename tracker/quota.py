@@ -82,7 +82,8 @@ def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str]
     if quota.left == 0:
         free = f"the next is free at {_render(competition, quota.resets_at)}" if quota.resets_at else ""
         uncounted = f" ({later} more lie in the future: a clock was wrong)" if later else ""
-        raise RefusedError(f"all {quota.limit} submissions of today are spent{uncounted}", hint=free)
+        spent = f"all {quota.limit} submissions of today are" if quota.limit > 1 else "the one submission of today is"
+        raise RefusedError(f"{spent} spent{uncounted}", hint=free)
     return quota
 
 

@@ -107,7 +107,7 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert say("submit", "--memo", "again", code=3)[0] == "duplicate of submission 1"
     make_run(workspace, "0000000111")
     told = say("check", code=1)[0]
-    assert told == "refused: all 1 submissions of today are spent"
+    assert told == "refused: the one submission of today is spent"
     assert say("submit", "--memo", "b", code=3)[0] == told
 
 

@@ -289,7 +289,7 @@ def test_a_team_has_one_clock_the_servers(
     add(limited, "0")
     for module in ("append", "read"):
         monkeypatch.setattr(f"tracker.ledger.{module}.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
-    with pytest.raises(RefusedError, match="all 1 submissions of today are spent"):
+    with pytest.raises(RefusedError, match="the one submission of today is spent"):
         add(limited, "1")
     assert read_clock(limited) - dt.datetime.now(dt.UTC) < dt.timedelta(hours=1)
     assert add(replace(limited, competition=replace(limited.competition, daily_limit=2)), "1") == 2
@@ -320,7 +320,7 @@ def test_submissions_of_the_future_are_told_and_not_counted(postgres_server: Pos
     with open_ledger(limited) as ledger:
         ledger.append_historical([Historical(number=1, memo="of a wrong clock", columns=later)], limited.competition)
     add(limited, "0")
-    words = r"all 1 submissions of today are spent \(1 more lie in the future"
+    words = r"the one submission of today is spent \(1 more lie in the future"
     with pytest.raises(RefusedError, match=words):
         add(limited, "1")
     make_run(limited, "0101010101")
