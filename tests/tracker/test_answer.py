@@ -69,11 +69,11 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
 
 
 def test_a_gap_is_never_written_in_powers_of_ten(manual: Workspace) -> None:
-    make_run(manual, "0000011110", f1=0.88747)
+    make_run(manual, "0000011110", f1=0.88744)
     say("submit", "--memo", "a")
     say("score", "1", "--public-f1", "0.9")
     make_run(manual, "0000001111", f1=0.88740)
-    assert say("check")[0].startswith("less than 0.0001 below SOTA by validation (f1 0.8875 -> 0.8874)")
+    assert say("check")[0].startswith("less than 0.0001 below SOTA by validation (f1 0.8874 -> 0.8874)")
 
 
 def test_the_local_leaderboard_answers_submit_with_the_public_score(
