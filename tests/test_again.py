@@ -87,7 +87,7 @@ def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(w
     assert longer.fingerprints == scratch.fingerprints
     assert longer.summary.keys() == scratch.summary.keys()
     curves = [read_curves(ws.runs_dir / name / "metrics.jsonl") for name in (longer.name, scratch.name)]
-    for key in ("val/f1", "train/loss", "train/batch_loss", "lr"):
+    for key in ("val/f1", "train/loss", "train/batch_loss", "train/batch_lr"):
         assert curves[0][key] == curves[1][key]
     assert [key for key, _ in curves[0]["val/f1"].items()] == [1, 2, 3, 4]
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import TrackerError
-from tracker.metrics import LAST, higher_is_better
+from tracker.metrics import LAST
 from tracker.runs import (
     SYSTEM_PREFIX,
     RunRecord,
     from_utc_text,
-    load_config,
     parse_point,
     read_points,
     to_utc_text,
@@ -38,6 +37,8 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
     if last["time"] > heartbeat:
         duration = round(record.duration_s + last["time"] - heartbeat, 3)
         record = replace(record, duration_s=duration, finished_at=_to_text(last["time"]))
+    if record.fingerprints.get("data"):  # a training of this program: run.json and last.pth are of the same epoch
+        return record
     own = [_without_system(point) for point in read_points(folder / "metrics.jsonl")]
     points = [point for point in own if point["values"] and 0 <= point["time"] < LATEST]
     if not points:
@@ -49,8 +50,6 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
         summary = {**_make_finite(logged), **record.summary}
         return replace(record, epoch=max(record.epoch, points[-1]["epoch"]), summary=summary)
     try:
-        if record.fingerprints.get("data"):
-            return _complete_own(folder, record, points)
         return _complete_loop(record, points, load_workspace(folder.parent.parent).competition)
     except TrackerError:  # a damaged config or tracker.toml is told elsewhere
         return record
@@ -71,18 +70,6 @@ def _read_last(path: Path) -> dict[str, Any] | None:
 def _without_system(point: dict[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in point["values"].items() if not name.startswith(SYSTEM_PREFIX)}
     return {**point, "values": values}
-
-
-def _complete_own(folder: Path, record: RunRecord, points: Sequence[Mapping[str, Any]]) -> RunRecord:
-    """A training of this program: figures of the epoch that train.monitor is best in, of those that were validated."""
-    monitor = load_config(folder.parent, folder.name).get("train", {}).get("monitor", "")
-    sign = 1 if higher_is_better((), monitor) else -1
-    epochs = {point["epoch"]: point for point in points if math.isfinite(point["values"].get(monitor, math.nan))}
-    if not epochs or max(epochs) <= record.epoch:
-        return record
-    best = max(epochs.values(), key=lambda point: (sign * point["values"][monitor], -point["epoch"]))
-    summary, at = _make_finite(best["values"]), _to_text(best["time"])
-    return replace(record, epoch=max(epochs), best_epoch=best["epoch"], best_at=at, summary=summary)
 
 
 def _complete_loop(record: RunRecord, points: Sequence[Mapping[str, Any]], competition: Competition) -> RunRecord:

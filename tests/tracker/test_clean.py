@@ -194,9 +194,9 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
     said, code = answer(workspace, "n\n")
     assert ("nothing was freed" in said, code, (folder / LAST).exists()) == (True, 1, True)
     said, code = answer(workspace, "y\n")
-    assert ("freed 0.0 MB (1 files)" in said, code, (folder / LAST).exists()) == (True, 0, False)
+    assert ("freed 0.0 MB (1 file)" in said, code, (folder / LAST).exists()) == (True, 0, False)
     assert "nothing to free" in run_tracker("clean", "--yes", cwd=workspace.root).stdout
-    assert "(1 files)" in run_tracker("clean", "--yes", "--checkpoints", cwd=workspace.root).stdout
+    assert "(1 file)" in run_tracker("clean", "--yes", "--checkpoints", cwd=workspace.root).stdout
 
 
 def answer(workspace: Workspace, text: str) -> tuple[str, int]:

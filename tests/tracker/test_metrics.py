@@ -37,7 +37,7 @@ def other(tmp_path: Path) -> Workspace:
 
 def make_own_run(workspace: Workspace, answers: str, **figures: float) -> str:
     """A run of somebody's own loop with these validation figures in two epochs."""
-    with begin({"optim": {"lr": 0.1}}, root=workspace.root, follow=False) as run:
+    with begin({"optim": {"lr": 0.1}, "val_fold": 0}, root=workspace.root, follow=False) as run:
         for epoch in (1, 2):
             run.log({f"val/{name}": value for name, value in figures.items()}, step=epoch, epoch=epoch)
         run.keep_summary({f"val/{name}": value for name, value in figures.items()})

@@ -53,7 +53,7 @@ def test_no_view_passes_on_what_steers_a_terminal(workspace: Workspace, tmp_path
     texts |= {"html": html.read_text(encoding="utf-8"), "markdown": markdown.read_text(encoding="utf-8")}
     for name, text in texts.items():
         assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text), name
-        assert "1b]0;owned" in text.replace("\\", ""), name
+        assert name == "check exp1" or "1b]0;owned" in text.replace("\\", ""), name  # its answer is a number
     assert ARABIC in texts["leaderboard"]
     assert get_submission(workspace, 1).memo == f"{EVIL} {ARABIC}"
     assert json.loads(run_tracker("sota", "--json", cwd=workspace.root).stdout)["memo"] == f"{EVIL} {ARABIC}"

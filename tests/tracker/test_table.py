@@ -206,6 +206,7 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(data: st.DataObject
         considered=count,
         skipped=[],
         not_comparable={},
+        not_known=(),
     )
 
     def show(wide: bool) -> None:

@@ -90,7 +90,7 @@ def submit(
     _explain_sealed(workspace, [row])
     print(render_quota(quota, comp))
     head = read_head(workspace.ledger_url)
-    print(f"ledger head {head} (save it: `tracker ledger verify --head {head}` then detects deleted rows)")
+    print(f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted rows)")
     if quota.left == 0:
         print("that was the last one")
     if workspace.leaderboard == "manual":

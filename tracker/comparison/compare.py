@@ -354,14 +354,17 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
 def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
     """Runs that differ in nothing but `repeats` together, in the order of the first of each; none together without.
 
-    One that broke off is alone: other lengths are no seeds.
+    One that broke off is alone: other lengths are no seeds. So is one of another program that names no seed.
     """
     if not repeats:
         return [[subject] for subject in subjects]
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
         broken_off = subject.fields["status"] not in (None, "finished")  # None: of a submission whose run is not here
-        groups.setdefault(subject.name if broken_off else subject.family(repeats), []).append(subject)
+        recorded = subject.fields["status"] is not None
+        unseeded = recorded and not is_complete(subject.config) and "train.seed" not in subject.outcome
+        alone = broken_off or (unseeded and "ensemble.method" not in subject.outcome)
+        groups.setdefault(subject.name if alone else subject.family(repeats), []).append(subject)
     return list(groups.values())
 
 
