@@ -224,7 +224,9 @@ def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(workspac
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points) + '{"time": 1')
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.epoch, record.best_epoch, record.duration_s) == ("killed", 1, 1, 8.0), "resumed from there"
+    assert (record.status, record.epoch, record.best_epoch, record.duration_s) == ("killed", 1, 1, 8.0), (
+        "resumed from there"
+    )
     assert record.summary == raw["summary"]
     assert record.finished_at == "2026-01-01T00:00:06.000000Z"
 

@@ -165,6 +165,8 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
             found = [_find_images(workspace, load_config(workspace.runs_dir, name)) for name in members]
         except TrackerError:
             return {}
+        if not all(found):
+            return {}
         folds = sorted({str(images.get("data.fold")) for images in found})
         return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
     known = {**_defaults(), **flatten(config)}
@@ -220,7 +222,8 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty when they can."""
     if a.marks and a.marks == b.marks:
         return ""
-    if a.marks and b.marks and (a.own or b.own):
+    told_by_files = a.own or b.own or not a.scheme or not b.scheme  # an ensemble of loops has no scheme
+    if a.marks and b.marks and told_by_files:
         return _compare_files(a, b)
     if reason := explain_scheme(a, b) or _describe("other validation images", _differ(a.images, b.images)):
         return reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import numpy as np
 import pytest
 
 from tests.workspaces import make_run
-from tracker.comparison.comparable import Basis, basis_of_run, explain_incomparable, find_basis
+from tracker.comparison.comparable import (
+    Basis,
+    basis_of_run,
+    explain_incomparable,
+    explain_validation,
+    find_basis,
+    read_marks,
+)
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.render_diff import render_markdown
 from tracker.recorder import Recorder
@@ -218,3 +226,14 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
     reason = "other validation images (1 are shared by 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
+
+
+def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: Path) -> None:
+    bases = []
+    for name, ids in (("exp1", ("a", "b")), ("exp2", ("b", "c"))):
+        path = tmp_path / f"{name}.npz"
+        save_probabilities(path, Kept(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1])))
+        bases.append(Basis(name=name, own=False, scheme={}, file=path, marks=read_marks(path)))
+    trained = replace(bases[0], scheme={"data.split": "stratified"})
+    assert explain_validation(trained, bases[1]) == "other validation images (1 are shared by 2 and 2)"
+    assert explain_validation(trained, bases[0]) == ""
