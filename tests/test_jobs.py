@@ -477,8 +477,9 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     assert [row[:4] for row in rows] == [
         ["0", "+", "exp1", "complete"],
         ["1", "exp2", "pruned", "-"],
-        ["2", "exp1", "complete", rows[0][4]],
+        ["2", "+", "exp1", "complete"],
     ]
+    assert rows[2][4] == rows[0][4]
     assert "exp1 has the same config, data and code" in rows[2][5]
     assert done.stdout.endswith("train from it: tracker run train --from exp1\n")
     first, second = list_runs(root)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S
 from tracker.training import processes
+from tracker.training.checkpoint import save_checkpoint
 from tracker.training.config import TrainConfig
 from tracker.training.errors import TrackerError
 
@@ -102,3 +103,15 @@ def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_a
     torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*torchrun, "script.py"], cwd=tmp_path, capture_output=True, timeout=COMMAND_LIMIT_S, check=False)
     assert (tmp_path / "reason").read_text() == "process 1: DataError: x.png: the image is broken"
+
+
+def test_a_loader_that_dies_while_a_checkpoint_is_written_is_no_full_disk(tmp_path: Path) -> None:
+    """Torch raises it wherever the program is; here while an object is written."""
+
+    class Written:
+        def __reduce__(self) -> str:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        save_checkpoint(tmp_path / "last.pth", {"epoch": Written()})
+    assert list(tmp_path.iterdir()) == []
