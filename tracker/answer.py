@@ -14,7 +14,6 @@ from tracker.report import list_changes, render_number, tell_unknown
 if TYPE_CHECKING:
     from tracker.workspace import Competition, Metric
 
-SPLIT_KEYS = ("data.split", "data.val_ratio", "data.folds", "data.fold", "data.split_seed", "data.age_bands")
 Pairs = Mapping[str, Sequence[float | None]]
 
 

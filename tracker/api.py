@@ -27,10 +27,10 @@ from tracker.mirror import Mirror, describe_lag
 from tracker.own_loop import check_evaluation, check_path, check_validation, copy_file, write_figure
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
 from tracker.recorder import Recorder, finite
-from tracker.runs import SYSTEM_PREFIX, RunRecord, check_utf8, load_config, load_run, read_points, utc_now
+from tracker.runs import RunRecord, check_utf8, drop_system, load_config, load_run, read_points, utc_now
 from tracker.settings import find_rank
 from tracker.submit import list_competition_ids
-from tracker.summary import MONITORED, Summary
+from tracker.summary import Summary, list_monitored
 from tracker.system_metrics import SystemMetrics
 from tracker.termination import NAME, Termination
 from tracker.train import build_task, describe_error, index_run
@@ -171,8 +171,7 @@ class ActiveRun:
         """What was logged and saved before the run was resumed."""
         record = self._recorder.record
         for point in read_points(self.folder / "metrics.jsonl"):
-            own = {name: value for name, value in point["values"].items() if not name.startswith(SYSTEM_PREFIX)}
-            if own:
+            if own := drop_system(point["values"]):
                 self._summary.add(own, epoch=point["epoch"])
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
@@ -570,7 +569,7 @@ def _describe_end(record: RunRecord, workspace: Workspace) -> str:
     """`exp11 finished: best epoch 2, val/f1 0.7184`."""
     status = record.status if record.status in ("finished", "failed") else f"was {record.status}"
     told = f"{record.name} {status}" + (f" ({record.error})" if record.error else "")
-    wanted = (f"val/{workspace.competition.primary.name}", *MONITORED)
+    wanted = list_monitored(workspace.competition)
     name = next((each for each in wanted if record.summary.get(each) is not None), "")
     facts = [f"best epoch {record.best_epoch}"] if record.best_epoch is not None else []
     facts += [f"{name} {render_float(value)}"] if (value := record.summary.get(name)) is not None else []

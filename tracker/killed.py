@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 from tracker.errors import TrackerError
 from tracker.metrics import LAST
+from tracker.recorder import finite
 from tracker.runs import (
-    SYSTEM_PREFIX,
     RunRecord,
+    drop_system,
     from_utc_text,
     parse_point,
     read_points,
@@ -39,7 +39,7 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
         record = replace(record, duration_s=duration, finished_at=_to_text(last["time"]))
     if record.fingerprints.get("data"):  # a training of this program: run.json and last.pth are of the same epoch
         return record
-    own = [_without_system(point) for point in read_points(folder / "metrics.jsonl")]
+    own = [{**point, "values": drop_system(point["values"])} for point in read_points(folder / "metrics.jsonl")]
     points = [point for point in own if point["values"] and 0 <= point["time"] < LATEST]
     if not points:
         return record
@@ -47,7 +47,7 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
         logged: dict[str, float] = {}
         for point in points:
             logged |= point["values"] if point["epoch"] == record.best_epoch else {}
-        summary = {**_make_finite(logged), **record.summary}
+        summary = {**finite(logged), **record.summary}
         return replace(record, epoch=max(record.epoch, points[-1]["epoch"]), summary=summary)
     try:
         return _complete_loop(record, points, load_workspace(folder.parent.parent).competition)
@@ -67,25 +67,16 @@ def _read_last(path: Path) -> dict[str, Any] | None:
     return next((point for point in found if point is not None and 0 <= point["time"] < LATEST), None)
 
 
-def _without_system(point: dict[str, Any]) -> dict[str, Any]:
-    values = {name: value for name, value in point["values"].items() if not name.startswith(SYSTEM_PREFIX)}
-    return {**point, "values": values}
-
-
 def _complete_loop(record: RunRecord, points: Sequence[Mapping[str, Any]], competition: Competition) -> RunRecord:
     logged = Summary(competition)
     for point in points:
         logged.add(point["values"], epoch=point["epoch"])
-    found = _make_finite(logged.read())
+    found = finite(logged.read())
     measured = {name: value for name, value in record.summary.items() if not name.startswith(LAST)}
     best = logged.find_best_epoch()
     times = [point["time"] for point in points if point["epoch"] == best]
     best_at = _to_text(times[-1]) if times and best != record.best_epoch else record.best_at
     return replace(record, summary=measured | found, epoch=logged.epoch, best_epoch=best, best_at=best_at)
-
-
-def _make_finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _to_text(seconds: float) -> str:

@@ -434,11 +434,15 @@ def parse_point(line: bytes) -> dict[str, Any] | None:
     return point if whole and timed else None
 
 
+def drop_system(values: Mapping[str, float]) -> dict[str, float]:
+    """The values of a point without the machine's figures."""
+    return {name: value for name, value in values.items() if not name.startswith(SYSTEM_PREFIX)}
+
+
 def read_curves(path: Path) -> Curves:
     """Curves by metric name; a step logged again after a resume counts once, the machine's figures are left out."""
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
-        for key, value in point["values"].items():
-            if not key.startswith(SYSTEM_PREFIX):
-                curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
+        for key, value in drop_system(point["values"]).items():
+            curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
     return curves

@@ -17,12 +17,17 @@ _NO_SCORE = re.compile(
 MONITORED = ("val/f1", "val/accuracy", "val/loss")  # where the competition's own metric is not logged
 
 
+def list_monitored(competition: Competition) -> tuple[str, ...]:
+    """The metrics that tell the best epoch, the deciding one first; the first that was measured does."""
+    return (f"val/{competition.primary.name}", *MONITORED)
+
+
 class Summary:
     """Points as they are logged; another thread may read what they come to."""
 
     def __init__(self, competition: Competition) -> None:
         self._declared = competition.metrics
-        self._monitored = (f"val/{competition.primary.name}", *MONITORED)
+        self._monitored = list_monitored(competition)
         self._best: dict[str, tuple[float, int]] = {}  # value and epoch
         self._last: dict[str, float] = {}
         self._signs: dict[str, int] = {}  # 1 where more is better, -1 where less is, 0 where neither

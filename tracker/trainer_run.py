@@ -13,7 +13,7 @@ from tracker.api import ActiveRun, begin_in_group
 from tracker.errors import ConfigError
 from tracker.metrics import higher_is_better
 from tracker.runs import load_run
-from tracker.summary import MONITORED
+from tracker.summary import list_monitored
 from tracker.workspace import find_workspace
 
 NOT_ENDED = "the training did not reach its end"
@@ -107,7 +107,7 @@ class BestEpoch:
         """Whether an epoch with these values is better than all before; where nothing is monitored, the newest is."""
         competition = find_workspace(self._root).competition
         if not self._monitor:
-            wanted = (f"val/{competition.primary.name}", *MONITORED)
+            wanted = list_monitored(competition)
             self._monitor = next((name for name in wanted if name in values), "")
         if not self._monitor:
             return True

@@ -7,6 +7,7 @@ section.key=value` uses the same words.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -318,9 +319,11 @@ def locate(root: Path, path: str) -> Path:
     return root / wanted
 
 
-def list_options() -> dict[str, dataclasses.Field[Any]]:
+@functools.cache
+def list_options() -> Mapping[str, dataclasses.Field[Any]]:
     """Every option by its dotted key, in order."""
-    return {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+    found = {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+    return types.MappingProxyType(found)  # made once: it is asked for each key of each run
 
 
 def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

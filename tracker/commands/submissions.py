@@ -218,7 +218,7 @@ def _print_rows(
     else:
         rows = every[-limit:]
     ranks = rank_submissions(comp, every, known, ranked_by)
-    marks = read_marks(workspace, numbers=[row.number for row in rows])
+    marks = read_marks(workspace, rows=every, numbers=[row.number for row in rows])
     validation = list_validation(workspace, rows)
     if as_json:
         found = []

@@ -90,9 +90,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
 
 
-def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
-    """What lists mark; duplicates only among `numbers`, where those are given."""
-    rows = list_submissions(workspace)
+def read_marks(
+    workspace: Workspace, *, rows: Sequence[Submission] | None = None, numbers: Collection[int] | None = None
+) -> Marks:
+    """What lists mark; duplicates only among `numbers`, where those are given.
+
+    `rows` are all submissions, where the caller has read them already.
+    """
+    rows = list_submissions(workspace) if rows is None else rows
     best = find_sota(workspace)
     wasted = find_wasted(rows, among=numbers)
     return Marks(
