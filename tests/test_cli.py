@@ -1,4 +1,4 @@
-"""The command line as a whole: what it loads, its exit codes, its errors, and that README describes it."""
+"""The command line as a whole: what it loads, its exit codes, its errors, and that the documents name every command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.cli import app
-from tracker.settings import SETTINGS
 from tracker.workspace import Workspace
 
 HEAVY = {
@@ -276,12 +274,12 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_percentage(tm
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_every_command_and_option_says_what_it_does_and_is_in_readme(words: str) -> None:
+def test_every_command_and_option_says_what_it_does_and_is_in_the_documents(words: str) -> None:
     command = COMMANDS[words]
     assert command.help
     silent = [p.name for p in command.params if isinstance(p, click.Option) and not getattr(p, "help", None)]
     assert silent == []
-    assert f"tracker {words}" in (ROOT / "README.md").read_text()
+    assert f"`tracker {words}" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
 def test_options_tell_what_a_key_may_be(tmp_path: Path) -> None:
@@ -304,25 +302,6 @@ def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> No
     done = run_tracker("run", "options", cwd=tmp_path)
     assert "optim.lr" in done.stdout
     assert "these are the defaults without tracker.toml" in done.stderr
-
-
-def test_readme_lists_every_setting_and_no_other() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"^\| `(TRACKER_[A-Z0-9_]+)` \|", text, re.MULTILINE)) == {
-        setting.name for setting in SETTINGS
-    }
-
-
-def test_readme_shows_the_folders_that_there_are() -> None:
-    text = (ROOT / "README.md").read_text()
-    named = re.findall(r"^((?:tracker|training)/\w+(?:/\w+)?(?:\.py|/)) ", text, re.MULTILINE)
-    assert len(named) > 30
-    assert not [name for name in named if not (ROOT / name).exists()]
-    whole = ("tracker/commands", "tracker/leaderboards", "tracker/team_report")  # a line for the folder will do
-    modules = {str(p.relative_to(ROOT)) for part in ("tracker", "training") for p in (ROOT / part).rglob("*.py")}
-    modules -= {"tracker/cli.py"}  # a link to cli.py
-    modules = {name for name in modules if not name.startswith(whole) and not name.endswith("__init__.py")}
-    assert modules <= set(named)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,4 +1,7 @@
-"""Texts agree with what there is: no leftovers of merges, no names of files that have gone."""
+"""Texts agree with what there is: no leftovers of merges, no names of files that have gone, no dead links.
+
+The pages of docs/reference are what docs/generate.py makes of the code.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate import REFERENCE, build_pages
 from tests.conftest import ROOT
+from tests.test_cli import COMMANDS
+from tracker.settings import SETTINGS
+from tracker.training.config import list_options
 
 WINDOW = 12  # lines in which a merge leaves both versions of a sentence
 ALIKE = 40  # characters
@@ -102,3 +109,69 @@ def test_every_module_that_a_text_names_is_there() -> None:
                 gone.append(f"{path.relative_to(ROOT)}: {name}")
     assert seen > 100
     assert gone == []
+
+
+# --- Documents for users ----------------------------------------------------------------------------------------------
+
+PAGES = [path for path in DOCUMENTS if path.name.startswith("README") or path.parent.name in ("docs", "reference")]
+README_LINES = 150
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    committed = {path.name: path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md")}
+    assert committed == build_pages(), "make docs writes them anew"
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_page_of_commands_has_every_option(words: str) -> None:
+    text = build_pages()["commands.md"]
+    section = text.partition(f"\n## tracker {words}\n")[2].partition("\n## ")[0]
+    options = [parameter.opts[0] for parameter in COMMANDS[words].params if parameter.opts[0].startswith("-")]
+    assert section
+    assert [option for option in options if f"`{option}" not in section and f" {option}" not in section] == []
+
+
+def test_the_page_of_keys_has_every_key_and_setting_and_no_other() -> None:
+    config, _, settings = build_pages()["config.md"].partition("\n## Environment settings\n")
+    run, _, _ = config.partition("\n## tracker.toml\n")
+    assert set(re.findall(r"^\| `([a-z_]+\.[a-z0-9_]+)` \|", run, re.MULTILINE)) == set(list_options())
+    assert set(re.findall(r"^\| `(\w+)` \|", settings, re.MULTILINE)) == {setting.name for setting in SETTINGS}
+
+
+def test_every_command_with_json_has_a_document() -> None:
+    text = build_pages()["json.md"]
+    takers = [
+        words for words, command in COMMANDS.items() if any("--json" in parameter.opts for parameter in command.params)
+    ]
+    assert len(takers) > 15
+    assert [words for words in takers if f"\n## {words}\n" not in text] == []
+
+
+def test_every_module_says_what_it_does_in_the_map() -> None:
+    rows = re.findall(r"^\| `(\w+\.\w+)` \| ?(.*?) ?\|$", build_pages()["map.md"], re.MULTILINE)
+    assert len(rows) > 100
+    assert [name for name, sentence in rows if not sentence] == []
+
+
+def test_readme_fits_in_a_minute_of_reading() -> None:
+    for path in ROOT.glob("README*.md"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
+def read_anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(path: Path) -> None:
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists() or (anchor and anchor not in read_anchors(file)):
+            dead.append(target)
+    assert dead == []

@@ -1,4 +1,4 @@
-"""Every command line of README, of the help pages and of hints does in zsh what it does in other shells.
+"""Every command line of README and docs, of the help pages and of hints does in zsh what it does in other shells.
 
 At its prompt zsh refuses a word with brackets, `*` or `?` that fits no file, reads `=word` as the path of a program,
 and takes `#` for a word like any other.
@@ -28,14 +28,14 @@ LIMIT_S = 120
 
 
 def list_blocks(text: str) -> Iterator[str]:
-    """The lines of README's blocks of commands."""
+    """The lines of a document's blocks of commands."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         if not language and block.split(maxsplit=1)[0] in PROGRAMS:
             yield from block.splitlines()
 
 
 def list_spans(text: str) -> Iterator[str]:
-    """Commands and options within README's sentences; what stands first in a table is usage, as in `[DIR]`."""
+    """Commands and options within a document's sentences; what stands first in a table is usage, as in `[DIR]`."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     for line in prose.splitlines():
         shown = line.partition("|")[2].partition("|")[2] if line.startswith("|") else line
@@ -109,11 +109,13 @@ def check(lines: Sequence[str], folder: Path) -> list[str]:
     return [line for line, words, right in zip(lines, typed, wanted, strict=True) if words != right]
 
 
-def test_command_lines_of_readme_work_as_typed(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks, spans = list(list_blocks(text)), list(dict.fromkeys(list_spans(text)))
-    assert len(blocks) > 15
-    assert len(spans) > 40
+def test_command_lines_of_the_documents_work_as_typed(tmp_path: Path) -> None:
+    paths = [*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(paths)]
+    blocks = [line for text in texts for line in list_blocks(text) if line]
+    spans = list(dict.fromkeys(span for text in texts for span in list_spans(text)))
+    assert len(blocks) > 40
+    assert len(spans) > 60
     assert check([*blocks, *spans], tmp_path) == []
 
 

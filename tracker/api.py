@@ -62,7 +62,7 @@ def begin(
     kind: str = "train",
     quiet: bool = False,
 ) -> ActiveRun:
-    """See tracker.start_run; `kind` is one of those in README."""
+    """See tracker.start_run; `kind` is train, infer or ensemble."""
     from tracker.ledger.read import resolve_run
 
     workspace = find_workspace(root)
@@ -249,10 +249,10 @@ class ActiveRun:
     def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
         """Put one point on disk before returning; without `step`, points are counted.
 
-        Unless `save_best` says otherwise the run is compared by the best logged value of each metric (README says how
-        the best epoch is found). Raises StorageError, and ConfigError for a name that is no text of 1 to 250 bytes
-        without control characters, a value that is no number, or a step or epoch that is no whole number; nothing is
-        written then, the run goes on.
+        Unless `save_best` says otherwise the run is compared by the best logged value of each metric
+        (docs/own-training-loop.md says how the best epoch is found). Raises StorageError, and ConfigError for a name
+        that is no text of 1 to 250 bytes without control characters, a value that is no number, or a step or epoch
+        that is no whole number; nothing is written then, the run goes on.
         """
         plain = check_values(values)
         at = self._step + 1 if step is None else check_whole("step", step)

@@ -207,7 +207,10 @@ def _check_eval_dir(eval_dir: str) -> None:
     folder = Path(eval_dir).expanduser()
     missing = [name for name in ("info.csv", "images") if eval_dir and not (folder / name).exists()]
     if missing:
-        raise DataError(f"{folder} has no {' and no '.join(missing)} (--eval-dir)", hint="see the layouts in README")
+        raise DataError(
+            f"{folder} has no {' and no '.join(missing)} (--eval-dir)",
+            hint="see the layouts in docs/data-and-competitions.md",
+        )
 
 
 def fit_similar_share(images: int) -> float:

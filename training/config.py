@@ -95,10 +95,10 @@ class DataConfig:
     )
     folds: int = option(0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0)
     fold: int = option(0, "The part that this run validates on, counted from 0.", low=0)
-    label_fixes: str = option("", "CSV of corrections: id,field,value; see README. Empty: none.")
+    label_fixes: str = option("", "CSV of corrections: id,field,value; see docs, Data. Empty: none.")
     exclude: str = option(
         "",
-        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see README.",
+        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see docs, Data.",
         later=True,
     )
     undersample: tuple[int, int, float] | tuple[()] = option(

@@ -390,10 +390,10 @@ def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> N
     assert records[0].error == "ValueError: no"
 
 
-# --- README -----------------------------------------------------------------------------------------------------------
+# --- The documents ---------------------------------------------------------------------------------------------------
 
 
-def test_the_example_of_the_readme_makes_a_run_that_can_be_submitted(
+def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pictures(tmp_path / "photos")
@@ -401,8 +401,8 @@ def test_the_example_of_the_readme_makes_a_run_that_can_be_submitted(
     data = {"train_dir": "photos/train", "eval_dir": "photos/eval"}
     options: dict[str, Any] = {"competition": {"classes": ["cat", "dog"]}, "solution": tmp_path / "photos/solution.csv"}
     workspace = init_workspace(tmp_path, data=data, **options)
-    section = (ROOT / "README.md").read_text().partition("### A training loop of your own")[2]
-    example = section.partition("```python")[2].partition("```")[0]
+    page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
+    example = page.partition("```python")[2].partition("```")[0]
     (tmp_path / "train.py").write_text(example)
     subprocess.run([sys.executable, "train.py"], check=True, timeout=COMMAND_LIMIT_S)
     record = load_run(workspace.runs_dir, "exp1")

@@ -84,7 +84,7 @@ def read_queue(file: Path) -> list[Entry]:
     tables = read_toml(file)
     runs = tables.get("run")
     if not isinstance(runs, list) or not runs or not all(isinstance(table, Mapping) for table in runs):
-        raise ConfigError(f"{file} has no [[run]] tables", hint="see A queue of runs in README")
+        raise ConfigError(f"{file} has no [[run]] tables", hint='see "A queue of runs" in docs/training.md')
     if unknown := [key for key in tables if key != "run"]:
         raise ConfigError(f"{file}: unknown key {', '.join(unknown)}", hint="a queue has [[run]] tables only")
     entries, seen = [], Counter[str]()

@@ -72,7 +72,7 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep file: see README. `study` is named by the content, all but the number of trials and the storage."""
+    """A sweep file (docs/training.md); `study` is named by all of it but the number of trials and the storage."""
 
     study: str
     base: Training
@@ -103,7 +103,9 @@ def read_sweep(file: Path) -> Sweep:
     first = _read_first(tables.get("first", []), space, problems)
     if problems:
         raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {file}:", problems=problems, hint="see Sweeps in README"
+            f"{render_count(len(problems), 'wrong value')} in {file}:",
+            problems=problems,
+            hint="see Sweeps in docs/training.md",
         )
     content = {key: value for key, value in tables.items() if key not in ("trials", "storage")}
     settings["storage"] = get_setting("TRACKER_SWEEP_URL") or settings["storage"]

@@ -492,7 +492,7 @@ def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN PASSWORD 'm'")
-        (grants,) = re.findall(r"`(GRANT [^`]+)`", (ROOT / "README.md").read_text())
+        (grants,) = re.findall(r"`(GRANT [^`]+)`", (ROOT / "docs" / "team-server.md").read_text())
         connection.exec_driver_sql(re.sub(r"\bmember\b", name, grants))
     engine.dispose()
     member = replace(workspace, ledger_url=sa.make_url(url).set(username=name, password="m").render_as_string(False))
