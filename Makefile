@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
-.PHONY: demo test lint format bench fuzz kills clean
+.PHONY: demo test lint format docs bench fuzz kills clean
 
 demo: $(DONE)
 	rm -rf demo
@@ -17,6 +17,11 @@ lint: $(DONE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# docs/reference from the code, then the site in site/; a warning is an error.
+docs: $(DONE)
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: $(DONE)
 	$(BIN)/ruff check --fix .
@@ -42,4 +47,4 @@ kills: $(DONE)
 	LEDGER_KILLS=$${LEDGER_KILLS:-400} $(BIN)/python -m pytest -q tests/tracker/ledger/test_races.py -k killed
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo build dist site .mypy_cache .ruff_cache .pytest_cache

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from docs.generate import REFERENCE, build_pages
 from tests.conftest import ROOT
@@ -175,3 +176,22 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
         if not file.exists() or (anchor and anchor not in read_anchors(file)):
             dead.append(target)
     assert dead == []
+
+
+# --- Gates and package ------------------------------------------------------------------------------------------------
+
+
+def test_pre_commit_has_the_gates_of_make_lint_and_loads_nothing() -> None:
+    gates = re.search(r"^lint: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert gates
+    wanted = [line.strip().replace("$(BIN)", ".venv/bin") for line in gates[1].splitlines()]
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    assert [hook["entry"] for hook in config["repos"][0]["hooks"]] == wanted
+
+
+def test_changelog_has_the_form_of_keep_a_changelog() -> None:
+    heads = re.findall(r"^(##+) (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert heads[0] == ("##", "[Unreleased]")
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {words for level, words in heads if level == "###"} <= kinds
