@@ -34,7 +34,7 @@ def test_the_wheel_has_one_name(installed: Path) -> None:
     (wheel,) = installed.parent.parent.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"tracker"}
-    assert {"tracker/cli.py", "tracker/ledger.db.sql", "tracker/training/loop.py"} <= set(names)
+    assert {"tracker/cli.py", "tracker/ledger.db.sql", "tracker/py.typed", "tracker/training/loop.py"} <= set(names)
     assert len(names) == len(set(names))
 
 
