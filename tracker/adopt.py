@@ -25,11 +25,11 @@ from tracker.adopt_curves import (
     to_points,
 )
 from tracker.adopt_predictions import choose_predictions
-from tracker.api import NO_SECTION, ActiveRun, begin, copy_to_mlflow, to_tables
+from tracker.api import NO_SECTION, ActiveRun, begin, copy_run, to_tables
 from tracker.common_names import common_key, common_name
 from tracker.errors import ConfigError, DataError, RefusedError, TrackerError
 from tracker.metrics import higher_is_better
-from tracker.mlflow_log import fetch_run
+from tracker.mirror_targets.mlflow_server import fetch_run
 from tracker.runs import FileLock, RunRecord, list_runs
 from tracker.training.atomic import translate_os_errors
 from tracker.training.libraries import require
@@ -132,7 +132,7 @@ def _adopt(
             if found.predictions:
                 run.save_predictions(found.predictions)
             record = run.finish()
-    if problem := copy_to_mlflow(workspace, record.name):
+    if problem := copy_run(workspace, record.name):
         found.remarks.append(problem)
     return record, found.remarks
 

@@ -135,9 +135,9 @@ def _copy(workspace: Workspace, names: Sequence[str]) -> None:
     """Bring MLflow up to date; the first problem is told once."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
 
     for name in names:
-        if problem := copy_to_mlflow(workspace, name):
+        if problem := copy_run(workspace, name):
             print(problem, file=sys.stderr)
             return

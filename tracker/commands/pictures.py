@@ -25,7 +25,7 @@ def explain(
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
@@ -44,7 +44,7 @@ def explain(
         print_json(found.to_dict())
     else:
         print_explanation(found, wide=wide)
-    if problem := copy_to_mlflow(workspace, found.run):
+    if problem := copy_run(workspace, found.run):
         print(problem, file=sys.stderr)
 
 

@@ -187,7 +187,7 @@ def ensemble(
     """Combine the probabilities of several runs into a new run."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.ensemble import ensemble
     from tracker.jobs.output import outlive_terminal
     from tracker.members import list_members, print_members
@@ -202,7 +202,7 @@ def ensemble(
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
         print(f"{record.name}: {describe_ensemble(config['ensemble'])}, {render_scores(record.summary, comp)}")
         print_members(list_members(workspace, config), comp)
-        if problem := copy_to_mlflow(workspace, record.name):
+        if problem := copy_run(workspace, record.name):
             print(problem, file=sys.stderr)
 
 

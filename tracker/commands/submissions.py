@@ -124,10 +124,10 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
     """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.report import print_note
 
-    for problem in dict.fromkeys(copy_to_mlflow(workspace, run) for run in runs):
+    for problem in dict.fromkeys(copy_run(workspace, run) for run in runs):
         if problem:
             print_note(problem)
 
