@@ -28,9 +28,11 @@ from tracker.adopt_predictions import choose_predictions
 from tracker.api import NO_SECTION, ActiveRun, begin, copy_run, to_tables
 from tracker.common_names import common_key, common_name
 from tracker.errors import ConfigError, DataError, RefusedError, TrackerError
+from tracker.locks import FileLock
 from tracker.metrics import higher_is_better
 from tracker.mirror_targets.mlflow_server import fetch_run
-from tracker.runs import FileLock, RunRecord, list_runs
+from tracker.runs import RunRecord, list_runs
+from tracker.text import first_line
 from tracker.training.atomic import translate_os_errors
 from tracker.training.libraries import require
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
@@ -271,7 +273,7 @@ def _load_config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         loaded = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"cannot read {path}: {first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected keys and values at the top")
     return loaded

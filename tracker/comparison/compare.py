@@ -31,6 +31,7 @@ from tracker.ledger.read import (
 )
 from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
+from tracker.text import find_nearest
 from tracker.training.config import outcome_values
 from tracker.training.tables import flatten
 from tracker.workspace import Metric, Workspace
@@ -532,10 +533,8 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
     """Raise ConfigError for a name that none has, with the nearest that one has."""
     names = list(dict.fromkeys(known))
     if name not in names:
-        import difflib
-
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+        near = find_nearest(name, names)
+        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else "")
 
 
 def sort_key(declared: Sequence[Metric], name: str, *, is_metric: bool) -> Callable[[Any], tuple[int, float, str]]:

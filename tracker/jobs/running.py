@@ -14,9 +14,9 @@ from typing import Any
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.ledger.read import resolve_run
+from tracker.locks import FileLock
 from tracker.runs import (
     SYSTEM_PREFIX,
-    FileLock,
     RunRecord,
     from_utc_text,
     list_runs,

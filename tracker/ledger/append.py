@@ -40,10 +40,12 @@ from tracker.ledger.read import (
     translate_sqlite,
 )
 from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
+from tracker.locks import FileLock
 from tracker.predictions import Answers
 from tracker.quota import Quota, check_clock, check_quota, split_times, window_start
-from tracker.runs import FileLock, RunRecord, to_utc_text, utc_now
+from tracker.runs import RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
+from tracker.text import first_line
 from tracker.workspace import Competition, Workspace
 
 METADATA = sa.MetaData()
@@ -444,7 +446,7 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {safe_url(url)}: {str(error).splitlines()[0]}") from error
+        raise LedgerError(f"ledger {safe_url(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

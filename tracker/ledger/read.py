@@ -21,6 +21,7 @@ from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunEr
 from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
+from tracker.text import first_line
 from tracker.training.libraries import require
 from tracker.workspace import Metric, Workspace
 
@@ -221,8 +222,9 @@ def translate_postgres(error: Exception, url: str) -> TrackerError:
     """psycopg's error in our words, without the password."""
     if 'relation "migrations" does not exist' in str(error):
         return foreign_database()
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return LedgerError(f"ledger {safe_url(url)}: {first_line}", hint="check that the server is up, and ledger.url")
+    return LedgerError(
+        f"ledger {safe_url(url)}: {first_line(error)}", hint="check that the server is up, and ledger.url"
+    )
 
 
 def libpq_url(url: str) -> str:

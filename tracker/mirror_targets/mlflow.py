@@ -16,11 +16,12 @@ from tracker.metric_names import to_chart_name, to_mlflow_name
 from tracker.mirror_targets import About, Point, Target, describe_text
 from tracker.mirror_targets import mlflow_server as server
 from tracker.mirror_targets.mlflow_archive import delete_run, is_deleted, restore_run
-from tracker.mirror_targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one, first_line
+from tracker.mirror_targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one
 from tracker.mirror_targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.relocation import is_own_store
 from tracker.runs import RunRecord, from_utc_text, utc_now
+from tracker.text import first_line
 from tracker.workspace import Workspace
 
 BATCH = 1000  # metrics a request, MLflow's limit
@@ -228,7 +229,7 @@ class MlflowTarget(Target):
             if not refused or self._client.get_run(self._run_id).info.lifecycle_stage != "active":
                 raise
             if len(items) == 1:
-                self.say(f"MLflow refuses {kind[:-1]} {items[0].key}: {first_line(error)}")
+                self.say(f"MLflow refuses {kind[:-1]} {items[0].key}: {first_line(error)[:300]}")
                 return
             for part in (items[: len(items) // 2], items[len(items) // 2 :]):
                 self._log_batch(kind, part)

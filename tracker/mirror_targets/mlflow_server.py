@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tracker import mirror_targets
+from tracker.locks import FileLock
 from tracker.metric_names import from_chart_name
 from tracker.mirror_targets import TargetAwayError, TargetError, read_state
 from tracker.relocation import follow_workspace
-from tracker.runs import FileLock
 from tracker.settings import limit_requests, quiet_libraries
+from tracker.text import first_line
 from tracker.training.atomic import write_json
 from tracker.training.libraries import require
 from tracker.workspace import Workspace
@@ -153,8 +154,4 @@ def library_errors() -> tuple[type[BaseException], ...]:
 
 
 def translate(workspace: Workspace, error: BaseException) -> MlflowError:
-    return MlflowError(f"MLflow at {workspace.shown_mlflow_uri}: {first_line(error)}")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return MlflowError(f"MLflow at {workspace.shown_mlflow_uri}: {first_line(error)[:300]}")

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tracker.locks import FileLock
 from tracker.metrics import TRAINED
 from tracker.mirror_targets.mlflow_server import COPIED_TAG, connect, find_one, library_errors, translate
-from tracker.runs import FileLock, utc_now
+from tracker.runs import utc_now
 from tracker.workspace import Workspace
 
 VIEW_KEY = "tracker"  # of the view of the runs table that `tracker ui` opens: MLflow keeps shared views in such tags

@@ -25,6 +25,7 @@ from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
+from tracker.text import render_minute
 from tracker.workspace import Competition, Metric, Workspace
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -211,11 +212,6 @@ def render_gain(entry: Entry, metric: Metric) -> str:
     if entry.gain is None:
         return ""
     return f"{entry.gain * 100:+.2f} %" if metric.percent else f"{entry.gain:+.4f}"
-
-
-def render_minute(time: str | None) -> str:
-    """A UTC text to the minute, as people read it."""
-    return time[:16].replace("T", " ") if time else ""
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:
