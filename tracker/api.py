@@ -63,7 +63,7 @@ def begin(
     quiet: bool = False,
 ) -> ActiveRun:
     """See tracker.start_run; `kind` is one of those in README."""
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
 
     workspace = find_workspace(root)
     tables = to_tables(config)

@@ -12,7 +12,6 @@ from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
-    Submission,
     count_since,
     find_duplicate,
     find_figure,
@@ -24,8 +23,9 @@ from tracker.ledger.read import (
     list_packed_answers,
     list_submissions,
     read_clock,
-    resolve_run,
 )
+from tracker.ledger.records import Submission
+from tracker.ledger.resolve import resolve_run
 from tracker.metrics import TRAINED, choose_figures, name_score_command
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start

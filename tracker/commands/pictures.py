@@ -29,7 +29,7 @@ def explain(
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
@@ -85,7 +85,7 @@ def suspects(
     from tracker.commands.options import refuse_together
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 

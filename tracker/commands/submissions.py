@@ -11,7 +11,7 @@ from tracker.commands.options import Yes, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
-    from tracker.ledger.read import Submission
+    from tracker.ledger.records import Submission
     from tracker.submit import CheckReport
     from tracker.workspace import Workspace
 
@@ -290,7 +290,8 @@ def sota(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
     from tracker.errors import TrackerError
-    from tracker.ledger.read import find_sota, list_validation, name_first_score
+    from tracker.ledger.read import find_sota, list_validation
+    from tracker.ledger.resolve import name_first_score
     from tracker.metrics import NO_PUBLIC_SCORE
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace

@@ -19,16 +19,9 @@ from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
 from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
-from tracker.ledger.read import (
-    Note,
-    Submission,
-    get_submission,
-    has_run,
-    list_newest_of_runs,
-    list_notes,
-    list_submissions,
-    resolve_run,
-)
+from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_submissions
+from tracker.ledger.records import Note, Submission
+from tracker.ledger.resolve import resolve_run
 from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
 from tracker.text import find_nearest

@@ -22,23 +22,19 @@ from sqlalchemy import event
 from tracker.configdiff import diff_configs
 from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
 from tracker.ledger.chain import canonical_json, row_hash
-from tracker.ledger.historical import FIGURES, Historical
-from tracker.ledger.read import (
+from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
-    QUOTA_QUERY,
     SCHEMA_VERSION,
-    SERVER_CLOCK,
-    UNNAMED_QUERY,
     check_version,
-    find_unnamed,
     foreign_database,
     missing_ledger,
     refuse_logs,
     safe_url,
-    sota_query,
     translate_postgres,
     translate_sqlite,
 )
+from tracker.ledger.historical import FIGURES, Historical
+from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed, sota_query
 from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
 from tracker.locks import FileLock
 from tracker.predictions import Answers

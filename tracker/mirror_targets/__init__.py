@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tracker.errors import TrackerError
-from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
+from tracker.ledger.read import list_notes, list_submissions_of
+from tracker.ledger.records import Note, Submission
 from tracker.runs import RunRecord
 from tracker.training.atomic import write_json
 from tracker.workspace import Workspace

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import TrackerError
-from tracker.ledger.read import Note, Submission
+from tracker.ledger.records import Note, Submission
 from tracker.metric_names import to_chart_name, to_mlflow_name
 from tracker.mirror_targets import About, Point, Target, describe_text
 from tracker.mirror_targets import mlflow_server as server

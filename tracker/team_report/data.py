@@ -11,15 +11,9 @@ from tracker.comparison.side import FIGURES
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
-from tracker.ledger.read import (
-    Submission,
-    count_since,
-    find_sota,
-    list_submissions,
-    list_validation,
-    read_clock,
-    read_rows,
-)
+from tracker.ledger.connection import read_rows
+from tracker.ledger.read import count_since, find_sota, list_submissions, list_validation, read_clock
+from tracker.ledger.records import Submission
 from tracker.metrics import choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota

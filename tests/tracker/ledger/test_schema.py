@@ -7,9 +7,10 @@ import typing
 from pathlib import Path
 
 from tracker.ledger.append import METADATA
+from tracker.ledger.connection import SCHEMA_VERSION
 from tracker.ledger.historical import FIGURES, PRINTS, TEXTS
 from tracker.ledger.migrations import STEPS
-from tracker.ledger.read import SCHEMA_VERSION, Note, Submission
+from tracker.ledger.records import Note, Submission
 from tracker.ledger.schema import SCHEMA_FILE, load_tables
 
 TYPES = {"INTEGER": int, "TEXT": str, "DOUBLE PRECISION": float}
