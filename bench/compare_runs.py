@@ -20,7 +20,7 @@ from typing import Any
 from timing import print_table, run_process, time_calls
 
 from tracker.init import init_workspace
-from tracker.mlflow_log import sync_run
+from tracker.mirror_copy import sync_run
 from tracker.recorder import Recorder
 from tracker.settings import quiet_libraries
 from tracker.training.config import Config, config_to_dict, merge

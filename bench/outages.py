@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.proxy import MODES, Outcome, copy_through
 from tests.servers import mlflow_server
-from tracker import mirror
+from tracker import mirror_targets
 
 AT_ONCE = 20
 
@@ -52,7 +52,7 @@ def main() -> int:
             for mode in arguments.modes:
                 limit = 2.0 if mode == "hangs" else 20.0
                 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = f"{limit:.0f}"
-                mirror.ANSWER_S = limit
+                mirror_targets.ANSWER_S = limit
                 started = time.monotonic()
                 found = measure(server, folder, mode, arguments.seeds, arguments.delay)
                 runs, points = sum(one.runs for one in found), sum(one.points for one in found)

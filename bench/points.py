@@ -11,7 +11,10 @@ from pathlib import Path
 from timing import print_ratios, time_calls
 
 from tracker.init import init_workspace
-from tracker.mlflow_log import BATCH, connect, ensure_experiment, sync_run
+from tracker.mirror_copy import Connections, sync_run
+from tracker.mirror_targets.mlflow import BATCH
+from tracker.mirror_targets.mlflow_server import connect
+from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.recorder import Recorder
 from tracker.runs import read_points
 from tracker.settings import quiet_libraries
@@ -47,7 +50,7 @@ def sync_anew(workspace: Workspace) -> Callable[[], None]:
         for found in client.search_runs([ensure_experiment(client, workspace)]):
             client.delete_run(found.info.run_id)
         (workspace.runs_dir / "exp1" / "mlflow.json").unlink(missing_ok=True)
-        sync_run(workspace, "exp1", client)
+        sync_run(workspace, "exp1", Connections({"MLflow": client}))
 
     return run
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.workspaces import make_workspace
-from tracker.mlflow_log import FILES, MlflowError, connect, sync_run
+from tracker.mirror_copy import FILES, sync_run
+from tracker.mirror_targets import TargetError
+from tracker.mirror_targets.mlflow_server import connect
 from tracker.recorder import Recorder
 from tracker.submit import sync_all
 from tracker.training.config import Config, config_to_dict
@@ -204,7 +206,7 @@ def copy_through(server: str, folder: Path, mode: str, *, seed: int, steps: int 
 
 
 def _try_to_copy(workspace: Workspace) -> None:
-    with suppress(MlflowError):
+    with suppress(TargetError):
         sync_run(workspace, "exp1")
 
 

@@ -25,12 +25,14 @@ from tracker.adopt_curves import (
     to_points,
 )
 from tracker.adopt_predictions import choose_predictions
-from tracker.api import NO_SECTION, ActiveRun, begin, copy_to_mlflow, to_tables
+from tracker.api import NO_SECTION, ActiveRun, begin, copy_run, to_tables
 from tracker.common_names import common_key, common_name
 from tracker.errors import ConfigError, DataError, RefusedError, TrackerError
+from tracker.locks import FileLock
 from tracker.metrics import higher_is_better
-from tracker.mlflow_log import fetch_run
-from tracker.runs import FileLock, RunRecord, list_runs
+from tracker.mirror_targets.mlflow_server import fetch_run
+from tracker.runs import RunRecord, list_runs
+from tracker.text import first_line
 from tracker.training.atomic import translate_os_errors
 from tracker.training.libraries import require
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
@@ -132,7 +134,7 @@ def _adopt(
             if found.predictions:
                 run.save_predictions(found.predictions)
             record = run.finish()
-    if problem := copy_to_mlflow(workspace, record.name):
+    if problem := copy_run(workspace, record.name):
         found.remarks.append(problem)
     return record, found.remarks
 
@@ -271,7 +273,7 @@ def _load_config(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         loaded = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"cannot read {path}: {first_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected keys and values at the top")
     return loaded

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tracker.ledger.read import Submission
+from tracker.ledger.records import Submission
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.report import list_changes, render_number, tell_unknown
 

@@ -63,7 +63,7 @@ def begin(
     quiet: bool = False,
 ) -> ActiveRun:
     """See tracker.start_run; `kind` is train, infer or ensemble."""
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
 
     workspace = find_workspace(root)
     tables = to_tables(config)
@@ -576,9 +576,9 @@ def _describe_end(record: RunRecord, workspace: Workspace) -> str:
     return told + (f": {', '.join(facts)}" if facts else "")
 
 
-def copy_to_mlflow(workspace: Workspace, name: str) -> str:
-    """Bring MLflow's copy of a run up to date, once; returns the line that says what kept it back, or nothing."""
-    from tracker.mlflow_log import sync_run
+def copy_run(workspace: Workspace, name: str) -> str:
+    """Bring a run's copies up to date, once; returns the line that says what kept them back, or nothing."""
+    from tracker.mirror_copy import sync_run
 
     try:
         sync_run(workspace, name)

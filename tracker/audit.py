@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.configdiff import ENSEMBLE, list_following, list_unknown
-from tracker.ledger.read import Note, Submission, has_run, list_run_paths, list_sota_numbers, list_submissions
+from tracker.ledger.read import has_run, list_run_paths, list_sota_numbers, list_submissions
+from tracker.ledger.records import Note, Submission
 from tracker.relocation import list_places
 from tracker.runs import RunRecord, list_runs
 from tracker.workspace import Workspace

@@ -15,7 +15,7 @@ from typing import Any
 from tracker.errors import TrackerError
 from tracker.ledger.read import list_run_numbers_submitted
 from tracker.marks import change_marks
-from tracker.mirror import STATE_NAME
+from tracker.mirror_targets.mlflow_server import STATE_NAME
 from tracker.relocation import is_own_store
 from tracker.runs import RunRecord, list_runs, load_config, load_run, utc_now
 from tracker.training.atomic import translate_os_errors

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tracker.api import copy_to_mlflow
+from tracker.api import copy_run
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
 from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
@@ -50,7 +50,7 @@ def run_demo(folder: Path) -> None:
     print_diff(diff_runs(workspace, first.name, second.name), brief=True)
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
-    for problem in {copy_to_mlflow(workspace, name) for name in (first.name, second.name)}:
+    for problem in {copy_run(workspace, name) for name in (first.name, second.name)}:
         if problem:
             print(problem, file=sys.stderr)
     best = find_sota(workspace)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.api import begin
 from tracker.errors import ConfigError
-from tracker.ledger.read import resolve_run
+from tracker.ledger.resolve import resolve_run
 from tracker.runs import RunRecord, load_run
 from tracker.train import build_task
 from tracker.workspace import Workspace

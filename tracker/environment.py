@@ -60,25 +60,26 @@ def code_fingerprint(git: dict[str, Any] | None) -> str:
 
 
 def _describe_git(folder: Path) -> dict[str, Any] | None:
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = run_git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
     return {
         "commit": commit.strip(),
-        "branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
-        "diff": _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
-        "untracked": (_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or "").splitlines(),
+        "branch": (run_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        "diff": run_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
+        "untracked": (run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or "").splitlines(),
     }
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The output of a git command, None when git or the repository is missing."""
+def run_git(folder: Path, *arguments: str, given: str | None = None, limit_s: float = GIT_TIMEOUT_S) -> str | None:
+    """The output of a git command, which reads `given`; None when it fails, or git or the repository is missing."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
+            input=given.encode() if given is not None else None,
             capture_output=True,
             check=True,
-            timeout=GIT_TIMEOUT_S,
+            timeout=limit_s,
         )
     except (OSError, subprocess.SubprocessError):
         return None

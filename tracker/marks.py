@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError
-from tracker.runs import MARK_FIELDS, MARKS, FileLock, RunRecord, load_run, utc_now
+from tracker.locks import FileLock
+from tracker.runs import MARK_FIELDS, MARKS, RunRecord, load_run, utc_now
 from tracker.training.atomic import write_json
 from tracker.workspace import Workspace
 

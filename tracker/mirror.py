@@ -1,33 +1,26 @@
-"""The mirror process: copies a run folder to MLflow and TensorBoard while the run goes on, and after it.
+"""The mirror process: copies a run folder to MLflow and other trackers while the run goes on, and after it.
 
-It is a process of its own, so that importing and feeding MLflow never takes a moment from the training loop, and so
-that the death of the trainer itself is copied too. What it does is in `mirror.json` of the run folder; that a server is
-away, in the workspace's `.tracker/mlflow-away.json`, so that ten runs do not find it out one by one.
+It is a process of its own, so that importing and feeding their libraries never takes a moment from the training loop,
+and so that the death of the trainer itself is copied too. What it does is in `mirror.json` of the run folder. Which
+trackers there are is known to tracker/mirror_targets/ alone.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tracker.mirror_targets import list_targets, name_remote, read_state
 from tracker.settings import get_seconds, quiet_libraries
 from tracker.training.atomic import write_json
 from tracker.workspace import Workspace
 
 LOG_NAME = "mirror.log"
 PROGRESS_NAME = "mirror.json"
-STATE_NAME = "mlflow.json"
-AWAY_NAME = "mlflow-away.json"
 POLL_S = 0.1
-ANSWER_S = 10.0  # in which a server must answer the first question
 PATIENCE_S = 10.0  # without a sign of progress; a slow server takes 5 s an answer
 FIRST_PATIENCE_S = 3.0  # since the mirror asked a server that has never answered
 
@@ -57,10 +50,10 @@ class Mirror:
         Returns a line that says what is not copied yet and who will do it; empty when everything is copied.
         """
         if self._process is None:
-            return "MLflow has nothing of this run: tracker sync copies it"
+            return describe_lag("the copying has not begun")
         problem = self._wait(self._process)
         if (code := self._process.poll()) is None:
-            return f"MLflow is behind ({problem}): copying goes on in the background, else tracker sync does it"
+            return f"{name_remote()} behind ({problem}): copying goes on in the background, else tracker sync does it"
         if code == 0:
             return ""
         return describe_lag(last_line(self._folder / LOG_NAME))
@@ -70,23 +63,31 @@ class Mirror:
         started = moved = time.monotonic()
         limit_s = get_seconds("TRACKER_MLFLOW_WAIT_S")
         before: tuple[Any, ...] = ()
+        targets = [target for target in list_targets() if target.remote]
         while process.poll() is None:
             progress = read_progress(self._folder)
-            if problem := progress.get("problem") or ("" if progress.get("connected") else find_away(self._workspace)):
+            if problem := progress.get("problem") or ("" if progress.get("connected") else self._find_away()):
                 return str(problem)
-            signs = (progress, _stamp(self._folder / STATE_NAME), _work_done(process.pid))
+            stamps = [_stamp(self._folder / target.state_name) for target in targets]
+            signs = (progress, stamps, _work_done(process.pid))
             now = time.monotonic()
             if signs != before:
                 before, moved = signs, now
             unanswered_s = time.time() - _stamp(self._folder / PROGRESS_NAME) / 1e9
             if progress.get("connected") is False and unanswered_s > FIRST_PATIENCE_S:
-                note_away(self._workspace, f"MLflow at {self._workspace.shown_mlflow_uri} has not answered yet")
+                for target in targets:
+                    target.note_silent(self._workspace)
             if now - moved > PATIENCE_S:
                 return f"no progress for {PATIENCE_S:.0f} s"
             if now - started >= limit_s:
                 return "still copying"
             time.sleep(POLL_S)
         return ""
+
+    def _find_away(self) -> str:
+        """Why another run of the workspace had no answer; empty when there was one."""
+        problems = [target.find_away(self._workspace) for target in list_targets()]
+        return next((problem for problem in problems if problem), "")
 
 
 def write_progress(folder: Path, *, connected: bool, problem: str = "") -> None:
@@ -98,62 +99,18 @@ def write_progress(folder: Path, *, connected: bool, problem: str = "") -> None:
 
 def read_progress(folder: Path) -> dict[str, Any]:
     """What the mirror last said; empty before its first word."""
-    return _read(folder / PROGRESS_NAME)
-
-
-def find_problem(workspace: Workspace) -> str:
-    """Why nothing can be copied to the tracking server, after a quick look; empty when it answers."""
-    address = workspace.shown_mlflow_uri
-    if not address.startswith(("http://", "https://")):
-        return ""
-    problem = ""
-    try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=ANSWER_S).close()  # noqa: S310
-    except urllib.error.HTTPError as error:  # 401 and 404 are answers
-        problem = f"answers {error.code} {error.reason}" if error.code >= 500 else ""
-    except urllib.error.URLError as error:
-        known_later = isinstance(error.reason, ConnectionResetError | ssl.SSLError)  # MLflow's client tells these
-        problem = "" if known_later else f"does not answer: {error.reason}"
-    except TimeoutError:
-        problem = f"does not answer within {ANSWER_S:.0f} s"
-    except (http.client.HTTPException, ConnectionError):
-        pass  # it is there; whether it works, MLflow's client tells
-    return problem and f"MLflow at {address} {problem}"
-
-
-def note_away(workspace: Workspace, problem: str) -> None:
-    """Tell other runs of the workspace that the tracking server does not answer; empty: it answers."""
-    path = workspace.lock_dir / AWAY_NAME
-    if problem:
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
-    else:
-        path.unlink(missing_ok=True)
-
-
-def find_away(workspace: Workspace) -> str:
-    """Why the tracking server did not answer the last time, empty when it did."""
-    noted = _read(workspace.lock_dir / AWAY_NAME)
-    return str(noted.get("problem", "")) if noted.get("tracking_uri") == workspace.shown_mlflow_uri else ""
+    return read_state(folder / PROGRESS_NAME)
 
 
 def describe_lag(reason: str) -> str:
-    """The line that says why MLflow does not have everything yet; nothing is lost by it."""
-    return f"MLflow is behind ({reason}): tracker sync brings it up to date"
+    """The line that says why a copy does not have everything yet; nothing is lost by it."""
+    return f"{name_remote()} behind ({reason}): tracker sync brings it up to date"
 
 
 def last_line(log: Path) -> str:
     """The last line of a log, or a word when there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _stamp(path: Path) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tracker.errors import TrackerError, render_error
 from tracker.mirror import write_progress
-from tracker.mlflow_log import MlflowError, RunCopy, check_reachable
+from tracker.mirror_copy import RunCopy
+from tracker.mirror_targets import TargetError
 from tracker.runs import load_run
 from tracker.workspace import Workspace, load_workspace
 
@@ -18,24 +19,21 @@ ATTEMPTS = 5  # after the end of the run
 
 
 def follow(workspace: Workspace, name: str) -> None:
-    """Copy a run until it has ended; raises MlflowError when MLflow stays out of reach after that."""
+    """Copy a run until it has ended; raises TargetError when a target stays out of reach after that."""
     folder = workspace.runs_dir / name
-    copy: RunCopy | None = None
+    copy = RunCopy(workspace, name)
     failures = failures_after_end = 0
     write_progress(folder, connected=False)
     while True:
         ended = load_run(workspace.runs_dir, name).status != "running"
         try:
-            if copy is None:
-                check_reachable(workspace)
-                write_progress(folder, connected=True)  # before MLflow is imported, which takes seconds
-                copy = RunCopy(workspace, name)
-            if copy.push().status != "running":
+            # said before a target's library is imported, which takes seconds
+            if copy.push(lambda: write_progress(folder, connected=True)).status != "running":
                 return
             write_progress(folder, connected=True)
             failures = 0
-        except MlflowError as error:
-            write_progress(folder, connected=copy is not None, problem=str(error))
+        except TargetError as error:
+            write_progress(folder, connected=copy.is_open, problem=str(error))
             failures += 1
             failures_after_end += ended
             if failures_after_end >= ATTEMPTS:
@@ -52,7 +50,7 @@ def _pause(workspace: Workspace, name: str, seconds: float, *, ended: bool) -> N
             return
 
 
-def _main() -> int:
+def main() -> int:
     """Entry of the mirror process: `python -m tracker.mirror_process WORKSPACE RUN`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     root, name = sys.argv[1:]
@@ -65,4 +63,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tracker.errors import ConfigError
-from tracker.ledger.read import find_sota, get_submission, has_run, parse_submission, resolve_run
+from tracker.ledger.read import find_sota, get_submission, has_run
+from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.runs import check_utf8, load_run
 from tracker.workspace import Workspace
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError
+from tracker.text import first_line
 from tracker.training.atomic import atomic_path, translate_os_errors
 from tracker.training.errors import DataError
 from tracker.training.numbers import render_count
@@ -132,7 +133,7 @@ def to_array(values: Any) -> Any:
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # rows of different length
-        raise DataError(f"this is no array: {str(error).splitlines()[0]}") from error
+        raise DataError(f"this is no array: {first_line(error)}") from error
 
 
 def _describe(table: Any) -> str:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.environment import collect_environment
 from tracker.errors import ConfigError, StorageError
+from tracker.locks import FileLock
 from tracker.marks import check_tags, write_marks
 from tracker.metric_names import check_name
-from tracker.runs import FileLock, RunRecord, allocate_run, check_utf8, load_run, utc_now
+from tracker.runs import RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from tracker.training.atomic import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
 

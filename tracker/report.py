@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.jobs.queue import Outcome
     from tracker.jobs.sweep import SweepResult
     from tracker.ledger.history import Event
-    from tracker.ledger.read import Note, Submission
+    from tracker.ledger.records import Note, Submission
     from tracker.members import Member
     from tracker.quota import Quota
     from tracker.runs import RunRecord
@@ -37,7 +37,9 @@ _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the c
 LONGEST_WORD = 64
 NARROW = 80  # columns of a terminal that does not tell how many it has
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
-Validation = Mapping[int, Mapping[str, float]]  # {submission: {metric: value}}, see tracker.ledger.read.list_validation
+Validation = Mapping[
+    int, Mapping[str, float]
+]  # {submission: {metric: value}}, see list_validation in tracker/ledger/read.py
 # Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

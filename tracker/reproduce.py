@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.environment import run_git
 from tracker.errors import ConfigError, TrackerError
 from tracker.runs import RunRecord, load_run, load_trained_config
 from tracker.settings import extend_environment
@@ -20,7 +21,7 @@ from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
 
-GIT_LIMIT_S = 120
+GIT_LIMIT_S = 120  # a checkout of a large repository
 DECISIVE = ("torch", "torchvision", "timm", "numpy", "albumentations", "opencv-python-headless", "lightning-fabric")
 
 
@@ -121,14 +122,7 @@ def _check_out(workspace: Workspace, environment: Mapping[str, Any]) -> Iterator
 
 def _git(folder: Path, *words: str, given: str | None = None) -> bool:
     """Whether a git command worked."""
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words],
-        input=given.encode() if given is not None else None,
-        capture_output=True,
-        check=False,
-        timeout=GIT_LIMIT_S,
-    )
-    return done.returncode == 0
+    return run_git(folder, *words, given=given, limit_s=GIT_LIMIT_S) is not None
 
 
 def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -> RunRecord:

@@ -12,7 +12,6 @@ from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
-    Submission,
     count_since,
     find_duplicate,
     find_figure,
@@ -24,8 +23,9 @@ from tracker.ledger.read import (
     list_packed_answers,
     list_submissions,
     read_clock,
-    resolve_run,
 )
+from tracker.ledger.records import Submission
+from tracker.ledger.resolve import resolve_run
 from tracker.metrics import TRAINED, choose_figures, name_score_command
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
@@ -434,10 +434,13 @@ def score_missing(workspace: Workspace) -> list[int]:
 
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Bring the ledger up to date, then MLflow; returns the runs done and a line for each that failed.
+    """Bring the ledger up to date, then the runs' copies; returns the runs done and a line for each that failed.
 
-    Raises MissingLibraryError without mlflow when that is all that is wrong: the ledger is up to date then.
+    Raises MissingLibraryError without a library of theirs when nothing else is wrong: the ledger is up to date then.
     """
+    from tracker.mirror_copy import Connections, sync_run
+    from tracker.mirror_targets import list_targets
+
     score_missing(workspace)
     problems = send_missing(workspace)
     abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
@@ -448,9 +451,11 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
         remove_leftovers(workspace.runs_dir / name)
     indexed = _try_each(names, lambda name: _index_ended(workspace, name), problems)
     if not problems:
-        require("mlflow")
-    copying = _Copying()  # a ledger that is away must not keep a run from MLflow
-    copied = _try_each(names, lambda name: copying.sync(workspace, name), problems)
+        for library in filter(None, (target.library for target in list_targets())):
+            require(library)
+    # a ledger that is away must not keep a run from its copies
+    connections = Connections(remember_away=True)
+    copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
     return [name for name in copied if name in indexed], problems
 
 
@@ -477,27 +482,3 @@ def _index_ended(workspace: Workspace, name: str) -> None:
         config = load_config(workspace.runs_dir, name)
         with open_ledger(workspace) as ledger:
             ledger.append_run(record, config, str(workspace.runs_dir / name))
-
-
-class _Copying:
-    """Runs copied to MLflow over one connection; a server that is away is waited for once, not for each run."""
-
-    def __init__(self) -> None:
-        self._client: Any = None
-        self._away: TrackerError | None = None
-
-    def sync(self, workspace: Workspace, name: str) -> None:
-        """Copy a run; raises MlflowError."""
-        from tracker.mlflow_log import MlflowAwayError, MlflowError, connect, sync_run
-
-        if self._away:
-            raise self._away
-        try:
-            self._client = self._client or connect(workspace)
-            sync_run(workspace, name, self._client)
-        except MlflowAwayError as error:
-            self._away = error
-            raise
-        except MlflowError:
-            self._client = None  # the next run looks again whether the server answers
-            raise

@@ -96,7 +96,7 @@ def resolve_for(
     workspace: Workspace, config_file: Path | None, parent: str, assignments: Sequence[str] | None
 ) -> Config:
     """`resolve_config` from a command's words; `parent` is exp12, latest, sota, s12 or empty."""
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
 
     source = resolve_run(workspace, parent) if parent else None
     return resolve_config(workspace, config_file=config_file, parent=source, assignments=assignments or ())

@@ -49,7 +49,8 @@ def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
 
     Of a workspace that cannot be written a copy is served, and nothing made.
     """
-    from tracker.mlflow_log import VIEW_KEY, connect, ensure_experiment
+    from tracker.mirror_targets.mlflow_server import connect
+    from tracker.mirror_targets.mlflow_view import VIEW_KEY, ensure_experiment
     from tracker.relocation import find_experiment
 
     if served is workspace:

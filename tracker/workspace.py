@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.settings import get_setting
+from tracker.text import render_minute
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import SECTIONS
 from tracker.training.numbers import render_count, render_float
@@ -77,7 +78,7 @@ class Competition:
         try:
             moment = dt.datetime.fromisoformat(text or "")
         except ValueError:
-            return text[:16].replace("T", " ") if text else "-"
+            return render_minute(text, unknown="-")
         return moment.astimezone(zoneinfo.ZoneInfo(self.time_zone)).strftime(form)
 
     @property

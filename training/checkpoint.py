@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tracker.training.atomic import atomic_path, check_regular
-from tracker.training.errors import WeightsError
+from tracker.training.errors import WeightsError, first_line
 from tracker.training.watch import is_loader_end
 from tracker.training.weights import READ_ERRORS, SAFETENSORS, find_state, read_state_dict
 
@@ -26,7 +26,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         except RuntimeError as error:  # torch reports a full disk as its own error
             if is_loader_end(error):  # raised wherever the program is when a loader process dies
                 raise
-            raise OSError(28 if "write" in str(error) else 5, str(error).splitlines()[0]) from error
+            raise OSError(28 if "write" in str(error) else 5, first_line(error)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

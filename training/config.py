@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_toml_value
 
@@ -478,10 +478,8 @@ def _check_together(config: Config, source: str) -> None:
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    import difflib  # 3 ms that only a wrong key needs
-
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (nearest: {match[0]})" if match else ""
+    near = find_nearest(word, known)
+    return f" (nearest: {near})" if near else ""
 
 
 def parse_assignment(text: str) -> tuple[str, str, Any]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.training.atomic import check_regular, translate_os_errors, write_bytes, write_text
-from tracker.training.errors import ConfigError, DataError, MissingLibraryError, TrackerError
+from tracker.training.errors import ConfigError, DataError, MissingLibraryError, TrackerError, first_line
 from tracker.training.images import IMAGE_SUFFIXES, decode_image
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.training.progress import ItemProgress
@@ -224,9 +224,8 @@ def open_rembg() -> Any:
     try:
         _sessions["u2net"] = new_session("u2net")
     except (OSError, ValueError, RuntimeError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrackerError(
-            f"rembg has no model: {first_line}",
+            f"rembg has no model: {first_line(error)}",
             hint="it is downloaded once to ~/.u2net: do that where there is a network, or use grabcut",
         ) from error
     return _sessions["u2net"]

@@ -12,7 +12,7 @@ TrackerError                  exit 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class TrackerError(Exception):
@@ -57,3 +57,16 @@ class MissingLibraryError(TrackerError):
     """A library of others is not installed or cannot be loaded; `hint` says what to install."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line; its kind when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def find_nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """The known word that is meant, most likely; empty when none is near. `cutoff` is difflib's, 0 to 1."""
+    import difflib  # 3 ms that only a wrong word needs
+
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return matches[0] if matches else ""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.config import locate
-from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.errors import ConfigError, WeightsError, first_line
 
 T = TypeVar("T")
 ANSWER_LIMIT_S = 4.0  # with the start of torch and timm, an error comes within 10 s
@@ -306,8 +306,7 @@ def translate_hub_errors(name: str) -> Iterator[None]:
     except (ConfigError, WeightsError):
         raise
     except Exception as error:
-        words = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"no pretrained weights of {name}: {words}", hint=TWO_WAYS) from error
+        raise WeightsError(f"no pretrained weights of {name}: {first_line(error)}", hint=TWO_WAYS) from error
     finally:
         logger.setLevel(before)
 

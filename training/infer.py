@@ -10,7 +10,7 @@ from torch import nn
 
 from tracker.training.checkpoint import load_checkpoint, weights_fingerprint
 from tracker.training.config import Config
-from tracker.training.errors import WeightsError
+from tracker.training.errors import WeightsError, first_line
 from tracker.training.figures import draw_validation
 from tracker.training.loader import Source
 from tracker.training.logger import RunLogger
@@ -43,8 +43,7 @@ def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        first_line = str(error).splitlines()[0]
-        raise WeightsError(f"the weights do not fit {config.model.name}: {first_line}") from error
+        raise WeightsError(f"the weights do not fit {config.model.name}: {first_line(error)}") from error
     return model
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from tracker.training.checkpoint import weights_fingerprint
 from tracker.training.config import Config
 from tracker.training.data import keep_tables
-from tracker.training.errors import DataError, NonFiniteLossError, TrackerError
+from tracker.training.errors import DataError, NonFiniteLossError, TrackerError, first_line
 from tracker.training.loader import Source
 from tracker.training.logger import RunLogger
 from tracker.training.model import train_mode
@@ -80,7 +80,7 @@ def translate_torch_errors() -> Iterator[None]:
             raise _describe_loader_end(error) from error
         if type(error).__module__.startswith("torch._dynamo"):
             raise TrackerError(
-                f"torch.compile failed: {_first_line(error)}", hint="--set train.compile=false"
+                f"torch.compile failed: {first_line(error)}", hint="--set train.compile=false"
             ) from error
         raise
 
@@ -95,13 +95,9 @@ def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterru
     if is_loader_terminated(error):
         return KeyboardInterrupt(name_signal(signal.SIGTERM))
     return TrackerError(
-        f"a loader process died: {_first_line(error)}",
+        f"a loader process died: {first_line(error)}",
         hint="memory may be short: lower data.workers or train.batch_size, then --resume",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def fit(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tracker.training.atomic import NotAFileError, check_regular
-from tracker.training.errors import WeightsError
+from tracker.training.errors import WeightsError, first_line
 
 SHOWN = 3
 SAFETENSORS = ".safetensors"
@@ -108,7 +108,7 @@ def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
     try:
         found: State = convert(dict(state), model)
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path} does not fit this model: {_first_line(error)}", hint="check model.name") from error
+        raise WeightsError(f"{path} does not fit this model: {first_line(error)}", hint="check model.name") from error
     return found
 
 
@@ -171,7 +171,7 @@ def translate_load_error(path: Path, error: Exception) -> WeightsError:
     words = str(error)
     if "weights_only" in words or "Weights only" in words:
         return WeightsError(f"{path} holds more than tensors and is not loaded", hint=SAVE_HINT)
-    return WeightsError(f"cannot read weights from {path}: {_first_line(error)}")
+    return WeightsError(f"cannot read weights from {path}: {first_line(error)}")
 
 
 def _read_safetensors(path: Path) -> State:
@@ -184,8 +184,4 @@ def _read_safetensors(path: Path) -> State:
     except FileNotFoundError:
         raise WeightsError(f"no such file: {path}", hint="model.pretrained takes true, false or a path") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"cannot read weights from {path}: {first_line(error)}") from error

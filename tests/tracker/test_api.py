@@ -22,7 +22,8 @@ from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
 from tracker.jobs.running import stop_run
 from tracker.lightning import TrackerLogger
-from tracker.mlflow_log import connect, ensure_experiment
+from tracker.mirror_targets.mlflow_server import connect
+from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curves
 from tracker.settings import find_rank
 from tracker.submit import submit

@@ -20,7 +20,8 @@ from tracker.comparison.tree import build_family
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.ledger.read import find_sota, list_submissions
 from tracker.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
-from tracker.mlflow_log import connect, sync_run
+from tracker.mirror_copy import Connections, sync_run
+from tracker.mirror_targets.mlflow_server import connect
 from tracker.recorder import Recorder
 from tracker.runs import find_latest, list_runs, load_run
 from tracker.submit import submit
@@ -244,9 +245,9 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
     archive_runs(copied, ["exp1"])
     client = connect(copied)
     monkeypatch.setattr(MlflowClient, "delete_run", lose_answer)
-    monkeypatch.setattr("tracker.mlflow_log.RETRY_AFTER_S", ())
+    monkeypatch.setattr("tracker.mirror_copy.RETRY_AFTER_S", ())
     with pytest.raises(Exception, match="the answer was lost"):
-        sync_run(copied, "exp1", client)
+        sync_run(copied, "exp1", Connections({"MLflow": client}))
     monkeypatch.undo()
     sync_run(copied, "exp1")
     assert find_in_mlflow(copied) == []

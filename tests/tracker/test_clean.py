@@ -22,7 +22,8 @@ from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, TrackerError
 from tracker.infer import load_recorded_weights
 from tracker.marks import archive_runs, tag_run
-from tracker.mlflow_log import connect, sync_run
+from tracker.mirror_copy import sync_run
+from tracker.mirror_targets.mlflow_server import connect
 from tracker.recorder import Recorder
 from tracker.runs import list_runs, load_run
 from tracker.submit import submit

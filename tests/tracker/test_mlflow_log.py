@@ -21,19 +21,12 @@ from tests.proxy import MODES, compare, copy_through, proxy_before
 from tests.servers import free_port, mlflow_server
 from tests.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
-from tracker.mirror import Mirror, find_away, note_away
+from tracker.mirror import Mirror
+from tracker.mirror_copy import Connections, RunCopy, sync_run
 from tracker.mirror_process import follow
-from tracker.mlflow_log import (
-    BATCH,
-    VIEW_KEY,
-    MlflowError,
-    RunCopy,
-    connect,
-    describe_run,
-    ensure_experiment,
-    fetch_run,
-    sync_run,
-)
+from tracker.mirror_targets.mlflow import BATCH, describe_run
+from tracker.mirror_targets.mlflow_server import MlflowError, connect, fetch_run, find_away, note_away
+from tracker.mirror_targets.mlflow_view import VIEW_KEY, ensure_experiment
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.runs import load_run
@@ -412,7 +405,7 @@ def test_many_points_are_copied_as_few_are(workspace: Workspace, monkeypatch: py
     write_points(workspace.runs_dir / "exp1", *points, {"step": 7, "values": {"late": 1.0}})
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
-    monkeypatch.setattr("tracker.mlflow_log._find_metrics_table", lambda _: None)
+    monkeypatch.setattr("tracker.mirror_targets.mlflow.find_metrics_table", lambda _: None)
     monkeypatch.setenv("TRACKER_MLFLOW_URI", f"sqlite:///{workspace.root}/other.db")
     other = load_workspace(workspace.root)
     sync_run(other, "exp1")
@@ -441,10 +434,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
     server: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.mlflow_log.RETRY_AFTER_S", (0.05, 0.1))
+    monkeypatch.setattr("tracker.mirror_copy.RETRY_AFTER_S", (0.05, 0.1))
     if mode == "hangs":
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        monkeypatch.setattr("tracker.mirror.ANSWER_S", 1.0)
+        monkeypatch.setattr("tracker.mirror_targets.ANSWER_S", 1.0)
     for seed in range(1 if mode in ("hangs", "is slow") else 2):
         outcome = copy_through(server, tmp_path / f"{mode}-{seed}", mode, seed=seed, delay_s=0.05)
         assert outcome.faults > 0
@@ -472,7 +465,7 @@ def test_a_run_whose_creation_was_not_answered_is_created_once(
                 proxy.set_mode("")
 
         monkeypatch.setattr(client, "create_run", create_unanswered)
-        assert sync_run(workspace, "exp1", client).status == "finished"
+        assert sync_run(workspace, "exp1", Connections({"MLflow": client})).status == "finished"
         assert compare(workspace).perfect
 
 

@@ -23,7 +23,8 @@ from tests.servers import tracker_ui
 from tests.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
 from tracker.init import init_workspace
-from tracker.mlflow_log import connect, sync_run
+from tracker.mirror_copy import sync_run
+from tracker.mirror_targets.mlflow_server import connect
 from tracker.relocation import KEPT_COPIES, find_moved, follow_workspace, open_readable_store, read_location
 from tracker.runs import load_config
 from tracker.submit import submit, sync_all

@@ -43,7 +43,7 @@ LIMIT_S = 60
 HOLD = """
 import sys
 from pathlib import Path
-from tracker.runs import FileLock
+from tracker.locks import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print(flush=True)
 sys.stdin.read()

@@ -22,15 +22,10 @@ from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, 
 from tracker.init import fit_similar_share, init_workspace
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
-from tracker.ledger.read import (
-    Submission,
-    find_sota,
-    get_submission,
-    list_submissions,
-    list_twins,
-    read_rows,
-    resolve_run,
-)
+from tracker.ledger.connection import read_rows
+from tracker.ledger.read import find_sota, get_submission, list_submissions, list_twins
+from tracker.ledger.records import Submission
+from tracker.ledger.resolve import resolve_run
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs

@@ -17,7 +17,7 @@ from tests.conftest import run_in_terminal, run_tracker
 from tests.workspaces import make_run, make_workspace
 from tracker.comparison.compare import Comparison, Row, Spread
 from tracker.comparison.render_compare import print_comparison
-from tracker.ledger.read import Note, Submission
+from tracker.ledger.records import Note, Submission
 from tracker.list_marks import MEANINGS, Marks
 from tracker.notes import add_note
 from tracker.report import (

@@ -25,7 +25,8 @@ from tests.workspaces import make_run, make_workspace
 from tracker.comparison.truth import tell_truth
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.markdown import escape
-from tracker.mlflow_log import connect, ensure_experiment
+from tracker.mirror_targets.mlflow_server import connect
+from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.notes import add_note
 from tracker.submit import parse_scores, reveal, score, submit
 from tracker.team_report import page

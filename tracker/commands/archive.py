@@ -50,7 +50,7 @@ def tag(
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
     """Give a run tags, or take them away; a checkpoint of a tagged run is never freed."""
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.marks import tag_run
     from tracker.report import print_text
     from tracker.workspace import find_workspace
@@ -125,7 +125,7 @@ def _render_size(size: int) -> str:
 def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
     """The names of the runs meant, each once."""
     from tracker.comparison.compare import expand_words
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
 
     named = expand_words(workspace, words, archived=True)
     return list(dict.fromkeys(resolve_run(workspace, word) for word in named))
@@ -135,9 +135,9 @@ def _copy(workspace: Workspace, names: Sequence[str]) -> None:
     """Bring MLflow up to date; the first problem is told once."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
 
     for name in names:
-        if problem := copy_to_mlflow(workspace, name):
+        if problem := copy_run(workspace, name):
             print(problem, file=sys.stderr)
             return

@@ -15,7 +15,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 def init() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
     from tracker.ledger.append import create_ledger
-    from tracker.ledger.read import safe_url
+    from tracker.ledger.connection import safe_url
     from tracker.report import print_text
     from tracker.workspace import find_workspace
 

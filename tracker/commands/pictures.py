@@ -25,11 +25,11 @@ def explain(
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 
@@ -44,7 +44,7 @@ def explain(
         print_json(found.to_dict())
     else:
         print_explanation(found, wide=wide)
-    if problem := copy_to_mlflow(workspace, found.run):
+    if problem := copy_run(workspace, found.run):
         print(problem, file=sys.stderr)
 
 
@@ -85,7 +85,7 @@ def suspects(
     from tracker.commands.options import refuse_together
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_json
     from tracker.workspace import find_workspace
 

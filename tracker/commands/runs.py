@@ -53,7 +53,7 @@ def train(
     from tracker.errors import ConfigError
     from tracker.folds import train_folds
     from tracker.jobs.output import outlive_terminal
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.settings import is_follower
     from tracker.train import FLAGS, find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
@@ -146,7 +146,7 @@ def infer(
     """Predict with a trained run's weights under another eval config."""
     from tracker.infer import infer
     from tracker.jobs.output import outlive_terminal
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_text, render_scores
     from tracker.workspace import find_workspace
 
@@ -164,7 +164,7 @@ def reproduce(
 ) -> None:
     """Train a run again from its record, and tell whether predictions and weights agree."""
     from tracker.jobs.output import outlive_terminal
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.report import print_text
     from tracker.reproduce import reproduce
     from tracker.workspace import find_workspace
@@ -187,7 +187,7 @@ def ensemble(
     """Combine the probabilities of several runs into a new run."""
     import sys
 
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.ensemble import ensemble
     from tracker.jobs.output import outlive_terminal
     from tracker.members import list_members, print_members
@@ -202,7 +202,7 @@ def ensemble(
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
         print(f"{record.name}: {describe_ensemble(config['ensemble'])}, {render_scores(record.summary, comp)}")
         print_members(list_members(workspace, config), comp)
-        if problem := copy_to_mlflow(workspace, record.name):
+        if problem := copy_run(workspace, record.name):
             print(problem, file=sys.stderr)
 
 
@@ -314,7 +314,8 @@ def show(
     """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its config."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
-    from tracker.ledger.read import list_notes, list_submissions_of, list_validation, resolve_run
+    from tracker.ledger.read import list_notes, list_submissions_of, list_validation
+    from tracker.ledger.resolve import resolve_run
     from tracker.members import list_members, name_ensembles
     from tracker.report import print_json, print_run, show_all, submission_to_json
     from tracker.runs import load_config, load_run, read_curves

@@ -11,7 +11,7 @@ from tracker.commands.options import Yes, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
-    from tracker.ledger.read import Submission
+    from tracker.ledger.records import Submission
     from tracker.submit import CheckReport
     from tracker.workspace import Workspace
 
@@ -124,10 +124,10 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
     """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
-    from tracker.api import copy_to_mlflow
+    from tracker.api import copy_run
     from tracker.report import print_note
 
-    for problem in dict.fromkeys(copy_to_mlflow(workspace, run) for run in runs):
+    for problem in dict.fromkeys(copy_run(workspace, run) for run in runs):
         if problem:
             print_note(problem)
 
@@ -290,7 +290,8 @@ def sota(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
     from tracker.errors import TrackerError
-    from tracker.ledger.read import find_sota, list_validation, name_first_score
+    from tracker.ledger.read import find_sota, list_validation
+    from tracker.ledger.resolve import name_first_score
     from tracker.metrics import NO_PUBLIC_SCORE
     from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.workspace import find_workspace

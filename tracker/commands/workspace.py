@@ -197,7 +197,7 @@ def sync(
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
     from tracker.errors import TrackerError
-    from tracker.ledger.read import resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.runs import list_run_numbers
     from tracker.submit import sync_all
     from tracker.training.numbers import render_count

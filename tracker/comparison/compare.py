@@ -19,18 +19,12 @@ from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
 from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
-from tracker.ledger.read import (
-    Note,
-    Submission,
-    get_submission,
-    has_run,
-    list_newest_of_runs,
-    list_notes,
-    list_submissions,
-    resolve_run,
-)
+from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_submissions
+from tracker.ledger.records import Note, Submission
+from tracker.ledger.resolve import resolve_run
 from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
+from tracker.text import find_nearest
 from tracker.training.config import outcome_values
 from tracker.training.tables import flatten
 from tracker.workspace import Metric, Workspace
@@ -532,10 +526,8 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
     """Raise ConfigError for a name that none has, with the nearest that one has."""
     names = list(dict.fromkeys(known))
     if name not in names:
-        import difflib
-
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+        near = find_nearest(name, names)
+        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else "")
 
 
 def sort_key(declared: Sequence[Metric], name: str, *, is_metric: bool) -> Callable[[Any], tuple[int, float, str]]:

@@ -17,7 +17,7 @@ from tracker.comparison.side import FIGURES, Side, load_side
 from tracker.comparison.verdict import write_verdict
 from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import TrackerError
-from tracker.ledger.read import Note
+from tracker.ledger.records import Note
 from tracker.members import Member, list_members
 from tracker.metrics import TRAINED, higher_is_better
 from tracker.predictions import diff_answers

@@ -16,7 +16,8 @@ import numpy as np
 from tracker.audit import find_wasted
 from tracker.comparison.regression import fit_line
 from tracker.errors import ConfigError, TrackerError
-from tracker.ledger.read import Submission, list_packed_answers
+from tracker.ledger.read import list_packed_answers
+from tracker.ledger.records import Submission
 from tracker.predictions import Answers, unpack_answers
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.comparison.compare import check_sort_name, load_values, sort_key
 from tracker.comparison.where import parse_where
-from tracker.ledger.read import Submission
+from tracker.ledger.records import Submission
 from tracker.metrics import higher_is_better
 from tracker.runs import RunRecord, list_runs
 from tracker.training.tables import flatten

@@ -18,7 +18,9 @@ from tracker.comparison.luck import Sample, compare_answers, count_sample, estim
 from tracker.comparison.splits import Panel, draw_normal, load_panel
 from tracker.comparison.truth import relate_validation
 from tracker.errors import ConfigError, TrackerError
-from tracker.ledger.read import Submission, find_figure, list_noted, list_submissions, name_first_score
+from tracker.ledger.read import find_figure, list_noted, list_submissions
+from tracker.ledger.records import Submission
+from tracker.ledger.resolve import name_first_score
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.workspace import Metric, Workspace
 

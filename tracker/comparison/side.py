@@ -9,18 +9,9 @@ from typing import Any
 
 from tracker.comparison.advice import Advice, advise_run
 from tracker.comparison.comparable import Basis, basis_of_run, find_basis
-from tracker.ledger.read import (
-    Note,
-    Submission,
-    find_sota,
-    get_packed_answers,
-    get_submission,
-    has_run,
-    list_notes,
-    list_submissions_of,
-    parse_submission,
-    resolve_run,
-)
+from tracker.ledger.read import find_sota, get_packed_answers, get_submission, has_run, list_notes, list_submissions_of
+from tracker.ledger.records import Note, Submission
+from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.predictions import Answers, load_answers, unpack_answers
 from tracker.runs import Curves, load_config, load_run, read_curves
 from tracker.workspace import Workspace

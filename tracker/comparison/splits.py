@@ -11,7 +11,8 @@ import numpy as np
 
 from tracker.comparison.luck import Sample
 from tracker.errors import TrackerError
-from tracker.ledger.read import Submission, has_run, list_noted
+from tracker.ledger.read import has_run, list_noted
+from tracker.ledger.records import Submission
 from tracker.predictions import Answers, normalize_answer
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace

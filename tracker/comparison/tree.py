@@ -9,15 +9,9 @@ from typing import Any
 from tracker.audit import find_wasted
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
-from tracker.ledger.read import (
-    Submission,
-    find_sota,
-    has_run,
-    list_imported_columns,
-    list_sota_numbers,
-    list_submissions,
-    parse_submission,
-)
+from tracker.ledger.read import find_sota, has_run, list_imported_columns, list_sota_numbers, list_submissions
+from tracker.ledger.records import Submission
+from tracker.ledger.resolve import parse_submission
 from tracker.list_marks import Marks
 from tracker.runs import RunRecord, list_runs, load_config, load_run
 from tracker.workspace import Workspace

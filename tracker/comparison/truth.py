@@ -14,7 +14,8 @@ from typing import Any
 from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
 from tracker.comparison.luck import Luck, Sample, count_sample, estimate_luck
 from tracker.comparison.regression import Line, RankCorrelation, find_outliers, fit_line, rank_correlation
-from tracker.ledger.read import Submission, find_figure, list_submissions
+from tracker.ledger.read import find_figure, list_submissions
+from tracker.ledger.records import Submission
 from tracker.runs import RunRecord
 from tracker.workspace import Workspace
 

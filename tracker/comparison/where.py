@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.errors import ConfigError
+from tracker.text import find_nearest
 from tracker.training.tables import parse_toml_value
 
 Values = Mapping[str, Any]
@@ -54,13 +55,11 @@ class Condition:
 
     def check_names(self, known: Iterable[str]) -> None:
         """Raise ConfigError for a name that no run has, with the nearest that one has."""
-        import difflib  # only a wrong name needs it
-
         words = list(dict.fromkeys(known))
         for name, place in self.names:
             if name not in words:
-                near = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
-                raise _error(self.text, place, f"no run has {name!r}", hint=f"nearest: {near[0]}" if near else "")
+                near = find_nearest(name, words)
+                raise _error(self.text, place, f"no run has {name!r}", hint=f"nearest: {near}" if near else "")
 
 
 @dataclass(frozen=True)

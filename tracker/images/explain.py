@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import ConfigError, TrackerError
 from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.runs import load_config, load_run, load_trained_config
+from tracker.text import find_nearest
 from tracker.training.config import config_from_dict
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
@@ -109,8 +109,8 @@ def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
     known |= {sample.id: Shown(sample.id, sample.path, sample.label) for sample in (*data.train, *data.val)}
     for wanted in ids:
         if wanted not in known:
-            near = difflib.get_close_matches(wanted, known, n=1) or list(known)[-1:]
-            raise ConfigError(f"--image {wanted}: no such image in the data of this run", hint=f"--image {near[0]}")
+            near = find_nearest(wanted, known, cutoff=0.6) or list(known)[-1]
+            raise ConfigError(f"--image {wanted}: no such image in the data of this run", hint=f"--image {near}")
     return [known[wanted] for wanted in dict.fromkeys(ids)]
 
 

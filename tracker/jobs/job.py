@@ -14,7 +14,7 @@ from tracker.errors import AlreadyTrainedError, TrackerError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.jobs.running import stop_run, stream_logs
-from tracker.ledger.read import resolve_run
+from tracker.ledger.resolve import resolve_run
 from tracker.runs import RunRecord, load_run
 from tracker.train import FLAGS, prepare_data, resolve_config
 from tracker.training.channels import resolve_input

@@ -39,7 +39,7 @@ from tracker.jobs.job import (
     say,
 )
 from tracker.jobs.output import outlive_terminal
-from tracker.runs import FileLock
+from tracker.locks import FileLock
 from tracker.train import terminate_as_interrupt
 from tracker.training.atomic import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require

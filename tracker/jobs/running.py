@@ -13,10 +13,10 @@ from typing import Any
 
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.jobs.output import OUTPUT_NAME
-from tracker.ledger.read import resolve_run
+from tracker.ledger.resolve import resolve_run
+from tracker.locks import FileLock
 from tracker.runs import (
     SYSTEM_PREFIX,
-    FileLock,
     RunRecord,
     from_utc_text,
     list_runs,

@@ -26,7 +26,8 @@ from tracker.jobs.queue import own_folder
 from tracker.jobs.running import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
-from tracker.runs import FileLock, read_new_points
+from tracker.locks import FileLock
+from tracker.runs import read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
 from tracker.training.libraries import TRAINING, require

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.job import one_line
-from tracker.runs import FileLock
+from tracker.locks import FileLock
+from tracker.text import first_line
 from tracker.training.atomic import translate_os_errors
 from tracker.training.libraries import require
 
@@ -62,6 +63,5 @@ def translate_storage_errors() -> Iterator[None]:
     try:
         yield
     except (OptunaError, SQLAlchemyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = "the same command goes on where it was; a run that was begun goes on by itself"
-        raise TrackerError(f"the sweep's storage: {first}", hint=hint) from error
+        raise TrackerError(f"the sweep's storage: {first_line(error)}", hint=hint) from error

@@ -15,6 +15,7 @@ from tracker.errors import ConfigError, RefusedError
 from tracker.leaderboards import LeaderboardError, Outcome, Scores
 from tracker.predictions import Answers
 from tracker.settings import get_seconds
+from tracker.text import first_line
 from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace import Workspace
 
@@ -93,7 +94,7 @@ class KaggleLeaderboard:
         except requests.exceptions.HTTPError as error:
             raise _translate(error, self._slug) from error
         except (requests.exceptions.RequestException, ValueError) as error:
-            raise LeaderboardError(f"Kaggle: {str(error).splitlines()[0][:300]}", hint=_LATER) from error
+            raise LeaderboardError(f"Kaggle: {first_line(error)[:300]}", hint=_LATER) from error
 
 
 _LATER = "nothing is lost: tracker sync sends what is in the ledger and not on Kaggle"
@@ -119,7 +120,7 @@ def _sign_in() -> Any:
 
 def _translate(error: Any, slug: str) -> LeaderboardError:
     code = error.response.status_code if error.response is not None else 0
-    told = str(error).splitlines()[0][:300]
+    told = first_line(error)[:300]
     hints = {
         401: "the credentials are not valid: kaggle auth login",
         403: f"join the competition and accept its rules on Kaggle first: {slug}",

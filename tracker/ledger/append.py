@@ -22,106 +22,59 @@ from sqlalchemy import event
 from tracker.configdiff import diff_configs
 from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
 from tracker.ledger.chain import canonical_json, row_hash
-from tracker.ledger.historical import Historical
-from tracker.ledger.read import (
+from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
-    QUOTA_QUERY,
     SCHEMA_VERSION,
-    SERVER_CLOCK,
-    UNNAMED_QUERY,
     check_version,
-    find_unnamed,
     foreign_database,
     missing_ledger,
     refuse_logs,
     safe_url,
-    sota_query,
     translate_postgres,
     translate_sqlite,
 )
-from tracker.ledger.schema import load_schema
+from tracker.ledger.historical import FIGURES, Historical
+from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed, sota_query
+from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
+from tracker.locks import FileLock
 from tracker.predictions import Answers
 from tracker.quota import Quota, check_clock, check_quota, split_times, window_start
-from tracker.runs import FileLock, RunRecord, to_utc_text, utc_now
+from tracker.runs import RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
+from tracker.text import first_line
 from tracker.workspace import Competition, Workspace
 
 METADATA = sa.MetaData()
 WRITER_LOCK = 0x7261636B  # any number that all writers of a PostgreSQL ledger share
 
 
-def _texts(*names: str) -> list[sa.Column[Any]]:
-    return [sa.Column(name, sa.Text, nullable=False) for name in names]
+_KINDS = {"INTEGER": sa.Integer, "TEXT": sa.Text, "DOUBLE PRECISION": sa.Double}
 
 
-def _optional(kind: Any, *names: str) -> list[sa.Column[Any]]:
-    return [sa.Column(name, kind) for name in names]
+def _build_column(column: Column) -> sa.Column[Any]:
+    key = [sa.ForeignKey(column.references)] if column.references else []
+    return sa.Column(
+        column.name,
+        _KINDS[column.kind],
+        *key,
+        primary_key=column.primary,
+        nullable=not column.required,
+        unique=column.unique or None,
+        autoincrement=False,  # numbers are given, by the chain
+    )
 
 
-def _seq() -> sa.Column[Any]:
-    return sa.Column("seq", sa.ForeignKey("chain.seq"), primary_key=True)
+def _build_table(name: str) -> sa.Table:
+    """A table as ledger.db.sql has it."""
+    return sa.Table(name, METADATA, *(_build_column(column) for column in load_tables()[name]))
 
 
-MIGRATIONS = sa.Table(
-    "migrations",
-    METADATA,
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    *_texts("name", "applied_at"),
-)
-CHAIN = sa.Table(
-    "chain",
-    METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    *_texts("kind", "previous"),
-    sa.Column("hash", sa.Text, nullable=False, unique=True),
-)
-RUNS = sa.Table(
-    "runs",
-    METADATA,
-    _seq(),
-    *_texts("name", "uid", "kind", "status"),
-    *_optional(sa.Text, "parent"),
-    *_texts("author", "host", "created_at"),
-    *_optional(sa.Text, "finished_at"),
-    *_optional(sa.Integer, "best_epoch"),
-    *_texts("summary", "config"),
-    *_optional(sa.Text, "config_fingerprint", "data_fingerprint", "code_fingerprint"),
-    *_optional(sa.Text, "weights_fingerprint", "predictions_fingerprint"),
-    *_texts("path"),
-)
-SUBMISSIONS = sa.Table(
-    "submissions",
-    METADATA,
-    _seq(),
-    sa.Column("number", sa.Integer, nullable=False, unique=True),
-    *_optional(sa.Text, "run", "run_uid"),
-    *_texts("memo"),
-    sa.Column("predictions_fingerprint", sa.Text, unique=True),
-    *_optional(sa.Text, "weights_fingerprint", "config_fingerprint", "data_fingerprint", "code_fingerprint"),
-    *_texts("config"),
-    *_optional(sa.Integer, "sota"),
-    *_optional(sa.Text, "config_diff"),
-    *_optional(sa.Integer, "best_epoch"),
-    *_optional(sa.Double, "train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1"),
-    *_optional(sa.Text, "author", "host", "submitted_at", "file", "answers"),
-)
-SCORES = sa.Table(
-    "scores",
-    METADATA,
-    _seq(),
-    sa.Column("submission", sa.ForeignKey("submissions.number"), nullable=False),
-    *_texts("split", "metric"),
-    sa.Column("value", sa.Double, nullable=False),
-    *_texts("author", "scored_at"),
-)
-NOTES = sa.Table(
-    "notes",
-    METADATA,
-    _seq(),
-    sa.Column("submission", sa.ForeignKey("submissions.number")),
-    *_optional(sa.Text, "run_uid"),
-    *_texts("kind", "text", "author", "noted_at"),
-)
+MIGRATIONS = _build_table("migrations")
+CHAIN = _build_table("chain")
+RUNS = _build_table("runs")
+SUBMISSIONS = _build_table("submissions")
+SCORES = _build_table("scores")
+NOTES = _build_table("notes")
 CHAINED = {"run": RUNS, "submission": SUBMISSIONS, "score": SCORES, "note": NOTES}
 
 
@@ -154,15 +107,13 @@ class Ledger:
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
         """Add the final record of a run, unless its newest row says the same; a folder that moved is no news."""
-        prints = record.fingerprints
-        row = {
-            **{name: getattr(record, name) for name in ("name", "uid", "kind", "status", "parent", "author")},
-            **{name: getattr(record, name) for name in ("host", "created_at", "finished_at", "best_epoch")},
+        made = {
             "summary": canonical_json(record.summary),
             "config": canonical_json(config),
-            **{f"{n}_fingerprint": prints.get(n) for n in ("config", "data", "code", "weights", "predictions")},
+            **_fingerprints("runs", record),
             "path": path,
         }
+        row = {name: made[name] if name in made else getattr(record, name) for name in list_columns("runs")}
         with self._write() as connection:
             newest = sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
             before = connection.execute(newest).mappings().first()
@@ -310,23 +261,28 @@ class Ledger:
             yield connection
 
 
+def _fingerprints(table: str, record: RunRecord) -> dict[str, str | None]:
+    """A run's fingerprints by the table's columns for them."""
+    names = list_columns(table, end="_fingerprint")
+    return {name: record.fingerprints.get(name.removesuffix("_fingerprint")) for name in names}
+
+
 def _submission_row(
     draft: Draft, *, number: int, now: str, sota: int | None, diff: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     record = draft.record
-    parts = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "accuracy", "f1")}
     return {
         "number": number,
         "run": record.name,
         "run_uid": record.uid,
         "memo": draft.memo,
+        **_fingerprints("submissions", record),
         "predictions_fingerprint": draft.answers.fingerprint,
-        **{f"{n}_fingerprint": record.fingerprints.get(n) for n in ("weights", "config", "data", "code")},
         "config": canonical_json(draft.config),
         "sota": sota,
         "config_diff": None if diff is None else canonical_json(diff),
         "best_epoch": record.best_epoch,
-        **{name: record.summary.get(name.replace("_", "/", 1)) for name in sorted(parts)},
+        **{name: record.summary.get(name.replace("_", "/", 1)) for name in FIGURES},
         "author": get_author(),
         "host": os.uname().nodename,
         "submitted_at": now,
@@ -486,7 +442,7 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {safe_url(url)}: {str(error).splitlines()[0]}") from error
+        raise LedgerError(f"ledger {safe_url(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

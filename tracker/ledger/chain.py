@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.errors import ConfigError
+from tracker.ledger.connection import Query, Row, open_reader
 from tracker.ledger.guards import check_guards
-from tracker.ledger.read import Query, Row, open_reader
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
 CHUNK = 5000

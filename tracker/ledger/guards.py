@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tracker.ledger.read import Query, open_reader
+from tracker.ledger.connection import Query, open_reader
 from tracker.ledger.schema import load_schema
 
 _TRIGGER = re.compile(

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.errors import ConfigError
+from tracker.ledger.schema import list_columns
 from tracker.predictions import Answers, unpack_answers
 from tracker.runs import to_utc_text
 from tracker.training.tables import parse_json
 
-FIGURES = ("train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1")
-PRINTS = tuple(f"{name}_fingerprint" for name in ("predictions", "weights", "config", "data", "code"))
-TEXTS = ("run", "run_uid", *PRINTS, "author", "host", "submitted_at", "file", "answers")
+FIGURES = list_columns("submissions", kind="DOUBLE PRECISION")
+PRINTS = list_columns("submissions", end="_fingerprint")
+OWN_FORM = ("memo", "config", "config_diff")  # texts that a table has in another form
+TEXTS = tuple(name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM)
 LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL
 DEEPEST = 20  # lists and tables in a config value
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")

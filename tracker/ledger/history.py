@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracker.ledger.read import LARGEST, Row, open_reader
+from tracker.ledger.connection import Row, open_reader
+from tracker.ledger.read import LARGEST
 from tracker.workspace import Workspace
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tracker.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
-from tracker.ledger.read import SCHEMA_VERSION, check_not_newer
+from tracker.ledger.connection import SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
 from tracker.runs import to_utc_text, utc_now
 

@@ -1,90 +1,23 @@
-"""The ledger's read door: portable SQL on a read-only connection, without SQLAlchemy, so that commands start fast.
-
-Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only session.
-"""
+"""What the ledger holds: portable SQL, on the read-only connection of connection.py."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-import re
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from tracker.configdiff import drop_same_places
-from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
-from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
+from tracker.errors import TrackerError, UnknownRunError
+from tracker.ledger.connection import Row, open_reader, read_rows
+from tracker.ledger.records import Note, Submission
+from tracker.metrics import TRAINED
 from tracker.predictions import unpack_answers
-from tracker.runs import RunRecord, find_latest, load_run
-from tracker.training.libraries import require
+from tracker.runs import RunRecord, load_run
 from tracker.workspace import Metric, Workspace
 
-SCHEMA_VERSION = 2
-BUSY_TIMEOUT_S = 60.0
 IN_LIST = 500  # values a query, below every database's limit
 LARGEST = 2**31 - 1  # a submission's number in PostgreSQL
-Row = dict[str, Any]
-Query = Callable[[str, Mapping[str, Any]], list[Row]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """A remark on a submission, or on a run by its uid; `time` is UTC text."""
-
-    submission: int | None
-    run_uid: str | None
-    kind: str
-    text: str
-    author: str
-    time: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"rejected: {self.text}" if self.kind == "rejected" else self.text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run."""
-
-    number: int
-    run: str | None
-    run_uid: str | None
-    memo: str
-    predictions_fingerprint: str | None
-    weights_fingerprint: str | None
-    config_fingerprint: str | None
-    data_fingerprint: str | None
-    code_fingerprint: str | None
-    config: Mapping[str, Any]
-    sota: int | None
-    config_diff: Mapping[str, Sequence[Any]] | None
-    best_epoch: int | None
-    train_loss: float | None
-    train_accuracy: float | None
-    train_f1: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    val_f1: float | None
-    author: str | None
-    host: str | None
-    submitted_at: str | None
-    file: str | None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    notes: Sequence[Note] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
-
 
 _COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
 _SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data"
@@ -92,147 +25,6 @@ _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
     "WHERE kind IN ('note', 'rejected') ORDER BY seq"
 )
-
-
-def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-    """Rows of a query with `:name` parameters; raises LedgerError or StorageError."""
-    with open_reader(url) as query:
-        return query(sql, parameters or {})
-
-
-@contextmanager
-def open_reader(url: str) -> Iterator[Query]:
-    """A function that runs queries with `:name` parameters, all on the ledger as of one moment.
-
-    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
-    """
-    with _connect(url) as (cursor, to_style):
-
-        def query(sql: str, parameters: Mapping[str, Any]) -> list[Row]:
-            cursor.execute(to_style(sql), dict(parameters))
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-        check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
-        yield query
-
-
-@contextmanager
-def _connect(url: str) -> Iterator[tuple[Any, Any]]:
-    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's style."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
-        if not path.is_file():
-            raise missing_ledger(path)
-        try:
-            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-            try:
-                connection.execute("BEGIN")
-                yield connection.cursor(), str
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise translate_sqlite(error, path) from error
-        return
-    require("psycopg")
-    import psycopg
-
-    try:
-        with psycopg.connect(libpq_url(url), connect_timeout=10) as server:
-            server.read_only = True
-            server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
-    except psycopg.Error as error:
-        raise translate_postgres(error, url) from error
-
-
-def check_version(version: int | None) -> None:
-    """Raise LedgerError unless the ledger has the schema of this program."""
-    check_not_newer(version)
-    if version is not None and version < SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema {version}, this program needs {SCHEMA_VERSION}",
-            hint="tracker ledger upgrade makes a backup and brings it up to date",
-        )
-
-
-def check_not_newer(version: int | None) -> None:
-    """Raise LedgerError unless the database is a ledger that this program can read or upgrade."""
-    if version is None:
-        raise foreign_database()
-    if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
-            hint="update this program: git pull in its checkout, then pip install .",
-        )
-
-
-def foreign_database() -> LedgerError:
-    """The error for a database that has other tables, or none."""
-    return LedgerError(
-        "this database is not a tracker ledger",
-        hint="check ledger.url in tracker.toml; tracker ledger init makes one in an empty database",
-    )
-
-
-def missing_ledger(path: Path) -> LedgerError:
-    """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
-    hint = "restore it from a backup; for a new empty one: tracker ledger init"
-    if logs := find_logs(path):
-        hint = f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back together, or {hint}"
-    return LedgerError(f"no ledger at {path}", hint=hint)
-
-
-def refuse_logs(path: Path) -> None:
-    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is made meanwhile."""
-    logs = find_logs(path)
-    if logs and not path.exists():  # in this order: another process makes the file before its log
-        raise LedgerError(
-            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or delete it",
-            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
-        )
-
-
-def find_logs(path: Path) -> list[Path]:
-    """SQLite's logs beside a ledger file."""
-    logs = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
-    return [log for log in logs if log.exists()]
-
-
-def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
-    """SQLite's error in our words."""
-    text = str(error)
-    if "no such table: migrations" in text:
-        return foreign_database()
-    if "not a database" in text or "malformed" in text:
-        return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
-    if "locked" in text:
-        return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
-    if "full" in text or "disk I/O" in text:
-        return StorageError(
-            f"cannot write {path}: {text}", hint="check the disk, free some space; nothing was half-written"
-        )
-    if "readonly" in text or "unable to open" in text:
-        return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
-    return LedgerError(f"{path}: {text}")
-
-
-def translate_postgres(error: Exception, url: str) -> TrackerError:
-    """psycopg's error in our words, without the password."""
-    if 'relation "migrations" does not exist' in str(error):
-        return foreign_database()
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return LedgerError(f"ledger {safe_url(url)}: {first_line}", hint="check that the server is up, and ledger.url")
-
-
-def libpq_url(url: str) -> str:
-    """SQLAlchemy's URL as libpq takes it."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)
-
-
-def safe_url(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)
 
 
 def list_submissions(
@@ -449,40 +241,6 @@ QUOTA_QUERY = (
     "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS "
     "(SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"
 )
-
-
-def parse_submission(word: str) -> int | None:
-    """The number in `s12`; None for other words."""
-    return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
-
-
-def name_first_score(workspace: Workspace) -> str:
-    """The command that brings the first public score; where it is not typed in, it comes with the submission."""
-    if workspace.leaderboard == "manual":
-        return name_score_command(workspace.competition)
-    return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
-
-
-def resolve_run(workspace: Workspace, name: str) -> str:
-    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
-    if name == "latest":
-        return find_latest(workspace.runs_dir)
-    if name == "sota":
-        best = find_sota(workspace)
-        if best is None:
-            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
-        return _run_of(workspace, best)
-    if (number := parse_submission(name)) is not None:
-        return _run_of(workspace, get_submission(workspace, number))
-    return load_run(workspace.runs_dir, name).name
-
-
-def _run_of(workspace: Workspace, row: Submission) -> str:
-    """The name of the run folder that a submission came from; raises UnknownRunError when it is not here."""
-    if row.run is not None and has_run(workspace, row):
-        return row.run
-    what = f"was made by {row.author}" if row.run_uid and row.author else "is known from the ledger alone"
-    raise UnknownRunError(f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it")
 
 
 def has_run(workspace: Workspace, row: Submission) -> bool:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tracker.errors import LedgerError, StorageError
 from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
-from tracker.ledger.read import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
+from tracker.ledger.connection import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
 from tracker.training.atomic import atomic_path, translate_os_errors
 
 BATCH = 1000

@@ -11,20 +11,15 @@ from tracker.comparison.side import FIGURES
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
-from tracker.ledger.read import (
-    Submission,
-    count_since,
-    find_sota,
-    list_submissions,
-    list_validation,
-    read_clock,
-    read_rows,
-)
+from tracker.ledger.connection import read_rows
+from tracker.ledger.read import count_since, find_sota, list_submissions, list_validation, read_clock
+from tracker.ledger.records import Submission
 from tracker.metrics import choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
+from tracker.text import render_minute
 from tracker.workspace import Competition, Metric, Workspace
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -211,11 +206,6 @@ def render_gain(entry: Entry, metric: Metric) -> str:
     if entry.gain is None:
         return ""
     return f"{entry.gain * 100:+.2f} %" if metric.percent else f"{entry.gain:+.4f}"
-
-
-def render_minute(time: str | None) -> str:
-    """A UTC text to the minute, as people read it."""
-    return time[:16].replace("T", " ") if time else ""
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:

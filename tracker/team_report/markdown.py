@@ -11,7 +11,8 @@ from tracker.markdown import escape, render_table
 from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
-from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain, render_minute
+from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain
+from tracker.text import render_minute
 
 
 def render_markdown(report: TeamReport) -> str:

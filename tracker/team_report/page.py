@@ -30,8 +30,8 @@ from tracker.team_report.data import (
     label_metric,
     list_facts,
     render_gain,
-    render_minute,
 )
+from tracker.text import render_minute
 from tracker.workspace import Metric
 
 FOLDER = Path(__file__).resolve().parent

@@ -41,7 +41,7 @@ def write_report(workspace: Workspace, *, html: Path | None = None, markdown: Pa
 
 def copy_report(workspace: Workspace, written: Written) -> str:
     """Give MLflow a copy; returns why that failed, empty when it did not."""
-    from tracker.mlflow_log import keep_report
+    from tracker.mirror_targets.mlflow_view import keep_report
 
     try:
         keep_report(workspace, written.texts, about=written.about)

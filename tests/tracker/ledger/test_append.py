@@ -29,6 +29,7 @@ from tracker.ledger.append import (
     open_ledger,
 )
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
+from tracker.ledger.connection import read_rows, safe_url
 from tracker.ledger.historical import Historical
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
@@ -38,8 +39,6 @@ from tracker.ledger.read import (
     list_sota_numbers,
     list_submissions,
     read_clock,
-    read_rows,
-    safe_url,
 )
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers

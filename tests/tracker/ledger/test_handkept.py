@@ -24,6 +24,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
+from tracker.ledger.connection import read_rows
 from tracker.ledger.handkept import (
     export_table,
     import_table,
@@ -34,7 +35,7 @@ from tracker.ledger.handkept import (
     render_summary,
 )
 from tracker.ledger.historical import FIGURES
-from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
+from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions
 from tracker.predictions import Answers
 from tracker.submit import check, submit
 from tracker.workspace import Workspace

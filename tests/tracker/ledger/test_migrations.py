@@ -17,9 +17,10 @@ from tracker.errors import LedgerError
 from tracker.ledger import migrations
 from tracker.ledger.append import METADATA, create_ledger, open_ledger
 from tracker.ledger.chain import verify_ledger
+from tracker.ledger.connection import SCHEMA_VERSION, read_rows
 from tracker.ledger.guards import check_guards
 from tracker.ledger.migrations import STEPS, upgrade_ledger
-from tracker.ledger.read import SCHEMA_VERSION, list_submissions, read_rows
+from tracker.ledger.read import list_submissions
 from tracker.ledger.schema import load_schema
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.workspace import Workspace

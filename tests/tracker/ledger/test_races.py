@@ -22,7 +22,8 @@ from tests.workspaces import make_workspace
 from tracker.errors import RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.read import list_submissions, read_rows
+from tracker.ledger.connection import read_rows
+from tracker.ledger.read import list_submissions
 from tracker.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -1,14 +1,61 @@
-"""Writes TensorBoard's event files of a run: one file for each process that copies, without TensorFlow."""
+"""TensorBoard's event files of a run: one file for each process that copies, without TensorFlow."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracker.metric_names import to_mlflow_name
+from tracker.mirror_targets import About, Point, Target, read_state
 from tracker.training.libraries import is_installed
+from tracker.workspace import Workspace
+
+OLDER_STATE_NAME = "mlflow.json"  # earlier versions kept the place in the event files there: "board" and "figures"
+
+
+class TensorboardTarget(Target):
+    """A run's curves and figures, in the folder `tensorboard` of the run itself."""
+
+    title = "TensorBoard"
+    state_name = "tensorboard.json"
+    remote = False
+    batch = 20_000
+
+    def __init__(self, workspace: Workspace, folder: Path, connection: Any) -> None:
+        super().__init__(workspace, folder, connection)
+        self._events = EventFile(folder / "tensorboard")
+
+    def load_state(self) -> None:
+        """The state, or what an earlier version wrote elsewhere."""
+        super().load_state()
+        older = {} if self.state.values else read_state(self.folder / OLDER_STATE_NAME)
+        if older:
+            self.state.values = {
+                "offset": older.get("board", older.get("offset", 0)),
+                "files": older.get("figures", {}),
+            }
+
+    def points(self, batch: Sequence[Point]) -> None:
+        """Add the points, by the names that they have in MLflow."""
+        for point in batch:
+            values = {to_mlflow_name(name): value for name, value in point.values.items()}
+            self._events.add_point(values, step=point.step, time_s=point.stamp / 1000)
+        self._events.flush()
+
+    def artifact(self, path: Path, name: str) -> None:
+        """A figure; other files are in the run folder."""
+        if path.suffix == ".png":
+            self._events.add_figure(path, name.removesuffix(".png"))
+
+    def summarize(self, about: About) -> list[Any]:
+        """Nothing that has to be looked up in the ledger."""
+        return []
+
+    def say(self, text: str) -> None:
+        """Nothing: what is odd in a run folder is said by the copies that are elsewhere."""
 
 
 class EventFile:

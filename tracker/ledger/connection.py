@@ -1,0 +1,165 @@
+"""The ledger's read-only connection, without SQLAlchemy, so that commands start fast; its version and its errors.
+
+Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only session.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tracker.errors import LedgerError, StorageError, TrackerError
+from tracker.text import first_line
+from tracker.training.libraries import require
+
+SCHEMA_VERSION = 2
+BUSY_TIMEOUT_S = 60.0
+Row = dict[str, Any]
+Query = Callable[[str, Mapping[str, Any]], list[Row]]
+
+
+def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Rows of a query with `:name` parameters; raises LedgerError or StorageError."""
+    with open_reader(url) as query:
+        return query(sql, parameters or {})
+
+
+@contextmanager
+def open_reader(url: str) -> Iterator[Query]:
+    """A function that runs queries with `:name` parameters, all on the ledger as of one moment.
+
+    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
+    """
+    with _connect(url) as (cursor, to_style):
+
+        def query(sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+            cursor.execute(to_style(sql), dict(parameters))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
+        yield query
+
+
+@contextmanager
+def _connect(url: str) -> Iterator[tuple[Any, Any]]:
+    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's style."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise missing_ledger(path)
+        try:
+            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+            try:
+                connection.execute("BEGIN")
+                yield connection.cursor(), str
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise translate_sqlite(error, path) from error
+        return
+    require("psycopg")
+    import psycopg
+
+    try:
+        with psycopg.connect(libpq_url(url), connect_timeout=10) as server:
+            server.read_only = True
+            server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
+    except psycopg.Error as error:
+        raise translate_postgres(error, url) from error
+
+
+def check_version(version: int | None) -> None:
+    """Raise LedgerError unless the ledger has the schema of this program."""
+    check_not_newer(version)
+    if version is not None and version < SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this program needs {SCHEMA_VERSION}",
+            hint="tracker ledger upgrade makes a backup and brings it up to date",
+        )
+
+
+def check_not_newer(version: int | None) -> None:
+    """Raise LedgerError unless the database is a ledger that this program can read or upgrade."""
+    if version is None:
+        raise foreign_database()
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
+            hint="update this program: git pull in its checkout, then pip install .",
+        )
+
+
+def foreign_database() -> LedgerError:
+    """The error for a database that has other tables, or none."""
+    return LedgerError(
+        "this database is not a tracker ledger",
+        hint="check ledger.url in tracker.toml; tracker ledger init makes one in an empty database",
+    )
+
+
+def missing_ledger(path: Path) -> LedgerError:
+    """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
+    hint = "restore it from a backup; for a new empty one: tracker ledger init"
+    if logs := find_logs(path):
+        hint = f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back together, or {hint}"
+    return LedgerError(f"no ledger at {path}", hint=hint)
+
+
+def refuse_logs(path: Path) -> None:
+    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is made meanwhile."""
+    logs = find_logs(path)
+    if logs and not path.exists():  # in this order: another process makes the file before its log
+        raise LedgerError(
+            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or delete it",
+            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
+        )
+
+
+def find_logs(path: Path) -> list[Path]:
+    """SQLite's logs beside a ledger file."""
+    logs = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
+    return [log for log in logs if log.exists()]
+
+
+def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
+    """SQLite's error in our words."""
+    text = str(error)
+    if "no such table: migrations" in text:
+        return foreign_database()
+    if "not a database" in text or "malformed" in text:
+        return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
+    if "locked" in text:
+        return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
+    if "full" in text or "disk I/O" in text:
+        return StorageError(
+            f"cannot write {path}: {text}", hint="check the disk, free some space; nothing was half-written"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
+    return LedgerError(f"{path}: {text}")
+
+
+def translate_postgres(error: Exception, url: str) -> TrackerError:
+    """psycopg's error in our words, without the password."""
+    if 'relation "migrations" does not exist' in str(error):
+        return foreign_database()
+    return LedgerError(
+        f"ledger {safe_url(url)}: {first_line(error)}", hint="check that the server is up, and ledger.url"
+    )
+
+
+def libpq_url(url: str) -> str:
+    """SQLAlchemy's URL as libpq takes it."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def safe_url(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)

@@ -1,0 +1,61 @@
+"""What the ledger's rows are in the program: a submission with its scores, a remark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A remark on a submission, or on a run by its uid; `time` is UTC text."""
+
+    submission: int | None
+    run_uid: str | None
+    kind: str
+    text: str
+    author: str
+    time: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"rejected: {self.text}" if self.kind == "rejected" else self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run."""
+
+    number: int
+    run: str | None
+    run_uid: str | None
+    memo: str
+    predictions_fingerprint: str | None
+    weights_fingerprint: str | None
+    config_fingerprint: str | None
+    data_fingerprint: str | None
+    code_fingerprint: str | None
+    config: Mapping[str, Any]
+    sota: int | None
+    config_diff: Mapping[str, Sequence[Any]] | None
+    best_epoch: int | None
+    train_loss: float | None
+    train_accuracy: float | None
+    train_f1: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    val_f1: float | None
+    author: str | None
+    host: str | None
+    submitted_at: str | None
+    file: str | None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[Note] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)

@@ -1,0 +1,46 @@
+"""Which run a word means: `exp12`, `latest`, `sota` or `s12`."""
+
+from __future__ import annotations
+
+import re
+
+from tracker.errors import UnknownRunError
+from tracker.ledger.read import find_sota, get_submission, has_run, list_submissions
+from tracker.ledger.records import Submission
+from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
+from tracker.runs import find_latest, load_run
+from tracker.workspace import Workspace
+
+
+def parse_submission(word: str) -> int | None:
+    """The number in `s12`; None for other words."""
+    return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
+
+
+def name_first_score(workspace: Workspace) -> str:
+    """The command that brings the first public score; where it is not typed in, it comes with the submission."""
+    if workspace.leaderboard == "manual":
+        return name_score_command(workspace.competition)
+    return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
+
+
+def resolve_run(workspace: Workspace, name: str) -> str:
+    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    if name == "latest":
+        return find_latest(workspace.runs_dir)
+    if name == "sota":
+        best = find_sota(workspace)
+        if best is None:
+            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
+        return _run_of(workspace, best)
+    if (number := parse_submission(name)) is not None:
+        return _run_of(workspace, get_submission(workspace, number))
+    return load_run(workspace.runs_dir, name).name
+
+
+def _run_of(workspace: Workspace, row: Submission) -> str:
+    """The name of the run folder that a submission came from; raises UnknownRunError when it is not here."""
+    if row.run is not None and has_run(workspace, row):
+        return row.run
+    what = f"was made by {row.author}" if row.run_uid and row.author else "is known from the ledger alone"
+    raise UnknownRunError(f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it")
