@@ -99,7 +99,8 @@ class Incomparable:
 class Comparison:
     """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
 
-    `not_known` are the keys of which a run of another program tells nothing; the others are compared by them.
+    `not_known` are the keys that a run of another program never logged: not known to differ. Others are compared by
+    them.
     `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
     """
 
@@ -134,6 +135,7 @@ class Subject:
     basis: Basis
     weights: str | None = None
     notes: Sequence[Note] = field(default=())
+    recorded: bool = True
 
     @property
     def name(self) -> str:
@@ -345,6 +347,7 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
         basis=side.basis,
         weights=row.weights_fingerprint,
         notes=row.notes,
+        recorded=side.recorded,
     )
 
 
@@ -381,7 +384,7 @@ def _find_keys(
 
     complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
 
-    by_hand = all(is_by_hand(subject.config) for subject in trained)
+    by_hand = all(not subject.recorded and is_by_hand(subject.config) for subject in trained)
 
     def is_known(subject: Subject, key: str) -> bool:
         if key == DATA:

@@ -214,7 +214,7 @@ def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
         keys = "key is" if len(found.not_known) == 1 else "keys are"
         yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
     if found.rows and not found.keys:
-        yield "no config key differs"
+        yield "no config key that all know differs" if found.not_known else "no config key differs"
     if several:
         yield (
             f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "

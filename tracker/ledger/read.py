@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tracker.configdiff import drop_same_places
+from tracker.configdiff import drop_same_places, list_unknown
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
 from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
 from tracker.predictions import unpack_answers
@@ -53,7 +53,11 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run."""
+    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run.
+
+    `not_known` are the config keys of which either it or SOTA then, of another program, tells nothing: none of them is
+    in `config_diff`.
+    """
 
     number: int
     run: str | None
@@ -80,14 +84,20 @@ class Submission:
     file: str | None
     scores: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[Note] = ()
+    not_known: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
 
 
-_COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
-_SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data"
+_COLUMNS = ", ".join(
+    f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes", "not_known")
+)
+_OF_SOTA = ", ".join(
+    f"(SELECT b.{name} FROM submissions b WHERE b.number = s.sota) AS sota_{alias}"
+    for name, alias in (("data_fingerprint", "data"), ("config", "config"))
+)
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
     "WHERE kind IN ('note', 'rejected') ORDER BY seq"
@@ -242,7 +252,7 @@ def list_submissions(
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
     with open_reader(workspace.ledger_url) as query:
-        rows = query(f"SELECT {_COLUMNS}, {_SOTA_DATA} FROM submissions s {where} ORDER BY s.number", parameters or {})
+        rows = query(f"SELECT {_COLUMNS}, {_OF_SOTA} FROM submissions s {where} ORDER BY s.number", parameters or {})
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
@@ -279,9 +289,14 @@ def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Subm
     """A submission; its diff without what an earlier version counted as a change and is none."""
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
-    diff = None if row["config_diff"] is None else drop_same_places(json.loads(row["config_diff"]), data=data)
-    parsed = {"config": json.loads(row["config"]), "config_diff": diff}
-    return Submission(**{**columns, **parsed}, scores=scores, notes=notes)
+    before, config = columns.pop("sota_config"), json.loads(row["config"])
+    diff, not_known = None, []
+    if row["config_diff"] is not None:
+        not_known = list_unknown(json.loads(before or "{}"), config, recorded=row["run_uid"] is not None)
+        stored = {key: pair for key, pair in json.loads(row["config_diff"]).items() if key not in not_known}
+        diff = drop_same_places(stored, data=data)
+    parsed = {"config": config, "config_diff": diff}
+    return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
 
 
 def list_notes(workspace: Workspace) -> dict[str, list[Note]]:

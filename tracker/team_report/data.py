@@ -49,6 +49,7 @@ class Entry:
     values: Mapping[str, float]
     sota: int | None
     change: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
     gain: float | None
     notes: Sequence[str]
     is_sota: bool
@@ -165,6 +166,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
                 values={name: value for name, value in {**row.scores, **figures}.items() if value is not None},
                 sota=row.sota,
                 change=row.config_diff,
+                not_known=row.not_known,
                 gain=None if own is None or then is None else own - then,
                 notes=[*remarks.get(str(row.number), ()), *remarks.get(row.run_uid or "", ())],
                 is_sota=best is not None and row.number == best.number,
