@@ -420,9 +420,18 @@ def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[st
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
-        note=next((str(subject.fields["note"]) for subject in group if subject.fields["note"]), ""),
+        note=_share_note(group),
         notes=sorted((note for subject in group for note in subject.notes), key=lambda note: note.time),
     )
+
+
+def _share_note(group: Sequence[Subject]) -> str:
+    """The note that all runs of a row have; of several ones the first, with how many runs it is of."""
+    notes = [str(subject.fields["note"] or "") for subject in group]
+    first = next((note for note in notes if note), "")
+    if not first or notes.count(first) == len(notes):
+        return first
+    return f"{first} ({notes.count(first)} of {len(notes)} runs)"
 
 
 def _spread(group: Sequence[Subject], name: str) -> Spread | None:
