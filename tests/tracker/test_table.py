@@ -173,7 +173,7 @@ def test_the_leaderboard_shows_every_identifier_and_number(data: st.DataObject, 
         "rank": [str(ranks[row.number]) for row in rows],
         "run": runs,
         "public f1": [render_number(score) for score in scores],
-        "private accuracy": [f"{render_number(100 * score)} %" for score in scores],
+        "private accuracy": [render_number(score) for score in scores],
         "val f1": ["0.5000"] * count,
         "val accuracy": ["0.2500"] * count,
     }

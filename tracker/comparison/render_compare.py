@@ -212,7 +212,7 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
         return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)
     repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
-    return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
+    return f"{mean} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
 
 
 def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:

@@ -142,4 +142,4 @@ def find_metric(competition: Competition, key: str) -> Metric:
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
     better = higher_is_better(competition.metrics, name)
-    return known.get(name, Metric(name=name, percent=name == "accuracy", higher_is_better=better))
+    return known.get(name, Metric(name=name, higher_is_better=better))

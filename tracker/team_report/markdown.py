@@ -99,7 +99,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         rows = []
         for item in items:
             entry = entries[item["number"]]
-            gain = render_gain(entry, metric) or "-"
+            gain = render_gain(entry) or "-"
             rows.append(
                 [str(entry.number), str(entry.sota), escape(render_change(entry.change, entry.not_known)), gain]
             )

@@ -69,7 +69,7 @@ def render_page(report: TeamReport) -> str:
         scatters=list(_draw_scatters(report)),
         family=list(_nest(report.family)),
         scores=lambda node: list_scores(node, report.competition),
-        gain=lambda entry: render_gain(entry, metric).replace("-", MINUS),
+        gain=lambda entry: render_gain(entry).replace("-", MINUS),
         by_number={entry.number: entry for entry in report.entries},
         long_table=LONG_TABLE,
         max_indent=MAX_INDENT,
