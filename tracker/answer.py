@@ -99,7 +99,7 @@ def _place_by_validation(
 def _render_gap(metric: Metric, value: float, best: float) -> str:
     """How far a value is from the best, and in which direction."""
     gap = _subtract_shown(metric, value, best)
-    shown = f"{_render_size(gap * 100)} points" if metric.percent else _render_size(gap)
+    shown = _render_size(gap)
     if metric.higher_is_better:
         return f"{shown} {'above' if value > best else 'below'}"
     return f"{shown} {'better than' if value < best else 'worse than'}"
@@ -107,8 +107,8 @@ def _render_gap(metric: Metric, value: float, best: float) -> str:
 
 def _subtract_shown(metric: Metric, value: float, best: float) -> float:
     """The gap between two scores as they are shown, for both stand beside it; the whole one where they look equal."""
-    old, new = (Decimal(metric.render(score).removesuffix(" %")) for score in (best, value))
-    gap = float(abs(new - old)) / (100 if metric.percent else 1)
+    old, new = (Decimal(metric.render(score)) for score in (best, value))
+    gap = float(abs(new - old))
     return gap if math.isfinite(gap) and gap else abs(value - best)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.configdiff import ENSEMBLE, list_following, list_unknown
+from tracker.configdiff import ENSEMBLE, list_following
 from tracker.ledger.read import has_run, list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission
 from tracker.relocation import list_places
@@ -40,9 +40,8 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
-    configs = {row.number: row.config for row in rows}
     changes = [(row, _name_changes(row.config_diff)) for row in rows if row.config_diff]
-    alone = [item for item in changes if not list_unknown(configs.get(item[0].sota or 0, {}), item[0].config)]
+    alone = [item for item in changes if not item[0].not_known]
     return Audit(
         submissions=len(rows),
         wasted=find_wasted(rows),

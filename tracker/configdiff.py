@@ -20,18 +20,20 @@ Prints = tuple[str | None, str | None]
 
 
 def diff_configs(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, data: Prints = (None, None)
+    old: Mapping[str, Any], new: Mapping[str, Any], *, data: Prints = (None, None), recorded: bool = False
 ) -> dict[str, list[Any]]:
     """{key: [old, new]} of the keys that can change a result and differ; None where a side lacks the key.
 
     `data` has both data fingerprints as far as they are known. Where they are equal, folders, label fixes and
     exclusions are no difference, whatever they are called; else they are one if their names differ. Data that differ
     in nothing that a key tells are the key `data`. Of an ensemble and a trained run only the ensemble's keys: that the
-    one has no learning rate is no change to it. Keys that one side does not know (`list_unknown`) are no change either.
+    one has no learning rate is no change to it. A key that one of two programs never logged is not known to have
+    changed, and no change (`list_unknown` names such keys). `recorded`: one of the two is what a run recorded, not a
+    row of a table kept by hand, where an empty cell means what is usual.
     """
     left, right = outcome_values(old), outcome_values(new)
     mixed = _are_mixed(old, new)
-    unknown = _find_unknown(left, right)
+    unknown = _find_unknown(left, right, recorded=recorded)
     keys = [key for key in [*left, *(key for key in right if key not in left)] if key not in unknown]
     if mixed:
         keys = [key for key in keys if key.startswith("ensemble.")]
@@ -44,9 +46,14 @@ def diff_configs(
     return {**_diff_data(old, new, data, found), **found}
 
 
-def list_unknown(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The keys of one config of which the other, of another program or written by hand, tells nothing."""
-    return [] if _are_mixed(old, new) else _find_unknown(outcome_values(old), outcome_values(new))
+def list_unknown(old: Mapping[str, Any], new: Mapping[str, Any], *, recorded: bool = False) -> list[str]:
+    """The keys of one config of which the other, of another program or written by hand, tells nothing.
+
+    `recorded` as in `diff_configs`.
+    """
+    if _are_mixed(old, new):
+        return []
+    return _find_unknown(outcome_values(old), outcome_values(new), recorded=recorded)
 
 
 def is_complete(keys: Collection[str]) -> bool:
@@ -64,16 +71,13 @@ def knows(keys: Collection[str], key: str, *, of_complete: bool, by_hand: bool) 
     """Whether a config with these keys tells something by lacking `key`, or has it.
 
     `of_complete`: a config of this program has the key. Without that, an empty cell of a table kept by hand means what
-    is usual (`by_hand`: all are of such), and a loop of one's own tells of the tables that it has.
+    is usual (`by_hand`: all are of such); what another program never logged, it does not know.
     """
     if key in keys or key.startswith(ENSEMBLE):
         return True
     if is_complete(keys):
         return of_complete
-    if of_complete or by_hand:
-        return by_hand and not of_complete
-    table = key.rpartition(".")[0]
-    return bool(keys) and (not table or any(name.startswith(f"{table}.") for name in keys))
+    return by_hand and not of_complete
 
 
 def list_following(diff: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -93,9 +97,9 @@ def _are_mixed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return ("ensemble" in old) != ("ensemble" in new)
 
 
-def _find_unknown(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+def _find_unknown(left: Mapping[str, Any], right: Mapping[str, Any], *, recorded: bool) -> list[str]:
     found = []
-    by_hand = is_by_hand(left) and is_by_hand(right)
+    by_hand = not recorded and is_by_hand(left) and is_by_hand(right)
     for one, other in ((left, right), (right, left)):
         complete = is_complete(one)
         found += [key for key in one if not knows(other, key, of_complete=complete, by_hand=by_hand)]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
 
 _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
 LONGEST_WORD = 64
+FEW_KEYS = 3  # that one of two configs does not know, named
 NARROW = 80  # columns of a terminal that does not tell how many it has
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 Validation = Mapping[
@@ -130,7 +131,8 @@ CellT = TypeVar("CellT", str, Cell)
 def _clean_cell(cell: CellT) -> CellT:
     """A cell on one line."""
     if isinstance(cell, Styled):
-        return replace(cell, text=clean_text(cell.text.replace("\n", " ")))
+        shorter = tuple(clean_text(text.replace("\n", " ")) for text in cell.shorter)
+        return replace(cell, text=clean_text(cell.text.replace("\n", " ")), shorter=shorter)
     return clean_text(cell.replace("\n", " "))
 
 
@@ -223,14 +225,35 @@ def render_values(values: Sequence[Any]) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
-def render_change(diff: Mapping[str, Sequence[Any]] | None) -> str:
-    """A config diff on one line: `optim.lr 0.001 -> 0.002`."""
+def render_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = ()) -> str:
+    """A config diff on one line: `optim.lr 0.001 -> 0.002`, and how many keys one of two programs never logged."""
     if diff is None:
         return "-"
-    if not diff:
-        return "no config key"
+    unknown = [tell_unknown(not_known)] if not_known else []
     following = list_followers(diff)
-    return ", ".join(list_changes(diff)) + (f" (and with it {', '.join(following)})" if following else "")
+    made = ", ".join(list_changes(diff)) + (f" (and with it {', '.join(following)})" if following else "")
+    return "; ".join([*([made] if made else ()), *unknown]) or "no config key"
+
+
+def style_change(
+    diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
+) -> Styled:
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys`."""
+    whole = before + render_change(diff, not_known)
+    if not diff and not not_known:
+        return Styled(whole)
+    changes = [*list_changes(diff or {}), *list_followers(diff or {})]
+    rest = [f"{len(not_known)} not known"] if not_known else []
+    shorter = []
+    for shown in range(len(changes) - (not rest), -1, -1):
+        heads = [changes[:shown]]
+        if shown == 1:
+            heads.append([changes[0].partition(" ")[0]])  # its name alone
+        more = render_count(len(changes) - shown, "more key" if shown else "key")
+        for head in heads:
+            parts = [*head, *([more] if shown < len(changes) else ())]
+            shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
+    return Styled(whole, shorter=tuple(shorter))
 
 
 def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -245,8 +268,9 @@ def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
 
 
 def tell_unknown(keys: Sequence[str]) -> str:
-    """How many keys one of two configs does not know; none of them is called a change."""
-    return f"{len(keys)} {'key is' if len(keys) == 1 else 'keys are'} known of one of the two alone"
+    """How many keys one of two programs never logged, by name where they are few; none of them is called a change."""
+    named = f": {', '.join(keys)}" if len(keys) <= FEW_KEYS else ""
+    return f"{len(keys)} {'key is' if len(keys) == 1 else 'keys are'} known of one of the two alone{named}"
 
 
 def list_followers(diff: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -539,7 +563,7 @@ def print_leaderboard(
                 ],
                 *[render_number(figures.get(name)) for name in measured],
                 row.memo,
-                f"to {row.sota}: {render_change(row.config_diff)}" if row.sota else "-",
+                style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ") if row.sota else "-",
                 render_newest(row.notes),
             ]
         )
@@ -588,8 +612,8 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     print_text(f"{report.run}: {render_count(report.images, 'prediction')}, {_short(report.fingerprint)}{what}")
     print_members(report.members, competition)
     if report.sota is not None:
-        unknown = f"; {tell_unknown(report.not_known)}" if report.not_known else ""
-        print_text(f"change to SOTA (submission {report.sota}): {render_change(report.config_diff)}{unknown}")
+        change = render_change(report.config_diff, report.not_known)
+        print_text(f"change to SOTA (submission {report.sota}): {change}")
         for name, (old, new) in report.validation.items():
             reason = report.not_comparable.get(name, "")
             remark = f" (not comparable: {reason})" if reason and None not in (old, new) else ""

@@ -154,7 +154,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
     validation = _compare_validation(workspace, candidate.record, sota)
     refusal = refusal or _describe_similar(workspace, nearest)
     config_diff = _diff_from_sota(sota, candidate) if sota else None
-    not_known = list_unknown(sota.config, candidate.config) if sota else []
+    not_known = list_unknown(sota.config, candidate.config, recorded=True) if sota else []
     not_comparable = _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
     answer = answer_check(
         workspace.competition,
@@ -190,7 +190,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 
 def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[Any]]:
     data = (sota.data_fingerprint, candidate.record.fingerprints.get("data"))
-    return diff_configs(sota.config, candidate.config, data=data)
+    return diff_configs(sota.config, candidate.config, data=data, recorded=True)
 
 
 def _compare_with_earlier(

@@ -43,11 +43,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Styled:
-    """A cell with a style, words of `SGR` as in `bold green`; `whole` in a column of texts where it is a number."""
+    """A cell with a style, words of `SGR` as in `bold green`; `whole` in a column of texts where it is a number.
+
+    Where there is no room for the text the first of the `shorter` ones that fits takes its place.
+    """
 
     text: str
     style: str = ""
     whole: bool = False
+    shorter: tuple[str, ...] = ()
 
 
 Cell = str | Styled
@@ -87,7 +91,8 @@ def _draw_row(columns: Sequence[Column], row: Sequence[Styled], widths: dict[int
     parts = []
     last = list(widths)[-1]
     for place, own in widths.items():
-        text = cut(row[place].text, own)
+        fitting = (text for text in (row[place].text, *row[place].shorter) if measure(text) <= own)
+        text = next(fitting, None) or cut(row[place].text, own)
         space = " " * (own - measure(text))
         shown = paint(text, row[place].style if color else "")
         if columns[place].right:

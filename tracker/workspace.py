@@ -27,7 +27,7 @@ METRIC_KINDS = ("macro_f1", "accuracy", "given")
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A leaderboard metric: how it is computed, which way is better, how it is printed."""
+    """A leaderboard metric: how it is computed, which way is better, and whether people may type it in percent."""
 
     name: str
     kind: str = "given"
@@ -35,10 +35,8 @@ class Metric:
     percent: bool = False
 
     def render(self, value: float | None) -> str:
-        """The value as people read it; `-` when unknown."""
-        if value is None:
-            return "-"
-        return f"{render_float(value * 100)} %" if self.percent else render_float(value)
+        """The value as people read it beside others, never in percent; `-` when unknown."""
+        return "-" if value is None else render_float(value)
 
     def clip(self, value: float) -> float:
         """The nearest value that the metric can have: what is computed here lies from 0 to 1."""

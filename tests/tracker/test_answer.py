@@ -281,7 +281,7 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
     ("percent", "old", "new", "text"),
     [
         (False, 0.89396, 0.88444, "0.0096 below"),
-        (True, 0.89396, 0.88444, "0.9600 points below"),
+        (True, 0.89396, 0.88444, "0.0096 below"),
         (False, 0.88441, 0.88444, "less than 0.0001 above"),
         (False, 1234.4, 1236.4, "2.000 above"),
     ],

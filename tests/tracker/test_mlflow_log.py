@@ -71,7 +71,7 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.data.metrics == {"train/loss": 0.5, "val/f1": 0.5, "public_f1": 1.0, "public_accuracy": 1.0}
     assert (run.data.tags["best/val/f1"], run.data.tags["tracker.best_epoch"]) == ("0.5", "1")
     assert run.data.tags["submission"] == "1"
-    assert run.data.tags["public_accuracy"] == "100.0 %"
+    assert run.data.tags["public_accuracy"] == "1.0000"
     assert run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names

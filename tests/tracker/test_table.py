@@ -145,7 +145,9 @@ def test_runs_show_every_identifier_and_number_in_a_line_each(data: st.DataObjec
 
 def make_submission(number: int, run: str, memo: str, score: float) -> Submission:
     """A submission as the ledger has it."""
-    empty = dict.fromkeys(name for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
+    empty = dict.fromkeys(
+        name for name in Submission.__dataclass_fields__ if name not in ("scores", "notes", "not_known")
+    )
     scores = {f"{split}_{name}": score for split in ("public", "private") for name in ("f1", "accuracy")}
     known = {**empty, "number": number, "run": run, "memo": memo, "config": {}, "scores": scores, "sota": 1}
     return Submission(**{**known, "config_diff": {"optim.lr": [0.1, 0.0012520653814999472]}})  # type: ignore[arg-type]
@@ -171,11 +173,11 @@ def test_the_leaderboard_shows_every_identifier_and_number(data: st.DataObject, 
         "rank": [str(ranks[row.number]) for row in rows],
         "run": runs,
         "public f1": [render_number(score) for score in scores],
-        "private accuracy": [f"{render_number(100 * score)} %" for score in scores],
+        "private accuracy": [render_number(score) for score in scores],
         "val f1": ["0.5000"] * count,
         "val accuracy": ["0.2500"] * count,
     }
-    check_view(show, width, cells, {"memo": memos, "change to SOTA then": ["to 1: optim.lr 0.1 -> 0.001252"] * count})
+    check_view(show, width, cells, {"memo": memos})
 
 
 @settings(max_examples=40, deadline=None)

@@ -37,20 +37,20 @@ from tracker.team_report.page import FOLDER, render_page
 from tracker.team_report.ranks import spearman
 from tracker.team_report.svg import Drawing, Scale, measure_text
 from tracker.team_report.write import copy_report, write_report
-from tracker.workspace import Metric, Workspace
+from tracker.workspace import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}
 HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"
 HEBREW = "תיקון תוויות 12"
 CELLS = {
-    "public F1": ("public_f1", 4),
-    "private F1": ("private_f1", 4),
-    "public acc. %": ("public_acc", 2),
-    "private acc. %": ("private_acc", 2),
-    "train acc. %": ("train_acc", 2),
-    "val acc. %": ("val_acc", 2),
-    "train loss": ("train_loss", 4),
-    "val loss": ("val_loss", 4),
+    "public F1": ("public_f1", 1),
+    "private F1": ("private_f1", 1),
+    "public acc.": ("public_acc", 100),
+    "private acc.": ("private_acc", 100),
+    "train acc.": ("train_acc", 100),
+    "val acc.": ("val_acc", 100),
+    "train loss": ("train_loss", 1),
+    "val loss": ("val_loss", 1),
 }
 
 
@@ -97,7 +97,7 @@ def list_expected() -> Iterator[dict[str, str]]:
                 "number": row["number"],
                 "model": row["model.name"],
                 "memo": row["memo"],
-                **{label: f"{float(row[key]):.{n}f}" if row[key] else "–" for label, (key, n) in CELLS.items()},  # noqa: RUF001
+                **{label: f"{float(row[key]) / by:.4f}" if row[key] else "–" for label, (key, by) in CELLS.items()},  # noqa: RUF001
             }
 
 
@@ -154,8 +154,9 @@ def test_the_leaderboard_has_the_18_rows_too(winners: Workspace) -> None:
         (int(row["number"]), row["memo"], float(row["public_f1"]), float(row["private_f1"])) for row in expected
     ]
     shown = run_tracker("leaderboard", cwd=winners.root).stdout
-    percents = [f"{float(row[key]):.2f} %" for row in expected for key in ("public_acc", "private_acc")]
-    assert all(percent in shown for percent in percents)
+    shares = [f"{float(row[key]) / 100:.4f}" for row in expected for key in ("public_acc", "private_acc")]
+    assert all(share in shown for share in shares)
+    assert "%" not in shown
 
 
 def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
@@ -346,9 +347,8 @@ def test_ticks_are_round_and_within() -> None:
     assert Scale(0.27, 0.79, 0, 1).ticks(6) == [0.3, 0.4, 0.5, 0.6, 0.7]
     assert Scale(1, 1000, 0, 1).ticks(10, whole=True) == [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
     assert Scale(1, 4, 0, 1).ticks(10, whole=True) == [1, 2, 3, 4]
-    percent = Metric(name="accuracy", percent=True)
-    assert render_ticks([0.8, 0.825, 0.85], percent) == ["80.0", "82.5", "85.0"]
-    assert render_ticks([0.75, 0.76], Metric(name="f1")) == ["0.75", "0.76"]
+    assert render_ticks([0.8, 0.825, 0.85]) == ["0.800", "0.825", "0.850"]
+    assert render_ticks([0.75, 0.76]) == ["0.75", "0.76"]
 
 
 def test_labels_cover_neither_points_nor_each_other() -> None:

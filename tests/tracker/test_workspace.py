@@ -198,9 +198,11 @@ def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.83125, "83.12 %"), (1.0, "100.0 %"), (0.05, "5.000 %"), (0.0, "0.0000 %"), (0.8875, "88.75 %"), (None, "-")],
+    [(0.83125, "0.8313"), (1.0, "1.0000"), (0.05, "0.05000"), (0.0, "0.0000"), (0.8875, "0.8875"), (None, "-")],
 )
-def test_a_percentage_has_the_four_digits_of_other_numbers(value: float | None, text: str) -> None:
+def test_a_metric_that_is_typed_in_percent_is_shown_as_a_fraction_like_the_others(
+    value: float | None, text: str
+) -> None:
     assert Metric(name="accuracy", kind="accuracy", percent=True).render(value) == text
 
 

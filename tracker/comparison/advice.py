@@ -22,6 +22,7 @@ from tracker.workspace import Metric
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
 EXACT = 12  # epochs up to which the distribution is counted out; it is all but normal from ten on
+MOST_EQUAL = 3  # epochs that are named beside the best one
 STOPPERS = ("val/f1", "val/accuracy", "val/loss")
 Series = Mapping[int, float]  # by epoch
 
@@ -81,7 +82,7 @@ def advise(curves: Curves, *, monitor: str = "val/f1", metrics: Sequence[Metric]
         saved=max(0, epochs - best - patience),
         sentences=(),
     )
-    return replace(advice, sentences=_write(advice, watched))
+    return replace(advice, sentences=_write(advice, watched, finite))
 
 
 def advise_run(
@@ -98,9 +99,15 @@ def find_best(values: Series, sign: int) -> int:
     return max(values, key=lambda epoch: (sign * values[epoch], -epoch))
 
 
+def find_equals(values: Series, best: int) -> list[int]:
+    """The epochs after `best` that are as good as it."""
+    return [epoch for epoch, value in values.items() if epoch > best and value == values[best]]
+
+
 def by_epoch(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
-    """The last value of each epoch."""
-    return dict(sorted((epoch, value) for epoch, value in curve.values()))
+    """The last value of each epoch, the one of its highest step: every view of epochs shows it."""
+    by_step = [curve[step] for step in sorted(curve)]
+    return dict(sorted(dict(by_step).items()))
 
 
 def _finite(values: Series) -> dict[int, float]:
@@ -217,18 +224,30 @@ def _find_patience(values: Series, sign: int) -> int:
 # --- Sentences --------------------------------------------------------------------------------------------------------
 
 
-def _write(advice: Advice, watched: Series) -> list[str]:
-    best = f"{advice.monitor} was best in epoch {advice.best_epoch} of {advice.epochs}"
+def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> list[str]:
+    equal = _name_equals(watched, advice.best_epoch)
+    best = f"{advice.monitor} was best in epoch {advice.best_epoch} of {advice.epochs}{equal}"
     lines = [WORDS[advice.state](advice, best, watched)]
     if advice.state == "overfitting" and advice.gap_opened is not None:
         lines.append(f"The validation loss has left the training loss behind since epoch {advice.gap_opened}.")
     if advice.state in ("overfitting", "plateau") and advice.saved:
         kept = f"train.patience={advice.patience} would have kept the same best.pth"
         lines.append(f"In hindsight {kept} and saved {_epochs(advice.saved)}.")
-    others = [f"by {name} epoch {epoch}" for name, epoch in advice.stop_at.items() if epoch != advice.best_epoch]
+    others = [
+        f"by {name} epoch {epoch}{_name_equals(finite[name], epoch)}"
+        for name, epoch in advice.stop_at.items()
+        if advice.best_epoch not in (epoch, *find_equals(finite[name], epoch))
+    ]
     if others and advice.state != "short":
         lines.append(f"Judged by another metric, another epoch was best: {', '.join(others)}.")
     return lines
+
+
+def _name_equals(values: Series, best: int) -> str:
+    equal = find_equals(values, best)
+    more = len(equal) - MOST_EQUAL
+    named = [*map(str, equal[:MOST_EQUAL]), *([f"{more} more"] if more > 0 else ())]
+    return f" (as good: {', '.join(named)})" if equal else ""
 
 
 def _write_improving(_: Advice, best: str, __: Series) -> str:

@@ -50,12 +50,13 @@ LOSS = {
 _OWN_SPLIT = re.compile(r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE)
 _OWN_PACE = re.compile(r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE)
 _OWN_LOSS = re.compile(
-    r"(?:.*_)?(?:loss|criterion|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?", re.IGNORECASE
+    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?", re.IGNORECASE
 )
 _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
 _OPTIMIZER = re.compile(
     r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
 )  # its gamma is another
+NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
 SAVE = "run.save_validation(...) makes it known"
 Scheme = Mapping[str, Any]
 
@@ -82,19 +83,28 @@ class Basis:
 
 
 def find_basis(
-    workspace: Workspace, name: str, config: Mapping[str, Any], *, data: str | None, folder: Path | None = None
+    workspace: Workspace,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    data: str | None,
+    folder: Path | None = None,
+    recorded: bool = True,
 ) -> Basis:
-    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data fingerprint."""
+    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data fingerprint.
+
+    Not `recorded` is a row of a table kept by hand.
+    """
     file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
     marks = read_marks(file) if file else ()
     values = flatten(config)
-    if folder and not data and "ensemble" not in config:
+    if recorded and not data and "ensemble" not in config:
         return Basis(
             name=name,
             own=True,
             scheme={key: value for key, value in _name(values, _OWN_SPLIT).items() if not _OWN_PACE.fullmatch(key)},
             training=_name(values, _OWN_MIXING),
-            loss={key: value for key, value in _name(values, _OWN_LOSS).items() if not _OPTIMIZER.fullmatch(key)},
+            loss=_find_own_loss(values),
             file=file,
             marks=marks,
         )
@@ -125,7 +135,9 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     """The same of a submission, whose run may be here or not."""
     folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
-    return find_basis(workspace, f"submission {row.number}", row.config, data=row.data_fingerprint, folder=folder)
+    recorded, name = row.run_uid is not None, f"submission {row.number}"
+    data = row.data_fingerprint
+    return find_basis(workspace, name, row.config, data=data, folder=folder, recorded=recorded)
 
 
 def find_scheme(workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None) -> Scheme:
@@ -172,6 +184,15 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
         return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
     known = {**_defaults(), **flatten(config)}
     return {"data.split_seed": known["data.split_seed"], "data.fold": known["data.fold"] if known["data.folds"] else 0}
+
+
+def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a loop's config says of its loss: `criterion`, `loss.name`, `reduction`."""
+    found = {}
+    for key, value in values.items():
+        if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(key):
+            found[key] = value
+    return found
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,8 +301,11 @@ def explain_key(key: str, monitor: str) -> str:
 
 
 def _explain_loss(a: Basis, b: Basis) -> str:
-    if a.own != b.own:
+    if a.own != b.own:  # another program may average otherwise
         return f"the loss of {a.name if a.own else b.name} is not known"
+    unnamed = [basis.name for basis in (a, b) if basis.own and not any(isinstance(v, str) for v in basis.loss.values())]
+    if unnamed:
+        return f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({NAME_LOSS})"
     return _describe("another loss", _differ(a.loss, b.loss))
 
 

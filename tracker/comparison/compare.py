@@ -93,7 +93,8 @@ class Incomparable:
 class Comparison:
     """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
 
-    `not_known` are the keys of which a run of another program tells nothing; the others are compared by them.
+    `not_known` are the keys that a run of another program never logged: not known to differ. Others are compared by
+    them.
     `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
     """
 
@@ -128,6 +129,7 @@ class Subject:
     basis: Basis
     weights: str | None = None
     notes: Sequence[Note] = field(default=())
+    recorded: bool = True
 
     @property
     def name(self) -> str:
@@ -339,6 +341,7 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
         basis=side.basis,
         weights=row.weights_fingerprint,
         notes=row.notes,
+        recorded=side.recorded,
     )
 
 
@@ -375,7 +378,7 @@ def _find_keys(
 
     complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
 
-    by_hand = all(is_by_hand(subject.config) for subject in trained)
+    by_hand = all(not subject.recorded and is_by_hand(subject.config) for subject in trained)
 
     def is_known(subject: Subject, key: str) -> bool:
         if key == DATA:
@@ -411,9 +414,18 @@ def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[st
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
-        note=next((str(subject.fields["note"]) for subject in group if subject.fields["note"]), ""),
+        note=_share_note(group),
         notes=sorted((note for subject in group for note in subject.notes), key=lambda note: note.time),
     )
+
+
+def _share_note(group: Sequence[Subject]) -> str:
+    """The note that all runs of a row have; of several ones the first, with how many runs it is of."""
+    notes = [str(subject.fields["note"] or "") for subject in group]
+    first = next((note for note in notes if note), "")
+    if not first or notes.count(first) == len(notes):
+        return first
+    return f"{first} ({notes.count(first)} of {len(notes)} runs)"
 
 
 def _spread(group: Sequence[Subject], name: str) -> Spread | None:

@@ -33,7 +33,8 @@ NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 class RunDiff:
     """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
 
-    `ignored` keys differ, too; `not_known` are keys of which one config tells nothing.
+    `ignored` keys differ, too; `not_known` are keys that one side, another program's run, never logged: they are not
+    known to have changed, and no changes.
     `not_comparable` says of which metrics neither side is better, and why. `statistics` and
     `folds` are of the validation images; where they are None, `problem` and `folds_problem` say why. `gap` is
     validation minus training at the best epoch. `curves` has (epoch, value), None for what is no number. `moves` counts
@@ -92,10 +93,11 @@ def diff_runs(
     else:
         evidence = Evidence(problem="left out by --no-stats")
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
-    differing = diff_configs(left.config, right.config, data=data)
+    recorded = left.recorded or right.recorded
+    differing = diff_configs(left.config, right.config, data=data, recorded=recorded)
     ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     config = {key: values for key, values in differing.items() if key not in ignored}
-    unknown = list_unknown(left.config, right.config)
+    unknown = list_unknown(left.config, right.config, recorded=recorded)
     not_known = [key for key in unknown if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)

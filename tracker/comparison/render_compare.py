@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines unless these lose columns
 MOST_REASONS = 4  # not to compare, each a line; --wide shows all
 TEXTS = ("note", "noted last")
+ASKED_FIRST = (
+    "model.name",
+    "data.image_size",
+    "optim.lr",
+    "train.epochs",
+    "augment.name",
+    "loss.name",
+    "train.batch_size",
+)
 PLUS_MINUS = "\u00b1"
 
 
@@ -77,16 +86,17 @@ def _list_columns(header: Sequence[str], found: Comparison, competition: Competi
 
 
 def order_keys(found: Comparison) -> list[str]:
-    """The keys that differ, the most useful first: with the fewest values, then known of the most rows.
+    """The keys that differ, in the order that people ask for them (`ASKED_FIRST`), then with the fewest values.
 
     Keys that most rows do not know, or that have one value wherever they are known, come last.
     """
 
-    def rank(key: str) -> tuple[bool, int, int]:
+    def rank(key: str) -> tuple[bool, int, int, int]:
         values = [row.config[key] for row in found.rows if row.config[key] is not None]
         unknown = len(found.rows) - len(values)
         different = len({json.dumps(value) for value in values})
-        return different < 2 or unknown > len(values), different, unknown
+        asked = ASKED_FIRST.index(key) if key in ASKED_FIRST else len(ASKED_FIRST)
+        return different < 2 or unknown > len(values), asked, different, unknown
 
     return sorted(found.keys, key=rank)
 
@@ -202,7 +212,7 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
         return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)
     repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
-    return f"{mean.removesuffix(' %')} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
+    return f"{mean} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
 
 
 def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
@@ -214,7 +224,7 @@ def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
         keys = "key is" if len(found.not_known) == 1 else "keys are"
         yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
     if found.rows and not found.keys:
-        yield "no config key differs"
+        yield "no config key that all know differs" if found.not_known else "no config key differs"
     if several:
         yield (
             f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "

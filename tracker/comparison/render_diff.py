@@ -32,6 +32,7 @@ PIPED_WIDTH = 100
 SHORT = 24  # letters of a config value that is shown whole, fewer where the terminal is narrow
 PLACE_OF_KEYS = 30  # columns beside two config values
 MOVES = 8  # kinds of change to predictions; --json has them all
+NOT_LOGGED = "a key that one of two programs never logged is not known to have changed: it counts as no change"
 WARNED = ("overfitting", "diverged")
 
 
@@ -121,7 +122,7 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
     if diff.config and (following := list_following(diff.config)):
         yield Section(lines=[f"no change of their own, they follow from another key: {', '.join(following)}"])
     if diff.not_known:
-        yield Section(lines=[f"{tell_unknown(diff.not_known)} (--all shows them)"])
+        yield Section(lines=[f"{tell_unknown(diff.not_known)} (--all shows them)", NOT_LOGGED])
     if diff.members:
         yield Section(lines=list(_list_members(diff)))
     if diff.ignored:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tracker.comparison.advice import Advice, advise_run
-from tracker.comparison.comparable import Basis, basis_of_run, find_basis
+from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
 from tracker.ledger.read import find_sota, get_packed_answers, get_submission, has_run, list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import parse_submission, resolve_run
@@ -35,6 +35,7 @@ class Side:
     curves: Curves
     advice: Advice | None = None
     basis: Basis
+    recorded: bool = True  # by a run, not a row of a table kept by hand
 
 
 def load_side(workspace: Workspace, word: str) -> Side:
@@ -59,7 +60,8 @@ def load_side(workspace: Workspace, word: str) -> Side:
         notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),
         curves={},
-        basis=find_basis(workspace, f"s{row.number}", row.config, data=row.data_fingerprint),
+        basis=replace(basis_of_submission(workspace, row), name=f"s{row.number}"),
+        recorded=row.run_uid is not None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tracker.audit import find_wasted
-from tracker.configdiff import diff_configs
+from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import TrackerError
 from tracker.ledger.read import find_sota, has_run, list_imported_columns, list_sota_numbers, list_submissions
 from tracker.ledger.records import Submission
@@ -24,8 +24,9 @@ MAX_INDENT = 12  # deeper generations are drawn at this depth and name their par
 class Node:
     """A run, or a submission `s7` whose run folder is not here.
 
-    `change` is {key: [parent's, own]}, None without a parent or where a config is not known; `scores` has what is known
-    of `val_`, `public_` and `private_` metrics; `sota_line` marks the best submission and all that it was made from.
+    `change` is {key: [parent's, own]}, None without a parent or where a config is not known; `not_known` are the keys
+    that one of the two, another program's run, never logged; `scores` has what is known of `val_`, `public_` and
+    `private_` metrics; `sota_line` marks the best submission and all that it was made from.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Node:
     has_config: bool = False
     text: str
     change: Mapping[str, Sequence[Any]] | None = None
+    not_known: Sequence[str] = ()
     submission: int | None
     scores: Mapping[str, float]
     is_sota: bool = False
@@ -137,6 +139,7 @@ class _Member:
     config: Mapping[str, Any]
     data: str | None
     time: str
+    recorded: bool
 
 
 def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]) -> _Member:
@@ -153,7 +156,9 @@ def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, 
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
-    return _Member(node=node, config=config, data=record.fingerprints.get("data"), time=record.created_at)
+    return _Member(
+        node=node, config=config, data=record.fingerprints.get("data"), time=record.created_at, recorded=True
+    )
 
 
 def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
@@ -176,7 +181,13 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
     )
-    return _Member(node=node, config=row.config, data=row.data_fingerprint, time=row.submitted_at or "")
+    return _Member(
+        node=node,
+        config=row.config,
+        data=row.data_fingerprint,
+        time=row.submitted_at or "",
+        recorded=row.run_uid is not None,
+    )
 
 
 def name_model(config: Mapping[str, Any]) -> str | None:
@@ -218,6 +229,7 @@ def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) 
                 parent=parent,
                 depth=depth,
                 change=_find_change(by_name[parent], member) if parent else None,
+                not_known=_find_unknown(by_name[parent], member) if parent else (),
                 is_sota=name == sota,
                 sota_line=name in line,
             )
@@ -268,7 +280,14 @@ def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
 def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | None:
     if not parent.config or not member.config:
         return None
-    change = diff_configs(parent.config, member.config, data=(parent.data, member.data))
+    recorded = parent.recorded or member.recorded
+    change = diff_configs(parent.config, member.config, data=(parent.data, member.data), recorded=recorded)
     if "ensemble" in member.config:  # it has no training config of its own, which is no change of each of its keys
         return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
     return change
+
+
+def _find_unknown(parent: _Member, member: _Member) -> list[str]:
+    if not parent.config or not member.config:
+        return []
+    return list_unknown(parent.config, member.config, recorded=parent.recorded or member.recorded)

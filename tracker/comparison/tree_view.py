@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.tree import MAX_INDENT, indent
 from tracker.list_marks import Marks, explain_marks, style_marks
 from tracker.metrics import TRAINED, higher_is_better
-from tracker.report import list_changes, list_followers, print_table, print_text, render_change, style_status
+from tracker.report import (
+    list_changes,
+    list_followers,
+    print_table,
+    print_text,
+    render_change,
+    style_change,
+    style_status,
+    tell_unknown,
+)
 from tracker.table import Cell, Column, Styled
+from tracker.training.numbers import render_count
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
@@ -53,7 +63,7 @@ def print_family(family: Family, competition: Competition, *, marks: Marks | Non
                 str(node.submission or "-"),
                 _describe_kind(node),
                 *[known.get(name, "-") for name in names],
-                describe_origin(node),
+                _style_origin(node),
                 node.text,
             ]
         )
@@ -84,17 +94,33 @@ def _describe_kind(node: Node) -> Styled:
 def describe_origin(node: Node) -> str:
     """What a node changed of its parent, or the model that a family begins with."""
     if node.change is None:
-        return node.model or ("model unknown" if node.has_config else "config unknown")
-    words = shorten_change(node.change)
-    return f"(from {node.parent}) {words}" if node.depth > MAX_INDENT else words
+        return _describe_beginning(node)
+    return _name_parent(node) + shorten_change(node.change, node.not_known)
 
 
-def shorten_change(change: Mapping[str, Sequence[Any]]) -> str:
+def _style_origin(node: Node) -> Styled:
+    """The same, whole, as a cell that is cut between changes."""
+    if node.change is None:
+        return Styled(_describe_beginning(node))
+    return style_change(node.change, node.not_known, before=_name_parent(node))
+
+
+def _describe_beginning(node: Node) -> str:
+    return node.model or ("model unknown" if node.has_config else "config unknown")
+
+
+def _name_parent(node: Node) -> str:
+    """The parent of a node that is drawn less deep than it lies."""
+    return f"(from {node.parent}) " if node.depth > MAX_INDENT else ""
+
+
+def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
-    changes = list_changes(change)
-    shown = ", ".join([*changes, *list_followers(change)][:KEYS_SHOWN]) or render_change(change)
-    more = len(changes) - KEYS_SHOWN
-    return f"{shown}, and {more} more" if more > 0 else shown
+    changes = [*list_changes(change), *list_followers(change)]
+    more = len(list_changes(change)) - KEYS_SHOWN
+    shown = [*changes[:KEYS_SHOWN], *([render_count(more, "more key")] if more > 0 else ())]
+    unknown = [tell_unknown(not_known)] if not_known else []
+    return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
 
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
@@ -116,4 +142,4 @@ def find_metric(competition: Competition, key: str) -> Metric:
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
     better = higher_is_better(competition.metrics, name)
-    return known.get(name, Metric(name=name, percent=name == "accuracy", higher_is_better=better))
+    return known.get(name, Metric(name=name, higher_is_better=better))

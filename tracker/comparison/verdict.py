@@ -64,7 +64,7 @@ def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> 
     changes = list_changes(config)
     unknown = f"; {tell_unknown(not_known)}" if not_known else ""
     if len(changes) <= SHOWN:
-        return render_change(config) + (" changed" if not config else "") + unknown
+        return ("no config key changed" if not config else render_change(config)) + unknown
     return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
 
 

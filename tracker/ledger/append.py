@@ -130,7 +130,7 @@ class Ledger:
             self._refuse_duplicate(connection, draft.answers.fingerprint)
             now, times = self._check_quota(connection, competition)
             data = draft.record.fingerprints.get("data")
-            sota, diff = self._compare_with_sota(connection, draft.config, competition, data=data)
+            sota, diff = self._compare_with_sota(connection, draft.config, competition, data=data, recorded=True)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
             row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
             _append(connection, "submission", row)
@@ -197,6 +197,7 @@ class Ledger:
         competition: Competition,
         *,
         data: str | None = None,
+        recorded: bool = False,
     ) -> tuple[int | None, dict[str, list[Any]] | None]:
         """The best submission now, and the config keys that differ from it."""
         query = sa.text(sota_query(competition.primary))
@@ -205,7 +206,8 @@ class Ledger:
             return None, None
         select = sa.select(SUBMISSIONS.c.config, SUBMISSIONS.c.data_fingerprint).where(SUBMISSIONS.c.number == sota)
         best = connection.execute(select).one()
-        return sota, diff_configs(json.loads(best.config), config, data=(best.data_fingerprint, data))
+        prints = (best.data_fingerprint, data)
+        return sota, diff_configs(json.loads(best.config), config, data=prints, recorded=recorded)
 
     def append_scores(self, number: int, scores: Mapping[tuple[str, str], float]) -> None:
         """Add scores of a submission by (split, metric); raises LedgerError when there is no such submission."""

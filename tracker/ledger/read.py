@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracker.configdiff import drop_same_places
+from tracker.configdiff import drop_same_places, list_unknown
 from tracker.errors import TrackerError, UnknownRunError
 from tracker.ledger.connection import Row, open_reader, read_rows
 from tracker.ledger.records import Note, Submission
@@ -19,8 +19,13 @@ from tracker.workspace import Metric, Workspace
 IN_LIST = 500  # values a query, below every database's limit
 LARGEST = 2**31 - 1  # a submission's number in PostgreSQL
 
-_COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
-_SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data"
+_COLUMNS = ", ".join(
+    f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes", "not_known")
+)
+_OF_SOTA = ", ".join(
+    f"(SELECT b.{name} FROM submissions b WHERE b.number = s.sota) AS sota_{alias}"
+    for name, alias in (("data_fingerprint", "data"), ("config", "config"))
+)
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
     "WHERE kind IN ('note', 'rejected') ORDER BY seq"
@@ -34,7 +39,7 @@ def list_submissions(
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
     with open_reader(workspace.ledger_url) as query:
-        rows = query(f"SELECT {_COLUMNS}, {_SOTA_DATA} FROM submissions s {where} ORDER BY s.number", parameters or {})
+        rows = query(f"SELECT {_COLUMNS}, {_OF_SOTA} FROM submissions s {where} ORDER BY s.number", parameters or {})
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
@@ -71,9 +76,14 @@ def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Subm
     """A submission; its diff without what an earlier version counted as a change and is none."""
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
-    diff = None if row["config_diff"] is None else drop_same_places(json.loads(row["config_diff"]), data=data)
-    parsed = {"config": json.loads(row["config"]), "config_diff": diff}
-    return Submission(**{**columns, **parsed}, scores=scores, notes=notes)
+    before, config = columns.pop("sota_config"), json.loads(row["config"])
+    diff, not_known = None, []
+    if row["config_diff"] is not None:
+        not_known = list_unknown(json.loads(before or "{}"), config, recorded=row["run_uid"] is not None)
+        stored = {key: pair for key, pair in json.loads(row["config_diff"]).items() if key not in not_known}
+        diff = drop_same_places(stored, data=data)
+    parsed = {"config": config, "config_diff": diff}
+    return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
 
 
 def list_notes(workspace: Workspace) -> dict[str, list[Note]]:

@@ -28,7 +28,11 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run."""
+    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run.
+
+    `not_known` are the config keys of which either it or SOTA then, of another program, tells nothing: none of them is
+    in `config_diff`.
+    """
 
     number: int
     run: str | None
@@ -55,6 +59,7 @@ class Submission:
     file: str | None
     scores: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[Note] = ()
+    not_known: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""

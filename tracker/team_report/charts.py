@@ -41,7 +41,7 @@ def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, hei
     for entry in scored:
         _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MOST_JOINED)
     for entry in reversed(steps):
-        text = metric.render(entry.values[public]).removesuffix(" %")
+        text = metric.render(entry.values[public])
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
     return drawing.finish(name, f"{label_metric(metric.name)} by submission", describe_timeline(entries, metric))
 
@@ -54,16 +54,15 @@ def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
 def _draw_rows(drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]) -> None:
     """Horizontal rules with the values they stand for."""
     ticks = scale.ticks(6)
-    for tick, text in zip(ticks, render_ticks(ticks, metric), strict=True):
+    for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((between[0], scale(tick)), (between[1], scale(tick)), "grid")
         drawing.text((between[0] - 8, scale(tick) + 4), "end", text, "tick")
 
 
-def render_ticks(ticks: Sequence[float], metric: Metric) -> list[str]:
+def render_ticks(ticks: Sequence[float]) -> list[str]:
     """The ticks' labels, all with as many digits as the finest of them needs."""
-    values = [tick * 100 if metric.percent else tick for tick in ticks]
-    digits = next((n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in values)), 6)
-    return [f"{value:.{digits}f}" for value in values]
+    digits = next((n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6)
+    return [f"{value:.{digits}f}" for value in ticks]
 
 
 def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
@@ -138,7 +137,7 @@ def draw_relation(
     drawing = Drawing(size, size)
     _draw_rows(drawing, y, metrics[1], (left, right))
     ticks = x.ticks(5)
-    for tick, text in zip(ticks, render_ticks(ticks, metrics[0]), strict=True):
+    for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((x(tick), top), (x(tick), bottom), "grid")
         drawing.text((x(tick), bottom + 16), "middle", text, "tick")
     drawing.text(((left + right) / 2, size - 6), "middle", f"{name_axis(relation.x)} \u2192", "axis")

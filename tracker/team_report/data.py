@@ -44,6 +44,7 @@ class Entry:
     values: Mapping[str, float]
     sota: int | None
     change: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
     gain: float | None
     notes: Sequence[str]
     is_sota: bool
@@ -53,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of figures: its `key` in `Entry.values`, where it stands, and how it is printed.
+    """A column of figures: its `key` in `Entry.values`, and where it stands.
 
     `label` is its heading under that of its `group`, `name` its heading where it stands alone.
     """
@@ -62,13 +63,11 @@ class Column:
     group: str
     label: str
     name: str
-    percent: bool
-    digits: int
 
     def render(self, entry: Entry) -> str:
-        """The figure without its unit, which the heading tells; empty when it is unknown."""
+        """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
-        return "" if value is None else f"{value * 100 if self.percent else value:.{self.digits}f}"
+        return "" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +159,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
                 values={name: value for name, value in {**row.scores, **figures}.items() if value is not None},
                 sota=row.sota,
                 change=row.config_diff,
+                not_known=row.not_known,
                 gain=None if own is None or then is None else own - then,
                 notes=[*remarks.get(str(row.number), ()), *remarks.get(row.run_uid or "", ())],
                 is_sota=best is not None and row.number == best.number,
@@ -201,11 +201,9 @@ def label_metric(name: str) -> str:
     return "F1" if name == "f1" else name
 
 
-def render_gain(entry: Entry, metric: Metric) -> str:
+def render_gain(entry: Entry) -> str:
     """The public score against SOTA's then, with its sign; empty when it is not known."""
-    if entry.gain is None:
-        return ""
-    return f"{entry.gain * 100:+.2f} %" if metric.percent else f"{entry.gain:+.4f}"
+    return "" if entry.gain is None else f"{entry.gain:+.4f}"
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:
@@ -230,38 +228,31 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
     columns = [
         Column(
             key=f"{split}_{metric.name}",
-            group=name_metric(metric)[:1].upper() + name_metric(metric)[1:] + (" %" if metric.percent else ""),
+            group=name_metric(metric)[:1].upper() + name_metric(metric)[1:],
             label=split,
-            name=f"{split} {_shorten(metric.name, percent=metric.percent)}",
-            percent=metric.percent,
-            digits=2 if metric.percent else 4,
+            name=f"{split} {_shorten(metric.name)}",
         )
         for metric in competition.metrics
         for split in ("public", "private")
     ]
-    percents = {metric.name: metric.percent for metric in competition.metrics} | {"accuracy": True}
     known = {key for entry in entries for key in entry.values}
     for part, group in (("train", "Training"), ("val", "Validation")):
         measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
         for figure in dict.fromkeys([*choose_figures(competition, measured), "loss"]):
-            percent = percents.get(figure, False)
-            label = _shorten(figure, percent=percent)
+            label = _shorten(figure)
             columns.append(
                 Column(
                     key=f"{part}_{figure}",
                     group=group,
                     label=label,
                     name=f"{part} {label}",
-                    percent=percent,
-                    digits=2 if percent else 4,
                 )
             )
     return [column for column in columns if column.key in known]
 
 
-def _shorten(name: str, *, percent: bool) -> str:
-    words = "acc." if name == "accuracy" else label_metric(name)
-    return f"{words} %" if percent else words
+def _shorten(name: str) -> str:
+    return "acc." if name == "accuracy" else label_metric(name)
 
 
 def _list_relations(

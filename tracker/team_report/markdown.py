@@ -60,7 +60,7 @@ def _render_submissions(report: TeamReport) -> str:
             escape(entry.model),
             escape(entry.memo),
             *(column.render(entry) or "-" for column in report.columns),
-            f"{entry.sota}: {escape(render_change(entry.change))}" if entry.sota is not None else "-",
+            f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}" if entry.sota is not None else "-",
             escape("; ".join(_list_notes(entry))),
         ]
         for entry in report.entries
@@ -100,8 +100,10 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         rows = []
         for item in items:
             entry = entries[item["number"]]
-            gain = render_gain(entry, metric) or "-"
-            rows.append([str(entry.number), str(entry.sota), escape(render_change(entry.change)), gain])
+            gain = render_gain(entry) or "-"
+            rows.append(
+                [str(entry.number), str(entry.sota), escape(render_change(entry.change, entry.not_known)), gain]
+            )
         names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
         yield render_table(names, rows, numbers=(3,)) if rows else "None.\n"
     yield "### Who and when\n"

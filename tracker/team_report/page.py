@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tracker.comparison.tree import MAX_INDENT, Family, Node, indent
 from tracker.comparison.tree_view import find_metric, list_scores
 from tracker.metrics import NO_PUBLIC_SCORE, name_metric
-from tracker.report import clean_text, render_ensemble_change, render_value
+from tracker.report import clean_text, render_ensemble_change, render_value, tell_unknown
 from tracker.team_report.charts import (
     describe_relation,
     describe_timeline,
@@ -50,7 +50,7 @@ def render_page(report: TeamReport) -> str:
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"value": render_value, "minute": render_minute, "metric": label_metric}
-    environment.filters["ensemble_change"] = render_ensemble_change
+    environment.filters |= {"ensemble_change": render_ensemble_change, "unknown": tell_unknown}
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     metric = report.competition.primary
@@ -69,7 +69,7 @@ def render_page(report: TeamReport) -> str:
         scatters=list(_draw_scatters(report)),
         family=list(_nest(report.family)),
         scores=lambda node: list_scores(node, report.competition),
-        gain=lambda entry: render_gain(entry, metric).replace("-", MINUS),
+        gain=lambda entry: render_gain(entry).replace("-", MINUS),
         by_number={entry.number: entry for entry in report.entries},
         long_table=LONG_TABLE,
         max_indent=MAX_INDENT,

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from tests.workspaces import make_run
-from tracker.comparison.advice import Advice, _chance_of_rise, advise, advise_run
+from tracker.comparison.advice import Advice, _chance_of_rise, advise, advise_run, by_epoch
 from tracker.runs import Curves
 from tracker.workspace import Workspace
 
@@ -170,3 +170,19 @@ def test_only_a_run_that_was_trained_is_advised(workspace: Workspace) -> None:
     assert advise_run(record, {}, curves, ()) is not None
     assert advise_run(record, {"train": {"monitor": "val/loss"}}, curves, ()).best_epoch == 1  # type: ignore[union-attr]
     assert advise_run(type(record)(name="exp2", uid="u", kind="ensemble"), {}, curves, ()) is None
+
+
+def test_epochs_that_tie_are_named_beside_the_first_and_no_metric_disagrees_by_a_tie() -> None:
+    f1 = [0.1, 0.2, 0.6, 0.5, 0.6, 0.4, 0.5]
+    accuracy = [0.1, 0.9, 0.9, 0.2, 0.3, 0.2, 0.3]
+    loss = [0.9, 0.5, 0.6, 0.1, 0.6, 0.1, 0.6]
+    advice = get_advice(**{"val/f1": f1, "val/accuracy": accuracy, "val/loss": loss})
+    text = " ".join(advice.sentences)
+    assert advice.best_epoch == 3
+    assert "val/f1 was best in epoch 3 of 7 (as good: 5)" in text
+    assert "by val/loss epoch 4 (as good: 6)" in text
+    assert "by val/accuracy" not in text, "epoch 3 is as good as epoch 2"
+
+
+def test_the_last_value_of_an_epoch_is_that_of_its_highest_step() -> None:
+    assert by_epoch({3: (1, 0.2), 1: (1, 0.9), 5: (2, 0.1), 4: (2, 0.7)}) == {1: 0.2, 2: 0.1}

@@ -194,17 +194,34 @@ def make_basis(name: str, config: Config, *, data: str | None, folder: Path) -> 
 def test_keys_that_leave_loss_and_validation_as_they_are_do_not_stand_against_them(
     workspace: Workspace, config: Config
 ) -> None:
-    plain = make_basis("exp1", {"split": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
-    other = make_basis("exp2", {**config, "split": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
+    told = {"split": {"val_ratio": 0.2}, "criterion": {"name": "cross_entropy"}}
+    plain = make_basis("exp1", told, data=None, folder=workspace.root)
+    other = make_basis("exp2", {**config, **told}, data=None, folder=workspace.root)
     assert explain_incomparable(plain, other, "val/loss") == ""
     assert bool(explain_incomparable(plain, other, "train/loss")) == ("train" in config)
 
 
-@pytest.mark.parametrize("config", [{"loss": "focal"}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}])
+@pytest.mark.parametrize(
+    "config", [{"loss": "focal"}, {"reduction": "sum"}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}]
+)
 def test_keys_of_the_loss_stand_against_it(workspace: Workspace, config: Config) -> None:
-    plain = make_basis("exp1", {"config": {"val_ratio": 0.2}}, data=None, folder=workspace.root)
-    other = make_basis("exp2", {"config": {**config, "val_ratio": 0.2}}, data=None, folder=workspace.root)
+    told = {"val_ratio": 0.2, "loss": "cross_entropy"}
+    plain = make_basis("exp1", {"config": told}, data=None, folder=workspace.root)
+    other = make_basis("exp2", {"config": {**told, **config}}, data=None, folder=workspace.root)
     assert explain_incomparable(plain, other, "val/loss").startswith("another loss (")
+    by_name = make_basis("exp3", {"loss": {"name": "focal"}, "split": told}, data=None, folder=workspace.root)
+    assert explain_incomparable(plain, by_name, "val/loss").startswith("another loss (")
+
+
+@pytest.mark.parametrize("name", ["train/loss", "val/loss"])
+def test_losses_of_programs_that_do_not_say_which_are_not_compared(workspace: Workspace, name: str) -> None:
+    told = {"split": {"val_ratio": 0.2}}
+    plain = make_basis("exp1", told, data=None, folder=workspace.root)
+    named = make_basis("exp2", {**told, "loss": {"name": "focal"}}, data=None, folder=workspace.root)
+    assert explain_incomparable(plain, named, name).startswith("the loss of exp1 is not known (")
+    assert explain_incomparable(plain, plain, name).startswith("the loss of exp1 is not known (")
+    assert explain_incomparable(named, named, name) == ""
+    assert explain_incomparable(plain, named, "val/f1") == "", "scores mean the same for all"
 
 
 def test_another_crop_is_of_the_same_training_images(workspace: Workspace) -> None:

@@ -16,7 +16,14 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.workspaces import make_run, make_workspace
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
-from tracker.comparison.render_compare import build_cells, describe, print_comparison, render_csv, render_markdown
+from tracker.comparison.render_compare import (
+    build_cells,
+    describe,
+    order_keys,
+    print_comparison,
+    render_csv,
+    render_markdown,
+)
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.notes import add_note
@@ -322,3 +329,20 @@ def test_every_row_of_a_tie_has_the_mark_of_the_best(workspace: Workspace) -> No
     header, lines = build_cells(found, workspace.competition)
     marked = {line[0].text for line in lines if dict(zip(header, line, strict=True))["val/f1"].text.endswith(" +")}
     assert marked == {"exp2", "exp3"}, "exp4 has another split"
+
+
+def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: Workspace) -> None:
+    for number, note in enumerate(["first seed", "second seed", "second seed"]):
+        make_run(workspace, config={"train.seed": number}, note=note)
+    for number in range(2):
+        make_run(workspace, config={"train.seed": number, "optim.lr": 0.5}, note="high rate")
+    rows = compare_runs(workspace, ["exp1", "exp2", "exp3", "exp4", "exp5"]).rows
+    assert [row.note for row in rows] == ["first seed (1 of 3 runs)", "high rate"]
+
+
+def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(workspace: Workspace) -> None:
+    make_run(workspace, config={"optim.weight_decay": 0.1, "optim.lr": 0.1, "model.name": "a", "loss.name": "f1"})
+    make_run(workspace, config={"optim.weight_decay": 0.2, "optim.lr": 0.2, "model.name": "b"})
+    make_run(workspace, config={"optim.weight_decay": 0.2, "optim.lr": 0.3, "model.name": "c"})
+    keys = order_keys(compare_runs(workspace, ["exp1", "exp2", "exp3"]))
+    assert keys == ["model.name", "optim.lr", "loss.name", "optim.weight_decay"]

@@ -12,18 +12,26 @@ from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_compare import describe
 from tracker.comparison.render_diff import render_markdown
-from tracker.comparison.tree_view import shorten_change
+from tracker.comparison.tree import build_family
+from tracker.comparison.tree_view import print_family, shorten_change
+from tracker.ledger.read import get_submission
 from tracker.recorder import Recorder
-from tracker.report import list_changes, render_change
+from tracker.report import list_changes, print_leaderboard, render_change, style_change
 from tracker.submit import check, submit
+from tracker.table import CUT, Column, draw_table
+from tracker.team_report.data import build_report
+from tracker.team_report.markdown import render_markdown as render_report
+from tracker.team_report.page import render_page
 from tracker.workspace import Workspace
 
 
-def make_loop(workspace: Workspace, config: Mapping[str, Mapping[str, Any]], f1: float = 0.6) -> str:
+def make_loop(
+    workspace: Workspace, config: Mapping[str, Mapping[str, Any]], f1: float = 0.6, parent: str | None = None
+) -> str:
     """A run as a loop of one's own leaves it, or Hugging Face."""
     prints = {"data": None}
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=config, parent=None, note="own", fingerprints=prints
+        workspace.runs_dir, kind="train", config=config, parent=parent, note="own", fingerprints=prints
     )
     recorder.progress(epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1})
     predictions = make_run(workspace, "0000011110", f1=f1).name
@@ -42,6 +50,7 @@ def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -
     assert found.verdict[0].startswith(f"exp1 -> {name}: optim.lr 0.01 -> 0.1; ")
     text = render_markdown(found).replace("\\", "")
     assert f"{len(found.not_known)} keys are known of one of the two alone (--all shows them)" in text
+    assert "a key that one of two programs never logged is not known to have changed" in text
     assert "augment.crop" not in text
     assert f"data: unknown of {name}" in text
     assert diff_runs(workspace, "exp1", name, everything=True).config["augment.crop"] == [[320, 256], None]
@@ -57,12 +66,51 @@ def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(workspace
     assert report.answer.endswith(one)
 
 
-def test_two_loops_are_compared_by_the_tables_that_both_have(workspace: Workspace) -> None:
+@pytest.mark.parametrize("other", [{"model_config": {"layers": 2}}, {"data": {"image_size": 64}}])
+def test_what_one_of_two_other_programs_never_logged_is_no_change(workspace: Workspace, other: dict[str, Any]) -> None:
     first = make_loop(workspace, {"optim": {"lr": 0.1}})
-    second = make_loop(workspace, {"optim": {"lr": 0.1, "nesterov": True}, "model_config": {"layers": 2, "heads": 4}})
+    second = make_loop(workspace, {"optim": {"lr": 0.2, "name": "adamw_torch_fused"}, **other})
     found = diff_runs(workspace, first, second)
-    assert found.config == {"optim.nesterov": [None, True]}
-    assert found.not_known == ["model_config.layers", "model_config.heads"]
+    assert found.config == {"optim.lr": [0.1, 0.2]}
+    assert len(found.not_known) == 2 and found.not_known[0] == "optim.name"
+    assert f"2 keys are known of one of the two alone: {', '.join(found.not_known)}" in found.verdict[0]
+    assert compare_runs(workspace, [first, second]).keys == ["optim.lr"]
+
+
+def test_lists_say_of_a_change_how_many_keys_another_program_never_logged(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(workspace, "0000011100", config={"train.seed": 42})
+    submit(workspace, "exp1", "m")
+    name = make_loop(workspace, {"train": {"seed": 0}}, parent="exp1")
+    second, _ = submit(workspace, name, "loop")
+    assert second.number == 2
+    read = get_submission(workspace, 2)
+    assert read.config_diff == {"train.seed": [42, 0]} and "loss.name" in read.not_known
+    words = f"train.seed 42 -> 0; {len(read.not_known)} keys are known of one of the two alone"
+    print_leaderboard([read], workspace.competition, {}, sota=1, was_sota=())
+    assert f"to 1: {words}" in capsys.readouterr().out
+    print_family(build_family(workspace), workspace.competition)
+    assert words in capsys.readouterr().out
+    report = build_report(workspace)
+    assert words in render_report(report).replace("\\", "")
+    assert f"{len(read.not_known)} keys are known of one of the two alone" in render_page(report)
+
+
+def test_a_change_is_cut_between_its_keys() -> None:
+    diff = {"optim.lr": [0.1, 0.2], "model.name": ["resnet18", "vit_small"], "train.epochs": [3, 5]}
+    cell = style_change(diff, before="to 1: ")
+    column = [Column("change", text=True)]
+    shown = {width: draw_table(column, [[cell]], width=width)[2] for width in range(8, 79)}
+    assert set(shown.values()) - {text for text in shown.values() if text.endswith(CUT)} == {
+        "to 1: optim.lr 0.1 -> 0.2, model.name resnet18 -> vit_small, 1 more key",
+        "to 1: optim.lr 0.1 -> 0.2, 2 more keys",
+        "to 1: optim.lr, 2 more keys",
+        "to 1: 3 keys",
+    }
+    unknown = style_change({"optim.lr": [0.1, 0.2]}, ["a", "b", "c", "d"])
+    assert draw_table(column, [[unknown]], width=40)[2] == "optim.lr 0.1 -> 0.2; 4 not known"
+    assert draw_table(column, [[unknown]], width=24)[2] == "optim.lr; 4 not known"
 
 
 def test_one_run_of_another_program_adds_no_columns(workspace: Workspace) -> None:
