@@ -362,7 +362,7 @@ class RunCopy:
     def _describe(self, record: RunRecord) -> list[Any]:
         """Tags, metrics and status that MLflow shows of the run, as JSON holds them."""
         submissions = list_submissions_of(self._workspace, record)
-        remarks = list_notes(self._workspace).get(record.uid, [])
+        remarks = list_notes(self._workspace, [record.uid]).get(record.uid, [])
         tags, metrics = describe_run(self._workspace, record, submissions, remarks)
         wanted: list[Any] = json.loads(json.dumps([tags, metrics, record.status]))
         return wanted

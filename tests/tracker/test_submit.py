@@ -269,15 +269,16 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
 
 def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
     """Do it, but read the ledger together with the other processes."""
-    read = tracker.submit.list_submissions
+    name = "list_unscored" if action is score_missing else "list_submissions"
+    read = getattr(tracker.submit, name)
 
     def read_together(asked: Workspace) -> list[Submission]:
-        found = read(asked)
+        found: list[Submission] = read(asked)
         with contextlib.suppress(threading.BrokenBarrierError):
             barrier.wait(20)
         return found
 
-    tracker.submit.list_submissions = read_together  # type: ignore[assignment]
+    setattr(tracker.submit, name, read_together)
     action(workspace)
 
 

@@ -26,7 +26,7 @@ from tracker.ledger.read import (
     has_run,
     list_newest_of_runs,
     list_notes,
-    list_submissions,
+    list_numbers,
     resolve_run,
 )
 from tracker.metrics import higher_is_better
@@ -205,7 +205,7 @@ def compare_runs(
 
 def _suggest_subjects(workspace: Workspace) -> str:
     """What to compare where there are no runs: submissions, if the ledger has any."""
-    numbers = [row.number for row in list_submissions(workspace)]
+    numbers = list_numbers(workspace)
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
     return "tracker run train makes one"
@@ -237,7 +237,7 @@ def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool =
         if kind == "exp":
             known: Iterable[int] = reversed(list_run_numbers(workspace.runs_dir))
         else:
-            known = [row.number for row in list_submissions(workspace)]
+            known = list_numbers(workspace)
         inside = [f"{kind}{number}" for number in known if low <= number <= high]
         if kind == "exp" and not archived:
             inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
@@ -285,7 +285,7 @@ def _build_subjects(
 ) -> Iterator[Subject]:
     """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    notes = list_notes(workspace)
+    notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)

@@ -9,7 +9,8 @@ import datetime as dt
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,11 +87,29 @@ class Submission:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What tells where a submission came from: its run, and the best submission of that time."""
+
+    number: int
+    run: str | None
+    run_uid: str | None
+    sota: int | None
+
+
 _COLUMNS = ", ".join(f"s.{name}" for name in Submission.__dataclass_fields__ if name not in ("scores", "notes"))
 _SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data"
 _NOTES = (
-    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
-    "WHERE kind IN ('note', 'rejected') ORDER BY seq"
+    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN ('note', 'rejected')"
+)
+# Pairs of submissions that may be equal: two of their newest scores are, and the predictions of one are not known.
+_ALIKE = (
+    "SELECT a.submission AS number, b.submission AS earlier FROM latest_scores a "
+    "JOIN submissions p ON p.number = a.submission "
+    "JOIN latest_scores b ON b.split = a.split AND b.metric = a.metric AND b.value = a.value "
+    "AND b.submission < a.submission JOIN submissions q ON q.number = b.submission "
+    "WHERE (coalesce(p.predictions_fingerprint, '') = '' OR coalesce(q.predictions_fingerprint, '') = '') "
+    "{among} GROUP BY a.submission, b.submission HAVING count(*) > 1"
 )
 
 
@@ -246,7 +265,7 @@ def list_submissions(
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
-        notes = [Note(**row) for row in query(_NOTES, {})]
+        notes = _read_notes(query, where, parameters or {})
     by_number, by_run = _group_notes(notes)
     found = []
     for row in rows:
@@ -261,6 +280,94 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
         return list_submissions(workspace)
     where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
     return list_submissions(workspace, where, {"limit": min(limit, LARGEST)})
+
+
+def list_numbers(workspace: Workspace) -> list[int]:
+    """The numbers of all submissions, in order."""
+    return [row["number"] for row in read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")]
+
+
+def list_unscored(workspace: Workspace) -> list[Submission]:
+    """The submissions without any public score."""
+    scored = "SELECT 1 FROM scores c WHERE c.submission = s.number AND c.split = 'public'"
+    return list_submissions(workspace, f"WHERE NOT EXISTS ({scored})")
+
+
+def list_alike(workspace: Workspace, numbers: Collection[int] | None = None) -> list[Submission]:
+    """Those of the submissions `numbers`, or of all, that may be duplicates, and the earlier ones that they may repeat.
+
+    The database finds them by its index of scores; equal predictions it never takes twice.
+    """
+    found: set[int] = set()
+    with open_reader(workspace.ledger_url) as query:
+        parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
+        for among, known in parts:
+            for row in query(_ALIKE.format(among=among), known):
+                found.update((row["number"], row["earlier"]))
+    rows: list[Submission] = []
+    for among, known in _split_list(sorted(found), "WHERE s.number IN"):
+        rows += list_submissions(workspace, among, known)
+    return rows
+
+
+def list_ranks(workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool) -> dict[int, int]:
+    """{number: place among all} of those of the submissions that have a score like `public_f1`; equal ones share it."""
+    split, _, metric = name.partition("_")
+    scored = {"split": split, "metric": metric}
+    which = "split = :split AND metric = :metric"
+    own: dict[int, float] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for among, known in _split_list(numbers, "submission IN"):
+            sql = f"SELECT submission, value FROM latest_scores WHERE {which} AND {among}"
+            own |= {row["submission"]: row["value"] for row in query(sql, {**scored, **known})}
+        # every value ever told, less those that were corrected: an index has them, the newest alone none has
+        values = [row["value"] for row in query(f"SELECT value FROM scores WHERE {which}", scored)] if own else []
+        replaced = _list_replaced(query, split, metric) if own else []
+    sign = -1 if higher_is_better else 1
+    every, old = sorted(sign * value for value in values), sorted(sign * value for value in replaced)
+    return {number: bisect_left(every, sign * v) - bisect_left(old, sign * v) + 1 for number, v in own.items()}
+
+
+def _list_replaced(query: Query, split: str, metric: str) -> list[float]:
+    """The values of a score that a newer one corrects."""
+    several = "SELECT submission, split, metric FROM scores GROUP BY submission, split, metric HAVING count(*) > 1"
+    groups = query(several, {})  # all of them, in the order of an index: choosing one metric first takes longer
+    numbers = [row["submission"] for row in groups if (row["split"], row["metric"]) == (split, metric)]
+    newer = (
+        "SELECT 1 FROM scores t WHERE t.submission = s.submission AND t.split = s.split AND t.metric = s.metric "
+        "AND t.seq > s.seq"
+    )
+    found: list[float] = []
+    for among, known in _split_list(numbers, "s.submission IN"):
+        sql = f"SELECT s.value FROM scores s WHERE {among} AND s.split = :split AND s.metric = :metric"
+        rows = query(f"{sql} AND EXISTS ({newer})", {**known, "split": split, "metric": metric})
+        found += [row["value"] for row in rows]
+    return found
+
+
+def find_origin(query: Query, number: int) -> Origin | None:
+    """Where submission `number` came from, None where there is none."""
+    if number > LARGEST:
+        return None
+    rows = query("SELECT number, run, run_uid, sota FROM submissions WHERE number = :number", {"number": number})
+    return Origin(**rows[0]) if rows else None
+
+
+def _split_list(values: Collection[Any], before: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """SQL like `before (:in0, :in1)` and its parameters, of as many values at a time as every database takes."""
+    every = list(values)
+    for start in range(0, len(every), IN_LIST):
+        known = {f"in{place}": value for place, value in enumerate(every[start : start + IN_LIST])}
+        yield f"{before} ({', '.join(f':{name}' for name in known)})", known
+
+
+def _read_notes(query: Query, where: str, parameters: Mapping[str, Any]) -> list[Note]:
+    """The remarks on the submissions that `where` chooses and on their runs, all of them without it; oldest first."""
+    if not where:
+        return [Note(**row) for row in query(f"{_NOTES} ORDER BY seq", {})]
+    chosen = f"FROM submissions s {where}"
+    clause = f"submission IN (SELECT s.number {chosen}) OR run_uid IN (SELECT s.run_uid {chosen})"
+    return [Note(**row) for row in query(f"{_NOTES} AND ({clause}) ORDER BY seq", parameters)]
 
 
 def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str, list[Note]]]:
@@ -284,16 +391,18 @@ def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Subm
     return Submission(**{**columns, **parsed}, scores=scores, notes=notes)
 
 
-def list_notes(workspace: Workspace) -> dict[str, list[Note]]:
-    """The remarks on each run by its uid, those on its submissions included, oldest first."""
-    owners_sql = (
-        "SELECT number, run_uid FROM submissions WHERE run_uid IS NOT NULL "
-        "AND number IN (SELECT submission FROM notes WHERE kind IN ('note', 'rejected'))"
-    )
+def list_notes(workspace: Workspace, uids: Collection[str]) -> dict[str, list[Note]]:
+    """The remarks on each of these runs by its uid, those on its submissions included, oldest first."""
+    found: dict[str, list[Note]] = {}
     with open_reader(workspace.ledger_url) as query:
-        by_number, found = _group_notes([Note(**row) for row in query(_NOTES, {})])
-        for row in query(owners_sql, {}):
-            found.setdefault(row["run_uid"], []).extend(by_number[row["number"]])
+        for which, known in _split_list(uids, "IN"):
+            own = query(f"{_NOTES} AND submission IS NULL AND run_uid {which} ORDER BY seq", known)
+            found |= _group_notes([Note(**row) for row in own])[1]
+            owners_sql = f"SELECT number, run_uid FROM submissions s WHERE s.run_uid {which}"
+            owners = {row["number"]: row["run_uid"] for row in query(owners_sql, known)}
+            sent = f"{_NOTES} AND submission IN (SELECT number FROM submissions WHERE run_uid {which}) ORDER BY seq"
+            for row in query(sent, known):
+                found.setdefault(owners[row["submission"]], []).append(Note(**row))
     return {uid: sorted(notes, key=lambda note: note.time) for uid, notes in found.items()}
 
 
@@ -305,17 +414,19 @@ def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submiss
 def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
     """The newest submission of each of these runs that has one, by the run's uid."""
     found: dict[str, Submission] = {}
-    for start in range(0, len(uids), IN_LIST):
-        known = {f"uid{place}": uid for place, uid in enumerate(uids[start : start + IN_LIST])}
-        where = f"WHERE s.run_uid IN ({', '.join(f':{name}' for name in known)})"
+    for where, known in _split_list(uids, "WHERE s.run_uid IN"):
         found |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
     return found
 
 
-def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
-    """The newest submission number of every run that has one, by the run's uid."""
-    sql = "SELECT run_uid, max(number) AS number FROM submissions GROUP BY run_uid"
-    return {row["run_uid"]: row["number"] for row in read_rows(workspace.ledger_url, sql)}
+def list_run_numbers_submitted(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
+    """The newest submission number of each of these runs that has one, by the run's uid."""
+    found: dict[str, int] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for where, known in _split_list(uids, "WHERE run_uid IN"):
+            sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
+            found |= {row["run_uid"]: row["number"] for row in query(sql, known)}
+    return found
 
 
 def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
@@ -374,9 +485,11 @@ def find_sota(workspace: Workspace) -> Submission | None:
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
     """Numbers, from `since` on, of the submissions that beat all earlier ones, in order."""
     primary = workspace.competition.primary
+    # a list of submissions lets SQLite use the index by submission, a bare >= the one by value
+    later = "AND submission IN (SELECT number FROM submissions WHERE number >= :number) " if since else ""
     sql = (
         "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "
-        "AND submission >= :number ORDER BY submission"
+        f"{later}ORDER BY submission"
     )
     with open_reader(workspace.ledger_url) as query:
         known = {"metric": primary.name, "number": since}
@@ -389,10 +502,15 @@ def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
     return found
 
 
-def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:
-    """(number, run, packed answers) of every submission whose answers are known."""
-    sql = "SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL ORDER BY number"
-    return [(row["number"], row["run"], row["answers"]) for row in read_rows(workspace.ledger_url, sql)]
+def list_packed_answers(workspace: Workspace, numbers: Collection[int] | None = None) -> list[tuple[int, str, str]]:
+    """(number, run, packed answers) of those of the submissions `numbers`, or of all, whose answers are known."""
+    found: list[tuple[int, str, str]] = []
+    parts = [("", {})] if numbers is None else _split_list(sorted(numbers), "AND number IN")
+    with open_reader(workspace.ledger_url) as query:
+        for among, known in parts:
+            sql = f"SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL {among} ORDER BY number"
+            found += [(row["number"], row["run"], row["answers"]) for row in query(sql, known)]
+    return found
 
 
 def list_twins(workspace: Workspace, weights: str, *, but: str) -> list[str]:
@@ -460,7 +578,7 @@ def name_first_score(workspace: Workspace) -> str:
     """The command that brings the first public score; where it is not typed in, it comes with the submission."""
     if workspace.leaderboard == "manual":
         return name_score_command(workspace.competition)
-    return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
+    return "tracker sync" if list_newest_submissions(workspace, 1) else 'tracker submit R --memo "what is new"'
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:
@@ -485,7 +603,7 @@ def _run_of(workspace: Workspace, row: Submission) -> str:
     raise UnknownRunError(f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it")
 
 
-def has_run(workspace: Workspace, row: Submission) -> bool:
+def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
     """Whether the run folder of a submission is in this workspace; a teammate's exp3 is not ours."""
     try:
         return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid
