@@ -306,7 +306,7 @@ def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Work
     submit(workspace, "exp1", "m")
     hidden = build_leaderboard(workspace).score_hidden(load_candidate(workspace, "exp1").answers)
     with open_ledger(workspace) as ledger:
-        ledger.append_scores(1, hidden)
+        ledger.append_missing(1, hidden)
     for _ in range(2):
         reveal(workspace)
         assert [row["kind"] for row in read_rows(workspace.ledger_url, "SELECT kind FROM notes")] == ["revealed"]

@@ -100,26 +100,33 @@ class Comparison:
     """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
 
     `not_known` are the keys of which a run of another program tells nothing; the others are compared by them.
-    `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
+    `best` is among rows whose figures are comparable; `incomparable` are the others.
     """
 
     rows: Sequence[Row]
     keys: Sequence[str]
     metrics: Sequence[str]
     best: Mapping[str, int]
-    not_comparable: Mapping[str, Sequence[str]]
+    incomparable: Sequence[Incomparable]
     equal_keys: int
     not_known: Sequence[str]
     runs: int
     considered: int
     skipped: Sequence[str]
-    incomparable: Sequence[Incomparable] = ()  # what not_comparable says, as data
+
+    @property
+    def not_comparable(self) -> dict[str, list[str]]:
+        """Sentences about the figures that do not compare, by metric."""
+        found: dict[str, list[str]] = {}
+        for item in self.incomparable:
+            found.setdefault(item.metric, []).append(str(item))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
-        del plain["incomparable"]
-        return plain
+        names = ["not_comparable" if name == "incomparable" else name for name in plain]
+        return {name: plain.get(name, self.not_comparable) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,21 +192,17 @@ def compare_runs(
     names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
-    not_comparable: dict[str, list[str]] = {}
-    for item in incomparable:
-        not_comparable.setdefault(item.metric, []).append(str(item))
     return Comparison(
         rows=rows,
         keys=keys,
         metrics=names,
         best=best,
-        not_comparable=not_comparable,
+        incomparable=incomparable,
         equal_keys=equal,
         not_known=not_known,
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
-        incomparable=incomparable,
     )
 
 

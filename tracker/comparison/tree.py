@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tracker.audit import find_wasted
 from tracker.configdiff import diff_configs
 from tracker.errors import TrackerError
 from tracker.ledger.read import (
@@ -16,8 +15,8 @@ from tracker.ledger.read import (
     find_origin,
     find_sota,
     has_run,
-    list_alike,
     list_imported_columns,
+    list_repeated,
     list_sota_numbers,
     list_submissions,
     open_reader,
@@ -103,13 +102,12 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
     best = find_sota(workspace)
     since = 0 if numbers is None else min(numbers, default=None)  # None: there is nothing to mark
     then = [] if since is None else list_sota_numbers(workspace, since=since)
-    wasted = find_wasted(list_alike(workspace, numbers))
     shown = None if numbers is None else set(numbers)
     return Marks(
         now=best.number if best else None,
         then=[number for number in then if shown is None or number in shown],
         ancestors=_list_ancestors(workspace, best) if best else (),
-        duplicates={item["number"]: item["equal_to"] for item in wasted if shown is None or item["number"] in shown},
+        duplicates=list_repeated(workspace, numbers),
     )
 
 

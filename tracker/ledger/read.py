@@ -102,14 +102,17 @@ _SOTA_DATA = "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.s
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN ('note', 'rejected')"
 )
-# Pairs of submissions that may be equal: two of their newest scores are, and the predictions of one are not known.
-_ALIKE = (
-    "SELECT a.submission AS number, b.submission AS earlier FROM latest_scores a "
-    "JOIN submissions p ON p.number = a.submission "
+# The earliest submission that another repeats: one of both has unknown predictions (the ledger takes equal ones only
+# once), and the newest scores that both have are two or more and all equal. `find_wasted` says the same in Python.
+_REPEATED = (
+    "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS earlier "
+    "FROM latest_scores a JOIN submissions p ON p.number = a.submission "
     "JOIN latest_scores b ON b.split = a.split AND b.metric = a.metric AND b.value = a.value "
     "AND b.submission < a.submission JOIN submissions q ON q.number = b.submission "
     "WHERE (coalesce(p.predictions_fingerprint, '') = '' OR coalesce(q.predictions_fingerprint, '') = '') "
-    "{among} GROUP BY a.submission, b.submission HAVING count(*) > 1"
+    "{among} GROUP BY a.submission, b.submission HAVING count(*) > 1) pairs WHERE NOT EXISTS "
+    "(SELECT 1 FROM latest_scores x JOIN latest_scores y ON y.split = x.split AND y.metric = x.metric "
+    "WHERE x.submission = number AND y.submission = earlier AND x.value <> y.value) GROUP BY number"
 )
 
 
@@ -293,21 +296,15 @@ def list_unscored(workspace: Workspace) -> list[Submission]:
     return list_submissions(workspace, f"WHERE NOT EXISTS ({scored})")
 
 
-def list_alike(workspace: Workspace, numbers: Collection[int] | None = None) -> list[Submission]:
-    """Those of the submissions `numbers`, or of all, that may be duplicates, and the earlier ones that they may repeat.
+def list_repeated(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
+    """{number: the earlier one that it repeats} of those of the submissions `numbers`, or of all, that repeat one.
 
-    The database finds them by its index of scores; equal predictions it never takes twice.
+    The database finds them by its index of scores, so nobody reads every submission.
     """
-    found: set[int] = set()
+    parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
     with open_reader(workspace.ledger_url) as query:
-        parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
-        for among, known in parts:
-            for row in query(_ALIKE.format(among=among), known):
-                found.update((row["number"], row["earlier"]))
-    rows: list[Submission] = []
-    for among, known in _split_list(sorted(found), "WHERE s.number IN"):
-        rows += list_submissions(workspace, among, known)
-    return rows
+        rows = [row for among, known in parts for row in query(_REPEATED.format(among=among), known)]
+    return {row["number"]: row["earlier"] for row in sorted(rows, key=lambda row: int(row["number"]))}
 
 
 def list_ranks(workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool) -> dict[int, int]:
