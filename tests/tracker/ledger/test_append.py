@@ -138,7 +138,7 @@ def test_a_corrected_score_is_a_new_row_and_the_newest_counts(shared: Workspace)
 
 
 def test_scores_need_a_submission(shared: Workspace) -> None:
-    with open_ledger(shared) as ledger, pytest.raises(LedgerError, match="(?i)foreign key"):
+    with open_ledger(shared) as ledger, pytest.raises(LedgerError, match=r"(?i)foreign key"):
         ledger.append_missing(7, {("public", "f1"): 0.5})
     with pytest.raises(UnknownRunError, match="no submission 7"):
         get_submission(shared, 7)
