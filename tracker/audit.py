@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from heapq import merge
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from tracker.configdiff import ENSEMBLE, list_following
-from tracker.ledger.read import has_run, list_run_paths, list_sota_numbers, list_submissions
+from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission
 from tracker.relocation import list_places
 from tracker.runs import RunRecord, list_runs
@@ -64,21 +66,27 @@ def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def find_wasted(rows: Sequence[Submission], *, among: Collection[int] | None = None) -> list[dict[str, Any]]:
-    """Submissions equal to an earlier one: by predictions, by weights and config, or by every score of both.
+def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
 
-    With `among`, only these numbers are looked at; `rows` has the earlier ones, too.
     Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may agree by chance.
     """
     found: list[dict[str, Any]] = []
+    with_any: dict[Any, list[int]] = {}  # places by predictions, and by each two scores: who differs in all is no match
+    without: dict[Any, list[int]] = {}  # of these those whose predictions are not known
     for place, row in enumerate(rows):
-        if among is not None and row.number not in among:
-            continue
-        for earlier in rows[:place]:
-            evidence = _compare(earlier, row)
+        pairs = [*combinations(sorted(row.scores.items()), 2)]
+        own = row.predictions_fingerprint
+        known = without if own else with_any
+        for earlier in merge(with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)):
+            evidence = _compare(rows[earlier], row)
             if evidence:
-                found.append({"number": row.number, "equal_to": earlier.number, "evidence": evidence})
+                found.append({"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence})
                 break
+        for key in [*pairs, own] if own else pairs:
+            with_any.setdefault(key, []).append(place)
+            if not own:
+                without.setdefault(key, []).append(place)
     return found
 
 
@@ -93,18 +101,18 @@ def _compare(earlier: Submission, row: Submission) -> str:
 
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Files of this workspace that the ledger or a run record speaks of and that have gone."""
-    found = []
+    found, records = [], list_runs(workspace.runs_dir)
+    here = {(record.name, record.uid) for record in records}
     for row in rows:
-        if row.file and row.predictions_fingerprint and row.run_uid:
-            here = has_run(workspace, row)
-            if here and not (workspace.root / row.file).is_file():
-                found.append({"what": f"submission {row.number}", "file": row.file})
+        kept = row.file and row.predictions_fingerprint and row.run_uid and (row.run, row.run_uid) in here
+        if kept and not (workspace.root / str(row.file)).is_file():
+            found.append({"what": f"submission {row.number}", "file": row.file})
     places = {str(Path(place) / "runs") for place in list_places(workspace)}  # it may have moved since the row
     known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
     for name in sorted(known):
         if not (workspace.runs_dir / name).exists():
             found.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
-    for record in list_runs(workspace.runs_dir):
+    for record in records:
         folder = workspace.runs_dir / record.name
         if record.status == "broken":
             found.append({"what": record.name, "file": str(workspace.relative(folder / "run.json"))})

@@ -75,7 +75,7 @@ def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, s
             f"{broken[0]} cannot be read, so nobody knows which checkpoints it needs",
             hint=f"tracker show {broken[0]} says what is wrong; without --checkpoints, tracker clean frees the rest",
         )
-    submitted = list_run_numbers_submitted(workspace)
+    submitted = list_run_numbers_submitted(workspace, [record.uid for record in records])
     by_uid = {record.uid: record.name for record in records if record.uid}
     kept: dict[str, str] = {}
     for record in records:

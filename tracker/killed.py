@@ -1,18 +1,26 @@
-"""The record of a run whose process died, completed by the points that it had logged: run.json is seconds older."""
+"""The record of a run whose process died, completed by the points that it had logged: run.json is seconds older.
+
+The points of a long loop are read once: what they add is kept in `.killed.json` of the run folder, with the state of
+the files that it follows from. It is never needed, only faster; run.json stays as the process left it, since another
+process may be going on with the run at this moment.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import TrackerError
+from tracker.errors import StorageError, TrackerError
 from tracker.metrics import LAST
 from tracker.recorder import finite
 from tracker.runs import (
+    KEPT,
     RunRecord,
+    check_record,
     drop_system,
     from_utc_text,
     parse_point,
@@ -20,11 +28,13 @@ from tracker.runs import (
     to_utc_text,
 )
 from tracker.summary import Summary
-from tracker.training.atomic import translate_os_errors
-from tracker.workspace import Competition, load_workspace
+from tracker.training.atomic import translate_os_errors, write_json
+from tracker.training.tables import parse_json
+from tracker.workspace import TRACKER_TOML, Competition, load_workspace
 
 TAIL = 1 << 16  # bytes that surely hold the last point
 LATEST = 1 << 37  # seconds: the year 6325; a later time is damage
+KEPT_FIELDS = ("summary", "epoch", "best_epoch", "best_at")  # what the points of a loop add to its record
 SLACK_S = 1.0  # a point that is this much older than the record is surely in it
 
 
@@ -39,6 +49,45 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
         record = replace(record, duration_s=duration, finished_at=_to_text(last["time"]))
     if record.fingerprints.get("data"):  # a training of this program: run.json and last.pth are of the same epoch
         return record
+    sources = _describe_sources(folder)
+    kept = _read_kept(folder, record, sources)
+    if kept is not None:
+        return kept
+    found = _add_points(folder, record)
+    plain = found.to_dict()
+    with suppress(StorageError):  # a read-only folder, a full disk: the next list reads the points again
+        write_json(folder / KEPT, {"sources": sources, "record": {name: plain[name] for name in KEPT_FIELDS}})
+    return found
+
+
+def _describe_sources(folder: Path) -> list[list[int] | None]:
+    """Size and time of change of the files that a loop's record follows from; None for one that is not there."""
+    found: list[list[int] | None] = []
+    for path in (folder / "run.json", folder / "metrics.jsonl", folder.parent.parent / TRACKER_TOML):
+        try:
+            state = path.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append([state.st_size, state.st_mtime_ns])
+    return found
+
+
+def _read_kept(folder: Path, record: RunRecord, sources: Sequence[list[int] | None]) -> RunRecord | None:
+    """The record as it was completed before, None where that is not known, damaged, or of other files."""
+    try:
+        kept = parse_json((folder / KEPT).read_text(encoding="utf-8"))
+        if kept["sources"] != sources:
+            return None
+        found = replace(record, **{name: kept["record"][name] for name in KEPT_FIELDS})
+        check_record(found)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+    return found
+
+
+def _add_points(folder: Path, record: RunRecord) -> RunRecord:
+    """The record of a loop with the figures of all its points; raises StorageError."""
     own = [{**point, "values": drop_system(point["values"])} for point in read_points(folder / "metrics.jsonl")]
     points = [point for point in own if point["values"] and 0 <= point["time"] < LATEST]
     if not points:

@@ -18,7 +18,7 @@ from tracker.errors import ConfigError, StorageError
 from tracker.locks import FileLock
 from tracker.marks import check_tags, write_marks
 from tracker.metric_names import check_name
-from tracker.runs import RunRecord, allocate_run, check_utf8, load_run, utc_now
+from tracker.runs import KEPT, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from tracker.training.atomic import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
 
@@ -102,6 +102,7 @@ class Recorder:
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
         remove_leftovers(runs_dir / name)
+        (runs_dir / name / KEPT).unlink(missing_ok=True)
         write_json(runs_dir / name / f"env-resumed-{int(time.time())}.json", collect_environment(runs_dir.parent))
         record = replace(
             record,

@@ -23,6 +23,7 @@ STALE_HEARTBEAT_S = 60.0
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 MARKS = "marks.json"  # what was said of a run after it was made; `tracker.marks` writes it
+KEPT = ".killed.json"  # what the points of a killed loop add to run.json, so that they are read once
 FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}  # what a folder has before its first record
 LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
 SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
@@ -147,7 +148,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
         record = RunRecord(**{key: value for key, value in raw.items() if key in known}, **read_marks(folder))
-        _check_record(record)
+        check_record(record)
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
     except FileNotFoundError:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
@@ -166,7 +167,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     return record
 
 
-def _check_record(record: RunRecord) -> None:
+def check_record(record: RunRecord) -> None:
     """Raise ValueError for a value that no program has written there."""
     for name, kinds in RECORD_KINDS.items():
         value = getattr(record, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from tracker.ledger.read import (
     find_duplicate,
     find_figure,
     find_sota,
+    get_packed_answers,
     get_submission,
     has_run,
     has_server,
     list_noted,
     list_packed_answers,
     list_submissions,
+    list_unscored,
     read_clock,
 )
 from tracker.ledger.records import Submission
@@ -309,7 +311,7 @@ def send_missing(workspace: Workspace) -> list[str]:
     if workspace.leaderboard != "kaggle":
         return []
     board, problems = build_leaderboard(workspace), []
-    for row in list_submissions(workspace):
+    for row in list_unscored(workspace):
         if _is_open(row) and row.run is not None and has_run(workspace, row):
             try:
                 _send(workspace, board, row.number)
@@ -384,13 +386,13 @@ def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -
     return scores
 
 
-def list_sealed(workspace: Workspace) -> list[Submission]:
-    """The submissions whose private scores a local leaderboard can tell and has not; none of another kind's."""
+def list_sealed(workspace: Workspace, rows: Iterable[Submission]) -> list[Submission]:
+    """Those of `rows` whose private scores a local leaderboard can tell and has not; none of another kind's."""
     if workspace.leaderboard != "local":
         return []
     return [
         row
-        for row in list_submissions(workspace)
+        for row in rows
         if row.predictions_fingerprint and not any(name.startswith(("private_", "overall_")) for name in row.scores)
     ]
 
@@ -422,11 +424,10 @@ def score_missing(workspace: Workspace) -> list[int]:
     if workspace.leaderboard != "local":
         return []
     board = build_leaderboard(workspace)
-    packed = {number: text for number, _, text in list_packed_answers(workspace)}
     done = []
-    for row in list_submissions(workspace):
-        if row.number in packed and not any(name.startswith("public_") for name in row.scores):
-            found = board.score_public(unpack_answers(packed[row.number]))
+    for row in list_unscored(workspace):
+        if packed := get_packed_answers(workspace, row.number):
+            found = board.score_public(unpack_answers(packed))
             with open_ledger(workspace) as ledger:
                 if ledger.append_missing(row.number, found):
                     done.append(row.number)

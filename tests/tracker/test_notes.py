@@ -43,7 +43,7 @@ def noted(ledger_url: str, tmp_path: Path) -> Workspace:
 
 def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
     first, second = (record.uid for record in reversed(list_runs(noted.runs_dir)))
-    notes = list_notes(noted)
+    notes = list_notes(noted, [record.uid for record in list_runs(noted.runs_dir)])
     assert [note.text for note in notes[first]] == ["the loss was flat", "public was [lucky]"]
     assert [note.text for note in get_submission(noted, 1).notes] == ["the loss was flat", "public was [lucky]"]
     assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [("never again", None, second)]
@@ -96,7 +96,12 @@ def test_history_names_the_run(noted: Workspace) -> None:
 def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     make_two(workspace)
     row = get_submission(workspace, 1)
-    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace), workspace.competition)
+    print_runs(
+        list_runs(workspace.runs_dir),
+        {},
+        list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
+        workspace.competition,
+    )
     out = capsys.readouterr().out
     assert "public was [lucky] (+1)" in out
     assert "never again" in out
@@ -124,7 +129,12 @@ def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
 def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "first")
-    print_runs(list_runs(workspace.runs_dir), {}, list_notes(workspace), workspace.competition)
+    print_runs(
+        list_runs(workspace.runs_dir),
+        {},
+        list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
+        workspace.competition,
+    )
     print_leaderboard([get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=())
     assert "noted last" not in capsys.readouterr().out
 

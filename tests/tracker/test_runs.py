@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import tracker
+import tracker.killed
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run
 from tracker.comparison.compare import compare_runs
@@ -207,6 +208,48 @@ def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(workspace
         assert from_utc_text(record.finished_at or "").timestamp() >= last["time"] - 0.001
         assert record.duration_s > 0
     assert len(compare_runs(workspace, ["exp1", "exp2"]).rows) == 2  # lengths that broke off are no seeds
+
+
+def test_the_points_of_a_killed_loop_are_read_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(workspace, f1=0.5)
+    folder = workspace.runs_dir / "exp1"
+    raw = json.loads((folder / "run.json").read_text())
+    began = "2026-01-01T00:00:00.000000Z"
+    left = {"status": "running", "pid": 0, "heartbeat": began, "fingerprints": {}}
+    (folder / "run.json").write_text(json.dumps({**raw, **left}))
+    at, points = from_utc_text(began).timestamp(), folder / "metrics.jsonl"
+    first = {"time": at + 5, "step": 2, "epoch": 2, "values": {"val/f1": 0.75}}
+    points.write_text(json.dumps(first) + "\n")
+    read: list[Path] = []
+
+    def read_counted(path: Path) -> Iterator[dict[str, Any]]:
+        read.append(path)
+        return read_points(path)
+
+    monkeypatch.setattr(tracker.killed, "read_points", read_counted)
+    found = load_run(workspace.runs_dir, "exp1")
+    assert (found.status, found.epoch, found.summary["val/f1"]) == ("killed", 2, 0.75)
+    assert load_run(workspace.runs_dir, "exp1") == found
+    assert read == [points]
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"  # as the process left it
+    (folder / ".killed.json").write_text("{}")  # damaged
+    assert load_run(workspace.runs_dir, "exp1") == found
+    points.write_text(json.dumps(first) + "\n" + json.dumps({**first, "epoch": 3, "values": {"val/f1": 0.875}}) + "\n")
+    assert load_run(workspace.runs_dir, "exp1").summary["val/f1"] == 0.875
+    assert len(read) == 3
+
+    def refuse(path: Path, value: Any) -> None:
+        raise StorageError(f"cannot write {path}")
+
+    (folder / ".killed.json").unlink()
+    monkeypatch.setattr(tracker.killed, "write_json", refuse)  # a read-only workspace: root may write everywhere
+    assert load_run(workspace.runs_dir, "exp1").summary["val/f1"] == 0.875
+    assert not (folder / ".killed.json").exists()
+    monkeypatch.undo()
+    assert load_run(workspace.runs_dir, "exp1").epoch == 3
+    resumed = Recorder.reopen(workspace.runs_dir, "exp1")
+    assert not (folder / ".killed.json").exists()
+    assert resumed.finish("finished").epoch == 3
 
 
 def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(workspace: Workspace) -> None:

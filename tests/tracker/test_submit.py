@@ -264,15 +264,16 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
 
 def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
     """Do it, but read the ledger together with the other processes."""
-    read = tracker.submit.list_submissions
+    name = "list_unscored" if action is score_missing else "list_submissions"
+    read = getattr(tracker.submit, name)
 
     def read_together(asked: Workspace) -> list[Submission]:
-        found = read(asked)
+        found: list[Submission] = read(asked)
         with contextlib.suppress(threading.BrokenBarrierError):
             barrier.wait(20)
         return found
 
-    tracker.submit.list_submissions = read_together  # type: ignore[assignment]
+    setattr(tracker.submit, name, read_together)
     action(workspace)
 
 
@@ -300,7 +301,7 @@ def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Work
     submit(workspace, "exp1", "m")
     hidden = build_leaderboard(workspace).score_hidden(load_candidate(workspace, "exp1").answers)
     with open_ledger(workspace) as ledger:
-        ledger.append_scores(1, hidden)
+        ledger.append_missing(1, hidden)
     for _ in range(2):
         reveal(workspace)
         assert [row["kind"] for row in read_rows(workspace.ledger_url, "SELECT kind FROM notes")] == ["revealed"]

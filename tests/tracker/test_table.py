@@ -207,7 +207,7 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(data: st.DataObject
         runs=count,
         considered=count,
         skipped=[],
-        not_comparable={},
+        incomparable=(),
         not_known=(),
     )
 

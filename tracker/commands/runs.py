@@ -287,7 +287,8 @@ def runs(
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     records = pick_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
-    submitted, notes = list_run_numbers_submitted(workspace), list_notes(workspace)
+    uids = [record.uid for record in records]
+    submitted, notes = list_run_numbers_submitted(workspace, uids), list_notes(workspace, uids)
     if not as_json:
         shown = [submitted[record.uid] for record in records if record.uid in submitted]
         marks = read_marks(workspace, numbers=shown)
@@ -326,7 +327,7 @@ def show(
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows, notes = list_submissions_of(workspace, record), list_notes(workspace).get(record.uid, [])
+    rows, notes = list_submissions_of(workspace, record), list_notes(workspace, [record.uid]).get(record.uid, [])
     comp, validation = workspace.competition, list_validation(workspace, rows)
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
     advice = advise_run(record, config, curves, comp.metrics)

@@ -204,21 +204,14 @@ def _print_rows(
     workspace: Workspace, *, sort: str = "", limit: int = 0, wide: bool = False, as_json: bool = False
 ) -> None:
     """The newest submissions, or the first by `sort`, with their ranks among all."""
-    from tracker.comparison.pick import rank_submissions, sort_submissions
+    from tracker.comparison.pick import pick_submissions
     from tracker.comparison.tree import name_node, read_marks
-    from tracker.ledger.read import list_submissions, list_validation
+    from tracker.ledger.read import list_validation
     from tracker.report import print_json, print_leaderboard, submission_to_json
 
-    comp, every = workspace.competition, list_submissions(workspace)
-    by_figure = sort.startswith("val_")
-    known = list_validation(workspace, every) if by_figure else {}
-    ranked_by = sort if by_figure or sort.startswith(("public_", "private_")) else f"public_{comp.primary_metric}"
-    if sort:
-        rows = sort_submissions(comp, every, known or list_validation(workspace, every), sort)[: limit or None]
-    else:
-        rows = every[-limit:]
-    ranks = rank_submissions(comp, every, known, ranked_by)
-    marks = read_marks(workspace, rows=every, numbers=[row.number for row in rows])
+    comp = workspace.competition
+    rows, ranks = pick_submissions(workspace, sort=sort, limit=limit)
+    marks = read_marks(workspace, numbers=[row.number for row in rows])
     validation = list_validation(workspace, rows)
     if as_json:
         found = []
@@ -246,13 +239,14 @@ def _print_rows(
 def reveal(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
+    from tracker.ledger.read import list_submissions
     from tracker.report import print_text
     from tracker.submit import list_sealed, reveal
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    sealed = {row.number for row in list_sealed(workspace)}
+    sealed = {row.number for row in list_sealed(workspace, list_submissions(workspace))}
     if sealed and not yes and not as_json and may_ask():
         question = f"open the private scores of {_count(sealed)}? It cannot be undone"
         if not typer.confirm(question, default=False):
@@ -273,12 +267,13 @@ def _count(numbers: Collection[int]) -> str:
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
+    if workspace.leaderboard != "local":  # said here: the lists are fast without what submits
+        return
     from tracker.ledger.read import list_noted
     from tracker.report import print_text
     from tracker.submit import list_sealed
 
-    shown = {row.number for row in rows}
-    sealed = [str(row.number) for row in list_sealed(workspace) if row.number in shown]
+    sealed = [str(row.number) for row in list_sealed(workspace, rows)]
     if sealed and list_noted(workspace, "revealed"):
         print_text(
             f"no private score of {', '.join(sealed)}: submitted after the private scores were opened, sealed until"

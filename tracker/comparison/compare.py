@@ -19,7 +19,7 @@ from tracker.comparison.side import load_side
 from tracker.comparison.where import parse_where
 from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
-from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_submissions
+from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_numbers
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.metrics import higher_is_better
@@ -95,26 +95,33 @@ class Comparison:
 
     `not_known` are the keys that a run of another program never logged: not known to differ. Others are compared by
     them.
-    `best` is among rows whose figures are comparable; `not_comparable` has sentences about the others by metric.
+    `best` is among rows whose figures are comparable; `incomparable` are the others.
     """
 
     rows: Sequence[Row]
     keys: Sequence[str]
     metrics: Sequence[str]
     best: Mapping[str, int]
-    not_comparable: Mapping[str, Sequence[str]]
+    incomparable: Sequence[Incomparable]
     equal_keys: int
     not_known: Sequence[str]
     runs: int
     considered: int
     skipped: Sequence[str]
-    incomparable: Sequence[Incomparable] = ()  # what not_comparable says, as data
+
+    @property
+    def not_comparable(self) -> dict[str, list[str]]:
+        """Sentences about the figures that do not compare, by metric."""
+        found: dict[str, list[str]] = {}
+        for item in self.incomparable:
+            found.setdefault(item.metric, []).append(str(item))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
-        del plain["incomparable"]
-        return plain
+        names = ["not_comparable" if name == "incomparable" else name for name in plain]
+        return {name: plain.get(name, self.not_comparable) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,27 +188,23 @@ def compare_runs(
     names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
-    not_comparable: dict[str, list[str]] = {}
-    for item in incomparable:
-        not_comparable.setdefault(item.metric, []).append(str(item))
     return Comparison(
         rows=rows,
         keys=keys,
         metrics=names,
         best=best,
-        not_comparable=not_comparable,
+        incomparable=incomparable,
         equal_keys=equal,
         not_known=not_known,
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
-        incomparable=incomparable,
     )
 
 
 def _suggest_subjects(workspace: Workspace) -> str:
     """What to compare where there are no runs: submissions, if the ledger has any."""
-    numbers = [row.number for row in list_submissions(workspace)]
+    numbers = list_numbers(workspace)
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
     return "tracker run train makes one"
@@ -233,7 +236,7 @@ def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool =
         if kind == "exp":
             known: Iterable[int] = reversed(list_run_numbers(workspace.runs_dir))
         else:
-            known = [row.number for row in list_submissions(workspace)]
+            known = list_numbers(workspace)
         inside = [f"{kind}{number}" for number in known if low <= number <= high]
         if kind == "exp" and not archived:
             inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
@@ -281,7 +284,7 @@ def _build_subjects(
 ) -> Iterator[Subject]:
     """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    notes = list_notes(workspace)
+    notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)

@@ -179,5 +179,4 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
     """The answers of those of the submissions whose answers the ledger has."""
-    wanted = set(numbers)
-    return {number: unpack_answers(text) for number, _, text in list_packed_answers(workspace) if number in wanted}
+    return {number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracker.comparison.compare import check_sort_name, load_values, sort_key
 from tracker.comparison.where import parse_where
+from tracker.ledger.read import list_newest_submissions, list_ranks, list_submissions, list_validation
 from tracker.ledger.records import Submission
 from tracker.metrics import higher_is_better
 from tracker.runs import RunRecord, list_runs
@@ -25,6 +27,7 @@ def pick_runs(
     """
     if not where and not sort:
         return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
+
     condition = parse_where(where) if where else None
     records = list_runs(workspace.runs_dir, archived=archived)
     values = load_values(workspace, records)
@@ -44,6 +47,27 @@ def pick_runs(
     return [records[place] for place in chosen[: limit or None]]
 
 
+def pick_submissions(
+    workspace: Workspace, *, sort: str = "", limit: int = 0
+) -> tuple[list[Submission], dict[int, int]]:
+    """The newest submissions in their order, or the first by `sort`, and their ranks among all; `limit` 0: all.
+
+    Without `sort` no other submission is read. Raises ConfigError for a name that no submission has.
+    """
+    competition = workspace.competition
+    if not sort:
+        rows = list_newest_submissions(workspace, limit)
+    else:
+        every = list_submissions(workspace)
+        validation = list_validation(workspace, every)
+        rows = sort_submissions(competition, every, validation, sort)[: limit or None]
+        if sort.startswith("val_"):
+            return rows, rank_submissions(competition, every, validation, sort)
+    name = sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
+    best_is_high = higher_is_better(competition.metrics, name)
+    return rows, list_ranks(workspace, name, [row.number for row in rows], higher_is_better=best_is_high)
+
+
 def sort_submissions(
     competition: Competition, rows: Sequence[Submission], validation: Mapping[int, Mapping[str, float]], name: str
 ) -> list[Submission]:
@@ -51,6 +75,7 @@ def sort_submissions(
 
     Raises ConfigError for a name that no submission has.
     """
+
     values = {row.number: list_values(row, validation.get(row.number, {})) for row in rows}
     if not rows:
         return []
@@ -82,4 +107,4 @@ def rank_submissions(
             known[row.number] = value
     sign = -1 if higher_is_better(competition.metrics, name) else 1
     ordered = sorted(sign * value for value in known.values())
-    return {number: ordered.index(sign * value) + 1 for number, value in known.items()}
+    return {number: bisect_left(ordered, sign * value) + 1 for number, value in known.items()}

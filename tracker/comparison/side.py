@@ -83,7 +83,7 @@ def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> S
         best_epoch=record.best_epoch,
         fingerprints=record.fingerprints,
         submission=row.number if row else None,
-        notes=list_notes(workspace).get(record.uid, ()),
+        notes=list_notes(workspace, [record.uid]).get(record.uid, ()),
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
         folder=folder,
         curves=curves,

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tracker.audit import find_wasted
 from tracker.configdiff import diff_configs, list_unknown
-from tracker.errors import TrackerError
-from tracker.ledger.read import find_sota, has_run, list_imported_columns, list_sota_numbers, list_submissions
-from tracker.ledger.records import Submission
+from tracker.ledger.connection import Query, open_reader
+from tracker.ledger.read import (
+    find_origin,
+    find_sota,
+    has_run,
+    list_imported_columns,
+    list_repeated,
+    list_sota_numbers,
+    list_submissions,
+)
+from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
 from tracker.list_marks import Marks
 from tracker.runs import RunRecord, list_runs, load_config, load_run
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace
 
 BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
@@ -77,58 +85,65 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
-    based_on = _find_parents_of_rows(workspace, elsewhere, node_of)
+    told = _list_based_on(workspace)
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), "f1", "accuracy"])]
     members = [_build_run(workspace, record, sent.get(record.uid) if record.uid else None, names) for record in records]
-    members += [_build_submission(row, based_on[row.number], names) for row in elsewhere]
+    members += [_build_submission(row, _find_parent_of_row(row, told, node_of.get), names) for row in elsewhere]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
     hidden = {record.name for record in records if record.archived_at and not archived}
     return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
 
 
-def read_marks(
-    workspace: Workspace, *, rows: Sequence[Submission] | None = None, numbers: Collection[int] | None = None
-) -> Marks:
-    """What lists mark; duplicates only among `numbers`, where those are given.
+def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
+    """What lists mark; SOTA then and duplicates only among `numbers`, where those are given.
 
-    `rows` are all submissions, where the caller has read them already.
+    The submissions that are not shown are not read: a ledger may have very many.
     """
-    rows = list_submissions(workspace) if rows is None else rows
     best = find_sota(workspace)
-    wasted = find_wasted(rows, among=numbers)
+    since = 0 if numbers is None else min(numbers, default=None)  # None: there is nothing to mark
+    then = [] if since is None else list_sota_numbers(workspace, since=since)
+    shown = None if numbers is None else set(numbers)
     return Marks(
         now=best.number if best else None,
-        then=list_sota_numbers(workspace),
-        ancestors=_list_ancestors(workspace, best, rows) if best else (),
-        duplicates={item["number"]: item["equal_to"] for item in wasted},
+        then=[number for number in then if shown is None or number in shown],
+        ancestors=_list_ancestors(workspace, best) if best else (),
+        duplicates=list_repeated(workspace, numbers),
     )
 
 
-def _list_ancestors(workspace: Workspace, best: Submission, rows: Sequence[Submission]) -> list[str]:
-    """The nodes that SOTA was made from, as the family has them, without reading every run."""
-    found: list[str] = []
+def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
+    """The nodes that SOTA was made from, as the family has them, without reading every run or submission."""
+    told = _list_based_on(workspace)
+    found: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
-    while name is not None and name not in found:
-        found.append(name)
-        name = _find_parent(workspace, name, rows)
-    return found[1:]
+    with open_reader(workspace.ledger_url) as query:
+        while name is not None and name not in found:
+            found[name] = None
+            name = _find_parent(workspace, query, name, told)
+    return list(found)[1:]
 
 
-def name_node(workspace: Workspace, row: Submission) -> str:
+def name_node(workspace: Workspace, row: Submission | Origin) -> str:
     """The run of a submission where its folder is here, else `s7`."""
     return str(row.run) if has_run(workspace, row) else f"s{row.number}"
 
 
-def _find_parent(workspace: Workspace, name: str, rows: Sequence[Submission]) -> str | None:
+def _find_parent(workspace: Workspace, query: Query, name: str, told: Mapping[int, str]) -> str | None:
     number = parse_submission(name)
     if number is None:
         try:
             return load_run(workspace.runs_dir, name).parent
         except TrackerError:
             return None  # it is not here
-    node_of = {row.number: name_node(workspace, row) for row in rows}
-    elsewhere = [row for row in rows if node_of[row.number] == f"s{row.number}"]
-    return _find_parents_of_rows(workspace, elsewhere, node_of).get(number)
+
+    def name_of(other: int) -> str | None:
+        found = find_origin(query, other)
+        return name_node(workspace, found) if found else None
+
+    row = find_origin(query, number)
+    if row is None or has_run(workspace, row):  # then the tree has it under its run's name
+        return None
+    return _find_parent_of_row(row, told, name_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,19 +215,20 @@ def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def _find_parents_of_rows(
-    workspace: Workspace, rows: Sequence[Submission], node_of: Mapping[int, str]
-) -> dict[int, str | None]:
-    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger keeps its diff."""
+def _list_based_on(workspace: Workspace) -> dict[int, str]:
+    """{number: what a hand-kept table says that the submission was based on}, of those where it says it."""
     told = {number: columns.get(BASED_ON) for number, columns in list_imported_columns(workspace).items()}
-    parents: dict[int, str | None] = {}
-    for row in rows:
-        if row.run_uid is None and any(told.values()):
-            text = told.get(row.number) or ""
-            parents[row.number] = node_of.get(int(text), f"s{text}") if text.isdecimal() else text or None
-        else:
-            parents[row.number] = node_of.get(row.sota) if row.sota else None
-    return parents
+    return {number: text for number, text in told.items() if text}
+
+
+def _find_parent_of_row(
+    row: Submission | Origin, told: Mapping[int, str], name_of: Callable[[int], str | None]
+) -> str | None:
+    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger keeps its diff."""
+    if row.run_uid is None and told:
+        text = told.get(row.number, "")
+        return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
+    return name_of(row.sota) if row.sota else None
 
 
 def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) -> Family:

@@ -209,14 +209,6 @@ class Ledger:
         prints = (best.data_fingerprint, data)
         return sota, diff_configs(json.loads(best.config), config, data=prints, recorded=recorded)
 
-    def append_scores(self, number: int, scores: Mapping[tuple[str, str], float]) -> None:
-        """Add scores of a submission by (split, metric); raises LedgerError when there is no such submission."""
-        with self._write() as connection:
-            select = sa.select(SUBMISSIONS.c.number).where(SUBMISSIONS.c.number == number)
-            if connection.execute(select).scalar() is None:
-                raise LedgerError(f"no submission {number}", hint="tracker leaderboard lists them")
-            _append_scores(connection, number, scores)
-
     def append_missing(
         self, number: int, scores: Mapping[tuple[str, str], float], notes: Mapping[str, str] | None = None
     ) -> bool:

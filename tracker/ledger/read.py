@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tracker.configdiff import drop_same_places, list_unknown
 from tracker.errors import TrackerError, UnknownRunError
-from tracker.ledger.connection import Row, open_reader, read_rows
-from tracker.ledger.records import Note, Submission
+from tracker.ledger.connection import Query, Row, open_reader, read_rows
+from tracker.ledger.records import Note, Origin, Submission
 from tracker.metrics import TRAINED
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, load_run
@@ -27,8 +28,19 @@ _OF_SOTA = ", ".join(
     for name, alias in (("data_fingerprint", "data"), ("config", "config"))
 )
 _NOTES = (
-    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes "
-    "WHERE kind IN ('note', 'rejected') ORDER BY seq"
+    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN ('note', 'rejected')"
+)
+# The earliest submission that another repeats: one of both has unknown predictions (the ledger takes equal ones only
+# once), and the newest scores that both have are two or more and all equal. `find_wasted` says the same in Python.
+_REPEATED = (
+    "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS earlier "
+    "FROM latest_scores a JOIN submissions p ON p.number = a.submission "
+    "JOIN latest_scores b ON b.split = a.split AND b.metric = a.metric AND b.value = a.value "
+    "AND b.submission < a.submission JOIN submissions q ON q.number = b.submission "
+    "WHERE (coalesce(p.predictions_fingerprint, '') = '' OR coalesce(q.predictions_fingerprint, '') = '') "
+    "{among} GROUP BY a.submission, b.submission HAVING count(*) > 1) pairs WHERE NOT EXISTS "
+    "(SELECT 1 FROM latest_scores x JOIN latest_scores y ON y.split = x.split AND y.metric = x.metric "
+    "WHERE x.submission = number AND y.submission = earlier AND x.value <> y.value) GROUP BY number"
 )
 
 
@@ -43,7 +55,7 @@ def list_submissions(
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
             scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row["value"]
-        notes = [Note(**row) for row in query(_NOTES, {})]
+        notes = _read_notes(query, where, parameters or {})
     by_number, by_run = _group_notes(notes)
     found = []
     for row in rows:
@@ -58,6 +70,88 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
         return list_submissions(workspace)
     where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
     return list_submissions(workspace, where, {"limit": min(limit, LARGEST)})
+
+
+def list_numbers(workspace: Workspace) -> list[int]:
+    """The numbers of all submissions, in order."""
+    return [row["number"] for row in read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")]
+
+
+def list_unscored(workspace: Workspace) -> list[Submission]:
+    """The submissions without any public score."""
+    scored = "SELECT 1 FROM scores c WHERE c.submission = s.number AND c.split = 'public'"
+    return list_submissions(workspace, f"WHERE NOT EXISTS ({scored})")
+
+
+def list_repeated(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
+    """{number: the earlier one that it repeats} of those of the submissions `numbers`, or of all, that repeat one.
+
+    The database finds them by its index of scores, so nobody reads every submission.
+    """
+    parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
+    with open_reader(workspace.ledger_url) as query:
+        rows = [row for among, known in parts for row in query(_REPEATED.format(among=among), known)]
+    return {row["number"]: row["earlier"] for row in sorted(rows, key=lambda row: int(row["number"]))}
+
+
+def list_ranks(workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool) -> dict[int, int]:
+    """{number: place among all} of those of the submissions that have a score like `public_f1`; equal ones share it."""
+    split, _, metric = name.partition("_")
+    scored = {"split": split, "metric": metric}
+    which = "split = :split AND metric = :metric"
+    own: dict[int, float] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for among, known in _split_list(numbers, "submission IN"):
+            sql = f"SELECT submission, value FROM latest_scores WHERE {which} AND {among}"
+            own |= {row["submission"]: row["value"] for row in query(sql, {**scored, **known})}
+        # every value ever told, less those that were corrected: an index has them, the newest alone none has
+        values = [row["value"] for row in query(f"SELECT value FROM scores WHERE {which}", scored)] if own else []
+        replaced = _list_replaced(query, split, metric) if own else []
+    sign = -1 if higher_is_better else 1
+    every, old = sorted(sign * value for value in values), sorted(sign * value for value in replaced)
+    return {number: bisect_left(every, sign * v) - bisect_left(old, sign * v) + 1 for number, v in own.items()}
+
+
+def _list_replaced(query: Query, split: str, metric: str) -> list[float]:
+    """The values of a score that a newer one corrects."""
+    several = "SELECT submission, split, metric FROM scores GROUP BY submission, split, metric HAVING count(*) > 1"
+    groups = query(several, {})  # all of them, in the order of an index: choosing one metric first takes longer
+    numbers = [row["submission"] for row in groups if (row["split"], row["metric"]) == (split, metric)]
+    newer = (
+        "SELECT 1 FROM scores t WHERE t.submission = s.submission AND t.split = s.split AND t.metric = s.metric "
+        "AND t.seq > s.seq"
+    )
+    found: list[float] = []
+    for among, known in _split_list(numbers, "s.submission IN"):
+        sql = f"SELECT s.value FROM scores s WHERE {among} AND s.split = :split AND s.metric = :metric"
+        rows = query(f"{sql} AND EXISTS ({newer})", {**known, "split": split, "metric": metric})
+        found += [row["value"] for row in rows]
+    return found
+
+
+def find_origin(query: Query, number: int) -> Origin | None:
+    """Where submission `number` came from, None where there is none."""
+    if number > LARGEST:
+        return None
+    rows = query("SELECT number, run, run_uid, sota FROM submissions WHERE number = :number", {"number": number})
+    return Origin(**rows[0]) if rows else None
+
+
+def _split_list(values: Collection[Any], before: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """SQL like `before (:in0, :in1)` and its parameters, of as many values at a time as every database takes."""
+    every = list(values)
+    for start in range(0, len(every), IN_LIST):
+        known = {f"in{place}": value for place, value in enumerate(every[start : start + IN_LIST])}
+        yield f"{before} ({', '.join(f':{name}' for name in known)})", known
+
+
+def _read_notes(query: Query, where: str, parameters: Mapping[str, Any]) -> list[Note]:
+    """The remarks on the submissions that `where` chooses and on their runs, all of them without it; oldest first."""
+    if not where:
+        return [Note(**row) for row in query(f"{_NOTES} ORDER BY seq", {})]
+    chosen = f"FROM submissions s {where}"
+    clause = f"submission IN (SELECT s.number {chosen}) OR run_uid IN (SELECT s.run_uid {chosen})"
+    return [Note(**row) for row in query(f"{_NOTES} AND ({clause}) ORDER BY seq", parameters)]
 
 
 def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str, list[Note]]]:
@@ -86,16 +180,18 @@ def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Subm
     return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
 
 
-def list_notes(workspace: Workspace) -> dict[str, list[Note]]:
-    """The remarks on each run by its uid, those on its submissions included, oldest first."""
-    owners_sql = (
-        "SELECT number, run_uid FROM submissions WHERE run_uid IS NOT NULL "
-        "AND number IN (SELECT submission FROM notes WHERE kind IN ('note', 'rejected'))"
-    )
+def list_notes(workspace: Workspace, uids: Collection[str]) -> dict[str, list[Note]]:
+    """The remarks on each of these runs by its uid, those on its submissions included, oldest first."""
+    found: dict[str, list[Note]] = {}
     with open_reader(workspace.ledger_url) as query:
-        by_number, found = _group_notes([Note(**row) for row in query(_NOTES, {})])
-        for row in query(owners_sql, {}):
-            found.setdefault(row["run_uid"], []).extend(by_number[row["number"]])
+        for which, known in _split_list(uids, "IN"):
+            own = query(f"{_NOTES} AND submission IS NULL AND run_uid {which} ORDER BY seq", known)
+            found |= _group_notes([Note(**row) for row in own])[1]
+            owners_sql = f"SELECT number, run_uid FROM submissions s WHERE s.run_uid {which}"
+            owners = {row["number"]: row["run_uid"] for row in query(owners_sql, known)}
+            sent = f"{_NOTES} AND submission IN (SELECT number FROM submissions WHERE run_uid {which}) ORDER BY seq"
+            for row in query(sent, known):
+                found.setdefault(owners[row["submission"]], []).append(Note(**row))
     return {uid: sorted(notes, key=lambda note: note.time) for uid, notes in found.items()}
 
 
@@ -107,17 +203,19 @@ def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submiss
 def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
     """The newest submission of each of these runs that has one, by the run's uid."""
     found: dict[str, Submission] = {}
-    for start in range(0, len(uids), IN_LIST):
-        known = {f"uid{place}": uid for place, uid in enumerate(uids[start : start + IN_LIST])}
-        where = f"WHERE s.run_uid IN ({', '.join(f':{name}' for name in known)})"
+    for where, known in _split_list(uids, "WHERE s.run_uid IN"):
         found |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
     return found
 
 
-def list_run_numbers_submitted(workspace: Workspace) -> dict[str, int]:
-    """The newest submission number of every run that has one, by the run's uid."""
-    sql = "SELECT run_uid, max(number) AS number FROM submissions GROUP BY run_uid"
-    return {row["run_uid"]: row["number"] for row in read_rows(workspace.ledger_url, sql)}
+def list_run_numbers_submitted(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
+    """The newest submission number of each of these runs that has one, by the run's uid."""
+    found: dict[str, int] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for where, known in _split_list(uids, "WHERE run_uid IN"):
+            sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
+            found |= {row["run_uid"]: row["number"] for row in query(sql, known)}
+    return found
 
 
 def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
@@ -176,9 +274,11 @@ def find_sota(workspace: Workspace) -> Submission | None:
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
     """Numbers, from `since` on, of the submissions that beat all earlier ones, in order."""
     primary = workspace.competition.primary
+    # a list of submissions lets SQLite use the index by submission, a bare >= the one by value
+    later = "AND submission IN (SELECT number FROM submissions WHERE number >= :number) " if since else ""
     sql = (
         "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "
-        "AND submission >= :number ORDER BY submission"
+        f"{later}ORDER BY submission"
     )
     with open_reader(workspace.ledger_url) as query:
         known = {"metric": primary.name, "number": since}
@@ -191,10 +291,15 @@ def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
     return found
 
 
-def list_packed_answers(workspace: Workspace) -> list[tuple[int, str, str]]:
-    """(number, run, packed answers) of every submission whose answers are known."""
-    sql = "SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL ORDER BY number"
-    return [(row["number"], row["run"], row["answers"]) for row in read_rows(workspace.ledger_url, sql)]
+def list_packed_answers(workspace: Workspace, numbers: Collection[int] | None = None) -> list[tuple[int, str, str]]:
+    """(number, run, packed answers) of those of the submissions `numbers`, or of all, whose answers are known."""
+    found: list[tuple[int, str, str]] = []
+    parts = [("", {})] if numbers is None else _split_list(sorted(numbers), "AND number IN")
+    with open_reader(workspace.ledger_url) as query:
+        for among, known in parts:
+            sql = f"SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL {among} ORDER BY number"
+            found += [(row["number"], row["run"], row["answers"]) for row in query(sql, known)]
+    return found
 
 
 def list_twins(workspace: Workspace, weights: str, *, but: str) -> list[str]:
@@ -253,7 +358,7 @@ QUOTA_QUERY = (
 )
 
 
-def has_run(workspace: Workspace, row: Submission) -> bool:
+def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
     """Whether the run folder of a submission is in this workspace; a teammate's exp3 is not ours."""
     try:
         return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid

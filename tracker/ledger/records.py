@@ -64,3 +64,13 @@ class Submission:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What tells where a submission came from: its run, and the best submission of that time."""
+
+    number: int
+    run: str | None
+    run_uid: str | None
+    sota: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tracker.errors import UnknownRunError
-from tracker.ledger.read import find_sota, get_submission, has_run, list_submissions
+from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
 from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
 from tracker.runs import find_latest, load_run
@@ -21,7 +21,7 @@ def name_first_score(workspace: Workspace) -> str:
     """The command that brings the first public score; where it is not typed in, it comes with the submission."""
     if workspace.leaderboard == "manual":
         return name_score_command(workspace.competition)
-    return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
+    return "tracker sync" if list_newest_submissions(workspace, 1) else 'tracker submit R --memo "what is new"'
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:

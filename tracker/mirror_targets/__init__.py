@@ -62,7 +62,7 @@ class About:
     @cached_property
     def remarks(self) -> Sequence[Note]:
         """The remarks on the run and on its submissions; raises LedgerError."""
-        return list_notes(self.workspace).get(self.record.uid, [])
+        return list_notes(self.workspace, [self.record.uid]).get(self.record.uid, [])
 
     @property
     def text(self) -> str:

@@ -66,7 +66,7 @@ def add(workspace: Workspace, letter: str, f1: float | None = None, **options: A
     with open_ledger(workspace) as ledger:
         number = ledger.append_submission(draft(letter, **options), workspace.competition).number
         if f1 is not None:
-            ledger.append_scores(number, {("public", "f1"): f1})
+            ledger.append_missing(number, {("public", "f1"): f1})
     return number
 
 
@@ -128,7 +128,7 @@ def test_a_corrected_score_is_a_new_row_and_the_newest_counts(shared: Workspace)
     add(shared, "0", 0.9)
     add(shared, "1", 0.8)
     with open_ledger(shared) as ledger:
-        ledger.append_scores(1, {("public", "f1"): 0.7, ("private", "f1"): 0.6})
+        ledger.append_missing(1, {("public", "f1"): 0.7, ("private", "f1"): 0.6})
     assert get_submission(shared, 1).scores == {"public_f1": 0.7, "private_f1": 0.6}
     assert len(read_rows(shared.ledger_url, "SELECT * FROM scores WHERE submission = 1")) == 3
     best = find_sota(shared)
@@ -137,8 +137,8 @@ def test_a_corrected_score_is_a_new_row_and_the_newest_counts(shared: Workspace)
 
 
 def test_scores_need_a_submission(shared: Workspace) -> None:
-    with open_ledger(shared) as ledger, pytest.raises(LedgerError, match="no submission 7"):
-        ledger.append_scores(7, {("public", "f1"): 0.5})
+    with open_ledger(shared) as ledger, pytest.raises(LedgerError, match=r"(?i)foreign key"):
+        ledger.append_missing(7, {("public", "f1"): 0.5})
     with pytest.raises(UnknownRunError, match="no submission 7"):
         get_submission(shared, 7)
 
@@ -469,7 +469,7 @@ def test_history_shows_a_correction_beside_what_it_corrects(shared: Workspace) -
     number = add(shared, "0", 0.76, memo="first")
     add(shared, "1", 0.5)
     with open_ledger(shared) as ledger:
-        ledger.append_scores(number, {("public", "f1"): 0.7656})
+        ledger.append_missing(number, {("public", "f1"): 0.7656})
         ledger.append_note(kind="note", text="typed wrong", submission=number)
     found = list_history(shared, submission=number)
     assert [(event.seq, event.kind, event.text) for event in found] == [

@@ -29,7 +29,7 @@ def filled(ledger_url: str, tmp_path: Path) -> Workspace:
     add(workspace, "0", 0.5, memo="first")
     add(workspace, "1", 0.6, memo="second")
     with open_ledger(workspace) as ledger:
-        ledger.append_scores(1, {("private", "f1"): 0.55})
+        ledger.append_missing(1, {("private", "f1"): 0.55})
         ledger.append_note(kind="note", text="looks good", submission=2)
     return workspace
 

@@ -278,7 +278,7 @@ def append_rows(workspace: Workspace, rows: Sequence[tuple[str, dict[str, Any], 
         with open_ledger(workspace) as ledger:
             ledger.append_submission(replace(made, record=record, config=config), workspace.competition)
             if figures[0] is not None and math.isfinite(figures[0]):
-                ledger.append_scores(place + 1, {("public", "accuracy"): figures[0]})
+                ledger.append_missing(place + 1, {("public", "accuracy"): figures[0]})
 
 
 @settings(max_examples=25, deadline=None)

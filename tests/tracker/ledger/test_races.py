@@ -114,7 +114,7 @@ def write_on(workspace: Workspace, seed: int, told: Connection) -> None:
         with open_ledger(workspace) as ledger:
             done = ledger.append_submission(draft(f"{seed}-{number}"), workspace.competition).number
             told.send(done)
-            ledger.append_scores(done, {("public", "f1"): 0.5, ("public", "accuracy"): 0.5})
+            ledger.append_missing(done, {("public", "f1"): 0.5, ("public", "accuracy"): 0.5})
             ledger.append_note(kind="note", text="kept", submission=done)
 
 

@@ -1,0 +1,110 @@
+"""Lists of a long ledger read what they show, and say what one would say who has read everything."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tracker.ledger.read
+from tests.tracker.ledger.test_append import draft
+from tests.workspaces import make_workspace
+from tracker.audit import find_wasted
+from tracker.commands.runs import runs
+from tracker.commands.submissions import _print_rows
+from tracker.comparison.pick import pick_submissions, rank_submissions
+from tracker.comparison.tree import read_marks
+from tracker.ledger.append import open_ledger
+from tracker.ledger.historical import Historical
+from tracker.ledger.read import Submission, list_sota_numbers, list_submissions, list_unscored
+from tracker.workspace import Metric, Workspace
+
+ROWS, SHOWN = 300, 10
+
+
+@pytest.fixture
+def long(ledger_url: str, tmp_path: Path) -> Workspace:
+    """A hand-kept table of 300 rows with few different scores, then three submissions, then corrections."""
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    rng = random.Random(3)  # noqa: S311
+    rows = []
+    for number in range(1, ROWS + 1):
+        scores = {("public", "f1"): rng.randrange(40) / 40, ("public", "accuracy"): rng.randrange(5) / 5}
+        if number % 7 == 0:
+            scores["private", "f1"] = rng.randrange(3) / 3
+        rows.append(Historical(number=number, memo="m", scores={} if number % 11 == 0 else scores))
+    with open_ledger(workspace) as ledger:
+        ledger.append_historical(rows, workspace.competition)
+        for letter in "012":
+            number = ledger.append_submission(draft(letter), workspace.competition).number
+            ledger.append_missing(number, rows[int(letter)].scores)
+        for number in (3, 50, 301):
+            ledger.append_missing(number, {("public", "f1"): rows[0].scores["public", "f1"]})
+        ledger.append_note(kind="note", text="kept", submission=302)
+    return workspace
+
+
+def count_parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the submissions that are read whole from now on."""
+    found: list[int] = []
+    build = tracker.ledger.read._build
+
+    def build_counted(*arguments: object) -> Submission:
+        row = build(*arguments)  # type: ignore[arg-type]
+        found.append(row.number)
+        return row
+
+    monkeypatch.setattr(tracker.ledger.read, "_build", build_counted)
+    return found
+
+
+def test_a_list_reads_the_submissions_that_it_shows(
+    long: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = count_parsed(monkeypatch)
+    monkeypatch.chdir(long.root)
+    _print_rows(long, limit=SHOWN)
+    assert "303" in capsys.readouterr().out
+    best = read_marks(long).now
+    assert set(read) == {*range(294, 304), best}
+    read.clear()
+    runs(limit=SHOWN)
+    assert set(read) == {best}
+
+
+def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
+    every = list_submissions(long)
+    turned = replace(long, competition=replace(long.competition, metrics=(Metric(name="f1", higher_is_better=False),)))
+    for workspace in (long, turned):
+        for sort in ("", "private_f1", "public_f1"):
+            rows, ranks = pick_submissions(workspace, sort=sort, limit=40)
+            whole = rank_submissions(workspace.competition, every, {}, sort or "public_f1")
+            assert ranks == {row.number: whole[row.number] for row in rows if row.number in whole}
+    wasted = {item["number"]: item["equal_to"] for item in find_wasted(every)}
+    assert read_marks(long).duplicates == wasted
+    assert max(wasted) > ROWS  # one with predictions repeats one without
+    numbers = [3, 50, 299, 300, 301, 302]
+    marks = read_marks(long, numbers=numbers)
+    assert marks.duplicates == {number: wasted[number] for number in numbers if number in wasted}
+    assert marks.then == [number for number in list_sota_numbers(long) if number in numbers]
+    assert [row.number for row in list_unscored(long)] == [row.number for row in every if not row.scores]
+    rows, _ = pick_submissions(long, limit=2)
+    assert [(row.number, [note.text for note in row.notes]) for row in rows] == [(302, ["kept"]), (303, [])]
+
+
+def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Workspace) -> None:
+    every = list_submissions(long)
+    rng = random.Random(5)  # noqa: S311
+    rows = [replace(row, predictions_fingerprint=rng.choice([None, "a", "b", str(row.number)])) for row in every]
+    slow: list[tuple[int, int]] = []
+    for place, row in enumerate(rows):
+        for earlier in rows[:place]:
+            own, other = row.predictions_fingerprint, earlier.predictions_fingerprint
+            shared = row.scores.keys() & earlier.scores.keys()
+            alike = len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared)
+            if own == other if own and other else alike:
+                slow.append((row.number, earlier.number))
+                break
+    assert [(item["number"], item["equal_to"]) for item in find_wasted(rows)] == slow
