@@ -314,11 +314,12 @@ def audit(as_json: Json = False) -> None:
     from tracker.report import print_audit, print_json
     from tracker.workspace import find_workspace
 
-    found = audit(find_workspace())
+    workspace = find_workspace()
+    found = audit(workspace)
     if as_json:
         print_json(found.to_dict())
     else:
-        print_audit(found)
+        print_audit(found, workspace.competition)
 
 
 def note(

@@ -213,17 +213,13 @@ def render_gain(entry: Entry, metric: Metric) -> str:
     return f"{entry.gain * 100:+.2f} %" if metric.percent else f"{entry.gain:+.4f}"
 
 
-def render_minute(time: str | None) -> str:
-    """A UTC text to the minute, as people read it."""
-    return time[:16].replace("T", " ") if time else ""
-
-
 def list_facts(report: TeamReport) -> dict[str, str]:
     """What a reader wants to know first, besides SOTA."""
     times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
     facts = {"Submissions": str(len(report.entries))}
     if times:
-        facts["First to last (UTC)"] = f"{render_minute(times[0])} to {render_minute(times[-1])}"
+        first, last = (report.competition.local_time(time) for time in (times[0], times[-1]))
+        facts[f"First to last ({report.competition.time_zone})"] = f"{first} to {last}"
     best, metric = report.best_private, report.competition.primary
     if best:
         facts["Best private score"] = (

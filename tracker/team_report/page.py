@@ -30,7 +30,6 @@ from tracker.team_report.data import (
     label_metric,
     list_facts,
     render_gain,
-    render_minute,
 )
 from tracker.workspace import Metric
 
@@ -49,7 +48,7 @@ def render_page(report: TeamReport) -> str:
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"value": render_value, "minute": render_minute, "metric": label_metric}
+    environment.filters |= {"value": render_value, "minute": report.competition.local_time, "metric": label_metric}
     environment.filters["ensemble_change"] = render_ensemble_change
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
