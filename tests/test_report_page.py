@@ -13,6 +13,7 @@ from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
 from tests.workspaces import make_workspace
 from tracker.ledger.handkept import import_table, read_handkept
+from tracker.notes import add_note
 from tracker.team_report.write import write_report
 
 LIMIT_MS = 30_000
@@ -86,6 +87,22 @@ def test_the_report_fits_the_screen_and_has_the_reference_rows(
             assert page.locator("#submissions ~ .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
         cards = page.locator("#s1").evaluate("row => getComputedStyle(row).display")
         assert cards == ("grid" if width == 390 else "table-row")
+
+
+@pytest.mark.parametrize("width", [1024, 1280])
+def test_no_table_scrolls_sideways_on_a_laptop_however_long_the_notes(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"time_zone": "Asia/Seoul"})
+    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    for number in (3, 7, 12):
+        add_note(workspace, f"s{number}", "a long remark on the validation of this submission and its images, " * 6)
+    write_report(workspace, html=workspace.root / "report.html")
+    with opened(browser, workspace.root / "report.html", width) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = page.evaluate("[...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])")
+        assert [box for box in boxes if box[0] > box[1]] == []
+        assert page.inner_text(".eyebrow").endswith("(Asia/Seoul)")  # the table has no times of its own
 
 
 @pytest.mark.parametrize("width", [390, 1400])

@@ -15,7 +15,7 @@ from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissi
 from tracker.ledger.records import Note, Submission
 from tracker.relocation import list_places
 from tracker.runs import RunRecord, list_runs
-from tracker.workspace import Workspace
+from tracker.workspace import Competition, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,17 @@ def audit(workspace: Workspace) -> Audit:
         one_key=[{"number": row.number, "sota": row.sota, "key": keys[0]} for row, keys in alone if len(keys) == 1],
         several_keys=[{"number": row.number, "sota": row.sota, "keys": keys} for row, keys in changes if len(keys) > 1],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
-        by_day=dict(sorted(Counter((row.submitted_at or "unknown")[:10] for row in rows).items())),
+        by_day=dict(sorted(Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items())),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
         notes=[(row.number, note) for row in rows for note in row.notes],
     )
+
+
+def find_day(competition: Competition, time: str | None) -> str:
+    """The day of a UTC text as the quota counts days: in the competition's time zone."""
+    return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
 
 
 def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:

@@ -652,7 +652,7 @@ def render_quota(quota: Quota, competition: Competition) -> str:
     return f"{quota.left} of {quota.limit} submissions left{until}"
 
 
-def print_audit(audit: Audit) -> None:
+def print_audit(audit: Audit, competition: Competition) -> None:
     """How the submissions were spent."""
     chain = " -> ".join(map(str, audit.sota_chain))
     print_text(f"{render_count(audit.submissions, 'submission')}, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
@@ -663,7 +663,10 @@ def print_audit(audit: Audit) -> None:
     several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
     print_text(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
     print_text("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
-    print_text("by day (UTC): " + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-"))
+    print_text(
+        f"by day ({competition.time_zone}): "
+        + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-")
+    )
     if audit.unscored:
         print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for number, note in audit.notes:
@@ -671,7 +674,8 @@ def print_audit(audit: Audit) -> None:
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
     for item in audit.freed:
-        print_text(f"freed by tracker clean on {item['freed_at'][:10]}: {item['file']} ({item['what']})")
+        day = competition.local_time(item["freed_at"], "%Y-%m-%d")
+        print_text(f"freed by tracker clean on {day}: {item['file']} ({item['what']})")
 
 
 def print_history(events: Sequence[Event], competition: Competition, *, wide: bool = False) -> None:

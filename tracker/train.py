@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.earlier import copy_progress, find_earlier
 from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
 from tracker.jobs.output import notify, outlive_terminal
-from tracker.jobs.running import take_stop_note
+from tracker.jobs.running import list_resumes, render_resume, take_stop_note
 from tracker.mirror import Mirror
 from tracker.recorder import Recorder
 from tracker.relocation import find_moved_paths
@@ -250,7 +250,8 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     mirror = Mirror(workspace, name)
     mirror.start()
     with outlive_terminal(workspace) as output:
-        output.keep_in(recorder.folder, f"tracker stop {name} ends the run")
+        resumed = [render_resume(workspace, time, recorder.record.epoch) for time in list_resumes(recorder.folder)]
+        output.keep_in(recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:]))
         take_stop_note(recorder.folder)  # of an end that never came
         with terminate_as_interrupt(insist=True) as signals:
             try:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import pty
+import select
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import NO_MLFLOW, run_in_terminal, run_tracker
+from tests.conftest import NO_MLFLOW, run_in_terminal, run_tracker, tracker_command
 from tests.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_submissions
 from tracker.submit import submit
@@ -106,3 +111,45 @@ def test_people_read_times_in_the_zone_of_the_competition_and_programs_utc(tmp_p
     (row,) = json.loads(run_tracker("runs", "--json", cwd=workspace.root).stdout)
     assert row["created_at"] == record.created_at
     assert "time (Asia/Seoul)" in run_tracker("ledger", "history", cwd=workspace.root).stdout
+
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+@pytest.mark.parametrize(("key", "said_first"), [(CTRL_D, "no answer to the question"), (CTRL_C, "interrupted")])
+def test_a_question_left_by_ctrl_c_or_ctrl_d_says_that_nothing_was_done_and_how_to_go_on(
+    limited: Workspace, key: str, said_first: str
+) -> None:
+    """The exit code is 1 after Ctrl-D, and 130 after Ctrl-C as everywhere."""
+    (limited.runs_dir / "exp1" / "last.pth").write_bytes(b"weights")
+    ways = {
+        ("submit", "--memo", "it's b"): ("nothing was submitted", "tracker submit exp2 --memo 'it'\"'\"'s b' --yes"),
+        ("leaderboard", "reveal"): ("nothing was opened", "tracker leaderboard reveal --yes"),
+        ("clean",): ("nothing was freed", "tracker clean --yes"),
+    }
+    for words, (undone, go_on) in ways.items():
+        code, said = answer(limited, key, *words)
+        assert f"{said_first}, {undone}" in said
+        assert go_on in said
+        assert "Aborted" not in said
+        assert code == (130 if key == CTRL_C else 1)
+    assert len(list_submissions(limited)) == 1
+    assert (limited.runs_dir / "exp1" / "last.pth").exists()
+
+
+def answer(workspace: Workspace, key: str, *words: str) -> tuple[int, str]:
+    """Exit code and output of a command that is answered with a key when it has asked."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(workspace.root)
+        os.environ.update({"TERM": "xterm", "COLUMNS": "200", **NO_MLFLOW})
+        os.execv(sys.executable, tracker_command(*words))  # noqa: S606
+    written = b""
+    with suppress(OSError):  # the terminal has gone with its last process
+        while True:
+            if select.select([terminal], [], [], 1.0)[0]:
+                written += os.read(terminal, 65536)
+            elif b"[y/N]: " in written:  # again, for a key is lost that comes before it is waited for
+                os.write(terminal, key.encode())
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode().replace("\r\n", "\n")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import zoneinfo
+from dataclasses import replace
 
 import pytest
 
+from tracker.audit import find_day
 from tracker.errors import RefusedError
 from tracker.quota import build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import to_utc_text
@@ -81,3 +83,13 @@ def test_the_deadline_counts_to_the_second_in_the_competitions_zone() -> None:
     assert check_quota(due, utc("2022-03-03T09:59:59"), []).deadline == "2022-03-03T10:00:00.000000Z"
     with pytest.raises(RefusedError, match=r"the deadline passed at 2022-03-03 19:00 \(Asia/Seoul\)"):
         check_quota(due, utc("2022-03-03T10:00:00"), [])
+
+
+def test_days_of_the_audit_are_those_of_the_quota() -> None:
+    """15:30 in UTC is half past midnight of the next day in Seoul."""
+    for zone, day in (("Asia/Seoul", "2026-03-02"), ("UTC", "2026-03-01")):
+        competition = replace(SEOUL, time_zone=zone)
+        assert find_day(competition, "2026-03-01T15:30:00.000000Z") == day
+        midnight = dt.datetime.fromisoformat(day).replace(tzinfo=zoneinfo.ZoneInfo(zone))
+        assert window_start(competition, utc("2026-03-01T15:30")) == to_utc_text(midnight)
+    assert find_day(SEOUL, None) == "unknown"

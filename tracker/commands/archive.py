@@ -73,6 +73,7 @@ def clean(
     import sys
 
     from tracker.clean import free, plan_clean
+    from tracker.commands.options import ask
     from tracker.errors import ConfigError
     from tracker.report import print_text
     from tracker.training.numbers import render_count
@@ -88,9 +89,8 @@ def clean(
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError("nothing was freed: there is no terminal to ask on", hint="tracker clean --yes")
-        if not typer.confirm(f"Free {_render_size(plan.size)}? These files are deleted.", default=False):
-            print_text("nothing was freed")
-            raise typer.Exit(1)
+        question = f"Free {_render_size(plan.size)}? These files are deleted."
+        ask(question, no="nothing was freed", go_on=f"tracker clean{' --checkpoints' * checkpoints} --yes")
     done = free(workspace, plan, checkpoints=checkpoints)
     print_text(f"freed {_render_size(sum(item.size for item in done))} ({render_count(len(done), 'file')})")
     if checkpoints and workspace.mlflow_uri.startswith("http"):

@@ -32,7 +32,7 @@ def compare(
     from tracker.comparison.compare import NEWEST, compare_runs
     from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
     from tracker.comparison.tree import read_marks
-    from tracker.report import clean_text, print_json
+    from tracker.report import clean_text, print_json, print_note
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
@@ -50,6 +50,8 @@ def compare(
         limit=newest,
         archived=archived,
     )
+    if found.nothing_found and (as_json or as_csv):
+        print_note(found.nothing_found)
     if as_json:
         print_json(found.to_dict())
     elif markdown:

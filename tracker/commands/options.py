@@ -16,6 +16,27 @@ def may_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
 
 
+def ask(question: str, *, no: str, go_on: str) -> None:
+    """Ask in a terminal; returns after a yes. `no` says what was not done, `go_on` is the command that does not ask.
+
+    Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D), and
+    InterruptedByUserError after Ctrl-C.
+    """
+    from tracker.errors import InterruptedByUserError, TrackerError
+    from tracker.report import clean_text, print_text
+
+    try:
+        if typer.confirm(clean_text(question), default=False):
+            return
+    except typer.Abort as end:
+        print()  # the question stands on the line
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise InterruptedByUserError(f"interrupted, {no}", hint=go_on) from None
+        raise TrackerError(f"no answer to the question, {no}", hint=go_on) from None
+    print_text(no)
+    raise typer.Exit(1)
+
+
 def refuse_together(given: Mapping[str, bool]) -> None:
     """Raise ConfigError when more than one of the options was given; each would undo the others."""
     from tracker.errors import ConfigError

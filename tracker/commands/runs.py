@@ -274,12 +274,12 @@ def runs(
 ) -> None:
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
-    from tracker.comparison.pick import pick_runs
+    from tracker.comparison.pick import explain_no_runs, pick_runs
     from tracker.comparison.tree import read_marks
     from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.members import name_ensembles
-    from tracker.report import print_json, print_runs, print_text, runs_to_json
+    from tracker.report import print_json, print_note, print_runs, print_text, runs_to_json
     from tracker.runs import count_archived, load_config
     from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
@@ -287,13 +287,16 @@ def runs(
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     records = pick_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
+    if where and not records:
+        (print_note if as_json else print_text)(explain_no_runs(workspace, where, archived=archived))
     uids = [record.uid for record in records]
     submitted, notes = list_run_numbers_submitted(workspace, uids), list_notes(workspace, uids)
     if not as_json:
         shown = [submitted[record.uid] for record in records if record.uid in submitted]
         marks = read_marks(workspace, numbers=shown)
         named = name_ensembles(workspace, records)
-        print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
+        if records or not where:
+            print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(f"{render_count(count, 'archived run')} left out: tracker runs --archived lists them")
         return

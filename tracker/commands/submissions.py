@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.commands.options import Yes, may_ask
+from tracker.commands.options import Yes, ask, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def submit(
     comp, before = workspace.competition, find_sota(workspace)
     report = check(workspace, run) if memo.strip() and not as_json else None
     if report and not yes and may_ask():
-        _confirm_last(workspace, report, even_if_similar=even_if_similar)
+        _confirm_last(workspace, report, memo, even_if_similar=even_if_similar)
     try:  # the run that was checked: `latest` may be another one by now
         row, quota = submit(workspace, report.run if report else run, memo, even_if_similar=even_if_similar)
     except RefusedError:
@@ -97,21 +97,23 @@ def submit(
         print(f"upload the file, then: {name_score_command(comp, row.number, every=True)}")
 
 
-def _confirm_last(workspace: Workspace, report: CheckReport, *, even_if_similar: bool) -> None:
+def _confirm_last(workspace: Workspace, report: CheckReport, memo: str, *, even_if_similar: bool) -> None:
     """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused takes none."""
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
     if refused or report.quota.left != 1:
         return
-    from tracker.report import clean_text, print_text
+    import shlex
+
+    from tracker.report import print_text
     from tracker.runs import load_run
 
     what = report.ensemble or load_run(workspace.runs_dir, report.run).note or "no note"
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
     print_text(report.answer)
     question = f"it is the last one of {window}: submit {report.run} ({what})?"
-    if not typer.confirm(clean_text(question), default=False):
-        print_text("nothing was submitted")
-        raise typer.Exit(1)
+    similar = " --even-if-similar" if even_if_similar else ""
+    command = f"tracker submit {report.run} --memo {shlex.quote(memo)}{similar} --yes"
+    ask(question, no="nothing was submitted", go_on=command)
 
 
 def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
@@ -249,9 +251,7 @@ def reveal(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     sealed = {row.number for row in list_sealed(workspace, list_submissions(workspace))}
     if sealed and not yes and not as_json and may_ask():
         question = f"open the private scores of {_count(sealed)}? It cannot be undone"
-        if not typer.confirm(question, default=False):
-            print_text("nothing was opened")
-            raise typer.Exit(1)
+        ask(question, no="nothing was opened", go_on="tracker leaderboard reveal --yes")
     rows = reveal(workspace)
     _tell_mlflow(workspace, rows)
     if not as_json:
@@ -310,11 +310,12 @@ def audit(as_json: Json = False) -> None:
     from tracker.report import print_audit, print_json
     from tracker.workspace import find_workspace
 
-    found = audit(find_workspace())
+    workspace = find_workspace()
+    found = audit(workspace)
     if as_json:
         print_json(found.to_dict())
     else:
-        print_audit(found)
+        print_audit(found, workspace.competition)
 
 
 def note(

@@ -10,27 +10,30 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.side import load_side
-from tracker.comparison.where import parse_where
+from tracker.comparison.where import Condition, explain_nothing_found, parse_where
 from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
 from tracker.errors import ConfigError, StorageError, TrackerError, UnknownRunError
 from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_numbers
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.metrics import higher_is_better
-from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, load_config, load_run
-from tracker.text import find_nearest
+from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, list_runs, load_config, load_run
 from tracker.training.config import outcome_values
+from tracker.training.errors import find_nearest
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace import Metric, Workspace
 
 NEWEST = 200
 MOST_NAMED = 4  # runs in a sentence
+UNFINISHED = ("running", "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
 FIELDS = (
     "tags",
@@ -108,6 +111,7 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
+    nothing_found: str = ""  # why there are no rows
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -120,7 +124,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
-        names = ["not_comparable" if name == "incomparable" else name for name in plain]
+        names = ["not_comparable" if name == "incomparable" else name for name in plain if name != "nothing_found"]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
 
@@ -166,13 +170,15 @@ def compare_runs(
 ) -> Comparison:
     """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
+    A condition on the status looks at the newest runs however they ended.
     Archived runs are compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
     rows of their own; with `everything`, F1 by class and keys that are equal are among the columns. Raises
     UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
-    subjects = list(_load(workspace, words, limit, skipped, archived=archived))
+    ended = condition is not None and condition.asks_status
+    subjects = list(_load(workspace, words, limit, skipped, archived=archived, unfinished=ended))
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint=_suggest_subjects(workspace))
     chosen = subjects
@@ -180,6 +186,10 @@ def compare_runs(
         values = [subject.values() for subject in subjects]
         condition.check_names(name for known in values for name in known)
         chosen = [subject for subject, known in zip(subjects, values, strict=True) if condition.test(known)]
+    nothing = ""
+    if condition is not None and not chosen:
+        looked_at = render_count(len(subjects), "run" if ended or words else "finished run")
+        nothing = _explain_nothing(workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}")
     groups = _group(chosen, () if each else REPEATS)
     if sort:
         groups = _sort(workspace, groups, sort)
@@ -199,11 +209,41 @@ def compare_runs(
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
+        nothing_found=nothing,
     )
 
 
+def _explain_nothing(workspace: Workspace, condition: Condition, subjects: Sequence[Subject], scope: str) -> str:
+    """What was looked at, and which of all other runs the condition is true of."""
+    seen = {subject.name for subject in subjects}
+    records = [record for record in list_runs(workspace.runs_dir) if record.name not in seen]
+    others = find_others(workspace, condition, records)
+    command = f"tracker compare {' '.join(list(others)[:MOST_NAMED])}"
+    values = [subject.values() for subject in subjects]
+    return explain_nothing_found(condition, scope, values, others=others, command=command)
+
+
+def find_others(workspace: Workspace, condition: Condition, records: Sequence[RunRecord]) -> dict[str, str]:
+    """{name: why it was not looked at} of the runs of which a condition is true."""
+    found = {}
+    for record, known in zip(records, load_values(workspace, records), strict=True):
+        fits = False
+        with suppress(ConfigError):  # a value of another kind, in a run that was not asked for
+            fits = condition.test(known)
+        if fits:
+            ended = "older" if record.status == "finished" else record.status
+            found[record.name] = "archived" if record.archived_at else ended
+    return found
+
+
 def _suggest_subjects(workspace: Workspace) -> str:
-    """What to compare where there are no runs: submissions, if the ledger has any."""
+    """What to compare where no run has finished: those that have not, or submissions, if the ledger has any."""
+    unfinished = [
+        record.name for record in list_runs(workspace.runs_dir, archived=False) if record.status in UNFINISHED
+    ]
+    if unfinished:
+        named = " ".join(unfinished[:MOST_NAMED])
+        return f"tracker compare {named} compares what has not finished"
     numbers = list_numbers(workspace)
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
@@ -214,11 +254,11 @@ def _suggest_subjects(workspace: Workspace) -> str:
 
 
 def _load(
-    workspace: Workspace, words: Sequence[str], limit: int, skipped: list[str], *, archived: bool
+    workspace: Workspace, words: Sequence[str], limit: int, skipped: list[str], *, archived: bool, unfinished: bool
 ) -> Iterator[Subject]:
     if words:
         return _load_named(workspace, expand_words(workspace, words, archived=archived))
-    return _load_newest(workspace, limit, skipped, archived=archived)
+    return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 
 def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool = False) -> list[str]:
@@ -263,8 +303,10 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]
         yield known if isinstance(known, Subject) else built[name]
 
 
-def _load_newest(workspace: Workspace, limit: int, skipped: list[str], *, archived: bool) -> Iterator[Subject]:
-    """The newest finished runs; one whose files cannot be read is told in `skipped`."""
+def _load_newest(
+    workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
+) -> Iterator[Subject]:
+    """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in `skipped`."""
     records: list[RunRecord] = []
     for number in list_run_numbers(workspace.runs_dir):
         try:
@@ -272,7 +314,7 @@ def _load_newest(workspace: Workspace, limit: int, skipped: list[str], *, archiv
         except StorageError as error:
             skipped.append(f"exp{number}: {error}")
             continue
-        if record.status == "finished" and (archived or record.archived_at is None):
+        if (unfinished or record.status == "finished") and (archived or record.archived_at is None):
             records.append(record)
         if limit and len(records) == limit:
             break

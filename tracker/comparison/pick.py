@@ -6,12 +6,13 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracker.comparison.compare import check_sort_name, load_values, sort_key
-from tracker.comparison.where import parse_where
+from tracker.comparison.compare import check_sort_name, find_others, load_values, sort_key
+from tracker.comparison.where import explain_nothing_found, parse_where
 from tracker.ledger.read import list_newest_submissions, list_ranks, list_submissions, list_validation
 from tracker.ledger.records import Submission
 from tracker.metrics import higher_is_better
 from tracker.runs import RunRecord, list_runs
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace import Competition, Workspace
 
@@ -66,6 +67,19 @@ def pick_submissions(
     name = sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
     best_is_high = higher_is_better(competition.metrics, name)
     return rows, list_ranks(workspace, name, [row.number for row in rows], higher_is_better=best_is_high)
+
+
+def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
+    """Why the condition finds no run: what was looked at, and which archived runs it is true of."""
+    condition = parse_where(where)
+    records = list_runs(workspace.runs_dir)
+    looked_at = [record for record in records if archived or record.archived_at is None]
+    others = [record for record in records if record not in looked_at]
+    scope = render_count(len(looked_at), "run", "runs, however they ended")
+    scope += ", without the archived ones" if others else ""
+    found = find_others(workspace, condition, others)
+    command = "tracker runs --archived looks at them, too"
+    return explain_nothing_found(condition, scope, load_values(workspace, looked_at), others=found, command=command)
 
 
 def sort_submissions(

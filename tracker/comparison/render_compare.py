@@ -217,6 +217,10 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
 
 def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
     """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
+    if found.nothing_found:
+        yield found.nothing_found
+        yield from (f"left out: {line}" for line in found.skipped)
+        return
     several = sum(len(row.runs) > 1 for row in found.rows)
     rows = render_count(len(found.rows), "row")
     yield f"{found.runs} of {render_count(found.considered, 'run')} in {rows}; {_render_equal(found.equal_keys)}"
@@ -252,13 +256,19 @@ def _explain_briefly(found: Comparison) -> Iterator[str]:
     shown = list(groups.values())
     more = len(shown) - MOST_REASONS
     for items in shown[:MOST_REASONS]:
-        runs = name_runs(dict.fromkeys(name for item in items for name in item.runs))
         metrics = ", ".join(dict.fromkeys(item.metric for item in items))
-        others = {item.other for item in items}
-        other = others.pop() if len(others) == 1 else "the others"
-        yield f"not comparable: {runs} with {other}: {_join_reasons(items)}; in {metrics}"
+        yield f"not comparable: {_name_sides(items)}: {_join_reasons(items)}; in {metrics}"
     if more > 0:
         yield f"not comparable for {render_count(more, 'other reason')} too; --wide shows all"
+
+
+def _name_sides(items: Sequence[Incomparable]) -> str:
+    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each other`."""
+    runs = dict.fromkeys(name for item in items for name in item.runs)
+    others = dict.fromkeys(item.other for item in items)
+    if runs.keys() & others.keys():
+        return f"{name_runs({**runs, **others})} with each other"
+    return f"{name_runs(runs)} with {name_runs(others)}"
 
 
 def _leave_out_details(item: Incomparable) -> str:

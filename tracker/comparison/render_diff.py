@@ -11,9 +11,9 @@ from typing import Any
 
 from tracker.comparison.diff import RunDiff
 from tracker.comparison.evidence import ChangedImage, Move
-from tracker.comparison.paired import Difference, Paired
+from tracker.comparison.paired import LEVEL, Difference, Paired
 from tracker.comparison.textplot import PLAIN, Panel, render_curves
-from tracker.comparison.verdict import render_range
+from tracker.comparison.verdict import WHY_LEVEL, render_range
 from tracker.configdiff import ENSEMBLE, list_following
 from tracker.markdown import escape, render_table
 from tracker.report import (
@@ -220,7 +220,11 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
         Column("detectable", leaves=5, right=True),
     )
     yield Section(columns=columns, rows=rows)
-    lines = [_render_mcnemar(diff, paired)]
+    lines = [
+        f"a difference is called real where the 95 % interval leaves out 0 and the swap test has p <= {LEVEL:g}, "
+        f"{WHY_LEVEL}",
+        _render_mcnemar(diff, paired),
+    ]
     if diff.folds_problem:
         lines.append(f"no test over folds: {diff.folds_problem}")
     yield Section(lines=lines)

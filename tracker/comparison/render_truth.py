@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.comparison.luck import SCATTER_POINTS
-from tracker.comparison.regression import SMALL
+from tracker.comparison.regression import CONFIDENCE, SMALL
 from tracker.report import render_number, render_value
 
 if TYPE_CHECKING:
-    from tracker.comparison.selection import Contender, Selection, Simulation
+    from tracker.comparison.selection import Contender, Selection, Simulated, Simulation
     from tracker.comparison.truth import Relation, Truth
     from tracker.workspace import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
+SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
 MOST_PAIRS = 4  # differences that are told one by one
 
 
@@ -90,7 +91,7 @@ def _describe_luck(found: Truth) -> Iterator[str]:
         return
     score = f"public {luck.metric} {render_number(luck.score)}"
     yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
-    low, high = render_number(luck.low), render_number(luck.high)
+    low, high = render_number(max(0.0, luck.low)), render_number(luck.high)  # below zero by the draws alone
     yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
     yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
     yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
@@ -152,13 +153,14 @@ def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
         return f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
     if passed == list(found.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
-        return f"by validation, {whose} {join_numbers(passed)} {'is' if len(passed) == 1 else 'are'} likely luck"
+        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
+        return f"by validation, {whose} {join_numbers(passed)} {likely}"
     rest = [number for number in found.chosen if number not in by_public]
     unclear = [number for number in passed if number not in found.lucky]
     has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
     return (
         f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot tell {them} from "
-        f"{join_numbers(unclear)}"
+        f"{join_numbers(unclear)} {SURELY}"
     )
 
 
@@ -167,8 +169,8 @@ def _explain_favor(found: Selection, best: int, rival: int) -> str:
     expected = {item.number: render_number(item.expected) for item in found.contenders}
     rest = [number for number in found.chosen if number != best]
     reason = (
-        f"validation cannot tell submission {best} from submission {rival} (expected {found.metric} {expected[best]} "
-        f"and {expected[rival]}), so the higher public score decides"
+        f"validation cannot tell submission {best} from submission {rival} {SURELY} "
+        f"(expected {found.metric} {expected[best]} and {expected[rival]}), so the higher public score decides"
     )
     return f"{reason}; {join_numbers(rest)} beside it" if rest else reason
 
@@ -223,7 +225,7 @@ def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
         yield f"{own}, the best of those not chosen is submission {following.number} with {others}{equal}"
         return
     if following.number == found.instead_of:
-        yield f"{own}, not told apart from submission {following.number} ({others}) by validation"
+        yield f"{own}, not told apart from submission {following.number} ({others}) by validation {SURELY}"
         return
     shares = _list_shares(following.number, found)
     near = min(shares, key=lambda number: shares[number]) if shares else None
@@ -257,13 +259,15 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
     if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
         named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
     for words, item in named.items():
-        score = f"its best has {found.metric} {render_number(item.mean_best)} on average"
-        yield f"  {words} held the best of all in {item.holds_best:.0%}; {score}"
+        yield f"  {words} {_tell_simulated(item, found.metric)}"
     gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
     if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
         yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
-    changes = "it is another submission each time, so expect less of any single one"
-    yield f"  the best of all has {render_number(simulated.possible)} on average; {changes}"
+    if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
+        yield "  no other choice has more"
+    else:
+        limit = f"who names the best of all each time has {render_number(simulated.possible)} on average"
+        yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
         unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
         unlike = unlike if found.private else ""
@@ -271,6 +275,15 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         yield f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source}; {size}{unlike}"
     for reason, numbers in simulated.left_out.items():
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
+
+
+def _tell_simulated(item: Simulated, metric: str) -> str:
+    """How often the best of all is in a set, and what the set scores: the best of it counts, each time another."""
+    score, count = render_number(item.mean_best), len(item.numbers)
+    if count == 1:
+        return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"
+    which = "the better one" if count == 2 else f"the best one of {count}"
+    return f"has the best of all in {item.holds_best:.0%}; {which} counts each time: {metric} {score} on average"
 
 
 def _say_why_not(found: Selection) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.paired import LEVEL
 from tracker.metrics import higher_is_better, name_metric
 from tracker.report import list_changes, render_change, render_number, tell_unknown
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tracker.workspace import Competition
 
 WORDS = {"f1": "macro F1", "accuracy": "accuracy"}
+WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"  # 117 of 4,000 equal pairs, see DECISIONS.md
 SHOWN = 3  # changed keys; the table below has them all
 
 
@@ -81,12 +83,16 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
         return f"no difference at all: the same guesses on all {samples} of the validation"
     if found.better:
         low, high = sorted((abs(found.low), abs(found.high)))
-        return f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores}, {samples})"
+        surely = f"p = {found.p:.2g}, below the limit of {LEVEL:g}"
+        return f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores}, {samples}; {surely})"
     interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
     if not found.low <= 0 <= found.high:
-        return f"too close to call: {scores}, {interval}, but chance does as much with p = {found.p:.2g} ({samples})"
+        return (
+            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {LEVEL:g}, "
+            f"{WHY_LEVEL} ({samples})"
+        )
     return (
-        f"no difference that {samples} can show: {scores}, {interval} "
+        f"no difference that {samples} can show: {scores}, {interval} with 0 in it "
         f"(a true difference of {found.smallest:.3f} would show)"
     )
 
@@ -103,9 +109,11 @@ def _mind_the_other(paired: Paired, metric: str, names: tuple[str, str]) -> list
 
 def _judge_folds(test: FoldTest, metric: str) -> str:
     ahead = sum(b > a for a, b in zip(test.a, test.b, strict=True))
+    counts = "0 is in it: no difference shown" if test.low <= 0 <= test.high else "0 is outside: a difference"
     return (
         f"over {len(test.a)} folds: {WORDS[metric]} {render_number(test.delta, signed=True)} "
-        f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}), better in {ahead} of them"
+        f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), "
+        f"better in {ahead} of them"
     )
 
 

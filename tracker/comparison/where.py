@@ -15,12 +15,14 @@ from __future__ import annotations
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tracker.errors import ConfigError
-from tracker.text import find_nearest
+from tracker.training.errors import find_nearest
+from tracker.training.numbers import render_float
 from tracker.training.tables import parse_toml_value
 
 Values = Mapping[str, Any]
@@ -31,6 +33,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+MOST_NAMED = 4  # runs or values in a sentence
 DEEPEST = 100  # brackets and nots within each other
 OPERATORS = ("=", "==", "!=", *ORDER, "~", "!~")
 _TOKEN = re.compile(
@@ -53,6 +56,11 @@ class Condition:
     names: tuple[tuple[str, int], ...]
     test: Test
 
+    @property
+    def asks_status(self) -> bool:
+        """Whether it is about how runs ended: then those that did not finish are meant, too."""
+        return any(name == "status" for name, _ in self.names)
+
     def check_names(self, known: Iterable[str]) -> None:
         """Raise ConfigError for a name that no run has, with the nearest that one has."""
         words = list(dict.fromkeys(known))
@@ -72,6 +80,38 @@ class _Token:
 def parse_where(text: str) -> Condition:
     """Understand a condition; raises ConfigError that shows the place where it cannot be understood."""
     return _Parser(text).parse()
+
+
+def explain_nothing_found(
+    condition: Condition, looked_at: str, values: Sequence[Values], *, others: Mapping[str, str], command: str
+) -> str:
+    """Why a list is empty: what was looked at, and what would find more.
+
+    `others` are runs of which the condition is true though they were not looked at, with the reason; `command` shows
+    them.
+    """
+    if others:
+        named = [f"{name} ({why})" for name, why in list(others.items())[:MOST_NAMED]]
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        fits = "fits" if len(others) == 1 else "fit"
+        return f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
+    names = dict.fromkeys(name for name, _ in condition.names)
+    known = [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names] if values else []
+    return f"nothing found: looked at {looked_at}" + (f"; there {', '.join(known)}" if known else "")
+
+
+def _summarize(values: Sequence[Any]) -> str:
+    """The values that there are, briefly: a range of numbers, or the most frequent texts."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "unknown"
+    numbers = [value for value in known if _is_number(value)]
+    if len(numbers) == len(known):
+        low, high = (render_float(value) for value in (min(numbers), max(numbers)))
+        return low if low == high else f"{low} to {high}"
+    texts = [text for text, _ in Counter(map(str, known)).most_common()]
+    more = ", ..." if len(texts) > MOST_NAMED else ""
+    return " or ".join(texts) if len(texts) < 3 else ", ".join(texts[:MOST_NAMED]) + more
 
 
 class _Parser:

@@ -52,10 +52,11 @@ class Output:
             if mine:
                 _write_if_possible(2, f"{utc_now()} {reason}: output goes on here; {self.end_hint}\n")
 
-    def keep_in(self, folder: Path, end_hint: str) -> None:
+    def keep_in(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
         """The log is output.log of this folder from now on; what the pending log has is moved there.
 
-        Raises StorageError. Output that is not in a log has none there either: an older one is put aside.
+        The line `resumed` comes between it and what an earlier process has left there. Raises StorageError. Output
+        that is not in a log has none there either: an older one is put aside.
         """
         target = folder / OUTPUT_NAME
         with self._lock, translate_os_errors(target, "write"):
@@ -69,6 +70,7 @@ class Output:
                 stream.flush()
             if before == self._pending and before.exists():
                 with target.open("ab") as log:
+                    log.write(f"{resumed}\n".encode() if resumed and log.tell() else b"")
                     log.write(before.read_bytes())
                 self._redirect()
                 before.unlink()

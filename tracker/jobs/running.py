@@ -35,6 +35,7 @@ from tracker.workspace import Workspace
 POLL_S = 0.5
 REPORT_S = 10.0
 SILENCE_S = 8.0  # without a line, until `logs -f` says what the run is doing
+RESUMED = "env-resumed-"  # what files of recorder.Recorder.reopen begin with
 STOP_NAME = "stop.json"
 
 
@@ -70,7 +71,7 @@ def stream_logs(
     """
     folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
-    read = _read_output if (folder / OUTPUT_NAME).is_file() else _read_epochs
+    read = _read_output if (folder / OUTPUT_NAME).is_file() else _Epochs(workspace).read
     heard, told = time.monotonic(), ""
     while True:
         running = load_run(workspace.runs_dir, name).status == "running"  # before reading: nothing is missed
@@ -95,15 +96,40 @@ def _read_output(folder: Path, offset: int) -> tuple[str, int]:
     return new.decode("utf-8", errors="replace"), offset + len(new)
 
 
-def _read_epochs(folder: Path, offset: int) -> tuple[str, int]:
-    """A line for each new point of a whole epoch."""
-    lines = []
-    for at, point in read_new_points(folder / "metrics.jsonl", offset):
-        offset = at
-        shown = {key: value for key, value in point["values"].items() if key in SHOWN} if point else {}
-        if point and shown:
-            lines.append(f"epoch {point['epoch']}  " + "  ".join(f"{key} {render_float(shown[key])}" for key in shown))
-    return "".join(f"{line}\n" for line in lines), offset
+class _Epochs:
+    """A line for each new point of a whole epoch, and one wherever the run was resumed: it may repeat epochs."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._resumes = 0  # that were told
+
+    def read(self, folder: Path, offset: int) -> tuple[str, int]:
+        """The new lines after a place in metrics.jsonl, and the place after them."""
+        lines = []
+        for at, point in read_new_points(folder / "metrics.jsonl", offset):
+            offset = at
+            shown = {key: value for key, value in point["values"].items() if key in SHOWN} if point else {}
+            if point and shown:
+                resumes = [moment for moment in list_resumes(folder) if moment <= point["time"]]
+                if len(resumes) > self._resumes:
+                    lines.append(render_resume(self._workspace, resumes[-1], point["epoch"] - 1))
+                self._resumes = len(resumes)
+                values = "  ".join(f"{key} {render_float(shown[key])}" for key in shown)
+                lines.append(f"epoch {point['epoch']}  {values}")
+        return "".join(f"{line}\n" for line in lines), offset
+
+
+def list_resumes(folder: Path) -> list[int]:
+    """When a run was resumed, in seconds since 1970: each time kept its environment under that name."""
+    found = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
+    return sorted(int(text) for text in found if text.isascii() and text.isdecimal())
+
+
+def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
+    """The line between what a run printed before and after it was resumed at a moment, with `epoch` epochs done."""
+    comp = workspace.competition
+    when = comp.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
+    return f"-- resumed {when} ({comp.time_zone}) {f'after epoch {epoch}' if epoch > 0 else 'from the beginning'} --"
 
 
 def describe_silence(workspace: Workspace, name: str) -> str:

@@ -19,7 +19,6 @@ from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
-from tracker.text import render_minute
 from tracker.workspace import Competition, Metric, Workspace
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -211,7 +210,8 @@ def list_facts(report: TeamReport) -> dict[str, str]:
     times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
     facts = {"Submissions": str(len(report.entries))}
     if times:
-        facts["First to last (UTC)"] = f"{render_minute(times[0])} to {render_minute(times[-1])}"
+        first, last = (report.competition.local_time(time) for time in (times[0], times[-1]))
+        facts[f"First to last ({report.competition.time_zone})"] = f"{first} to {last}"
     best, metric = report.best_private, report.competition.primary
     if best:
         facts["Best private score"] = (

@@ -12,7 +12,6 @@ from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.report import render_change, render_quota
 from tracker.team_report.charts import describe_relation, describe_timeline, name_relation
 from tracker.team_report.data import Entry, TeamReport, label_metric, list_facts, render_gain
-from tracker.text import render_minute
 
 
 def render_markdown(report: TeamReport) -> str:
@@ -38,7 +37,7 @@ def render_markdown(report: TeamReport) -> str:
 
 def _render_top(report: TeamReport) -> Iterator[str]:
     metric, best = report.competition.primary, report.sota
-    yield f"{render_minute(report.generated_at)} UTC\n"
+    yield f"{report.competition.local_time(report.generated_at)} ({report.competition.time_zone})\n"
     if best:
         model = f", {escape(best.model)}" if best.model else ""
         score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
@@ -109,7 +108,9 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     yield "### Who and when\n"
     yield f"- Quota: {render_quota(report.quota, report.competition)}"
     yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())
-    yield "- By day (UTC): " + ", ".join(f"{day} {count}" for day, count in audit.by_day.items())
+    yield f"- By day ({report.competition.time_zone}): " + ", ".join(
+        f"{day} {count}" for day, count in audit.by_day.items()
+    )
     if audit.unscored:
         yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
     if audit.missing:
@@ -117,4 +118,5 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)
     if audit.freed:
         yield "\n### Files freed by tracker clean\n"
-        yield from (f"- {escape(item['file'])} on {item['freed_at'][:10]}" for item in audit.freed)
+        for item in audit.freed:
+            yield f"- {escape(item['file'])} on {report.competition.local_time(item['freed_at'], '%Y-%m-%d')}"

@@ -31,7 +31,6 @@ from tracker.team_report.data import (
     list_facts,
     render_gain,
 )
-from tracker.text import render_minute
 from tracker.workspace import Metric
 
 FOLDER = Path(__file__).resolve().parent
@@ -49,7 +48,7 @@ def render_page(report: TeamReport) -> str:
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"value": render_value, "minute": render_minute, "metric": label_metric}
+    environment.filters |= {"value": render_value, "minute": report.competition.local_time, "metric": label_metric}
     environment.filters |= {"ensemble_change": render_ensemble_change, "unknown": tell_unknown}
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -26,6 +26,7 @@ from tracker.comparison.render_compare import (
 )
 from tracker.errors import ConfigError, StorageError, UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
+from tracker.marks import archive_runs
 from tracker.notes import add_note
 from tracker.submit import submit
 from tracker.workspace import Workspace
@@ -116,6 +117,45 @@ def test_none_named_means_the_newest_finished(seeded: Workspace) -> None:
     assert found.skipped[0].startswith("exp2: no such file")
     with pytest.raises(StorageError):
         compare_runs(seeded, ["exp2", "exp3"])
+
+
+def test_a_condition_on_the_status_looks_at_runs_that_did_not_finish(seeded: Workspace) -> None:
+    make_run(seeded, status="interrupted", f1=0.9)
+    found = compare_runs(seeded, [], where="status = interrupted")
+    assert [row.runs for row in found.rows] == [["exp5"]]
+    assert found.nothing_found == ""
+    both = compare_runs(seeded, [], where="val/f1 >= 0.75 and not status = failed", each=True)
+    assert sorted(row.runs[0] for row in both.rows) == ["exp2", "exp5"]
+
+
+def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_it(
+    seeded: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(seeded, status="interrupted", f1=0.9)
+    archive_runs(seeded, ["exp2"])
+    found = compare_runs(seeded, [], where="val/f1 > 0.72")
+    assert show(found, seeded, 200, capsys) == [
+        "nothing found: looked only at the newest 3 finished runs; exp5 (interrupted), exp2 (archived) fit: "
+        "tracker compare exp5 exp2"
+    ]
+    assert [row.runs for row in compare_runs(seeded, ["exp5", "exp2"]).rows] == [["exp5"], ["exp2"]]  # as it says
+    found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
+    assert found.nothing_found == (
+        "nothing found: looked at the newest 3 finished runs; there val/f1 is 0.5000 to 0.7000, model.name is resnet18"
+    )
+    found = compare_runs(seeded, [], where="status = killed")
+    assert found.nothing_found.endswith("looked at the newest 4 runs; there status is finished or interrupted")
+    done = run_tracker("compare", "--where", "val/f1 > 0.95", "--json", cwd=seeded.root)
+    assert json.loads(done.stdout)["rows"] == []
+    assert done.stderr.startswith("nothing found: looked at the newest 3 finished runs")
+
+
+def test_where_no_run_has_finished_those_that_have_not_are_named(workspace: Workspace) -> None:
+    make_run(workspace, status="interrupted")
+    make_run(workspace, status="failed")
+    with pytest.raises(UnknownRunError, match="no finished run to compare") as caught:
+        compare_runs(workspace, [])
+    assert caught.value.hint == "tracker compare exp2 exp1 compares what has not finished"
 
 
 def test_conditions_and_order(seeded: Workspace) -> None:
@@ -277,6 +317,24 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
         "not comparable for 3 other reasons too; --wide shows all"
     )
     assert len([line for line in lines if "not comparable" in line]) == 5
+
+
+def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(workspace: Workspace) -> None:
+    """Of `val/f1` exp1 compares with neither, of `val/loss` (which exp1 lacks) exp3 not with exp2."""
+    make_run(workspace)
+    found = compare_runs(workspace, [])
+
+    def last(*pairs: tuple[list[str], str]) -> str:
+        items = [
+            Incomparable(metric=f"val/m{place}", runs=runs, other=other, reason="another split")
+            for place, (runs, other) in enumerate(pairs)
+        ]
+        return list(describe(replace(found, incomparable=items), briefly=True))[-1]
+
+    each = last((["exp2"], "exp1"), (["exp3"], "exp1"), (["exp3"], "exp2"))
+    assert each == "not comparable: exp1..exp3 with each other: another split; in val/m0, val/m1, val/m2"
+    named = last((["exp5"], "exp1"), (["exp5"], "exp3"))
+    assert named == "not comparable: exp5 with exp1, exp3: another split; in val/m0, val/m1"
 
 
 def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Workspace) -> None:

@@ -263,6 +263,21 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     assert found.statistics is not None
     assert found.statistics.accuracy.low > 0
     assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
+    p = f"{found.statistics.f1.p:.2g}"
+    assert f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20" in found.verdict[1]
+
+
+def test_every_verdict_says_the_limit_that_it_rests_on(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    better = make_pair(workspace, guess(80), guess(10))
+    assert "p = 0.001, below the limit of 0.03)" in better.verdict[1]
+    print_diff(better, wide=True)
+    assert "leaves out 0 and the swap test has p <= 0.03, the limit that keeps" in capsys.readouterr().out
+    keep(workspace, "exp2", guess(36, since=20))
+    keep(workspace, "exp1", guess(40))
+    same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
+    assert " with 0 in it (a true difference of " in same.verdict[1]
 
 
 def test_accuracy_decides_where_it_is_the_competitions_metric(tmp_path: Path) -> None:

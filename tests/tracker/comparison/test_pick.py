@@ -16,6 +16,7 @@ from tracker.comparison.tree import build_family, read_marks
 from tracker.errors import ConfigError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions, list_validation
+from tracker.marks import archive_runs
 from tracker.submit import submit
 from tracker.workspace import Workspace
 
@@ -50,6 +51,17 @@ def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> Non
         pick(three, sort="val/f2")
     with pytest.raises(ConfigError, match="no run has 'statu'"):
         pick(three, where="statu = failed")
+
+
+def test_runs_says_what_it_looked_at_where_a_condition_finds_none(three: Workspace) -> None:
+    done = run_tracker("runs", "--where", "val/f1 > 0.9", cwd=three.root)
+    assert done.stdout == "nothing found: looked at 4 runs, however they ended; there val/f1 is 0.1000 to 0.8000\n"
+    archive_runs(three, ["exp3"])
+    done = run_tracker("runs", "--where", "val/f1 > 0.75", cwd=three.root)
+    assert done.stdout.startswith(
+        "nothing found: looked only at 3 runs, however they ended, without the archived ones; "
+        "exp3 (archived) fits: tracker runs --archived looks at them, too\n"
+    )
 
 
 def test_a_condition_comes_before_the_limit(three: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
     assert lucky.by_validation <= lucky.expected < lucky.public
     assert (found.chosen, found.lucky, found.instead_of) == ([BEST], [37], None)
     assert "validation 0.7700 predicts" in render_selection(found, workspace.competition)
-    reason = "by validation, the higher public score of submission 37 is likely luck"
+    reason = "by validation, the higher public score of submission 37 is likely luck (95% sure)"
     assert conclude(workspace) == f"so: choose submission {BEST} as the final one: {reason}"
 
 
@@ -135,7 +136,7 @@ def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_othe
     assert expected[CLOSE] > expected[37], "validation would have the other"
     assert (found.chosen, found.lucky, found.instead_of) == ([37], [], CLOSE)
     text = conclude(workspace)
-    assert f"validation cannot tell submission 37 from submission {CLOSE}" in text
+    assert f"validation cannot tell submission 37 from submission {CLOSE} with 95% certainty" in text
     assert "so the higher public score decides" in text
     assert "luck" not in text
     two = select_final(workspace, 2)
@@ -209,10 +210,26 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation is not None
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
-    assert "it is another submission each time, so expect less of any single one" in text
+    assert re.search(
+        r"\n  the choice has the best of all in \d+%; the better one counts each time: f1 0\.\d{4} on average\n", text
+    )
+    assert re.search(r"\n  who names the best of all each time has 0\.\d{4} on average: no choice reaches that", text)
+    assert "expect less" not in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images assumed, see public_share" in text
     assert "private scores tell it to leaderboard truth (8 or more), not here" in text
+
+
+def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    found = select_final(workspace, 1)
+    assert found.simulation is not None
+    always = replace(found.simulation.chosen, holds_best=1.0, mean_best=0.7277)
+    told = replace(found.simulation, chosen=always, by_public=always, possible=0.7277)
+    text = render_selection(replace(found, simulation=told), workspace.competition)
+    assert (
+        "\n  the choice is the best of all in 100%, and has f1 0.7277 on average\n  no other choice has more\n" in text
+    )
 
 
 def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:

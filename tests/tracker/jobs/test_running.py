@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -58,3 +61,45 @@ def test_logs_say_of_a_loop_of_ones_own_when_it_logged_last(
     recorder.metrics({"val/auc": 0.5}, step=3, epoch=3)
     _, (said,) = follow(workspace, recorder)
     assert re.fullmatch(r"exp1 has logged nothing since \d\d:\d\d, in epoch 3", said)
+
+
+def log_epochs(recorder: Recorder, *epochs: int) -> None:
+    for epoch in epochs:
+        recorder.metrics({"val/f1": 0.1 * epoch}, step=epoch, epoch=epoch)
+
+
+def test_logs_have_a_line_where_a_run_was_resumed(workspace: Workspace) -> None:
+    recorder = start(workspace, data="sha256:d")
+    log_epochs(recorder, 1, 2)
+    recorder.finish("interrupted")
+    before = "".join(running.stream_logs(workspace, "exp1", follow=False))
+    assert before == "epoch 1  val/f1 0.1000\nepoch 2  val/f1 0.2000\n"
+    recorder = Recorder.reopen(workspace.runs_dir, "exp1")
+    (path,) = recorder.folder.glob("env-resumed-*.json")
+    path.rename(recorder.folder / "env-resumed-4070908800.json")  # 2099, after all points so far
+    followed = running.stream_logs(workspace, "exp1", follow=True)
+    assert next(followed) == before
+    with (recorder.folder / "metrics.jsonl").open("a") as file:
+        for epoch in (2, 3):
+            point = {"time": 4070908860.5 + epoch, "step": epoch, "epoch": epoch, "values": {"val/f1": 0.25}}
+            file.write(json.dumps(point) + "\n")
+    resumed = "-- resumed 2099-01-01 00:00 (UTC) after epoch 1 --\nepoch 2  val/f1 0.2500\nepoch 3  val/f1 0.2500\n"
+    assert next(followed) == resumed
+    recorder.finish("finished")
+    assert "".join(followed) == ""
+    assert "".join(running.stream_logs(workspace, "exp1", follow=False)) == before + resumed
+
+
+def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_says_so(workspace: Workspace) -> None:
+    folder = workspace.runs_dir / "exp1"
+    folder.mkdir(parents=True)
+    pending = workspace.root / "pending.log"
+    script = (
+        "import sys; from pathlib import Path; from tracker.jobs.output import Output\n"
+        "print('exp1: going on', flush=True)\n"
+        "Output(Path(sys.argv[1])).keep_in(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
+    )
+    for _ in range(2):
+        with pending.open("wb") as file:
+            subprocess.run([sys.executable, "-c", script, pending, folder], stdout=file, stderr=file, check=True)
+    assert (folder / "output.log").read_text() == "exp1: going on\n-- resumed --\nexp1: going on\n"
