@@ -32,7 +32,7 @@ from tracker.settings import find_rank
 from tracker.submit import list_competition_ids
 from tracker.summary import Summary, list_monitored
 from tracker.system_metrics import SystemMetrics
-from tracker.termination import NAME, Termination
+from tracker.termination import NAME, Termination, has_open
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
@@ -84,7 +84,7 @@ def begin(
     run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
     if not quiet:
         after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
-        notify(f"{run.name} {'goes on' if resume else 'begins'} in {_shorten(run.folder)}{after}")
+        notify(f"{run.name} {'goes on' if resume else 'begins'} in {shorten(run.folder)}{after}")
     return run
 
 
@@ -146,6 +146,7 @@ class ActiveRun:
         self._measured: dict[str, float] = {}  # by save_validation
         self._read_progress()
         recorder.summarize = self._summarize
+        self.explain_resume: Callable[[], str] = self._explain_resume  # a logger or callback puts its own words here
         self._ended = False
         self._termination = Termination()
         import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
@@ -153,6 +154,7 @@ class ActiveRun:
         self._pid = os.getpid()
         self._error_before = getattr(sys, "last_value", None)
         _note_exits()
+        _hide_stops()
         atexit.register(self._end_with_script)
         if multiprocessing.parent_process() is not None:  # a forked process ends without atexit
             multiprocessing.util.Finalize(None, self._end_with_process, exitpriority=0)
@@ -165,7 +167,7 @@ class ActiveRun:
 
     def __repr__(self) -> str:
         """`<run exp3, running, in runs/exp3>`."""
-        return f"<run {self.name}, {self.status}, in {_shorten(self.folder)}>"
+        return f"<run {self.name}, {self.status}, in {shorten(self.folder)}>"
 
     def _read_progress(self) -> None:
         """What was logged and saved before the run was resumed."""
@@ -391,11 +393,19 @@ class ActiveRun:
             status, error = self._explain_end(status, error)
             record = self._recorder.finish(status, error=error)
         if not self._quiet:
-            notify(_describe_end(record, self._workspace))
+            notify(_describe_end(record, self._workspace) + self._describe_resume(record))
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
             notify(problem)
         return record
+
+    def _explain_resume(self) -> str:
+        return f'start_run(..., resume="{self.name}")'
+
+    def _describe_resume(self, record: RunRecord) -> str:
+        """How to go on with a run that was stopped, or that failed after it had come somewhere."""
+        goes_on = record.status == "interrupted" or (record.status == "failed" and record.epoch > 0)
+        return f". Resume: {self.explain_resume()}" if goes_on and record.kind == "train" else ""
 
     def _explain_end(self, status: str, error: str) -> tuple[str, str]:
         """Status and reason: `tracker stop` and SIGTERM, whatever the loop or a library made of them."""
@@ -425,10 +435,10 @@ class ActiveRun:
             return
         if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.finish()
-        elif isinstance(error, KeyboardInterrupt):
-            self.finish("interrupted", error=describe_error(error))
-        elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
-            self.finish("interrupted", error=NAME)
+        elif _is_stop(error):
+            _STOPS[:] = [error]
+            # Who ends all processes may have ended this one's loader first.
+            self.finish("interrupted", error=describe_error(error) if isinstance(error, KeyboardInterrupt) else NAME)
         else:
             self.finish("failed", error=describe_error(error))
 
@@ -536,6 +546,9 @@ class OtherProcess(ActiveRun):
 
 
 _EXITS: list[SystemExit] = []  # what sys.exit was called with last
+_STOPS: list[BaseException] = []  # what interrupted a run last
+_LIBRARY_STOPS: list[BaseException] = []  # one that a library answers with sys.exit(1)
+INTERRUPTED = 130  # the exit code of a script that was stopped
 
 
 def _note_exits() -> None:
@@ -547,6 +560,8 @@ def _note_exits() -> None:
     def note(ending: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ending, updated=())
         def noted(code: Any = None, /) -> Any:
+            if _LIBRARY_STOPS and sys.exc_info()[1] is _LIBRARY_STOPS[-1]:
+                code = INTERRUPTED
             _EXITS[:] = [SystemExit(code)]
             return ending(code)
 
@@ -558,7 +573,36 @@ def _note_exits() -> None:
             setattr(module, name, note(ending))
 
 
-def _shorten(folder: Path) -> Path:
+def exit_as_interrupted(error: BaseException) -> None:
+    """Give the script that ends by this error exit code 130, though a library makes a sys.exit of it."""
+    if isinstance(error, SystemExit):
+        error.code = INTERRUPTED
+    else:
+        _LIBRARY_STOPS[:] = [error]
+
+
+def _is_stop(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt) or is_loader_terminated(error)
+
+
+def _hide_stops() -> None:
+    """A script that is stopped while its run is open ends without a traceback: the run's last line says it all.
+
+    A hook that somebody else has set stays; any other error is shown as always.
+    """
+    if hasattr(sys, "ps1") or sys.excepthook is not sys.__excepthook__:
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not _is_stop(error) or not (has_open() or error in _STOPS):
+            sys.__excepthook__(kind, error, trace)
+        elif not isinstance(error, KeyboardInterrupt):  # Python has a code of its own for that one
+            raise SystemExit(INTERRUPTED)
+
+    sys.excepthook = hook
+
+
+def shorten(folder: Path) -> Path:
     """A path from the current folder on, where it is below that."""
     with suppress(OSError, ValueError):  # the current folder may be gone, or another
         return folder.relative_to(Path.cwd())
@@ -566,9 +610,10 @@ def _shorten(folder: Path) -> Path:
 
 
 def _describe_end(record: RunRecord, workspace: Workspace) -> str:
-    """`exp11 finished: best epoch 2, val/f1 0.7184`."""
+    """`exp11 finished: best epoch 2, val/f1 0.7184`, `exp12 was interrupted after epoch 3 (Ctrl-C)`."""
     status = record.status if record.status in ("finished", "failed") else f"was {record.status}"
-    told = f"{record.name} {status}" + (f" ({record.error})" if record.error else "")
+    after = f" after epoch {record.epoch}" if record.status != "finished" and record.epoch else ""
+    told = f"{record.name} {status}{after}" + (f" ({record.error})" if record.error else "")
     wanted = list_monitored(workspace.competition)
     name = next((each for each in wanted if record.summary.get(each) is not None), "")
     facts = [f"best epoch {record.best_epoch}"] if record.best_epoch is not None else []

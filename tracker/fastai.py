@@ -37,7 +37,9 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         if not self.run:
             return
         if not self._owner.is_open or self._owner.trains:
-            self._best.begin(self._owner.begin(describe_training(self.learn)))
+            run = self._owner.begin(describe_training(self.learn))
+            run.explain_resume = lambda: f'TrackerCallback(resume="{run.name}")'
+            self._best.begin(run)
         self._owner.trains = True
         self._before = (self.tracked.last_step, self.tracked.last_epoch)
 

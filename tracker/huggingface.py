@@ -55,6 +55,7 @@ class TrackerCallback(TrainerCallback):
     def __init__(self, **options: Any) -> None:
         self._owner = TrainerRun(**options)
         self._best = ""  # the checkpoint that best.pth is of
+        self._newest = ""  # the checkpoint that was saved last
 
     @property
     def run(self) -> ActiveRun:
@@ -73,10 +74,16 @@ class TrackerCallback(TrainerCallback):
             if before is None:
                 raise
             run = self._owner.begin(config, rank=rank, parent=before)
-        self._best = ""
+        self._best = self._newest = ""
+        run.explain_resume = self._explain_resume
         if run.name:
             uid = load_run(run.folder.parent, run.name).uid
             state.stateful_callbacks[STATE_KEY] = {"name": run.name, "uid": uid}
+
+    def _explain_resume(self) -> str:
+        if self._newest:
+            return f'trainer.train(resume_from_checkpoint="{self._newest}")'
+        return f'TrackerCallback(resume="{self.run.name}"), which begins at its first epoch: there is no checkpoint'
 
     def _find_run_of(self, state: Any) -> str | None:
         """The run that a checkpoint is of; None where the workspace does not have it any more."""
@@ -102,6 +109,7 @@ class TrackerCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the checkpoint that was just saved, when it is the best so far."""
+        self._newest = str(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         best = state.best_model_checkpoint or ""
         if best.endswith(f"-{state.global_step}") and best != self._best:
             self._save_best(best, state, kwargs.get("model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from argparse import Namespace
@@ -12,7 +13,7 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from tracker.api import NO_SECTION, ActiveRun, begin_in_group
+from tracker.api import NO_SECTION, ActiveRun, begin_in_group, exit_as_interrupted, shorten
 from tracker.common_names import common_key, common_name
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
@@ -59,6 +60,7 @@ class TrackerLogger(Logger):
             rank = rank_zero_only.rank or None  # type: ignore[attr-defined]
             config = {} if self._options["resume"] else _name_params(self._params, {})
             self._run = begin_in_group(config, rank=rank, **self._options)
+            self._run.explain_resume = self._explain_resume
             if self._options["resume"]:
                 self.log_hyperparams(self._params)
         return self._run
@@ -162,7 +164,10 @@ class TrackerLogger(Logger):
         trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
-            if getattr(trainer, "received_sigterm", False):  # Lightning raises a SystemExit without a code
+            stopped = getattr(trainer, "received_sigterm", False)  # Lightning raises a SystemExit without a code
+            if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
+                exit_as_interrupted(error)
+            if stopped:
                 error = KeyboardInterrupt(NAME)
             if error is not None:
                 self._run.end(error)
@@ -175,6 +180,20 @@ class TrackerLogger(Logger):
             self._run.finish(
                 "finished" if status == "success" else "failed", error="" if status == "success" else status
             )
+
+    def _explain_resume(self) -> str:
+        """What to write to go on with the run, with the newest checkpoint that there is."""
+        name = self._run.name if self._run else ""
+        words = f'TrackerLogger(resume="{name}")'
+        trainer = self._find_trainer()
+        if trainer is None:
+            return words
+        folders = [Path(each.dirpath) for each in trainer.checkpoint_callbacks if getattr(each, "dirpath", None)]
+        found = [path for folder in folders for path in folder.glob("*.ckpt")]
+        if not found:
+            return f"{words}, which begins at its first epoch: there is no checkpoint"
+        newest = shorten(Path(os.path.normpath(max(found, key=lambda path: path.stat().st_mtime))))
+        return f'{words} and trainer.fit(..., ckpt_path="{newest}")'
 
     def _find_trainer(self) -> Any:
         return None if self._trainer is None else self._trainer()

@@ -159,6 +159,10 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(wor
         words, cwd=workspace.root, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
     )
     assert [(one.name, one.status) for one in list_runs(workspace.runs_dir)] == [("exp1", "interrupted")], done.stderr
+    assert "Traceback" not in done.stderr
+    path = workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"
+    assert done.stderr.splitlines()[-1].endswith(f'Resume: trainer.train(resume_from_checkpoint="{path}")')
+    assert done.returncode == -signal.SIGINT
     kept = load_run(workspace.runs_dir, "exp1").fingerprints["weights"]
 
     trainer, callback = make_trainer(workspace.root)

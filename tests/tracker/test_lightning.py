@@ -257,18 +257,28 @@ class Stop(Callback):
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "status", "words"),
+    ("error", "raised", "words", "told"),
     [
-        (ValueError("no"), ValueError, "failed", "ValueError: no"),
-        (KeyboardInterrupt(), SystemExit, "interrupted", "Ctrl-C"),
+        (ValueError("no"), ValueError, "ValueError: no", "failed after epoch 2 (ValueError: no)"),
+        (KeyboardInterrupt(), SystemExit, "Ctrl-C", "was interrupted after epoch 2 (Ctrl-C)"),
     ],
 )
 def test_a_fit_that_broke_off_says_so_and_is_resumed(
-    workspace: Workspace, error: BaseException, raised: type[BaseException], status: str, words: str
+    workspace: Workspace,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    raised: type[BaseException],
+    words: str,
+    told: str,
 ) -> None:
+    status = told.removeprefix("was ").partition(" ")[0]
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
-    with pytest.raises(raised):
+    with pytest.raises(raised) as ended:
         fit(TrackerLogger(root=workspace.root, follow=False), every, Stop(error))
+    assert not isinstance(ended.value, SystemExit) or ended.value.code == 130
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith(f"exp1 {told}")]
+    (saved,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("*.ckpt")
+    assert line.endswith(f'Resume: TrackerLogger(resume="exp1") and trainer.fit(..., ckpt_path="{saved}")')
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.error, record.best_epoch) == (status, words, 1)  # checkpoints come last
     logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
@@ -304,8 +314,9 @@ def test_a_fit_that_was_stopped_is_interrupted_and_is_resumed(workspace: Workspa
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
     before = signal.signal(signal.SIGTERM, (lambda *_: None) if handled else signal.SIG_DFL)
     try:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             fit(TrackerLogger(root=workspace.root, follow=False), every, Terminate(3))
+        assert ended.value.code == 130
     finally:
         signal.signal(signal.SIGTERM, before)
     record = load_run(workspace.runs_dir, "exp1")
