@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tracker.common_names import is_length
 from tracker.errors import ConfigError, TrackerError, render_error
 from tracker.jobs.output import notify
 from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
 from tracker.metric_names import check_values, check_whole
+from tracker.metrics import higher_is_better
 from tracker.mirror import Mirror, describe_lag
 from tracker.own_loop import check_evaluation, check_path, check_validation, copy_file, write_figure
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
@@ -36,6 +38,7 @@ from tracker.termination import NAME, Termination, has_open
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
+from tracker.training.errors import WeightsError
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
 from tracker.training.watch import is_loader_terminated
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 NO_SECTION = "config"
 FIGURES, FILES = "figures", "files"  # folders in a run folder
+LAST = "last.pth"
 SCORES = ("val/f1", "val/accuracy")  # what save_validation measures of a run that has not logged it
 FAR = 0.001  # between a validation score that was logged and that of the probabilities
 
@@ -85,11 +89,16 @@ def begin(
     if not quiet:
         after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
         notify(f"{run.name} {'goes on' if resume else 'begins'} in {shorten(run.folder)}{after}")
+    if resume and tables:
+        run.change_length(tables)
     return run
 
 
 def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
-    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError."""
+    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError.
+
+    How long to train may be another than before.
+    """
     record = load_run(workspace.runs_dir, name)
     if record.status in ("finished", "running") or not record.uid:
         what = record.status if record.uid else "killed before its first record"
@@ -103,7 +112,7 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
 
 def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     old, new = flatten(before), flatten(given)
-    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)):
         raise ConfigError(
             f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
             hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
@@ -122,7 +131,9 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
         return begin(config, **options)
     if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
         notify(f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run in each")
-    return OtherProcess()
+    resume = options.get("resume")
+    folder = find_workspace(options.get("root")).runs_dir / str(resume)
+    return OtherProcess(folder / LAST if resume else None)
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,7 @@ class ActiveRun:
         self._step, self._logged = 0, False
         self._summary = Summary(workspace.competition)
         self._chosen: _Chosen | None = None
+        self._before: _Chosen | None = None  # what save_best said before the run was resumed, until it is beaten
         self._measured: dict[str, float] = {}  # by save_validation
         self._read_progress()
         recorder.summarize = self._summarize
@@ -178,6 +190,7 @@ class ActiveRun:
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
             self._chosen = _Chosen(record.summary, record.best_epoch)
+            self._before = self._chosen if (self.folder / "best.pth").is_file() else None
         if (self.folder / "validation.npz").is_file():
             from tracker.training.probabilities import load_probabilities, measure
 
@@ -233,6 +246,33 @@ class ActiveRun:
         """The epoch of the last point, 0 before the first."""
         return self._summary.epoch
 
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics that the run is compared by so far, also those of before a resume; empty before the first."""
+        return {name: value for name, value in self._summarize()["summary"].items() if value is not None}
+
+    def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what a whole config says of how long to train, epochs or steps, into that of a run that goes on."""
+        config = load_config(self._workspace.runs_dir, self.name)
+        before, given = flatten(config), flatten(tables)
+        keys = [key for key in {**before, **given} if is_length(key) and before.get(key) != given.get(key)]
+        if not keys:
+            return
+        for key in keys:
+            section, _, name = key.partition(".")
+            table = config.setdefault(section, {})
+            table.pop(name, None)
+            if key in given:
+                table[name] = given[key]
+        self._recorder.change_config(config, config_fingerprint(config))
+        told = [f"{key} is {given.get(key, 'not set')}, was {before.get(key, 'not set')}" for key in keys]
+        notify(f"{self.name}: {', '.join(told)}")
+
+    def note_parent(self, name: str) -> None:
+        """The run that this one was begun from, unless it has a parent."""
+        if self._recorder.record.parent is None:
+            self._recorder.describe(note="", parent=name)
+
     def add_config(self, config: Mapping[str, Any]) -> None:
         """Add keys to the config, until the first point is logged.
 
@@ -281,19 +321,67 @@ class ActiveRun:
         copy_file(Path(path), target)
         return target
 
-    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = "") -> None:
         """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
 
-        What else was logged in that epoch stays beside them. Call it when an epoch is better than all before.
+        What else was logged in that epoch stays beside them. Call it when an epoch is better than all before. In a
+        run that was resumed, what it had stays until an epoch is better by `monitor`, one of the `metrics` (without
+        it the competition's, else val/f1, val/accuracy, val/loss, or the only one), and that is told.
         Raises WeightsError when a checkpoint cannot be read with weights_only, ConfigError for metrics that `log`
         would refuse, StorageError.
         """
+        if monitor and monitor not in metrics:
+            raise ConfigError(f"monitor is {monitor!r}, which is not among the metrics", hint=", ".join(metrics))
+        if not monitor:
+            only = list(metrics) if len(metrics) == 1 else []
+            monitor = next(
+                (name for name in (*list_monitored(self._workspace.competition), *only) if name in metrics), ""
+            )
+        higher = higher_is_better(self._workspace.competition.metrics, monitor)
+        self.save_better(weights, epoch=epoch, metrics=metrics, monitor=monitor, higher=higher)
+
+    def save_better(
+        self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str, higher: bool
+    ) -> None:
+        """`save_best` for a library that says itself which way its metric is better."""
+        old = self._before.metrics.get(monitor) if self._before else None
+        new = check_values(metrics).get(monitor)
+        if self._before is None or old is None or new is None or (new > old if higher else new < old):
+            self.replace_best(weights, epoch=epoch, metrics=metrics)
+        else:
+            here = f"{monitor} {render_float(old)}), epoch {epoch} has {render_float(new)}"
+            notify(f"{self.name}: best.pth stays that of epoch {self._before.epoch} ({here}")
+
+    def replace_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+        """`save_best` for a caller who knows what was best before a resume."""
         from tracker.training.checkpoint import save_weights
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
         self._choose(_Chosen(finite(plain), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
+        self._before = None
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Keep what the loop needs to go on, as last.pth in the run folder: whole, or what was there before.
+
+        `state` has tensors, state dicts, numbers and texts: {"model": ..., "optimizer": ..., "epoch": 3}.
+        Raises WeightsError for anything else (`load_last` could not read it safely), StorageError.
+        """
+        from tracker.training.checkpoint import load_checkpoint, save_checkpoint
+
+        with atomic_path(self.folder / LAST) as temporary:
+            save_checkpoint(temporary, {"state": dict(state)})
+            try:
+                load_checkpoint(temporary)
+            except WeightsError as error:
+                kinds = "tensors, numbers, texts, lists and dicts"
+                hint = "state_dict() of models, optimizers and schedules; float(...) of NumPy's numbers"
+                raise WeightsError(f"this state cannot be kept: it has more than {kinds}", hint=hint) from error
+
+    def load_last(self) -> dict[str, Any] | None:
+        """What `save_last` kept, on the CPU; None before the first. In every process of a group that goes on."""
+        return _load_last(self.folder / LAST)
 
     def _choose(self, chosen: _Chosen, *, reached: int) -> None:
         self._chosen = chosen
@@ -461,8 +549,9 @@ class ActiveRun:
 class OtherProcess(ActiveRun):
     """The run in a process of its group that is not the first: it writes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: Path | None = None) -> None:
         self._scratch: Path | None = None
+        self._last = last  # of the run that the first process goes on with
 
     def __repr__(self) -> str:
         """`<run of another process>`."""
@@ -499,6 +588,24 @@ class OtherProcess(ActiveRun):
         """0: nothing is counted here."""
         return 0
 
+    @property
+    def best(self) -> dict[str, float]:
+        """Empty: the first process decides."""
+        return {}
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def load_last(self) -> dict[str, Any] | None:
+        """What the first process kept before the run was resumed."""
+        return _load_last(self._last) if self._last else None
+
+    def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing."""
+
+    def note_parent(self, name: str) -> None:
+        """Nothing."""
+
     def add_config(self, config: Mapping[str, Any]) -> None:
         """Nothing."""
 
@@ -510,7 +617,15 @@ class OtherProcess(ActiveRun):
         """Nothing; returns the file itself."""
         return Path(path)
 
-    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = "") -> None:
+        """Nothing."""
+
+    def save_better(
+        self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str, higher: bool
+    ) -> None:
+        """Nothing."""
+
+    def replace_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
         """Nothing."""
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
@@ -543,6 +658,15 @@ class OtherProcess(ActiveRun):
 
     def end(self, error: BaseException | None) -> None:
         """Nothing."""
+
+
+def _load_last(path: Path) -> dict[str, Any] | None:
+    from tracker.training.checkpoint import load_checkpoint
+
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = load_checkpoint(path).get("state", {})
+    return state
 
 
 _EXITS: list[SystemExit] = []  # what sys.exit was called with last

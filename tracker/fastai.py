@@ -53,7 +53,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         self.tracked.log(values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1)
         if self._best.is_best(values):
             weights = self.learn.model.state_dict()
-            self.tracked.save_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
+            self.tracked.replace_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
 
     def after_fit(self) -> None:
         """The fit has reached its end; the run is open for predictions and further fits."""
