@@ -472,14 +472,17 @@ class ActiveRun:
         with atomic_path(self.folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
 
-    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
-        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here."""
+    def finish(self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
+        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here.
+
+        `times` are when it began and ended, where it was made elsewhere.
+        """
         with self._termination.end():
             self._ended = True
             atexit.unregister(self._end_with_script)
             self._system.close()
             status, error = self._explain_end(status, error)
-            record = self._recorder.finish(status, error=error)
+            record = self._recorder.finish(status, error=error, times=times)
         if not self._quiet:
             notify(_describe_end(record, self._workspace) + self._describe_resume(record))
         index_run(self._workspace, record)
@@ -652,7 +655,7 @@ class OtherProcess(ActiveRun):
     def note_trained(self) -> None:
         """Nothing."""
 
-    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
+    def finish(self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
         """A record of no run."""
         return RunRecord(name="", uid="", status=status, error=error)
 
