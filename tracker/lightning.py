@@ -227,8 +227,8 @@ class TrackerLogger(Logger):
         found = [path for folder in folders for path in folder.glob("*.ckpt")]
         if not found:
             return f"{words}, which begins at its first epoch: there is no checkpoint"
-        newest = shorten(Path(os.path.normpath(max(found, key=lambda path: path.stat().st_mtime))))
-        return f'{words} and trainer.fit(..., ckpt_path="{newest}")'
+        newest = max(found, key=lambda path: path.stat().st_mtime)
+        return f'{words} and trainer.fit(..., ckpt_path="{shorten(Path(os.path.normpath(newest)))}")'
 
     def _find_trainer(self) -> Any:
         return None if self._trainer is None else self._trainer()
