@@ -131,9 +131,9 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
         return begin(config, **options)
     if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
         notify(f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run in each")
-    resume = options.get("resume")
-    folder = find_workspace(options.get("root")).runs_dir / str(resume)
-    return OtherProcess(folder / LAST if resume else None)
+    if resume := options.get("resume"):
+        return OtherProcess(find_workspace(options.get("root")).runs_dir / resume / LAST)
+    return OtherProcess()
 
 
 @dataclass(frozen=True)
