@@ -39,8 +39,8 @@ def start_run(
     stderr says that it begins, and another how it ended.
 
     `resume` is a run that was killed, interrupted or failed, and goes on: its points and files stay, a step that is
-    logged again counts once. It has its config; another one is refused, {} is not. `note` and `parent` take the place
-    of its own, `tags` are added to them.
+    logged again counts once. It has its config; another one is refused, {} and another number of epochs or steps are
+    not. `note` and `parent` take the place of its own, `tags` are added to them.
 
     Where a launcher has started several processes (torchrun, accelerate, srun), the first makes the run; in the others
     the methods do nothing, and `folder` is one that is deleted at the end. `rank` is the place of this process, where

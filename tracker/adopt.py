@@ -5,8 +5,10 @@ What can be read becomes an ordinary run folder: config, curves, weights, predic
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from tracker.adopt_curves import (
     find_best,
     name_series,
     read_series,
+    read_times,
     set_epochs,
     summarize,
     to_points,
@@ -31,10 +34,11 @@ from tracker.errors import ConfigError, DataError, RefusedError, TrackerError
 from tracker.locks import FileLock
 from tracker.metrics import higher_is_better
 from tracker.mirror_targets.mlflow_server import fetch_run
-from tracker.runs import RunRecord, list_runs
-from tracker.text import first_line
+from tracker.runs import RunRecord, list_runs, to_utc_text, utc_now
 from tracker.training.atomic import translate_os_errors
+from tracker.training.errors import first_line
 from tracker.training.libraries import require
+from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
 from tracker.workspace import Competition, Workspace
 
@@ -56,6 +60,7 @@ class Found:
     used: list[Path] = field(default_factory=list)
     monitor: str = ""  # the metric that chose the best checkpoint, where a config names it
     remarks: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # seconds since 1970 at which points were logged
 
 
 def adopt_folder(
@@ -79,9 +84,10 @@ def adopt_mlflow(
     """Adopt a run of the workspace's MLflow, as `adopt_folder`; raises MlflowError too."""
     _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)  # before anything is downloaded
     with tempfile.TemporaryDirectory() as folder:
-        params, points = fetch_run(workspace, run_id, Path(folder))
+        params, points, times = fetch_run(workspace, run_id, Path(folder))
         found = look_at_folder(Path(folder), workspace, empty=True)
         found.source = f"mlflow:{run_id}"
+        found.times = times or found.times
         found.config = _sections(params) or found.config
         found.series = _by_name(points) or found.series
         return _adopt(workspace, found, note, names or {}, content=None, force=force)
@@ -100,6 +106,7 @@ def look_at_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -
         found.remarks.append("no config found: the run has an empty one")
     found.monitor = common_name(f"eval_{found.config.get('eval_metric', '')}")  # of timm's train.py
     found.series = read_series(files, folder)
+    found.times = read_times(files)
     found.weights = _choose_weights(files)
     found.predictions, remarks = choose_predictions(files, workspace)
     found.used = [path for path in files if path in (config, found.weights, found.predictions) or _has_curves(path)]
@@ -133,10 +140,36 @@ def _adopt(
             _keep_weights(run, found, points, workspace.competition)
             if found.predictions:
                 run.save_predictions(found.predictions)
-            record = run.finish()
+            begun, ended = _find_times(found)
+            run.keep_facts({"adopted_at": utc_now(), "times_from": "curves" if found.times else "files"})
+            record = run.finish(times=(begun, ended))
+    found.remarks.insert(0, f"took {_describe_taken(found, record)}")
     if problem := copy_run(workspace, record.name):
         found.remarks.append(problem)
     return record, found.remarks
+
+
+def _describe_taken(found: Found, record: RunRecord) -> str:
+    """What became part of the run, and of which files."""
+    taken = []
+    if count := sum(len(table) for table in to_tables(found.config).values()):
+        taken.append(f"{render_count(count, 'config key')}")
+    if found.series:
+        taken.append(f"{render_count(len(found.series), 'curve')} of {render_count(record.epoch, 'epoch')}")
+    if found.weights:
+        kept = "best.pth" if record.fingerprints.get("weights") else found.weights.name
+        epoch = f" (epoch {record.best_epoch})" if kept == "best.pth" and record.best_epoch else ""
+        taken.append(f"{kept}{epoch}, from {found.weights.name}" if kept == "best.pth" else kept)
+    if found.predictions:
+        taken.append(f"predictions, from {found.predictions.name}")
+    return "; ".join(taken)
+
+
+def _find_times(found: Found) -> tuple[str, str]:
+    """When the training began and ended: by its curves, else by the files that were read."""
+    times = found.times or [path.stat().st_mtime for path in found.used] or [time.time()]
+    begun, ended = (dt.datetime.fromtimestamp(at, dt.UTC) for at in (min(times), max(times)))
+    return to_utc_text(begun), to_utc_text(ended)
 
 
 def _refuse_again(workspace: Workspace, source: str, content: str | None, *, force: bool) -> None:

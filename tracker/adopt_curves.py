@@ -21,6 +21,8 @@ from tracker.training.tables import parse_json
 
 LOGS = ("metrics.jsonl", "trainer_state.json")
 TABLES = (".csv", ".log", ".tsv")
+TIMES = ("time", "timestamp", "wall_time")
+EARLIEST, LATEST = 1e9, 1 << 37  # seconds since 1970: 2001 and 6325
 STEP_COLUMNS = ("step", "global_step", "iteration", "iter")
 SHARES = ("accuracy", "f1", "auc", "precision", "recall", "top5")  # metrics between 0 and 1
 LARGEST_SHARE = 1.5  # more is a percentage
@@ -91,6 +93,31 @@ def _read_events(files: Sequence[Path], root: Path) -> list[Series]:
             foreign = owners[tag] > 1 or common_name(tag) == tag != common_name(named) != named
             found.append(Series(named if foreign else tag, values))
     return found
+
+
+def read_times(files: Sequence[Path]) -> list[float]:
+    """Seconds since 1970 of the points in metrics.jsonl and TensorBoard events; tables rarely have any.
+
+    A column called time, timestamp or wall_time counts where its values can be such seconds.
+    """
+    times: list[float] = []
+    for path in files:
+        if path.name == "metrics.jsonl":
+            times += [point["time"] for point in read_points(path)]
+        elif path.suffix.lower() in TABLES:
+            rows = [_numbers(row, ()) for row in _read_rows(path)]
+            times += [row[name] for row in rows for name in TIMES if name in row]
+    for folder in sorted({path.parent for path in files if path.name.startswith("events.out.tfevents")}):
+        times += _read_event_times(folder)
+    return [at for at in times if EARLIEST < at < LATEST]
+
+
+def _read_event_times(folder: Path) -> list[float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    scalars = [event.wall_time for tag in board.Tags()["scalars"] for event in board.Scalars(tag)]
+    return scalars + [event.wall_time for tag in board.Tags()["tensors"] for event in board.Tensors(tag)]
 
 
 def _read_event_folder(folder: Path) -> dict[str, dict[int, float]]:

@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tracker.common_names import is_length
 from tracker.errors import ConfigError, TrackerError, render_error
 from tracker.jobs.output import notify
 from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
 from tracker.metric_names import check_values, check_whole
+from tracker.metrics import higher_is_better
 from tracker.mirror import Mirror, describe_lag
 from tracker.own_loop import check_evaluation, check_path, check_validation, copy_file, write_figure
 from tracker.predictions import Answers, check_answers, load_answers, normalize_answer
@@ -32,10 +34,11 @@ from tracker.settings import find_rank
 from tracker.submit import list_competition_ids
 from tracker.summary import Summary, list_monitored
 from tracker.system_metrics import SystemMetrics
-from tracker.termination import NAME, Termination
+from tracker.termination import NAME, Termination, has_open
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
+from tracker.training.errors import WeightsError
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
 from tracker.training.watch import is_loader_terminated
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 NO_SECTION = "config"
 FIGURES, FILES = "figures", "files"  # folders in a run folder
+LAST = "last.pth"
 SCORES = ("val/f1", "val/accuracy")  # what save_validation measures of a run that has not logged it
 FAR = 0.001  # between a validation score that was logged and that of the probabilities
 
@@ -84,12 +88,17 @@ def begin(
     run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
     if not quiet:
         after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
-        notify(f"{run.name} {'goes on' if resume else 'begins'} in {_shorten(run.folder)}{after}")
+        notify(f"{run.name} {'goes on' if resume else 'begins'} in {shorten(run.folder)}{after}")
+    if resume and tables:
+        run.change_length(tables)
     return run
 
 
 def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
-    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError."""
+    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError.
+
+    How long to train may be another than before.
+    """
     record = load_run(workspace.runs_dir, name)
     if record.status in ("finished", "running") or not record.uid:
         what = record.status if record.uid else "killed before its first record"
@@ -103,7 +112,7 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
 
 def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     old, new = flatten(before), flatten(given)
-    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key)):
+    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)):
         raise ConfigError(
             f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
             hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
@@ -122,6 +131,8 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
         return begin(config, **options)
     if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
         notify(f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run in each")
+    if resume := options.get("resume"):
+        return OtherProcess(find_workspace(options.get("root")).runs_dir / resume / LAST)
     return OtherProcess()
 
 
@@ -143,9 +154,11 @@ class ActiveRun:
         self._step, self._logged = 0, False
         self._summary = Summary(workspace.competition)
         self._chosen: _Chosen | None = None
+        self._before: _Chosen | None = None  # what save_best said before the run was resumed, until it is beaten
         self._measured: dict[str, float] = {}  # by save_validation
         self._read_progress()
         recorder.summarize = self._summarize
+        self.explain_resume: Callable[[], str] = self._explain_resume  # a logger or callback puts its own words here
         self._ended = False
         self._termination = Termination()
         import tracker.ledger.append  # noqa: F401  (the script may be ending when the run ends: too late to import much)
@@ -153,6 +166,7 @@ class ActiveRun:
         self._pid = os.getpid()
         self._error_before = getattr(sys, "last_value", None)
         _note_exits()
+        _hide_stops()
         atexit.register(self._end_with_script)
         if multiprocessing.parent_process() is not None:  # a forked process ends without atexit
             multiprocessing.util.Finalize(None, self._end_with_process, exitpriority=0)
@@ -165,7 +179,7 @@ class ActiveRun:
 
     def __repr__(self) -> str:
         """`<run exp3, running, in runs/exp3>`."""
-        return f"<run {self.name}, {self.status}, in {_shorten(self.folder)}>"
+        return f"<run {self.name}, {self.status}, in {shorten(self.folder)}>"
 
     def _read_progress(self) -> None:
         """What was logged and saved before the run was resumed."""
@@ -176,6 +190,7 @@ class ActiveRun:
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
             self._chosen = _Chosen(record.summary, record.best_epoch)
+            self._before = self._chosen if (self.folder / "best.pth").is_file() else None
         if (self.folder / "validation.npz").is_file():
             from tracker.training.probabilities import load_probabilities, measure
 
@@ -231,6 +246,33 @@ class ActiveRun:
         """The epoch of the last point, 0 before the first."""
         return self._summary.epoch
 
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics that the run is compared by so far, also those of before a resume; empty before the first."""
+        return {name: value for name, value in self._summarize()["summary"].items() if value is not None}
+
+    def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take what a whole config says of how long to train, epochs or steps, into that of a run that goes on."""
+        config = load_config(self._workspace.runs_dir, self.name)
+        before, given = flatten(config), flatten(tables)
+        keys = [key for key in {**before, **given} if is_length(key) and before.get(key) != given.get(key)]
+        if not keys:
+            return
+        for key in keys:
+            section, _, name = key.partition(".")
+            table = config.setdefault(section, {})
+            table.pop(name, None)
+            if key in given:
+                table[name] = given[key]
+        self._recorder.change_config(config, config_fingerprint(config))
+        told = [f"{key} is {given.get(key, 'not set')}, was {before.get(key, 'not set')}" for key in keys]
+        notify(f"{self.name}: {', '.join(told)}")
+
+    def note_parent(self, name: str) -> None:
+        """The run that this one was begun from, unless it has a parent."""
+        if self._recorder.record.parent is None:
+            self._recorder.describe(note="", parent=name)
+
     def add_config(self, config: Mapping[str, Any]) -> None:
         """Add keys to the config, until the first point is logged.
 
@@ -279,19 +321,67 @@ class ActiveRun:
         copy_file(Path(path), target)
         return target
 
-    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = "") -> None:
         """Keep these weights, a state dict or the path of a checkpoint, as best.pth, and the metrics of their epoch.
 
-        What else was logged in that epoch stays beside them. Call it when an epoch is better than all before.
+        What else was logged in that epoch stays beside them. Call it when an epoch is better than all before. In a
+        run that was resumed, what it had stays until an epoch is better by `monitor`, one of the `metrics` (without
+        it the competition's, else val/f1, val/accuracy, val/loss, or the only one), and that is told.
         Raises WeightsError when a checkpoint cannot be read with weights_only, ConfigError for metrics that `log`
         would refuse, StorageError.
         """
+        if monitor and monitor not in metrics:
+            raise ConfigError(f"monitor is {monitor!r}, which is not among the metrics", hint=", ".join(metrics))
+        if not monitor:
+            only = list(metrics) if len(metrics) == 1 else []
+            monitor = next(
+                (name for name in (*list_monitored(self._workspace.competition), *only) if name in metrics), ""
+            )
+        higher = higher_is_better(self._workspace.competition.metrics, monitor)
+        self.save_better(weights, epoch=epoch, metrics=metrics, monitor=monitor, higher=higher)
+
+    def save_better(
+        self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str, higher: bool
+    ) -> None:
+        """`save_best` for a library that says itself which way its metric is better."""
+        old = self._before.metrics.get(monitor) if self._before else None
+        new = check_values(metrics).get(monitor)
+        if self._before is None or old is None or new is None or (new > old if higher else new < old):
+            self.replace_best(weights, epoch=epoch, metrics=metrics)
+        else:
+            here = f"{monitor} {render_float(old)}), epoch {epoch} has {render_float(new)}"
+            notify(f"{self.name}: best.pth stays that of epoch {self._before.epoch} ({here}")
+
+    def replace_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+        """`save_best` for a caller who knows what was best before a resume."""
         from tracker.training.checkpoint import save_weights
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
         self._choose(_Chosen(finite(plain), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
+        self._before = None
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Keep what the loop needs to go on, as last.pth in the run folder: whole, or what was there before.
+
+        `state` has tensors, state dicts, numbers and texts: {"model": ..., "optimizer": ..., "epoch": 3}.
+        Raises WeightsError for anything else (`load_last` could not read it safely), StorageError.
+        """
+        from tracker.training.checkpoint import load_checkpoint, save_checkpoint
+
+        with atomic_path(self.folder / LAST) as temporary:
+            save_checkpoint(temporary, {"state": dict(state)})
+            try:
+                load_checkpoint(temporary)
+            except WeightsError as error:
+                kinds = "tensors, numbers, texts, lists and dicts"
+                hint = "state_dict() of models, optimizers and schedules; float(...) of NumPy's numbers"
+                raise WeightsError(f"this state cannot be kept: it has more than {kinds}", hint=hint) from error
+
+    def load_last(self) -> dict[str, Any] | None:
+        """What `save_last` kept, on the CPU; None before the first. In every process of a group that goes on."""
+        return _load_last(self.folder / LAST)
 
     def _choose(self, chosen: _Chosen, *, reached: int) -> None:
         self._chosen = chosen
@@ -382,20 +472,31 @@ class ActiveRun:
         with atomic_path(self.folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
 
-    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
-        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here."""
+    def finish(self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
+        """End the run; leaving the `with` block does it. One that was stopped is interrupted, whatever is said here.
+
+        `times` are when it began and ended, where it was made elsewhere.
+        """
         with self._termination.end():
             self._ended = True
             atexit.unregister(self._end_with_script)
             self._system.close()
             status, error = self._explain_end(status, error)
-            record = self._recorder.finish(status, error=error)
+            record = self._recorder.finish(status, error=error, times=times)
         if not self._quiet:
-            notify(_describe_end(record, self._workspace))
+            notify(_describe_end(record, self._workspace) + self._describe_resume(record))
         index_run(self._workspace, record)
         if self._mirror and (problem := self._mirror.wait()):
             notify(problem)
         return record
+
+    def _explain_resume(self) -> str:
+        return f'start_run(..., resume="{self.name}")'
+
+    def _describe_resume(self, record: RunRecord) -> str:
+        """How to go on with a run that was stopped, or that failed after it had come somewhere."""
+        goes_on = record.status == "interrupted" or (record.status == "failed" and record.epoch > 0)
+        return f". Resume: {self.explain_resume()}" if goes_on and record.kind == "train" else ""
 
     def _explain_end(self, status: str, error: str) -> tuple[str, str]:
         """Status and reason: `tracker stop` and SIGTERM, whatever the loop or a library made of them."""
@@ -425,10 +526,10 @@ class ActiveRun:
             return
         if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.finish()
-        elif isinstance(error, KeyboardInterrupt):
-            self.finish("interrupted", error=describe_error(error))
-        elif is_loader_terminated(error):  # who ends all processes ended this one's loader first
-            self.finish("interrupted", error=NAME)
+        elif _is_stop(error):
+            _STOPS[:] = [error]
+            # Who ends all processes may have ended this one's loader first.
+            self.finish("interrupted", error=describe_error(error) if isinstance(error, KeyboardInterrupt) else NAME)
         else:
             self.finish("failed", error=describe_error(error))
 
@@ -451,8 +552,9 @@ class ActiveRun:
 class OtherProcess(ActiveRun):
     """The run in a process of its group that is not the first: it writes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: Path | None = None) -> None:
         self._scratch: Path | None = None
+        self._last = last  # of the run that the first process goes on with
 
     def __repr__(self) -> str:
         """`<run of another process>`."""
@@ -489,6 +591,24 @@ class OtherProcess(ActiveRun):
         """0: nothing is counted here."""
         return 0
 
+    @property
+    def best(self) -> dict[str, float]:
+        """Empty: the first process decides."""
+        return {}
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def load_last(self) -> dict[str, Any] | None:
+        """What the first process kept before the run was resumed."""
+        return _load_last(self._last) if self._last else None
+
+    def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing."""
+
+    def note_parent(self, name: str) -> None:
+        """Nothing."""
+
     def add_config(self, config: Mapping[str, Any]) -> None:
         """Nothing."""
 
@@ -500,7 +620,15 @@ class OtherProcess(ActiveRun):
         """Nothing; returns the file itself."""
         return Path(path)
 
-    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
+    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = "") -> None:
+        """Nothing."""
+
+    def save_better(
+        self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str, higher: bool
+    ) -> None:
+        """Nothing."""
+
+    def replace_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
         """Nothing."""
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
@@ -527,7 +655,7 @@ class OtherProcess(ActiveRun):
     def note_trained(self) -> None:
         """Nothing."""
 
-    def finish(self, status: str = "finished", *, error: str = "") -> RunRecord:
+    def finish(self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
         """A record of no run."""
         return RunRecord(name="", uid="", status=status, error=error)
 
@@ -535,7 +663,19 @@ class OtherProcess(ActiveRun):
         """Nothing."""
 
 
+def _load_last(path: Path) -> dict[str, Any] | None:
+    from tracker.training.checkpoint import load_checkpoint
+
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = load_checkpoint(path).get("state", {})
+    return state
+
+
 _EXITS: list[SystemExit] = []  # what sys.exit was called with last
+_STOPS: list[BaseException] = []  # what interrupted a run last
+_LIBRARY_STOPS: list[BaseException] = []  # one that a library answers with sys.exit(1)
+INTERRUPTED = 130  # the exit code of a script that was stopped
 
 
 def _note_exits() -> None:
@@ -547,6 +687,8 @@ def _note_exits() -> None:
     def note(ending: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ending, updated=())
         def noted(code: Any = None, /) -> Any:
+            if _LIBRARY_STOPS and sys.exc_info()[1] is _LIBRARY_STOPS[-1]:
+                code = INTERRUPTED
             _EXITS[:] = [SystemExit(code)]
             return ending(code)
 
@@ -558,7 +700,36 @@ def _note_exits() -> None:
             setattr(module, name, note(ending))
 
 
-def _shorten(folder: Path) -> Path:
+def exit_as_interrupted(error: BaseException) -> None:
+    """Give the script that ends by this error exit code 130, though a library makes a sys.exit of it."""
+    if isinstance(error, SystemExit):
+        error.code = INTERRUPTED
+    else:
+        _LIBRARY_STOPS[:] = [error]
+
+
+def _is_stop(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt) or is_loader_terminated(error)
+
+
+def _hide_stops() -> None:
+    """A script that is stopped while its run is open ends without a traceback: the run's last line says it all.
+
+    A hook that somebody else has set stays; any other error is shown as always.
+    """
+    if hasattr(sys, "ps1") or sys.excepthook is not sys.__excepthook__:
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not _is_stop(error) or not (has_open() or error in _STOPS):
+            sys.__excepthook__(kind, error, trace)
+        elif not isinstance(error, KeyboardInterrupt):  # Python has a code of its own for that one
+            raise SystemExit(INTERRUPTED)
+
+    sys.excepthook = hook
+
+
+def shorten(folder: Path) -> Path:
     """A path from the current folder on, where it is below that."""
     with suppress(OSError, ValueError):  # the current folder may be gone, or another
         return folder.relative_to(Path.cwd())
@@ -566,9 +737,10 @@ def _shorten(folder: Path) -> Path:
 
 
 def _describe_end(record: RunRecord, workspace: Workspace) -> str:
-    """`exp11 finished: best epoch 2, val/f1 0.7184`."""
+    """`exp11 finished: best epoch 2, val/f1 0.7184`, `exp12 was interrupted after epoch 3 (Ctrl-C)`."""
     status = record.status if record.status in ("finished", "failed") else f"was {record.status}"
-    told = f"{record.name} {status}" + (f" ({record.error})" if record.error else "")
+    after = f" after epoch {record.epoch}" if record.status != "finished" and record.epoch else ""
+    told = f"{record.name} {status}{after}" + (f" ({record.error})" if record.error else "")
     wanted = list_monitored(workspace.competition)
     name = next((each for each in wanted if record.summary.get(each) is not None), "")
     facts = [f"best epoch {record.best_epoch}"] if record.best_epoch is not None else []

@@ -51,6 +51,9 @@ KEYS = {
     "data.batch_size": "train.batch_size",
     **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
 }
+# Keys that say how long to train: a run that goes on may have another number.
+LENGTHS = {key for key, ours in KEYS.items() if ours == "train.epochs"}
+LENGTHS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
 # Sections that say nothing about their keys: `training.lr` is `lr`.
 PLAIN_SECTIONS = {"", "config", "args", "hparams", "hyperparameters", "params", "train", "training", "trainer"}
 PLAIN_SECTIONS |= {"optim", "optimizer"}
@@ -87,6 +90,11 @@ def common_key(section: str, key: str) -> tuple[str, str]:
         known = KEYS.get(key.lower())
     target, _, name = (known or "").partition(".")
     return (target, name) if known else (section, key)
+
+
+def is_length(key: str) -> bool:
+    """Whether a config key, `train.epochs` or `trainer.max_steps`, says how long to train."""
+    return key.rpartition(".")[2].lower() in LENGTHS
 
 
 def whole_epoch(progress: float) -> int:

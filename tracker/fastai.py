@@ -37,7 +37,9 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         if not self.run:
             return
         if not self._owner.is_open or self._owner.trains:
-            self._best.begin(self._owner.begin(describe_training(self.learn)))
+            run = self._owner.begin(describe_training(self.learn))
+            run.explain_resume = lambda: f'TrackerCallback(resume="{run.name}")'
+            self._best.begin(run)
         self._owner.trains = True
         self._before = (self.tracked.last_step, self.tracked.last_epoch)
 
@@ -51,7 +53,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         self.tracked.log(values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1)
         if self._best.is_best(values):
             weights = self.learn.model.state_dict()
-            self.tracked.save_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
+            self.tracked.replace_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
 
     def after_fit(self) -> None:
         """The fit has reached its end; the run is open for predictions and further fits."""

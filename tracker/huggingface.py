@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from tracker.api import ActiveRun
 from tracker.common_names import common_key, common_name, whole_epoch
 from tracker.errors import ConfigError, UnknownRunError
+from tracker.jobs.output import notify
 from tracker.runs import load_run
 from tracker.trainer_run import TrainerRun
 from tracker.workspace import find_workspace
@@ -48,13 +49,15 @@ class TrackerCallback(TrainerCallback):
     Options are those of tracker.start_run; to `config` come the arguments that differ from their defaults, and the
     model's config. Without a best checkpoint (`metric_for_best_model`) best.pth has the weights at the end. The run
     stays open after training, so that `run` can be given the probabilities of `trainer.predict`; it ends with the
-    script, or by `run.finish()`. `resume_from_checkpoint` goes on with the run of the checkpoint; with another config,
-    or where it is finished, a new run is made from it.
+    script, or by `run.finish()`. `resume_from_checkpoint` goes on with the run of the checkpoint, also to more
+    epochs; with another config, or where it is finished, a new run is made from it, which knows its own epochs alone.
     """
 
     def __init__(self, **options: Any) -> None:
         self._owner = TrainerRun(**options)
         self._best = ""  # the checkpoint that best.pth is of
+        self._newest = ""  # the checkpoint that was saved last
+        self._since = 0  # the step of another run's checkpoint that this one was begun from
 
     @property
     def run(self) -> ActiveRun:
@@ -69,14 +72,24 @@ class TrackerCallback(TrainerCallback):
         before = self._find_run_of(state) if state.global_step and rank == 0 else None
         try:
             run = self._owner.begin(config, rank=rank, **({"resume": before} if before else {}))
-        except ConfigError:  # it is finished, or its config is another
+        except ConfigError as error:  # it is finished, or its config is another
             if before is None:
                 raise
             run = self._owner.begin(config, rank=rank, parent=before)
+            notify(f"{run.name} is a new run, begun from a checkpoint of {before}: {error}")
+        self._since = 0 if run.last_step else state.global_step
         self._best = ""
+        newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._newest = str(newest) if newest.is_dir() else ""
+        run.explain_resume = self._explain_resume
         if run.name:
             uid = load_run(run.folder.parent, run.name).uid
             state.stateful_callbacks[STATE_KEY] = {"name": run.name, "uid": uid}
+
+    def _explain_resume(self) -> str:
+        if self._newest:
+            return f'trainer.train(resume_from_checkpoint="{self._newest}")'
+        return f'TrackerCallback(resume="{self.run.name}"), which begins at its first epoch: there is no checkpoint'
 
     def _find_run_of(self, state: Any) -> str | None:
         """The run that a checkpoint is of; None where the workspace does not have it any more."""
@@ -102,32 +115,68 @@ class TrackerCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the checkpoint that was just saved, when it is the best so far."""
+        self._newest = str(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if self._since:
+            if _is_best_since(self._since, args, state):
+                self._save_best(self._newest, args, state, kwargs.get("model"))
+            return
         best = state.best_model_checkpoint or ""
         if best.endswith(f"-{state.global_step}") and best != self._best:
-            self._save_best(best, state, kwargs.get("model"))
+            self._save_best(best, args, state, kwargs.get("model"))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the best checkpoint of before a resume; where there is none, the weights at the end."""
-        if not self._best and not (self.run.folder / "best.pth").exists():
-            self._save_best(state.best_model_checkpoint or "", state, kwargs.get("model"))
+        best = state.best_model_checkpoint or ""
+        foreign = bool(best) and _step_of(best) <= self._since
+        if foreign and args.load_best_model_at_end:
+            told = "is better than every epoch of this run: what the model predicts now is of that one"
+            notify(f"{self.run.name}: the Trainer has loaded {best}, which {told}")
+        elif not self._best and not (self.run.folder / "best.pth").exists():
+            self._save_best("" if foreign else best, args, state, kwargs.get("model"))
         self._owner.trains = False
         if state.global_step >= state.max_steps:
             self.run.note_trained()
 
-    def _save_best(self, checkpoint: str, state: Any, model: Any) -> None:
+    def _save_best(self, checkpoint: str, args: Any, state: Any, model: Any) -> None:
         """Keep a checkpoint, or the model as it is, with what was logged until then."""
         found = [Path(checkpoint) / name for name in WEIGHTS if checkpoint and (Path(checkpoint) / name).is_file()]
         weights: Any = found[0] if found else model.state_dict()
-        number = Path(checkpoint).name.rpartition("-")[2]
-        step = int(number) if found and number.isdecimal() else state.global_step
+        step = _step_of(checkpoint) if found else state.global_step
         metrics: dict[str, float] = {}
-        epoch = 0.0
+        epoch = state.epoch or 0.0
         for row in state.log_history:
-            if row["step"] <= step and "train_runtime" not in row:
+            if self._since < row["step"] <= step and "train_runtime" not in row:
                 metrics |= _to_values(row)
                 epoch = row.get("epoch", epoch)
-        self.run.save_best(weights, epoch=whole_epoch(epoch), metrics=metrics)
         self._best = checkpoint
+        monitor = common_name(_monitored(args), split="train")
+        if checkpoint and monitor:
+            higher = bool(args.greater_is_better)
+            self.run.save_better(weights, epoch=whole_epoch(epoch), metrics=metrics, monitor=monitor, higher=higher)
+        else:
+            self.run.replace_best(weights, epoch=whole_epoch(epoch), metrics=metrics)
+
+
+def _step_of(checkpoint: str) -> int:
+    """8 of `out/checkpoint-8`."""
+    number = Path(checkpoint).name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _monitored(args: Any) -> str:
+    """The metric that chooses the Trainer's best checkpoint, as it is logged; empty where there is none."""
+    name = args.metric_for_best_model or ""
+    return name if not name or name.startswith("eval_") else f"eval_{name}"
+
+
+def _is_best_since(step: int, args: Any, state: Any) -> bool:
+    """Whether the evaluation at the current step is better than all others after `step`."""
+    name = _monitored(args)
+    found = [(row["step"], row[name]) for row in state.log_history if row["step"] > step and name in row]
+    if not found or found[-1][0] != state.global_step:
+        return False
+    sign = 1 if args.greater_is_better else -1
+    return all(sign * found[-1][1] > sign * value for _, value in found[:-1])
 
 
 def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -43,8 +43,13 @@ class TrackerCallback(Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Begin a run."""
         run = self._owner.begin(describe_training(self.model, self.params))
+        run.explain_resume = self._explain_resume
+        run.change_length({"train": {"epochs": self.params.get("epochs")}})  # of a run that goes on
         self._best.begin(run)
         self._before = max(0, run.last_step - _count_steps(self.model))  # a new optimizer counts from 0 again
+
+    def _explain_resume(self) -> str:
+        return f'TrackerCallback(resume="{self.run.name}") and fit(..., initial_epoch={self.run.last_epoch})'
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are the best so far."""
@@ -62,7 +67,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         from tracker.training.checkpoint import to_tensors
 
         arrays = {variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables}
-        self.run.save_best(to_tensors(arrays), epoch=epoch, metrics=values)
+        self.run.replace_best(to_tensors(arrays), epoch=epoch, metrics=values)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / BEST_FILE
             self.model.save_weights(path)

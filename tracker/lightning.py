@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from argparse import Namespace
@@ -12,8 +13,8 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from tracker.api import NO_SECTION, ActiveRun, begin_in_group
-from tracker.common_names import common_key, common_name
+from tracker.api import NO_SECTION, ActiveRun, begin_in_group, exit_as_interrupted, shorten, to_tables
+from tracker.common_names import common_key, common_name, is_length
 from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
 from tracker.runs import load_config
@@ -59,6 +60,7 @@ class TrackerLogger(Logger):
             rank = rank_zero_only.rank or None  # type: ignore[attr-defined]
             config = {} if self._options["resume"] else _name_params(self._params, {})
             self._run = begin_in_group(config, rank=rank, **self._options)
+            self._run.explain_resume = self._explain_resume
             if self._options["resume"]:
                 self.log_hyperparams(self._params)
         return self._run
@@ -105,7 +107,10 @@ class TrackerLogger(Logger):
             return
         try:
             before = load_config(self._run.folder.parent, self._run.name) if self._run.name else {}
-            self._run.add_config(_name_params(values, before))
+            tables = _name_params(values, before)
+            if self._options["resume"]:
+                tables = self._change_lengths(before, tables)
+            self._run.add_config(tables)
             self._params |= values
         except ConfigError as error:
             if self._options["resume"]:
@@ -115,11 +120,37 @@ class TrackerLogger(Logger):
                 ) from error
             self._run.keep_facts(values)
 
+    def _change_lengths(
+        self, before: Mapping[str, Mapping[str, Any]], tables: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Take another number of epochs or steps into the config of a run that goes on; returns what else is given."""
+        merged = {section: dict(table) for section, table in before.items()}
+        rest: dict[str, dict[str, Any]] = {}
+        for section, table in tables.items():
+            for key, value in table.items():
+                target = merged if is_length(f"{section}.{key}") else rest
+                target.setdefault(section, {})[key] = value
+        self.run.change_length(to_tables(merged))
+        return rest
+
     @rank_zero_only
     def log_graph(self, model: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing is drawn; the model knows its Trainer, if it has one."""
         trainer = getattr(model, "_trainer", None)
         self._trainer = None if trainer is None else weakref.ref(trainer)
+        self._note_source(trainer)
+
+    def _note_source(self, trainer: Any) -> None:
+        """A fit from another run's checkpoint, without `resume`, makes a new run: that is told, and is its parent."""
+        path, run = getattr(trainer, "ckpt_path", None), self._run
+        if not path or run is None or self._options["resume"] or trainer.state.fn != "fit":
+            return
+        runs_dir = run.folder.parent.resolve()
+        source = next((each.name for each in Path(path).resolve().parents if each.parent == runs_dir), run.name)
+        if source != run.name:
+            told = f"{run.name} is a new run, begun from a checkpoint of {source}"
+            notify(f'{told}: TrackerLogger(resume="{source}") goes on with {source} itself')
+            run.note_parent(source)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -152,7 +183,13 @@ class TrackerLogger(Logger):
         if trainer.validating:  # figures of the training are of the epoch before
             now = {name: value for name, value in now.items() if not name.startswith("train")}
         metrics = _rename(now)
-        self.run.save_best(weights, epoch=trainer.current_epoch + 1, metrics=metrics)
+        epoch, monitor = trainer.current_epoch + 1, getattr(checkpoint_callback, "monitor", None)
+        if not monitor:  # the newest is the best
+            self.run.replace_best(weights, epoch=epoch, metrics=metrics)
+            return
+        name = common_name(monitor) if common_name(monitor) in metrics else monitor
+        higher = getattr(checkpoint_callback, "mode", "min") == "max"
+        self.run.save_better(weights, epoch=epoch, metrics=metrics, monitor=name, higher=higher)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -162,7 +199,10 @@ class TrackerLogger(Logger):
         trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
-            if getattr(trainer, "received_sigterm", False):  # Lightning raises a SystemExit without a code
+            stopped = getattr(trainer, "received_sigterm", False)  # Lightning raises a SystemExit without a code
+            if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
+                exit_as_interrupted(error)
+            if stopped:
                 error = KeyboardInterrupt(NAME)
             if error is not None:
                 self._run.end(error)
@@ -175,6 +215,20 @@ class TrackerLogger(Logger):
             self._run.finish(
                 "finished" if status == "success" else "failed", error="" if status == "success" else status
             )
+
+    def _explain_resume(self) -> str:
+        """What to write to go on with the run, with the newest checkpoint that there is."""
+        name = self._run.name if self._run else ""
+        words = f'TrackerLogger(resume="{name}")'
+        trainer = self._find_trainer()
+        if trainer is None:
+            return words
+        folders = [Path(each.dirpath) for each in trainer.checkpoint_callbacks if getattr(each, "dirpath", None)]
+        found = [path for folder in folders for path in folder.glob("*.ckpt")]
+        if not found:
+            return f"{words}, which begins at its first epoch: there is no checkpoint"
+        newest = max(found, key=lambda path: path.stat().st_mtime)
+        return f'{words} and trainer.fit(..., ckpt_path="{shorten(Path(os.path.normpath(newest)))}")'
 
     def _find_trainer(self) -> Any:
         return None if self._trainer is None else self._trainer()

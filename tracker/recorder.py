@@ -179,12 +179,13 @@ class Recorder:
         write_text(self.folder / "config.toml", text)
         self.fingerprint(config=fingerprint)
 
-    def finish(self, status: str, *, error: str = "") -> RunRecord:
-        """Write the final record and let go of the folder."""
+    def finish(self, status: str, *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
+        """Write the final record and let go of the folder; `times` are when a run of elsewhere began and ended."""
         self._stop.set()
         self._heart.join()
         try:
-            self._update(status=status, error=error, finished_at=utc_now())
+            begun, ended = times or (self.record.created_at, utc_now())
+            self._update(status=status, error=error, created_at=begun, finished_at=ended)
         finally:
             os.close(self._metrics_fd)
             self._metrics_fd = -1

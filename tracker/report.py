@@ -483,7 +483,10 @@ def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
     epochs = {"epochs": f"{record.epoch}, best {render_number(record.best_epoch)}"}
     without_epochs = record.kind != "train" and not record.epoch
     if "adopted_from" in record.facts:
-        return {f"adopted ({zone})": when, **(epochs if record.epoch else {}), **freed}
+        adopted = comp.local_time(str(record.facts.get("adopted_at", record.created_at)), seconds)
+        begun = {f"trained ({zone})": f"{when} to {comp.local_time(record.finished_at or record.created_at, seconds)}"}
+        begun = begun if "adopted_at" in record.facts else {}  # older ones know only when they were adopted
+        return {f"adopted ({zone})": adopted, **begun, **(epochs if record.epoch else {}), **freed}
     times = {f"created ({zone})": when, "duration": f"{record.duration_s:.0f} s"}
     return (times if without_epochs else times | epochs) | freed
 

@@ -51,6 +51,11 @@ def _find_open() -> list[Termination]:
     return [each for each in _OPEN if each.pid == os.getpid()]
 
 
+def has_open() -> bool:
+    """Whether this process has a run open."""
+    return bool(_find_open())
+
+
 def _restore() -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == _interrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

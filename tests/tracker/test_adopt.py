@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,12 +111,30 @@ def test_epochs_are_epochs_and_steps_are_steps(
 
 def test_the_time_of_adoption_is_not_told_as_that_of_the_training(workspace: Workspace, tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path / "old")) as writer:
-        writer.add_scalar("val/f1", 0.5, 1)
-    adopt(workspace, tmp_path / "old")
+        writer.add_scalar("val/f1", 0.25, 1, walltime=1_700_000_000)
+        writer.add_scalar("val/f1", 0.5, 2, walltime=1_700_000_600)
+    torch.save({"a": torch.ones(1)}, tmp_path / "old" / "model_best.pth")
+    write_predictions(tmp_path / "old" / "pred.csv")
+    _, remarks = adopt(workspace, tmp_path / "old")
+    taken = "1 curve of 2 epochs; best.pth (epoch 2), from model_best.pth; predictions, from pred.csv"
+    assert remarks[0] == f"took {taken}"
+    assert "no config found: the run has an empty one" in remarks
     shown = run_tracker("show", "exp1", cwd=workspace.root).stdout
     assert "adopted (UTC)" in shown and "created" not in shown and "duration" not in shown
+    assert "2023-11-14 22:13:20 to 2023-11-14 22:23:20" in shown
     record = load_run(workspace.runs_dir, "exp1")
+    begun, ended = "2023-11-14T22:13:20.000000Z", "2023-11-14T22:23:20.000000Z"
+    assert (record.created_at, record.finished_at) == (begun, ended)
+    assert record.facts["adopted_at"] > ended
     assert load_values(workspace, [record])[0]["duration_s"] is None  # no `--where` takes it for a second long
+
+
+def test_without_times_in_the_curves_those_of_the_files_are_taken(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_predictions(tmp_path / "old" / "pred.csv")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    adopt(workspace, tmp_path / "old")
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.created_at, record.facts["times_from"]) == ("2023-11-14T22:13:20.000000Z", "files")
 
 
 def test_as_many_steps_as_planned_epochs_are_epochs(workspace: Workspace, tmp_path: Path) -> None:

@@ -121,11 +121,24 @@ def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspa
     records = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
     assert records == ENDS, outputs
     codes = [script.returncode for script in scripts.values()]
-    assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 1, 1, 0], outputs
+    assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 130, 1, 0], outputs
+    _check_last_lines({ending: stderr for ending, (_, stderr) in outputs.items()}, workspace)
     assert [stdout for stdout, _ in outputs.values() if stdout] == ["theirs: ValueError\n"]
     with pytest.raises(SystemExit), tracker.start_run({}, root=workspace.root, follow=False):
         raise SystemExit(0)
     assert list_runs(workspace.runs_dir)[0].status == "finished"
+
+
+def _check_last_lines(errors: dict[str, str], workspace: Workspace) -> None:
+    """A script that was stopped has no traceback and says how it goes on; one with an error of its own has one."""
+    for record in list_runs(workspace.runs_dir):
+        stderr = errors[record.note]
+        own_error = record.error.startswith(("ValueError", "RuntimeError"))
+        assert ("Traceback" in stderr) == (own_error and "hook" not in record.note), stderr
+        if record.status == "interrupted":
+            last = f'{record.name} was interrupted{{}} ({record.error}). Resume: start_run(..., resume="{record.name}")'
+            after = f" after epoch {record.epoch}" if record.epoch else ""
+            assert last.format(after) in stderr.splitlines(), stderr
 
 
 STOPPED_SCRIPT = """
@@ -168,8 +181,10 @@ def test_sigterm_and_stop_leave_a_loop_interrupted_whatever_it_makes_of_them(
             stop_run(workspace, name, reason="not learning")
         else:
             child.terminate()
-        child.communicate(timeout=COMMAND_LIMIT_S)
+        _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
         record = load_run(workspace.runs_dir, name)
+        assert ("Traceback" in stderr) == ("theirs" in ending), stderr
+        assert f'after epoch {record.epoch} ({record.error}). Resume: start_run(..., resume="{name}")' in stderr
         assert (record.status, record.note) == ("interrupted", ending)
         assert not (workspace.runs_dir / name / "stop.json").exists()
         found[ending] = (child.returncode, record.error, by_stop)

@@ -62,13 +62,15 @@ class Interrupt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def make_trainer(root: Path, *, interrupt_at: int = 0, **options: Any) -> tuple[Trainer, TrackerCallback]:
-    """A Trainer of two epochs with its callback; checkpoints are in `root`/checkpoints."""
+def make_trainer(
+    root: Path, *, interrupt_at: int = 0, epochs: int = 2, **options: Any
+) -> tuple[Trainer, TrackerCallback]:
+    """A Trainer of so many epochs with its callback; checkpoints are in `root`/checkpoints."""
     callback = TrackerCallback(root=root, follow=False, note="by Hugging Face")
     options = {"metric_for_best_model": "score", "save_strategy": "epoch", **options}
     args = TrainingArguments(
         output_dir=str(root / "checkpoints"),
-        num_train_epochs=2,
+        num_train_epochs=epochs,
         per_device_train_batch_size=4,
         learning_rate=0.01,
         eval_strategy="epoch",
@@ -159,6 +161,10 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(wor
         words, cwd=workspace.root, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
     )
     assert [(one.name, one.status) for one in list_runs(workspace.runs_dir)] == [("exp1", "interrupted")], done.stderr
+    assert "Traceback" not in done.stderr
+    path = workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"
+    assert done.stderr.splitlines()[-1].endswith(f'Resume: trainer.train(resume_from_checkpoint="{path}")')
+    assert done.returncode == -signal.SIGINT
     kept = load_run(workspace.runs_dir, "exp1").fingerprints["weights"]
 
     trainer, callback = make_trainer(workspace.root)
@@ -172,11 +178,41 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(wor
     assert record.fingerprints["weights"] == kept
     assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
 
-    trainer, callback = make_trainer(workspace.root, weight_decay=0.5)  # another config is another run
-    trainer.train(resume_from_checkpoint=str(workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"))
+
+def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that_knows_its_own_epochs_alone(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer, callback = make_trainer(workspace.root, interrupt_at=PER_EPOCH + 1)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        trainer.train()
+    callback.run.end(raised.value)
+    old = str(workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}")
+    trainer, callback = make_trainer(workspace.root, epochs=3)
+    trainer.train(resume_from_checkpoint=old)
     record = callback.run.finish()
-    assert (record.name, record.parent, record.fingerprints["weights"]) == ("exp2", "exp1", kept)
-    assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
+    assert (record.name, record.epoch, record.best_epoch) == ("exp1", 3, 1)
+    assert load_config(workspace.runs_dir, "exp1")["train"]["epochs"] == 3
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.rpartition("/")[2] for line in lines if "goes on" in line] == ["exp1 after epoch 1"]
+    assert "exp1: train.epochs is 3, was 2" in lines
+
+    trainer, callback = make_trainer(workspace.root, epochs=3)  # exp1 is finished: it stays as it is
+    trainer.compute_metrics = lambda _: {"score": 0.5, "accuracy": 0.5}  # less than 0.75, in epoch 1 of exp1
+    trainer.train(resume_from_checkpoint=old)
+    record = callback.run.finish()
+    assert (record.name, record.parent, record.best_epoch, record.epoch) == ("exp2", "exp1", 2, 3)
+    assert record.summary["eval_score"] == 0.5
+    best = read_state_dict(workspace.root / "checkpoints" / f"checkpoint-{2 * PER_EPOCH}" / "model.safetensors")[0]
+    assert record.fingerprints["weights"] == weights_fingerprint(best)
+    told = "exp2 is a new run, begun from a checkpoint of exp1: exp1 is finished, it cannot be resumed"
+    assert told in capfd.readouterr().err.splitlines()
+
+    trainer, callback = make_trainer(workspace.root, load_best_model_at_end=True, weight_decay=0.5)
+    trainer.compute_metrics = lambda _: {"score": 0.5, "accuracy": 0.5}
+    trainer.train(resume_from_checkpoint=old)
+    record = callback.run.finish()
+    assert (record.name, record.best_epoch) == ("exp3", 2)
+    assert f"exp3: the Trainer has loaded {old}, which is better than every epoch of this run" in capfd.readouterr().err
 
 
 class Terminate(TrainerCallback):

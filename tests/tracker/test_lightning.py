@@ -257,18 +257,27 @@ class Stop(Callback):
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "status", "words"),
+    ("error", "raised", "told"),
     [
-        (ValueError("no"), ValueError, "failed", "ValueError: no"),
-        (KeyboardInterrupt(), SystemExit, "interrupted", "Ctrl-C"),
+        (ValueError("no"), ValueError, "failed after epoch 2 (ValueError: no)"),
+        (KeyboardInterrupt(), SystemExit, "was interrupted after epoch 2 (Ctrl-C)"),
     ],
 )
 def test_a_fit_that_broke_off_says_so_and_is_resumed(
-    workspace: Workspace, error: BaseException, raised: type[BaseException], status: str, words: str
+    workspace: Workspace,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    raised: type[BaseException],
+    told: str,
 ) -> None:
+    status, words = told.removeprefix("was ").partition(" ")[0], told.partition("(")[2].rstrip(")")
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
-    with pytest.raises(raised):
+    with pytest.raises(raised) as ended:
         fit(TrackerLogger(root=workspace.root, follow=False), every, Stop(error))
+    assert not isinstance(ended.value, SystemExit) or ended.value.code == 130
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith(f"exp1 {told}")]
+    (saved,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("*.ckpt")
+    assert line.endswith(f'Resume: TrackerLogger(resume="exp1") and trainer.fit(..., ckpt_path="{saved}")')
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.error, record.best_epoch) == (status, words, 1)  # checkpoints come last
     logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
@@ -304,8 +313,9 @@ def test_a_fit_that_was_stopped_is_interrupted_and_is_resumed(workspace: Workspa
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
     before = signal.signal(signal.SIGTERM, (lambda *_: None) if handled else signal.SIG_DFL)
     try:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             fit(TrackerLogger(root=workspace.root, follow=False), every, Terminate(3))
+        assert ended.value.code == 130
     finally:
         signal.signal(signal.SIGTERM, before)
     record = load_run(workspace.runs_dir, "exp1")
@@ -350,6 +360,29 @@ def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_i
     fit(logger, epochs=1)
     logger.run.finish()
     assert load_config(workspace.runs_dir, "exp2") == load_config(workspace.runs_dir, "exp1")
+
+
+def test_a_fit_goes_on_to_more_epochs_and_from_another_run_s_checkpoint_says_that_it_is_a_new_run(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
+    with pytest.raises(ValueError, match="no"):
+        fit(TrackerLogger(root=workspace.root, follow=False), every, Stop(ValueError("no")), model=Net(max_epochs=2))
+    (path,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("epoch=0-*.ckpt")
+    logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
+    fit(logger, epochs=3, model=Net(max_epochs=3), ckpt_path=path, weights_only=True)
+    logger.run.finish()
+    assert "exp1: train.epochs is 3, was 2\n" in capfd.readouterr().err
+    assert load_config(workspace.runs_dir, "exp1")["train"]["epochs"] == 3
+    assert load_run(workspace.runs_dir, "exp1").epoch == 3
+
+    logger = TrackerLogger(root=workspace.root, follow=False)
+    fit(logger, epochs=2, ckpt_path=path, weights_only=True)
+    logger.run.finish()
+    told = 'exp2 is a new run, begun from a checkpoint of exp1: TrackerLogger(resume="exp1") goes on with exp1 itself'
+    assert told in capfd.readouterr().err.splitlines()
+    record = load_run(workspace.runs_dir, "exp2")
+    assert (record.parent, record.best_epoch, record.epoch) == ("exp1", 2, 2)
 
 
 def test_a_run_whose_hyperparameters_kept_their_names_goes_on_with_them(workspace: Workspace) -> None:

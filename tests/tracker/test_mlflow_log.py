@@ -175,7 +175,7 @@ def test_the_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_i
     assert {name for name in run.data.metrics if "/" in name} == {"val/f1"}  # MLflow draws the others after it
     assert sections == {"val", ""}
     assert run.data.metrics["val accuracy"] == CURVES["val/accuracy"]
-    _, ((values, step),) = fetch_run(workspace, run.info.run_id, workspace.root / "files")
+    _, ((values, step),), _ = fetch_run(workspace, run.info.run_id, workspace.root / "files")
     assert (values, step) == (CURVES, 1)
 
 

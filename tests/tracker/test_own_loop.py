@@ -25,6 +25,7 @@ from tracker.images.suspects import find_suspects
 from tracker.init import init_workspace
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
+from tracker.training.errors import WeightsError
 from tracker.training.probabilities import load_probabilities, save_probabilities, select
 from tracker.workspace import Workspace, load_workspace
 
@@ -355,6 +356,55 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
     assert load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
 
 
+def test_a_resumed_run_keeps_its_best_weights_until_an_epoch_is_better(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = {"train": {"epochs": 2}, "optim": {"lr": 0.1}}
+    with pytest.raises(ValueError, match="broke"), begin(workspace, config=config) as run:
+        assert run.best == {}
+        run.save_best({"a": torch.ones(1)}, epoch=2, metrics={"val/accuracy": 0.75, "val/loss": 0.5})
+        raise ValueError("broke")
+    longer = {"train": {"epochs": 5}, "optim": {"lr": 0.1}}
+    with pytest.raises(ValueError, match="broke"), begin(workspace, config=longer, resume="exp1") as run:
+        assert run.best == {"val/accuracy": 0.75, "val/loss": 0.5}
+        for epoch, accuracy in ((1, 0.5), (2, 0.75), (3, float("nan"))):
+            run.save_best({"a": torch.zeros(1)}, epoch=epoch, metrics={"val/accuracy": accuracy})
+        assert torch.load(run.folder / "best.pth", weights_only=True)["model"]["a"].item() == 1
+        with pytest.raises(ConfigError, match="'val/f1', which is not among"):
+            run.save_best({"a": torch.zeros(1)}, epoch=3, metrics={"val/accuracy": 0.9}, monitor="val/f1")
+        raise ValueError("broke")
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.best_epoch, record.summary["val/accuracy"]) == (2, 0.75)
+    lines = capfd.readouterr().err.splitlines()
+    assert "exp1: train.epochs is 5, was 2" in lines
+    assert "exp1: best.pth stays that of epoch 2 (val/accuracy 0.7500), epoch 1 has 0.5000" in lines
+    assert load_config(workspace.runs_dir, "exp1") == longer
+    with begin(workspace, resume="exp1") as run:
+        less = {"val/accuracy": 0.5, "val/loss": 0.25}
+        run.save_best({"a": torch.zeros(1)}, epoch=4, metrics=less, monitor="val/loss")
+        run.save_best({"a": torch.zeros(1)}, epoch=5, metrics={"val/accuracy": 0.25})  # the loop knows better now
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.best_epoch, record.summary["val/accuracy"]) == (5, 0.25)
+
+
+def test_the_last_state_is_whole_or_the_one_before(workspace: Workspace) -> None:
+    with pytest.raises(KeyboardInterrupt), begin(workspace) as run:
+        assert run.load_last() is None
+        run.save_last({"model": {"a": torch.ones(2)}, "epoch": 1})
+        with pytest.raises(WeightsError, match="more than tensors, numbers") as error:
+            run.save_last({"model": {"a": torch.zeros(2)}, "epoch": np.float64(2)})
+        assert "float" in error.value.hint
+        raise KeyboardInterrupt
+    with begin(workspace, resume="exp1") as run:
+        state = run.load_last()
+        assert state is not None
+        assert (state["epoch"], state["model"]["a"].tolist()) == (1, [1, 1])
+        other = tracker.start_run({}, root=workspace.root, rank=1, resume="exp1").load_last()
+        assert other is not None  # every process of a group goes on from there
+        assert other["epoch"] == 1
+    assert sorted(path.name for path in run.folder.glob("*last*")) == ["last.pth"]
+
+
 def _measured(summary: Any) -> dict[str, float]:
     return {name: value for name, value in summary.items() if name.startswith("val/")}
 
@@ -403,8 +453,14 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     workspace = init_workspace(tmp_path, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
-    (tmp_path / "train.py").write_text(example)
-    subprocess.run([sys.executable, "train.py"], check=True, timeout=COMMAND_LIMIT_S)
+    last = '"epoch": epoch})\n'  # of the epoch
+    stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
+    assert example.count(last) == 1
+    (tmp_path / "train.py").write_text(example.replace(last, stop))
+    subprocess.run([sys.executable, "train.py"], check=False, timeout=COMMAND_LIMIT_S)
+    assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == ("interrupted", 1)
+    subprocess.run([sys.executable, "train.py", "exp1"], check=True, timeout=COMMAND_LIMIT_S)
+    assert list(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["train/loss"]) == [1, 2, 3]
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.tags) == ("finished", ("linear",))
     assert {"val/accuracy", "val/f1", "train/loss"} <= record.summary.keys()

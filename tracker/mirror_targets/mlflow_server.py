@@ -106,8 +106,11 @@ def find_away(workspace: Workspace) -> str:
 
 def fetch_run(
     workspace: Workspace, run_id: str, target: Path
-) -> tuple[dict[str, str], list[tuple[dict[str, float], int]]]:
-    """Parameters and (values, step) points of any run, its files downloaded to `target`; raises MlflowError."""
+) -> tuple[dict[str, str], list[tuple[dict[str, float], int]], list[float]]:
+    """Parameters, (values, step) points and times of any run, its files downloaded to `target`; raises MlflowError.
+
+    The times are when it began and, where MLflow knows, when it ended, in seconds since 1970.
+    """
     client = connect(workspace)
     try:
         run = client.get_run(run_id)
@@ -121,7 +124,8 @@ def fetch_run(
             client.download_artifacts(run_id, "", str(target))
     except library_errors() as error:
         raise translate(workspace, error) from error
-    return dict(run.data.params), [(by_step[step], step) for step in sorted(by_step)]
+    times = [at / 1000 for at in (run.info.start_time, run.info.end_time) if at]
+    return dict(run.data.params), [(by_step[step], step) for step in sorted(by_step)], times
 
 
 def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:
