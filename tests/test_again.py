@@ -53,7 +53,7 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         root,
         data={"train_dir": str(root / "train"), "eval_dir": str(root / "eval")},
         competition={},
-        solution=root / "solution.csv",
+        leaderboard_options={"solution": root / "solution.csv"},
     )
 
 

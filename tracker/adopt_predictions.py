@@ -74,8 +74,7 @@ def _list_given_out(workspace: Workspace) -> list[Path]:
             folder = workspace.resolve(str(text))
             folders |= {folder, folder.parent}
     found = {path for folder in folders for path in folder.glob("*.csv") if GIVEN_OUT.search(path.stem.lower())}
-    if workspace.solution:
-        found.add(workspace.solution)
+    found.update(workspace.leaderboard_files)
     return sorted(found)
 
 

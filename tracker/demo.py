@@ -71,7 +71,7 @@ def _make_workspace(folder: Path) -> Workspace:
         folder,
         data=data,
         competition={"name": "masks-demo", "daily_limit": 5, "similar_share": 0.999},  # its runs may be alike
-        solution=folder / "data" / "solution.csv",
+        leaderboard_options={"solution": folder / "data" / "solution.csv"},
     )
 
 

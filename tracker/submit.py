@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.configdiff import diff_configs, list_unknown
 from tracker.errors import ConfigError, RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
+from tracker.leaderboards.registry import DEFAULT, KINDS
 from tracker.ledger.read import (
     Submission,
     count_since,
@@ -306,9 +307,9 @@ def _is_open(row: Submission) -> bool:
 
 def send_missing(workspace: Workspace) -> list[str]:
     """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for each failure."""
-    if workspace.leaderboard != "kaggle":
-        return []
     board, problems = build_leaderboard(workspace), []
+    if not board.kind.sends:
+        return []
     for row in list_submissions(workspace):
         if _is_open(row) and row.run is not None and has_run(workspace, row):
             try:
@@ -360,10 +361,11 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     if not scores:
         raise ConfigError("no score given", hint=name_score_command(workspace.competition, number, every=True))
     row = get_submission(workspace, number)
-    if workspace.leaderboard == "local" and row.predictions_fingerprint:
+    kind = KINDS[workspace.leaderboard]
+    if kind.knows_solution and row.predictions_fingerprint:
         raise ConfigError(
-            f"the local leaderboard has scored submission {number} itself",
-            hint='private scores stay sealed there; kind = "manual" in tracker.toml takes typed ones',
+            f"the {kind.name} leaderboard has scored submission {number} itself",
+            hint=f'private scores stay sealed there; kind = "{DEFAULT.name}" in tracker.toml takes typed ones',
         )
     with open_ledger(workspace) as ledger:
         ledger.append_missing(number, scores)  # what is typed again adds no row
@@ -385,8 +387,8 @@ def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -
 
 
 def list_sealed(workspace: Workspace) -> list[Submission]:
-    """The submissions whose private scores a local leaderboard can tell and has not; none of another kind's."""
-    if workspace.leaderboard != "local":
+    """The submissions whose private scores can be computed here and were not; none where they come from elsewhere."""
+    if not KINDS[workspace.leaderboard].knows_solution:
         return []
     return [
         row
@@ -399,16 +401,17 @@ def reveal(workspace: Workspace) -> list[Submission]:
     """Score every submission on the private images and record it; submissions already revealed stay as they are."""
     from tracker.ledger.append import open_ledger
 
-    if workspace.leaderboard != "local":
+    board = build_leaderboard(workspace)
+    if not board.kind.knows_solution:
         raise ConfigError(
             f"the {workspace.leaderboard} leaderboard has nothing sealed here",
             hint=name_score_command(workspace.competition, split="private"),
         )
-    board = build_leaderboard(workspace)
+    board.check_settings()
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     with open_ledger(workspace) as ledger:
         for row in list_submissions(workspace):
-            hidden = board.score_hidden(unpack_answers(packed[row.number])) if row.number in packed else {}
+            hidden = board.score_private(unpack_answers(packed[row.number])) if row.number in packed else {}
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
             if hidden:
                 ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
@@ -419,9 +422,10 @@ def score_missing(workspace: Workspace) -> list[int]:
     """Score submissions whose public score is missing because submit was cut off; returns their numbers."""
     from tracker.ledger.append import open_ledger
 
-    if workspace.leaderboard != "local":
-        return []
     board = build_leaderboard(workspace)
+    if not board.kind.knows_solution:
+        return []
+    board.check_settings()
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     done = []
     for row in list_submissions(workspace):

@@ -50,7 +50,7 @@ def photos(tmp_path: Path) -> Workspace:
         tmp_path / "ws",
         data={"train_dir": str(tmp_path / "photos" / "train"), "eval_dir": str(tmp_path / "photos" / "eval")},
         competition={"classes": ["cat", "dog"]},
-        solution=tmp_path / "photos" / "solution.csv",
+        leaderboard_options={"solution": tmp_path / "photos" / "solution.csv"},
     )
 
 

@@ -175,8 +175,7 @@ def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(wo
 
 def test_a_wrong_solution_costs_no_number(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
-    assert workspace.solution is not None
-    workspace.solution.write_text("ImageID,ans,Usage\ni0.png,0,Public\n")
+    workspace.leaderboard_files[0].write_text("ImageID,ans,Usage\ni0.png,0,Public\n")
     with pytest.raises(RefusedError, match="the solution has 1"):
         submit(workspace, "exp1", "m")
     assert count_rows(workspace) == 0
@@ -303,7 +302,7 @@ def test_two_at_once_write_each_score_and_note_once(
 def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
-    hidden = build_leaderboard(workspace).score_hidden(load_candidate(workspace, "exp1").answers)
+    hidden = build_leaderboard(workspace).score_private(load_candidate(workspace, "exp1").answers)
     with open_ledger(workspace) as ledger:
         ledger.append_scores(1, hidden)
     for _ in range(2):

@@ -144,7 +144,12 @@ def test_init_with_a_wrong_value_leaves_no_workspace(tmp_path: Path, competition
 def test_init_reads_the_solution_at_once(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageID,ans,Usage\na,0,Public\nb,7,Public\nc,1,Secret\n")
     with pytest.raises(DataError) as caught:
-        init_workspace(tmp_path / "ws", data={}, competition={"classes": ["x", "y"]}, solution=tmp_path / "s.csv")
+        init_workspace(
+            tmp_path / "ws",
+            data={},
+            competition={"classes": ["x", "y"]},
+            leaderboard_options={"solution": tmp_path / "s.csv"},
+        )
     assert len(caught.value.problems) == 2
     assert not (tmp_path / "ws" / "tracker.toml").exists()
 

@@ -49,9 +49,9 @@ def submit(
     """
     from tracker.answer import answer_submit
     from tracker.errors import RefusedError
+    from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation
-    from tracker.metrics import name_score_command
     from tracker.report import (
         print_check_details,
         print_json,
@@ -93,8 +93,8 @@ def submit(
     print(f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted rows)")
     if quota.left == 0:
         print("that was the last one")
-    if workspace.leaderboard == "manual":
-        print(f"upload the file, then: {name_score_command(comp, row.number, every=True)}")
+    if step := build_leaderboard(workspace).next_step(row, comp):
+        print(step)
 
 
 def _confirm_last(workspace: Workspace, report: CheckReport, *, even_if_similar: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,8 @@ def init(
     from tracker.pretrained import look_for_weights
     from tracker.report import print_text
 
-    _refuse_contradictions(labels=labels, data_format=data_format, board=leaderboard, solution=solution, kaggle=kaggle)
+    board = {"solution": solution or "", "competition": kaggle}
+    _refuse_contradictions(labels=labels, data_format=data_format, leaderboard=leaderboard, board=board)
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     form = data_format or (detect_format(data) if train_dir else "")  # without images it is told later
     if form not in ("", "mask_profiles"):
@@ -100,8 +102,7 @@ def init(
         mlflow_uri=mlflow_uri,
         ledger_url=ledger_url,
         leaderboard=leaderboard,
-        solution=solution,
-        kaggle=kaggle,
+        leaderboard_options=board,
         pretrained=find_pretrained,
     )
     names = workspace.competition.classes
@@ -131,16 +132,17 @@ def _warn_of_deadline(workspace: Workspace) -> None:
         )
 
 
-def _refuse_contradictions(*, labels: str, data_format: str, board: str, solution: Path | None, kaggle: str) -> None:
-    """Raise ConfigError for options of which one would have no effect."""
+def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]) -> None:
+    """Raise ConfigError for options of which one would have no effect; `board` has keys of [leaderboard]."""
     from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.leaderboards.registry import KINDS
 
-    refuse_together({"--solution": solution is not None, "--kaggle": bool(kaggle)})
-    if board and board != "local":
-        given = {"--solution": solution is not None}
-        refuse_beside(f"--leaderboard {board}", given, why="only a local leaderboard reads a solution")
-    if board and board != "kaggle":
-        refuse_beside(f"--leaderboard {board}", {"--kaggle": bool(kaggle)}, why="nothing is sent to Kaggle")
+    flags = {option.flag: option for kind in KINDS.values() for option in kind.options if option.flag}
+    refuse_together({flag: bool(board.get(option.key)) for flag, option in flags.items()})
+    own = KINDS[leaderboard].options if leaderboard in KINDS else ()
+    for flag, option in flags.items():
+        if leaderboard and option not in own:
+            refuse_beside(f"--leaderboard {leaderboard}", {flag: bool(board.get(option.key))}, why=option.unused)
     if data_format and data_format != "csv":
         given = {"--labels": bool(labels)}
         refuse_beside(f"--format {data_format}", given, why="only format csv reads a table of labels")

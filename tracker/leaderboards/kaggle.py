@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.errors import ConfigError, RefusedError
-from tracker.leaderboards import LeaderboardError, Outcome, Scores
+from tracker.leaderboards import Leaderboard, LeaderboardError, Outcome, Scores
 from tracker.predictions import Answers
 from tracker.settings import get_seconds
 from tracker.training.libraries import require, translate_import_errors
@@ -22,11 +22,11 @@ POLL_S = 5.0
 PAGE = 100
 
 
-class KaggleLeaderboard:
+class KaggleLeaderboard(Leaderboard):
     """Sends the file, waits for the score, and records public and, once Kaggle tells it, private."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._slug = workspace.kaggle_competition
+        self._slug = workspace.leaderboard_options.get("competition", "")
         self._metric = workspace.competition.primary_metric
         self._api: Any = None
 
@@ -38,10 +38,6 @@ class KaggleLeaderboard:
             raise RefusedError(
                 f"Kaggle takes no more today, the team has submitted {limits.num_today}", hint="nothing was sent"
             )
-        return {}
-
-    def score_hidden(self, answers: Answers) -> Scores:
-        """Kaggle tells private scores by itself, see `send`."""
         return {}
 
     def send(self, path: Path, message: str, *, sent: bool) -> Outcome:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from tracker.configdiff import drop_same_places
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
+from tracker.leaderboards.registry import KINDS
 from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
@@ -458,7 +459,7 @@ def parse_submission(word: str) -> int | None:
 
 def name_first_score(workspace: Workspace) -> str:
     """The command that brings the first public score; where it is not typed in, it comes with the submission."""
-    if workspace.leaderboard == "manual":
+    if KINDS[workspace.leaderboard].needs_upload_by_hand:
         return name_score_command(workspace.competition)
     return "tracker sync" if list_submissions(workspace) else 'tracker submit R --memo "what is new"'
 
