@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tracker.errors import ConfigError, TrackerError, render_error
+from tracker.examine import list_competition_ids
 from tracker.jobs.output import notify
 from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
@@ -29,7 +30,6 @@ from tracker.predictions import Answers, check_answers, load_answers, normalize_
 from tracker.recorder import Recorder, finite
 from tracker.runs import RunRecord, check_utf8, drop_system, load_config, load_run, read_points, utc_now
 from tracker.settings import find_rank
-from tracker.submit import list_competition_ids
 from tracker.summary import Summary, list_monitored
 from tracker.system_metrics import SystemMetrics
 from tracker.termination import NAME, Termination

@@ -19,6 +19,7 @@ import tracker.submit
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.examine import check, load_candidate
 from tracker.init import fit_similar_share, init_workspace
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
@@ -34,7 +35,7 @@ from tracker.ledger.read import (
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import check, load_candidate, parse_scores, reveal, score, score_missing, submit
+from tracker.submit import parse_scores, reveal, score, score_missing, submit
 from tracker.train import find_resumable
 from tracker.workspace import Metric, Workspace
 

@@ -11,8 +11,8 @@ from tracker.commands.options import Yes, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
+    from tracker.examine import CheckReport
     from tracker.ledger.read import Submission
-    from tracker.submit import CheckReport
     from tracker.workspace import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
@@ -20,8 +20,8 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 def check(run: Run = "latest", as_json: Json = False) -> None:
     """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
+    from tracker.examine import check
     from tracker.report import print_check, print_json
-    from tracker.submit import check
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -49,27 +49,28 @@ def submit(
     """
     from tracker.answer import answer_submit
     from tracker.errors import RefusedError
+    from tracker.examine import examine, report_examination
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation
     from tracker.report import (
         print_check_details,
         print_json,
-        print_leaderboard,
         print_text,
         render_quota,
+        render_submission_scores,
         submission_to_json,
     )
-    from tracker.submit import check, submit
+    from tracker.submit import check_memo, submit_examined
     from tracker.workspace import find_workspace
 
-    workspace = find_workspace()
-    comp, before = workspace.competition, find_sota(workspace)
-    report = check(workspace, run) if memo.strip() and not as_json else None
+    workspace, memo = find_workspace(), check_memo(memo)
+    comp, examination = workspace.competition, examine(workspace, run)
+    report = None if as_json else report_examination(workspace, examination)
     if report and not yes and may_ask():
         _confirm_last(workspace, report, even_if_similar=even_if_similar)
-    try:  # the run that was checked: `latest` may be another one by now
-        row, quota = submit(workspace, report.run if report else run, memo, even_if_similar=even_if_similar)
+    try:
+        row, quota = submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
     except RefusedError:
         if report:
             print_text(report.answer)
@@ -78,15 +79,16 @@ def submit(
         raise
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best, validation = sota.number if sota else None, list_validation(workspace, [row])
     if report is None:
-        print_json(submission_to_json(row, comp, validation, sota=best, was=row.number == best))
+        best = sota.number if sota else None
+        print_json(submission_to_json(row, comp, list_validation(workspace, [row]), sota=best, was=row.number == best))
         return
     unnamed = run == "latest" and may_ask()  # a script reads the answer alone, the line below names the run
-    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, before, sota, report.answer))
+    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, examination.sota, sota, report.answer))
     print_text(f"submission {row.number}: {row.run}, file {row.file}")
+    if scores := render_submission_scores(row, comp):
+        print_text(scores)
     print_check_details(report, comp)
-    print_leaderboard([row], comp, validation, sota=best, was_sota=())
     _explain_sealed(workspace, [row])
     print(render_quota(quota, comp))
     head = read_head(workspace.ledger_url)

@@ -13,9 +13,10 @@ from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_compare import describe
 from tracker.comparison.render_diff import render_markdown
 from tracker.comparison.tree_view import shorten_change
+from tracker.examine import check
 from tracker.recorder import Recorder
 from tracker.report import list_changes, render_change
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.workspace import Workspace
 
 

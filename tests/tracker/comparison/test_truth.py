@@ -18,10 +18,11 @@ from tracker.comparison.render_truth import render_truth
 from tracker.comparison.selection import select_final
 from tracker.comparison.truth import Relation, Truth, tell_truth
 from tracker.errors import ConfigError
+from tracker.examine import check
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
 from tracker.report import print_check
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace, load_workspace
 

@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
 from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
+from tracker.examine import check
 from tracker.ledger.append import (
     CHAIN,
     CHAINED,
@@ -44,7 +45,6 @@ from tracker.ledger.read import (
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
 from tracker.runs import RunRecord, load_config, to_utc_text
-from tracker.submit import check
 from tracker.workspace import Metric, Workspace
 
 LIMIT_S = 120

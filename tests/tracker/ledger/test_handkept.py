@@ -22,6 +22,7 @@ from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
+from tracker.examine import check
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import (
@@ -36,7 +37,7 @@ from tracker.ledger.handkept import (
 from tracker.ledger.historical import FIGURES
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions, read_rows
 from tracker.predictions import Answers
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.workspace import Workspace
 
 TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
