@@ -18,7 +18,7 @@ Wide = Annotated[bool, typer.Option("--wide", help="Every column and every chara
 Where = Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')]
 
 
-def train(
+def train_command(
     config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
     parent: Annotated[str, typer.Option("--from", help="Start from the config of a run, sota or s12.")] = "",
     assign: Annotated[
@@ -135,7 +135,7 @@ def _follow() -> None:
     follow()
 
 
-def infer(
+def infer_command(
     parent: Annotated[str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")],
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="eval.key=value; may be repeated, the last word.")
@@ -158,7 +158,7 @@ def infer(
         print_text(f"{record.name} finished: weights of {source}, {scores}")
 
 
-def reproduce(
+def reproduce_command(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
@@ -178,7 +178,7 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def ensemble(
+def ensemble_command(
     runs: Annotated[list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")],
     method: Annotated[str, typer.Option(help="hard, soft, weighted or rank.")] = "soft",
     weights: Annotated[str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")] = "",
@@ -217,7 +217,7 @@ def _split_numbers(text: str) -> list[str]:
     return parts
 
 
-def options(wide: Wide = False) -> None:
+def options_command(wide: Wide = False) -> None:
     """List every config key with its default in this workspace, its meaning and what it may be."""
     from tracker.report import find_width, print_table, print_text
     from tracker.training.config import list_options
@@ -264,7 +264,7 @@ def _render_defaults() -> dict[str, str]:
     return shown
 
 
-def runs(
+def runs_command(
     where: Where = "",
     sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
     limit: Annotated[int, typer.Option(help="Runs to show, 0: all.", min=0)] = 50,
@@ -305,7 +305,7 @@ def runs(
     print_json(runs_to_json(records, configs, submitted, notes))
 
 
-def show(
+def show_command(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     full: Annotated[bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")] = False,
     wide: Wide = False,
@@ -344,7 +344,7 @@ def show(
         print_run(named, shown, rows, comp, validation=validation, **about)
 
 
-def diff(
+def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
     everything: Annotated[bool, typer.Option("--all", help="Show what is equal or ignored, too.")] = False,
@@ -385,7 +385,7 @@ def diff(
         print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
 
-def adopt(
+def adopt_command(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")] = None,
     mlflow: Annotated[str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")] = "",
     note: Annotated[str, typer.Option(help="What this run is; shown everywhere.")] = "",

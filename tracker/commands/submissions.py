@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
 
 
-def check(run: Run = "latest", as_json: Json = False) -> None:
+def check_command(run: Run = "latest", as_json: Json = False) -> None:
     """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
     from tracker.examine import check
     from tracker.report import print_check, print_json
@@ -34,7 +34,7 @@ def check(run: Run = "latest", as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def submit(
+def submit_command(
     run: Run = "latest",
     memo: Annotated[str, typer.Option(help="What is new; required.")] = "",
     even_if_similar: Annotated[
@@ -134,7 +134,7 @@ def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
             print_note(problem)
 
 
-def score(
+def score_command(
     number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
     public_f1: Annotated[str, typer.Option(help="Macro F1 on the public split.")] = "",
     public_acc: Annotated[str, typer.Option(help="Accuracy on the public split: 0.8165 or 81.65.")] = "",
@@ -171,7 +171,7 @@ def _name_scores(**values: str) -> list[str]:
     return [f"{name}={value}" for name, value in values.items() if value]
 
 
-def leaderboard(
+def leaderboard_command(
     context: typer.Context,
     sort: Annotated[
         str, typer.Option(help="Score as in public_f1 or val_f1 (the best first), config key or field.")
@@ -245,7 +245,7 @@ def _print_rows(
     _explain_sealed(workspace, rows)
 
 
-def reveal(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
+def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
     from tracker.report import print_text
@@ -288,7 +288,7 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
         )
 
 
-def sota(wide: Wide = False, as_json: Json = False) -> None:
+def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
     from tracker.errors import TrackerError
@@ -310,7 +310,7 @@ def sota(wide: Wide = False, as_json: Json = False) -> None:
         _explain_sealed(workspace, [best])
 
 
-def audit(as_json: Json = False) -> None:
+def audit_command(as_json: Json = False) -> None:
     """Say how the submissions were spent: in vain, one key away from SOTA, or several at once."""
     from tracker.audit import audit
     from tracker.report import print_audit, print_json
@@ -323,7 +323,7 @@ def audit(as_json: Json = False) -> None:
         print_audit(found)
 
 
-def note(
+def note_command(
     what: Annotated[str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")],
     rejected: Annotated[

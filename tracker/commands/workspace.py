@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HERE = Path()
 
 
-def init(
+def init_command(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")] = HERE,
     train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
     eval_dir: Annotated[str, typer.Option(help="Folder with images/ and info.csv to predict.")] = "",
@@ -174,7 +174,7 @@ def _numbers(text: str) -> list[int]:
         raise ConfigError(f"--age-bands {text}: expected two ages, as in 29,58") from None
 
 
-def demo(
+def demo_command(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")] = Path("demo"),
 ) -> None:
     """Make a small competition and go the whole way through it."""
@@ -183,7 +183,7 @@ def demo(
     run_demo(folder)
 
 
-def ui(
+def ui_command(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any free one.", min=0, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -194,7 +194,7 @@ def ui(
     open_ui(find_workspace(), port=port, browser=browser)
 
 
-def sync(
+def sync_command(
     run: Annotated[list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
