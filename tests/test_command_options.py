@@ -18,7 +18,7 @@ from tracker.ensemble import ensemble
 from tracker.errors import ConfigError
 from tracker.jobs.job import read_training
 from tracker.runs import list_run_numbers
-from tracker.submit import parse_scores
+from tracker.scores import parse_scores
 from tracker.workspace import Metric, Workspace, load_workspace
 
 CONTRADICTIONS = (

@@ -23,7 +23,8 @@ from tracker import cli
 from tracker.api import begin
 from tracker.ensemble import ensemble
 from tracker.errors import TrackerError
-from tracker.submit import score, submit
+from tracker.scores import score
+from tracker.submit import submit
 from tracker.workspace import Workspace, load_workspace
 
 DOCUMENTS = Path(__file__).parent / "assets" / "documents"

@@ -14,8 +14,9 @@ from tracker.init import init_workspace
 from tracker.ledger.read import find_sota, list_sota_numbers, list_validation
 from tracker.report import print_leaderboard, print_text, render_scores, render_value
 from tracker.runs import RunRecord
+from tracker.scores import reveal
 from tracker.settings import quiet_libraries
-from tracker.submit import reveal, submit
+from tracker.submit import submit
 from tracker.train import resolve_config, train
 from tracker.training.atomic import translate_os_errors
 from tracker.training.libraries import TRAINING, require

@@ -21,7 +21,8 @@ from tracker.examine import check
 from tracker.jobs.running import resolve_running
 from tracker.ledger.history import list_history
 from tracker.recorder import Recorder
-from tracker.submit import score, submit
+from tracker.scores import score
+from tracker.submit import submit
 from tracker.workspace import Metric, Workspace, load_workspace
 
 NONE = "no SOTA yet: no submission has a public score"

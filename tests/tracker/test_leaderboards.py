@@ -18,7 +18,8 @@ from tracker.errors import ConfigError
 from tracker.leaderboards import Leaderboard, Outcome
 from tracker.leaderboards.registry import KINDS, Kind, Option, choose_kind, register
 from tracker.ledger.read import Submission, get_submission
-from tracker.submit import score, submit
+from tracker.scores import score
+from tracker.submit import submit
 from tracker.workspace import Competition, Workspace, load_workspace
 
 SOURCES = Path(__file__).parents[2] / "tracker"

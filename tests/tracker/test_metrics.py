@@ -22,7 +22,8 @@ from tracker.ledger.read import get_submission, list_validation, resolve_run
 from tracker.metrics import NO_PUBLIC_SCORE, higher_is_better, is_loss, name_score_command
 from tracker.report import print_leaderboard, print_runs, render_end, submission_to_json
 from tracker.runs import list_runs, load_run
-from tracker.submit import _describe, score, submit
+from tracker.scores import score
+from tracker.submit import _describe, submit
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown
 from tracker.workspace import DEFAULT_METRICS, Competition, Metric, Workspace

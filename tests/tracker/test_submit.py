@@ -15,7 +15,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 import tracker
-import tracker.submit
+import tracker.scores
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
 from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
@@ -35,7 +35,8 @@ from tracker.ledger.read import (
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import parse_scores, reveal, score, score_missing, submit
+from tracker.scores import parse_scores, reveal, score, score_missing
+from tracker.submit import submit
 from tracker.train import find_resumable
 from tracker.workspace import Metric, Workspace
 
@@ -269,7 +270,7 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
 
 def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
     """Do it, but read the ledger together with the other processes."""
-    read = tracker.submit.list_submissions
+    read = tracker.scores.list_submissions
 
     def read_together(asked: Workspace) -> list[Submission]:
         found = read(asked)
@@ -277,7 +278,7 @@ def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barr
             barrier.wait(20)
         return found
 
-    tracker.submit.list_submissions = read_together  # type: ignore[assignment]
+    tracker.scores.list_submissions = read_together  # type: ignore[assignment]
     action(workspace)
 
 

@@ -147,7 +147,7 @@ def score_command(
     from tracker.answer import answer_score
     from tracker.ledger.read import find_sota, get_submission, list_validation
     from tracker.report import print_leaderboard, print_text, render_corrections
-    from tracker.submit import parse_scores, score
+    from tracker.scores import parse_scores, score
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -249,7 +249,7 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
     """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
     from tracker.report import print_text
-    from tracker.submit import list_sealed, reveal
+    from tracker.scores import list_sealed, reveal
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -277,7 +277,7 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
     from tracker.ledger.read import list_noted
     from tracker.report import print_text
-    from tracker.submit import list_sealed
+    from tracker.scores import list_sealed
 
     shown = {row.number for row in rows}
     sealed = [str(row.number) for row in list_sealed(workspace) if row.number in shown]

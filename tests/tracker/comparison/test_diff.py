@@ -27,7 +27,8 @@ from tracker.ensemble import ensemble
 from tracker.errors import ConfigError, UnknownRunError
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.submit import reveal, submit
+from tracker.scores import reveal
+from tracker.submit import submit
 from tracker.training.config import config_fingerprint
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace

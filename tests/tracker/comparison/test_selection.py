@@ -20,8 +20,9 @@ from tracker.comparison.splits import Panel, draw_normal
 from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.submit import reveal, submit
-from tracker.submit import score as record_score
+from tracker.scores import reveal
+from tracker.scores import score as record_score
+from tracker.submit import submit
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
 
