@@ -15,7 +15,7 @@ from timing import print_ratios, time_commands
 
 from tracker.init import init_workspace
 from tracker.ledger.append import open_ledger
-from tracker.ledger.handkept import Historical
+from tracker.ledger.historical import Historical
 from tracker.recorder import Recorder
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace import Workspace

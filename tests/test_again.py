@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
 from tests.servers import free_port
 from tracker.comparison.diff import diff_runs
-from tracker.errors import ConfigError, RefusedError
+from tracker.errors import RefusedError
 from tracker.folds import train_folds
 from tracker.infer import infer
 from tracker.init import init_workspace
@@ -21,6 +21,7 @@ from tracker.reproduce import reproduce
 from tracker.runs import RunRecord, list_runs, load_config, read_curves
 from tracker.train import resolve_config, train
 from tracker.training.checkpoint import load_checkpoint
+from tracker.training.errors import ConfigError
 from tracker.training.probabilities import load_probabilities, measure
 from tracker.workspace import Workspace
 
@@ -53,7 +54,7 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         root,
         data={"train_dir": str(root / "train"), "eval_dir": str(root / "eval")},
         competition={},
-        solution=root / "solution.csv",
+        leaderboard_options={"solution": root / "solution.csv"},
     )
 
 

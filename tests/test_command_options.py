@@ -15,10 +15,10 @@ from tests.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.commands.options import refuse_beside, refuse_together
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError
 from tracker.jobs.job import read_training
 from tracker.runs import list_run_numbers
-from tracker.submit import parse_scores
+from tracker.scores import parse_scores
+from tracker.training.errors import ConfigError
 from tracker.workspace import Metric, Workspace, load_workspace
 
 CONTRADICTIONS = (

@@ -22,8 +22,9 @@ from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
 from tracker.api import begin
 from tracker.ensemble import ensemble
-from tracker.errors import TrackerError
-from tracker.submit import score, submit
+from tracker.scores import score
+from tracker.submit import submit
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace, load_workspace
 
 DOCUMENTS = Path(__file__).parent / "assets" / "documents"

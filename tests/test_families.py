@@ -40,7 +40,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     root = tmp_path_factory.mktemp("faces")
     make_competition(root / "data", people=24, eval_people=4, seed=7)
     data = {"train_dir": str(root / "data/train"), "eval_dir": str(root / "data/eval"), "split": "by_profile"}
-    return init_workspace(root / "ws", data=data, competition={}, solution=root / "data" / "solution.csv")
+    return init_workspace(
+        root / "ws", data=data, competition={}, leaderboard_options={"solution": root / "data" / "solution.csv"}
+    )
 
 
 def test_timm_has_the_winners_models() -> None:

@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.limits import CHILD, Case, list_files, run_forked
 from tests.workspaces import make_run, make_workspace, make_workspace_with_images
-from tracker.errors import MissingLibraryError
 from tracker.mirror import LOG_NAME
 from tracker.submit import submit
+from tracker.training.errors import MissingLibraryError
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.workspace import Workspace
 

@@ -36,7 +36,8 @@ def make_workspace(root: Path, **options: Any) -> Workspace:
     truth = "".join(f"i{n}.png,{n // 5},{('Public', 'Private')[n % 2]}\n" for n in range(IMAGES))
     (root / "solution.csv").write_text("ImageID,ans,Usage\n" + truth)
     competition = {"classes": ["cat", "dog"], **options.pop("competition", {})}
-    options.setdefault("solution", root / "solution.csv")
+    board = {"solution": options.pop("solution", root / "solution.csv"), "competition": options.pop("kaggle", "")}
+    options.setdefault("leaderboard_options", board)
     return init_workspace(root, data={"eval_dir": str(root / "eval")}, competition=competition, **options)
 
 

@@ -30,13 +30,13 @@ from tracker.adopt_curves import (
 from tracker.adopt_predictions import choose_predictions
 from tracker.api import NO_SECTION, ActiveRun, begin, copy_run, to_tables
 from tracker.common_names import common_key, common_name
-from tracker.errors import ConfigError, DataError, RefusedError, TrackerError
+from tracker.errors import RefusedError
 from tracker.locks import FileLock
 from tracker.metrics import higher_is_better
 from tracker.mirror_targets.mlflow_server import fetch_run
 from tracker.runs import RunRecord, list_runs, to_utc_text, utc_now
 from tracker.training.atomic import translate_os_errors
-from tracker.training.errors import first_line
+from tracker.training.errors import ConfigError, DataError, TrackerError, first_line
 from tracker.training.libraries import require
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml

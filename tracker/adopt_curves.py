@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tracker.common_names import METRICS, common_name, whole_epoch
-from tracker.errors import ConfigError
 from tracker.metric_names import check_name, fit_name
 from tracker.runs import read_points
+from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 
 LOGS = ("metrics.jsonl", "trainer_state.json")

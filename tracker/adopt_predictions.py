@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tracker.errors import TrackerError
 from tracker.predictions import load_answers
 from tracker.train import build_task
 from tracker.training.config import DataConfig
 from tracker.training.data import list_eval_ids
+from tracker.training.errors import TrackerError
 from tracker.training.tables import read_columns
 from tracker.workspace import Workspace
 
@@ -74,8 +74,7 @@ def _list_given_out(workspace: Workspace) -> list[Path]:
             folder = workspace.resolve(str(text))
             folders |= {folder, folder.parent}
     found = {path for folder in folders for path in folder.glob("*.csv") if GIVEN_OUT.search(path.stem.lower())}
-    if workspace.solution:
-        found.add(workspace.solution)
+    found.update(workspace.leaderboard_files)
     return sorted(found)
 
 

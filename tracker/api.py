@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tracker.common_names import is_length
-from tracker.errors import ConfigError, TrackerError, render_error
+from tracker.errors import render_error
+from tracker.examine import list_competition_ids
 from tracker.jobs.output import notify
 from tracker.jobs.running import take_stop_note
 from tracker.marks import tag_run
@@ -31,14 +32,13 @@ from tracker.predictions import Answers, check_answers, load_answers, normalize_
 from tracker.recorder import Recorder, finite
 from tracker.runs import RunRecord, check_utf8, drop_system, load_config, load_run, read_points, utc_now
 from tracker.settings import find_rank
-from tracker.submit import list_competition_ids
 from tracker.summary import Summary, list_monitored
 from tracker.system_metrics import SystemMetrics
 from tracker.termination import NAME, Termination, has_open
 from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
-from tracker.training.errors import WeightsError
+from tracker.training.errors import ConfigError, TrackerError, WeightsError
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
 from tracker.training.watch import is_loader_terminated

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import TrackerError
 from tracker.ledger.read import list_run_numbers_submitted
 from tracker.marks import change_marks
 from tracker.mirror_targets.mlflow_server import STATE_NAME
 from tracker.relocation import is_own_store
 from tracker.runs import RunRecord, list_runs, load_config, load_run, utc_now
 from tracker.training.atomic import translate_os_errors
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace
 
 LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy of best.pth"

@@ -9,15 +9,17 @@ from pathlib import Path
 from tracker.api import copy_run
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
-from tracker.errors import AlreadyTrainedError, ConfigError, DuplicateError
+from tracker.errors import AlreadyTrainedError, DuplicateError
 from tracker.init import init_workspace
 from tracker.ledger.read import find_sota, list_sota_numbers, list_validation
 from tracker.report import print_leaderboard, print_text, render_scores, render_value
 from tracker.runs import RunRecord
+from tracker.scores import reveal
 from tracker.settings import quiet_libraries
-from tracker.submit import reveal, submit
+from tracker.submit import submit
 from tracker.train import resolve_config, train
 from tracker.training.atomic import translate_os_errors
+from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 
@@ -71,7 +73,7 @@ def _make_workspace(folder: Path) -> Workspace:
         folder,
         data=data,
         competition={"name": "masks-demo", "daily_limit": 5, "similar_share": 0.999},  # its runs may be alike
-        solution=folder / "data" / "solution.csv",
+        leaderboard_options={"solution": folder / "data" / "solution.csv"},
     )
 
 

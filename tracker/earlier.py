@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.environment import collect_code
-from tracker.errors import AlreadyTrainedError, TrackerError
+from tracker.errors import AlreadyTrainedError
 from tracker.runs import SYSTEM_PREFIX, RunRecord, list_runs, load_config, parse_point
 from tracker.training.atomic import atomic_path, translate_os_errors
 from tracker.training.config import (
@@ -17,6 +17,7 @@ from tracker.training.config import (
     old_trajectory_fingerprint,
     trajectory_fingerprint,
 )
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace
 
 CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")

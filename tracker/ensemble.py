@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.api import begin
-from tracker.errors import ConfigError
 from tracker.ledger.resolve import resolve_run
 from tracker.runs import RunRecord, load_run
 from tracker.train import build_task
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 if TYPE_CHECKING:

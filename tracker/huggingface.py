@@ -12,10 +12,11 @@ from transformers import TrainerCallback
 
 from tracker.api import ActiveRun
 from tracker.common_names import common_key, common_name, whole_epoch
-from tracker.errors import ConfigError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.jobs.output import notify
 from tracker.runs import load_run
 from tracker.trainer_run import TrainerRun
+from tracker.training.errors import ConfigError
 from tracker.workspace import find_workspace
 
 STATE_KEY = "tracker_run"  # in trainer_state.json of every checkpoint

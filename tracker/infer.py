@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tracker.errors import ConfigError
 from tracker.recorder import Recorder
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import fingerprint_predictions, prepare_data, record_end, resolve_config
 from tracker.training.config import Config, config_fingerprint, config_to_dict, exact_values, later_defaults
+from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 

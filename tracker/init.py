@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import ConfigError
 from tracker.leaderboards import build_leaderboard
+from tracker.leaderboards.registry import KINDS, choose_kind, list_options
 from tracker.metrics import is_loss
 from tracker.relocation import note_location
 from tracker.runs import check_utf8
 from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import require
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
@@ -62,12 +62,7 @@ tracking_uri = {mlflow_uri}
 url = {ledger_url}
 
 [leaderboard]
-# "manual": scores are typed in with `tracker score`. "local": scored here against a solution CSV.
-# "kaggle": sent to the competition of this name by the official client (pip install "kaggle>=2.2").
-kind = {leaderboard}
-solution = {solution}
-competition = {kaggle_competition}
-
+{leaderboard_section}
 [diff]
 # Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all shows them.
 ignore = []
@@ -83,14 +78,14 @@ def init_workspace(
     mlflow_uri: str = "sqlite:///mlflow.db",
     ledger_url: str = "sqlite:///ledger.db",
     leaderboard: str = "",
-    solution: Path | None = None,
-    kaggle: str = "",
+    leaderboard_options: Mapping[str, str | Path] | None = None,
     pretrained: Callable[[], bool] = lambda: False,
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
 
     `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
-    looking at the training folder, or left at their defaults. A metric is `name`, `name:lower`, `name:higher` or
+    looking at the training folder, or left at their defaults. `leaderboard_options` has keys of [leaderboard], which
+    also tell its kind where `leaderboard` does not. A metric is `name`, `name:lower`, `name:higher` or
     `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`. `pretrained` says
     what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     """
@@ -120,9 +115,6 @@ def init_workspace(
         **competition,
         "mlflow_uri": _keep_url(mlflow_uri, root),
         "ledger_url": _keep_url(ledger_url, root),
-        "leaderboard": leaderboard or ("local" if solution else "kaggle" if kaggle else "manual"),
-        "kaggle_competition": kaggle,
-        "solution": _keep_path(solution, root) if solution else "",
         "pretrained": pretrained(),
     }
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
@@ -132,6 +124,7 @@ def init_workspace(
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
         monitor=_describe_monitor(next((m for m in tables if m["name"] == values["primary_metric"]), {})),
         similar_words=_describe_share(values["similar_share"], images),
+        leaderboard_section=_write_leaderboard(leaderboard, leaderboard_options or {}, root),
         **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
     )
     check_utf8("what tracker.toml is to say", text)
@@ -141,9 +134,19 @@ def init_workspace(
 def _prepare(workspace: Workspace) -> None:
     from tracker.ledger.append import create_ledger
 
-    build_leaderboard(workspace)  # reads the solution: a wrong one is better found now
+    build_leaderboard(workspace).check_settings()  # reads a solution: a wrong one is better found now
     create_ledger(workspace.ledger_url)
     note_location(workspace)
+
+
+def _write_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -> str:
+    """The section [leaderboard]: what the kinds are, the kind, and every key that a kind has."""
+    comments = [f'# "{known.name}": {known.sentence}' for known in KINDS.values()]
+    table: dict[str, Any] = {"kind": kind or choose_kind(key for key, value in given.items() if value)}
+    for option in list_options():
+        value = given.get(option.key) or option.default
+        table[option.key] = _keep_path(Path(value), root) if value and option.is_path else str(value)
+    return "\n".join([*comments, _dump(table)])
 
 
 def _dump(table: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import StorageError, TrackerError
 from tracker.metrics import LAST
 from tracker.recorder import finite
 from tracker.runs import (
@@ -29,6 +28,7 @@ from tracker.runs import (
 )
 from tracker.summary import Summary
 from tracker.training.atomic import translate_os_errors, write_json
+from tracker.training.errors import StorageError, TrackerError
 from tracker.training.tables import parse_json
 from tracker.workspace import TRACKER_TOML, Competition, load_workspace
 

@@ -15,10 +15,10 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from tracker.api import NO_SECTION, ActiveRun, begin_in_group, exit_as_interrupted, shorten, to_tables
 from tracker.common_names import common_key, common_name, is_length
-from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.output import notify
 from tracker.runs import load_config
 from tracker.termination import NAME
+from tracker.training.errors import ConfigError, TrackerError
 
 
 class TrackerLogger(Logger):

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import ConfigError
 from tracker.locks import FileLock
 from tracker.runs import MARK_FIELDS, MARKS, RunRecord, load_run, utc_now
 from tracker.training.atomic import write_json
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 LONGEST_TAG = 50

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tracker.errors import TrackerError
 from tracker.ledger.read import list_newest_of_runs
 from tracker.metrics import choose_figures
 from tracker.report import describe_ensemble, print_table, render_number
 from tracker.runs import RunRecord, load_config, load_run
+from tracker.training.errors import TrackerError
 from tracker.workspace import Competition, Workspace
 
 

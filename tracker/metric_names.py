@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from tracker.errors import ConfigError
+from tracker.training.errors import ConfigError
 
 LIMIT_BYTES = 250  # of a name that is logged
 MLFLOW_LIMIT = 250  # MLflow counts characters

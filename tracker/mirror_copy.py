@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tracker import mirror_targets
-from tracker.errors import TrackerError
 from tracker.locks import FileLock
 from tracker.mirror_targets import About, Point, Target, TargetAwayError, TargetError, list_targets
 from tracker.runs import RunRecord, load_config, load_run, read_new_points
 from tracker.training.atomic import TEMPORARY
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 

@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from tracker.errors import TrackerError, render_error
+from tracker.errors import render_error
 from tracker.mirror import write_progress
 from tracker.mirror_copy import RunCopy
 from tracker.mirror_targets import TargetError
 from tracker.runs import load_run
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace, load_workspace
 
 POLL_S = 1.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracker.errors import ConfigError
 from tracker.ledger.read import find_sota, get_submission, has_run
 from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.runs import check_utf8, load_run
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 

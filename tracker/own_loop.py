@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError
-from tracker.text import first_line
 from tracker.training.atomic import atomic_path, translate_os_errors
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError, first_line
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.environment import collect_environment
-from tracker.errors import ConfigError, StorageError
 from tracker.locks import FileLock
 from tracker.marks import check_tags, write_marks
 from tracker.metric_names import check_name
 from tracker.runs import KEPT, RunRecord, allocate_run, check_utf8, load_run, utc_now
 from tracker.settings import get_author
 from tracker.training.atomic import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
+from tracker.training.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from tracker.errors import StorageError
 from tracker.runs import utc_now
 from tracker.training.atomic import atomic_path, write_json
+from tracker.training.errors import StorageError
 from tracker.training.numbers import render_count
 from tracker.workspace import TRACKER_TOML, Workspace
 

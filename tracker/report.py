@@ -23,6 +23,7 @@ from tracker.training.numbers import render_count, render_float
 if TYPE_CHECKING:  # annotations only: a command loads what it computes with, not every kind of result
     from tracker.audit import Audit
     from tracker.comparison.advice import Advice
+    from tracker.examine import CheckReport
     from tracker.jobs.queue import Outcome
     from tracker.jobs.sweep import SweepResult
     from tracker.ledger.history import Event
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # annotations only: a command loads what it computes with, no
     from tracker.members import Member
     from tracker.quota import Quota
     from tracker.runs import RunRecord
-    from tracker.submit import CheckReport
     from tracker.workspace import Competition
 
 _WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
@@ -645,6 +645,17 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"
     )
+
+
+def render_submission_scores(row: Submission, competition: Competition) -> str:
+    """The scores of a submission that are known, in one line; empty when none is."""
+    known = []
+    for split in ("public", "private", "overall"):
+        for metric in competition.metrics:
+            value = row.scores.get(f"{split}_{metric.name}")
+            if value is not None:
+                known.append(f"{split} {metric.name} {metric.render(value)}")
+    return ", ".join(known)
 
 
 def render_quota(quota: Quota, competition: Competition) -> str:

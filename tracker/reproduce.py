@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tracker.environment import run_git
-from tracker.errors import ConfigError, TrackerError
 from tracker.runs import RunRecord, load_run, load_trained_config
 from tracker.settings import extend_environment
 from tracker.train import prepare_data
 from tracker.training.config import config_from_dict
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
 from tracker.workspace import Workspace

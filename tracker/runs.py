@@ -13,9 +13,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.locks import FileLock
 from tracker.training.atomic import TEMPORARY, remove_leftovers, translate_os_errors, write_json
+from tracker.training.errors import ConfigError, StorageError
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 

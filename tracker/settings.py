@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tracker.errors import ConfigError
+from tracker.training.errors import ConfigError
 
 
 class Setting(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracker.configdiff import ENSEMBLE
-from tracker.errors import TrackerError
 from tracker.report import ShownConfig
 from tracker.runs import RunRecord, load_config
 from tracker.training.config import Config, config_to_dict, format_defaults, merge
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 

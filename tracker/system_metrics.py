@@ -15,8 +15,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import MissingLibraryError, StorageError, render_error
+from tracker.errors import render_error
 from tracker.runs import SYSTEM_PREFIX
+from tracker.training.errors import MissingLibraryError, StorageError
 from tracker.training.libraries import is_installed, require
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tracker.earlier import copy_progress, find_earlier
-from tracker.errors import ConfigError, InterruptedByUserError, TrackerError, render_error
+from tracker.errors import InterruptedByUserError, render_error
 from tracker.jobs.output import notify, outlive_terminal
 from tracker.jobs.running import list_resumes, render_resume, take_stop_note
 from tracker.mirror import Mirror
@@ -34,6 +34,7 @@ from tracker.training.config import (
     merge,
     parse_assignment,
 )
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import TRAINING, require, translate_import_errors
 from tracker.training.pipeline_file import pin_pipeline_file
 from tracker.training.tables import read_toml

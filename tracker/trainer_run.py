@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tracker.api import ActiveRun, begin_in_group
-from tracker.errors import ConfigError
 from tracker.metrics import higher_is_better
 from tracker.runs import load_run
 from tracker.summary import list_monitored
+from tracker.training.errors import ConfigError
 from tracker.workspace import find_workspace
 
 NOT_ENDED = "the training did not reach its end"

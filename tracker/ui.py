@@ -13,9 +13,10 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlencode
 
-from tracker.errors import ConfigError, InterruptedByUserError, TrackerError
+from tracker.errors import InterruptedByUserError
 from tracker.settings import quiet_libraries
 from tracker.train import terminate_as_interrupt
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import require
 from tracker.workspace import Workspace
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tracker.errors import ConfigError, UnknownRunError
+from tracker.errors import UnknownRunError
+from tracker.leaderboards.registry import DEFAULT, KINDS, list_options
 from tracker.settings import get_setting
 from tracker.text import render_minute
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import SECTIONS
+from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count, render_float
 from tracker.training.tables import read_toml
 
@@ -102,7 +104,10 @@ class Competition:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections for every new run."""
+    """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections for every new run.
+
+    `leaderboard` is the kind, `leaderboard_options` has the other keys of [leaderboard] that are set.
+    """
 
     root: Path
     competition: Competition
@@ -110,8 +115,7 @@ class Workspace:
     mlflow_uri: str
     ledger_url: str
     leaderboard: str
-    solution: Path | None = None
-    kaggle_competition: str = ""
+    leaderboard_options: Mapping[str, str] = field(default_factory=dict)
     diff_ignore: tuple[str, ...] = ()
 
     @property
@@ -128,6 +132,12 @@ class Workspace:
     def submissions_dir(self) -> Path:
         """Folder with a copy of every file that was submitted."""
         return self.root / "submissions"
+
+    @property
+    def leaderboard_files(self) -> tuple[Path, ...]:
+        """The files that [leaderboard] names, as a solution."""
+        paths = [option.key for option in list_options() if option.is_path]
+        return tuple(Path(self.leaderboard_options[key]) for key in paths if key in self.leaderboard_options)
 
     @property
     def lock_dir(self) -> Path:
@@ -175,14 +185,7 @@ def load_workspace(root: Path) -> Workspace:
     competition = _read_competition(reader, raw.get("competition", {}))
     mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
     ledger = reader.table(raw, "ledger", ("url",))
-    board = reader.table(raw, "leaderboard", ("kind", "solution", "competition"))
-    kind = reader.choice(board, "leaderboard.kind", "manual", ("manual", "local", "kaggle"))
-    slug = reader.text(board, "leaderboard.competition", "")
-    if kind == "kaggle" and not slug:
-        reader.problems.append("leaderboard.competition: kind kaggle needs the competition's name in its address")
-    solution = reader.text(board, "leaderboard.solution", "")
-    if kind == "local" and not solution:
-        reader.problems.append("leaderboard.solution: kind local needs the solution CSV")
+    kind, options = _read_leaderboard(reader, raw, root)
     ignored = reader.texts(reader.table(raw, "diff", ("ignore",)), "diff.ignore")
     defaults = {section: raw[section] for section in SECTIONS if section in raw}
     for section, table in defaults.items():
@@ -208,10 +211,25 @@ def load_workspace(root: Path) -> Workspace:
         mlflow_uri=_absolute_sqlite(mlflow_uri, root),
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,
-        solution=_resolve(root, solution) if solution else None,
-        kaggle_competition=slug,
+        leaderboard_options=options,
         diff_ignore=ignored,
     )
+
+
+def _read_leaderboard(reader: _Reader, raw: Mapping[str, Any], root: Path) -> tuple[str, dict[str, str]]:
+    """The kind, and the keys that are set, of whatever kind they are: paths among them absolute."""
+    options = list_options()
+    board = reader.table(raw, "leaderboard", ("kind", *(option.key for option in options)))
+    kind = reader.choice(board, "leaderboard.kind", DEFAULT.name, tuple(KINDS))
+    values: dict[str, str] = {}
+    for option in options:
+        value = reader.text(board, f"leaderboard.{option.key}", option.default)
+        if value:
+            values[option.key] = str(_resolve(root, value)) if option.is_path else value
+    for option in KINDS[kind].options if kind in KINDS else ():
+        if option.needs and option.key not in values:
+            reader.problems.append(f"leaderboard.{option.key}: kind {kind} needs {option.needs}")
+    return kind, values
 
 
 def _absolute_sqlite(url: str, root: Path) -> str:

@@ -21,7 +21,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import IMAGES
 from tracker.adopt import adopt_folder
 from tracker.comparison.compare import load_values
-from tracker.errors import ConfigError, DataError, RefusedError
+from tracker.errors import RefusedError
 from tracker.images.explain import explain
 from tracker.infer import infer
 from tracker.reproduce import reproduce
@@ -29,6 +29,7 @@ from tracker.runs import Curves, list_run_numbers, load_config, load_run, read_c
 from tracker.submit import submit
 from tracker.train import resolve_config
 from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace import Workspace
 
 

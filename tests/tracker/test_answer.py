@@ -16,11 +16,14 @@ from tracker import cli
 from tracker.answer import _render_gap
 from tracker.api import begin
 from tracker.ensemble import ensemble
-from tracker.errors import TrackerError, UnknownRunError
+from tracker.errors import UnknownRunError
+from tracker.examine import check
 from tracker.jobs.running import resolve_running
 from tracker.ledger.history import list_history
 from tracker.recorder import Recorder
-from tracker.submit import check, score, submit
+from tracker.scores import score
+from tracker.submit import submit
+from tracker.training.errors import TrackerError
 from tracker.workspace import Metric, Workspace, load_workspace
 
 NONE = "no SOTA yet: no submission has a public score"

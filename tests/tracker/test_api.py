@@ -19,7 +19,7 @@ from tests.workspaces import make_run
 from tracker.adopt import adopt_folder, adopt_mlflow
 from tracker.api import ActiveRun, OtherProcess, to_tables
 from tracker.comparison.diff import diff_runs
-from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError, UnknownRunError
+from tracker.errors import DuplicateError, RefusedError, UnknownRunError
 from tracker.jobs.running import stop_run
 from tracker.lightning import TrackerLogger
 from tracker.mirror_targets.mlflow_server import connect
@@ -28,7 +28,7 @@ from tracker.runs import RunRecord, list_runs, load_config, load_run, read_curve
 from tracker.settings import find_rank
 from tracker.submit import submit
 from tracker.training.checkpoint import weights_fingerprint
-from tracker.training.errors import WeightsError
+from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.workspace import Workspace, load_workspace
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}

@@ -17,7 +17,7 @@ from tests.workspaces import make_run
 from tracker.cli import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
-from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.ledger.read import find_sota, list_submissions
 from tracker.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
 from tracker.mirror_copy import Connections, sync_run
@@ -26,6 +26,7 @@ from tracker.recorder import Recorder
 from tracker.runs import find_latest, list_runs, load_run
 from tracker.submit import submit
 from tracker.train import find_resumable
+from tracker.training.errors import ConfigError, StorageError
 from tracker.workspace import Workspace
 
 

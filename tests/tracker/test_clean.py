@@ -19,7 +19,6 @@ from tests.workspaces import make_run
 from tracker.audit import audit
 from tracker.clean import BEST, CACHE, COPY, LAST, find_kept, free, plan_clean
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError, TrackerError
 from tracker.infer import load_recorded_weights
 from tracker.marks import archive_runs, tag_run
 from tracker.mirror_copy import sync_run
@@ -28,6 +27,7 @@ from tracker.recorder import Recorder
 from tracker.runs import list_runs, load_run
 from tracker.submit import submit
 from tracker.training.cache import open_cache
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace
 

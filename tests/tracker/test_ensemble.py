@@ -11,9 +11,9 @@ from tracker.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError, DataError
 from tracker.runs import find_latest, list_runs, load_config
 from tracker.submit import submit
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace import Workspace
 
 IDS = np.array([f"i{number}.png" for number in range(IMAGES)])

@@ -9,9 +9,9 @@ import torch
 
 from tests.conftest import NO_MLFLOW
 from tests.workspaces import IMAGES
-from tracker.errors import ConfigError
 from tracker.runs import list_run_numbers, load_config, load_run, read_curves
 from tracker.submit import submit
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # fastai's own

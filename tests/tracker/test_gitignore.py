@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_tracker
-from tracker.errors import StorageError
 from tracker.gitignore import GITIGNORE, HEADING, OUTPUTS, ignore_outputs
+from tracker.training.errors import StorageError
 
 ALL = [*OUTPUTS]
 MADE = ("runs/exp1/best.pth", "mlartifacts/1/a", ".tracker/images.json", "submissions/exp1.csv")

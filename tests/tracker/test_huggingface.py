@@ -20,11 +20,11 @@ from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.workspaces import IMAGES
 from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError
 from tracker.huggingface import TrackerCallback
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
 from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.errors import ConfigError
 from tracker.training.weights import read_state_dict
 from tracker.workspace import Workspace
 

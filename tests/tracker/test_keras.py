@@ -12,10 +12,10 @@ import pytest
 
 from tests.conftest import NO_MLFLOW
 from tests.workspaces import IMAGES
-from tracker.errors import ConfigError
 from tracker.keras import BEST_FILE, TrackerCallback
 from tracker.runs import load_config, load_run, read_curves
 from tracker.submit import submit
+from tracker.training.errors import ConfigError
 from tracker.training.weights import read_state_dict
 from tracker.workspace import Workspace
 

@@ -23,13 +23,13 @@ import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures
 from tracker.comparison.diff import diff_runs
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError
 from tracker.init import init_workspace
 from tracker.lightning import TrackerLogger
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
 from tracker.training.atomic import write_json
 from tracker.training.checkpoint import weights_fingerprint
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about loaders and checkpoints
@@ -50,7 +50,7 @@ def photos(tmp_path: Path) -> Workspace:
         tmp_path / "ws",
         data={"train_dir": str(tmp_path / "photos" / "train"), "eval_dir": str(tmp_path / "photos" / "eval")},
         competition={"classes": ["cat", "dog"]},
-        solution=tmp_path / "photos" / "solution.csv",
+        leaderboard_options={"solution": tmp_path / "photos" / "solution.csv"},
     )
 
 

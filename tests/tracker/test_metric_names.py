@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import tracker
-from tracker.errors import ConfigError
 from tracker.metric_names import from_chart_name, to_chart_name, to_mlflow_name
 from tracker.runs import load_run, read_points
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 PIECES = ("_x005F_", "_x", "002F", "_", "/", ".", "..", "_empty_", "_xsha0123456789abcdef_", "?", "안경", "\0", "x0041")

@@ -15,16 +15,18 @@ from tracker.api import begin
 from tracker.comparison.advice import advise
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
-from tracker.errors import ConfigError, TrackerError
+from tracker.examine import check
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation
 from tracker.ledger.resolve import resolve_run
 from tracker.metrics import NO_PUBLIC_SCORE, higher_is_better, is_loss, name_score_command
 from tracker.report import print_leaderboard, print_runs, render_end, submission_to_json
 from tracker.runs import list_runs, load_run
-from tracker.submit import _describe, check, score, submit
+from tracker.scores import score
+from tracker.submit import _describe, submit
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.workspace import DEFAULT_METRICS, Competition, Metric, Workspace
 
 ANSWERS = ("0000011110", "0000011111", "0000111110")

@@ -30,7 +30,8 @@ from tracker.mirror_targets.mlflow_view import VIEW_KEY, ensure_experiment
 from tracker.notes import add_note
 from tracker.recorder import Recorder
 from tracker.runs import load_run
-from tracker.submit import score, submit, sync_all
+from tracker.scores import score
+from tracker.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace import Workspace, load_workspace
 

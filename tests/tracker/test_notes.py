@@ -13,7 +13,7 @@ from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.render_diff import print_diff
 from tracker.comparison.side import load_side
-from tracker.errors import ConfigError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.history import list_history
 from tracker.ledger.read import get_submission, list_newest_of_runs, list_newest_submissions, list_notes
@@ -21,6 +21,7 @@ from tracker.notes import add_note, find_target
 from tracker.report import print_audit, print_leaderboard, print_runs, submission_to_json
 from tracker.runs import list_runs
 from tracker.submit import submit
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 

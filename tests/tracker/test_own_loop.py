@@ -20,12 +20,12 @@ from tracker.api import ActiveRun
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.selection import select_final
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError, DataError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.images.suspects import find_suspects
 from tracker.init import init_workspace
 from tracker.runs import list_runs, load_config, load_run, read_curves
 from tracker.submit import submit
-from tracker.training.errors import WeightsError
+from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.probabilities import load_probabilities, save_probabilities, select
 from tracker.workspace import Workspace, load_workspace
 

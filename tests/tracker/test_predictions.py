@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.errors import DataError, RefusedError
+from tracker.errors import RefusedError
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, normalize_answer, unpack_answers
+from tracker.training.errors import DataError
 from tracker.workspace import Competition
 
 COMPETITION = Competition(name="c", classes=("a", "b", "c"))

@@ -9,11 +9,11 @@ import pytest
 from tests.conftest import make_pictures, run_tracker
 from tests.training.test_hub import CLOSED, hang, save_to_cache, serve
 from tracker import pretrained
-from tracker.errors import ConfigError
 from tracker.init import init_workspace
 from tracker.pretrained import look_for_weights
 from tracker.runs import list_runs
 from tracker.train import resolve_config
+from tracker.training.errors import ConfigError
 from tracker.training.tables import read_toml
 from tracker.workspace import load_workspace
 

@@ -433,7 +433,9 @@ def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(
     make_pictures(tmp_path / "team" / "photos", per_class=3, to_predict=2)
     data = {"train_dir": str(tmp_path / "team/photos/train"), "eval_dir": str(tmp_path / "team/photos/eval")}
     solution = tmp_path / "team" / "photos" / "solution.csv"
-    workspace = init_workspace(tmp_path / "team" / "ws", data=data, competition={}, solution=solution)
+    workspace = init_workspace(
+        tmp_path / "team" / "ws", data=data, competition={}, leaderboard_options={"solution": solution}
+    )
     assert workspace.data["train_dir"] == "../photos/train"
     text = (workspace.root / "tracker.toml").read_text()
     assert 'solution = "../photos/solution.csv"' in text

@@ -22,7 +22,7 @@ import tracker.killed
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.workspaces import make_run
 from tracker.comparison.compare import compare_runs
-from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.recorder import Recorder
 from tracker.runs import (
     allocate_run,
@@ -38,6 +38,7 @@ from tracker.runs import (
     to_utc_text,
     utc_now,
 )
+from tracker.training.errors import ConfigError, StorageError
 from tracker.workspace import Workspace
 
 LIMIT_S = 60

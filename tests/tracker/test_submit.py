@@ -15,10 +15,11 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 import tracker
-import tracker.submit
+import tracker.scores
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
-from tracker.errors import ConfigError, DataError, DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.examine import check, load_candidate
 from tracker.init import fit_similar_share, init_workspace
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
@@ -29,8 +30,10 @@ from tracker.ledger.resolve import resolve_run
 from tracker.notes import add_note
 from tracker.report import submission_to_json
 from tracker.runs import list_runs
-from tracker.submit import check, load_candidate, parse_scores, reveal, score, score_missing, submit
+from tracker.scores import parse_scores, reveal, score, score_missing
+from tracker.submit import submit
 from tracker.train import find_resumable
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -170,8 +173,7 @@ def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(wo
 
 def test_a_wrong_solution_costs_no_number(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
-    assert workspace.solution is not None
-    workspace.solution.write_text("ImageID,ans,Usage\ni0.png,0,Public\n")
+    workspace.leaderboard_files[0].write_text("ImageID,ans,Usage\ni0.png,0,Public\n")
     with pytest.raises(RefusedError, match="the solution has 1"):
         submit(workspace, "exp1", "m")
     assert count_rows(workspace) == 0
@@ -265,7 +267,7 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
 def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
     """Do it, but read the ledger together with the other processes."""
     name = "list_unscored" if action is score_missing else "list_submissions"
-    read = getattr(tracker.submit, name)
+    read = getattr(tracker.scores, name)
 
     def read_together(asked: Workspace) -> list[Submission]:
         found: list[Submission] = read(asked)
@@ -273,7 +275,7 @@ def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barr
             barrier.wait(20)
         return found
 
-    setattr(tracker.submit, name, read_together)
+    setattr(tracker.scores, name, read_together)
     action(workspace)
 
 
@@ -299,7 +301,7 @@ def test_two_at_once_write_each_score_and_note_once(
 def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
-    hidden = build_leaderboard(workspace).score_hidden(load_candidate(workspace, "exp1").answers)
+    hidden = build_leaderboard(workspace).score_private(load_candidate(workspace, "exp1").answers)
     with open_ledger(workspace) as ledger:
         ledger.append_missing(1, hidden)
     for _ in range(2):

@@ -28,7 +28,8 @@ from tracker.markdown import escape
 from tracker.mirror_targets.mlflow_server import connect
 from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.notes import add_note
-from tracker.submit import parse_scores, reveal, score, submit
+from tracker.scores import parse_scores, reveal, score
+from tracker.submit import submit
 from tracker.team_report import page
 from tracker.team_report.charts import describe_timeline, draw_timeline, render_ticks
 from tracker.team_report.data import TeamReport, build_report

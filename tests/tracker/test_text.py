@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tracker.text import find_nearest, first_line, render_minute
+from tracker.text import render_minute
+from tracker.training.errors import find_nearest, first_line
 
 ROOT = Path(__file__).parent.parent.parent
 

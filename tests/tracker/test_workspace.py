@@ -10,11 +10,12 @@ import pytest
 from tests.conftest import save_image
 from tests.workspaces import make_run, make_workspace
 from tracker import init
-from tracker.errors import ConfigError, DataError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.init import init_workspace
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
 from tracker.train import resolve_config
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace import Metric, Workspace, find_workspace, load_workspace, parse_score
 
 
@@ -144,7 +145,12 @@ def test_init_with_a_wrong_value_leaves_no_workspace(tmp_path: Path, competition
 def test_init_reads_the_solution_at_once(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("ImageID,ans,Usage\na,0,Public\nb,7,Public\nc,1,Secret\n")
     with pytest.raises(DataError) as caught:
-        init_workspace(tmp_path / "ws", data={}, competition={"classes": ["x", "y"]}, solution=tmp_path / "s.csv")
+        init_workspace(
+            tmp_path / "ws",
+            data={},
+            competition={"classes": ["x", "y"]},
+            leaderboard_options={"solution": tmp_path / "s.csv"},
+        )
     assert len(caught.value.problems) == 2
     assert not (tmp_path / "ws" / "tracker.toml").exists()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Runs = Annotated[list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")]
 
 
-def archive(runs: Runs) -> None:
+def archive_command(runs: Runs) -> None:
     """Put runs away: no list, tree or report shows them any more; nothing is deleted."""
     from tracker.ledger.read import find_sota
     from tracker.marks import archive_runs
@@ -31,7 +31,7 @@ def archive(runs: Runs) -> None:
     _copy(workspace, names)
 
 
-def unarchive(runs: Runs) -> None:
+def unarchive_command(runs: Runs) -> None:
     """Take archived runs back into the lists."""
     from tracker.marks import unarchive_runs
     from tracker.report import print_text
@@ -44,7 +44,7 @@ def unarchive(runs: Runs) -> None:
     _copy(workspace, names)
 
 
-def tag(
+def tag_command(
     run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest, sota or s12.")],
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Tags, without blanks: final-candidate.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
@@ -62,7 +62,7 @@ def tag(
         _copy(workspace, [record.name])
 
 
-def clean(
+def clean_command(
     checkpoints: Annotated[
         bool,
         typer.Option("--checkpoints", help="Also best.pth of runs that no submission, ensemble or tag keeps."),
@@ -74,8 +74,8 @@ def clean(
 
     from tracker.clean import free, plan_clean
     from tracker.commands.options import ask
-    from tracker.errors import ConfigError
     from tracker.report import print_text
+    from tracker.training.errors import ConfigError
     from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 

@@ -9,7 +9,7 @@ import typer
 from tracker.commands.runs import Archived, Json, Where, Wide
 
 
-def compare(
+def compare_command(
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[R...]", help="exp3, exp5..exp9, s12, sota; none: the newest.")
     ] = None,
@@ -67,7 +67,7 @@ def compare(
 PublicImages = Annotated[int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)]
 
 
-def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
+def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Say what the scores are worth: validation against public against private, and the luck in the best."""
     from tracker.comparison.render_truth import render_truth
     from tracker.comparison.truth import tell_truth
@@ -81,7 +81,7 @@ def truth(public_images: PublicImages = 0, as_json: Json = False) -> None:
         print_text(render_truth(found), end="")
 
 
-def select(
+def select_command(
     count: Annotated[int, typer.Option("-n", help="Submissions that may be chosen.")] = 2,
     public_images: PublicImages = 0,
     as_json: Json = False,

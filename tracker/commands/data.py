@@ -14,7 +14,7 @@ Parent = Annotated[str, typer.Option("--from", help="Use the config of a run, so
 Assign = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated, the last word.")]
 
 
-def stats(
+def stats_command(
     config: ConfigFile = None,
     parent: Parent = "",
     assign: Assign = None,
@@ -45,7 +45,7 @@ def stats(
         print(f"drawn: {path}", file=sys.stderr)
 
 
-def check(
+def check_command(
     config: ConfigFile = None,
     parent: Parent = "",
     assign: Assign = None,
@@ -71,7 +71,7 @@ def check(
         raise typer.Exit(1)
 
 
-def split(
+def split_command(
     config: ConfigFile = None,
     parent: Parent = "",
     assign: Assign = None,

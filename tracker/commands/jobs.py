@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def logs(
+def logs_command(
     run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest (the running one), sota or s12.")],
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this.")] = (
         False
@@ -32,7 +32,7 @@ def logs(
     print_text(render_end(load_run(workspace.runs_dir, name), workspace.competition))
 
 
-def stop(
+def stop_command(
     run: Annotated[str, typer.Argument(metavar="R", help="A running run: exp12, latest.")],
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
 ) -> None:

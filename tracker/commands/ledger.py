@@ -12,7 +12,7 @@ from tracker.commands.runs import Json, Wide
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
 
-def init() -> None:
+def init_command() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
     from tracker.ledger.append import create_ledger
     from tracker.ledger.connection import safe_url
@@ -24,7 +24,7 @@ def init() -> None:
     print_text(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")
 
 
-def verify(
+def verify_command(
     head: Annotated[str, typer.Option(help="Head printed earlier: the ledger must still have that row.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -43,7 +43,7 @@ def verify(
         raise LedgerError(found.problem, hint="compare with a backup; tracker ledger restore makes a ledger of one")
 
 
-def history(
+def history_command(
     number: Annotated[int | None, typer.Argument(metavar="[N]", help="Only what concerns submission N.")] = None,
     limit: Annotated[int, typer.Option(help="Newest rows to show, 0: all.", min=0)] = 50,
     wide: Wide = False,
@@ -67,7 +67,7 @@ def history(
         print_history(events, workspace.competition, wide=wide)
 
 
-def upgrade(
+def upgrade_command(
     backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
 ) -> None:
     """Bring an older ledger to this program's schema; a backup is made first."""
@@ -81,7 +81,7 @@ def upgrade(
     print_text(f"schema {before} -> {after}, backup {target}" if before != after else f"schema {after} is up to date")
 
 
-def backup(file: File) -> None:
+def backup_command(file: File) -> None:
     """Copy the whole ledger to a SQLite file, while others may write."""
     from tracker.ledger.transfer import copy_ledger
     from tracker.report import print_text
@@ -90,7 +90,7 @@ def backup(file: File) -> None:
     print_text(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
 
 
-def restore(file: File) -> None:
+def restore_command(file: File) -> None:
     """Copy a backup to ledger.url, where no ledger may be."""
     from tracker.ledger.transfer import restore_ledger
     from tracker.report import print_text
@@ -99,7 +99,7 @@ def restore(file: File) -> None:
     print_text(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
 
 
-def import_(
+def import_command(
     file: File,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")] = False,
 ) -> None:
@@ -118,7 +118,7 @@ def import_(
         print_text(f"added {import_table(workspace, table)} submissions")
 
 
-def export(file: File) -> None:
+def export_command(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
     from tracker.ledger.handkept import export_table
     from tracker.report import print_text

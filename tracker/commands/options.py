@@ -22,8 +22,9 @@ def ask(question: str, *, no: str, go_on: str) -> None:
     Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D), and
     InterruptedByUserError after Ctrl-C.
     """
-    from tracker.errors import InterruptedByUserError, TrackerError
+    from tracker.errors import InterruptedByUserError
     from tracker.report import clean_text, print_text
+    from tracker.training.errors import TrackerError
 
     try:
         if typer.confirm(clean_text(question), default=False):
@@ -39,7 +40,7 @@ def ask(question: str, *, no: str, go_on: str) -> None:
 
 def refuse_together(given: Mapping[str, bool]) -> None:
     """Raise ConfigError when more than one of the options was given; each would undo the others."""
-    from tracker.errors import ConfigError
+    from tracker.training.errors import ConfigError
 
     names = [name for name, is_given in given.items() if is_given]
     if len(names) > 1:
@@ -49,7 +50,7 @@ def refuse_together(given: Mapping[str, bool]) -> None:
 
 def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
     """Raise ConfigError when one of the options was given, which `option`, that was given too, leaves nothing to do."""
-    from tracker.errors import ConfigError
+    from tracker.training.errors import ConfigError
 
     names = [name for name, is_given in given.items() if is_given]
     if names:

@@ -11,7 +11,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
 
 
-def explain(
+def explain_command(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     pick: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def explain(
         print(problem, file=sys.stderr)
 
 
-def remove_background(
+def remove_background_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder; it stays as it is.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write; DIR-cutout when not given.")] = None,
     method: Annotated[str, typer.Option(help="grabcut, or rembg, which is an extra of the package.")] = "grabcut",
@@ -56,9 +56,9 @@ def remove_background(
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:
     """Write a copy of a data folder without backgrounds, and measure its mean and standard deviation."""
-    from tracker.errors import TrackerError
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
+    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
 
     done = remove_background(folder, out, method=method, processes=processes, redo=redo)
@@ -69,7 +69,7 @@ def remove_background(
         )
 
 
-def suspects(
+def suspects_command(
     run: Annotated[
         str, typer.Argument(metavar="[R]", help="Run that judges its validation images; best an ensemble of folds.")
     ] = "latest",

@@ -12,7 +12,7 @@ Wide = Annotated[bool, typer.Option("--wide", help="Every column and every chara
 Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")]
 
 
-def queue(
+def queue_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with a run table for each training.")],
     detach: Detach = False,
     wide: Wide = False,
@@ -41,7 +41,7 @@ def queue(
         raise typer.Exit(1)
 
 
-def sweep(
+def sweep_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file: base config, space, number of trials.")],
     join: Annotated[
         bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")

@@ -10,7 +10,7 @@ import typer
 from tracker.commands.runs import Archived, Json, Wide
 
 
-def report(
+def report_command(
     html: Annotated[
         Path | None, typer.Option(metavar="F", help="HTML file; report.html when no option names one.")
     ] = None,
@@ -20,8 +20,8 @@ def report(
     """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
     import sys
 
-    from tracker.errors import ConfigError
     from tracker.team_report.write import copy_report, write_report
+    from tracker.training.errors import ConfigError
     from tracker.workspace import find_workspace
 
     if html is not None and md is not None and html.resolve() == md.resolve():
@@ -44,7 +44,7 @@ def _browse(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def tree(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
+def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.tree import build_family, read_marks

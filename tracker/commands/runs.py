@@ -18,7 +18,7 @@ Wide = Annotated[bool, typer.Option("--wide", help="Every column and every chara
 Where = Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')]
 
 
-def train(
+def train_command(
     config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
     parent: Annotated[str, typer.Option("--from", help="Start from the config of a run, sota or s12.")] = "",
     assign: Annotated[
@@ -50,13 +50,13 @@ def train(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
-    from tracker.errors import ConfigError
     from tracker.folds import train_folds
     from tracker.jobs.output import outlive_terminal
     from tracker.ledger.resolve import resolve_run
     from tracker.settings import is_follower
     from tracker.train import FLAGS, find_resumable, resolve_config, train
     from tracker.train import resume as resume_run
+    from tracker.training.errors import ConfigError
     from tracker.workspace import find_workspace
 
     if is_follower():
@@ -112,8 +112,8 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
 def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
     import re
 
-    from tracker.errors import ConfigError
     from tracker.runs import check_utf8
+    from tracker.training.errors import ConfigError
     from tracker.training.tables import parse_toml_value
 
     check_utf8("--fact", " ".join(texts))
@@ -135,7 +135,7 @@ def _follow() -> None:
     follow()
 
 
-def infer(
+def infer_command(
     parent: Annotated[str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")],
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="eval.key=value; may be repeated, the last word.")
@@ -158,7 +158,7 @@ def infer(
         print_text(f"{record.name} finished: weights of {source}, {scores}")
 
 
-def reproduce(
+def reproduce_command(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
@@ -178,7 +178,7 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def ensemble(
+def ensemble_command(
     runs: Annotated[list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")],
     method: Annotated[str, typer.Option(help="hard, soft, weighted or rank.")] = "soft",
     weights: Annotated[str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")] = "",
@@ -209,7 +209,7 @@ def ensemble(
 def _split_numbers(text: str) -> list[str]:
     import re
 
-    from tracker.errors import ConfigError
+    from tracker.training.errors import ConfigError
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
@@ -217,7 +217,7 @@ def _split_numbers(text: str) -> list[str]:
     return parts
 
 
-def options(wide: Wide = False) -> None:
+def options_command(wide: Wide = False) -> None:
     """List every config key with its default in this workspace, its meaning and what it may be."""
     from tracker.report import find_width, print_table, print_text
     from tracker.training.config import list_options
@@ -238,10 +238,11 @@ def options(wide: Wide = False) -> None:
 
 def _render_defaults() -> dict[str, str]:
     """The default of each key: what a new run of this workspace takes, outside of one for each format of the data."""
-    from tracker.errors import TrackerError, UnknownRunError
+    from tracker.errors import UnknownRunError
     from tracker.report import print_note, render_value
     from tracker.shown_config import list_defaults
     from tracker.training.config import Config, config_to_dict, list_options
+    from tracker.training.errors import TrackerError
     from tracker.training.tables import flatten
     from tracker.workspace import find_workspace
 
@@ -264,7 +265,7 @@ def _render_defaults() -> dict[str, str]:
     return shown
 
 
-def runs(
+def runs_command(
     where: Where = "",
     sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
     limit: Annotated[int, typer.Option(help="Runs to show, 0: all.", min=0)] = 50,
@@ -276,11 +277,11 @@ def runs(
     from tracker.commands.options import refuse_together
     from tracker.comparison.pick import explain_no_runs, pick_runs
     from tracker.comparison.tree import read_marks
-    from tracker.errors import TrackerError
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
     from tracker.members import name_ensembles
     from tracker.report import print_json, print_note, print_runs, print_text, runs_to_json
     from tracker.runs import count_archived, load_config
+    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 
@@ -309,7 +310,7 @@ def runs(
     print_json(runs_to_json(records, configs, submitted, notes))
 
 
-def show(
+def show_command(
     run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
     full: Annotated[bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")] = False,
     wide: Wide = False,
@@ -349,7 +350,7 @@ def show(
         print_run(named, shown, rows, comp, validation=validation, **about)
 
 
-def diff(
+def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
     everything: Annotated[bool, typer.Option("--all", help="Show what is equal or ignored, too.")] = False,
@@ -390,7 +391,7 @@ def diff(
         print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
 
-def adopt(
+def adopt_command(
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")] = None,
     mlflow: Annotated[str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")] = "",
     note: Annotated[str, typer.Option(help="What this run is; shown everywhere.")] = "",
@@ -402,8 +403,8 @@ def adopt(
 ) -> None:
     """Take in a run made by another script: config, curves, checkpoint, prediction CSV."""
     from tracker.adopt import adopt_folder, adopt_mlflow
-    from tracker.errors import ConfigError
     from tracker.report import print_text
+    from tracker.training.errors import ConfigError
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -420,7 +421,7 @@ def adopt(
 
 def _parse_names(texts: Sequence[str]) -> dict[str, str]:
     """{name there: name here} of --map; raises ConfigError."""
-    from tracker.errors import ConfigError
+    from tracker.training.errors import ConfigError
 
     found: dict[str, str] = {}
     for text in texts:

@@ -11,17 +11,17 @@ from tracker.commands.options import Yes, ask, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
+    from tracker.examine import CheckReport
     from tracker.ledger.records import Submission
-    from tracker.submit import CheckReport
     from tracker.workspace import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
 
 
-def check(run: Run = "latest", as_json: Json = False) -> None:
+def check_command(run: Run = "latest", as_json: Json = False) -> None:
     """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
+    from tracker.examine import check
     from tracker.report import print_check, print_json
-    from tracker.submit import check
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -34,7 +34,7 @@ def check(run: Run = "latest", as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def submit(
+def submit_command(
     run: Run = "latest",
     memo: Annotated[str, typer.Option(help="What is new; required.")] = "",
     even_if_similar: Annotated[
@@ -49,27 +49,28 @@ def submit(
     """
     from tracker.answer import answer_submit
     from tracker.errors import RefusedError
+    from tracker.examine import examine, report_examination
+    from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation
-    from tracker.metrics import name_score_command
     from tracker.report import (
         print_check_details,
         print_json,
-        print_leaderboard,
         print_text,
         render_quota,
+        render_submission_scores,
         submission_to_json,
     )
-    from tracker.submit import check, submit
+    from tracker.submit import check_memo, submit_examined
     from tracker.workspace import find_workspace
 
-    workspace = find_workspace()
-    comp, before = workspace.competition, find_sota(workspace)
-    report = check(workspace, run) if memo.strip() and not as_json else None
+    workspace, memo = find_workspace(), check_memo(memo)
+    comp, examination = workspace.competition, examine(workspace, run)
+    report = None if as_json else report_examination(workspace, examination)
     if report and not yes and may_ask():
         _confirm_last(workspace, report, memo, even_if_similar=even_if_similar)
-    try:  # the run that was checked: `latest` may be another one by now
-        row, quota = submit(workspace, report.run if report else run, memo, even_if_similar=even_if_similar)
+    try:
+        row, quota = submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
     except RefusedError:
         if report:
             print_text(report.answer)
@@ -78,23 +79,24 @@ def submit(
         raise
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best, validation = sota.number if sota else None, list_validation(workspace, [row])
     if report is None:
-        print_json(submission_to_json(row, comp, validation, sota=best, was=row.number == best))
+        best = sota.number if sota else None
+        print_json(submission_to_json(row, comp, list_validation(workspace, [row]), sota=best, was=row.number == best))
         return
     unnamed = run == "latest" and may_ask()  # a script reads the answer alone, the line below names the run
-    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, before, sota, report.answer))
+    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, examination.sota, sota, report.answer))
     print_text(f"submission {row.number}: {row.run}, file {row.file}")
+    if scores := render_submission_scores(row, comp):
+        print_text(scores)
     print_check_details(report, comp)
-    print_leaderboard([row], comp, validation, sota=best, was_sota=())
     _explain_sealed(workspace, [row])
     print(render_quota(quota, comp))
     head = read_head(workspace.ledger_url)
     print(f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted rows)")
     if quota.left == 0:
         print("that was the last one")
-    if workspace.leaderboard == "manual":
-        print(f"upload the file, then: {name_score_command(comp, row.number, every=True)}")
+    if step := build_leaderboard(workspace).next_step(row, comp):
+        print(step)
 
 
 def _confirm_last(workspace: Workspace, report: CheckReport, memo: str, *, even_if_similar: bool) -> None:
@@ -134,7 +136,7 @@ def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
             print_note(problem)
 
 
-def score(
+def score_command(
     number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
     public_f1: Annotated[str, typer.Option(help="Macro F1 on the public split.")] = "",
     public_acc: Annotated[str, typer.Option(help="Accuracy on the public split: 0.8165 or 81.65.")] = "",
@@ -147,7 +149,7 @@ def score(
     from tracker.answer import answer_score
     from tracker.ledger.read import find_sota, get_submission, list_validation
     from tracker.report import print_leaderboard, print_text, render_corrections
-    from tracker.submit import parse_scores, score
+    from tracker.scores import parse_scores, score
     from tracker.workspace import find_workspace
 
     workspace = find_workspace()
@@ -171,7 +173,7 @@ def _name_scores(**values: str) -> list[str]:
     return [f"{name}={value}" for name, value in values.items() if value]
 
 
-def leaderboard(
+def leaderboard_command(
     context: typer.Context,
     sort: Annotated[
         str, typer.Option(help="Score as in public_f1 or val_f1 (the best first), config key or field.")
@@ -238,12 +240,12 @@ def _print_rows(
     _explain_sealed(workspace, rows)
 
 
-def reveal(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
+def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
     from tracker.ledger.read import list_submissions
     from tracker.report import print_text
-    from tracker.submit import list_sealed, reveal
+    from tracker.scores import list_sealed, reveal
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -271,7 +273,7 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
         return
     from tracker.ledger.read import list_noted
     from tracker.report import print_text
-    from tracker.submit import list_sealed
+    from tracker.scores import list_sealed
 
     sealed = [str(row.number) for row in list_sealed(workspace, rows)]
     if sealed and list_noted(workspace, "revealed"):
@@ -281,14 +283,14 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
         )
 
 
-def sota(wide: Wide = False, as_json: Json = False) -> None:
+def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
-    from tracker.errors import TrackerError
     from tracker.ledger.read import find_sota, list_validation
     from tracker.ledger.resolve import name_first_score
     from tracker.metrics import NO_PUBLIC_SCORE
     from tracker.report import print_json, print_leaderboard, submission_to_json
+    from tracker.training.errors import TrackerError
     from tracker.workspace import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -304,7 +306,7 @@ def sota(wide: Wide = False, as_json: Json = False) -> None:
         _explain_sealed(workspace, [best])
 
 
-def audit(as_json: Json = False) -> None:
+def audit_command(as_json: Json = False) -> None:
     """Say how the submissions were spent: in vain, one key away from SOTA, or several at once."""
     from tracker.audit import audit
     from tracker.report import print_audit, print_json
@@ -318,7 +320,7 @@ def audit(as_json: Json = False) -> None:
         print_audit(found, workspace.competition)
 
 
-def note(
+def note_command(
     what: Annotated[str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")],
     rejected: Annotated[

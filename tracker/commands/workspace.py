@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 HERE = Path()
 
 
-def init(
+def init_command(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")] = HERE,
     train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
     eval_dir: Annotated[str, typer.Option(help="Folder with images/ and info.csv to predict.")] = "",
@@ -64,7 +65,8 @@ def init(
     from tracker.pretrained import look_for_weights
     from tracker.report import print_text
 
-    _refuse_contradictions(labels=labels, data_format=data_format, board=leaderboard, solution=solution, kaggle=kaggle)
+    board = {"solution": solution or "", "competition": kaggle}
+    _refuse_contradictions(labels=labels, data_format=data_format, leaderboard=leaderboard, board=board)
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     form = data_format or (detect_format(data) if train_dir else "")  # without images it is told later
     if form not in ("", "mask_profiles"):
@@ -100,8 +102,7 @@ def init(
         mlflow_uri=mlflow_uri,
         ledger_url=ledger_url,
         leaderboard=leaderboard,
-        solution=solution,
-        kaggle=kaggle,
+        leaderboard_options=board,
         pretrained=find_pretrained,
     )
     names = workspace.competition.classes
@@ -131,16 +132,17 @@ def _warn_of_deadline(workspace: Workspace) -> None:
         )
 
 
-def _refuse_contradictions(*, labels: str, data_format: str, board: str, solution: Path | None, kaggle: str) -> None:
-    """Raise ConfigError for options of which one would have no effect."""
+def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]) -> None:
+    """Raise ConfigError for options of which one would have no effect; `board` has keys of [leaderboard]."""
     from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.leaderboards.registry import KINDS
 
-    refuse_together({"--solution": solution is not None, "--kaggle": bool(kaggle)})
-    if board and board != "local":
-        given = {"--solution": solution is not None}
-        refuse_beside(f"--leaderboard {board}", given, why="only a local leaderboard reads a solution")
-    if board and board != "kaggle":
-        refuse_beside(f"--leaderboard {board}", {"--kaggle": bool(kaggle)}, why="nothing is sent to Kaggle")
+    flags = {option.flag: option for kind in KINDS.values() for option in kind.options if option.flag}
+    refuse_together({flag: bool(board.get(option.key)) for flag, option in flags.items()})
+    own = KINDS[leaderboard].options if leaderboard in KINDS else ()
+    for flag, option in flags.items():
+        if leaderboard and option not in own:
+            refuse_beside(f"--leaderboard {leaderboard}", {flag: bool(board.get(option.key))}, why=option.unused)
     if data_format and data_format != "csv":
         given = {"--labels": bool(labels)}
         refuse_beside(f"--format {data_format}", given, why="only format csv reads a table of labels")
@@ -150,9 +152,10 @@ def _ignore_outputs(workspace: Workspace) -> None:
     """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever comes of it."""
     import sys
 
-    from tracker.errors import TrackerError, render_error
+    from tracker.errors import render_error
     from tracker.gitignore import OUTPUTS, ignore_outputs
     from tracker.report import print_text
+    from tracker.training.errors import TrackerError
 
     try:
         lines = ignore_outputs(workspace.root)
@@ -164,7 +167,7 @@ def _ignore_outputs(workspace: Workspace) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    from tracker.errors import ConfigError
+    from tracker.training.errors import ConfigError
 
     try:
         return [int(part) for part in text.split(",")]
@@ -172,7 +175,7 @@ def _numbers(text: str) -> list[int]:
         raise ConfigError(f"--age-bands {text}: expected two ages, as in 29,58") from None
 
 
-def demo(
+def demo_command(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")] = Path("demo"),
 ) -> None:
     """Make a small competition and go the whole way through it."""
@@ -181,7 +184,7 @@ def demo(
     run_demo(folder)
 
 
-def ui(
+def ui_command(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any free one.", min=0, max=65535)] = 5000,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -192,14 +195,14 @@ def ui(
     open_ui(find_workspace(), port=port, browser=browser)
 
 
-def sync(
+def sync_command(
     run: Annotated[list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
-    from tracker.errors import TrackerError
     from tracker.ledger.resolve import resolve_run
     from tracker.runs import list_run_numbers
     from tracker.submit import sync_all
+    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
     from tracker.workspace import find_workspace
 

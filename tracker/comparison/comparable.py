@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tracker.configdiff import shorten_print
-from tracker.errors import TrackerError
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
 from tracker.metrics import strip_split
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.training.config import CROP_KEYS, Config, config_to_dict, name_files
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 

@@ -16,12 +16,12 @@ from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
 from tracker.comparison.side import FIGURES, Side, load_side
 from tracker.comparison.verdict import write_verdict
 from tracker.configdiff import diff_configs, list_unknown
-from tracker.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.members import Member, list_members
 from tracker.metrics import TRAINED, higher_is_better
 from tracker.predictions import diff_answers
 from tracker.report import describe_ensemble
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 

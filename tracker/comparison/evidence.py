@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import TrackerError
 from tracker.runs import load_config
 from tracker.training.config import later_defaults
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import load_workspace
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from tracker.audit import find_wasted
 from tracker.comparison.regression import fit_line
-from tracker.errors import ConfigError, TrackerError
+from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import list_packed_answers
 from tracker.ledger.records import Submission
 from tracker.predictions import Answers, unpack_answers
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
 
@@ -65,8 +66,9 @@ def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
     total = _count_images(workspace)
     if given:
         return Sample(public=given, private=max(0, total - given) or None, source="as given")
-    if workspace.leaderboard == "local" and workspace.solution is not None:
-        usages = [usage.lower() for _, usage in read_table(workspace.solution, (_id(workspace), "Usage"))]
+    solution = build_leaderboard(workspace).find_solution()
+    if solution is not None:
+        usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
         return Sample(public=usages.count("public"), private=usages.count("private") or None, source="solution")
     if not total:
         return Sample(public=None, private=None, source="")

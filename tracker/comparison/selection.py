@@ -17,11 +17,11 @@ import numpy as np
 from tracker.comparison.luck import Sample, compare_answers, count_sample, estimate_noise, list_looks, load_answers_of
 from tracker.comparison.splits import Panel, draw_normal, load_panel
 from tracker.comparison.truth import relate_validation
-from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.read import find_figure, list_noted, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import name_first_score
 from tracker.metrics import NO_PUBLIC_SCORE
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.workspace import Metric, Workspace
 
 if TYPE_CHECKING:

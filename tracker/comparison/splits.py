@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracker.comparison.luck import Sample
-from tracker.errors import TrackerError
+from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_noted
 from tracker.ledger.records import Submission
 from tracker.predictions import Answers, normalize_answer
+from tracker.training.errors import TrackerError
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
 
@@ -100,10 +101,11 @@ def _panel_of_solution(
     """All images of a local solution; None, with the answers unread, unless every submission here was revealed."""
     revealed = list_noted(workspace, "revealed")
     known = [row.number for row in rows if row.number in revealed and row.number in answers]
-    if workspace.leaderboard != "local" or workspace.solution is None or len(known) < len(rows) or not sample.private:
+    solution = build_leaderboard(workspace).find_solution()
+    if solution is None or len(known) < len(rows) or not sample.private:
         return None
     competition = workspace.competition
-    table = read_table(workspace.solution, (competition.id_column, competition.label_column))
+    table = read_table(solution, (competition.id_column, competition.label_column))
     place = {word: index for index, word in enumerate(competition.answer_words)}
     truth = np.array([place[normalize_answer(text)] for _, text in table], np.int64)
     guesses = np.array([[place[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64)

@@ -20,8 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracker.errors import ConfigError
-from tracker.training.errors import find_nearest
+from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.numbers import render_float
 from tracker.training.tables import parse_toml_value
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, DataError
 from tracker.train import build_task, locate_data, prepare_data
 from tracker.training.atomic import check_regular, translate_os_errors, write_text
 from tracker.training.config import Config
 from tracker.training.data import inspect_data
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.exclude import CSV, split_words
 from tracker.training.libraries import IMAGES, PICTURES, require
 from tracker.training.samples import DataReport

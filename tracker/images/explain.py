@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, TrackerError
 from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.runs import load_config, load_run, load_trained_config
-from tracker.text import find_nearest
 from tracker.training.config import config_from_dict
+from tracker.training.errors import ConfigError, TrackerError, find_nearest
 from tracker.training.libraries import TRAINING, require
 from tracker.workspace import Workspace
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, DataError
 from tracker.runs import load_config, load_run
 from tracker.train import prepare_data
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import Config, config_from_dict
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
 from tracker.workspace import Workspace

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.earlier import find_earlier
-from tracker.errors import AlreadyTrainedError, TrackerError, UnknownRunError
+from tracker.errors import AlreadyTrainedError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.jobs.running import stop_run, stream_logs
@@ -19,6 +19,7 @@ from tracker.runs import RunRecord, load_run
 from tracker.train import FLAGS, prepare_data, resolve_config
 from tracker.training.channels import resolve_input
 from tracker.training.config import Config, config_to_dict, render_assignment
+from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 

@@ -17,14 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import (
-    ConfigError,
-    InterruptedByUserError,
-    RefusedError,
-    StorageError,
-    TrackerError,
-    UnknownRunError,
-)
+from tracker.errors import InterruptedByUserError, RefusedError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.job import (
     Hooks,
@@ -42,6 +35,7 @@ from tracker.jobs.output import outlive_terminal
 from tracker.locks import FileLock
 from tracker.train import terminate_as_interrupt
 from tracker.training.atomic import check_regular, remove_leftovers, write_json
+from tracker.training.errors import ConfigError, StorageError, TrackerError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json, read_toml
 from tracker.workspace import Workspace

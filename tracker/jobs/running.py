@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import TrackerError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.jobs.output import OUTPUT_NAME
 from tracker.ledger.resolve import resolve_run
 from tracker.locks import FileLock
@@ -27,6 +27,7 @@ from tracker.runs import (
     to_utc_text,
 )
 from tracker.training.atomic import write_json
+from tracker.training.errors import TrackerError
 from tracker.training.numbers import render_float
 from tracker.training.progress import SHOWN
 from tracker.training.tables import parse_json

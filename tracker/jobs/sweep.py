@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tracker.comparison.comparable import explain_key
-from tracker.errors import ConfigError, InterruptedByUserError, RefusedError, TrackerError
+from tracker.errors import InterruptedByUserError, RefusedError
 from tracker.jobs.background import POLL_S
 from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
 from tracker.jobs.queue import own_folder
@@ -30,6 +30,7 @@ from tracker.locks import FileLock
 from tracker.runs import read_new_points
 from tracker.train import prepare_data, terminate_as_interrupt
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
 from tracker.workspace import Workspace

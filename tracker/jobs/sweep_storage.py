@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.errors import ConfigError, TrackerError
 from tracker.jobs.job import one_line
 from tracker.locks import FileLock
-from tracker.text import first_line
 from tracker.training.atomic import translate_os_errors
+from tracker.training.errors import ConfigError, TrackerError, first_line
 from tracker.training.libraries import require
 
 if TYPE_CHECKING:

@@ -1,15 +1,20 @@
-"""Leaderboards, one file a kind: a new kind is a module with such a class and a line in `build_leaderboard`."""
+"""Leaderboards, one file a kind; registry.py lists the kinds, and no other folder names one."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from tracker.errors import TrackerError
-from tracker.predictions import Answers
-from tracker.workspace import Workspace
+from tracker.leaderboards.registry import KINDS, Kind
+from tracker.training.errors import TrackerError
+
+if TYPE_CHECKING:
+    from tracker.ledger.records import Submission
+    from tracker.predictions import Answers
+    from tracker.workspace import Competition, Workspace
 
 Scores = Mapping[tuple[str, str], float]  # (split, metric): value
 
@@ -28,34 +33,47 @@ class Outcome:
 
 
 class Leaderboard(Protocol):
-    """Where submissions go."""
+    """Where submissions go. The bodies here are those of a kind that does nothing; a kind overrides what it does."""
+
+    kind: Kind
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Remember what is needed of the workspace; nothing is read yet."""
+
+    def check_settings(self) -> None:
+        """Raise ConfigError or DataError when this workspace's leaderboard cannot work, as with a wrong solution."""
 
     def score_public(self, answers: Answers) -> Scores:
         """Before anything is written: public scores, empty when not known yet.
 
         Raises DataError or RefusedError when these answers cannot be taken, or not today.
         """
+        return {}
+
+    def score_private(self, answers: Answers) -> Scores:
+        """Private and overall scores for the day they are revealed; empty when this kind has none."""
+        return {}
 
     def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
         """After the ledger has the row: send the file, once however often this is called; raises LeaderboardError.
 
         `sent`: the ledger has noted that the file is there, only its score is to be fetched.
         """
+        return Outcome()
 
-    def score_hidden(self, answers: Answers) -> Scores:
-        """Private and overall scores for the day they are revealed; empty when this kind has none."""
+    def find_solution(self) -> Path | None:
+        """The CSV with every id, its true answer and Usage (Public or Private), None when it is not known here."""
+        return None
+
+    def next_step(self, row: Submission, competition: Competition) -> str:
+        """What a person has to do after a submission, in one line; empty when nothing."""
+        return ""
 
 
 def build_leaderboard(workspace: Workspace) -> Leaderboard:
-    """The leaderboard named in tracker.toml."""
-    if workspace.leaderboard == "local":
-        from tracker.leaderboards.local import LocalLeaderboard
-
-        return LocalLeaderboard(workspace)
-    if workspace.leaderboard == "kaggle":
-        from tracker.leaderboards.kaggle import KaggleLeaderboard
-
-        return KaggleLeaderboard(workspace)
-    from tracker.leaderboards.manual import ManualLeaderboard
-
-    return ManualLeaderboard()
+    """The leaderboard named in tracker.toml; nothing is read and nobody is asked before one of its methods is."""
+    kind = KINDS[workspace.leaderboard]
+    module, _, name = kind.implementation.partition(":")
+    board = cast("Leaderboard", getattr(importlib.import_module(module), name)(workspace))
+    board.kind = kind
+    return board

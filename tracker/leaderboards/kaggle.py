@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import ConfigError, RefusedError
-from tracker.leaderboards import LeaderboardError, Outcome, Scores
+from tracker.errors import RefusedError
+from tracker.leaderboards import Leaderboard, LeaderboardError, Outcome, Scores
 from tracker.predictions import Answers
 from tracker.settings import get_seconds
-from tracker.text import first_line
+from tracker.training.errors import ConfigError, first_line
 from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace import Workspace
 
@@ -23,11 +23,11 @@ POLL_S = 5.0
 PAGE = 100
 
 
-class KaggleLeaderboard:
+class KaggleLeaderboard(Leaderboard):
     """Sends the file, waits for the score, and records public and, once Kaggle tells it, private."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._slug = workspace.kaggle_competition
+        self._slug = workspace.leaderboard_options.get("competition", "")
         self._metric = workspace.competition.primary_metric
         self._api: Any = None
 
@@ -39,10 +39,6 @@ class KaggleLeaderboard:
             raise RefusedError(
                 f"Kaggle takes no more today, the team has submitted {limits.num_today}", hint="nothing was sent"
             )
-        return {}
-
-    def score_hidden(self, answers: Answers) -> Scores:
-        """Kaggle tells private scores by itself, see `send`."""
         return {}
 
     def send(self, path: Path, message: str, *, sent: bool) -> Outcome:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
-from tracker.errors import ConfigError, DataError, RefusedError
-from tracker.leaderboards import Outcome, Scores
+from tracker.errors import RefusedError
+from tracker.leaderboards import Leaderboard, Scores
 from tracker.predictions import Answers, normalize_answer
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
 from tracker.workspace import Metric, Workspace
@@ -16,14 +18,16 @@ USAGES = ("public", "private")
 COMPUTED = ("macro_f1", "accuracy")
 
 
-class LocalLeaderboard:
-    """Scores against the solution; the file is read again each time, so nothing stale is used."""
+class LocalLeaderboard(Leaderboard):
+    """Scores against the solution; the file is read again by each command, so nothing stale is used."""
 
     def __init__(self, workspace: Workspace) -> None:
-        if workspace.solution is None:
-            raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
         self._competition = workspace.competition
-        self._truth = self._load(workspace)
+        self._path = workspace.leaderboard_options.get("solution", "")
+
+    def check_settings(self) -> None:
+        """Read the solution; raises ConfigError for a metric that is not computed here, DataError for wrong rows."""
+        _ = self._truth  # reads the file
         unknown = [metric.name for metric in self._competition.metrics if metric.kind not in COMPUTED]
         if unknown:
             raise ConfigError(
@@ -35,20 +39,22 @@ class LocalLeaderboard:
         """Scores on the public images."""
         return self._score(answers, ("public",))
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
-        """Nothing to send."""
-        return Outcome()
-
-    def score_hidden(self, answers: Answers) -> Scores:
+    def score_private(self, answers: Answers) -> Scores:
         """Scores on the private images, and over all images."""
         return self._score(answers, ("private", "overall"))
 
-    def _load(self, workspace: Workspace) -> Mapping[str, tuple[str, str]]:
-        """{id: (true answer, usage)}; raises DataError with every wrong row."""
+    def find_solution(self) -> Path | None:
+        """The solution CSV."""
+        return Path(self._path) if self._path else None
+
+    @cached_property
+    def _truth(self) -> Mapping[str, tuple[str, str]]:
+        """{id: (true answer, usage)}; raises ConfigError without a solution, DataError with every wrong row."""
+        path = self.find_solution()
+        if path is None:
+            raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
         competition = self._competition
         columns = (LINE, competition.id_column, competition.label_column, "Usage")
-        path = workspace.solution
-        assert path is not None  # noqa: S101  (checked in __init__)
         words = set(competition.answer_words)
         truth, problems = {}, []
         for line, name, text, usage in read_table(path, columns):
@@ -65,6 +71,7 @@ class LocalLeaderboard:
         return truth
 
     def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:
+        self.check_settings()
         if answers.by_id.keys() != self._truth.keys():
             raise RefusedError(
                 f"the predictions are for {len(answers.by_id)} ids, the solution has {len(self._truth)}, not the same",

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from tracker.leaderboards import Leaderboard
+from tracker.ledger.records import Submission
+from tracker.metrics import name_score_command
+from tracker.workspace import Competition
 
-from tracker.leaderboards import Outcome, Scores
-from tracker.predictions import Answers
 
+class ManualLeaderboard(Leaderboard):
+    """Knows no scores and sends nothing."""
 
-class ManualLeaderboard:
-    """Knows no scores."""
-
-    def score_public(self, answers: Answers) -> Scores:
-        """Nothing yet: `tracker score` records them."""
-        return {}
-
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
-        """Nothing to send."""
-        return Outcome()
-
-    def score_hidden(self, answers: Answers) -> Scores:
-        """Nothing: `tracker score` records them."""
-        return {}
+    def next_step(self, row: Submission, competition: Competition) -> str:
+        """To upload the file and to type its scores."""
+        return f"upload the file, then: {name_score_command(competition, row.number, every=True)}"

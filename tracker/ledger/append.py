@@ -6,7 +6,6 @@ before it. There is no method that changes a row. Reading is in read.py.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import sqlite3
@@ -20,11 +19,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from tracker.configdiff import diff_configs
-from tracker.errors import DuplicateError, LedgerError, RefusedError, TrackerError
+from tracker.errors import LedgerError, RefusedError
 from tracker.ledger.chain import canonical_json, row_hash
 from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
     SCHEMA_VERSION,
+    Query,
     check_version,
     foreign_database,
     missing_ledger,
@@ -34,14 +34,15 @@ from tracker.ledger.connection import (
     translate_sqlite,
 )
 from tracker.ledger.historical import FIGURES, Historical
-from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed, sota_query
+from tracker.ledger.read import sota_query
+from tracker.ledger.refusals import ask_duplicate, ask_quota
 from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
 from tracker.locks import FileLock
 from tracker.predictions import Answers
-from tracker.quota import Quota, check_clock, check_quota, split_times, window_start
+from tracker.quota import Quota, build_quota
 from tracker.runs import RunRecord, to_utc_text, utc_now
 from tracker.settings import get_author
-from tracker.text import first_line
+from tracker.training.errors import TrackerError, first_line
 from tracker.workspace import Competition, Workspace
 
 METADATA = sa.MetaData()
@@ -127,27 +128,17 @@ class Ledger:
         the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
-            self._refuse_duplicate(connection, draft.answers.fingerprint)
-            now, times = self._check_quota(connection, competition)
+            _refuse_duplicate(connection, draft.answers.fingerprint)
+            window = ask_quota(_ask(connection), competition, on_server=self._engine.dialect.name == "postgresql")
+            if window.refusal:
+                raise window.refusal
             data = draft.record.fingerprints.get("data")
             sota, diff = self._compare_with_sota(connection, draft.config, competition, data=data, recorded=True)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
-            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(now), sota=sota, diff=diff)
+            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(window.now), sota=sota, diff=diff)
             _append(connection, "submission", row)
-            after = _quota_after(competition, now, [*times, row["submitted_at"]])
+            after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
-
-    def _check_quota(self, connection: sa.Connection, competition: Competition) -> tuple[dt.datetime, list[str]]:
-        """The time, of the server where there is one, and the times in the window; raises RefusedError."""
-        on_server = self._engine.dialect.name == "postgresql"
-        now = connection.execute(sa.text(SERVER_CLOCK)).scalar_one() if on_server else dt.datetime.now(dt.UTC)
-        since = {"since": window_start(competition, now)}
-        found = list(connection.execute(sa.text(QUOTA_QUERY), since).scalars())
-        if not on_server:
-            check_clock(now, found)
-        times, later = split_times(competition, now, found)
-        check_quota(competition, now, times, later=later)
-        return now, times
 
     def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.
@@ -177,7 +168,7 @@ class Ledger:
     def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
-            self._refuse_duplicate(connection, known["predictions_fingerprint"])
+            _refuse_duplicate(connection, known["predictions_fingerprint"])
         sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
         if row.derived:
             sota, diff = self._compare_with_sota(connection, row.config, competition)
@@ -233,19 +224,6 @@ class Ledger:
         with self._write() as connection:
             _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
-    def _refuse_duplicate(self, connection: sa.Connection, fingerprint: str) -> None:
-        select = sa.select(SUBMISSIONS.c.number, SUBMISSIONS.c.run, SUBMISSIONS.c.memo)
-        found = connection.execute(select.where(SUBMISSIONS.c.predictions_fingerprint == fingerprint)).first()
-        if found is None:
-            unnamed = connection.execute(sa.text(UNNAMED_QUERY)).mappings()
-            number = find_unnamed([dict(row) for row in unnamed], fingerprint)
-            found = None if number is None else connection.execute(select.where(SUBMISSIONS.c.number == number)).one()
-        if found is not None:
-            raise DuplicateError(
-                f"the same predictions are submission {found.number} ({found.run}: {found.memo})",
-                number=found.number,
-            )
-
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         """A transaction that no other writer runs beside; raises LedgerError or StorageError."""
@@ -285,10 +263,18 @@ def _submission_row(
     }
 
 
-def _quota_after(competition: Competition, now: dt.datetime, times: list[str]) -> Quota:
-    from tracker.quota import build_quota
+def _ask(connection: sa.Connection) -> Query:
+    """Queries with `:name` parameters in a transaction that is open."""
 
-    return build_quota(competition, now, times)
+    def query(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [dict(row) for row in connection.execute(sa.text(sql), dict(parameters)).mappings()]
+
+    return query
+
+
+def _refuse_duplicate(connection: sa.Connection, fingerprint: str) -> None:
+    if duplicate := ask_duplicate(_ask(connection), fingerprint):
+        raise duplicate
 
 
 def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> None:

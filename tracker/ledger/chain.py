@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracker.errors import ConfigError
 from tracker.ledger.connection import Query, Row, open_reader
 from tracker.ledger.guards import check_guards
+from tracker.training.errors import ConfigError
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
 CHUNK = 5000

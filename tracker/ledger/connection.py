@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tracker.errors import LedgerError, StorageError, TrackerError
-from tracker.text import first_line
+from tracker.errors import LedgerError
+from tracker.training.errors import StorageError, TrackerError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = 2

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import ConfigError, DataError, TrackerError
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
     FIGURES,
@@ -31,6 +30,7 @@ from tracker.ledger.historical import (
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.predictions import load_answers
 from tracker.training.atomic import check_regular, write_text
+from tracker.training.errors import ConfigError, DataError, TrackerError
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json, parse_toml_value
 from tracker.workspace import Competition, Metric, Workspace, parse_score

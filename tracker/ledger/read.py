@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tracker.configdiff import drop_same_places, list_unknown
-from tracker.errors import TrackerError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
 from tracker.metrics import TRAINED
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, load_run
+from tracker.training.errors import TrackerError
 from tracker.workspace import Metric, Workspace
 
 IN_LIST = 500  # values a query, below every database's limit

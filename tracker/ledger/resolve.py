@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tracker.errors import UnknownRunError
+from tracker.leaderboards.registry import KINDS
 from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
 from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
@@ -19,7 +20,7 @@ def parse_submission(word: str) -> int | None:
 
 def name_first_score(workspace: Workspace) -> str:
     """The command that brings the first public score; where it is not typed in, it comes with the submission."""
-    if workspace.leaderboard == "manual":
+    if KINDS[workspace.leaderboard].needs_upload_by_hand:
         return name_score_command(workspace.competition)
     return "tracker sync" if list_newest_submissions(workspace, 1) else 'tracker submit R --memo "what is new"'
 

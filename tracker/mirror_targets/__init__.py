@@ -15,11 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from tracker.errors import TrackerError
 from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.runs import RunRecord
 from tracker.training.atomic import write_json
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace
 
 TARGETS = {  # module:class of each, loaded when a run is copied

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import TrackerError
 from tracker.ledger.records import Note, Submission
 from tracker.metric_names import to_chart_name, to_mlflow_name
 from tracker.mirror_targets import About, Point, Target, describe_text
@@ -21,7 +20,7 @@ from tracker.mirror_targets.mlflow_store import find_metrics_table, insert_point
 from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.relocation import is_own_store
 from tracker.runs import RunRecord, from_utc_text, utc_now
-from tracker.text import first_line
+from tracker.training.errors import TrackerError, first_line
 from tracker.workspace import Workspace
 
 BATCH = 1000  # metrics a request, MLflow's limit

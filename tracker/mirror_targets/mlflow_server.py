@@ -18,8 +18,8 @@ from tracker.metric_names import from_chart_name
 from tracker.mirror_targets import TargetAwayError, TargetError, read_state
 from tracker.relocation import follow_workspace
 from tracker.settings import limit_requests, quiet_libraries
-from tracker.text import first_line
 from tracker.training.atomic import write_json
+from tracker.training.errors import first_line
 from tracker.training.libraries import require
 from tracker.workspace import Workspace
 

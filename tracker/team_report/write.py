@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracker.errors import TrackerError, render_error
+from tracker.errors import render_error
 from tracker.team_report.charts import describe_timeline
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown
 from tracker.team_report.page import render_page
 from tracker.training.atomic import write_text
+from tracker.training.errors import TrackerError
 from tracker.workspace import Workspace
 
 HTML, MARKDOWN = "report.html", "report.md"  # names of the copies in MLflow, whatever the files are called

@@ -22,10 +22,11 @@ from tracker.comparison.comparable import (
 )
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.render_diff import render_markdown
+from tracker.examine import check
 from tracker.recorder import Recorder
 from tracker.report import print_check
 from tracker.runs import load_config, load_run
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
 

@@ -24,11 +24,12 @@ from tracker.comparison.render_compare import (
     render_csv,
     render_markdown,
 )
-from tracker.errors import ConfigError, StorageError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.marks import archive_runs
 from tracker.notes import add_note
 from tracker.submit import submit
+from tracker.training.errors import ConfigError, StorageError
 from tracker.workspace import Workspace
 
 SCORES = ["public_f1", "public_accuracy", "private_f1", "private_accuracy"]

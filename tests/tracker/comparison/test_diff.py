@@ -24,11 +24,13 @@ from tracker.comparison.textplot import Panel, render_curves
 from tracker.comparison.verdict import render_range
 from tracker.configdiff import diff_configs, list_unknown
 from tracker.ensemble import ensemble
-from tracker.errors import ConfigError, UnknownRunError
+from tracker.errors import UnknownRunError
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.submit import reveal, submit
+from tracker.scores import reveal
+from tracker.submit import submit
 from tracker.training.config import config_fingerprint
+from tracker.training.errors import ConfigError
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
 

@@ -14,10 +14,11 @@ from tracker.comparison.render_compare import describe
 from tracker.comparison.render_diff import render_markdown
 from tracker.comparison.tree import build_family
 from tracker.comparison.tree_view import print_family, shorten_change
+from tracker.examine import check
 from tracker.ledger.read import get_submission
 from tracker.recorder import Recorder
 from tracker.report import list_changes, print_leaderboard, render_change, style_change
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.table import CUT, Column, draw_table
 from tracker.team_report.data import build_report
 from tracker.team_report.markdown import render_markdown as render_report

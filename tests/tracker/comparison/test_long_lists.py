@@ -18,7 +18,8 @@ from tracker.comparison.pick import pick_submissions, rank_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import Historical
-from tracker.ledger.read import Submission, list_sota_numbers, list_submissions, list_unscored
+from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
+from tracker.ledger.records import Submission
 from tracker.workspace import Metric, Workspace
 
 ROWS, SHOWN = 300, 10

@@ -18,11 +18,12 @@ from tests.workspaces import make_run, make_workspace
 from tracker.comparison.render_truth import render_selection
 from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
-from tracker.errors import ConfigError, TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.submit import reveal, submit
-from tracker.submit import score as record_score
+from tracker.scores import reveal
+from tracker.scores import score as record_score
+from tracker.submit import submit
+from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.probabilities import Kept, save_probabilities
 from tracker.workspace import Workspace, load_workspace
 
@@ -172,15 +173,14 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(work
     for answers in ("0000011110", "0000001111", "1000011111"):
         name = make_run(workspace, answers).name
         submit(workspace, name, "m", even_if_similar=True)
-    assert workspace.solution is not None
-    kept = workspace.solution.read_text()
+    kept = workspace.leaderboard_files[0].read_text()
     sealed = [f"{row.split(',')[0]},sealed,Private" if row.endswith("Private") else row for row in kept.splitlines()]
-    workspace.solution.write_text("\n".join(sealed) + "\n")
+    workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
     found = select_final(workspace, 2)
     assert found.private is None
     assert found.simulation is not None
     assert found.simulation.source == "a model of the noise"
-    workspace.solution.write_text(kept)
+    workspace.leaderboard_files[0].write_text(kept)
     reveal(workspace)
     found = select_final(workspace, 2)
     assert found.private is not None

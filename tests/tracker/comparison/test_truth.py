@@ -17,12 +17,13 @@ from tracker.comparison.luck import count_sample, estimate_luck, estimate_noise,
 from tracker.comparison.render_truth import render_truth
 from tracker.comparison.selection import select_final
 from tracker.comparison.truth import Relation, Truth, tell_truth
-from tracker.errors import ConfigError
+from tracker.examine import check
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
 from tracker.report import print_check
-from tracker.submit import check, submit
+from tracker.submit import submit
 from tracker.training.config import Config, config_to_dict
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace, load_workspace
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
@@ -171,10 +172,9 @@ def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
 def test_a_sealed_solution_is_asked_for_usage_alone(workspace: Workspace) -> None:
     submit_all(workspace)
     before = tell_truth(workspace).to_dict()
-    assert workspace.solution is not None
-    lines = workspace.solution.read_text().splitlines()
+    lines = workspace.leaderboard_files[0].read_text().splitlines()
     sealed = [f"{line.split(',')[0]},sealed,Private" if line.endswith("Private") else line for line in lines]
-    workspace.solution.write_text("\n".join(sealed) + "\n")
+    workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
     assert tell_truth(workspace).to_dict() == before
     assert before["sample"] == {"public": 5, "private": 5, "source": "solution"}
     json.dumps(before, allow_nan=False)

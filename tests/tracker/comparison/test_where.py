@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tracker.comparison.where import parse_where
-from tracker.errors import ConfigError
+from tracker.training.errors import ConfigError
 
 RUN: dict[str, Any] = {
     "name": "exp12",

@@ -19,12 +19,12 @@ import pytest
 
 from tests.conftest import ROOT, run_tracker, tracker_command
 from tracker.demo_faces import make_competition
-from tracker.errors import ConfigError, MissingLibraryError, TrackerError
 from tracker.images.cutout import remove_background
 from tracker.training import cutout
 from tracker.training.channels import measure_channels
 from tracker.training.config import Config
 from tracker.training.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
+from tracker.training.errors import ConfigError, MissingLibraryError, TrackerError
 from tracker.training.images import decode_image
 
 LIMIT_S = 120

@@ -16,9 +16,9 @@ from tests.conftest import make_pictures
 from tests.training.test_data import make_profiles
 from tests.workspaces import make_run
 from tracker.cli import app
-from tracker.errors import ConfigError
 from tracker.images.dataset_report import print_survey
 from tracker.init import init_workspace
+from tracker.training.errors import ConfigError
 from tracker.training.survey import PartSurvey, Survey
 from tracker.workspace import Workspace
 

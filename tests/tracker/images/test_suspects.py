@@ -22,7 +22,6 @@ from tests.conftest import NO_MLFLOW, run_tracker, save_image
 from tests.forks import Forks
 from tests.workspaces import make_run
 from tracker.demo_faces import make_competition
-from tracker.errors import ConfigError, TrackerError
 from tracker.folds import train_folds
 from tracker.images.explain import explain
 from tracker.images.report_pictures import describe_model, print_suspects
@@ -32,7 +31,7 @@ from tracker.train import build_task, prepare_data, resolve_config
 from tracker.training import sheets
 from tracker.training.data import load_data
 from tracker.training.duplicates import Image, Pair
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError, TrackerError
 from tracker.training.probabilities import Kept, load_probabilities, save_probabilities
 from tracker.training.suspects import Strength, Suspect
 from tracker.workspace import Workspace

@@ -10,9 +10,9 @@ import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tracker.api import begin
-from tracker.errors import ConfigError, StorageError
 from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
 from tracker.runs import utc_now
+from tracker.training.errors import ConfigError, StorageError
 from tracker.workspace import Workspace
 
 BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"

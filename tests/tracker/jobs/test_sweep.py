@@ -13,12 +13,12 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.servers import PostgresServer
-from tracker.errors import ConfigError, RefusedError, TrackerError
+from tracker.errors import RefusedError
 from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError, TrackerError
 from tracker.workspace import Workspace
 
 WRONG = """

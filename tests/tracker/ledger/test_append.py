@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from tests.conftest import ROOT
 from tests.servers import PostgresServer
 from tests.workspaces import make_run, make_workspace
-from tracker.errors import DuplicateError, LedgerError, RefusedError, StorageError, UnknownRunError
+from tracker.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.examine import check
 from tracker.ledger.append import (
     CHAIN,
     CHAINED,
@@ -43,7 +44,7 @@ from tracker.ledger.read import (
 from tracker.ledger.schema import load_schema
 from tracker.predictions import Answers
 from tracker.runs import RunRecord, load_config, to_utc_text
-from tracker.submit import check
+from tracker.training.errors import StorageError
 from tracker.workspace import Metric, Workspace
 
 LIMIT_S = 120
@@ -286,7 +287,7 @@ def test_a_team_has_one_clock_the_servers(
     limit = {"daily_limit": 1, "quota_window": "rolling"}
     limited = make_workspace(tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit)
     add(limited, "0")
-    for module in ("append", "read"):
+    for module in ("refusals", "read"):
         monkeypatch.setattr(f"tracker.ledger.{module}.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
     with pytest.raises(RefusedError, match="the one submission of today is spent"):
         add(limited, "1")
@@ -300,7 +301,7 @@ def test_a_clock_behind_the_ledger_is_refused_until_one_of_the_two_is_put_right(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("tracker.ledger.append.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
+        patch.setattr("tracker.ledger.refusals.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
         add(workspace, "0")
     with pytest.raises(RefusedError, match="the clock of this machine is behind") as caught:
         add(workspace, "1")

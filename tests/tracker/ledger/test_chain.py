@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from tests.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
 from tests.workspaces import make_workspace
-from tracker.errors import ConfigError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import read_head, verify_ledger
 from tracker.ledger.schema import load_schema
+from tracker.training.errors import ConfigError
 from tracker.workspace import Workspace
 
 Change = Callable[..., None]

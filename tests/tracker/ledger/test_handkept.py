@@ -21,7 +21,8 @@ from tests.tracker.ledger.test_append import add, draft
 from tests.workspaces import IMAGES, make_run, make_workspace
 from tracker.audit import audit
 from tracker.comparison.diff import diff_runs
-from tracker.errors import ConfigError, DataError, DuplicateError, RefusedError
+from tracker.errors import DuplicateError, RefusedError
+from tracker.examine import check
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
@@ -37,7 +38,8 @@ from tracker.ledger.handkept import (
 from tracker.ledger.historical import FIGURES
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions
 from tracker.predictions import Answers
-from tracker.submit import check, submit
+from tracker.submit import submit
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace import Workspace
 
 TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
