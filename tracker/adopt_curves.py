@@ -17,12 +17,20 @@ from tracker.common_names import METRICS, common_name, whole_epoch
 from tracker.errors import ConfigError
 from tracker.metric_names import check_name, fit_name
 from tracker.runs import read_points
+from tracker.training import metrics as computed
 from tracker.training.tables import parse_json
 
 LOGS = ("metrics.jsonl", "trainer_state.json")
 TABLES = (".csv", ".log", ".tsv")
 STEP_COLUMNS = ("step", "global_step", "iteration", "iter")
-SHARES = ("accuracy", "f1", "auc", "precision", "recall", "top5")  # metrics between 0 and 1
+# Metrics between 0 and 1.
+SHARES = (
+    "auc",
+    "precision",
+    "recall",
+    "top5",
+    *(m.name for m in computed.METRICS.values() if (m.low, m.high) == (0, 1)),
+)
 LARGEST_SHARE = 1.5  # more is a percentage
 Point = tuple[dict[str, float], int, int]  # values, step, epoch
 EPOCHS_UNKNOWN = "nothing says where an epoch ends: the points have none (log a metric called epoch beside the others)"

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from tracker.errors import TrackerError
 from tracker.ledger.read import Note, Submission, list_notes, list_submissions_of
 from tracker.metric_names import from_chart_name, to_chart_name, to_mlflow_name
-from tracker.metrics import TRAINED
 from tracker.mirror import ANSWER_S, STATE_NAME, find_problem, note_away
 from tracker.relocation import follow_workspace, is_own_store
 from tracker.runs import FileLock, RunRecord, from_utc_text, load_config, load_run, read_new_points, utc_now
@@ -26,6 +25,7 @@ from tracker.settings import limit_requests, quiet_libraries
 from tracker.tensorboard_log import EventFile
 from tracker.training.atomic import TEMPORARY, write_json
 from tracker.training.libraries import require
+from tracker.training.metrics import METRICS, first_metric, list_monitors
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
@@ -54,7 +54,6 @@ FILES = (
     "validation.npz",
 )
 FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
-BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # tags: as metrics they would be charts of one bar
 VIEW_KEY = "tracker"  # of the view of the runs table that `tracker ui` opens: MLflow keeps shared views in such tags
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 REPORT_TAGS = {"tracker.kind": "report"}
@@ -419,7 +418,8 @@ def describe_run(
         **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
     measured = [f"val/{metric.name}" for metric in workspace.competition.metrics]
-    best = dict.fromkeys([*BEST, *measured])
+    # tags: as metrics they would be charts of one bar
+    best = dict.fromkeys([*list_monitors(), "train/loss", *measured])
     tags |= {f"best/{name}": f"{value:.4g}" for name in best if (value := record.summary.get(name)) is not None}
     if record.best_epoch is not None:
         tags["tracker.best_epoch"] = str(record.best_epoch)
@@ -480,7 +480,7 @@ def describe_view(workspace: Workspace) -> str:
     """
     primary = workspace.competition.primary
     score = f"metrics.`public_{primary.name}`"
-    validated = [primary.name] if primary.name in TRAINED else [primary.name, "f1"]  # its own, and training's
+    validated = [primary.name] if primary.name in METRICS else [primary.name, first_metric()]  # its own, and training's
     columns = [f"tags.`best/val/{name}`" for name in validated]
     columns += [score, "tags.`submission`", "attributes.`Description`"]
     order = {"orderByKey": score, "orderByAsc": not primary.higher_is_better}

@@ -26,7 +26,7 @@ from tracker.ledger.read import (
     read_clock,
     resolve_run,
 )
-from tracker.metrics import TRAINED, choose_figures, name_score_command
+from tracker.metrics import choose_figures, name_score_command
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota, check_clock, check_quota, split_times, window_start
 from tracker.runs import RunRecord, check_utf8, is_abandoned, load_config, load_run
@@ -35,6 +35,7 @@ from tracker.training.atomic import remove_leftovers, translate_os_errors, write
 from tracker.training.config import DataConfig
 from tracker.training.data import list_eval_ids
 from tracker.training.libraries import require
+from tracker.training.metrics import METRICS
 from tracker.workspace import Competition, Workspace, parse_score
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _compare_validation(
 ) -> dict[str, Sequence[float | None]]:
     """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
     known: dict[str, Sequence[float | None]] = {}
-    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED, "loss"]):
+    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]):
         old = find_figure(workspace, sota, "val", name) if sota else None
         known[name] = [old, record.summary.get(f"val/{name}")]
     measured = [name for name, values in known.items() if values != [None, None]]

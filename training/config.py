@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.errors import ConfigError
+from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_toml_value
 
@@ -270,7 +271,7 @@ class TrainConfig:
         rounding=True,
     )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
-    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
+    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
     log_every: int = option(10, "Optimiser steps between two points of train/loss.", low=1, outcome=False)

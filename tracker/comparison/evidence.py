@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import TrackerError
 from tracker.runs import load_config
 from tracker.training.config import later_defaults
+from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
 from tracker.workspace import load_workspace
 
@@ -168,7 +169,7 @@ def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, F
         return None, "the folds of the two are of different images"
     scores = [[measure(kept) for kept in side] for side in loaded]
     tests = {}
-    for name in ("f1", "accuracy"):
+    for name in METRICS:
         a, b = ([score[f"val/{name}"] for score in side] for side in scores)
         tests[name] = corrected_fold_test(a, b)
     return tests, ""

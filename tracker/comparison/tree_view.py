@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
 from tracker.list_marks import Marks, explain_marks, style_marks
-from tracker.metrics import TRAINED, higher_is_better
+from tracker.metrics import higher_is_better
 from tracker.report import list_changes, list_followers, print_table, print_text, render_change, style_status
 from tracker.table import Cell, Column, Styled
+from tracker.training.metrics import METRICS
 from tracker.workspace import Metric
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric; another one when that was not measured."""
     found = {}
     for split in SPLITS:
-        for name in (competition.primary_metric, *TRAINED):
+        for name in (competition.primary_metric, *METRICS):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")
@@ -115,5 +116,7 @@ def find_metric(competition: Competition, key: str) -> Metric:
     """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain number."""
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
+    computed = METRICS.get(name)
+    percent = computed is not None and computed.percent
     better = higher_is_better(competition.metrics, name)
-    return known.get(name, Metric(name=name, percent=name == "accuracy", higher_is_better=better))
+    return known.get(name, Metric(name=name, percent=percent, higher_is_better=better))

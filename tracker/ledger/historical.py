@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.errors import ConfigError
+from tracker.metrics import COLUMNS
 from tracker.predictions import Answers, unpack_answers
 from tracker.runs import to_utc_text
 from tracker.training.tables import parse_json
 
-FIGURES = ("train_loss", "train_accuracy", "train_f1", "val_loss", "val_accuracy", "val_f1")
+FIGURES = tuple(f"{part}_{name}" for part in ("train", "val") for name in COLUMNS)
 PRINTS = tuple(f"{name}_fingerprint" for name in ("predictions", "weights", "config", "data", "code"))
 TEXTS = ("run", "run_uid", *PRINTS, "author", "host", "submitted_at", "file", "answers")
 LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL

@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 from tracker.configdiff import drop_same_places
 from tracker.errors import LedgerError, StorageError, TrackerError, UnknownRunError
-from tracker.metrics import NO_PUBLIC_SCORE, TRAINED, name_score_command
+from tracker.metrics import COLUMNS, NO_PUBLIC_SCORE, name_score_command
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, find_latest, load_run
 from tracker.training.libraries import require
+from tracker.training.metrics import METRICS
 from tracker.workspace import Metric, Workspace
 
 SCHEMA_VERSION = 2
@@ -497,7 +498,7 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
     """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
     if part != "val":
         return row.scores.get(f"{part}_{metric}")
-    if metric in (*TRAINED, "loss"):
+    if metric in COLUMNS:
         figure: float | None = getattr(row, f"val_{metric}")
         return figure
     if row.run is None or not has_run(workspace, row):
@@ -506,10 +507,8 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
 
 
 def list_validation(workspace: Workspace, rows: Sequence[Submission]) -> dict[int, dict[str, float]]:
-    """{number: {metric: value}}: the validation figures that are known, of the competition's metrics and of F1 and
-    accuracy.
-    """
-    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED])
+    """{number: {metric: value}}: the validation figures that are known, of the competition's metrics and of METRICS."""
+    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])
     found: dict[int, dict[str, float]] = {}
     for row in rows:
         figures = {name: find_figure(workspace, row, "val", name) for name in names}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.audit import Audit, audit
-from tracker.comparison.side import FIGURES
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
@@ -20,11 +19,12 @@ from tracker.ledger.read import (
     read_clock,
     read_rows,
 )
-from tracker.metrics import choose_figures, name_metric
+from tracker.metrics import COLUMNS, choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
+from tracker.training.metrics import METRICS
 from tracker.workspace import Competition, Metric, Workspace
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -151,7 +151,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
     validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
-        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
         own, then = public[row.number], public.get(row.sota or 0)
         entries.append(
@@ -203,7 +203,7 @@ def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | 
 
 def label_metric(name: str) -> str:
     """The metric's name beside a figure."""
-    return "F1" if name == "f1" else name
+    return METRICS[name].label if name in METRICS else name
 
 
 def render_gain(entry: Entry, metric: Metric) -> str:
@@ -249,7 +249,8 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
         for metric in competition.metrics
         for split in ("public", "private")
     ]
-    percents = {metric.name: metric.percent for metric in competition.metrics} | {"accuracy": True}
+    percents = {metric.name: metric.percent for metric in competition.metrics}
+    percents |= {metric.name: True for metric in METRICS.values() if metric.percent}
     known = {key for entry in entries for key in entry.values}
     for part, group in (("train", "Training"), ("val", "Validation")):
         measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
@@ -270,7 +271,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
 
 
 def _shorten(name: str, *, percent: bool) -> str:
-    words = "acc." if name == "accuracy" else label_metric(name)
+    words = METRICS[name].short if name in METRICS else name
     return f"{words} %" if percent else words
 
 
