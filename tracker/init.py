@@ -14,11 +14,10 @@ from tracker.leaderboards import build_leaderboard
 from tracker.metrics import is_loss
 from tracker.relocation import note_location
 from tracker.runs import check_utf8
-from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
+from tracker.training import formats
 from tracker.training.errors import DataError
 from tracker.training.libraries import require
 from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric, list_resampled
-from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 from tracker.workspace import DEFAULT_METRICS, TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
 
@@ -201,13 +200,11 @@ def _describe_monitor(primary: Mapping[str, Any]) -> str:
 def detect_format(data: Mapping[str, Any]) -> str:
     """The layout of a training folder, by looking at it; image_folder when nothing else fits."""
     folder = Path(data["train_dir"]).expanduser() if data.get("train_dir") else None
-    if data.get("labels") or (folder and os.path.lexists(folder / "labels.csv")):
-        return "csv"
-    if folder and folder.is_dir():
-        names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        if names and sum(bool(PROFILE.fullmatch(name)) for name in names) > len(names) / 2:
-            return "mask_profiles"
-    return "image_folder"
+    return formats.detect_format(folder, _find_labels(data))
+
+
+def _find_labels(data: Mapping[str, Any]) -> Path | None:
+    return Path(data["labels"]).expanduser() if data.get("labels") else None
 
 
 def _check_eval_dir(eval_dir: str) -> None:
@@ -253,19 +250,5 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
     folder = Path(data["train_dir"]).expanduser()
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (--train-dir)")
-    form = data.get("format") or detect_format(data)
-    if form == "mask_profiles":
-        return {"classes": list(MASK_PROFILE_CLASSES)}
-    if form == "image_folder":
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if len(names) < 2:
-            raise DataError(
-                f"{folder} has {render_count(len(names), 'class folder')}, expected two or more", hint="see --format"
-            )
-        return {"classes": names}
-    table = Path(data["labels"]).expanduser() if data.get("labels") else folder / "labels.csv"
-    column = competition.get("label_column", "ans")
-    labels = {label for (label,) in read_table(table, (column,))}
-    if all(label.isdecimal() for label in labels):
-        return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
-    return {"classes": sorted(labels), "answers": "name"}
+    known = formats.FORMATS.get(data.get("format") or detect_format(data), formats.FORMATS["csv"])
+    return known.suggest_classes(folder, _find_labels(data), competition.get("label_column", "ans"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.errors import TrackerError
 from tracker.runs import load_config
 from tracker.training.config import later_defaults
+from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
 from tracker.workspace import load_workspace
@@ -149,7 +150,7 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
     data = config.get("data", {})
     if not {"format", "split"} & data.keys():  # a loop of one's own: the photographs are those of tracker.toml
         data = load_workspace(runs_dir.parent).data
-    return bool(data.get("split", data.get("format")) in ("by_profile", "mask_profiles"))
+    return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
 
 def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
