@@ -38,6 +38,7 @@ from tracker.runs import RunRecord, list_runs, to_utc_text, utc_now
 from tracker.training.atomic import translate_os_errors
 from tracker.training.errors import ConfigError, DataError, TrackerError, first_line
 from tracker.training.libraries import require
+from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
 from tracker.workspace import Competition, Workspace
@@ -272,7 +273,7 @@ def _keep_weights(run: ActiveRun, found: Found, points: Sequence[Point], competi
 
 def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competition) -> int | None:
     """The best epoch by the metric that chose the checkpoint, else by the competition's, accuracy, F1 or the loss."""
-    monitors = (found.monitor, f"val/{competition.primary_metric}", "val/accuracy", "val/f1", "val/loss")
+    monitors = (found.monitor, *(f"val/{name}" for name in (competition.primary_metric, *reversed(METRICS), "loss")))
     for monitor in monitors:
         best = find_best(points, monitor, higher=higher_is_better(competition.metrics, monitor))
         if best is not None:

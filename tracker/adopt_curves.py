@@ -16,6 +16,7 @@ from typing import Any
 from tracker.common_names import METRICS, common_name, whole_epoch
 from tracker.metric_names import check_name, fit_name
 from tracker.runs import read_points
+from tracker.training import metrics as computed
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 
@@ -24,7 +25,14 @@ TABLES = (".csv", ".log", ".tsv")
 TIMES = ("time", "timestamp", "wall_time")
 EARLIEST, LATEST = 1e9, 1 << 37  # seconds since 1970: 2001 and 6325
 STEP_COLUMNS = ("step", "global_step", "iteration", "iter")
-SHARES = ("accuracy", "f1", "auc", "precision", "recall", "top5")  # metrics between 0 and 1
+# Metrics between 0 and 1.
+SHARES = (
+    "auc",
+    "precision",
+    "recall",
+    "top5",
+    *(m.name for m in computed.METRICS.values() if (m.low, m.high) == (0, 1)),
+)
 LARGEST_SHARE = 1.5  # more is a percentage
 Point = tuple[dict[str, float], int, int]  # values, step, epoch
 EPOCHS_UNKNOWN = "nothing says where an epoch ends: the points have none (log a metric called epoch beside the others)"

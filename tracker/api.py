@@ -39,6 +39,7 @@ from tracker.train import build_task, describe_error, index_run
 from tracker.training.atomic import atomic_path, write_bytes
 from tracker.training.config import config_fingerprint
 from tracker.training.errors import ConfigError, TrackerError, WeightsError
+from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
 from tracker.training.watch import is_loader_terminated
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 NO_SECTION = "config"
 FIGURES, FILES = "figures", "files"  # folders in a run folder
 LAST = "last.pth"
-SCORES = ("val/f1", "val/accuracy")  # what save_validation measures of a run that has not logged it
 FAR = 0.001  # between a validation score that was logged and that of the probabilities
 
 
@@ -218,7 +218,8 @@ class ActiveRun:
 
     def _find_contradictions(self, metrics: Mapping[str, float | None]) -> dict[str, float]:
         """Of those that both have, the ones that save_validation measured otherwise, as the loop has them."""
-        given = {name: value for name in SCORES if (value := metrics.get(name)) is not None and name in self._measured}
+        scores = [f"val/{name}" for name in METRICS]
+        given = {name: value for name in scores if (value := metrics.get(name)) is not None and name in self._measured}
         return {name: value for name, value in given.items() if abs(value - self._measured[name]) > FAR}
 
     @property

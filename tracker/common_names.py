@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import re
 
+from tracker.training import metrics as computed
+
 SPLITS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
 }
 METRICS = {
-    **{name: name for name in ("loss", "batch_loss", "accuracy", "f1", "auc", "precision", "recall", "top5")},
+    **{name: name for name in ("loss", "batch_loss", "auc", "precision", "recall", "top5")},
     **{name: name for name in ("lr", "grad_norm")},
     "loss_step": "batch_loss",
-    **dict.fromkeys(("acc", "acc1", "top1", "top_1", "top1_acc", "top1_accuracy", "prec1"), "accuracy"),
-    **dict.fromkeys(("acc_1", "prec_1", "accuracy_top1", "accuracy_top_1", "accuracy_score"), "accuracy"),
-    **dict.fromkeys(("f1_score", "f1score", "macro_f1", "f1_macro", "macro_f1_score", "f1_score_macro"), "f1"),
     **dict.fromkeys(("auroc", "roc_auc", "rocauc", "roc_auc_score"), "auc"),
     **dict.fromkeys(("acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"), "top5"),
     **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
 }
+for _metric in computed.METRICS.values():
+    METRICS.update(dict.fromkeys((_metric.name, *_metric.aliases), _metric.name))
 FILLERS = {"epoch", "metric", "metrics", "multiclass", "binary", "categorical", "sparse", "avg"}
 
 KEYS = {

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracker.training.data import AGES, GENDERS, mask_profile_label
+from tracker.training.formats.mask_profiles import AGES, GENDERS, find_age_band, mask_profile_label
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -66,7 +66,7 @@ class _Look:
     def __init__(self, rng: random.Random, gender: str, age: int) -> None:
         self._rng = rng
         self._gender = gender
-        self._band = AGES[0 if age < BANDS[0] else 1 if age < BANDS[1] else 2]
+        self._band = AGES[find_age_band(age, BANDS)]
         self._skin = rng.choice(SKINS)
         self._hair = tuple(channel + rng.randint(-12, 12) for channel in HAIR[self._band])
         self._shirt = tuple(rng.randint(40, 220) for _ in range(3))

@@ -1,14 +1,21 @@
-"""The errors of runs and of the ledger; the rest of the tree is in training/errors.py.
+"""The errors of runs and of the ledger; the whole tree, with those of training/errors.py and of single modules.
 
 TrackerError                  exit 1
-  ConfigError, DataError      exit 2
+  ConfigError                 exit 2   a wrong value in a config, a setting or an argument
+    DataError                 exit 2   images, labels or ids that cannot be used
+  MissingLibraryError         exit 2   a library that the command needs is not installed
   UnknownRunError             exit 2   no such run, submission or workspace
   RefusedError                exit 3   a submission that must not be sent
+    AlreadyTrainedError       exit 3   a run has the same config, data and code
     DuplicateError            exit 3   these predictions were already submitted
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
+  LeaderboardError            exit 1   a leaderboard elsewhere cannot be reached or did not take a file
+  MlflowError                 exit 1   MLflow refused something, or could not be reached
+    MlflowAwayError           exit 1   no MLflow server answers
+  WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
+  NonFiniteLossError          exit 1   the loss became NaN or infinite
+  StorageError                exit 1   a file or folder that cannot be read or written
   InterruptedByUserError      exit 130 Ctrl-C or SIGTERM
-  StorageError, WeightsError, NonFiniteLossError   exit 1
-  MissingLibraryError         exit 2   a library that the command needs is not installed
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ from __future__ import annotations
 from tracker.training.errors import ConfigError, DataError, MissingLibraryError, StorageError, TrackerError
 
 __all__ = [
+    "AlreadyTrainedError",
     "ConfigError",
     "DataError",
     "DuplicateError",

@@ -14,13 +14,14 @@ from tracker.ledger.read import find_figure, find_sota, has_server, list_packed_
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import ask_duplicate, ask_quota
 from tracker.ledger.resolve import resolve_run
-from tracker.metrics import TRAINED, choose_figures
+from tracker.metrics import choose_figures
 from tracker.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
 from tracker.quota import Quota, build_quota
 from tracker.runs import RunRecord, load_config, load_run
 from tracker.train import build_task
 from tracker.training.config import DataConfig
 from tracker.training.data import list_eval_ids
+from tracker.training.metrics import METRICS
 from tracker.workspace import Competition, Workspace
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def _compare_validation(
 ) -> dict[str, Sequence[float | None]]:
     """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
     known: dict[str, Sequence[float | None]] = {}
-    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED, "loss"]):
+    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]):
         old = find_figure(workspace, sota, "val", name) if sota else None
         known[name] = [old, record.summary.get(f"val/{name}")]
     measured = [name for name, values in known.items() if values != [None, None]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from tracker.leaderboards.registry import KINDS, choose_kind, list_options
 from tracker.metrics import is_loss
 from tracker.relocation import note_location
 from tracker.runs import check_utf8
-from tracker.training.data import MASK_PROFILE_CLASSES, PROFILE
+from tracker.training import formats
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import require
-from tracker.training.numbers import render_count
+from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric, list_resampled
 from tracker.training.tables import read_table
-from tracker.workspace import TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
+from tracker.workspace import DEFAULT_METRICS, TRACKER_TOML, Competition, Workspace, already_made, write_tracker_toml
 
 CLOSE = 3  # changed answers that are hardly a change
 TEMPLATE = """\
@@ -45,7 +46,6 @@ similar_share = {similar_share}
 # Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
 public_share = {public_share}
 
-# kind: "macro_f1" and "accuracy" can be computed here; "given" is typed in. percent: may be typed as 81.65.
 {metrics}
 # Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
 [data]
@@ -94,10 +94,7 @@ def init_workspace(
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
     found = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
-    tables = [_parse_metric(text) for text in metrics] or [
-        {"name": "f1", "kind": "macro_f1", "higher_is_better": True, "percent": False},
-        {"name": "accuracy", "kind": "accuracy", "higher_is_better": True, "percent": True},
-    ]
+    tables = [_parse_metric(text) for text in metrics] or [asdict(metric) for metric in DEFAULT_METRICS]
     images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     values = {
         "name": root.resolve().name,
@@ -120,6 +117,7 @@ def init_workspace(
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
     text = TEMPLATE.format(
+        kinds=" and ".join(f'"{metric.kind}"' for metric in list_resampled()),
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
         monitor=_describe_monitor(next((m for m in tables if m["name"] == values["primary_metric"]), {})),
@@ -178,15 +176,23 @@ def _parse_metric(text: str) -> dict[str, Any]:
         raise ConfigError(f"--metric {text}: unknown word {', '.join(sorted(unknown))}", hint="as in rmse:lower")
     if {"lower", "higher"} <= set(words):
         raise ConfigError(f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower")
-    kind = {"f1": "macro_f1", "accuracy": "accuracy"}.get(name, "given")
-    higher = "higher" in words or not ("lower" in words or is_loss(name))
-    return {"name": name, "kind": kind, "higher_is_better": higher, "percent": "percent" in words}
+    computed = METRICS.get(name)
+    usual = computed.higher_is_better if computed else not is_loss(name)
+    higher = "higher" in words or (usual and "lower" not in words)
+    return {
+        "name": name,
+        "kind": computed.kind if computed else GIVEN,
+        "higher_is_better": higher,
+        "percent": "percent" in words,
+    }
 
 
 def _describe_monitor(primary: Mapping[str, Any]) -> str:
     """The [train] section that lets the deciding metric choose best.pth; empty where the default is nearest to it."""
-    near = "accuracy" if primary.get("kind") == "accuracy" else "loss" if is_loss(primary.get("name", "")) else "f1"
-    if near == "f1":
+    computed = find_kind(primary.get("kind", GIVEN))
+    other = "loss" if is_loss(primary.get("name", "")) else first_metric()
+    near = computed.name if computed else other
+    if near == first_metric():
         return ""
     return (
         f'\n[train]\n# Chooses best.pth: as near to the deciding metric as training measures.\nmonitor = "val/{near}"\n'
@@ -196,13 +202,11 @@ def _describe_monitor(primary: Mapping[str, Any]) -> str:
 def detect_format(data: Mapping[str, Any]) -> str:
     """The layout of a training folder, by looking at it; image_folder when nothing else fits."""
     folder = Path(data["train_dir"]).expanduser() if data.get("train_dir") else None
-    if data.get("labels") or (folder and os.path.lexists(folder / "labels.csv")):
-        return "csv"
-    if folder and folder.is_dir():
-        names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        if names and sum(bool(PROFILE.fullmatch(name)) for name in names) > len(names) / 2:
-            return "mask_profiles"
-    return "image_folder"
+    return formats.detect_format(folder, _find_labels(data))
+
+
+def _find_labels(data: Mapping[str, Any]) -> Path | None:
+    return Path(data["labels"]).expanduser() if data.get("labels") else None
 
 
 def _check_eval_dir(eval_dir: str) -> None:
@@ -251,19 +255,5 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
     folder = Path(data["train_dir"]).expanduser()
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (--train-dir)")
-    form = data.get("format") or detect_format(data)
-    if form == "mask_profiles":
-        return {"classes": list(MASK_PROFILE_CLASSES)}
-    if form == "image_folder":
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if len(names) < 2:
-            raise DataError(
-                f"{folder} has {render_count(len(names), 'class folder')}, expected two or more", hint="see --format"
-            )
-        return {"classes": names}
-    table = Path(data["labels"]).expanduser() if data.get("labels") else folder / "labels.csv"
-    column = competition.get("label_column", "ans")
-    labels = {label for (label,) in read_table(table, (column,))}
-    if all(label.isdecimal() for label in labels):
-        return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
-    return {"classes": sorted(labels), "answers": "name"}
+    known = formats.FORMATS.get(data.get("format") or detect_format(data), formats.FORMATS["csv"])
+    return known.suggest_classes(folder, _find_labels(data), competition.get("label_column", "ans"))

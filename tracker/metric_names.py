@@ -18,6 +18,7 @@ EMPTY = "_empty_"
 _REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
 # MLflow's run page has a section for each prefix, in alphabetical order, and what has none at its end. What is
 # looked at less loses its prefix there, so that the page begins with train/f1, train/loss, train/lr, val/f1, val/loss.
+# A metric that is new in the registry keeps its prefix: nothing to do here.
 _LATER = {
     f"{part}/{what}": f"{part} {what}"
     for part in ("train", "val")

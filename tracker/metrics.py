@@ -1,4 +1,8 @@
-"""The competition's metrics where they are shown: which way is better, which have a column, how a score is typed in."""
+"""The competition's metrics where they are shown: which way is better, which have a column, how a score is typed in.
+
+What is computed here is in the registry, tracker/training/metrics.py. Which names may be logged, and how MLflow writes
+them, is in tracker/metric_names.py.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.training.metrics import METRICS, find_kind
+
 if TYPE_CHECKING:
     from tracker.workspace import Competition, Metric
 
 LAST = "last/"  # before the name of a metric in a summary: its last logged value, where another was better
 SPLITS = ("public", "private", "overall", "val", "train")
-TRAINED = ("f1", "accuracy")  # what tracker's own training measures, besides the loss
+COLUMNS = ("loss", "accuracy", "f1")  # those that have columns of the ledger, older than the registry
 NO_PUBLIC_SCORE = "no SOTA yet: no submission has a public score"
-SHORT_OPTIONS = {"f1": "f1", "accuracy": "acc"}  # --public-f1, --public-acc
+SHORT_OPTIONS = {"f1": "f1", "accuracy": "acc"}  # --public-f1, --public-acc; any other is --public NAME=X
 # A word of a name that says how wrong something is.
 _LOSS = re.compile(
     r".*(loss|errors?|entropy|perplexity)|err|nll|bce|r?msl?e|mae|s?mape|brier|ece|wer|cer|eer|fid", re.IGNORECASE
@@ -32,7 +38,8 @@ def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
     for candidate in (name, own, own.partition("/")[0]):  # the last: without the class of val/f1/cat
         if candidate in directions:
             return directions[candidate]
-    return not is_loss(own)
+    computed = METRICS.get(own.partition("/")[0])
+    return computed.higher_is_better if computed else not is_loss(own)
 
 
 def strip_split(name: str) -> str:
@@ -54,7 +61,7 @@ def choose_figures(competition: Competition, measured: Collection[str]) -> list[
     Where none of these was measured, what training measured stands there, under its own name.
     """
     own = [metric.name for metric in competition.metrics if metric.name in measured]
-    return own or [name for name in TRAINED if name in measured]
+    return own or [name for name in METRICS if name in measured]
 
 
 def name_score_command(
@@ -71,4 +78,5 @@ def name_score_command(
 
 def name_metric(metric: Metric) -> str:
     """The metric in words."""
-    return {"macro_f1": "macro F1", "accuracy": "accuracy"}.get(metric.kind, metric.name)
+    computed = find_kind(metric.kind)
+    return computed.title if computed else metric.name

@@ -9,7 +9,14 @@ from pathlib import Path
 from tracker.errors import RefusedError, UnknownRunError, render_error
 from tracker.examine import Candidate, Examination, examine
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
-from tracker.ledger.read import find_duplicate, find_figure, get_submission, has_run, list_noted, list_unscored
+from tracker.ledger.read import (
+    find_duplicate,
+    find_figure,
+    get_submission,
+    has_run,
+    list_noted,
+    list_unscored,
+)
 from tracker.ledger.records import Submission
 from tracker.predictions import load_answers
 from tracker.quota import Quota

@@ -8,18 +8,18 @@ import threading
 from collections.abc import Mapping
 
 from tracker.metrics import LAST, higher_is_better
+from tracker.training.metrics import list_monitors
 from tracker.workspace import Competition
 
 # Figures of which neither more nor less is better: the last one is told.
 _NO_SCORE = re.compile(
     r"(.*[/_ -])?(lr|learning_rate|momentum|epoch|step|time|seconds|duration|grad_norm)(-\w+)?", re.I
 )
-MONITORED = ("val/f1", "val/accuracy", "val/loss")  # where the competition's own metric is not logged
 
 
 def list_monitored(competition: Competition) -> tuple[str, ...]:
     """The metrics that tell the best epoch, the deciding one first; the first that was measured does."""
-    return (f"val/{competition.primary.name}", *MONITORED)
+    return (f"val/{competition.primary.name}", *list_monitors())
 
 
 class Summary:
@@ -64,7 +64,7 @@ class Summary:
         return found | {f"{LAST}{name}": value for name, value in worse.items() if name in self._best}
 
     def find_best_epoch(self) -> int | None:
-        """The epoch, counted from 1, where `val/` with the competition's metric was best, else one of `MONITORED`.
+        """The epoch, counted from 1, where `val/` with the competition's metric was best, else one of `list_monitors`.
 
         None when none of these was logged, or it was without epochs.
         """

@@ -20,11 +20,11 @@ from tracker.text import render_minute
 from tracker.training.atomic import translate_os_errors
 from tracker.training.config import SECTIONS
 from tracker.training.errors import ConfigError
+from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, find_kind
 from tracker.training.numbers import render_count, render_float
 from tracker.training.tables import read_toml
 
 TRACKER_TOML = "tracker.toml"
-METRIC_KINDS = ("macro_f1", "accuracy", "given")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Metric:
     """A leaderboard metric: how it is computed, which way is better, and whether people may type it in percent."""
 
     name: str
-    kind: str = "given"
+    kind: str = GIVEN
     higher_is_better: bool = True
     percent: bool = False
 
@@ -41,18 +41,27 @@ class Metric:
         return "-" if value is None else render_float(value)
 
     def clip(self, value: float) -> float:
-        """The nearest value that the metric can have: what is computed here lies from 0 to 1."""
-        return value if self.kind == "given" else min(1.0, max(0.0, value))
+        """The nearest value that the metric can have, where it is computed here."""
+        computed = find_kind(self.kind)
+        return min(computed.high, max(computed.low, value)) if computed else value
 
     def is_better(self, new: float, old: float) -> bool:
         """Whether `new` beats `old` (a tie does not)."""
         return new > old if self.higher_is_better else new < old
 
 
-DEFAULT_METRICS = (
-    Metric(name="f1", kind="macro_f1"),
-    Metric(name="accuracy", kind="accuracy", percent=True),
-)
+def build_metric(computed: ComputedMetric) -> Metric:
+    """A metric that is computed here as one of the competition."""
+    return Metric(
+        name=computed.name,
+        kind=computed.kind,
+        higher_is_better=computed.higher_is_better,
+        percent=computed.percent,
+    )
+
+
+# What a tracker.toml without metrics means; it stays as it was when there are more.
+DEFAULT_METRICS = (build_metric(METRICS["f1"]), build_metric(METRICS["accuracy"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +386,7 @@ def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:
         reader.problems.append("competition.metrics: expected [[competition.metrics]] tables")
         return DEFAULT_METRICS
     metrics = []
+    kinds = (*(metric.kind for metric in METRICS.values()), GIVEN)
     for item in raw:
         reader.tables(item, "competition.metrics.", ("name", "kind", "higher_is_better", "percent"))
         name = reader.text(item, "competition.metrics.name", "")
@@ -385,7 +395,7 @@ def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:
         metrics.append(
             Metric(
                 name=name,
-                kind=reader.choice(item, "competition.metrics.kind", "given", METRIC_KINDS),
+                kind=reader.choice(item, "competition.metrics.kind", GIVEN, kinds),
                 higher_is_better=reader.flag(item, "competition.metrics.higher_is_better", True),
                 percent=reader.flag(item, "competition.metrics.percent", False),
             )
@@ -423,9 +433,10 @@ def parse_score(metric: Metric, text: str) -> float:
         value = float(number)
     except ArithmeticError:
         raise ConfigError(f"{metric.name}={text}: not a number") from None
-    bounded = metric.kind != "given"
-    if not math.isfinite(value) or (bounded and not 0 <= value <= 1):
-        wanted = "0 to 1, or a percentage" if metric.percent else "0 to 1" if bounded else "a finite number"
+    if not math.isfinite(value) or metric.clip(value) != value:
+        computed = find_kind(metric.kind)
+        wanted = f"{computed.low:g} to {computed.high:g}" if computed else "a finite number"
+        wanted += ", or a percentage" if metric.percent else ""
         raise ConfigError(f"{metric.name}={text}: expected {wanted}")
     return value
 

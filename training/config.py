@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.errors import ConfigError, find_nearest
+from tracker.training.formats import FORMATS, by_format, list_with_people
+from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_toml_value
 
@@ -74,9 +76,7 @@ def option(
 class DataConfig:
     """Where the images are and how they are split."""
 
-    format: str = option(
-        "image_folder", "Layout of the training images.", choices=("mask_profiles", "image_folder", "csv")
-    )
+    format: str = option("image_folder", "Layout of the training images.", choices=tuple(FORMATS))
     train_dir: str = option("", "Folder of the training images; relative to the workspace.", place=True)
     eval_dir: str = option("", "Folder with images/ and info.csv to predict; empty: no predictions.", place=True)
     labels: str = option("", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True)
@@ -84,7 +84,7 @@ class DataConfig:
         "by_image",
         "Unit of the validation split: people, images, or images by class.",
         choices=("by_profile", "by_image", "stratified"),
-        by_format={"mask_profiles": "by_profile", "image_folder": "stratified", "csv": "stratified"},
+        by_format=by_format("data.split"),
     )
     val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
     split_seed: int = option(
@@ -110,13 +110,13 @@ class DataConfig:
         (0.548, 0.504, 0.479),
         'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with; "measured": that of the '
         "training images.",
-        by_format={"mask_profiles": [0.548, 0.504, 0.479], "image_folder": "model", "csv": "model"},
+        by_format=by_format("data.mean"),
     )
     std: tuple[float, float, float] | str = option(
         (0.237, 0.247, 0.246),
         'Standard deviation of R, G, B in 0..1, "model" or "measured".',
         low=1e-6,
-        by_format={"mask_profiles": [0.237, 0.247, 0.246], "image_folder": "model", "csv": "model"},
+        by_format=by_format("data.std"),
     )
     sampler: str = option(
         "shuffle",
@@ -270,7 +270,7 @@ class TrainConfig:
         rounding=True,
     )
     compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
-    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=("val/f1", "val/accuracy", "val/loss"))
+    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
     log_every: int = option(10, "Optimiser steps between two points of train/loss.", low=1, outcome=False)
@@ -449,22 +449,23 @@ def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
 def _check_together(config: Config, source: str) -> None:
     """Problems that need two fields."""
     data, train = config.data, config.train
-    profiles, world = data.format == "mask_profiles", train.devices * train.num_nodes
+    with_people = list_with_people()
+    people, needed = data.format in with_people, f"needs data.format {' or '.join(with_people)}"
+    world = train.devices * train.num_nodes
     warmup = config.sched.warmup_epochs
     wrong = {
-        "data.split: by_profile needs data.format mask_profiles, try stratified": data.split == "by_profile"
-        and not profiles,
+        f"data.split: by_profile {needed}, try stratified": data.split == "by_profile" and not people,
         "data.age_bands: the first band must end before the second": data.age_bands[0] >= data.age_bands[1],
         "data.fold: must be below data.folds, and data.folds at least 2": data.folds == 1
         or data.fold >= max(1, data.folds),
-        "data.undersample: needs data.format mask_profiles": bool(data.undersample) and not profiles,
+        f"data.undersample: {needed}": bool(data.undersample) and not people,
         'data.mean: expected three numbers, "model" or "measured"': isinstance(data.mean, str)
         and data.mean not in (OF_MODEL, MEASURED),
         'data.std: expected three numbers, "model" or "measured"': isinstance(data.std, str)
         and data.std not in (OF_MODEL, MEASURED),
         'augment.crop_pct: expected a number or "model"': isinstance(config.augment.crop_pct, str)
         and config.augment.crop_pct != OF_MODEL,
-        "model.heads: attributes needs data.format mask_profiles": config.model.heads == "attributes" and not profiles,
+        f"model.heads: attributes {needed}": config.model.heads == "attributes" and not people,
         "loss.class_weights: f1 weighs the classes alike already": config.loss.name == "f1"
         and config.loss.class_weights != "none",
         "train.ema: needs the whole weights in each process, --set train.strategy=ddp": train.ema > 0

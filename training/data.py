@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,22 +16,18 @@ from tracker.training.atomic import check_regular, translate_os_errors, write_by
 from tracker.training.config import DataConfig, locate
 from tracker.training.errors import DataError
 from tracker.training.exclude import CSV, Exclude, split_words
+from tracker.training.formats import FORMATS
 from tracker.training.images import IMAGE_SUFFIXES, check_images
 from tracker.training.label_fixes import LabelFixes
+from tracker.training.loader import Source
 from tracker.training.numbers import render_count
-from tracker.training.samples import DataReport, EvalImage, LoadedData, Person, Sample, Task
+from tracker.training.samples import DataReport, EvalImage, LoadedData, Sample, Task
 from tracker.training.split import split_samples
-from tracker.training.tables import LINE, read_table
+from tracker.training.tables import read_table
 
-MASKS = ("mask", "incorrect", "normal")
-GENDERS = ("male", "female")
-AGES = ("young", "middle", "old")
-MASK_PROFILE_CLASSES = tuple(f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES)
-PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})")
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
 NOTES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".ini", ".db")
-PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 
 
 @dataclass
@@ -53,6 +48,24 @@ class Findings:
             self.problems.append(f"{place}: {reason}")
             if name:
                 self.broken.setdefault(name, reason)
+
+    def list_visible(self, folder: Path) -> list[Path]:
+        """What is in a folder, in name order, without what is never an image; that is counted."""
+        return [path for path in sorted(folder.iterdir()) if not self._is_ignored(path, folder)]
+
+    def list_files(self, folder: Path) -> list[Path]:
+        """The same of everything below a folder, without folders."""
+        paths = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+        return [path for path in paths if not self._is_ignored(path, folder)]
+
+    def _is_ignored(self, path: Path, folder: Path) -> bool:
+        """Whether a path is hidden, or is what programs and people leave beside images; it is counted by its kind."""
+        kind = _name_clutter(path.relative_to(folder))
+        if not kind and path.suffix.lower() in NOTES and not path.is_dir():
+            kind = path.suffix.lower()
+        if kind:
+            self.ignored[kind] += 1
+        return bool(kind)
 
     def note_ignored(self) -> list[str]:
         """A sentence about the files beside the images, if there are any."""
@@ -117,8 +130,9 @@ def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | No
 
 def _read_exclude(config: DataConfig, task: Task, root: Path, train_dir: Path, problems: list[str]) -> Exclude:
     folders = [str(train_dir), str(train_dir.resolve()), str(Path(config.train_dir))]
-    if config.format == "csv" and (train_dir / "images").is_dir():
-        folders = [*folders, *(f"{folder}/images" for folder in folders), "images"]
+    below = FORMATS[config.format].images_folder
+    if below and (train_dir / below).is_dir():
+        folders = [*folders, *(f"{folder}/{below}" for folder in folders), below]
     return Exclude.read(config.exclude, root, problems, folders=folders, id_column=task.id_column)
 
 
@@ -136,89 +150,21 @@ def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
             write_bytes(run_dir / name, content)
 
 
-def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:
-    """Class = mask * 6 + gender * 3 + age band; below the first band 0, below the second 1, else 2."""
-    band = 0 if age < bands[0] else 1 if age < bands[1] else 2
-    return mask * 6 + GENDERS.index(gender) * 3 + band
-
-
 def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
     """The training images with their labels as corrected by data.label_fixes, without those of data.exclude."""
-    table = locate(root, config.label_fixes) if config.label_fixes else None
-    fixes = LabelFixes.read(table, found.problems)
-    if config.format == "mask_profiles":
-        samples = _read_profiles(folder, config, task, fixes, found)
-    elif config.format == "csv":
-        samples = _read_csv(folder, config, task, root, found)
-    else:
-        samples = _read_folders(folder, task, found)
+    fixes = LabelFixes.read(locate(root, config.label_fixes) if config.label_fixes else None, found.problems)
+    source = Source(
+        folder=folder,
+        labels=locate(root, config.labels) if config.labels else None,
+        task=task,
+        age_bands=config.age_bands,
+        fixes=fixes,
+        listing=found,
+    )
+    samples = FORMATS[config.format].read(source)
     fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
     found.problems += fixes.list_unused()
     return [sample for sample in fixed if not found.exclude.covers(sample.id)]
-
-
-def _read_profiles(folder: Path, config: DataConfig, task: Task, fixes: LabelFixes, found: Findings) -> list[Sample]:
-    """`<id>_<gender>_<race>_<age>/` folders of seven photographs each."""
-    if len(task.classes) != len(MASK_PROFILE_CLASSES):
-        raise DataError(
-            f"format mask_profiles has {len(MASK_PROFILE_CLASSES)} classes, the competition has {len(task.classes)}",
-            hint="set competition.classes in tracker.toml, or data.format",
-        )
-    samples = []
-    for profile in _list_visible(folder, found):
-        match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
-        if match is None:
-            found.blame(profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>")
-            continue
-        gender = fixes.fix_gender(match["id"], match["gender"], GENDERS)
-        person = Person(match["id"], gender, fixes.fix_age(match["id"], int(match["age"])))
-        missing = set(PHOTOS)
-        for path in _list_visible(profile, found):
-            name = f"{profile.name}/{path.name}"
-            if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
-                found.blame(name, path, "expected mask1..mask5, incorrect_mask or normal")
-                continue
-            missing.discard(path.stem)
-            mask = PHOTOS[fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
-            label = mask_profile_label(mask, person.gender, person.age, config.age_bands)
-            samples.append(Sample(name, path, label, profile.name, person))
-        for photo in sorted(missing):
-            found.blame(f"{profile.name}/{photo}", profile, f"{photo} is missing")
-    return samples
-
-
-def _read_folders(folder: Path, task: Task, found: Findings) -> list[Sample]:
-    """One folder a class, named like the class."""
-    samples = []
-    for class_dir in _list_visible(folder, found):
-        if class_dir.name not in task.classes or not class_dir.is_dir():
-            reason = f"not a folder named like a class ({', '.join(task.classes)})"
-            found.blame(class_dir.name, class_dir, reason)
-            continue
-        for path in _list_files(class_dir, found):
-            name = path.relative_to(folder).as_posix()
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                samples.append(Sample(name, path, task.classes.index(class_dir.name), name))
-            else:
-                found.blame(name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return samples
-
-
-def _read_csv(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
-    """A CSV with an id and a label column; the label is an answer word or a class name."""
-    table = locate(root, config.labels) if config.labels else folder / "labels.csv"
-    words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    samples, seen = [], set()
-    for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
-        if word not in words:
-            found.blame(name, f"{table}:{line}", f"unknown label {word!r}")
-        elif name in seen:
-            found.blame(name, f"{table}:{line}", f"{name} is listed twice")
-        else:
-            samples.append(Sample(name, images / name, words[word], name))
-        seen.add(name)
-    return samples
 
 
 def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> tuple[EvalImage, ...]:
@@ -235,7 +181,7 @@ def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> t
         twice = [name for name, count in Counter(names).items() if count > 1]
         found.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
-        names = [path.name for path in _list_visible(images, found) if path.suffix.lower() in IMAGE_SUFFIXES]
+        names = [path.name for path in found.list_visible(images) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not names:
         found.problems.append(f"{folder}: no image to predict")
     return tuple(EvalImage(name, images / name) for name in names)
@@ -250,27 +196,6 @@ def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
             f"{render_count(len(found.problems), 'problem')} in the evaluation set:", problems=found.problems
         )
     return [image.id for image in images]
-
-
-def _list_visible(folder: Path, found: Findings) -> list[Path]:
-    """What is in a folder, in name order, without what is never an image; that is counted."""
-    return [path for path in sorted(folder.iterdir()) if not _is_ignored(path, folder, found)]
-
-
-def _list_files(folder: Path, found: Findings) -> list[Path]:
-    """The same of everything below a folder, without folders."""
-    paths = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [path for path in paths if not _is_ignored(path, folder, found)]
-
-
-def _is_ignored(path: Path, folder: Path, found: Findings) -> bool:
-    """Whether a path is hidden, or is what programs and people leave beside images; it is counted by its kind."""
-    kind = _name_clutter(path.relative_to(folder))
-    if not kind and path.suffix.lower() in NOTES and not path.is_dir():
-        kind = path.suffix.lower()
-    if kind:
-        found.ignored[kind] += 1
-    return bool(kind)
 
 
 def _name_clutter(relative: Path) -> str:

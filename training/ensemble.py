@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.training.errors import ConfigError
+from tracker.training.metrics import macro_f1
 from tracker.training.probabilities import Kept, align
-from tracker.training.scores import confusion_matrix, macro_f1
+from tracker.training.scores import confusion_matrix, count_classes
 
 ROUNDS = 50
 METHODS = ("hard", "soft", "weighted", "rank")
@@ -113,7 +114,7 @@ def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float,
     """Macro F1, and where that is equal the mean logarithm of the true class's share."""
     confusion = confusion_matrix(truth, total.argmax(1).astype(np.int64), total.shape[1])
     shares = total[np.arange(len(truth)), truth] / total.sum(1)
-    return macro_f1(confusion), float(np.log(shares.clip(1e-12)).mean())
+    return float(macro_f1(count_classes(confusion))), float(np.log(shares.clip(1e-12)).mean())
 
 
 def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | None:

@@ -2,12 +2,14 @@
 
 TrackerError                  exit 1
   ConfigError                 exit 2   a wrong value in a config, a setting or an argument
-  DataError                   exit 2   images, labels or ids that cannot be used
+    DataError                 exit 2   images, labels or ids that cannot be used
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written
   MissingLibraryError         exit 2   a library of others that is not installed; raised before anything is written
-  (tracker/errors.py adds the errors of runs and of the ledger)
+
+Errors of runs, of the ledger and of leaderboards are drawn in tracker/errors.py. Two more never reach a user as they
+are: `NotAFileError` (an OSError) and `DrawsError` (of an augmentation), translated where they are caught.
 """
 
 from __future__ import annotations

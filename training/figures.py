@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tracker.training.metrics import list_figures
 from tracker.training.probabilities import Kept
 from tracker.training.scores import confusion_matrix
 from tracker.training.sheets import (
@@ -121,8 +122,8 @@ def draw_cards(cards: Sequence[Card], path: Path) -> Path:
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
-    """Loss, accuracy and macro F1 of training and validation by epoch, the best epoch marked."""
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    """The loss and the metrics of training and validation by epoch, the best epoch marked."""
+    figure = Figure(figsize=(11 / 3 * len(list_figures()), 3.6), layout="constrained")
     for name, axes in _add_panels(figure):
         for part in ("train", "val"):
             points = curves.get(f"{part}/{name}", {})
@@ -137,7 +138,7 @@ def draw_two_runs(
     names: Sequence[str], curves: Sequence[Mapping[str, Line]], best: Sequence[int | None], path: Path
 ) -> Path:
     """The curves of two runs over each other: a colour a run, training dashed, a ring at the best epoch."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
     for name, axes in _add_panels(figure):
         for place, run in enumerate(names):
             for part, style in (("train", "--"), ("val", "-")):
@@ -157,9 +158,10 @@ def draw_two_runs(
 
 
 def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
-    """Three axes side by side, for loss, accuracy and F1 by epoch."""
-    for place, name in enumerate(("loss", "accuracy", "f1"), start=1):
-        axes = figure.add_subplot(1, 3, place)
+    """Axes side by side, for the loss and each metric by epoch."""
+    names = list_figures()
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), place)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -27,6 +27,7 @@ from tracker.training.data import keep_tables
 from tracker.training.errors import DataError, NonFiniteLossError, TrackerError, first_line
 from tracker.training.loader import Source
 from tracker.training.logger import RunLogger
+from tracker.training.metrics import is_better, score_counts
 from tracker.training.model import train_mode
 from tracker.training.pipeline_file import keep_pipeline_file
 from tracker.training.predict import Predictor
@@ -34,7 +35,7 @@ from tracker.training.probabilities import Kept, load_probabilities, measure, sa
 from tracker.training.processes import gather_images, share_work
 from tracker.training.progress import Progress
 from tracker.training.samples import LoadedData, Task
-from tracker.training.scores import accuracy, confusion_matrix, macro_f1
+from tracker.training.scores import confusion_matrix, count_classes
 from tracker.training.setup import Setup, build_setup, seed_torch
 from tracker.training.state import Best, load_best, restore, save_best, save_last
 from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
@@ -197,7 +198,7 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 
 def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
-    """One pass; returns train/loss, /accuracy, /f1, /lr, /images_per_s, and /data_wait: its share of the time."""
+    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of the time."""
     train, fabric = setup.config.train, setup.fabric
     seed_torch(train.seed, epoch, fabric.global_rank)
     setup.train_sampler.epoch = epoch
@@ -233,8 +234,7 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     seconds = time.monotonic() - started
     return {
         "train/loss": total / seen,
-        "train/accuracy": accuracy(confusion),
-        "train/f1": macro_f1(confusion),
+        **{f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()},
         "train/lr": lr,
         "train/images_per_s": seen / seconds,
         "train/data_wait": sum(waits) / seconds,
@@ -313,7 +313,7 @@ def _measure(setup: Setup, validation: Kept) -> dict[str, float]:
 def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
     if math.isnan(old[monitor]):
         return not math.isnan(new[monitor])
-    return new[monitor] < old[monitor] if monitor == "val/loss" else new[monitor] > old[monitor]
+    return is_better(monitor, new[monitor], old[monitor])
 
 
 def _finish(setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]) -> FitResult:

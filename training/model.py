@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tracker.training.config import ModelConfig, locate
 from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.formats.mask_profiles import ATTRIBUTES
 from tracker.training.hub import (
     Entry,
     fetch_folder,
@@ -24,7 +25,7 @@ from tracker.training.hub import (
 )
 from tracker.training.weights import load_local_weights
 
-ATTRIBUTES = (3, 2, 3)  # mask, gender, age: class = mask * 6 + gender * 3 + age
+SIZES = tuple(len(names) for names in ATTRIBUTES.values())  # the last changes from class to class
 
 
 class AttributeHeads(nn.Module):
@@ -46,13 +47,15 @@ class AttributeHeads(nn.Module):
         return _join(self._split(images))
 
     def _split(self, images: Tensor) -> Sequence[Tensor]:
-        return torch.split(self.body(images), list(ATTRIBUTES), dim=1)
+        return torch.split(self.body(images), list(SIZES), dim=1)
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """Values of mask, gender and age, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch, 18]."""
-    mask, gender, age = parts
-    return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).flatten(1)
+    """Values of each attribute, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch, 18]."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = (total[:, :, None] + part[:, None, :]).flatten(1)
+    return total
 
 
 def build_model(
@@ -69,9 +72,9 @@ def build_model(
     does not have, WeightsError for weights that cannot be had.
     """
     joint = config.heads == "joint"
-    if not joint and num_classes != math.prod(ATTRIBUTES):
-        raise ConfigError(f"model.heads: attributes needs {math.prod(ATTRIBUTES)} classes, not {num_classes}")
-    body = _create(config, num_classes if joint else sum(ATTRIBUTES), image_size, root)
+    if not joint and num_classes != math.prod(SIZES):
+        raise ConfigError(f"model.heads: attributes needs {math.prod(SIZES)} classes, not {num_classes}")
+    body = _create(config, num_classes if joint else sum(SIZES), image_size, root)
     if isinstance(config.pretrained, str):
         say(load_local_weights(body, locate(root, config.pretrained)))
     _freeze(body, config.freeze)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from tracker.training.atomic import atomic_path
 from tracker.training.errors import DataError
+from tracker.training.metrics import METRICS, ComputedMetric, Counts
 from tracker.training.samples import Task
-from tracker.training.scores import accuracy, confusion_matrix, f1_by_class, macro_f1
+from tracker.training.scores import confusion_matrix, count_classes
 from tracker.training.tables import write_table
 
 
@@ -81,16 +82,24 @@ def select(kept: Kept, places: Sequence[int]) -> Kept:
 
 
 def measure(validation: Kept) -> dict[str, float]:
-    """val/accuracy, val/f1 and val/f1/<class> of what was said about images whose labels are known."""
+    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose labels are known."""
     assert validation.labels is not None  # noqa: S101
     guesses = validation.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
-    by_class = zip(validation.classes, f1_by_class(confusion), strict=True)
-    return {
-        "val/accuracy": accuracy(confusion),
-        "val/f1": macro_f1(confusion),
-        **{f"val/f1/{name}": float(f1) for name, f1 in by_class},
-    }
+    counts = count_classes(confusion)
+    values = {f"val/{name}": _compute(METRICS[name], counts, validation) for name in reversed(METRICS)}
+    for metric in METRICS.values():
+        if metric.by_class is not None:
+            by_class = zip(validation.classes, metric.by_class(counts), strict=True)
+            values |= {f"val/{metric.name}/{name}": float(value) for name, value in by_class}
+    return values
+
+
+def _compute(metric: ComputedMetric, counts: Counts, validation: Kept) -> float:
+    if metric.from_probabilities is None:
+        return float(metric.score(counts))
+    assert validation.labels is not None  # noqa: S101
+    return metric.from_probabilities(validation.labels, validation.probabilities)
 
 
 def load_probabilities(path: Path) -> Kept:

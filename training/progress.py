@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from tracker.training.metrics import METRICS, list_figures
 from tracker.training.numbers import render_float
 
 if TYPE_CHECKING:
@@ -15,9 +16,19 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 REPORT_S = 10.0
-SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1")
 RATE, LEFT = "rate", "left"
-LEAVING = (RATE, "train/accuracy", "val/accuracy", "train/loss", LEFT, "val/f1", "val/loss")  # in a narrow terminal
+
+
+def list_shown() -> tuple[str, ...]:
+    """The figures in the line of an epoch: of training the loss and the accuracy, of validation all."""
+    return ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
+
+
+def _list_leaving() -> tuple[str, ...]:
+    """The parts of the line that leave in a narrow terminal, the first to go first."""
+    first, *others = METRICS
+    less = [f"val/{name}" for name in reversed(others)]
+    return (RATE, "train/accuracy", *less, "train/loss", LEFT, f"val/{first}", "val/loss")
 
 
 class _Shown:
@@ -90,7 +101,7 @@ class Progress(_Shown):
         if self._quiet:
             return
         parts = {"epoch": f"epoch {epoch}/{self._epochs}"}
-        parts |= {name: f"{name} {render_float(metrics[name])}" for name in SHOWN if name in metrics}
+        parts |= {name: f"{name} {render_float(metrics[name])}" for name in list_shown() if name in metrics}
         parts[RATE] = f"{metrics.get('train/images_per_s', 0.0):.0f} images/s"
         if seconds_left > 0:
             parts[LEFT] = f"{_render_seconds(seconds_left)} left"
@@ -101,7 +112,7 @@ class Progress(_Shown):
     def _fit(self, parts: dict[str, str]) -> str:
         """One line of the parts, without the less important ones where the terminal is too narrow for all."""
         bar = self._find_bar()
-        for name in LEAVING:
+        for name in _list_leaving():
             if bar is None or len("  ".join(parts.values())) <= bar.console.width:
                 break
             if name != self._monitor:

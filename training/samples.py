@@ -19,7 +19,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Person:
-    """Whom a photograph of format mask_profiles shows, after label fixes; age in years."""
+    """Whom a photograph of a format with people shows, after label fixes; age in years."""
 
     id: str
     gender: str

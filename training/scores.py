@@ -1,8 +1,10 @@
-"""Scores from a confusion matrix [true class, predicted class] of counts."""
+"""The confusion matrix [true class, predicted class] of counts, and what metrics need of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from tracker.training.metrics import Counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,22 +19,9 @@ def confusion_matrix(truth: NDArray[np.int64], guess: NDArray[np.int64], classes
     return cells.reshape(classes, classes).astype(np.int64)
 
 
-def f1_by_class(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """2 TP / (2 TP + FP + FN) of each class; 0 for a class that nobody has and nobody predicts."""
+def count_classes(confusion: NDArray[np.int64]) -> Counts:
+    """The counts of each class in a confusion matrix."""
     import numpy as np
 
-    hits = np.diag(confusion).astype(np.float64)
-    both = confusion.sum(0) + confusion.sum(1)
-    f1: NDArray[np.float64] = np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0)
-    return f1
-
-
-def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Mean of `f1_by_class` over all classes."""
-    return float(f1_by_class(confusion).mean())
-
-
-def accuracy(confusion: NDArray[np.int64]) -> float:
-    """Share of correct predictions; 0 when there are none."""
-    total = int(confusion.sum())
-    return float(confusion.trace()) / total if total else 0.0
+    table = confusion.astype(np.float64)
+    return Counts(actual=table.sum(1), hits=np.diag(table).copy(), predicted=table.sum(0))

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracker.training.channels import Channels, measure_channels
 from tracker.training.config import Config
-from tracker.training.data import AGES, GENDERS, MASKS
+from tracker.training.formats import FORMATS
 from tracker.training.images import read_header
 from tracker.training.samples import LoadedData, Sample, Task
 from tracker.training.split import assign_folds, name_unit, split_samples
@@ -38,7 +38,7 @@ class PartSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts that there are: training, validation, evaluation; `age_bands` only of format mask_profiles.
+    """The parts that there are: training, validation, evaluation; `age_bands` only of a format with people.
 
     `notes` are sentences about what is not in them.
     """
@@ -81,11 +81,13 @@ def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> 
     for name, samples in (("training", data.train), ("validation", data.val)):
         if samples:
             paths = [sample.path for sample in samples]
-            parts[name] = PartSurvey(**_count_labels(samples, task), **_look_at(paths, config, root))
+            parts[name] = PartSurvey(
+                **_count_labels(samples, task, config.data.format), **_look_at(paths, config, root)
+            )
     if data.eval:
         parts["evaluation"] = PartSurvey(**_look_at([image.path for image in data.eval], config, root))
-    profiles = config.data.format == "mask_profiles"
-    return Survey(parts, config.data.age_bands if profiles else None, data.notes)
+    known = FORMATS[config.data.format]
+    return Survey(parts, config.data.age_bands if known.has_people else None, data.notes)
 
 
 def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
@@ -109,7 +111,7 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
     return SplitTable("fold" if config.data.folds else "split", rows, counts, data.notes)
 
 
-def _count_labels(samples: Sequence[Sample], task: Task) -> dict[str, Any]:
+def _count_labels(samples: Sequence[Sample], task: Task, data_format: str) -> dict[str, Any]:
     labels = Counter(sample.label for sample in samples)
     counted: dict[str, Any] = {"classes": {name: labels[label] for label, name in enumerate(task.classes)}}
     people = {sample.person.id: sample.person for sample in samples if sample.person}
@@ -119,18 +121,9 @@ def _count_labels(samples: Sequence[Sample], task: Task) -> dict[str, Any]:
     return {
         **counted,
         "people": len(people),
-        "attributes": {
-            "mask": _count(MASKS, [sample.label // 6 for sample in samples]),
-            "gender": _count(GENDERS, [sample.label // 3 % 2 for sample in samples]),
-            "age": _count(AGES, [sample.label % 3 for sample in samples]),
-        },
+        "attributes": FORMATS[data_format].count_attributes([sample.label for sample in samples]),
         "ages": dict(sorted(ages.items())),
     }
-
-
-def _count(names: Sequence[str], places: Sequence[int]) -> dict[str, int]:
-    found = Counter(places)
-    return {name: found[place] for place, name in enumerate(names)}
 
 
 def _look_at(paths: Sequence[Path], config: Config, root: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.data import AGES, GENDERS, MASKS, mask_profile_label
+from tracker.training.formats.mask_profiles import AGES, GENDERS, MASKS, mask_profile_label
 from tracker.training.samples import Person, Sample
 
 Probabilities = NDArray[np.float64]

@@ -138,7 +138,7 @@ def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(workspace
     assert found.statistics is not None, found.problem
     assert found.statistics.samples == IMAGES
     assert (found.statistics.mcnemar.only_a, found.statistics.mcnemar.only_b) == (3, 0)
-    assert found.statistics.accuracy.delta == pytest.approx(-0.3)
+    assert found.statistics.metrics["accuracy"].delta == pytest.approx(-0.3)
 
 
 def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_people(workspace: Workspace) -> None:

@@ -11,13 +11,9 @@ import pytest
 from tests.conftest import save_image
 from tests.training.conftest import TWO
 from tracker.training.config import Config, DataConfig
-from tracker.training.data import (
-    MASK_PROFILE_CLASSES,
-    list_eval_ids,
-    load_data,
-    mask_profile_label,
-)
+from tracker.training.data import list_eval_ids, load_data
 from tracker.training.errors import DataError
+from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES, mask_profile_label
 from tracker.training.images import IMAGE_SUFFIXES, check_images, decode_image
 from tracker.training.samples import Sample, Task
 from tracker.training.split import split_samples

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.data import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
+from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
 from tracker.training.samples import Person, Sample
 from tracker.training.suspects import Strength, find_suspects, judge_model
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tracker.training.formats import FORMATS, list_with_people
+
 if TYPE_CHECKING:
     from tracker.workspace import Workspace
 
 HERE = Path()
+*_OTHERS, _LAST = FORMATS
+FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; found by looking when not given."
 
 
 def init_command(
@@ -19,9 +23,7 @@ def init_command(
     train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
     eval_dir: Annotated[str, typer.Option(help="Folder with images/ and info.csv to predict.")] = "",
     labels: Annotated[str, typer.Option(help="CSV of training labels (format csv).")] = "",
-    data_format: Annotated[
-        str, typer.Option("--format", help="mask_profiles, image_folder or csv; found by looking when not given.")
-    ] = "",
+    data_format: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "",
     split: Annotated[
         str, typer.Option(help="by_profile (default of mask_profiles), stratified (of others), by_image.")
     ] = "",
@@ -69,7 +71,7 @@ def init_command(
     _refuse_contradictions(labels=labels, data_format=data_format, leaderboard=leaderboard, board=board)
     data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
     form = data_format or (detect_format(data) if train_dir else "")  # without images it is told later
-    if form not in ("", "mask_profiles"):
+    if form and form not in list_with_people():
         refuse_beside(f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages")
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
     competition = {
@@ -143,9 +145,11 @@ def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, b
     for flag, option in flags.items():
         if leaderboard and option not in own:
             refuse_beside(f"--leaderboard {leaderboard}", {flag: bool(board.get(option.key))}, why=option.unused)
-    if data_format and data_format != "csv":
+    readers = [known.name for known in FORMATS.values() if "data.labels" in known.only_keys]
+    if data_format and data_format not in readers:
         given = {"--labels": bool(labels)}
-        refuse_beside(f"--format {data_format}", given, why="only format csv reads a table of labels")
+        why = f"only format {' or '.join(readers)} reads a table of labels"
+        refuse_beside(f"--format {data_format}", given, why=why)
 
 
 def _ignore_outputs(workspace: Workspace) -> None:

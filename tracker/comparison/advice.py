@@ -17,13 +17,14 @@ from typing import Any
 
 from tracker.metrics import higher_is_better
 from tracker.runs import Curves, RunRecord
+from tracker.training.metrics import list_monitors
 from tracker.workspace import Metric
 
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
 EXACT = 12  # epochs up to which the distribution is counted out; it is all but normal from ten on
 MOST_EQUAL = 3  # epochs that are named beside the best one
-STOPPERS = ("val/f1", "val/accuracy", "val/loss")
+MONITOR = "val/f1"  # of runs whose config has no train.monitor
 Series = Mapping[int, float]  # by epoch
 
 
@@ -53,13 +54,14 @@ class Advice:
         return asdict(self)
 
 
-def advise(curves: Curves, *, monitor: str = "val/f1", metrics: Sequence[Metric] = ()) -> Advice | None:
+def advise(curves: Curves, *, monitor: str = MONITOR, metrics: Sequence[Metric] = ()) -> Advice | None:
     """Read the curves of a run by epoch; None where the monitored metric was never finite.
 
     `metrics` are the competition's: they say which way is better.
     """
-    signs = {name: 1 if higher_is_better(metrics, name) else -1 for name in (*STOPPERS, monitor)}
-    series = {name: by_epoch(curves.get(name, {})) for name in (*STOPPERS, monitor, "train/loss")}
+    stoppers = list_monitors()
+    signs = {name: 1 if higher_is_better(metrics, name) else -1 for name in (*stoppers, monitor)}
+    series = {name: by_epoch(curves.get(name, {})) for name in (*stoppers, monitor, "train/loss")}
     finite = {name: _finite(values) for name, values in series.items()}
     watched = finite[monitor]
     if not watched:
@@ -77,7 +79,7 @@ def advise(curves: Curves, *, monitor: str = "val/f1", metrics: Sequence[Metric]
         past_best=epochs - best,
         noise=_estimate_noise(list(watched.values())),
         gap_opened=_find_gap(finite["train/loss"], finite["val/loss"]),
-        stop_at={name: find_best(finite[name], signs[name]) for name in STOPPERS if finite[name]},
+        stop_at={name: find_best(finite[name], signs[name]) for name in stoppers if finite[name]},
         patience=patience,
         saved=max(0, epochs - best - patience),
         sentences=(),
@@ -91,7 +93,7 @@ def advise_run(
     """Advice about a run that was trained; None for other kinds, and where it has no curve of its monitored metric."""
     if record.kind != "train":
         return None
-    return advise(curves, monitor=config.get("train", {}).get("monitor", "val/f1"), metrics=metrics)
+    return advise(curves, monitor=config.get("train", {}).get("monitor", MONITOR), metrics=metrics)
 
 
 def find_best(values: Series, sign: int) -> int:

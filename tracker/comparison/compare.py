@@ -27,6 +27,7 @@ from tracker.metrics import higher_is_better
 from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, list_runs, load_config, load_run
 from tracker.training.config import outcome_values
 from tracker.training.errors import ConfigError, StorageError, TrackerError, find_nearest
+from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace import Metric, Workspace
@@ -49,7 +50,7 @@ FIELDS = (
     "duration_s",
 )
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
-_SCORES, _FIGURES = ("public_", "private_", "overall_"), ("val/f1", "val/accuracy", "val/loss", "val/", "train/")
+_SCORES = ("public_", "private_", "overall_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,7 @@ def compare_runs(
         groups = _sort(workspace, groups, sort)
     keys, equal, not_known = _find_keys(chosen, () if each else REPEATS, everything=everything)
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
-    names = _list_metrics(chosen, [*_SCORES, *own, *_FIGURES], everything=everything)
+    names = _list_metrics(chosen, [*_SCORES, *own, *list_monitors(), "val/", "train/"], everything=everything)
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
     return Comparison(

@@ -13,15 +13,16 @@ from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
 from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
-from tracker.comparison.side import FIGURES, Side, load_side
+from tracker.comparison.side import Side, load_side
 from tracker.comparison.verdict import write_verdict
 from tracker.configdiff import diff_configs, list_unknown
 from tracker.ledger.records import Note
 from tracker.members import Member, list_members
-from tracker.metrics import TRAINED, higher_is_better
+from tracker.metrics import higher_is_better
 from tracker.predictions import diff_answers
 from tracker.report import describe_ensemble
 from tracker.training.errors import TrackerError
+from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
 from tracker.workspace import Workspace
 
@@ -70,7 +71,8 @@ class RunDiff:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        statistics = self.statistics.to_dict() if self.statistics else None
+        return {**asdict(self), "statistics": statistics}
 
 
 def diff_runs(
@@ -102,8 +104,8 @@ def diff_runs(
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
     own = [workspace.competition.primary_metric, *(metric.name for metric in workspace.competition.metrics)]
-    figures = list(dict.fromkeys([*own, *FIGURES]))
-    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *TRAINED]}
+    figures = list(dict.fromkeys([*own, *list_figures()]))
+    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *METRICS]}
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     ensembles = [side for side in (left, right) if "ensemble" in side.config]
     return RunDiff(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tracker.runs import load_config
 from tracker.training.config import later_defaults
 from tracker.training.errors import TrackerError
+from tracker.training.formats import list_with_people
+from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
 from tracker.workspace import load_workspace
 
@@ -148,7 +150,7 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
     data = config.get("data", {})
     if not {"format", "split"} & data.keys():  # a loop of one's own: the photographs are those of tracker.toml
         data = load_workspace(runs_dir.parent).data
-    return bool(data.get("split", data.get("format")) in ("by_profile", "mask_profiles"))
+    return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
 
 def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
@@ -168,7 +170,7 @@ def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, F
         return None, "the folds of the two are of different images"
     scores = [[measure(kept) for kept in side] for side in loaded]
     tests = {}
-    for name in ("f1", "accuracy"):
+    for name in METRICS:
         a, b = ([score[f"val/{name}"] for score in side] for side in scores)
         tests[name] = corrected_fold_test(a, b)
     return tests, ""

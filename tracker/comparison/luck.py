@@ -20,6 +20,7 @@ from tracker.ledger.read import list_packed_answers
 from tracker.ledger.records import Submission
 from tracker.predictions import Answers, unpack_answers
 from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.metrics import is_resampled
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
 
@@ -155,7 +156,7 @@ def estimate_noise(
     classes both are too small. None when m is unknown, and for a metric that is not computed from right and wrong
     answers.
     """
-    if not sample.public or not looks or metric.kind == "given":
+    if not sample.public or not looks or not is_resampled(metric.kind):
         return None
     answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
     shares = list(compare_answers(answers).values())

@@ -8,10 +8,12 @@ resampling image by image, in a fraction of the time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
+
+from tracker.training.metrics import Counts, list_resampled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,13 +80,14 @@ class Paired:
     units: int
     resamples: int
     seed: int
-    f1: Difference
-    accuracy: Difference
+    metrics: Mapping[str, Difference]
     mcnemar: McNemar
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
+        """Plain values for --json: each metric under its own name."""
+        values = asdict(self)
+        metrics, mcnemar = values.pop("metrics"), values.pop("mcnemar")
+        return {**values, **metrics, "mcnemar": mcnemar}
 
 
 def compare_guesses(
@@ -109,15 +112,16 @@ def compare_guesses(
     drawn = np.concatenate([cells.differences(part) for part in cells.resample(rng, resamples)], axis=1)
     swapped = np.concatenate([cells.differences(part) for part in cells.swap(rng, resamples)], axis=1)
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
-    found = [_judge(*pair) for pair in zip(scores, drawn, swapped, strict=True)]
+    found = {}
+    for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
+        found[metric.name] = _judge(*values, higher_is_better=metric.higher_is_better)
     right_a, right_b = a == truth, b == truth
     return Paired(
         samples=len(truth),
         units=int(cells.counts.sum()),
         resamples=resamples,
         seed=seed,
-        f1=found[0],
-        accuracy=found[1],
+        metrics=found,
         mcnemar=exact_mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())),
     )
 
@@ -168,11 +172,8 @@ class _Cells:
         import numpy as np
 
         sides = sums.reshape(len(sums), 2, 3, -1).astype(np.float64)
-        images, hits, guesses = sides[:, :, 0], sides[:, :, 1], sides[:, :, 2]
-        both = images + guesses
-        f1 = np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0).mean(axis=2)
-        accuracy = hits.sum(axis=2) / images.sum(axis=2)
-        return np.stack([f1.T, accuracy.T])
+        counts = Counts(actual=sides[:, :, 0], hits=sides[:, :, 1], predicted=sides[:, :, 2])
+        return np.stack([metric.score(counts).T for metric in list_resampled()])
 
     def differences(self, sums: NDArray[np.float32]) -> Floats:
         """[metric, resample] of b - a."""
@@ -180,7 +181,8 @@ class _Cells:
 
         side_a, side_b = np.split(self.features, 2, axis=1)
         if np.array_equal(side_a, side_b):
-            return np.zeros((2, len(sums)))  # some processors add up equal columns to sums that differ in the last bit
+            # some processors add up equal columns to sums that differ in the last bit
+            return np.zeros((len(list_resampled()), len(sums)))
         found = self.scores(sums)
         return found[:, 1] - found[:, 0]
 
@@ -312,7 +314,7 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     return [(number, np.frombuffer(key, dtype=np.int64)) for key, number in counted.items()]
 
 
-def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
+def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
     The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md for its coverage.
@@ -333,5 +335,5 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats) -> Difference:
         high=high,
         p=p,
         smallest=(normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * error or None,
-        better=("b" if b > a else "a") if differs else None,
+        better=("b" if (b > a) == higher_is_better else "a") if differs else None,
     )

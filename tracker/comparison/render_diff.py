@@ -26,6 +26,7 @@ from tracker.report import (
     tell_unknown,
 )
 from tracker.table import LEAST, Column, Styled
+from tracker.training.metrics import METRICS
 
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -137,7 +138,8 @@ def _list_members(diff: RunDiff) -> Iterator[str]:
 
 
 def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
-    by_class = {name: item for name, item in diff.metrics.items() if name.startswith("val/f1/")}
+    beginnings = tuple(f"val/{metric.name}/" for metric in METRICS.values() if metric.by_class)
+    by_class = {name: item for name, item in diff.metrics.items() if name.startswith(beginnings)}
     rows = []
     for name, item in diff.metrics.items():
         if name in by_class and not everything:
@@ -155,7 +157,7 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
     else:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:
-        yield Section(lines=[_render_by_class(by_class, diff)])
+        yield Section(lines=[*_list_by_class(by_class, beginnings, diff)])
     yield Section(lines=[*_explain_incomparable(diff)])
     if diff.best_epoch[0] != diff.best_epoch[1]:
         yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
@@ -168,7 +170,7 @@ def _is_shown(name: str, diff: RunDiff) -> bool:
     """
     if not name.startswith(("val/", "train/")):
         return True
-    found = getattr(diff.statistics, name.removeprefix("val/"), None) if diff.statistics else None
+    found = diff.statistics.metrics.get(name.removeprefix("val/")) if diff.statistics else None
     return found is not None and found.better == diff.metrics[name]["better"]
 
 
@@ -189,16 +191,24 @@ def _list_gaps(diff: RunDiff) -> Iterator[tuple[Styled, ...]]:
             yield tuple(map(Styled, texts))
 
 
-def _render_by_class(by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
-    """One line on the F1 of the classes; --all shows each."""
+def _list_by_class(
+    by_class: Mapping[str, Mapping[str, Any]], beginnings: Sequence[str], diff: RunDiff
+) -> Iterator[str]:
+    """A line on each metric that has classes; --all shows each class."""
+    for beginning in beginnings:
+        if of_metric := {name: item for name, item in by_class.items() if name.startswith(beginning)}:
+            yield _render_by_class(beginning, of_metric, diff)
+
+
+def _render_by_class(beginning: str, by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
+    title = f"{beginning.rstrip('/')} by class"
     if any(name in diff.not_comparable for name in by_class):
-        return "val/f1 by class: not comparable (--all shows each)"
+        return f"{title}: not comparable (--all shows each)"
     winners = [item["better"] for item in by_class.values()]
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
-    most = f"most {name.removeprefix('val/f1/')} {render_number(item['delta'], signed=True)}"
+    most = f"most {name.removeprefix(beginning)} {render_number(item['delta'], signed=True)}"
     return (
-        f"val/f1 by class: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a}; "
-        f"{most} (--all shows each)"
+        f"{title}: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a}; {most} (--all shows each)"
     )
 
 
@@ -207,9 +217,7 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     if paired is None:
         yield Section(lines=[f"no statistics: {diff.problem}"])
         return
-    rows = [
-        _render_difference(name, getattr(paired, key)) for name, key in (("macro F1", "f1"), ("accuracy", "accuracy"))
-    ]
+    rows = [_render_difference(METRICS[name].title, item) for name, item in paired.metrics.items()]
     title = f"{paired.samples:,} validation images"
     columns = (
         Column(title),

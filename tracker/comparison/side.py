@@ -12,11 +12,10 @@ from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submissi
 from tracker.ledger.read import find_sota, get_packed_answers, get_submission, has_run, list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import parse_submission, resolve_run
+from tracker.metrics import COLUMNS
 from tracker.predictions import Answers, load_answers, unpack_answers
 from tracker.runs import Curves, load_config, load_run, read_curves
 from tracker.workspace import Workspace
-
-FIGURES = ("loss", "accuracy", "f1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
         return _load_run_side(workspace, resolve_run(workspace, word), row)
     prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
     prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
-    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
     return Side(
         name=f"s{row.number}",
         config=row.config,

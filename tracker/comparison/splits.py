@@ -15,6 +15,7 @@ from tracker.ledger.read import has_run, list_noted
 from tracker.ledger.records import Submission
 from tracker.predictions import Answers, normalize_answer
 from tracker.training.errors import TrackerError
+from tracker.training.metrics import Counts, find_kind, is_resampled
 from tracker.training.tables import read_table
 from tracker.workspace import Metric, Workspace
 
@@ -43,7 +44,7 @@ class Panel:
     source: str
 
     def draw_private(self, metric: Metric) -> NDArray[np.float64]:
-        """Scores [draws, submissions] of the metric (macro_f1 or accuracy) on resampled private parts, seeded.
+        """Scores [draws, submissions] of the metric, one that is resampled, on resampled private parts, seeded.
 
         Images with the same truth and the same guesses are alike, so only how many of each kind are drawn matters.
         """
@@ -54,27 +55,15 @@ class Panel:
         else:
             drawn = rng.multivariate_hypergeometric(counts, self.size, DRAWS).astype(np.float64)
         truth, guesses = kinds[0], kinds[1:]
-        if metric.kind == "accuracy":
-            hits: NDArray[np.float64] = drawn @ (guesses == truth).T / self.size
-            return hits
+        computed = find_kind(metric.kind)
+        assert computed is not None  # noqa: S101  (`load_panel` has looked)
         classes = np.eye(self.classes)
         actual = drawn @ classes[truth]
-        return np.stack(
-            [
-                _macro_f1(actual, drawn @ classes[guess], drawn @ (classes[truth] * (guess == truth)[:, None]))
-                for guess in guesses
-            ],
-            axis=1,
-        )
-
-
-def _macro_f1(
-    actual: NDArray[np.float64], predicted: NDArray[np.float64], right: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean over classes of 2 TP / (actual + predicted) of counts [draws, classes]; 0 for a class that is in neither."""
-    both = actual + predicted
-    mean: NDArray[np.float64] = np.divide(2 * right, both, out=np.zeros_like(both), where=both > 0).mean(axis=1)
-    return mean
+        scores = []
+        for guess in guesses:
+            hits = drawn @ (classes[truth] * (guess == truth)[:, None])
+            scores.append(computed.score(Counts(actual, hits, drawn @ classes[guess])))
+        return np.stack(scores, axis=1)
 
 
 def load_panel(
@@ -89,7 +78,7 @@ def load_panel(
 
     None when there is neither for all of `needed`, or the metric is not computed from answers.
     """
-    if workspace.competition.primary.kind == "given":
+    if not is_resampled(workspace.competition.primary.kind):
         return None
     found = _panel_of_solution(workspace, rows, answers, sample) or _panel_of_validation(workspace, rows, sample)
     return found if found is not None and set(needed) <= set(found.numbers) else None

@@ -22,6 +22,7 @@ from tracker.ledger.resolve import parse_submission
 from tracker.list_marks import Marks
 from tracker.runs import RunRecord, list_runs, load_config, load_run
 from tracker.training.errors import TrackerError
+from tracker.training.metrics import METRICS
 from tracker.workspace import Workspace
 
 BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
@@ -86,7 +87,7 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
     told = _list_based_on(workspace)
-    names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), "f1", "accuracy"])]
+    names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
     members = [_build_run(workspace, record, sent.get(record.uid) if record.uid else None, names) for record in records]
     members += [_build_submission(row, _find_parent_of_row(row, told, node_of.get), names) for row in elsewhere]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.tree import MAX_INDENT, indent
 from tracker.list_marks import Marks, explain_marks, style_marks
-from tracker.metrics import TRAINED, higher_is_better
+from tracker.metrics import higher_is_better
 from tracker.report import (
     list_changes,
     list_followers,
@@ -19,6 +19,7 @@ from tracker.report import (
     tell_unknown,
 )
 from tracker.table import Cell, Column, Styled
+from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.workspace import Metric
 
@@ -127,7 +128,7 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric; another one when that was not measured."""
     found = {}
     for split in SPLITS:
-        for name in (competition.primary_metric, *TRAINED):
+        for name in (competition.primary_metric, *METRICS):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.paired import LEVEL
 from tracker.metrics import higher_is_better, name_metric
 from tracker.report import list_changes, render_change, render_number, tell_unknown
+from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
-    from tracker.comparison.paired import Difference, FoldTest, Paired
+    from tracker.comparison.paired import FoldTest, Paired
     from tracker.workspace import Competition
 
-WORDS = {"f1": "macro F1", "accuracy": "accuracy"}
 WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"  # 117 of 4,000 equal pairs, see DECISIONS.md
 SHOWN = 3  # changed keys; the table below has them all
 
@@ -30,16 +30,17 @@ def write_verdict(
     not_comparable: Mapping[str, str],
     evidence: Evidence,
 ) -> list[str]:
-    """A few lines, the most important first; macro F1 decides unless the competition's own metric is the accuracy.
+    """A few lines, the most important first; macro F1 decides unless the competition's own metric is resampled, too.
 
-    `validation` has the competition's metrics, F1 and accuracy of both runs as far as they are known;
+    `validation` has the competition's metrics and those of METRICS of both runs as far as they are known;
     `not_comparable` says why some of them do not compare.
     """
-    metric = "accuracy" if competition.primary.kind == "accuracy" else "f1"
+    computed = find_kind(competition.primary.kind)
+    metric = computed.name if computed and computed.is_resampled else first_metric()
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
     if evidence.paired:
         lines.append(_judge(evidence.paired, metric, names))
-        lines += _mind_the_other(evidence.paired, metric, names)
+        lines += _mind_the_others(evidence.paired, metric, names)
     else:
         lines += _compare(competition, validation, names, not_comparable, evidence.problem)
     if evidence.folds:
@@ -76,9 +77,9 @@ def _name(side: str | None, names: tuple[str, str]) -> str:
 
 def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
     """Is it real?"""
-    found: Difference = getattr(paired, metric)
+    found = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
-    scores = f"{WORDS[metric]} {render_number(found.a)} -> {render_number(found.b)}"
+    scores = f"{METRICS[metric].title} {render_number(found.a)} -> {render_number(found.b)}"
     if found.smallest is None:
         return f"no difference at all: the same guesses on all {samples} of the validation"
     if found.better:
@@ -97,21 +98,24 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
     )
 
 
-def _mind_the_other(paired: Paired, metric: str, names: tuple[str, str]) -> list[str]:
-    """The other metric, where it says something else."""
-    other = "f1" if metric == "accuracy" else "accuracy"
-    found: Difference = getattr(paired, other)
-    if found.better is None or found.better == getattr(paired, metric).better:
-        return []
-    low, high = sorted((abs(found.low), abs(found.high)))
-    return [f"by {WORDS[other]} alone {_name(found.better, names)} is better by {render_range(low, high)}"]
+def _mind_the_others(paired: Paired, metric: str, names: tuple[str, str]) -> list[str]:
+    """The other metrics, where they say something else."""
+    lines = []
+    for other, found in paired.metrics.items():
+        if found.better is None or found.better == paired.metrics[metric].better:
+            continue
+        low, high = sorted((abs(found.low), abs(found.high)))
+        title, better = METRICS[other].title, _name(found.better, names)
+        lines.append(f"by {title} alone {better} is better by {render_range(low, high)}")
+    return lines
 
 
 def _judge_folds(test: FoldTest, metric: str) -> str:
-    ahead = sum(b > a for a, b in zip(test.a, test.b, strict=True))
+    better = f"val/{metric}"
+    ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
     counts = "0 is in it: no difference shown" if test.low <= 0 <= test.high else "0 is outside: a difference"
     return (
-        f"over {len(test.a)} folds: {WORDS[metric]} {render_number(test.delta, signed=True)} "
+        f"over {len(test.a)} folds: {METRICS[metric].title} {render_number(test.delta, signed=True)} "
         f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), "
         f"better in {ahead} of them"
     )
@@ -125,13 +129,14 @@ def _compare(
     problem: str,
 ) -> list[str]:
     """The deciding validation score, or the next best one, where nothing more is known."""
-    words = {metric.name: name_metric(metric) for metric in competition.metrics}
+    words = {metric.name: metric.title for metric in METRICS.values()}
+    words |= {metric.name: name_metric(metric) for metric in competition.metrics}
     unknown = f"is it real? Unknown: {problem}"
     for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]
         if a is None or b is None:
             continue
-        scores = f"val {words.get(name) or WORDS.get(name, name)} {render_number(a)} -> {render_number(b)}"
+        scores = f"val {words.get(name, name)} {render_number(a)} -> {render_number(b)}"
         if reason := not_comparable.get(f"val/{name}"):
             return [f"{scores}: not comparable: {reason}"]
         if a == b:

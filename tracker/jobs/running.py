@@ -29,7 +29,7 @@ from tracker.runs import (
 from tracker.training.atomic import write_json
 from tracker.training.errors import TrackerError
 from tracker.training.numbers import render_float
-from tracker.training.progress import SHOWN
+from tracker.training.progress import list_shown
 from tracker.training.tables import parse_json
 from tracker.workspace import Workspace
 
@@ -106,10 +106,10 @@ class _Epochs:
 
     def read(self, folder: Path, offset: int) -> tuple[str, int]:
         """The new lines after a place in metrics.jsonl, and the place after them."""
-        lines = []
+        lines, own = [], list_shown()
         for at, point in read_new_points(folder / "metrics.jsonl", offset):
             offset = at
-            shown = {key: value for key, value in point["values"].items() if key in SHOWN} if point else {}
+            shown = {key: value for key, value in point["values"].items() if key in own} if point else {}
             if point and shown:
                 resumes = [moment for moment in list_resumes(folder) if moment <= point["time"]]
                 if len(resumes) > self._resumes:
@@ -139,9 +139,10 @@ def describe_silence(workspace: Workspace, name: str) -> str:
     if record.status != "running" or not record.created_at:
         return ""
     own = bool(record.fingerprints.get("data"))  # other loops log what they like, and when
+    shown = list_shown()
     epoch, since = 0, from_utc_text(record.created_at).timestamp()
     for point in read_points(workspace.runs_dir / name / "metrics.jsonl"):
-        if any(key in SHOWN if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]):
+        if any(key in shown if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]):
             epoch, since = point["epoch"], point["time"]
     moment = to_utc_text(dt.datetime.fromtimestamp(since, dt.UTC))
     clock = workspace.competition.local_time(moment, "%H:%M")

@@ -10,12 +10,12 @@ from tracker.errors import RefusedError
 from tracker.leaderboards import Leaderboard, Scores
 from tracker.predictions import Answers, normalize_answer
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.metrics import find_kind, is_resampled, list_resampled
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
 from tracker.workspace import Metric, Workspace
 
 USAGES = ("public", "private")
-COMPUTED = ("macro_f1", "accuracy")
 
 
 class LocalLeaderboard(Leaderboard):
@@ -28,11 +28,11 @@ class LocalLeaderboard(Leaderboard):
     def check_settings(self) -> None:
         """Read the solution; raises ConfigError for a metric that is not computed here, DataError for wrong rows."""
         _ = self._truth  # reads the file
-        unknown = [metric.name for metric in self._competition.metrics if metric.kind not in COMPUTED]
+        unknown = [metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)]
         if unknown:
             raise ConfigError(
                 f"the local leaderboard cannot compute {', '.join(unknown)}",
-                hint=f"give competition.metrics the kind {' or '.join(COMPUTED)}, or use the manual leaderboard",
+                hint=f"give competition.metrics the kind {' or '.join(list_kinds())}, or use the manual leaderboard",
             )
 
     def score_public(self, answers: Answers) -> Scores:
@@ -87,16 +87,22 @@ class LocalLeaderboard(Leaderboard):
         return scores
 
 
+def list_kinds() -> list[str]:
+    """The kinds of metrics that answers decide."""
+    return [metric.kind for metric in list_resampled()]
+
+
 def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]) -> float:
     """The metric over answers that are all in `words`; raises ConfigError for a kind that cannot be computed."""
     import numpy as np
 
-    from tracker.training.scores import accuracy, confusion_matrix, macro_f1
+    from tracker.training.scores import confusion_matrix, count_classes
 
-    compute = {"macro_f1": macro_f1, "accuracy": accuracy}.get(metric.kind)
-    if compute is None:
-        raise ConfigError(f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {', '.join(COMPUTED)}")
+    computed = find_kind(metric.kind)
+    if computed is None or not computed.is_resampled:
+        known = ", ".join(list_kinds())
+        raise ConfigError(f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {known}")
     place = {word: index for index, word in enumerate(words)}
     rows = np.array([place[word] for word in truth], dtype=np.int64)
     columns = np.array([place[word] for word in guesses], dtype=np.int64)
-    return compute(confusion_matrix(rows, columns, len(words)))
+    return float(computed.score(count_classes(confusion_matrix(rows, columns, len(words)))))

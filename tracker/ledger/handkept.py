@@ -28,20 +28,21 @@ from tracker.ledger.historical import (
     parse_integer,
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
+from tracker.metrics import COLUMNS
 from tracker.predictions import load_answers
 from tracker.training.atomic import check_regular, write_text
 from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json, parse_toml_value
-from tracker.workspace import Competition, Metric, Workspace, parse_score
+from tracker.workspace import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")
 ALIASES = {"acc": "accuracy"}
 FIGURE_METRICS = {
     "loss": Metric(name="loss"),
-    "f1": Metric(name="f1", kind="macro_f1"),
-    "accuracy": Metric(name="accuracy", kind="accuracy", percent=True),
+    **{name: build_metric(METRICS[name]) for name in COLUMNS if name in METRICS},
 }
 REFUSALS = (TrackerError, ValueError, TypeError, ArithmeticError, RecursionError, OSError)
 

@@ -12,10 +12,11 @@ from tracker.configdiff import drop_same_places, list_unknown
 from tracker.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
-from tracker.metrics import TRAINED
+from tracker.metrics import COLUMNS
 from tracker.predictions import unpack_answers
 from tracker.runs import RunRecord, load_run
 from tracker.training.errors import TrackerError
+from tracker.training.metrics import METRICS
 from tracker.workspace import Metric, Workspace
 
 IN_LIST = 500  # values a query, below every database's limit
@@ -371,7 +372,7 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
     """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
     if part != "val":
         return row.scores.get(f"{part}_{metric}")
-    if metric in (*TRAINED, "loss"):
+    if metric in COLUMNS:
         figure: float | None = getattr(row, f"val_{metric}")
         return figure
     if row.run is None or not has_run(workspace, row):
@@ -380,10 +381,8 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
 
 
 def list_validation(workspace: Workspace, rows: Sequence[Submission]) -> dict[int, dict[str, float]]:
-    """{number: {metric: value}}: the validation figures that are known, of the competition's metrics and of F1 and
-    accuracy.
-    """
-    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *TRAINED])
+    """{number: {metric: value}}: the validation figures that are known, of the competition's metrics and of METRICS."""
+    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])
     found: dict[int, dict[str, float]] = {}
     for row in rows:
         figures = {name: find_figure(workspace, row, "val", name) for name in names}

@@ -21,13 +21,13 @@ from tracker.mirror_targets.mlflow_view import ensure_experiment
 from tracker.relocation import is_own_store
 from tracker.runs import RunRecord, from_utc_text, utc_now
 from tracker.training.errors import TrackerError, first_line
+from tracker.training.metrics import list_monitors
 from tracker.workspace import Workspace
 
 BATCH = 1000  # metrics a request, MLflow's limit
 BULK = 20_000  # metrics a transaction where the store is a database that we write ourselves
 TAG_PREFIX = "tracker."
 IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG)  # set when the copy is made
-BEST = ("val/f1", "val/accuracy", "val/loss", "train/loss")  # tags: as metrics they would be charts of one bar
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -259,7 +259,8 @@ def describe_run(
         **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
     }
     measured = [f"val/{metric.name}" for metric in workspace.competition.metrics]
-    best = dict.fromkeys([*BEST, *measured])
+    # tags: as metrics they would be charts of one bar
+    best = dict.fromkeys([*list_monitors(), "train/loss", *measured])
     tags |= {f"best/{name}": f"{value:.4g}" for name in best if (value := record.summary.get(name)) is not None}
     if record.best_epoch is not None:
         tags["tracker.best_epoch"] = str(record.best_epoch)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracker.locks import FileLock
-from tracker.metrics import TRAINED
 from tracker.mirror_targets.mlflow_server import COPIED_TAG, connect, find_one, library_errors, translate
 from tracker.runs import utc_now
+from tracker.training.metrics import METRICS, first_metric
 from tracker.workspace import Workspace
 
 VIEW_KEY = "tracker"  # of the view of the runs table that `tracker ui` opens: MLflow keeps shared views in such tags
@@ -36,7 +36,7 @@ def describe_view(workspace: Workspace) -> str:
     """
     primary = workspace.competition.primary
     score = f"metrics.`public_{primary.name}`"
-    validated = [primary.name] if primary.name in TRAINED else [primary.name, "f1"]  # its own, and training's
+    validated = [primary.name] if primary.name in METRICS else [primary.name, first_metric()]  # its own, and training's
     columns = [f"tags.`best/val/{name}`" for name in validated]
     columns += [score, "tags.`submission`", "attributes.`Description`"]
     order = {"orderByKey": score, "orderByAsc": not primary.higher_is_better}

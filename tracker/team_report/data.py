@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.audit import Audit, audit
-from tracker.comparison.side import FIGURES
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.comparison.truth import group_by_scheme
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import count_since, find_sota, list_submissions, list_validation, read_clock
 from tracker.ledger.records import Submission
-from tracker.metrics import choose_figures, name_metric
+from tracker.metrics import COLUMNS, choose_figures, name_metric
 from tracker.quota import Quota, build_quota, split_times, window_start
 from tracker.report import describe_ensemble, render_quota
 from tracker.runs import to_utc_text
 from tracker.team_report.ranks import spearman
+from tracker.training.metrics import METRICS
 from tracker.workspace import Competition, Metric, Workspace
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -144,7 +144,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
     validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
-        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in FIGURES}
+        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
         own, then = public[row.number], public.get(row.sota or 0)
         entries.append(
@@ -197,7 +197,7 @@ def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | 
 
 def label_metric(name: str) -> str:
     """The metric's name beside a figure."""
-    return "F1" if name == "f1" else name
+    return METRICS[name].label if name in METRICS else name
 
 
 def render_gain(entry: Entry) -> str:
@@ -252,7 +252,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
 
 
 def _shorten(name: str) -> str:
-    return "acc." if name == "accuracy" else label_metric(name)
+    return METRICS[name].short if name in METRICS else label_metric(name)
 
 
 def _list_relations(

@@ -224,7 +224,7 @@ def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Work
     assert found.verdict[1].startswith("exp2 is better by 0.07")
     assert "macro F1 0.8500 -> 0.9500, 400 samples" in found.verdict[1]
     assert found.statistics is not None
-    assert found.statistics.f1.better == "b"
+    assert found.statistics.metrics["f1"].better == "b"
     assert (found.statistics.mcnemar.only_a, found.statistics.mcnemar.only_b) == (0, 40)
     assert diff_runs(workspace, "exp2", "exp1", resamples=1000).verdict[1].startswith("exp2 is better by 0.07")
 
@@ -250,7 +250,7 @@ def find_styles(found: RunDiff) -> dict[str, str]:
 
 def test_only_a_difference_that_the_statistics_show_has_the_color_of_better_or_worse(workspace: Workspace) -> None:
     shown = make_pair(workspace, guess(80), guess(10))
-    assert shown.statistics is not None and shown.statistics.f1.better == "b"
+    assert shown.statistics is not None and shown.statistics.metrics["f1"].better == "b"
     assert find_styles(shown)["val/f1"] == "green"
     keep(workspace, "exp2", guess(36, since=20))
     keep(workspace, "exp1", guess(40))
@@ -263,7 +263,7 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     make_pair(workspace, guess(21), guess(9, since=21))
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.statistics is not None
-    assert found.statistics.accuracy.low > 0
+    assert found.statistics.metrics["accuracy"].low > 0
     assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
     p = f"{found.statistics.f1.p:.2g}"
     assert f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20" in found.verdict[1]

@@ -12,7 +12,7 @@ import tracker.ledger.read
 from tests.tracker.ledger.test_append import draft
 from tests.workspaces import make_workspace
 from tracker.audit import find_wasted
-from tracker.commands.runs import runs
+from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows
 from tracker.comparison.pick import pick_submissions, rank_submissions
 from tracker.comparison.tree import read_marks
@@ -71,7 +71,7 @@ def test_a_list_reads_the_submissions_that_it_shows(
     best = read_marks(long).now
     assert set(read) == {*range(294, 304), best}
     read.clear()
-    runs(limit=SHOWN)
+    runs_command(limit=SHOWN)
     assert set(read) == {best}
 
 

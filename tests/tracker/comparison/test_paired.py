@@ -57,9 +57,9 @@ def simulate(pairs: int, skill_a: float, skill_b: float) -> Simulated:
         for n in range(pairs)
     ]
     return Simulated(
-        sum(pair.f1.better is not None for pair in found),
-        sum(pair.f1.low <= f1 <= pair.f1.high for pair in found) / pairs,
-        sum(pair.accuracy.low <= accuracy <= pair.accuracy.high for pair in found) / pairs,
+        sum(pair.metrics["f1"].better is not None for pair in found),
+        sum(pair.metrics["f1"].low <= f1 <= pair.metrics["f1"].high for pair in found) / pairs,
+        sum(pair.metrics["accuracy"].low <= accuracy <= pair.metrics["accuracy"].high for pair in found) / pairs,
     )
 
 
@@ -88,7 +88,7 @@ def test_the_interval_of_a_real_difference_has_its_coverage() -> None:
 def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> None:
     better = 0.7804  # at this skill the pairs differ on as many images as a detectable size of 0.067 supposes
     pairs = [draw_pair(np.random.default_rng([5, number]), 0.7, better) for number in range(200)]
-    found = [compare_guesses(TRUTH, a, b, CLASSES, resamples=FEW).accuracy for a, b in pairs]
+    found = [compare_guesses(TRUTH, a, b, CLASSES, resamples=FEW).metrics["accuracy"] for a, b in pairs]
     real = (better - 0.7) * (1 - 1 / CLASSES)
     assert np.median([pair.smallest for pair in found]) == pytest.approx(real, rel=0.03)
     assert sum(pair.better == "b" for pair in found) / len(pairs) == pytest.approx(0.8, abs=0.08)
@@ -99,14 +99,16 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> No
 
 def test_scores_equal_scikit_learn(pair: Paired) -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
-    assert pair.f1.a == pytest.approx(f1_score(TRUTH, a, average="macro"), abs=1e-12)
-    assert pair.f1.b == pytest.approx(f1_score(TRUTH, b, average="macro"), abs=1e-12)
-    assert pair.accuracy.delta == pytest.approx(accuracy_score(TRUTH, b) - accuracy_score(TRUTH, a), abs=1e-12)
+    assert pair.metrics["f1"].a == pytest.approx(f1_score(TRUTH, a, average="macro"), abs=1e-12)
+    assert pair.metrics["f1"].b == pytest.approx(f1_score(TRUTH, b, average="macro"), abs=1e-12)
+    assert pair.metrics["accuracy"].delta == pytest.approx(
+        accuracy_score(TRUTH, b) - accuracy_score(TRUTH, a), abs=1e-12
+    )
 
 
 def test_a_class_that_nobody_has_or_guesses_counts_0() -> None:
     truth = np.array([0, 0, 1, 1])
-    assert compare_guesses(truth, truth, truth, 4, resamples=FEW).f1.a == 0.5
+    assert compare_guesses(truth, truth, truth, 4, resamples=FEW).metrics["f1"].a == 0.5
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (3, 3), (12, 4), (301, 262), (2, 2000)])
@@ -141,7 +143,7 @@ def test_the_standard_error_is_the_one_that_theory_has_for_accuracy() -> None:
             (truth == label).mean() ** 2 * gains[truth == label].var(ddof=1) / (truth == label).sum()
             for label in np.unique(truth)
         )
-        found = compare_guesses(truth, first, second, 40).accuracy
+        found = compare_guesses(truth, first, second, 40).metrics["accuracy"]
         assert found.high - found.low == pytest.approx(2 * 1.959964 * math.sqrt(variance), rel=0.03)
 
 
@@ -153,7 +155,7 @@ def test_the_standard_error_is_that_of_drawing_image_by_image() -> None:
         drawn = np.concatenate([rng.choice(np.flatnonzero(c == TRUTH), n) for c, n in enumerate(SIZES)])
         scores = [f1_by_hand(TRUTH[drawn], guess[drawn]) for guess in (a, b)]
         deltas.append(scores[1] - scores[0])
-    found = compare_guesses(TRUTH, a, b, CLASSES).f1
+    found = compare_guesses(TRUTH, a, b, CLASSES).metrics["f1"]
     assert found.high - found.low == pytest.approx(2 * 1.959964 * np.std(deltas), rel=0.1)  # (n - 1)/n in small classes
 
 
@@ -165,7 +167,7 @@ def f1_by_hand(truth: Integers, guess: Integers) -> float:
 
 
 def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: Paired) -> None:
-    assert pair.accuracy.p == pytest.approx(pair.mcnemar.p, abs=0.02)
+    assert pair.metrics["accuracy"].p == pytest.approx(pair.mcnemar.p, abs=0.02)
 
 
 # --- What is drawn ----------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: Paired) -> None:
 def test_the_same_seed_gives_the_same_numbers(pair: Paired) -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     assert compare_guesses(TRUTH, a, b, CLASSES) == pair
-    assert compare_guesses(TRUTH, a, b, CLASSES, seed=1).f1.low != pair.f1.low
+    assert compare_guesses(TRUTH, a, b, CLASSES, seed=1).metrics["f1"].low != pair.metrics["f1"].low
 
 
 def test_photographs_of_one_person_are_no_more_evidence_than_one() -> None:
@@ -184,8 +186,12 @@ def test_photographs_of_one_person_are_no_more_evidence_than_one() -> None:
     four = compare_guesses(*(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES, groups=people)
     loose = compare_guesses(*(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES)
     assert (four.samples, four.units) == (4 * len(TRUTH), len(TRUTH))
-    assert four.f1.high - four.f1.low == pytest.approx(once.f1.high - once.f1.low, rel=0.05)
-    assert loose.f1.high - loose.f1.low == pytest.approx((once.f1.high - once.f1.low) / 2, rel=0.08)
+    assert four.metrics["f1"].high - four.metrics["f1"].low == pytest.approx(
+        once.metrics["f1"].high - once.metrics["f1"].low, rel=0.05
+    )
+    assert loose.metrics["f1"].high - loose.metrics["f1"].low == pytest.approx(
+        (once.metrics["f1"].high - once.metrics["f1"].low) / 2, rel=0.08
+    )
 
 
 def test_people_unlike_all_others_are_drawn_too() -> None:
@@ -195,18 +201,25 @@ def test_people_unlike_all_others_are_drawn_too() -> None:
     people = [f"p{number // 9}" for number in range(len(TRUTH))]
     found = compare_guesses(TRUTH[order], a[order], b[order], CLASSES, groups=people)
     alone = compare_guesses(TRUTH, a, b, CLASSES)
-    assert found.f1.high - found.f1.low == pytest.approx(alone.f1.high - alone.f1.low, rel=0.5)
+    assert found.metrics["f1"].high - found.metrics["f1"].low == pytest.approx(
+        alone.metrics["f1"].high - alone.metrics["f1"].low, rel=0.5
+    )
 
 
 def test_equal_guesses_are_no_difference() -> None:
     a, _ = draw_pair(np.random.default_rng(3), 0.7, 0.7)
     found = compare_guesses(TRUTH, a, a, CLASSES, resamples=FEW)
-    assert (found.f1.delta, found.f1.p, found.f1.smallest, found.f1.better) == (0, 1, None, None)
+    assert (
+        found.metrics["f1"].delta,
+        found.metrics["f1"].p,
+        found.metrics["f1"].smallest,
+        found.metrics["f1"].better,
+    ) == (0, 1, None, None)
 
 
 def test_swapping_the_runs_turns_the_signs() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.6, 0.8)
     there, back = (compare_guesses(TRUTH, *sides, CLASSES, resamples=2000) for sides in ((a, b), (b, a)))
-    assert (there.f1.better, back.f1.better) == ("b", "a")
-    assert there.f1.low == pytest.approx(-back.f1.high, abs=0.005)
+    assert (there.metrics["f1"].better, back.metrics["f1"].better) == ("b", "a")
+    assert there.metrics["f1"].low == pytest.approx(-back.metrics["f1"].high, abs=0.005)
     assert (there.mcnemar.only_a, there.mcnemar.only_b) == (back.mcnemar.only_b, back.mcnemar.only_a)

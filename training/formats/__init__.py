@@ -1,0 +1,34 @@
+"""The formats of training data, a file each; a new one is a file here and a line in FORMATS.
+
+They know neither configs nor the command line; config, data, survey and `tracker init` ask this registry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tracker.training.formats.format import Format, Listing, Source
+from tracker.training.formats.image_folder import IMAGE_FOLDER
+from tracker.training.formats.labels_table import LABELS_TABLE
+from tracker.training.formats.mask_profiles import MASK_PROFILES
+
+__all__ = ["FORMATS", "Format", "Listing", "Source", "by_format", "detect_format", "list_with_people"]
+
+FORMATS: dict[str, Format] = {known.name: known for known in (MASK_PROFILES, IMAGE_FOLDER, LABELS_TABLE)}
+
+
+def detect_format(folder: Path | None, labels: Path | None) -> str:
+    """The format of a training folder and a table of labels, by looking; image_folder when nothing else fits."""
+    newest_first = reversed(FORMATS.values())
+    return next((known.name for known in newest_first if known.detect(folder, labels)), IMAGE_FOLDER.name)
+
+
+def by_format(key: str) -> dict[str, Any]:
+    """{format: default} of a dotted key of a run's config."""
+    return {known.name: known.defaults[key] for known in FORMATS.values() if key in known.defaults}
+
+
+def list_with_people() -> list[str]:
+    """The names of the formats that know whom a photograph shows."""
+    return [known.name for known in FORMATS.values() if known.has_people]

@@ -1,0 +1,62 @@
+"""What a format of training data is: how a folder is recognized, read, and split when nothing else is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tracker.training.label_fixes import LabelFixes
+from tracker.training.samples import Sample, Task
+
+
+class Listing(Protocol):
+    """What reads the folders for a format: it leaves out what is no image, and collects problems."""
+
+    def blame(self, name: str, place: Path | str, reason: str) -> None:
+        """A problem of one training image or folder."""
+
+    def list_visible(self, folder: Path) -> list[Path]:
+        """What is in a folder, in name order."""
+
+    def list_files(self, folder: Path) -> list[Path]:
+        """The files in a folder and below it, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where training images are, and what is known before they are read; `labels` is data.labels, None for none."""
+
+    folder: Path
+    labels: Path | None
+    task: Task
+    age_bands: tuple[int, int]
+    fixes: LabelFixes
+    listing: Listing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A value of data.format, and all that depends on it.
+
+    `detect` looks at a folder (None for none) and a given table of labels. `suggest_classes` gives the values of
+    tracker.toml that the data tell, from folder, table and the name of the label column; raises DataError. `read`
+    raises DataError, or blames what it cannot read. `defaults` are what new runs take, by dotted key. `only_keys` of a
+    config, or of `tracker init`, have no effect with a format that lacks them. `images_folder` is the folder below
+    train_dir that may hold the images. `count_attributes` counts images of class labels by what a class is made of.
+    """
+
+    name: str
+    detect: Callable[[Path | None, Path | None], bool]
+    suggest_classes: Callable[[Path, Path | None, str], dict[str, Any]]
+    read: Callable[[Source], list[Sample]]
+    defaults: Mapping[str, Any]
+    has_people: bool = False
+    only_keys: tuple[str, ...] = ()
+    images_folder: str = ""
+    count_attributes: Callable[[Sequence[int]], dict[str, dict[str, int]]] = field(default=lambda labels: {})
+
+
+# What a format without people takes: images divided by class, and channels as the model was trained with.
+PLAIN_DEFAULTS: Mapping[str, Any] = {"data.split": "stratified", "data.mean": "model", "data.std": "model"}
