@@ -17,9 +17,9 @@ from tracker.training.config import DataConfig, locate
 from tracker.training.errors import DataError
 from tracker.training.exclude import CSV, Exclude, split_words
 from tracker.training.formats import FORMATS
+from tracker.training.formats.format import Source
 from tracker.training.images import IMAGE_SUFFIXES, check_images
 from tracker.training.label_fixes import LabelFixes
-from tracker.training.loader import Source
 from tracker.training.numbers import render_count
 from tracker.training.samples import DataReport, EvalImage, LoadedData, Sample, Task
 from tracker.training.split import split_samples
