@@ -17,7 +17,6 @@ from tracker.cli import app
 from tracker.leaderboards import Leaderboard, Outcome
 from tracker.leaderboards.registry import KINDS, Kind, Option, choose_kind, register
 from tracker.ledger.read import get_submission
-from tracker.ledger.records import Submission
 from tracker.scores import score
 from tracker.submit import submit
 from tracker.training.errors import ConfigError
@@ -43,9 +42,9 @@ class LetterLeaderboard(Leaderboard):
         (self._stamp.parent / "letter").write_text(f"{self._address}: {message}\n{path.read_text()}")
         return Outcome(reference="letter 1", scores={("public", "accuracy"): 0.25})
 
-    def next_step(self, row: Submission, competition: Competition) -> str:
+    def next_step(self, number: int, competition: Competition) -> str:
         """To wait."""
-        return f"wait for the jury's letter about {row.number}"
+        return f"wait for the jury's letter about {number}"
 
 
 LETTER = Kind(

@@ -95,7 +95,7 @@ def submit_command(
     print(f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted rows)")
     if quota.left == 0:
         print("that was the last one")
-    if step := build_leaderboard(workspace).next_step(row, comp):
+    if step := build_leaderboard(workspace).next_step(row.number, comp):
         print(step)
 
 

@@ -12,7 +12,6 @@ from tracker.leaderboards.registry import KINDS, Kind
 from tracker.training.errors import TrackerError
 
 if TYPE_CHECKING:
-    from tracker.ledger.records import Submission
     from tracker.predictions import Answers
     from tracker.workspace import Competition, Workspace
 
@@ -65,7 +64,7 @@ class Leaderboard(Protocol):
         """The CSV with every id, its true answer and Usage (Public or Private), None when it is not known here."""
         return None
 
-    def next_step(self, row: Submission, competition: Competition) -> str:
+    def next_step(self, number: int, competition: Competition) -> str:
         """What a person has to do after a submission, in one line; empty when nothing."""
         return ""
 

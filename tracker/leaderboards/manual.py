@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tracker.leaderboards import Leaderboard
-from tracker.ledger.records import Submission
 from tracker.metrics import name_score_command
 from tracker.workspace import Competition
 
@@ -11,6 +10,6 @@ from tracker.workspace import Competition
 class ManualLeaderboard(Leaderboard):
     """Knows no scores and sends nothing."""
 
-    def next_step(self, row: Submission, competition: Competition) -> str:
+    def next_step(self, number: int, competition: Competition) -> str:
         """To upload the file and to type its scores."""
-        return f"upload the file, then: {name_score_command(competition, row.number, every=True)}"
+        return f"upload the file, then: {name_score_command(competition, number, every=True)}"
