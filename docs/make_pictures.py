@@ -364,11 +364,8 @@ def draw_pages(root: Path) -> None:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        sys.exit("no chromium on PATH: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -444,6 +441,8 @@ def write_picture(name: str, content: bytes) -> None:
 
 def main() -> None:
     """All pictures; the workspace is made in the folder of the argument and kept there, or made anew and deleted."""
+    if shutil.which("chromium") is None:
+        sys.exit("no chromium on PATH: apt-get install chromium")
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(sys.argv[1] if len(sys.argv) > 1 else folder).resolve() / "leaves"

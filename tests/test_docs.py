@@ -16,11 +16,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.text import Text
 
 from docs.generate import REFERENCE, build_pages
-from docs.make_pictures import LIMIT_BYTES, PICTURES
+from docs.make_pictures import (
+    LIMIT_BYTES,
+    MOST_LINES,
+    PICTURES,
+    SCHEMES,
+    THEMES,
+    cut,
+    draw_svg,
+    run_in_terminal,
+)
 from tests.conftest import ROOT
 from tests.test_cli import COMMANDS
+from tests.workspaces import make_run, make_workspace
 from tracker.settings import SETTINGS
 from tracker.training.config import list_options
 
@@ -231,6 +242,25 @@ def test_the_text_of_a_terminal_picture_has_its_numbers() -> None:
                 seen += 1
                 assert [number for number in numbers if number not in words] == [], f"{page.name}: {light.name}"
     assert seen
+
+
+def test_a_terminal_picture_has_what_the_command_prints_in_the_colors_of_its_theme(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, note="라벨 스무딩 & <b>")
+    printed = run_in_terminal(workspace.root, ("runs",), columns=100)
+    assert "\x1b[" in printed
+    for scheme in SCHEMES:
+        drawn = draw_svg(Text.from_ansi(printed), "runs", scheme, columns=100)
+        (tmp_path / "runs.svg").write_text(drawn, encoding="utf-8")
+        words = read_svg(tmp_path / "runs.svg")
+        assert all(word in words for word in ("exp1", "라벨", "스무딩", "& <b>"))
+        assert all(color in drawn for color in THEMES[scheme][:2])
+
+
+def test_a_long_picture_is_cut_between_paragraphs_and_says_so() -> None:
+    printed = "\n".join(["first", "", *["second"] * (MOST_LINES + 5)])
+    assert cut(printed) == f"first\n\n... {MOST_LINES + 5} more lines"
+    assert cut("\n".join(["line"] * MOST_LINES)).count("line") == MOST_LINES
 
 
 def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
