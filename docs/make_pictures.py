@@ -202,7 +202,8 @@ TERMINAL: dict[str, tuple[int, tuple[str, ...]]] = {
     "tree": (116, ("tree",)),
     "refused": (100, ("submit", "exp10", "--memo", "EMA, surely new")),
 }
-MOST_LINES = 34  # of a picture: what is below is cut, and counted
+SHOWN_CODES = (0, 3)  # done, refused
+MOST_LINES = 34  # of a picture: what is below is cut, and its lines are counted
 # Of GitHub's two themes: background, text, then black, red, green, yellow, blue, magenta, cyan, white.
 THEMES = {
     "light": ("#ffffff", "#1f2328", "#24292f #cf222e #116329 #7d4e00 #0969da #8250df #1b7c83 #57606a"),
@@ -215,15 +216,15 @@ FONTS = (
 TEMPLATE = """\
 <svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg" role="img">
 <style>
-.{unique_id}-matrix {{ font-family: FONTS; font-size: {char_height}px; white-space: pre; }}
+.{unique_id}-matrix {{ font-family: @FONTS@; font-size: {char_height}px; white-space: pre; }}
 {styles}
 </style>
 <defs><clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
 {lines}
 </defs>
-<rect x="1" y="1" width="FRAME_WIDTH" height="FRAME_HEIGHT" rx="8"
- fill="BACKGROUND" stroke="#808080" stroke-opacity="0.5"/>
-<g transform="translate({terminal_x}, TOP)" clip-path="url(#{unique_id}-clip-terminal)">
+<rect x="1" y="1" width="@FRAME_WIDTH@" height="@FRAME_HEIGHT@" rx="8"
+ fill="@BACKGROUND@" stroke="#808080" stroke-opacity="0.5"/>
+<g transform="translate({terminal_x}, @TOP@)" clip-path="url(#{unique_id}-clip-terminal)">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
@@ -248,8 +249,9 @@ def cut(printed: str) -> str:
     lines = printed.splitlines()
     if len(lines) <= MOST_LINES:
         return printed
-    kept = max(number for number in range(MOST_LINES) if not lines[number].strip())
-    return "\n".join([*lines[:kept], "", f"... {len(lines) - kept - 1} more lines"])
+    kept = max((number for number in range(MOST_LINES) if not lines[number].strip()), default=MOST_LINES)
+    left_out = len([line for line in lines[kept:] if line.strip()])
+    return "\n".join([*lines[:kept], "", f"... {left_out} more lines"])
 
 
 def run_in_terminal(root: Path, words: tuple[str, ...], columns: int) -> str:
@@ -264,8 +266,10 @@ def run_in_terminal(root: Path, words: tuple[str, ...], columns: int) -> str:
             output += chunk
     finally:
         os.close(reader)
-    child.wait(COMMAND_LIMIT_S)
-    return output.decode().replace("\r\n", "\n").strip("\n")
+    code, text = child.wait(COMMAND_LIMIT_S), output.decode()
+    if code not in SHOWN_CODES:
+        sys.exit(f"tracker {' '.join(words)} ended with {code}:\n{text}")
+    return text.replace("\r\n", "\n").strip("\n")
 
 
 def read_some(reader: int) -> bytes:
@@ -282,7 +286,7 @@ def draw_svg(shown: Text, name: str, scheme: str, columns: int) -> str:
     ansi = [to_rgb(color) for color in colors.split()]
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(shown, soft_wrap=True)
-    template = TEMPLATE.replace("FONTS", FONTS)
+    template = TEMPLATE.replace("@FONTS@", FONTS)
     theme = TerminalTheme(to_rgb(background), to_rgb(foreground), ansi, ansi)
     text = console.export_svg(theme=theme, code_format=template, unique_id=name)
     return fit_frame(line_up_wide(text), background)
@@ -294,7 +298,6 @@ def to_rgb(color: str) -> tuple[int, int, int]:
 
 
 RICH_TOP, TOP = 40, 14  # rich keeps room above for the buttons of a window
-MARGIN = 10
 
 
 def fit_frame(text: str, background: str) -> str:
@@ -310,7 +313,7 @@ def fit_frame(text: str, background: str) -> str:
         "TOP": str(TOP),
     }
     for word, value in frame.items():
-        text = text.replace(word, value)
+        text = text.replace(f"@{word}@", value)
     return text
 
 

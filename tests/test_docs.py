@@ -260,7 +260,8 @@ def test_a_terminal_picture_has_what_the_command_prints_in_the_colors_of_its_the
 def test_a_long_picture_is_cut_between_paragraphs_and_says_so() -> None:
     printed = "\n".join(["first", "", *["second"] * (MOST_LINES + 5)])
     assert cut(printed) == f"first\n\n... {MOST_LINES + 5} more lines"
-    assert cut("\n".join(["line"] * MOST_LINES)).count("line") == MOST_LINES
+    assert cut("\n".join(["one"] * MOST_LINES)).count("one") == MOST_LINES
+    assert cut("\n".join(["one"] * (MOST_LINES + 2))).endswith("one\n\n... 2 more lines")
 
 
 def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
