@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
-.PHONY: demo test lint format docs bench fuzz kills clean
+.PHONY: demo test lint format docs pictures bench fuzz kills clean
 
 demo: $(DONE)
 	rm -rf demo
@@ -22,6 +22,10 @@ lint: $(DONE)
 docs: $(DONE)
 	$(BIN)/python -m docs.generate
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# docs/pictures from a made-up competition: terminals as SVG, the report and MLflow's page by chromium. A minute.
+pictures: $(DONE)
+	$(BIN)/python -m docs.make_pictures
 
 format: $(DONE)
 	$(BIN)/ruff check --fix .

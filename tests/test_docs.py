@@ -6,6 +6,7 @@ The pages of docs/reference are what docs/generate.py makes of the code.
 from __future__ import annotations
 
 import ast
+import html
 import io
 import re
 import subprocess
@@ -15,10 +16,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.text import Text
 
 from docs.generate import REFERENCE, build_pages
+from docs.make_pictures import (
+    LIMIT_BYTES,
+    MOST_LINES,
+    PICTURES,
+    SCHEMES,
+    THEMES,
+    cut,
+    draw_svg,
+    run_in_terminal,
+)
 from tests.conftest import ROOT
 from tests.test_cli import COMMANDS
+from tests.workspaces import make_run, make_workspace
 from tracker.settings import SETTINGS
 from tracker.training.config import list_options
 
@@ -116,6 +129,7 @@ def test_every_module_that_a_text_names_is_there() -> None:
 
 PAGES = [path for path in DOCUMENTS if path.name.startswith("README") or path.parent.name in ("docs", "reference")]
 README_LINES = 150
+COLUMN = 0.61  # of the font's size, in rich's pictures
 
 
 def test_generated_pages_are_what_the_code_says() -> None:
@@ -176,6 +190,86 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
         if not file.exists() or (anchor and anchor not in read_anchors(file)):
             dead.append(target)
     assert dead == []
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------------
+
+SHOWN = re.compile(
+    r'<picture>\n  <source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n'
+    r'  <img alt="([^"]+)" src="([^"]+)">\n</picture>'
+)
+
+
+def list_shown(page: Path) -> list[tuple[Path, Path, str]]:
+    """(light file, dark file, text for who cannot see it) of the pictures of a page."""
+    found = SHOWN.findall(page.read_text(encoding="utf-8"))
+    return [((page.parent / light).resolve(), (page.parent / dark).resolve(), text) for dark, text, light in found]
+
+
+def read_svg(path: Path) -> str:
+    """The words of a terminal picture, without its colors."""
+    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", path.read_text(), flags=re.DOTALL)).split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_picture_of_a_page_is_there_light_and_dark(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    shown = list_shown(page)
+    assert len(shown) == text.count("<img") == text.count("<source"), "in the form of SHOWN"
+    assert "![" not in text, "a picture for one theme only"
+    assert [path for light, dark, _ in shown for path in (light, dark) if not path.is_file()] == []
+    pairs = [(light.stem.removesuffix("-light"), dark.stem.removesuffix("-dark")) for light, dark, _ in shown]
+    assert [pair for pair in pairs if pair[0] != pair[1]] == []
+
+
+def test_every_picture_is_shown_small_and_loads_nothing() -> None:
+    drawn = {path for path in PICTURES.iterdir() if path.is_file()}
+    assert drawn == {path for page in PAGES for light, dark, _ in list_shown(page) for path in (light, dark)}
+    assert [path.name for path in drawn if path.stat().st_size > LIMIT_BYTES] == []
+    for path in drawn:
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"//|@import|@font-face|href|<script|<image", text), path.name
+            assert set(re.findall(r"url\((.)", text)) == {"#"}, path.name
+
+
+def test_the_text_of_a_terminal_picture_has_its_numbers() -> None:
+    seen = 0
+    for page in PAGES:
+        for light, dark, text in list_shown(page):
+            numbers = re.findall(r"\d[\d,.]*\d", text) if light.suffix == ".svg" else []
+            for words in (read_svg(light), read_svg(dark)) if numbers else ():
+                seen += 1
+                assert [number for number in numbers if number not in words] == [], f"{page.name}: {light.name}"
+    assert seen
+
+
+def test_a_terminal_picture_has_what_the_command_prints_in_the_colors_of_its_theme(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, note="라벨 스무딩 & <b>")
+    printed = run_in_terminal(workspace.root, ("runs",), columns=100)
+    assert "\x1b[" in printed
+    for scheme in SCHEMES:
+        drawn = draw_svg(Text.from_ansi(printed), "runs", scheme, columns=100)
+        (tmp_path / "runs.svg").write_text(drawn, encoding="utf-8")
+        words = read_svg(tmp_path / "runs.svg")
+        assert all(word in words for word in ("exp1", "라벨", "스무딩", "& <b>"))
+        assert all(color in drawn for color in THEMES[scheme][:2])
+
+
+def test_a_long_picture_is_cut_between_paragraphs_and_says_so() -> None:
+    printed = "\n".join(["first", "", *["second"] * (MOST_LINES + 5)])
+    assert cut(printed) == f"first\n\n... {MOST_LINES + 5} more lines"
+    assert cut("\n".join(["one"] * MOST_LINES)).count("one") == MOST_LINES
+    assert cut("\n".join(["one"] * (MOST_LINES + 2))).endswith("one\n\n... 2 more lines")
+
+
+def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
+    text = (PICTURES / "leaderboard-light.svg").read_text(encoding="utf-8")
+    size = re.search(r"font-size: (\d+)px", text)
+    found = re.findall(r'textLength="([\d.]+)"[^>]*>([가-힣]+)</text>', text)
+    assert size and len(found) > 2
+    assert all(abs(float(length) - 2 * COLUMN * int(size[1]) * len(word)) < 1 for length, word in found)
 
 
 # --- Gates and package ------------------------------------------------------------------------------------------------
