@@ -10,8 +10,10 @@ TrackerError                  exit 1
     DuplicateError            exit 3   these predictions were already submitted
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
   LeaderboardError            exit 1   a leaderboard elsewhere cannot be reached or did not take a file
-  MlflowError                 exit 1   MLflow refused something, or could not be reached
-    MlflowAwayError           exit 1   no MLflow server answers
+  TargetError                 exit 1   a tracker that runs are copied to refused something, or could not be reached
+    TargetAwayError           exit 1   its server does not answer at all
+    MlflowError               exit 1   MLflow refused something, or could not be reached
+      MlflowAwayError         exit 1   no MLflow server answers
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written

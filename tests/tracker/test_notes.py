@@ -112,7 +112,7 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert ": the loss was flat" in out
     assert "noted on exp2, " in out
-    print_audit(audit(workspace))
+    print_audit(audit(workspace), workspace.competition)
     assert "noted on 1, " in capsys.readouterr().out
     shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]

@@ -446,7 +446,7 @@ def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(
     moved = move(workspace, tmp_path / "new" / "ws")
     _, after = prepare_data(moved, config)
     assert after.fingerprint == before.fingerprint
-    assert moved.solution == solution
+    assert moved.leaderboard_files == (solution,)
     assert not check_data(moved, config).problems
     assert moved.resolve("../photos/eval") == tmp_path / "team" / "photos" / "eval"
 

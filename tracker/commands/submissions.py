@@ -269,7 +269,9 @@ def _count(numbers: Collection[int]) -> str:
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
-    if workspace.leaderboard != "local":  # said here: the lists are fast without what submits
+    from tracker.leaderboards.registry import KINDS
+
+    if not KINDS[workspace.leaderboard].knows_solution:  # asked here: the lists are fast without what submits
         return
     from tracker.ledger.read import list_noted
     from tracker.report import print_text

@@ -265,7 +265,7 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     assert found.statistics is not None
     assert found.statistics.metrics["accuracy"].low > 0
     assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
-    p = f"{found.statistics.f1.p:.2g}"
+    p = f"{found.statistics.metrics['f1'].p:.2g}"
     assert f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20" in found.verdict[1]
 
 
