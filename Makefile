@@ -17,6 +17,7 @@ lint: $(DONE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # docs/reference from the code, then the site in site/; a warning is an error.
 docs: $(DONE)

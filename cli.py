@@ -17,7 +17,7 @@ from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
-from tracker.errors import InterruptedByUserError
+from tracker.core.errors import InterruptedByUserError
 from tracker.training.errors import TrackerError
 from tracker.training.libraries import translate_import_errors
 
@@ -56,7 +56,7 @@ leaderboard = typer.Typer(invoke_without_command=True)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from tracker.environment import describe_versions
+        from tracker.runs.environment import describe_versions
 
         print("\n".join(describe_versions()))
         raise typer.Exit
@@ -176,7 +176,7 @@ def _run(debug: bool) -> int | str | None:
 
 def _report(message: str, hint: str) -> None:
     """Write an error to stderr, if that can be written."""
-    from tracker.report import has_color, print_note
+    from tracker.core.terminal import has_color, print_note
 
     with suppress(OSError):
         print_note(message, before="error: ", style="red" if has_color(sys.stderr) else "")
@@ -186,7 +186,7 @@ def _report(message: str, hint: str) -> None:
 
 def _report_end(message: str, go_on: str) -> None:
     """Say on stderr that the user has ended the command, which is no error, and how to continue."""
-    from tracker.report import clean_text
+    from tracker.core.text import clean_text
 
     with suppress(OSError):
         print(clean_text(f"{message}; continue with: {go_on}" if go_on else message), file=sys.stderr)

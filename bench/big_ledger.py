@@ -15,21 +15,21 @@ from typing import Any
 import sqlalchemy as sa
 from timing import print_ratios, time_commands
 
-from tracker.errors import DuplicateError
-from tracker.init import init_workspace
+from tracker.core.errors import DuplicateError
 from tracker.ledger.append import CHAIN, CHAINED, Draft, open_engine, open_ledger
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
-from tracker.predictions import Answers
-from tracker.runs import RunRecord
+from tracker.runs.record import RunRecord
+from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.predictions import Answers
 
 NOW = "2026-11-24T00:00:00.000000Z"
 FINGERPRINT = """
 import resource, sys, time
 from pathlib import Path
-from tracker.predictions import load_answers
-from tracker.workspace import Competition
+from tracker.workspace.predictions import load_answers
+from tracker.workspace.competition import Competition
 started = time.perf_counter()
 load_answers(Path(sys.argv[1]), Competition(name="c", classes=("a", "b"))).fingerprint
 print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -18,8 +18,8 @@ from big_ledger import fill
 from compare_runs import make_run
 from timing import print_ratios, time_commands
 
-from tracker.init import init_workspace
-from tracker.workspace import Workspace
+from tracker.setup.init import init_workspace
+from tracker.workspace.competition import Workspace
 
 SEEDS = 5
 

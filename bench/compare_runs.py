@@ -19,12 +19,12 @@ from typing import Any
 
 from timing import print_table, run_process, time_calls
 
-from tracker.init import init_workspace
-from tracker.mirror_copy import sync_run
-from tracker.recorder import Recorder
-from tracker.settings import quiet_libraries
+from tracker.core.settings import quiet_libraries
+from tracker.mirror.copy import sync_run
+from tracker.runs.recorder import Recorder
+from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 EPOCHS = 30
 

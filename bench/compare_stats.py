@@ -16,10 +16,10 @@ import numpy as np
 from compare_runs import make_run
 from timing import print_table, time_commands
 
-from tracker.init import init_workspace
-from tracker.settings import quiet_libraries
-from tracker.training.probabilities import Kept, save_probabilities
-from tracker.workspace import Workspace
+from tracker.core.settings import quiet_libraries
+from tracker.setup.init import init_workspace
+from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.workspace.competition import Workspace
 
 CLASSES = 18
 GOAL = 1.5

@@ -24,7 +24,6 @@ from timing import print_table
 from torch.utils.data import DataLoader
 from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
 
-from tracker.training import loop
 from tracker.training.config import (
     AugmentConfig,
     Config,
@@ -34,14 +33,15 @@ from tracker.training.config import (
     SchedConfig,
     TrainConfig,
 )
-from tracker.training.data import load_data
-from tracker.training.follow import Silent
-from tracker.training.infer import load_weights
-from tracker.training.loader import Source
-from tracker.training.predict import Predictor
-from tracker.training.probabilities import save_predictions
-from tracker.training.samples import LoadedData
-from tracker.training.setup import build_fabric
+from tracker.training.data.data import load_data
+from tracker.training.formats.samples import LoadedData
+from tracker.training.input.loader import Source
+from tracker.training.predict.predict import Predictor
+from tracker.training.predict.probabilities import save_predictions
+from tracker.training.run import loop
+from tracker.training.run.follow import Silent
+from tracker.training.run.infer import load_weights
+from tracker.training.run.setup import build_fabric
 
 BATCH = 16
 

@@ -18,8 +18,7 @@ from timing import print_table
 from torch.utils.flop_counter import FlopCounterMode
 from winners import TASK
 
-from tracker.demo_faces import make_competition
-from tracker.training import loop
+from tracker.setup.demo_faces import make_competition
 from tracker.training.config import (
     AugmentConfig,
     Config,
@@ -29,12 +28,13 @@ from tracker.training.config import (
     SchedConfig,
     TrainConfig,
 )
-from tracker.training.data import load_data
-from tracker.training.follow import Silent
-from tracker.training.loader import Source
-from tracker.training.predict import Predictor
+from tracker.training.data.data import load_data
+from tracker.training.input.loader import Source
+from tracker.training.predict.predict import Predictor
 from tracker.training.progress import Progress
-from tracker.training.setup import Setup, build_setup
+from tracker.training.run import loop
+from tracker.training.run.follow import Silent
+from tracker.training.run.setup import Setup, build_setup
 
 MODEL, SIDE = "swin_large_patch4_window12_384", 384
 

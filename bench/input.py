@@ -20,8 +20,8 @@ from timing import print_table, time_calls
 from winners import STD, Photographs, build_custom, make_photographs, save_photograph
 
 from tracker.training.config import AugmentConfig, Config, DataConfig, TrainConfig
-from tracker.training.loader import ImageDataset, Source, build_dataset, build_loader
-from tracker.training.sampler import BatchSampler
+from tracker.training.input.loader import ImageDataset, Source, build_dataset, build_loader
+from tracker.training.input.sampler import BatchSampler
 
 SIDE, BATCH = 384, 16
 GOALS = {"hsv, first epoch": 2.5, "hsv, later epochs": 3.3, "fast, first epoch": 8.0, "fast, later epochs": 30.0}

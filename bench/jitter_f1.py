@@ -12,11 +12,11 @@ from scipy import stats
 from timing import print_table
 from winners import TASK
 
-from tracker.demo_faces import make_competition
+from tracker.setup.demo_faces import make_competition
 from tracker.training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
-from tracker.training.data import load_data
-from tracker.training.follow import Silent
-from tracker.training.loop import fit
+from tracker.training.data.data import load_data
+from tracker.training.run.follow import Silent
+from tracker.training.run.loop import fit
 
 
 def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:

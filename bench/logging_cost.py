@@ -15,8 +15,8 @@ from pathlib import Path
 
 from timing import print_ratios, time_calls
 
-from tracker.recorder import Recorder
-from tracker.settings import quiet_libraries
+from tracker.core.settings import quiet_libraries
+from tracker.runs.recorder import Recorder
 
 VALUES = {"train/loss": 0.51, "train/accuracy": 0.83, "lr": 0.0002, "train/images_per_s": 311.5}
 KILL_AFTER_S = (0.05, 0.5)
@@ -24,7 +24,7 @@ START_LIMIT_S = 60.0
 CHILD = """
 import mmap, sys
 from pathlib import Path
-from tracker.recorder import Recorder
+from tracker.runs.recorder import Recorder
 recorder = Recorder.create(Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={})
 with open(sys.argv[2], "r+b") as file:
     last = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")  # shared memory: never blocks, outlives the process

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.proxy import MODES, Outcome, copy_through
-from tests.servers import mlflow_server
-from tracker import mirror_targets
+from tests.support.proxy import MODES, Outcome, copy_through
+from tests.support.servers import mlflow_server
+from tracker.mirror import targets as mirror_targets
 
 AT_ONCE = 20
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from timing import print_ratios, time_calls
 
-from tracker.init import init_workspace
-from tracker.mirror_copy import Connections, sync_run
-from tracker.mirror_targets.mlflow import BATCH
-from tracker.mirror_targets.mlflow_server import connect
-from tracker.mirror_targets.mlflow_view import ensure_experiment
-from tracker.recorder import Recorder
-from tracker.runs import read_points
-from tracker.settings import quiet_libraries
-from tracker.workspace import Workspace
+from tracker.core.settings import quiet_libraries
+from tracker.mirror.copy import Connections, sync_run
+from tracker.mirror.targets.mlflow import BATCH
+from tracker.mirror.targets.mlflow_server import connect
+from tracker.mirror.targets.mlflow_view import ensure_experiment
+from tracker.runs.points import read_points
+from tracker.runs.recorder import Recorder
+from tracker.setup.init import init_workspace
+from tracker.workspace.competition import Workspace
 
 
 def make_run(folder: Path, steps: int) -> Workspace:

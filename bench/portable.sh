@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 tests=("$@")
 if [ $# -eq 0 ]; then
-  tests=(tests/training tests/tracker/comparison tests/tracker/images tests/tracker/test_ensemble.py
+  tests=(tests/training tests/tracker/comparison tests/tracker/images tests/tracker/workflows/test_ensemble.py
     tests/test_again.py tests/test_families.py tests/test_demo.py tests/test_jobs.py tests/test_lifecycle.py)
 fi
 

@@ -13,12 +13,12 @@ from typing import Any
 import tomli_w
 from timing import print_ratios, time_commands
 
-from tracker.init import init_workspace
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import Historical
-from tracker.recorder import Recorder
+from tracker.runs.recorder import Recorder
+from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 WITHOUT_MLFLOW = """
 import os, sys

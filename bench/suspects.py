@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from timing import print_table
 
-from tracker.demo_faces import make_competition
-from tracker.folds import train_folds
+from tracker.core.settings import quiet_libraries
 from tracker.images.suspects import find_suspects
-from tracker.init import init_workspace
-from tracker.settings import quiet_libraries
-from tracker.train import resolve_config
-from tracker.workspace import Workspace
+from tracker.setup.demo_faces import make_competition
+from tracker.setup.init import init_workspace
+from tracker.workflows.folds import train_folds
+from tracker.workflows.resolve import resolve_config
+from tracker.workspace.competition import Workspace
 
 PLANTED_SHARE = 0.05
 PHOTOS = {"bare": "normal", "mask": "mask1"}

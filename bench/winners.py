@@ -11,9 +11,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from tracker.demo_faces import make_competition
+from tracker.setup.demo_faces import make_competition
 from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES
-from tracker.training.samples import Task
+from tracker.training.formats.samples import Task
 
 MEAN, STD = (0.548, 0.504, 0.479), (0.237, 0.247, 0.246)
 WIDTH, HEIGHT = 384, 512

@@ -18,10 +18,10 @@ from typing import Any
 import typer
 
 from tracker.cli import app
-from tracker.init import TEMPLATE, init_workspace
-from tracker.settings import SETTINGS
+from tracker.core.settings import SETTINGS
+from tracker.setup.init import TEMPLATE, init_workspace
 from tracker.training.config import SECTIONS
-from tracker.workspace import Competition
+from tracker.workspace.competition import Competition
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"

@@ -35,7 +35,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 import tracker
-from tracker.settings import SETTINGS
+from tracker.core.settings import SETTINGS
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 LIMIT_BYTES = 300_000  # of a picture; pages with several of them stay quick on a phone

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use; servers are in tests/servers.py."""
+"""Fixtures that every test may use; servers are in tests/support/servers.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: tables would be as wide
 for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
     del os.environ[_name]
 
-pytest_plugins = ["tests.forks", "tests.servers", "tests.workspaces"]
+pytest_plugins = ["tests.support.forks", "tests.support.servers", "tests.support.workspaces"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (

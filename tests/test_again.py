@@ -11,19 +11,22 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
-from tests.servers import free_port
+from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
-from tracker.errors import RefusedError
-from tracker.folds import train_folds
-from tracker.infer import infer
-from tracker.init import init_workspace
-from tracker.reproduce import reproduce
-from tracker.runs import RunRecord, list_runs, load_config, read_curves
-from tracker.train import resolve_config, train
-from tracker.training.checkpoint import load_checkpoint
+from tracker.core.errors import RefusedError
+from tracker.runs.points import read_curves
+from tracker.runs.read import list_runs, load_config
+from tracker.runs.record import RunRecord
+from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
-from tracker.training.probabilities import load_probabilities, measure
-from tracker.workspace import Workspace
+from tracker.training.predict.probabilities import load_probabilities, measure
+from tracker.training.run.checkpoint import load_checkpoint
+from tracker.workflows.folds import train_folds
+from tracker.workflows.infer import infer
+from tracker.workflows.reproduce import reproduce
+from tracker.workflows.resolve import resolve_config
+from tracker.workflows.train import train
+from tracker.workspace.competition import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]

@@ -18,9 +18,9 @@ import typer
 
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
-from tests.workspaces import make_run, make_workspace
+from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 HEAVY = {
     *("PIL", "albumentations", "cv2", "lightning_fabric", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "scipy"),
@@ -99,7 +99,7 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     assert all(path.startswith("tracker/mirror_targets/") for path, names in edges.items() if "mlflow" in names)
     users = [path for path, names in edges.items() if "sqlalchemy" in names]
     writers = {"tracker/ledger/append.py", "tracker/ledger/migrations.py", "tracker/ledger/transfer.py"}
-    targets = {"tracker/mirror_targets/mlflow_server.py", "tracker/mirror_targets/mlflow_store.py"}
+    targets = {"tracker/mirror/targets/mlflow_server.py", "tracker/mirror/targets/mlflow_store.py"}
     named = {*targets, "tracker/jobs/sweep_storage.py"}  # for the names of errors of MLflow and Optuna
     assert set(users) == writers | named
     assert [path for path, names in edges.items() if "typer" in names and "commands" not in path] == []
@@ -118,7 +118,7 @@ def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
 
 
 def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> None:
-    code = "from tracker.environment import *; print(*describe_versions(), code_fingerprint(None), sep='|')"
+    code = "from tracker.runs.environment import *; print(*describe_versions(), code_fingerprint(None), sep='|')"
     done = subprocess.run(
         [sys.executable, "-S", "-P", "-c", code],  # -S: no site-packages, so no metadata of any distribution
         cwd=tmp_path,
@@ -198,8 +198,8 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
 def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import tracker.runs\ndef broken(*a, **k): raise ZeroDivisionError('one by nought')\n"
-        "tracker.runs.list_runs = broken\n"
+        "import tracker.runs.record\ndef broken(*a, **k): raise ZeroDivisionError('one by nought')\n"
+        "tracker.runs.read.list_runs = broken\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run_tracker("runs", cwd=workspace.root, ok=False, PYTHONPATH=path)

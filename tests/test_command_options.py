@@ -11,15 +11,15 @@ import pytest
 import typer
 
 from tests.conftest import ROOT
-from tests.workspaces import make_run, make_workspace
+from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.commands.options import refuse_beside, refuse_together
-from tracker.ensemble import ensemble
 from tracker.jobs.job import read_training
-from tracker.runs import list_run_numbers
-from tracker.scores import parse_scores
+from tracker.runs.record import list_run_numbers
+from tracker.submissions.scores import parse_scores
 from tracker.training.errors import ConfigError
-from tracker.workspace import Metric, Workspace, load_workspace
+from tracker.workflows.ensemble import ensemble
+from tracker.workspace.competition import Metric, Workspace, load_workspace
 
 CONTRADICTIONS = (
     "compare --md --csv",

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, make_pictures, run_tracker
-from tests.servers import PostgresServer, free_port, mlflow_server, running
+from tests.support.servers import PostgresServer, free_port, mlflow_server, running
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

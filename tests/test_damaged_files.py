@@ -20,23 +20,24 @@ import numpy as np
 import pytest
 
 from tests.conftest import run_tracker
-from tests.workspaces import make_run, make_workspace
-from tracker.adopt import _load_config
+from tests.support.workspaces import make_run, make_workspace
+from tracker.console.runs import print_runs, runs_to_json
 from tracker.jobs.queue import read_queue
 from tracker.jobs.sweep_file import read_sweep
 from tracker.ledger.handkept import export_table, read_handkept
-from tracker.predictions import load_answers
-from tracker.relocation import read_location
-from tracker.report import print_runs, runs_to_json
-from tracker.reproduce import _load_environment
-from tracker.runs import list_runs, load_config, read_curves, read_new_points
-from tracker.submit import submit
+from tracker.runs.points import read_curves, read_new_points
+from tracker.runs.read import list_runs, load_config
+from tracker.submissions.submit import submit
 from tracker.training.config import AugmentConfig, DataConfig, config_from_dict
 from tracker.training.errors import TrackerError
-from tracker.training.label_fixes import LabelFixes
-from tracker.training.probabilities import load_probabilities
+from tracker.training.formats.label_fixes import LabelFixes
+from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.tables import parse_toml_value, read_table
-from tracker.workspace import Workspace, load_workspace
+from tracker.workflows.adopt.adopt import _load_config
+from tracker.workflows.reproduce import _load_environment
+from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.moved_paths import read_location
+from tracker.workspace.predictions import load_answers
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
 FIRST = int(os.environ.get("FUZZ_FROM", "0"))
@@ -247,7 +248,7 @@ def test_probabilities(tmp_path: Path) -> None:
 def test_a_pipeline(tmp_path: Path, suffix: str) -> None:
     import albumentations as albu
 
-    from tracker.training.augment import build_pipeline
+    from tracker.training.input.augment import build_pipeline
 
     path = tmp_path / f"own{suffix}"
     steps = albu.Compose([albu.Resize(32, 32), albu.HorizontalFlip(p=0.5), albu.Normalize()])
@@ -263,7 +264,7 @@ def test_a_pipeline(tmp_path: Path, suffix: str) -> None:
 def test_a_pipeline_that_divides_by_zero_is_a_config_error(tmp_path: Path) -> None:
     import albumentations as albu
 
-    from tracker.training.augment import build_pipeline
+    from tracker.training.input.augment import build_pipeline
 
     albu.save(albu.Compose([albu.Normalize(std=(0.5, 0.5, 0.5))]), tmp_path / "own.yaml", data_format="yaml")
     (tmp_path / "own.yaml").write_text((tmp_path / "own.yaml").read_text().replace("- 0.5", "- 0"))

@@ -30,9 +30,9 @@ from docs.make_pictures import (
     run_in_terminal,
 )
 from tests.conftest import ROOT
+from tests.support.workspaces import make_run, make_workspace
 from tests.test_cli import COMMANDS
-from tests.workspaces import make_run, make_workspace
-from tracker.settings import SETTINGS
+from tracker.core.settings import SETTINGS
 from tracker.training.config import list_options
 
 WINDOW = 12  # lines in which a merge leaves both versions of a sentence

@@ -18,14 +18,14 @@ import pytest
 import typer.testing
 
 from tests.conftest import NO_MLFLOW
-from tests.workspaces import IMAGES, make_run, make_workspace
+from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
-from tracker.api import begin
-from tracker.ensemble import ensemble
-from tracker.scores import score
-from tracker.submit import submit
+from tracker.submissions.scores import score
+from tracker.submissions.submit import submit
 from tracker.training.errors import TrackerError
-from tracker.workspace import Workspace, load_workspace
+from tracker.workflows.ensemble import ensemble
+from tracker.workflows.own_loop.begin import begin
+from tracker.workspace.competition import Workspace, load_workspace
 
 DOCUMENTS = Path(__file__).parent / "assets" / "documents"
 COMMANDS = (

@@ -6,10 +6,11 @@ import pytest
 import timm
 
 from tests.conftest import NO_MLFLOW
-from tracker.demo_faces import make_competition
-from tracker.init import init_workspace
-from tracker.train import resolve_config, train
-from tracker.workspace import Workspace
+from tracker.setup.demo_faces import make_competition
+from tracker.setup.init import init_workspace
+from tracker.workflows.resolve import resolve_config
+from tracker.workflows.train import train
+from tracker.workspace.competition import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 from tests.conftest import run_tracker
-from tests.forks import Forks
-from tracker.workspace import Workspace
+from tests.support.forks import Forks
+from tracker.workspace.competition import Workspace
 
 
 def test_a_forked_command_answers_as_a_started_one_does(forks: Forks, workspace: Workspace, tmp_path: Path) -> None:

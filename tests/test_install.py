@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, make_project
-from tracker.mirror import LOG_NAME
+from tracker.mirror.mirror import LOG_NAME
 
 pytestmark = pytest.mark.slow
 
-WHERE = "import tracker.cli as cli, tracker.training.loop as loop; print(cli.__file__, loop.__file__)"
+WHERE = "import tracker.cli as cli, tracker.training.run.loop as loop; print(cli.__file__, loop.__file__)"
 
 
 def test_the_installed_program_is_the_wheel_and_not_the_checkout(installed: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
-from tests.forks import Child, Forks
+from tests.support.forks import Child, Forks
 
 pytestmark = pytest.mark.slow
 
@@ -234,9 +234,9 @@ def begin_run_of_two(root: Path, forks: Forks, *words: str) -> tuple[Child, psut
     wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
     assert first.poll() is None, first.communicate()
     children = psutil.Process(first.pid).children(recursive=True)
-    others = [process for process in children if "tracker.mirror_process" not in process.cmdline()]
+    others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
-    (follower,) = (process for process in direct if "tracker.training.follow" in process.cmdline())
+    (follower,) = (process for process in direct if "tracker.training.run.follow" in process.cmdline())
     return first, follower, others
 
 
@@ -286,7 +286,7 @@ def begin_run_with_loaders(root: Path, *words: str) -> tuple[subprocess.Popen[st
     wait_until(lambda: read_record(root, "exp1")["epoch"] > before or child.poll() is not None)
     assert child.poll() is None, child.communicate()
     others = psutil.Process(child.pid).children(recursive=True)
-    loaders = [process for process in others if "tracker.mirror_process" not in process.cmdline()]
+    loaders = [process for process in others if "tracker.mirror.process" not in process.cmdline()]
     assert len(loaders) >= 2
     return child, loaders
 
@@ -320,7 +320,7 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
 
 SWALLOWED = """
 import os, signal, time
-from tracker import train
+from tracker.workflows import train
 train.INSIST_S = 0.2
 class Swallows:
     def __del__(self):

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
-from tests.limits import CHILD, Case, list_files, run_forked
-from tests.workspaces import make_run, make_workspace, make_workspace_with_images
-from tracker.mirror import LOG_NAME
-from tracker.submit import submit
+from tests.support.limits import CHILD, Case, list_files, run_forked
+from tests.support.workspaces import make_run, make_workspace, make_workspace_with_images
+from tracker.mirror.mirror import LOG_NAME
+from tracker.submissions.submit import submit
 from tracker.training.errors import MissingLibraryError
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 OPTIONAL = {
     *("albumentations", "captum", "cleanlab", "cv2", "imagehash", "kaggle", "lightning_fabric", "matplotlib", "mlflow"),
@@ -234,7 +234,7 @@ def test_the_library_of_a_library_is_no_name_to_install_blindly() -> None:
 
 def test_an_import_error_of_our_own_stays_a_bug() -> None:
     with pytest.raises(ImportError, match="cannot import name") as told, translate_import_errors():
-        raise ImportError("cannot import name 'x'", name="tracker.runs")
+        raise ImportError("cannot import name 'x'", name="tracker.runs.record")
     assert not isinstance(told.value, MissingLibraryError)
 
 
@@ -245,7 +245,7 @@ def test_what_is_installed_is_not_asked_for() -> None:
 def test_a_training_leaves_torchmetrics_to_those_who_want_it() -> None:
     pytest.importorskip("torchmetrics")
     script = (
-        "import sys, tracker.training.loop\n"
+        "import sys, tracker.training.run.loop\n"
         "heavy = [name for name in ('torchmetrics', 'transformers', 'scipy.signal') if name in sys.modules]\n"
         "import torchmetrics\n"
         "print(heavy, torchmetrics.__name__)"

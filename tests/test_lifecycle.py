@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker
-from tests.forks import Child, Forks
-from tests.servers import PostgresServer
-from tests.workspaces import make_run, make_workspace
+from tests.support.forks import Child, Forks
+from tests.support.servers import PostgresServer
+from tests.support.workspaces import make_run, make_workspace
 
 pytestmark = pytest.mark.slow
 

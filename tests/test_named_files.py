@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.limits import Case, list_files, run_forked
-from tests.workspaces import make_run, make_workspace_with_images
-from tracker.submit import submit
-from tracker.workspace import Workspace
+from tests.support.limits import Case, list_files, run_forked
+from tests.support.workspaces import make_run, make_workspace_with_images
+from tracker.submissions.submit import submit
+from tracker.workspace.competition import Workspace
 
 NO_MLFLOW = ["mlflow"]
 WRITERS = {  # a command without the name of its file, and how the name ends

@@ -11,10 +11,10 @@ import pytest
 import typer
 
 from tests.conftest import COMMAND_LIMIT_S, tracker_command
-from tests.workspaces import make_run
+from tests.support.workspaces import make_run
 from tracker.cli import app
-from tracker.submit import submit
-from tracker.workspace import Workspace
+from tracker.submissions.submit import submit
+from tracker.workspace.competition import Workspace
 
 VIEWS = ("runs", "runs --json", "tree", "--help", "run train --help")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
-from tests.workspaces import make_workspace
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.notes import add_note
-from tracker.team_report.write import write_report
+from tracker.report.write import write_report
+from tracker.submissions.notes import add_note
 
 LIMIT_MS = 30_000
 MOST_TABS = 60

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import run_tracker
-from tests.servers import tracker_ui
+from tests.support.servers import tracker_ui
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import typer
 
 from tests.conftest import ROOT
-from tests.servers import require_or_skip
+from tests.support.servers import require_or_skip
 from tests.test_cli import COMMANDS
 from tracker.cli import app
 

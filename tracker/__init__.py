@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.version import __version__
+
 if TYPE_CHECKING:
-    from tracker.api import ActiveRun
+    from tracker.workflows.own_loop.active_run import ActiveRun
 
 __all__ = ["__version__", "start_run"]
-
-__version__ = "0.1.0"  # the distribution's: pyproject.toml reads it here
 
 
 def start_run(
@@ -48,7 +48,9 @@ def start_run(
     Raises UnknownRunError outside a workspace and for a run that there is not, ConfigError for one that cannot be
     resumed and for wrong tags, StorageError when nothing can be written there.
     """
-    from tracker.api import begin_in_group  # late: importing tracker must not load what only a run needs
+    from tracker.workflows.own_loop.begin import (
+        begin_in_group,  # late: importing tracker must not load what only a run needs
+    )
 
     return begin_in_group(
         config,

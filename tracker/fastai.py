@@ -6,9 +6,9 @@ from typing import Any
 
 from fastai.callback.core import Callback
 
-from tracker.api import ActiveRun
-from tracker.common_names import common_name
-from tracker.trainer_run import BestEpoch, TrainerRun
+from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.own_loop.common_names import common_name
+from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 
 class TrackerCallback(Callback):  # type: ignore[misc]

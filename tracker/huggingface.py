@@ -10,14 +10,14 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from tracker.api import ActiveRun
-from tracker.common_names import common_key, common_name, whole_epoch
-from tracker.errors import UnknownRunError
-from tracker.jobs.output import notify
-from tracker.runs import load_run
-from tracker.trainer_run import TrainerRun
+from tracker.core.errors import UnknownRunError
+from tracker.runs.output import notify
+from tracker.runs.read import load_run
 from tracker.training.errors import ConfigError
-from tracker.workspace import find_workspace
+from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.own_loop.common_names import common_key, common_name, whole_epoch
+from tracker.workflows.own_loop.trainer_run import TrainerRun
+from tracker.workspace.competition import find_workspace
 
 STATE_KEY = "tracker_run"  # in trainer_state.json of every checkpoint
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")

@@ -12,9 +12,9 @@ from keras import backend, ops
 from keras.callbacks import Callback
 from keras.optimizers.schedules import LearningRateSchedule
 
-from tracker.api import ActiveRun
-from tracker.common_names import common_name
-from tracker.trainer_run import BestEpoch, TrainerRun
+from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.own_loop.common_names import common_name
+from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 BEST_FILE = "best.weights.h5"  # what model.load_weights reads
 
@@ -64,7 +64,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         self._owner.trains = False
 
     def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
-        from tracker.training.checkpoint import to_tensors
+        from tracker.training.run.checkpoint import to_tensors
 
         arrays = {variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables}
         self.run.replace_best(to_tensors(arrays), epoch=epoch, metrics=values)

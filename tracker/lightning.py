@@ -13,12 +13,14 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from tracker.api import NO_SECTION, ActiveRun, begin_in_group, exit_as_interrupted, shorten, to_tables
-from tracker.common_names import common_key, common_name, is_length
-from tracker.jobs.output import notify
-from tracker.runs import load_config
-from tracker.termination import NAME
+from tracker.runs.output import notify
+from tracker.runs.read import load_config
 from tracker.training.errors import ConfigError, TrackerError
+from tracker.workflows.own_loop.active_run import ActiveRun, exit_as_interrupted, shorten
+from tracker.workflows.own_loop.begin import begin_in_group
+from tracker.workflows.own_loop.common_names import common_key, common_name, is_length
+from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
+from tracker.workflows.own_loop.termination import NAME
 
 
 class TrackerLogger(Logger):
@@ -170,7 +172,7 @@ class TrackerLogger(Logger):
         saved = getattr(checkpoint_callback, "_last_checkpoint_saved", path)
         if trainer is None or Path(saved) != path or not path.exists() or not _decides(checkpoint_callback, trainer):
             return
-        from tracker.training.weights import read_state_dict
+        from tracker.training.model.weights import read_state_dict
 
         try:
             weights = read_state_dict(path)[0]

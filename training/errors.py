@@ -8,7 +8,7 @@ TrackerError                  exit 1
   StorageError                exit 1   a file or folder that cannot be read or written
   MissingLibraryError         exit 2   a library of others that is not installed; raised before anything is written
 
-Errors of runs, of the ledger and of leaderboards are drawn in tracker/errors.py. Two more never reach a user as they
+Errors of runs, of the ledger and of leaderboards are drawn in tracker/core/errors.py. Two more never reach a user as they
 are: `NotAFileError` (an OSError) and `DrawsError` (of an augmentation), translated where they are caught.
 """
 

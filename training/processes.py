@@ -1,7 +1,7 @@
 """Several processes for one run: the first does all the writing, the others only compute.
 
-On one machine the first process starts the others itself (`python -m tracker.training.follow`). On several, torchrun
-starts one command on each; all but the first of them follow (training/follow.py). Either way the others get their work
+On one machine the first process starts the others itself (`python -m tracker.training.run.follow`). On several, torchrun
+starts one command on each; all but the first of them follow (training/run/follow.py). Either way the others get their work
 from the first. None goes on alone: the others end with the first, and the first watches the others
 (training/watch.py).
 """
@@ -161,7 +161,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tracker.training.follow", str(os.getpid())],
+        [sys.executable, "-P", "-m", "tracker.training.run.follow", str(os.getpid())],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -13,8 +13,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from tracker.training.atomic import check_regular, write_text
 from tracker.training.errors import ConfigError, DataError, StorageError
+from tracker.training.files import check_regular, write_text
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
 DEEPEST = 100  # tables and lists within each other: more is no file that a person or program of this field wrote

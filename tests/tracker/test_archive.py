@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 from mlflow.entities import ViewType
 
-from tests.servers import mlflow_server
-from tests.workspaces import make_run
+from tests.support.servers import mlflow_server
+from tests.support.workspaces import make_run
 from tracker.cli import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
-from tracker.errors import UnknownRunError
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, list_submissions
-from tracker.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
-from tracker.mirror_copy import Connections, sync_run
-from tracker.mirror_targets.mlflow_server import connect
-from tracker.recorder import Recorder
-from tracker.runs import find_latest, list_runs, load_run
-from tracker.submit import submit
-from tracker.train import find_resumable
+from tracker.mirror.copy import Connections, sync_run
+from tracker.mirror.targets.mlflow_server import connect
+from tracker.runs.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
+from tracker.runs.read import find_latest, list_runs, load_run
+from tracker.runs.recorder import Recorder
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
-from tracker.workspace import Workspace
+from tracker.workflows.resolve import find_resumable
+from tracker.workspace.competition import Workspace
 
 
 def call(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> str:
@@ -246,7 +246,7 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
     archive_runs(copied, ["exp1"])
     client = connect(copied)
     monkeypatch.setattr(MlflowClient, "delete_run", lose_answer)
-    monkeypatch.setattr("tracker.mirror_copy.RETRY_AFTER_S", ())
+    monkeypatch.setattr("tracker.mirror.copy.RETRY_AFTER_S", ())
     with pytest.raises(Exception, match="the answer was lost"):
         sync_run(copied, "exp1", Connections({"MLflow": client}))
     monkeypatch.undo()

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from tests.conftest import NO_MLFLOW
-from tests.workspaces import IMAGES
-from tracker.runs import list_run_numbers, load_config, load_run, read_curves
-from tracker.submit import submit
+from tests.support.workspaces import IMAGES
+from tracker.runs.points import read_curves
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import list_run_numbers
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # fastai's own
 

@@ -17,16 +17,17 @@ from transformers import ResNetConfig, ResNetForImageClassification, Trainer, Tr
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
-from tests.workspaces import IMAGES
+from tests.support.workspaces import IMAGES
 from tracker.comparison.diff import diff_runs
-from tracker.ensemble import ensemble
 from tracker.huggingface import TrackerCallback
-from tracker.runs import list_runs, load_config, load_run, read_curves
-from tracker.submit import submit
-from tracker.training.checkpoint import weights_fingerprint
+from tracker.runs.points import read_curves
+from tracker.runs.read import list_runs, load_config, load_run
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.training.weights import read_state_dict
-from tracker.workspace import Workspace
+from tracker.training.model.weights import read_state_dict
+from tracker.training.run.checkpoint import weights_fingerprint
+from tracker.workflows.ensemble import ensemble
+from tracker.workspace.competition import Workspace
 
 MODEL = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_labels": 2, "layer_type": "basic"}
 PER_EPOCH = 4  # steps

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from tests.kaggle_server import Kaggle, kaggle_server
-from tests.servers import free_port
-from tests.workspaces import make_run, make_workspace
-from tracker.errors import DuplicateError, RefusedError
+from tests.support.kaggle_server import Kaggle, kaggle_server
+from tests.support.servers import free_port
+from tests.support.workspaces import make_run, make_workspace
+from tracker.core.errors import DuplicateError, RefusedError
 from tracker.leaderboards import LeaderboardError, kaggle
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import get_submission, list_noted, list_submissions
-from tracker.submit import send_missing, submit
+from tracker.submissions.submit import send_missing, submit
 from tracker.training.errors import ConfigError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 @pytest.fixture

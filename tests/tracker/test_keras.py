@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import NO_MLFLOW
-from tests.workspaces import IMAGES
+from tests.support.workspaces import IMAGES
 from tracker.keras import BEST_FILE, TrackerCallback
-from tracker.runs import load_config, load_run, read_curves
-from tracker.submit import submit
+from tracker.runs.points import read_curves
+from tracker.runs.read import load_config, load_run
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.training.weights import read_state_dict
-from tracker.workspace import Workspace
+from tracker.training.model.weights import read_state_dict
+from tracker.workspace.competition import Workspace
 
 # Keras's torch backend and NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW
-from tests.workspaces import make_run, make_workspace
+from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.leaderboards import Leaderboard, Outcome
-from tracker.leaderboards.registry import KINDS, Kind, Option, choose_kind, register
 from tracker.ledger.read import get_submission
-from tracker.scores import score
-from tracker.submit import submit
+from tracker.submissions.scores import score
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace import Competition, Workspace, load_workspace
+from tracker.workspace.competition import Competition, Workspace, load_workspace
+from tracker.workspace.leaderboard_kinds import KINDS, Kind, Option, choose_kind, register
 
 SOURCES = Path(__file__).parents[2] / "tracker"
 

@@ -22,15 +22,16 @@ from torch.utils.data import DataLoader, TensorDataset
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures
 from tracker.comparison.diff import diff_runs
-from tracker.ensemble import ensemble
-from tracker.init import init_workspace
 from tracker.lightning import TrackerLogger
-from tracker.runs import list_runs, load_config, load_run, read_curves
-from tracker.submit import submit
-from tracker.training.atomic import write_json
-from tracker.training.checkpoint import weights_fingerprint
+from tracker.runs.points import read_curves
+from tracker.runs.read import list_runs, load_config, load_run
+from tracker.setup.init import init_workspace
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace import Workspace
+from tracker.training.files import write_json
+from tracker.training.run.checkpoint import weights_fingerprint
+from tracker.workflows.ensemble import ensemble
+from tracker.workspace.competition import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about loaders and checkpoints
 SCORES = (0.25, 0.75, 0.5)  # of the epochs, whatever was learned

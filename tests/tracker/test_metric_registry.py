@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, hamming_loss, roc_auc_score
 
+from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_diff import TRUTH, guess, keep
 from tests.training.conftest import folders
-from tests.training.test_loop import CONFIG, train
-from tests.workspaces import make_run, make_workspace
-from tracker.common_names import common_name
+from tests.training.run.test_loop import CONFIG, train
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.paired import compare_guesses
-from tracker.comparison.render_diff import render_markdown
 from tracker.comparison.splits import Panel
+from tracker.comparison.statistics.paired import compare_guesses
+from tracker.console.diff import render_markdown
 from tracker.ledger.read import get_submission, list_validation
-from tracker.metrics import choose_figures, higher_is_better, name_metric
-from tracker.submit import submit
+from tracker.submissions.submit import submit
 from tracker.training.config import list_options
-from tracker.training.figures import draw_curves
 from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts, list_monitors
+from tracker.training.pictures.figures import draw_curves
 from tracker.training.progress import list_shown
-from tracker.workspace import Workspace, load_workspace, parse_score
+from tracker.workflows.own_loop.common_names import common_name
+from tracker.workspace.competition import Workspace, load_workspace, parse_score
+from tracker.workspace.metrics import choose_figures, higher_is_better, name_metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

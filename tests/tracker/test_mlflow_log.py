@@ -17,23 +17,23 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
-from tests.proxy import MODES, compare, copy_through, proxy_before
-from tests.servers import free_port, mlflow_server
-from tests.workspaces import make_run, make_workspace
+from tests.support.proxy import MODES, compare, copy_through, proxy_before
+from tests.support.servers import free_port, mlflow_server
+from tests.support.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
-from tracker.mirror import Mirror
-from tracker.mirror_copy import Connections, RunCopy, sync_run
-from tracker.mirror_process import follow
-from tracker.mirror_targets.mlflow import BATCH, describe_run
-from tracker.mirror_targets.mlflow_server import MlflowError, connect, fetch_run, find_away, note_away
-from tracker.mirror_targets.mlflow_view import VIEW_KEY, ensure_experiment
-from tracker.notes import add_note
-from tracker.recorder import Recorder
-from tracker.runs import load_run
-from tracker.scores import score
-from tracker.submit import submit, sync_all
+from tracker.mirror.copy import Connections, RunCopy, sync_run
+from tracker.mirror.mirror import Mirror
+from tracker.mirror.process import follow
+from tracker.mirror.targets.mlflow import BATCH, describe_run
+from tracker.mirror.targets.mlflow_server import MlflowError, connect, fetch_run, find_away, note_away
+from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
+from tracker.runs.read import load_run
+from tracker.runs.recorder import Recorder
+from tracker.submissions.notes import add_note
+from tracker.submissions.scores import score
+from tracker.submissions.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace import Workspace, load_workspace
+from tracker.workspace.competition import Workspace, load_workspace
 
 LIMIT_S = 180
 
@@ -256,7 +256,7 @@ def test_mlflow_shows_how_a_run_ended(workspace: Workspace, status: str, shown: 
 
 def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace: Workspace) -> None:
     code = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.recorder import Recorder\n"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.runs.recorder import Recorder\n"
         "from tracker.training.config import Config, config_to_dict\n"
         "r = Recorder.create(Path(sys.argv[1]), kind='train', config=config_to_dict(Config()), parent=None,"
         " note='', fingerprints={})\n"
@@ -275,7 +275,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
     (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
-    command = [sys.executable, "-P", "-m", "tracker.mirror_process", str(workspace.root)]
+    command = [sys.executable, "-P", "-m", "tracker.mirror.process", str(workspace.root)]
     children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
     for child in children:
         _, stderr = child.communicate(timeout=LIMIT_S)
@@ -406,7 +406,7 @@ def test_many_points_are_copied_as_few_are(workspace: Workspace, monkeypatch: py
     write_points(workspace.runs_dir / "exp1", *points, {"step": 7, "values": {"late": 1.0}})
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
-    monkeypatch.setattr("tracker.mirror_targets.mlflow.find_metrics_table", lambda _: None)
+    monkeypatch.setattr("tracker.mirror.targets.mlflow.find_metrics_table", lambda _: None)
     monkeypatch.setenv("TRACKER_MLFLOW_URI", f"sqlite:///{workspace.root}/other.db")
     other = load_workspace(workspace.root)
     sync_run(other, "exp1")
@@ -435,10 +435,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
     server: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.mirror_copy.RETRY_AFTER_S", (0.05, 0.1))
+    monkeypatch.setattr("tracker.mirror.copy.RETRY_AFTER_S", (0.05, 0.1))
     if mode == "hangs":
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        monkeypatch.setattr("tracker.mirror_targets.ANSWER_S", 1.0)
+        monkeypatch.setattr("tracker.mirror.targets.ANSWER_S", 1.0)
     for seed in range(1 if mode in ("hangs", "is slow") else 2):
         outcome = copy_through(server, tmp_path / f"{mode}-{seed}", mode, seed=seed, delay_s=0.05)
         assert outcome.faults > 0

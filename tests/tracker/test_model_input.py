@@ -10,18 +10,20 @@ from typing import Any
 import pytest
 
 from tests.conftest import NO_MLFLOW, make_pictures
-from tracker.configdiff import diff_configs
-from tracker.earlier import find_earlier
-from tracker.environment import collect_code
-from tracker.errors import AlreadyTrainedError
-from tracker.init import init_workspace
-from tracker.recorder import Recorder
-from tracker.runs import load_config, load_run
-from tracker.train import prepare_data, resolve_config, train
-from tracker.training.channels import resolve_input, resolve_model_input
+from tracker.core.config_diff import diff_configs
+from tracker.core.errors import AlreadyTrainedError
+from tracker.runs.environment import collect_code
+from tracker.runs.read import load_config, load_run
+from tracker.runs.recorder import Recorder
+from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_fingerprint, config_from_dict, config_to_dict
+from tracker.training.input.channels import resolve_input, resolve_model_input
 from tracker.training.tables import read_toml
-from tracker.workspace import Workspace
+from tracker.workflows.resolve import resolve_config
+from tracker.workflows.reuse import find_earlier
+from tracker.workflows.train import train
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import prepare_data
 
 # nobody waits for the mirror: it looks for MLflow a few times and ends
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_in_terminal, run_tracker, tracker_command
-from tests.workspaces import make_run, make_workspace
+from tests.support.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_submissions
-from tracker.submit import submit
-from tracker.workspace import Workspace, load_workspace
+from tracker.submissions.submit import submit
+from tracker.workspace.competition import Workspace, load_workspace
 
 
 @pytest.fixture

@@ -18,27 +18,27 @@ import pytest
 from scipy.stats import spearmanr
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_tree import set_parent
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_mlflow_log import find_runs
-from tests.workspaces import make_run, make_workspace
-from tracker.comparison.truth import tell_truth
+from tracker.comparison.cv_lb import tell_truth
+from tracker.comparison.statistics.ranks import spearman
+from tracker.core.markdown import escape
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.markdown import escape
-from tracker.mirror_targets.mlflow_server import connect
-from tracker.mirror_targets.mlflow_view import ensure_experiment
-from tracker.notes import add_note
-from tracker.scores import parse_scores, reveal, score
-from tracker.submit import submit
-from tracker.team_report import page
-from tracker.team_report.charts import describe_timeline, draw_timeline, render_ticks
-from tracker.team_report.data import TeamReport, build_report
-from tracker.team_report.markdown import render_markdown
-from tracker.team_report.page import FOLDER, render_page
-from tracker.team_report.ranks import spearman
-from tracker.team_report.svg import Drawing, Scale, measure_text
-from tracker.team_report.write import copy_report, write_report
-from tracker.workspace import Workspace
+from tracker.mirror.targets.mlflow_server import connect
+from tracker.mirror.targets.mlflow_view import ensure_experiment
+from tracker.report import page
+from tracker.report.charts import describe_timeline, draw_timeline, render_ticks
+from tracker.report.data import TeamReport, build_report
+from tracker.report.markdown import render_markdown
+from tracker.report.page import FOLDER, render_page
+from tracker.report.svg import Drawing, Scale, measure_text
+from tracker.report.write import copy_report, write_report
+from tracker.submissions.notes import add_note
+from tracker.submissions.scores import parse_scores, reveal, score
+from tracker.submissions.submit import submit
+from tracker.workspace.competition import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}
 HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.conftest import make_pictures
-from tracker.training import figures, sheets
-from tracker.training.fonts import use_fonts
-from tracker.training.samples import Task
+from tracker.training.formats.samples import Task
+from tracker.training.pictures import figures, sheets
+from tracker.training.pictures.fonts import use_fonts
 
 TWO = Task(classes=("cat", "dog"), id_column="ImageID", label_column="ans", answer_words=("0", "1"))
 

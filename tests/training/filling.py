@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.cache import PixelCache, open_cache
+from tracker.training.input.cache import PixelCache, open_cache
 
 SHAPE = (40, 50, 3)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import TWO
-from tracker.init import detect_format
+from tracker.setup.init import detect_format
 from tracker.training.config import DataConfig, list_options
-from tracker.training.data import load_data
+from tracker.training.data.data import load_data
 from tracker.training.formats import FORMATS, by_format
 from tracker.training.formats.image_folder import IMAGE_FOLDER
 from tracker.training.formats.mask_profiles import ATTRIBUTES, MASK_PROFILE_CLASSES
-from tracker.training.model import SIZES
+from tracker.training.model.model import SIZES
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_loop import CONFIG, train
+from tests.training.run.test_loop import CONFIG, train
 from tests.training.test_options import PLAIN
 from tracker.training.config import ModelConfig
 

@@ -13,9 +13,7 @@ import pytest
 import torch
 
 from tests.training.conftest import TWO
-from tests.training.test_loop import CONFIG, Stop, train
-from tracker.training import predict
-from tracker.training.checkpoint import load_checkpoint
+from tests.training.run.test_loop import CONFIG, Stop, train
 from tracker.training.config import (
     AugmentConfig,
     Config,
@@ -27,13 +25,15 @@ from tracker.training.config import (
     config_to_dict,
     merge,
 )
-from tracker.training.data import load_data
+from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError
-from tracker.training.losses import build_loss
-from tracker.training.mixup import build_mixer
-from tracker.training.model import AttributeHeads, build_model, train_mode
-from tracker.training.optim import build_optimizer
-from tracker.training.probabilities import load_probabilities
+from tracker.training.input.mixup import build_mixer
+from tracker.training.model.losses import build_loss
+from tracker.training.model.model import AttributeHeads, build_model, train_mode
+from tracker.training.model.optim import build_optimizer
+from tracker.training.predict import predict
+from tracker.training.predict.probabilities import load_probabilities
+from tracker.training.run.checkpoint import load_checkpoint
 
 # No batch norm: so the loss of a batch is the mean of its parts' losses.
 PLAIN = ModelConfig(name="test_vit")
@@ -96,7 +96,7 @@ def test_a_moving_average_is_what_is_validated_kept_and_resumed(folders: Path) -
 
 
 def test_the_average_follows_its_formula(folders: Path) -> None:
-    from tracker.training.setup import _average_into
+    from tracker.training.run.setup import _average_into
 
     average, current = [torch.tensor([1.0])], [torch.tensor([2.0])]
     _average_into(0.9)(average, current, torch.tensor(1))

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 from torch.nn import functional
 
-from tracker.training.atomic import atomic_path, write_json, write_text
-from tracker.training.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
 from tracker.training.config import LossConfig, ModelConfig, OptimConfig, SchedConfig
 from tracker.training.errors import ConfigError, StorageError, WeightsError
-from tracker.training.losses import build_loss, focal_loss, soft_f1_loss
+from tracker.training.files import atomic_path, write_json, write_text
+from tracker.training.input.sampler import BatchSampler, OrderedBatches, balance
 from tracker.training.metrics import accuracy, f1_by_class, macro_f1
-from tracker.training.model import build_model, list_cpu_features, resolve_precision
-from tracker.training.optim import build_optimizer, lr_factor
-from tracker.training.sampler import BatchSampler, OrderedBatches, balance
+from tracker.training.model.losses import build_loss, focal_loss, soft_f1_loss
+from tracker.training.model.model import build_model, list_cpu_features, resolve_precision
+from tracker.training.model.optim import build_optimizer, lr_factor
+from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
 from tracker.training.scores import confusion_matrix, count_classes
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)

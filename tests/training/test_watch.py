@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S
 from tracker.training import processes
-from tracker.training.checkpoint import save_checkpoint
 from tracker.training.config import TrainConfig
 from tracker.training.errors import TrackerError
+from tracker.training.run.checkpoint import save_checkpoint
 
 # a mutex that is locked twice: a wait in C that no signal ends
 STUCK = """

@@ -1,1 +1,4 @@
-"""The commands: each parses, calls one function and renders. Heavy imports stay inside the functions."""
+"""What a command takes and prints, a file for each panel of `tracker --help`.
+
+Imports every room; none imports it.
+"""

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tracker.clean import Plan
-    from tracker.workspace import Workspace
+    from tracker.workflows.clean import Plan
+    from tracker.workspace.competition import Workspace
 
 Runs = Annotated[list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")]
 
 
 def archive_command(runs: Runs) -> None:
     """Put runs away: no list, tree or report shows them any more; nothing is deleted."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota
-    from tracker.marks import archive_runs
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.runs.marks import archive_runs
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     names = _resolve(workspace, runs)
@@ -33,9 +33,9 @@ def archive_command(runs: Runs) -> None:
 
 def unarchive_command(runs: Runs) -> None:
     """Take archived runs back into the lists."""
-    from tracker.marks import unarchive_runs
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.core.terminal import print_text
+    from tracker.runs.marks import unarchive_runs
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     names = _resolve(workspace, runs)
@@ -50,10 +50,10 @@ def tag_command(
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
     """Give a run tags, or take them away; a checkpoint of a tagged run is never freed."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.marks import tag_run
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.runs.marks import tag_run
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     record = tag_run(workspace, resolve_run(workspace, run), names, remove=remove)
@@ -72,12 +72,12 @@ def clean_command(
     """Free disk: last.pth of finished runs and old pixel caches; shows what and how much, and asks."""
     import sys
 
-    from tracker.clean import free, plan_clean
     from tracker.commands.options import ask
-    from tracker.report import print_text
+    from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.training.numbers import render_count
-    from tracker.workspace import find_workspace
+    from tracker.workflows.clean import free, plan_clean
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     plan = plan_clean(workspace, checkpoints=checkpoints)
@@ -97,7 +97,7 @@ def clean_command(
         print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
 
 
-# what tracker.earlier takes it for
+# what tracker.workflows.reuse takes it for
 LAST_IS_FOR = (
     "only a new run of the same config and data goes on from it: with a larger train.patience, or with more"
     " train.epochs where sched.name is not cosine"
@@ -106,7 +106,7 @@ LAST_IS_FOR = (
 
 def _describe_plan(plan: Plan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
-    from tracker.clean import LAST
+    from tracker.workflows.clean import LAST
 
     for what in dict.fromkeys(item.what for item in plan.files):
         items = [item for item in plan.files if item.what == what]
@@ -135,7 +135,7 @@ def _copy(workspace: Workspace, names: Sequence[str]) -> None:
     """Bring MLflow up to date; the first problem is told once."""
     import sys
 
-    from tracker.api import copy_run
+    from tracker.mirror.sync import copy_run
 
     for name in names:
         if problem := copy_run(workspace, name):

@@ -30,10 +30,11 @@ def compare_command(
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.compare import NEWEST, compare_runs
-    from tracker.comparison.render_compare import print_comparison, render_csv, render_markdown
     from tracker.comparison.tree import read_marks
-    from tracker.report import clean_text, print_json, print_note
-    from tracker.workspace import find_workspace
+    from tracker.console.compare import print_comparison, render_csv, render_markdown
+    from tracker.core.terminal import print_json, print_note
+    from tracker.core.text import clean_text
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
     if runs:
@@ -69,10 +70,10 @@ PublicImages = Annotated[int, typer.Option(help="Images the public score is abou
 
 def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Say what the scores are worth: validation against public against private, and the luck in the best."""
-    from tracker.comparison.render_truth import render_truth
-    from tracker.comparison.truth import tell_truth
-    from tracker.report import print_json, print_text
-    from tracker.workspace import find_workspace
+    from tracker.comparison.cv_lb import tell_truth
+    from tracker.console.cv_lb import render_truth
+    from tracker.core.terminal import print_json, print_text
+    from tracker.workspace.competition import find_workspace
 
     found = tell_truth(find_workspace(), public_images=public_images)
     if as_json:
@@ -87,10 +88,10 @@ def select_command(
     as_json: Json = False,
 ) -> None:
     """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
-    from tracker.comparison.render_truth import render_selection
     from tracker.comparison.selection import select_final
-    from tracker.report import print_json, print_text
-    from tracker.workspace import find_workspace
+    from tracker.console.cv_lb import render_selection
+    from tracker.core.terminal import print_json, print_text
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     found = select_final(workspace, count, public_images=public_images)

@@ -26,11 +26,11 @@ def stats_command(
     import sys
 
     from tracker.commands.options import refuse_together
+    from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import survey
     from tracker.images.dataset_report import print_survey
-    from tracker.report import print_json, print_note
-    from tracker.train import resolve_for
-    from tracker.workspace import find_workspace
+    from tracker.workflows.resolve import resolve_for
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -55,11 +55,11 @@ def check_command(
     as_json: Json = False,
 ) -> None:
     """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that is wrong."""
+    from tracker.core.terminal import print_json
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
-    from tracker.report import print_json
-    from tracker.train import resolve_for
-    from tracker.workspace import find_workspace
+    from tracker.workflows.resolve import resolve_for
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     found = check_data(workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude)
@@ -82,12 +82,12 @@ def split_command(
 ) -> None:
     """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
     from tracker.commands.options import refuse_together
+    from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import write_split
     from tracker.images.dataset_report import list_warnings, print_split
-    from tracker.report import print_json, print_note
-    from tracker.train import resolve_for
     from tracker.training.numbers import render_count
-    from tracker.workspace import find_workspace
+    from tracker.workflows.resolve import resolve_for
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

@@ -20,10 +20,11 @@ def logs_command(
     ),
 ) -> None:
     """Show what a run has printed, or its epochs when it runs in a terminal."""
+    from tracker.console.runs import render_end
+    from tracker.core.terminal import print_note, print_text
     from tracker.jobs.running import resolve_running, stream_logs
-    from tracker.report import print_note, print_text, render_end
-    from tracker.runs import load_run
-    from tracker.workspace import find_workspace
+    from tracker.runs.read import load_run
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     name = resolve_running(workspace, run, or_newest=True)
@@ -37,10 +38,11 @@ def stop_command(
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
 ) -> None:
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
+    from tracker.console.runs import render_end
+    from tracker.core.settings import get_author
+    from tracker.core.terminal import print_text
     from tracker.jobs.running import resolve_running, stop_run
-    from tracker.report import print_text, render_end
-    from tracker.settings import get_author
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     name = resolve_running(workspace, run, or_newest=False)
@@ -63,7 +65,7 @@ def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
 
     from tracker.jobs.background import Child
     from tracker.training.libraries import TRAINING, require
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     require(*TRAINING)  # whatever goes to the background trains
     child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])

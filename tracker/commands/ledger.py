@@ -14,10 +14,10 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
 def init_command() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.append import create_ledger
     from tracker.ledger.connection import safe_url
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     made = create_ledger(workspace.ledger_url)
@@ -29,10 +29,10 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Check every row against its hash; exit code 1 names the first that does not agree."""
-    from tracker.errors import LedgerError
+    from tracker.core.errors import LedgerError
+    from tracker.core.terminal import print_json, print_text
     from tracker.ledger.chain import verify_ledger
-    from tracker.report import print_json, print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     found = verify_ledger(find_workspace().ledger_url, head=head)
     if as_json:
@@ -51,10 +51,11 @@ def history_command(
 ) -> None:
     """List the rows as they were added: runs, submissions, scores with their corrections, notes."""
     from tracker.commands.options import refuse_together
+    from tracker.console.submissions import print_history
+    from tracker.core.terminal import print_json
     from tracker.ledger.history import list_history
     from tracker.ledger.read import get_submission
-    from tracker.report import print_history, print_json
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -71,9 +72,9 @@ def upgrade_command(
     backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
 ) -> None:
     """Bring an older ledger to this program's schema; a backup is made first."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.migrations import default_backup, upgrade_ledger
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     target = backup or default_backup(workspace.root)
@@ -83,18 +84,18 @@ def upgrade_command(
 
 def backup_command(file: File) -> None:
     """Copy the whole ledger to a SQLite file, while others may write."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.transfer import copy_ledger
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     print_text(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
 
 
 def restore_command(file: File) -> None:
     """Copy a backup to ledger.url, where no ledger may be."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.transfer import restore_ledger
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     print_text(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
 
@@ -104,10 +105,10 @@ def import_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")] = False,
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.handkept import import_table, read_handkept, render_summary
-    from tracker.report import print_text
     from tracker.training.numbers import render_count
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     table = read_handkept(file, workspace.competition)
@@ -120,8 +121,8 @@ def import_command(
 
 def export_command(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.handkept import export_table
-    from tracker.report import print_text
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     print_text(f"{file}: {export_table(find_workspace(), file)} submissions")

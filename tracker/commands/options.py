@@ -22,8 +22,9 @@ def ask(question: str, *, no: str, go_on: str) -> None:
     Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D), and
     InterruptedByUserError after Ctrl-C.
     """
-    from tracker.errors import InterruptedByUserError
-    from tracker.report import clean_text, print_text
+    from tracker.core.errors import InterruptedByUserError
+    from tracker.core.terminal import print_text
+    from tracker.core.text import clean_text
     from tracker.training.errors import TrackerError
 
     try:

@@ -25,13 +25,13 @@ def explain_command(
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
-    from tracker.api import copy_run
     from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.core.terminal import print_json
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.resolve import resolve_run
-    from tracker.report import print_json
-    from tracker.workspace import find_workspace
+    from tracker.mirror.sync import copy_run
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if image:
@@ -83,11 +83,11 @@ def suspects_command(
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
     from tracker.commands.options import refuse_together
+    from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
     from tracker.ledger.resolve import resolve_run
-    from tracker.report import print_json
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

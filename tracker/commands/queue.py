@@ -20,10 +20,11 @@ def queue_command(
 ) -> None:
     """Train a file of runs, one after another; called again, go on with what has not finished."""
     from tracker.commands.options import refuse_together
-    from tracker.jobs.output import outlive_terminal
+    from tracker.core.terminal import print_json
     from tracker.jobs.queue import run_queue
-    from tracker.report import print_json, print_outcomes
-    from tracker.workspace import find_workspace
+    from tracker.jobs.views import print_outcomes
+    from tracker.runs.output import outlive_terminal
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if detach:
@@ -52,10 +53,11 @@ def sweep_command(
 ) -> None:
     """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
     from tracker.commands.options import refuse_together
-    from tracker.jobs.output import outlive_terminal
+    from tracker.core.terminal import print_json
     from tracker.jobs.sweep import run_sweep
-    from tracker.report import print_json, print_sweep
-    from tracker.workspace import find_workspace
+    from tracker.jobs.views import print_sweep
+    from tracker.runs.output import outlive_terminal
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if detach:
@@ -84,9 +86,9 @@ def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     """Start this command in the background, and say how to look after it."""
     from tracker.commands.jobs import start_again
     from tracker.jobs.background import Child
-    from tracker.jobs.output import OUTPUT_NAME
     from tracker.jobs.queue import find_folder, find_output
-    from tracker.workspace import find_workspace
+    from tracker.runs.output import OUTPUT_NAME
+    from tracker.workspace.competition import find_workspace
 
     folder = find_folder(find_workspace(), file, kind)
     child, _ = start_again(Child.wait_for_folder)

@@ -20,9 +20,9 @@ def report_command(
     """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
     import sys
 
-    from tracker.team_report.write import copy_report, write_report
+    from tracker.report.write import copy_report, write_report
     from tracker.training.errors import ConfigError
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     if html is not None and md is not None and html.resolve() == md.resolve():
         raise ConfigError(f"--html and --md name the same file: {html}", hint="give each a file of its own")
@@ -48,9 +48,9 @@ def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json =
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.tree import build_family, read_marks
-    from tracker.comparison.tree_view import print_family
-    from tracker.report import print_json
-    from tracker.workspace import find_workspace
+    from tracker.console.tree import print_family
+    from tracker.core.terminal import print_json
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tracker.runs import RunRecord
-    from tracker.workspace import Workspace
+    from tracker.runs.record import RunRecord
+    from tracker.workspace.competition import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="With the runs that were put away.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -50,14 +50,15 @@ def train_command(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
-    from tracker.folds import train_folds
-    from tracker.jobs.output import outlive_terminal
+    from tracker.core.settings import is_follower
     from tracker.ledger.resolve import resolve_run
-    from tracker.settings import is_follower
-    from tracker.train import FLAGS, find_resumable, resolve_config, train
-    from tracker.train import resume as resume_run
+    from tracker.runs.output import outlive_terminal
     from tracker.training.errors import ConfigError
-    from tracker.workspace import find_workspace
+    from tracker.workflows.folds import train_folds
+    from tracker.workflows.resolve import FLAGS, find_resumable, resolve_config
+    from tracker.workflows.train import resume as resume_run
+    from tracker.workflows.train import train
+    from tracker.workspace.competition import find_workspace
 
     if is_follower():
         _follow()
@@ -96,8 +97,10 @@ def _refuse_folds_twice(assignments: Sequence[str]) -> None:
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     """How the run ended, and what its curves advise."""
     from tracker.comparison.advice import advise_run
-    from tracker.report import print_text, render_end
-    from tracker.runs import load_config, read_curves
+    from tracker.console.runs import render_end
+    from tracker.core.terminal import print_text
+    from tracker.runs.points import read_curves
+    from tracker.runs.read import load_config
 
     print_text(render_end(record, workspace.competition))
     if quiet:
@@ -112,7 +115,7 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
 def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
     import re
 
-    from tracker.runs import check_utf8
+    from tracker.core.text import check_utf8
     from tracker.training.errors import ConfigError
     from tracker.training.tables import parse_toml_value
 
@@ -130,7 +133,7 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
 
 def _follow() -> None:
     """One of the processes that torchrun started: the first of them makes the run."""
-    from tracker.training.follow import follow
+    from tracker.training.run.follow import follow
 
     follow()
 
@@ -144,11 +147,12 @@ def infer_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
-    from tracker.infer import infer
-    from tracker.jobs.output import outlive_terminal
+    from tracker.console.runs import render_scores
+    from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.report import print_text, render_scores
-    from tracker.workspace import find_workspace
+    from tracker.runs.output import outlive_terminal
+    from tracker.workflows.infer import infer
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
@@ -163,11 +167,11 @@ def reproduce_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and tell whether predictions and weights agree."""
-    from tracker.jobs.output import outlive_terminal
+    from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.report import print_text
-    from tracker.reproduce import reproduce
-    from tracker.workspace import find_workspace
+    from tracker.runs.output import outlive_terminal
+    from tracker.workflows.reproduce import reproduce
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     with outlive_terminal(workspace):
@@ -187,13 +191,14 @@ def ensemble_command(
     """Combine the probabilities of several runs into a new run."""
     import sys
 
-    from tracker.api import copy_run
-    from tracker.ensemble import ensemble
-    from tracker.jobs.output import outlive_terminal
-    from tracker.members import list_members, print_members
-    from tracker.report import describe_ensemble, render_scores
-    from tracker.runs import load_config
-    from tracker.workspace import find_workspace
+    from tracker.comparison.members import list_members, print_members
+    from tracker.console.runs import render_scores
+    from tracker.core.config_diff import describe_ensemble
+    from tracker.mirror.sync import copy_run
+    from tracker.runs.output import outlive_terminal
+    from tracker.runs.read import load_config
+    from tracker.workflows.ensemble import ensemble
+    from tracker.workspace.competition import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
@@ -219,7 +224,7 @@ def _split_numbers(text: str) -> list[str]:
 
 def options_command(wide: Wide = False) -> None:
     """List every config key with its default in this workspace, its meaning and what it may be."""
-    from tracker.report import find_width, print_table, print_text
+    from tracker.core.terminal import find_width, print_table, print_text
     from tracker.training.config import list_options
 
     defaults = _render_defaults()
@@ -238,13 +243,14 @@ def options_command(wide: Wide = False) -> None:
 
 def _render_defaults() -> dict[str, str]:
     """The default of each key: what a new run of this workspace takes, outside of one for each format of the data."""
-    from tracker.errors import UnknownRunError
-    from tracker.report import print_note, render_value
-    from tracker.shown_config import list_defaults
+    from tracker.console.shown_config import list_defaults
+    from tracker.core.errors import UnknownRunError
+    from tracker.core.terminal import print_note
+    from tracker.core.text import render_value
     from tracker.training.config import Config, config_to_dict, list_options
     from tracker.training.errors import TrackerError
     from tracker.training.tables import flatten
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     try:
         values, given = list_defaults(find_workspace())
@@ -275,15 +281,17 @@ def runs_command(
 ) -> None:
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
+    from tracker.comparison.members import name_ensembles
     from tracker.comparison.pick import explain_no_runs, pick_runs
     from tracker.comparison.tree import read_marks
+    from tracker.console.runs import print_runs, runs_to_json
+    from tracker.core.terminal import print_json, print_note, print_text
     from tracker.ledger.read import list_notes, list_run_numbers_submitted
-    from tracker.members import name_ensembles
-    from tracker.report import print_json, print_note, print_runs, print_text, runs_to_json
-    from tracker.runs import count_archived, load_config
+    from tracker.runs.read import load_config
+    from tracker.runs.record import count_archived
     from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -319,13 +327,16 @@ def show_command(
     """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its config."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
+    from tracker.comparison.members import list_members, name_ensembles
+    from tracker.console.runs import print_run
+    from tracker.console.shown_config import choose_config
+    from tracker.console.submissions import submission_to_json
+    from tracker.core.terminal import print_json, show_all
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation
     from tracker.ledger.resolve import resolve_run
-    from tracker.members import list_members, name_ensembles
-    from tracker.report import print_json, print_run, show_all, submission_to_json
-    from tracker.runs import load_config, load_run, read_curves
-    from tracker.shown_config import choose_config
-    from tracker.workspace import find_workspace
+    from tracker.runs.points import read_curves
+    from tracker.runs.read import load_config, load_run
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -370,11 +381,11 @@ def diff_command(
 
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.diff import diff_runs
-    from tracker.comparison.paired import RESAMPLES
-    from tracker.comparison.render_diff import open_picture, print_diff
-    from tracker.report import print_json
+    from tracker.comparison.statistics.paired import RESAMPLES
+    from tracker.console.diff import open_picture, print_diff
+    from tracker.core.terminal import print_json
     from tracker.training.libraries import PICTURES, require
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     require(*(PICTURES if picture else ()))
     refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
@@ -402,10 +413,10 @@ def adopt_command(
     force: Annotated[bool, typer.Option("--force", help="Adopt again what was adopted before.")] = False,
 ) -> None:
     """Take in a run made by another script: config, curves, checkpoint, prediction CSV."""
-    from tracker.adopt import adopt_folder, adopt_mlflow
-    from tracker.report import print_text
+    from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
-    from tracker.workspace import find_workspace
+    from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     if folder and not mlflow:

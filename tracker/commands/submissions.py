@@ -11,18 +11,19 @@ from tracker.commands.options import Yes, ask, may_ask
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
-    from tracker.examine import CheckReport
     from tracker.ledger.records import Submission
-    from tracker.workspace import Workspace
+    from tracker.submissions.examine import CheckReport
+    from tracker.workspace.competition import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
     """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
-    from tracker.examine import check
-    from tracker.report import print_check, print_json
-    from tracker.workspace import find_workspace
+    from tracker.console.submissions import print_check
+    from tracker.core.terminal import print_json
+    from tracker.submissions.examine import check
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     report = check(workspace, run)
@@ -47,22 +48,17 @@ def submit_command(
 
     In a terminal it asks before it takes the last one that the daily limit leaves.
     """
-    from tracker.answer import answer_submit
-    from tracker.errors import RefusedError
-    from tracker.examine import examine, report_examination
+    from tracker.console.submissions import print_check_details, render_submission_scores, submission_to_json
+    from tracker.core.errors import RefusedError
+    from tracker.core.terminal import print_json, print_text
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation
-    from tracker.report import (
-        print_check_details,
-        print_json,
-        print_text,
-        render_quota,
-        render_submission_scores,
-        submission_to_json,
-    )
-    from tracker.submit import check_memo, submit_examined
-    from tracker.workspace import find_workspace
+    from tracker.submissions.answer import answer_submit
+    from tracker.submissions.examine import examine, report_examination
+    from tracker.submissions.submit import check_memo, submit_examined
+    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.quota import render_quota
 
     workspace, memo = find_workspace(), check_memo(memo)
     comp, examination = workspace.competition, examine(workspace, run)
@@ -106,8 +102,8 @@ def _confirm_last(workspace: Workspace, report: CheckReport, memo: str, *, even_
         return
     import shlex
 
-    from tracker.report import print_text
-    from tracker.runs import load_run
+    from tracker.core.terminal import print_text
+    from tracker.runs.read import load_run
 
     what = report.ensemble or load_run(workspace.runs_dir, report.run).note or "no note"
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
@@ -128,8 +124,8 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
     """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
-    from tracker.api import copy_run
-    from tracker.report import print_note
+    from tracker.core.terminal import print_note
+    from tracker.mirror.sync import copy_run
 
     for problem in dict.fromkeys(copy_run(workspace, run) for run in runs):
         if problem:
@@ -146,11 +142,13 @@ def score_command(
     private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
 ) -> None:
     """Record what the leaderboard said about a submission, and say whether it is the new SOTA."""
-    from tracker.answer import answer_score
+    from tracker.console.notes import render_corrections
+    from tracker.console.submissions import print_leaderboard
+    from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota, get_submission, list_validation
-    from tracker.report import print_leaderboard, print_text, render_corrections
-    from tracker.scores import parse_scores, score
-    from tracker.workspace import find_workspace
+    from tracker.submissions.answer import answer_score
+    from tracker.submissions.scores import parse_scores, score
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     before, sota_before = get_submission(workspace, number).scores, find_sota(workspace)
@@ -187,7 +185,7 @@ def leaderboard_command(
         _refuse_own_options(context)
         return
     from tracker.commands.options import refuse_together
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     _print_rows(find_workspace(), sort=sort, limit=limit, wide=wide, as_json=as_json)
@@ -210,8 +208,9 @@ def _print_rows(
     """The newest submissions, or the first by `sort`, with their ranks among all."""
     from tracker.comparison.pick import pick_submissions
     from tracker.comparison.tree import name_node, read_marks
+    from tracker.console.submissions import print_leaderboard, submission_to_json
+    from tracker.core.terminal import print_json
     from tracker.ledger.read import list_validation
-    from tracker.report import print_json, print_leaderboard, submission_to_json
 
     comp = workspace.competition
     rows, ranks = pick_submissions(workspace, sort=sort, limit=limit)
@@ -243,10 +242,10 @@ def _print_rows(
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
     from tracker.commands.options import refuse_together
+    from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
-    from tracker.report import print_text
-    from tracker.scores import list_sealed, reveal
-    from tracker.workspace import find_workspace
+    from tracker.submissions.scores import list_sealed, reveal
+    from tracker.workspace.competition import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -269,13 +268,13 @@ def _count(numbers: Collection[int]) -> str:
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
-    from tracker.leaderboards.registry import KINDS
+    from tracker.workspace.leaderboard_kinds import KINDS
 
     if not KINDS[workspace.leaderboard].knows_solution:  # asked here: the lists are fast without what submits
         return
+    from tracker.core.terminal import print_text
     from tracker.ledger.read import list_noted
-    from tracker.report import print_text
-    from tracker.scores import list_sealed
+    from tracker.submissions.scores import list_sealed
 
     sealed = [str(row.number) for row in list_sealed(workspace, rows)]
     if sealed and list_noted(workspace, "revealed"):
@@ -288,12 +287,13 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
 def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
+    from tracker.console.submissions import print_leaderboard, submission_to_json
+    from tracker.core.terminal import print_json
     from tracker.ledger.read import find_sota, list_validation
     from tracker.ledger.resolve import name_first_score
-    from tracker.metrics import NO_PUBLIC_SCORE
-    from tracker.report import print_json, print_leaderboard, submission_to_json
     from tracker.training.errors import TrackerError
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -310,9 +310,10 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
 
 def audit_command(as_json: Json = False) -> None:
     """Say how the submissions were spent: in vain, one key away from SOTA, or several at once."""
-    from tracker.audit import audit
-    from tracker.report import print_audit, print_json
-    from tracker.workspace import find_workspace
+    from tracker.comparison.audit import audit
+    from tracker.console.submissions import print_audit
+    from tracker.core.terminal import print_json
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     found = audit(workspace)
@@ -330,8 +331,8 @@ def note_command(
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
-    from tracker.notes import add_note
-    from tracker.workspace import find_workspace
+    from tracker.submissions.notes import add_note
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     target = add_note(workspace, what, text, rejected=rejected)

@@ -11,7 +11,7 @@ import typer
 from tracker.training.formats import FORMATS, list_with_people
 
 if TYPE_CHECKING:
-    from tracker.workspace import Workspace
+    from tracker.workspace.competition import Workspace
 
 HERE = Path()
 *_OTHERS, _LAST = FORMATS
@@ -63,9 +63,9 @@ def init_command(
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.commands.options import refuse_beside
-    from tracker.init import detect_format, init_workspace
-    from tracker.pretrained import look_for_weights
-    from tracker.report import print_text
+    from tracker.core.terminal import print_text
+    from tracker.setup.init import detect_format, init_workspace
+    from tracker.setup.pretrained import look_for_weights
 
     board = {"solution": solution or "", "competition": kaggle}
     _refuse_contradictions(labels=labels, data_format=data_format, leaderboard=leaderboard, board=board)
@@ -123,7 +123,7 @@ def _warn_of_deadline(workspace: Workspace) -> None:
     """Say when the deadline has passed already, most likely by a typing error: every submission would be refused."""
     import datetime as dt
 
-    from tracker.report import print_note
+    from tracker.core.terminal import print_note
 
     comp = workspace.competition
     if comp.deadline and comp.deadline <= dt.datetime.now(dt.UTC):
@@ -137,7 +137,7 @@ def _warn_of_deadline(workspace: Workspace) -> None:
 def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]) -> None:
     """Raise ConfigError for options of which one would have no effect; `board` has keys of [leaderboard]."""
     from tracker.commands.options import refuse_beside, refuse_together
-    from tracker.leaderboards.registry import KINDS
+    from tracker.workspace.leaderboard_kinds import KINDS
 
     flags = {option.flag: option for kind in KINDS.values() for option in kind.options if option.flag}
     refuse_together({flag: bool(board.get(option.key)) for flag, option in flags.items()})
@@ -156,9 +156,9 @@ def _ignore_outputs(workspace: Workspace) -> None:
     """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever comes of it."""
     import sys
 
-    from tracker.errors import render_error
-    from tracker.gitignore import OUTPUTS, ignore_outputs
-    from tracker.report import print_text
+    from tracker.core.errors import render_error
+    from tracker.core.terminal import print_text
+    from tracker.setup.gitignore import OUTPUTS, ignore_outputs
     from tracker.training.errors import TrackerError
 
     try:
@@ -183,7 +183,7 @@ def demo_command(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")] = Path("demo"),
 ) -> None:
     """Make a small competition and go the whole way through it."""
-    from tracker.demo import run_demo
+    from tracker.commands.demo import run_demo
 
     run_demo(folder)
 
@@ -193,8 +193,8 @@ def ui_command(
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve the MLflow web page of this workspace on this machine."""
-    from tracker.ui import open_ui
-    from tracker.workspace import find_workspace
+    from tracker.mirror.ui import open_ui
+    from tracker.workspace.competition import find_workspace
 
     open_ui(find_workspace(), port=port, browser=browser)
 
@@ -204,11 +204,11 @@ def sync_command(
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs import list_run_numbers
-    from tracker.submit import sync_all
+    from tracker.runs.record import list_run_numbers
+    from tracker.submissions.submit import sync_all
     from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
-    from tracker.workspace import find_workspace
+    from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     names = [resolve_run(workspace, name) for name in run or ()]

@@ -1,1 +1,4 @@
-"""What changed between runs, whether it helped, and whether that is real."""
+"""What changed, whether it helped, and whether the difference is real. Computes; `console` and `report` show it.
+
+Imports `ledger` and below.
+"""

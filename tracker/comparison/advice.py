@@ -15,10 +15,11 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from tracker.metrics import higher_is_better
-from tracker.runs import Curves, RunRecord
+from tracker.runs.points import Curves
+from tracker.runs.record import RunRecord
 from tracker.training.metrics import list_monitors
-from tracker.workspace import Metric
+from tracker.workspace.competition import Metric
+from tracker.workspace.metrics import higher_is_better
 
 CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
 FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE

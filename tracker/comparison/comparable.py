@@ -15,15 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracker.configdiff import shorten_print
+from tracker.core.config_diff import shorten_print
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
-from tracker.metrics import strip_split
-from tracker.runs import RunRecord, load_config, load_run
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import RunRecord
 from tracker.training.config import CROP_KEYS, Config, config_to_dict, name_files
 from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.metrics import strip_split
 
 VALIDATION = "validation.npz"
 DATA = "data"  # the data fingerprint, among the keys of a scheme
@@ -332,7 +333,7 @@ def _compare_files(a: Basis, b: Basis) -> str:
     """The images and labels themselves, where both have kept them and nothing else tells."""
     if not (a.marks and b.marks and a.file and b.file):
         return ""
-    from tracker.training.probabilities import load_probabilities
+    from tracker.training.predict.probabilities import load_probabilities
 
     try:
         known = [load_probabilities(file) for file in (a.file, b.file)]

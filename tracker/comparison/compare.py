@@ -16,21 +16,22 @@ from typing import Any
 
 from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
 from tracker.comparison.diff import NOT_COMPARED
-from tracker.comparison.side import load_side
+from tracker.comparison.subject import load_side
 from tracker.comparison.where import Condition, explain_nothing_found, parse_where
-from tracker.configdiff import is_by_hand, is_complete, knows, shorten_print
-from tracker.errors import UnknownRunError
+from tracker.core.config_diff import is_by_hand, is_complete, knows, shorten_print
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_numbers
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
-from tracker.metrics import higher_is_better
-from tracker.runs import RUN_NAME, RunRecord, is_archived, list_run_numbers, list_runs, load_config, load_run
+from tracker.runs.read import list_runs, load_config, load_run
+from tracker.runs.record import RUN_NAME, RunRecord, is_archived, list_run_numbers
 from tracker.training.config import outcome_values
 from tracker.training.errors import ConfigError, StorageError, TrackerError, find_nearest
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.metrics import higher_is_better
 
 NEWEST = 200
 MOST_NAMED = 4  # runs in a sentence

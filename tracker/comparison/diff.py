@@ -12,19 +12,18 @@ from typing import Any
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
-from tracker.comparison.paired import RESAMPLES, FoldTest, Paired
-from tracker.comparison.side import Side, load_side
+from tracker.comparison.members import Member, list_members
+from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, Paired
+from tracker.comparison.subject import Side, load_side
 from tracker.comparison.verdict import write_verdict
-from tracker.configdiff import diff_configs, list_unknown
+from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
 from tracker.ledger.records import Note
-from tracker.members import Member, list_members
-from tracker.metrics import higher_is_better
-from tracker.predictions import diff_answers
-from tracker.report import describe_ensemble
 from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.predictions import diff_answers
 
 Point = tuple[int, float | None]
 NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")

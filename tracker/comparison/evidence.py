@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.runs import load_config
+from tracker.runs.read import load_config
 from tracker.training.config import later_defaults
 from tracker.training.errors import TrackerError
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
-from tracker.workspace import load_workspace
+from tracker.workspace.competition import load_workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.paired import FoldTest, Paired
-    from tracker.comparison.side import Side
-    from tracker.training.probabilities import Kept
+    from tracker.comparison.statistics.paired import FoldTest, Paired
+    from tracker.comparison.subject import Side
+    from tracker.training.predict.probabilities import Kept
 
 VALIDATION = "validation.npz"
 DECIDE_NOTHING = ("data.image_size", "data.mean", "data.std", "data.sampler", "data.cache", "data.workers")
@@ -78,7 +78,7 @@ def _name_lack(side: Side) -> str:
 
 
 def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images: int) -> Evidence:
-    from tracker.comparison.paired import compare_guesses
+    from tracker.comparison.statistics.paired import compare_guesses
 
     a, b = _load_same_images(left, right)
     labels = _labels(a)
@@ -100,7 +100,7 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
 
 
 def _load(side: Side) -> Kept:
-    from tracker.training.probabilities import load_probabilities
+    from tracker.training.predict.probabilities import load_probabilities
 
     assert side.folder is not None  # noqa: S101  (`weigh` has looked)
     return load_probabilities(side.folder / VALIDATION)
@@ -114,7 +114,7 @@ def _labels(kept: Kept) -> Any:
 
 def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
     """Both runs' validation predictions in the same order; raises TrackerError when they are of different images."""
-    from tracker.training.probabilities import select
+    from tracker.training.predict.probabilities import select
 
     a, b = _load(left), _load(right)
     if a.classes != b.classes:
@@ -155,8 +155,8 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
 
 def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and why not; no reason where a side has no folds at all."""
-    from tracker.comparison.paired import corrected_fold_test
-    from tracker.training.probabilities import measure
+    from tracker.comparison.statistics.paired import corrected_fold_test
+    from tracker.training.predict.probabilities import measure
 
     members = [_find_folds(runs_dir, side) for side in (left, right)]
     if not all(members):
@@ -188,7 +188,7 @@ def _find_folds(runs_dir: Path, side: Side) -> list[str]:
 
 
 def _load_member(runs_dir: Path, name: str) -> Any:
-    from tracker.training.probabilities import load_probabilities
+    from tracker.training.predict.probabilities import load_probabilities
 
     path = runs_dir / name / VALIDATION
     return load_probabilities(path) if path.is_file() else None

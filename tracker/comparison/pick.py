@@ -10,11 +10,12 @@ from tracker.comparison.compare import check_sort_name, find_others, load_values
 from tracker.comparison.where import explain_nothing_found, parse_where
 from tracker.ledger.read import list_newest_submissions, list_ranks, list_submissions, list_validation
 from tracker.ledger.records import Submission
-from tracker.metrics import higher_is_better
-from tracker.runs import RunRecord, list_runs
+from tracker.runs.read import list_runs
+from tracker.runs.record import RunRecord
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
-from tracker.workspace import Competition, Workspace
+from tracker.workspace.competition import Competition, Workspace
+from tracker.workspace.metrics import higher_is_better
 
 SPLITS = ("public_", "private_", "val_")
 

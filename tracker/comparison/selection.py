@@ -14,20 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.luck import Sample, compare_answers, count_sample, estimate_noise, list_looks, load_answers_of
+from tracker.comparison.cv_lb import relate_validation
+from tracker.comparison.leaderboard_noise import (
+    Sample,
+    compare_answers,
+    count_sample,
+    estimate_noise,
+    list_looks,
+    load_answers_of,
+)
 from tracker.comparison.splits import Panel, draw_normal, load_panel
-from tracker.comparison.truth import relate_validation
 from tracker.ledger.read import find_figure, list_noted, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import name_first_score
-from tracker.metrics import NO_PUBLIC_SCORE
 from tracker.training.errors import ConfigError, TrackerError
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tracker.comparison.regression import Line
+    from tracker.comparison.statistics.regression import Line
 
 CONTENDERS = 12  # by expected score; sets are searched among these
 LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracker.comparison.luck import Sample
+from tracker.comparison.leaderboard_noise import Sample
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_noted
 from tracker.ledger.records import Submission
-from tracker.predictions import Answers, normalize_answer
 from tracker.training.errors import TrackerError
 from tracker.training.metrics import Counts, find_kind, is_resampled
 from tracker.training.tables import read_table
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.predictions import Answers, normalize_answer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tracker.training.probabilities import Kept
+    from tracker.training.predict.probabilities import Kept
 
 DRAWS = 2000
 SEED = 0
@@ -104,7 +104,7 @@ def _panel_of_solution(
 
 def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Panel | None:
     """Validation or out-of-fold images of the first run's set, with every run that was validated on the same."""
-    from tracker.training.probabilities import align
+    from tracker.training.predict.probabilities import align
 
     kept: list[tuple[int, Kept]] = []
     for row in rows:
@@ -124,7 +124,7 @@ def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sampl
 
 
 def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
-    from tracker.training.probabilities import load_probabilities
+    from tracker.training.predict.probabilities import load_probabilities
 
     if row.run is None or not has_run(workspace, row):
         return None

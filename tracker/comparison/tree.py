@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tracker.configdiff import diff_configs, list_unknown
+from tracker.core.config_diff import (
+    diff_configs,
+    list_changes,
+    list_followers,
+    list_unknown,
+    render_change,
+    tell_unknown,
+)
+from tracker.core.list_marks import Marks
 from tracker.ledger.connection import Query, open_reader
 from tracker.ledger.read import (
     find_origin,
@@ -19,13 +27,20 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
-from tracker.list_marks import Marks
-from tracker.runs import RunRecord, list_runs, load_config, load_run
+from tracker.runs.read import list_runs, load_config, load_run
+from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS
-from tracker.workspace import Workspace
+from tracker.training.numbers import render_count
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.metrics import higher_is_better
+
+if TYPE_CHECKING:
+    from tracker.workspace.competition import Competition
+
 
 BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
+
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
 
@@ -308,3 +323,55 @@ def _find_unknown(parent: _Member, member: _Member) -> list[str]:
     if not parent.config or not member.config:
         return []
     return list_unknown(parent.config, member.config, recorded=parent.recorded or member.recorded)
+
+
+KEYS_SHOWN = 4
+
+SPLITS = ("val", "public", "private")
+
+
+def describe_origin(node: Node) -> str:
+    """What a node changed of its parent, or the model that a family begins with."""
+    if node.change is None:
+        return describe_beginning(node)
+    return name_parent(node) + shorten_change(node.change, node.not_known)
+
+
+def describe_beginning(node: Node) -> str:
+    return node.model or ("model unknown" if node.has_config else "config unknown")
+
+
+def name_parent(node: Node) -> str:
+    """The parent of a node that is drawn less deep than it lies."""
+    return f"(from {node.parent}) " if node.depth > MAX_INDENT else ""
+
+
+def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
+    """The first keys of a change, and how many more there are."""
+    changes = [*list_changes(change), *list_followers(change)]
+    more = len(list_changes(change)) - KEYS_SHOWN
+    shown = [*changes[:KEYS_SHOWN], *([render_count(more, "more key")] if more > 0 else ())]
+    unknown = [tell_unknown(not_known)] if not_known else []
+    return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
+
+
+def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
+    """Validation, public and private score by the deciding metric; another one when that was not measured."""
+    found = {}
+    for split in SPLITS:
+        for name in (competition.primary_metric, *METRICS):
+            value = node.scores.get(f"{split}_{name}")
+            if value is not None:
+                metric = find_metric(competition, f"{split}_{name}")
+                suffix = "" if name == competition.primary_metric else f" {name}"
+                found[f"{split}{suffix}"] = metric.render(value)
+                break
+    return found
+
+
+def find_metric(competition: Competition, key: str) -> Metric:
+    """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain number."""
+    name = key.partition("_")[2]
+    known = {metric.name: metric for metric in competition.metrics}
+    better = higher_is_better(competition.metrics, name)
+    return known.get(name, Metric(name=name, higher_is_better=better))

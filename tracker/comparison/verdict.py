@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.paired import LEVEL
-from tracker.metrics import higher_is_better, name_metric
-from tracker.report import list_changes, render_change, render_number, tell_unknown
+from tracker.comparison.statistics.paired import LEVEL
+from tracker.core.config_diff import list_changes, render_change, tell_unknown
+from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
+from tracker.workspace.metrics import higher_is_better, name_metric
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
-    from tracker.comparison.paired import FoldTest, Paired
-    from tracker.workspace import Competition
+    from tracker.comparison.statistics.paired import FoldTest, Paired
+    from tracker.workspace.competition import Competition
 
 WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"  # 117 of 4,000 equal pairs, see DECISIONS.md
 SHOWN = 3  # changed keys; the table below has them all

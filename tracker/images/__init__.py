@@ -1,1 +1,4 @@
-"""The images of a workspace: what there is, what a model sees in them, what is wrong with them."""
+"""The images of a workspace: check, statistics, split, explain, suspects, cut-outs; with what they print.
+
+Imports `workflows` and below.
+"""

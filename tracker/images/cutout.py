@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tracker.errors import UnknownRunError
-from tracker.train import resolve_config
+from tracker.core.errors import UnknownRunError
 from tracker.training.config import Config
 from tracker.training.libraries import IMAGES, require
-from tracker.workspace import Workspace, find_workspace
+from tracker.workflows.resolve import resolve_config
+from tracker.workspace.competition import Workspace, find_workspace
 
 if TYPE_CHECKING:
-    from tracker.training.channels import Channels
-    from tracker.training.cutout import CutoutReport
+    from tracker.training.input.channels import Channels
+    from tracker.training.inspect.cutout import CutoutReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ def remove_background(folder: Path, out: Path | None, *, method: str, processes:
     the default config does. Raises ConfigError, StorageError and TrackerError.
     """
     require(*IMAGES)
-    from tracker.training.channels import measure_channels
-    from tracker.training.cutout import cut_out_folder
-    from tracker.training.images import IMAGE_SUFFIXES
+    from tracker.training.formats.images import IMAGE_SUFFIXES
+    from tracker.training.input.channels import measure_channels
+    from tracker.training.inspect.cutout import cut_out_folder
 
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-cutout")
     cores = len(os.sched_getaffinity(0))

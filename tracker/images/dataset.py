@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.train import build_task, locate_data, prepare_data
-from tracker.training.atomic import check_regular, translate_os_errors, write_text
 from tracker.training.config import Config
-from tracker.training.data import inspect_data
+from tracker.training.data.data import inspect_data
+from tracker.training.data.exclude import CSV, split_words
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.exclude import CSV, split_words
+from tracker.training.files import check_regular, translate_os_errors, write_text
+from tracker.training.formats.samples import DataReport
 from tracker.training.libraries import IMAGES, PICTURES, require
-from tracker.training.samples import DataReport
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import build_task, locate_data, prepare_data
 
 if TYPE_CHECKING:
-    from tracker.training.survey import SplitTable, Survey
+    from tracker.training.inspect.survey import SplitTable, Survey
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ def _read_if_there(path: Path) -> bytes | None:
 def survey(workspace: Workspace, config: Config, *, figures: Path | None = None) -> tuple[Survey, list[Path]]:
     """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and StorageError."""
     require(*IMAGES, *(PICTURES if figures else ()))
-    from tracker.training.survey import survey_data
+    from tracker.training.inspect.survey import survey_data
 
     task, data = prepare_data(workspace, config)
     found = survey_data(config, data, task, root=workspace.root)
     if figures is None:
         return found, []
-    from tracker.training.survey_figures import draw_survey
+    from tracker.training.inspect.survey_figures import draw_survey
 
     with translate_os_errors(figures, "create"):
         figures.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def write_split(workspace: Workspace, config: Config, path: Path, *, force: bool
 
     Raises ConfigError, DataError and StorageError.
     """
-    from tracker.training.survey import tabulate_split
+    from tracker.training.inspect.survey import tabulate_split
 
     task, data = prepare_data(workspace, replace(config, data=replace(config.data, undersample=())))
     table = tabulate_split(config, data, task)

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.report import print_table, print_text, render_number
-from tracker.table import Column
+from tracker.core.table import Column
+from tracker.core.terminal import print_table, print_text
+from tracker.core.text import render_number
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
-    from tracker.training.survey import SplitTable, Survey
+    from tracker.training.inspect.survey import SplitTable, Survey
 
 SHOWN_SIZES = 3
 

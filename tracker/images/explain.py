@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.infer import find_trained, load_recorded_weights, prepare_trained_data
-from tracker.runs import load_config, load_run, load_trained_config
+from tracker.runs.read import load_config, load_run, load_trained_config
 from tracker.training.config import config_from_dict
 from tracker.training.errors import ConfigError, TrackerError, find_nearest
 from tracker.training.libraries import TRAINING, require
-from tracker.workspace import Workspace
+from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data
+from tracker.workspace.competition import Workspace
 
 if TYPE_CHECKING:
-    from tracker.training.explain import Shown
-    from tracker.training.samples import LoadedData
+    from tracker.training.formats.samples import LoadedData
+    from tracker.training.inspect.explain import Shown
 
 SHEET_NAME = "explain.png"
 PICKS = ("wrong", "uncertain")
@@ -68,8 +68,8 @@ def explain(
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
     shown, candidates = (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
-    from tracker.training.explain import draw_explained, explain_images
-    from tracker.training.loop import translate_torch_errors
+    from tracker.training.inspect.explain import draw_explained, explain_images
+    from tracker.training.run.loop import translate_torch_errors
 
     with translate_torch_errors():
         found = explain_images(
@@ -102,7 +102,7 @@ def explain(
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
     """Validation, training or evaluation images by their ids; raises ConfigError with the nearest known one."""
-    from tracker.training.explain import Shown
+    from tracker.training.inspect.explain import Shown
 
     known = {image.id: Shown(image.id, image.path, None) for image in data.eval}
     known |= {sample.id: Shown(sample.id, sample.path, sample.label) for sample in (*data.train, *data.val)}
@@ -118,8 +118,8 @@ def _pick(workspace: Workspace, name: str, data: LoadedData, pick: str, count: i
 
     What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
     """
-    from tracker.training.explain import Shown
-    from tracker.training.probabilities import load_probabilities
+    from tracker.training.inspect.explain import Shown
+    from tracker.training.predict.probabilities import load_probabilities
 
     kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
     place = {image: row for row, image in enumerate(kept.ids)}

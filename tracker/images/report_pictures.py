@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tracker.report import print_table, print_text
-from tracker.table import Column
+from tracker.core.table import Column
+from tracker.core.terminal import print_table, print_text
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.images.cutout import Cutout, Measured
     from tracker.images.explain import Explanation
     from tracker.images.suspects import SuspectReport
-    from tracker.training.duplicates import Pair
+    from tracker.training.inspect.duplicates import Pair
 
 SHOWN = 15  # lines of a table; all are in the files
 

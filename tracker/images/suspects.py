@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.runs import load_config, load_run
-from tracker.train import prepare_data
-from tracker.training.atomic import translate_os_errors
+from tracker.runs.read import load_config, load_run
 from tracker.training.config import Config, config_from_dict
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.files import translate_os_errors
 from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import prepare_data
 
 if TYPE_CHECKING:
-    from tracker.training.duplicates import Image, Pair
-    from tracker.training.samples import LoadedData, Sample, Task
-    from tracker.training.suspects import Strength, Suspect
+    from tracker.training.formats.samples import LoadedData, Sample, Task
+    from tracker.training.inspect.duplicates import Image, Pair
+    from tracker.training.inspect.suspects import Strength, Suspect
 
 LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
 LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested", "score", "confident", "images")
@@ -82,9 +82,9 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
 
     Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no validation.npz.
     """
-    from tracker.training.duplicates import find_duplicates
-    from tracker.training.probabilities import load_probabilities
-    from tracker.training.suspects import find_suspects, judge_model
+    from tracker.training.inspect.duplicates import find_duplicates
+    from tracker.training.inspect.suspects import find_suspects, judge_model
+    from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
     folder = workspace.resolve(out)
@@ -150,8 +150,8 @@ def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
     """Every image with the part of the data that it is in; of an ensemble of folds, its fold."""
-    from tracker.training.duplicates import Image
-    from tracker.training.split import assign_folds, name_unit
+    from tracker.training.data.split import assign_folds, name_unit
+    from tracker.training.inspect.duplicates import Image
 
     splits = {sample.id: "train" for sample in data.train} | {sample.id: "validation" for sample in data.val}
     samples = [*data.train, *data.val]
@@ -164,7 +164,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
 
 def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int) -> list[Path]:
     """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages of pictures."""
-    from tracker.training.sheets import Legend, Tile, draw_pages
+    from tracker.training.pictures.sheets import Legend, Tile, draw_pages
 
     table = folder / f"{LABELS}.csv"
     lines = [
@@ -193,7 +193,7 @@ def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
     """pairs.csv and its pages of pictures, the frame red where the labels differ."""
-    from tracker.training.sheets import NEUTRAL, WRONG, Legend, Tile, draw_pages
+    from tracker.training.pictures.sheets import NEUTRAL, WRONG, Legend, Tile, draw_pages
 
     table = folder / f"{PAIRS}.csv"
     lines = [

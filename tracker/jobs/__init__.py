@@ -1,1 +1,4 @@
-"""Runs in the background, one after another, or in search of a better config."""
+"""Runs in the background and one after another: queue, sweep, logs, stop; with what they print.
+
+Imports `workflows`, `comparison` and below.
+"""

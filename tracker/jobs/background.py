@@ -14,11 +14,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tracker.jobs.output import find_pending
-from tracker.runs import RunRecord, from_utc_text, list_runs, utc_now
-from tracker.settings import quiet_libraries
-from tracker.training.atomic import translate_os_errors
-from tracker.workspace import Workspace
+from tracker.core.clock import from_utc_text, utc_now
+from tracker.core.settings import quiet_libraries
+from tracker.runs.output import find_pending
+from tracker.runs.read import list_runs
+from tracker.runs.record import RunRecord
+from tracker.training.files import translate_os_errors
+from tracker.workspace.competition import Workspace
 
 POLL_S = 0.1
 HOLD = 'read -r _ && exec "$@" < /dev/null'  # of sh: the command begins at a line on stdin, never when it is closed

@@ -9,19 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tracker.earlier import find_earlier
-from tracker.errors import AlreadyTrainedError, UnknownRunError
+from tracker.core.errors import AlreadyTrainedError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
-from tracker.jobs.output import OUTPUT_NAME
 from tracker.jobs.running import stop_run, stream_logs
 from tracker.ledger.resolve import resolve_run
-from tracker.runs import RunRecord, load_run
-from tracker.train import FLAGS, prepare_data, resolve_config
-from tracker.training.channels import resolve_input
+from tracker.runs.output import OUTPUT_NAME
+from tracker.runs.read import load_run
+from tracker.runs.record import RunRecord
 from tracker.training.config import Config, config_to_dict, render_assignment
 from tracker.training.errors import TrackerError
+from tracker.training.input.channels import resolve_input
 from tracker.training.tables import flatten
-from tracker.workspace import Workspace
+from tracker.workflows.resolve import FLAGS, resolve_config
+from tracker.workflows.reuse import find_earlier
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import prepare_data
 
 KEYS: Mapping[str, type] = {"config": str, "from": str, "set": dict, "note": str, "force": bool}
 
@@ -220,6 +222,6 @@ def _size(path: Path) -> int:
 
 def say(line: str) -> None:
     """A line of progress, on stderr."""
-    from tracker.report import clean_text
+    from tracker.core.text import clean_text
 
     print(clean_text(line), file=sys.stderr, flush=True)

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import InterruptedByUserError, RefusedError, UnknownRunError
+from tracker.core.errors import InterruptedByUserError, RefusedError, UnknownRunError
+from tracker.core.locks import FileLock
+from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.job import (
     Hooks,
@@ -31,14 +33,12 @@ from tracker.jobs.job import (
     read_training,
     say,
 )
-from tracker.jobs.output import outlive_terminal
-from tracker.locks import FileLock
-from tracker.train import terminate_as_interrupt
-from tracker.training.atomic import check_regular, remove_leftovers, write_json
+from tracker.runs.output import outlive_terminal
 from tracker.training.errors import ConfigError, StorageError, TrackerError
+from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json, read_toml
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

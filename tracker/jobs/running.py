@@ -11,33 +11,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import UnknownRunError
-from tracker.jobs.output import OUTPUT_NAME
+from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.core.errors import UnknownRunError
+from tracker.core.locks import FileLock
 from tracker.ledger.resolve import resolve_run
-from tracker.locks import FileLock
-from tracker.runs import (
-    SYSTEM_PREFIX,
-    RunRecord,
-    from_utc_text,
-    list_runs,
-    load_config,
-    load_run,
-    read_new_points,
-    read_points,
-    to_utc_text,
-)
-from tracker.training.atomic import write_json
+from tracker.runs.output import OUTPUT_NAME
+from tracker.runs.points import SYSTEM_PREFIX, read_new_points, read_points
+from tracker.runs.read import list_runs, load_config, load_run
+from tracker.runs.record import RunRecord
+from tracker.runs.resumes import list_resumes, render_resume
+from tracker.runs.stop_note import STOP_NAME
 from tracker.training.errors import TrackerError
+from tracker.training.files import write_json
 from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
-from tracker.training.tables import parse_json
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 POLL_S = 0.5
+
 REPORT_S = 10.0
+
 SILENCE_S = 8.0  # without a line, until `logs -f` says what the run is doing
-RESUMED = "env-resumed-"  # what files of recorder.Recorder.reopen begin with
-STOP_NAME = "stop.json"
 
 
 def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
@@ -120,19 +114,6 @@ class _Epochs:
         return "".join(f"{line}\n" for line in lines), offset
 
 
-def list_resumes(folder: Path) -> list[int]:
-    """When a run was resumed, in seconds since 1970: each time kept its environment under that name."""
-    found = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
-    return sorted(int(text) for text in found if text.isascii() and text.isdecimal())
-
-
-def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
-    """The line between what a run printed before and after it was resumed at a moment, with `epoch` epochs done."""
-    comp = workspace.competition
-    when = comp.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
-    return f"-- resumed {when} ({comp.time_zone}) {f'after epoch {epoch}' if epoch > 0 else 'from the beginning'} --"
-
-
 def describe_silence(workspace: Workspace, name: str) -> str:
     """Which epoch a running run is in, and since when; empty when nothing can be said of it."""
     record = load_run(workspace.runs_dir, name)
@@ -188,14 +169,3 @@ def stop_run(
             print(f"waiting for {name} to end, {now - started:.0f} s", file=sys.stderr)
         time.sleep(POLL_S / 5)
     return ended
-
-
-def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not that."""
-    path = folder / STOP_NAME
-    try:
-        note = parse_json(path.read_text(encoding="utf-8"))
-        path.unlink()
-        return str(note["reason"]), dict(note["facts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", {}

@@ -19,21 +19,22 @@ import optuna
 from optuna.trial import TrialState
 
 from tracker.comparison.comparable import explain_key
-from tracker.errors import InterruptedByUserError, RefusedError
+from tracker.core.errors import InterruptedByUserError, RefusedError
+from tracker.core.locks import FileLock
+from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S
 from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
 from tracker.jobs.queue import own_folder
 from tracker.jobs.running import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
-from tracker.locks import FileLock
-from tracker.runs import read_new_points
-from tracker.train import prepare_data, terminate_as_interrupt
+from tracker.runs.points import read_new_points
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import prepare_data
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

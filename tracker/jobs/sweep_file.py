@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
-from tracker.settings import get_setting
 from tracker.training.config import Config, config_to_dict, find_problem, list_options, render_assignment
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.locks import FileLock
 from tracker.jobs.job import one_line
-from tracker.locks import FileLock
-from tracker.training.atomic import translate_os_errors
 from tracker.training.errors import ConfigError, TrackerError, first_line
+from tracker.training.files import translate_os_errors
 from tracker.training.libraries import require
 
 if TYPE_CHECKING:

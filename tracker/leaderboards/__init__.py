@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from tracker.leaderboards.registry import KINDS, Kind
 from tracker.training.errors import TrackerError
+from tracker.workspace.leaderboard_kinds import KINDS, Kind
 
 if TYPE_CHECKING:
-    from tracker.predictions import Answers
-    from tracker.workspace import Competition, Workspace
+    from tracker.workspace.competition import Competition, Workspace
+    from tracker.workspace.predictions import Answers
 
 Scores = Mapping[tuple[str, str], float]  # (split, metric): value
 

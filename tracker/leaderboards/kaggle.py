@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tracker.errors import RefusedError
+from tracker.core.errors import RefusedError
+from tracker.core.settings import get_seconds
 from tracker.leaderboards import Leaderboard, LeaderboardError, Outcome, Scores
-from tracker.predictions import Answers
-from tracker.settings import get_seconds
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.libraries import require, translate_import_errors
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.predictions import Answers
 
 POLL_S = 5.0
 PAGE = 100

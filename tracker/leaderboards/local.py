@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from tracker.errors import RefusedError
+from tracker.core.errors import RefusedError
 from tracker.leaderboards import Leaderboard, Scores
-from tracker.predictions import Answers, normalize_answer
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import find_kind, is_resampled, list_resampled
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.predictions import Answers, normalize_answer
 
 USAGES = ("public", "private")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tracker.leaderboards import Leaderboard
-from tracker.metrics import name_score_command
-from tracker.workspace import Competition
+from tracker.workspace.competition import Competition
+from tracker.workspace.metrics import name_score_command
 
 
 class ManualLeaderboard(Leaderboard):

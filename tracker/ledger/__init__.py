@@ -1,1 +1,4 @@
-"""The submission ledger: append adds rows, read cannot write, chain verifies."""
+"""The append-only record of runs, submissions and scores: schema, reading, appending, chain, migrations, tables.
+
+Imports `runs`, `workspace` and below.
+"""

@@ -18,8 +18,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from tracker.configdiff import diff_configs
-from tracker.errors import LedgerError, RefusedError
+from tracker.core.clock import to_utc_text, utc_now
+from tracker.core.config_diff import diff_configs
+from tracker.core.errors import LedgerError, RefusedError
+from tracker.core.locks import FileLock
+from tracker.core.settings import get_author
 from tracker.ledger.chain import canonical_json, row_hash
 from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
@@ -37,13 +40,11 @@ from tracker.ledger.historical import FIGURES, Historical
 from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import ask_duplicate, ask_quota
 from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
-from tracker.locks import FileLock
-from tracker.predictions import Answers
-from tracker.quota import Quota, build_quota
-from tracker.runs import RunRecord, to_utc_text, utc_now
-from tracker.settings import get_author
+from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError, first_line
-from tracker.workspace import Competition, Workspace
+from tracker.workspace.competition import Competition, Workspace
+from tracker.workspace.predictions import Answers
+from tracker.workspace.quota import Quota, build_quota
 
 METADATA = sa.MetaData()
 WRITER_LOCK = 0x7261636B  # any number that all writers of a PostgreSQL ledger share

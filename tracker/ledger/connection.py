@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tracker.errors import LedgerError
+from tracker.core.errors import LedgerError
 from tracker.training.errors import StorageError, TrackerError, first_line
 from tracker.training.libraries import require
 

@@ -28,14 +28,14 @@ from tracker.ledger.historical import (
     parse_integer,
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
-from tracker.metrics import COLUMNS
-from tracker.predictions import load_answers
-from tracker.training.atomic import check_regular, write_text
 from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.files import check_regular, write_text
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json, parse_toml_value
-from tracker.workspace import Competition, Metric, Workspace, build_metric, parse_score
+from tracker.workspace.competition import Competition, Metric, Workspace, build_metric, parse_score
+from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.predictions import load_answers
 
 MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")
@@ -335,7 +335,7 @@ def _plain(value: Any) -> str:
 
 def _to_markdown(rows: list[dict[str, Any]]) -> str:
     """For people: what is unknown everywhere, the packed answers and the fingerprints are left out."""
-    from tracker.markdown import escape, render_table
+    from tracker.core.markdown import escape, render_table
 
     hidden = {*PRINTS, "answers", "run_uid", "host", "config_diff"}
     names = [n for n in _list_columns(rows) if n not in hidden and any(row.get(n) is not None for row in rows)]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracker.core.clock import to_utc_text
 from tracker.ledger.schema import list_columns
-from tracker.predictions import Answers, unpack_answers
-from tracker.runs import to_utc_text
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
+from tracker.workspace.predictions import Answers, unpack_answers
 
 FIGURES = list_columns("submissions", kind="DOUBLE PRECISION")
 PRINTS = list_columns("submissions", end="_fingerprint")

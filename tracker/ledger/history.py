@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.ledger.connection import Row, open_reader
 from tracker.ledger.read import LARGEST
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tracker.errors import LedgerError
+from tracker.core.clock import to_utc_text, utc_now
+from tracker.core.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
 from tracker.ledger.connection import SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
-from tracker.runs import to_utc_text, utc_now
 
 
 def m002_imported_submissions(connection: sa.Connection) -> None:

@@ -8,16 +8,17 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tracker.configdiff import drop_same_places, list_unknown
-from tracker.errors import UnknownRunError
+from tracker.core.config_diff import drop_same_places, list_unknown
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
-from tracker.metrics import COLUMNS
-from tracker.predictions import unpack_answers
-from tracker.runs import RunRecord, load_run
+from tracker.runs.read import load_run
+from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.predictions import unpack_answers
 
 IN_LIST = 500  # values a query, below every database's limit
 LARGEST = 2**31 - 1  # a submission's number in PostgreSQL

@@ -6,11 +6,11 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracker.errors import DuplicateError, RefusedError
+from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
 from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed
-from tracker.quota import check_clock, check_quota, split_times, window_start
-from tracker.workspace import Competition
+from tracker.workspace.competition import Competition
+from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 
 
 @dataclass(frozen=True, kw_only=True)

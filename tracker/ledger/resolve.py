@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tracker.errors import UnknownRunError
-from tracker.leaderboards.registry import KINDS
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
-from tracker.metrics import NO_PUBLIC_SCORE, name_score_command
-from tracker.runs import find_latest, load_run
-from tracker.workspace import Workspace
+from tracker.runs.read import find_latest, load_run
+from tracker.workspace.competition import Workspace
+from tracker.workspace.leaderboard_kinds import KINDS
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_score_command
 
 
 def parse_submission(word: str) -> int | None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tracker.errors import LedgerError
+from tracker.core.errors import LedgerError
 from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
 from tracker.ledger.connection import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
-from tracker.training.atomic import atomic_path, translate_os_errors
 from tracker.training.errors import StorageError
+from tracker.training.files import atomic_path, translate_os_errors
 
 BATCH = 1000
 

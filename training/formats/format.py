@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracker.training.label_fixes import LabelFixes
-from tracker.training.samples import Sample, Task
+from tracker.training.formats.label_fixes import LabelFixes
+from tracker.training.formats.samples import Sample, Task
 
 
 class Listing(Protocol):

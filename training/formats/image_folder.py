@@ -7,9 +7,9 @@ from typing import Any
 
 from tracker.training.errors import DataError
 from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
-from tracker.training.images import IMAGE_SUFFIXES
+from tracker.training.formats.images import IMAGE_SUFFIXES
+from tracker.training.formats.samples import Sample
 from tracker.training.numbers import render_count
-from tracker.training.samples import Sample
 
 
 def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str, Any]:

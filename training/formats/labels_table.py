@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
-from tracker.training.samples import Sample
+from tracker.training.formats.samples import Sample
 from tracker.training.tables import LINE, read_table
 
 TABLE = "labels.csv"  # in train_dir, where data.labels names no other

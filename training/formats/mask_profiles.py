@@ -13,8 +13,8 @@ from typing import Any
 
 from tracker.training.errors import DataError
 from tracker.training.formats.format import Format, Source
-from tracker.training.images import IMAGE_SUFFIXES
-from tracker.training.samples import Person, Sample
+from tracker.training.formats.images import IMAGE_SUFFIXES
+from tracker.training.formats.samples import Person, Sample
 
 MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tests.workspaces import make_run
+from tests.support.workspaces import make_run
 from tracker.comparison.advice import Advice, _chance_of_rise, advise, advise_run, by_epoch
-from tracker.runs import Curves
-from tracker.workspace import Workspace
+from tracker.runs.points import Curves
+from tracker.workspace.competition import Workspace
 
 SEEDS = 200
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.workspaces import make_run
+from tests.support.workspaces import make_run
 from tracker.comparison.comparable import (
     Basis,
     basis_of_run,
@@ -21,14 +21,14 @@ from tracker.comparison.comparable import (
     read_marks,
 )
 from tracker.comparison.diff import RunDiff, diff_runs
-from tracker.comparison.render_diff import render_markdown
-from tracker.examine import check
-from tracker.recorder import Recorder
-from tracker.report import print_check
-from tracker.runs import load_config, load_run
-from tracker.submit import submit
-from tracker.training.probabilities import Kept, save_probabilities
-from tracker.workspace import Workspace, load_workspace
+from tracker.console.diff import render_markdown
+from tracker.console.submissions import print_check
+from tracker.runs.read import load_config, load_run
+from tracker.runs.recorder import Recorder
+from tracker.submissions.examine import check
+from tracker.submissions.submit import submit
+from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.workspace.competition import Workspace, load_workspace
 
 Config = Mapping[str, Any]
 

@@ -13,24 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
-from tests.workspaces import make_run, make_workspace
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
-from tracker.comparison.render_compare import (
-    build_cells,
-    describe,
-    order_keys,
-    print_comparison,
-    render_csv,
-    render_markdown,
-)
-from tracker.errors import UnknownRunError
+from tracker.console.compare import build_cells, describe, order_keys, print_comparison, render_csv, render_markdown
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.marks import archive_runs
-from tracker.notes import add_note
-from tracker.submit import submit
+from tracker.runs.marks import archive_runs
+from tracker.submissions.notes import add_note
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 SCORES = ["public_f1", "public_accuracy", "private_f1", "private_accuracy"]
 F1S = (0.5, 0.75, 0.625)

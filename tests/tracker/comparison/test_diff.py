@@ -16,23 +16,23 @@ import pytest
 from PIL import Image
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.workspaces import make_run, make_workspace
-from tracker.audit import audit
+from tests.support.workspaces import make_run, make_workspace
+from tracker.comparison.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
-from tracker.comparison.render_diff import draw_diff, list_sections, open_picture, print_diff, render_markdown
-from tracker.comparison.textplot import Panel, render_curves
 from tracker.comparison.verdict import render_range
-from tracker.configdiff import diff_configs, list_unknown
-from tracker.ensemble import ensemble
-from tracker.errors import UnknownRunError
+from tracker.console.diff import draw_diff, list_sections, open_picture, print_diff, render_markdown
+from tracker.console.textplot import Panel, render_curves
+from tracker.core.config_diff import diff_configs, list_unknown
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.scores import reveal
-from tracker.submit import submit
+from tracker.submissions.scores import reveal
+from tracker.submissions.submit import submit
 from tracker.training.config import config_fingerprint
 from tracker.training.errors import ConfigError
-from tracker.training.probabilities import Kept, save_probabilities
-from tracker.workspace import Workspace, load_workspace
+from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.workflows.ensemble import ensemble
+from tracker.workspace.competition import Workspace, load_workspace
 
 KEPT_NOTHING = "exp1 kept no validation predictions (validation.npz)"
 IMAGES = 400

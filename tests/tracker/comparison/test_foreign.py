@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from tests.workspaces import make_run
+from tests.support.workspaces import make_run
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.render_compare import describe
-from tracker.comparison.render_diff import render_markdown
-from tracker.comparison.tree import build_family
-from tracker.comparison.tree_view import print_family, shorten_change
-from tracker.examine import check
+from tracker.comparison.tree import build_family, shorten_change
+from tracker.console.compare import describe
+from tracker.console.diff import render_markdown
+from tracker.console.submissions import print_leaderboard, style_change
+from tracker.console.tree import print_family
+from tracker.core.config_diff import list_changes, render_change
+from tracker.core.table import CUT, Column, draw_table
 from tracker.ledger.read import get_submission
-from tracker.recorder import Recorder
-from tracker.report import list_changes, print_leaderboard, render_change, style_change
-from tracker.submit import submit
-from tracker.table import CUT, Column, draw_table
-from tracker.team_report.data import build_report
-from tracker.team_report.markdown import render_markdown as render_report
-from tracker.team_report.page import render_page
-from tracker.workspace import Workspace
+from tracker.report.data import build_report
+from tracker.report.markdown import render_markdown as render_report
+from tracker.report.page import render_page
+from tracker.runs.recorder import Recorder
+from tracker.submissions.examine import check
+from tracker.submissions.submit import submit
+from tracker.workspace.competition import Workspace
 
 
 def make_loop(

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 import tracker.ledger.read
+from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_append import draft
-from tests.workspaces import make_workspace
-from tracker.audit import find_wasted
 from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows
+from tracker.comparison.audit import find_wasted
 from tracker.comparison.pick import pick_submissions, rank_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import Historical
 from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
 from tracker.ledger.records import Submission
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
 
 ROWS, SHOWN = 300, 10
 

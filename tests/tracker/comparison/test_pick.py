@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_tracker
+from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
-from tests.workspaces import make_run, make_workspace
 from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions, list_validation
-from tracker.marks import archive_runs
-from tracker.submit import submit
+from tracker.runs.marks import archive_runs
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 def set_parent(workspace: Workspace, run: str, parent: str) -> None:

@@ -13,19 +13,19 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.tracker.comparison.test_truth import import_winners
-from tests.workspaces import make_run, make_workspace
-from tracker.comparison.render_truth import render_selection
+from tests.support.workspaces import make_run, make_workspace
+from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
+from tracker.console.cv_lb import render_selection
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.scores import reveal
-from tracker.scores import score as record_score
-from tracker.submit import submit
+from tracker.submissions.scores import reveal
+from tracker.submissions.scores import score as record_score
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, TrackerError
-from tracker.training.probabilities import Kept, save_probabilities
-from tracker.workspace import Workspace, load_workspace
+from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.workspace.competition import Workspace, load_workspace
 
 IMAGES = 400
 BEST, CLOSE = 35, 36  # of import_lucky, by the line: without and with a 37th that lies near it

@@ -10,15 +10,16 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker
+from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
-from tests.workspaces import make_run, make_workspace
 from tracker.comparison.tree import MAX_INDENT, build_family
-from tracker.comparison.tree_view import print_family
+from tracker.console.tree import print_family
+from tracker.core.clock import utc_now
 from tracker.ledger.handkept import import_table, read_handkept
-from tracker.runs import RunRecord, utc_now
-from tracker.submit import submit
+from tracker.runs.record import RunRecord
+from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 def set_parent(workspace: Workspace, name: str, parent: str) -> None:

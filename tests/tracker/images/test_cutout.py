@@ -18,14 +18,14 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, run_tracker, tracker_command
-from tracker.demo_faces import make_competition
 from tracker.images.cutout import remove_background
-from tracker.training import cutout
-from tracker.training.channels import measure_channels
+from tracker.setup.demo_faces import make_competition
 from tracker.training.config import Config
-from tracker.training.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
 from tracker.training.errors import ConfigError, MissingLibraryError, TrackerError
-from tracker.training.images import decode_image
+from tracker.training.formats.images import decode_image
+from tracker.training.input.channels import measure_channels
+from tracker.training.inspect import cutout
+from tracker.training.inspect.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
 
 LIMIT_S = 120
 IMAGES = 14  # of make_folder

@@ -13,14 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import make_pictures
-from tests.training.test_data import make_profiles
-from tests.workspaces import make_run
+from tests.support.workspaces import make_run
+from tests.training.data.test_data import make_profiles
 from tracker.cli import app
 from tracker.images.dataset_report import print_survey
-from tracker.init import init_workspace
+from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
-from tracker.training.survey import PartSurvey, Survey
-from tracker.workspace import Workspace
+from tracker.training.inspect.survey import PartSurvey, Survey
+from tracker.workspace.competition import Workspace
 
 Type = Callable[..., Any]
 

@@ -19,22 +19,23 @@ from PIL import Image as Picture
 from PIL import ImageEnhance
 
 from tests.conftest import NO_MLFLOW, run_tracker, save_image
-from tests.forks import Forks
-from tests.workspaces import make_run
-from tracker.demo_faces import make_competition
-from tracker.folds import train_folds
+from tests.support.forks import Forks
+from tests.support.workspaces import make_run
 from tracker.images.explain import explain
 from tracker.images.report_pictures import describe_model, print_suspects
 from tracker.images.suspects import SuspectReport, _write_pairs, find_suspects
-from tracker.init import init_workspace
-from tracker.train import build_task, prepare_data, resolve_config
-from tracker.training import sheets
-from tracker.training.data import load_data
-from tracker.training.duplicates import Image, Pair
+from tracker.setup.demo_faces import make_competition
+from tracker.setup.init import init_workspace
+from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError, DataError, TrackerError
-from tracker.training.probabilities import Kept, load_probabilities, save_probabilities
-from tracker.training.suspects import Strength, Suspect
-from tracker.workspace import Workspace
+from tracker.training.inspect.duplicates import Image, Pair
+from tracker.training.inspect.suspects import Strength, Suspect
+from tracker.training.pictures import sheets
+from tracker.training.predict.probabilities import Kept, load_probabilities, save_probabilities
+from tracker.workflows.folds import train_folds
+from tracker.workflows.resolve import resolve_config
+from tracker.workspace.competition import Workspace
+from tracker.workspace.data import build_task, prepare_data
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

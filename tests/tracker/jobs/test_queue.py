@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tracker.api import begin
+from tracker.core.clock import utc_now
 from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
-from tracker.runs import utc_now
 from tracker.training.errors import ConfigError, StorageError
-from tracker.workspace import Workspace
+from tracker.workflows.own_loop.begin import begin
+from tracker.workspace.competition import Workspace
 
 BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"
 

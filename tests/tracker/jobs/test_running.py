@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from tracker.jobs import running
-from tracker.recorder import Recorder
+from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace import Workspace, load_workspace
+from tracker.workspace.competition import Workspace, load_workspace
 
 
 def follow(workspace: Workspace, recorder: Recorder) -> tuple[str, list[str]]:
@@ -95,7 +95,7 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
     folder.mkdir(parents=True)
     pending = workspace.root / "pending.log"
     script = (
-        "import sys; from pathlib import Path; from tracker.jobs.output import Output\n"
+        "import sys; from pathlib import Path; from tracker.runs.output import Output\n"
         "print('exp1: going on', flush=True)\n"
         "Output(Path(sys.argv[1])).keep_in(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
     )

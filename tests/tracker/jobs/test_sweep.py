@@ -12,14 +12,14 @@ import optuna
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
-from tests.servers import PostgresServer
-from tracker.errors import RefusedError
+from tests.support.servers import PostgresServer
+from tracker.core.errors import RefusedError
 from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
 from tracker.training.errors import ConfigError, DataError, TrackerError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 WRONG = """
 trials = 0
@@ -47,7 +47,7 @@ import tracker.jobs.sweep as sweep
 from tracker.jobs.job import JobEnd
 from tracker.jobs.sweep_file import read_sweep
 from tracker.jobs.sweep_storage import open_storage
-from tracker.workspace import load_workspace
+from tracker.workspace.competition import load_workspace
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
 from tracker.training.errors import DataError
 

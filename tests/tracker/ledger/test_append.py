@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import ROOT
-from tests.servers import PostgresServer
-from tests.workspaces import make_run, make_workspace
-from tracker.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
-from tracker.examine import check
+from tests.support.servers import PostgresServer
+from tests.support.workspaces import make_run, make_workspace
+from tracker.core.clock import to_utc_text
+from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.ledger.append import (
     CHAIN,
     CHAINED,
@@ -42,10 +42,12 @@ from tracker.ledger.read import (
     read_clock,
 )
 from tracker.ledger.schema import load_schema
-from tracker.predictions import Answers
-from tracker.runs import RunRecord, load_config, to_utc_text
+from tracker.runs.read import load_config
+from tracker.runs.record import RunRecord
+from tracker.submissions.examine import check
 from tracker.training.errors import StorageError
-from tracker.workspace import Metric, Workspace
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.predictions import Answers
 
 LIMIT_S = 120
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
+from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_append import add
-from tests.workspaces import make_workspace
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import read_head, verify_ledger
 from tracker.ledger.schema import load_schema
 from tracker.training.errors import ConfigError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 Change = Callable[..., None]
 

@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tests.tracker.ledger.test_append import add, draft
-from tests.workspaces import IMAGES, make_run, make_workspace
-from tracker.audit import audit
+from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
-from tracker.errors import DuplicateError, RefusedError
-from tracker.examine import check
+from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
@@ -37,10 +36,11 @@ from tracker.ledger.handkept import (
 )
 from tracker.ledger.historical import FIGURES
 from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions
-from tracker.predictions import Answers
-from tracker.submit import submit
+from tracker.submissions.examine import check
+from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
+from tracker.workspace.predictions import Answers
 
 TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
 

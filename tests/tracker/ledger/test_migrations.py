@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import ROOT
-from tests.servers import PostgresServer
-from tests.workspaces import make_workspace
-from tracker.errors import LedgerError
+from tests.support.servers import PostgresServer
+from tests.support.workspaces import make_workspace
+from tracker.core.errors import LedgerError
 from tracker.ledger import migrations
 from tracker.ledger.append import METADATA, create_ledger, open_ledger
 from tracker.ledger.chain import verify_ledger
@@ -23,7 +23,7 @@ from tracker.ledger.migrations import STEPS, upgrade_ledger
 from tracker.ledger.read import list_submissions
 from tracker.ledger.schema import load_schema
 from tracker.ledger.transfer import copy_ledger, restore_ledger
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 ASSETS = ROOT / "tests" / "assets"
 OLD = sorted(ASSETS.glob("ledger_v*.db"))
@@ -43,7 +43,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     (workspace.root / "ledger.db").unlink()
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("sqlite:///ledger.db", url))
-    from tracker.workspace import load_workspace
+    from tracker.workspace.competition import load_workspace
 
     return load_workspace(workspace.root)
 

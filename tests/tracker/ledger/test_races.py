@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_append import draft
-from tests.workspaces import make_workspace
-from tracker.errors import RefusedError
+from tracker.core.errors import RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import list_submissions
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.servers import PostgresServer
+from tests.support.servers import PostgresServer
 from tests.tracker.ledger.test_append import add
-from tracker.errors import LedgerError
+from tracker.core.errors import LedgerError
 from tracker.ledger.append import create_ledger
 from tracker.ledger.read import list_submissions
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.training.errors import StorageError
-from tracker.workspace import Workspace
+from tracker.workspace.competition import Workspace
 
 
 @pytest.fixture

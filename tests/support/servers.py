@@ -1,0 +1,258 @@
+"""Real servers for tests: PostgreSQL and MLflow, on loopback and free ports, ended by the process that began them.
+
+And a real browser.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
+from tracker.core.settings import quiet_libraries
+
+START_LIMIT_S = 90
+STOP_LIMIT_S = 20
+
+
+def require_or_skip(what: str, reason: str) -> None:
+    """What the machine lacks: skip the test here, fail it where TRACKER_TESTS_REQUIRE names `what` (CI)."""
+    required = os.environ.get("TRACKER_TESTS_REQUIRE", "").split()
+    if what in required:
+        pytest.fail(f"{what} is required here: {reason}")
+    pytest.skip(f"needs {what}: {reason}")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until `ready`; fail with the server's log when it ended or took too long."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if ready():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the server {process.args!r} did not start:\n{log.read_text()[-3000:]}")
+
+
+@contextmanager
+def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
+    """The page that `tracker ui` names on stdout, started by the command `before`; Ctrl-C ends it with 130."""
+    child = subprocess.Popen(
+        [*before, *tracker_command("ui", "--port", "0")], cwd=cwd, stdout=subprocess.PIPE, text=True, **options
+    )
+    assert child.stdout is not None
+    try:
+        line = child.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
+        assert found, line
+        yield found[0]
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(COMMAND_LIMIT_S) == 130
+        child.stdout.close()
+        if hasattr(log := options.get("stderr"), "name"):
+            told = Path(log.name).read_text()
+            assert told.endswith("the MLflow page is closed; continue with: tracker ui\n") and "error:" not in told
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, ready: Callable[[], bool], stop: int = signal.SIGTERM, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server while the block runs; it and what it started end with the block, by the signal `stop`."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options
+        )
+    try:
+        wait_until(ready, process, log)
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_LIMIT_S)
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A PostgreSQL of this test session."""
+
+    port: int
+    password: str
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://tracker:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> str:
+        """A new, empty database; its URL for SQLAlchemy."""
+        import psycopg
+
+        name = f"test_{next(self.numbers)}"
+        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+
+def _postgres_programs() -> Path | None:
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).resolve().parent if shutil.which("postgres") is None else Path(on_path).parent
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One PostgreSQL for the session; it refuses to run as root, so root starts it as nobody."""
+    programs = _postgres_programs()
+    if programs is None:
+        require_or_skip("postgresql", "no initdb on PATH or below /usr/lib/postgresql; apt-get install postgresql")
+    assert programs is not None
+    server = PostgresServer(port=free_port(), password=secrets.token_hex(8))
+    # nobody may not enter pytest's own folder (0700), so the data lies in one of its own
+    folder = Path(subprocess.check_output(["mktemp", "-d", "-t", "tracker-pg-XXXXXX"], text=True).strip())
+    log = tmp_path_factory.mktemp("postgres") / "log"
+    user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "cwd": "/"}
+    secret = folder / "password"
+    secret.write_text(server.password)
+    secret.chmod(0o644)
+    data = folder / "data"
+    subprocess.run(
+        [
+            *(programs / "initdb", "-D", data, "-U", "tracker", "-A", "scram-sha-256", f"--pwfile={secret}"),
+            *("-E", "UTF8", "--locale=C", "--no-sync"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=START_LIMIT_S,
+        **user,
+    )
+    command = [str(programs / "postgres"), "-D", str(data), "-p", str(server.port), "-k", str(folder)]
+    # nothing of it outlives the session, and no test needs statistics: what only costs is off
+    cheap = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+    for setting in (
+        "listen_addresses=127.0.0.1",
+        "max_connections=150",
+        "wal_level=minimal",
+        "max_wal_senders=0",
+        *cheap,
+    ):
+        command += ["-c", setting]
+    try:
+        with running(command, log, lambda: _answers(server), stop=signal.SIGQUIT, **user):  # without a checkpoint
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(server: PostgresServer) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(server.url("postgres").replace("+psycopg", ""), connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger database that does not exist (SQLite) or is empty (PostgreSQL)."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create_database()
+
+
+# --- MLflow -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mlflow_server(folder: Path, *flags: str, port: int | None = None, **env: str) -> Iterator[str]:
+    """`mlflow server` with these flags while the block runs; its address."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *flags]
+    address = f"http://127.0.0.1:{port}"
+    settings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **env}
+    with running(command, folder / "mlflow.log", lambda: _healthy(f"{address}/health"), cwd=folder, env=settings):
+        yield address
+
+
+@pytest.fixture(scope="session")
+def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow, made once in a session: to be copied where a test needs one, which takes no time."""
+    with made_once(tmp_path_factory, "mlflow") as (folder, first):
+        if first:
+            quiet_libraries()
+            from mlflow import MlflowClient
+
+            folder.mkdir()
+            MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    return folder / "mlflow.db"
+
+
+def _healthy(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+# --- Browser ----------------------------------------------------------------------------------------------------------
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium; not for the session, since playwright keeps an event loop running meanwhile."""
+    program = shutil.which("chromium")
+    if program is None:
+        require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()

@@ -1,0 +1,120 @@
+"""Lines, ranks and intervals agree with SciPy and statsmodels, and hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tracker.comparison.statistics.regression import find_outliers, fit_line, rank_correlation, studentise
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[list[float], list[float]]:
+    rng = np.random.default_rng(3)
+    x = np.round(rng.normal(0.8, 0.05, 25), 2)
+    return list(x), list(np.round(0.1 + 0.8 * x + rng.normal(0, 0.02, 25), 3))
+
+
+def test_line_prediction_and_residuals_equal_statsmodels(pairs: tuple[list[float], list[float]]) -> None:
+    import statsmodels.api as sm
+
+    x, y = pairs
+    line = fit_line(x, y)
+    assert line is not None
+    model = sm.OLS(y, sm.add_constant(x)).fit()
+    assert (line.intercept, line.slope) == pytest.approx(tuple(model.params), abs=1e-9)
+    assert line.residual_sd == pytest.approx(np.sqrt(model.scale), abs=1e-9)
+    for new in (0.7, 0.8, 0.95):
+        frame = model.get_prediction([[1.0, new]]).summary_frame(alpha=0.05)
+        wanted = frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]]
+        assert line.predict(new) == pytest.approx(tuple(wanted), abs=1e-6)
+    assert studentise(line, x, y) == pytest.approx(model.get_influence().resid_studentized_external, abs=1e-6)
+
+
+def test_a_point_far_off_is_an_outlier_as_statsmodels_says(pairs: tuple[list[float], list[float]]) -> None:
+    import statsmodels.api as sm
+
+    x, y = list(pairs[0]), list(pairs[1])
+    y[7] += 0.12
+    line = fit_line(x, y)
+    assert line is not None
+    test = sm.OLS(y, sm.add_constant(x)).fit().outlier_test()
+    assert [place for place, _ in find_outliers(line, x, y)] == list(np.flatnonzero(test[:, 2] < 0.05)) == [7]
+
+
+def test_rank_correlation_equals_scipy(pairs: tuple[list[float], list[float]]) -> None:
+    from scipy.stats import spearmanr
+
+    found = rank_correlation(*pairs, distinct=25)
+    assert found is not None
+    assert found.rho == pytest.approx(spearmanr(*pairs).statistic, abs=1e-12)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.rho < found.high
+
+
+def test_what_cannot_be_told_is_none() -> None:
+    assert fit_line([1, 2], [1, 2]) is None
+    assert fit_line([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3], distinct=3) is None
+    perfect = rank_correlation([1, 2, 3, 4, 5], [2, 3, 4, 5, 6], distinct=5)
+    assert perfect is not None
+    assert perfect.rho == pytest.approx(1.0)
+    assert perfect.low is None
+    line = fit_line([1, 2, 3, 4], [1, 2, 3, 4])
+    assert line is not None
+    assert find_outliers(line, [1, 2, 3, 4], [1, 2, 3, 4]) == []
+
+
+def test_intervals_hold_95_of_100_times() -> None:
+    rng = np.random.default_rng(11)
+    rounds, n, held_line, held_rank = 2000, 20, 0, 0
+    truth = 6 / np.pi * np.arcsin(0.7 / 2)  # Spearman's rho of a normal pair with correlation 0.7
+    for _ in range(rounds):
+        x = rng.normal(size=n + 1)
+        y = 0.7 * x + np.sqrt(1 - 0.7**2) * rng.normal(size=n + 1)
+        line, rank = fit_line(x[:n], y[:n]), rank_correlation(x[:n], y[:n], distinct=n)
+        assert line is not None
+        assert rank is not None
+        assert rank.low is not None
+        assert rank.high is not None
+        _, low, high = line.predict(float(x[n]))
+        held_line += low <= y[n] <= high
+        held_rank += rank.low <= truth <= rank.high
+    assert held_line / rounds == pytest.approx(0.95, abs=0.02)
+    assert held_rank / rounds == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_distance_from_the_line_is_in_the_residual_standard_deviation_that_is_printed(
+    pairs: tuple[list[float], list[float]],
+) -> None:
+    x, y = list(pairs[0]), list(pairs[1])
+    y[7] += 0.12
+    line = fit_line(x, y)
+    assert line is not None
+    ((_, distance),) = find_outliers(line, x, y)
+    assert distance == pytest.approx((y[7] - line.intercept - line.slope * x[7]) / line.residual_sd)
+
+
+def test_of_few_points_none_is_far_off() -> None:
+    x, y = [0.1, 0.2, 0.3, 0.4, 0.5], [0.1001, 0.2, 0.25, 0.4001, 0.5]
+    line = fit_line(x, y)
+    assert line is not None
+    assert abs(studentise(line, x, y)).max() > 100, "far from the line through the four others"
+    assert find_outliers(line, x, y) == []
+
+
+def test_two_points_are_told_apart_where_the_line_is_sure_enough() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0.6, 0.9, 12)
+    line = fit_line(list(x), list(0.8 * x + rng.normal(0, 0.02, 12)))
+    assert line is not None
+    assert not line.tells_apart(0.80, 0.81)
+    assert line.tells_apart(0.65, 0.9)
+    chance = []
+    for _ in range(2000):
+        y = 0.8 * x + rng.normal(0, 0.02, 12)
+        fitted = fit_line(list(x), list(y))
+        assert fitted is not None
+        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._reach(2))
+    assert 0.03 < np.mean(chance) < 0.07

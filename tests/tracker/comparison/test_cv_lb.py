@@ -1,0 +1,249 @@
+"""What the scores are worth: relations within one validation scheme, and the luck in the best of many looks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.workspaces import make_run, make_workspace
+from tests.tracker.ledger.test_handkept import TABLE
+from tracker.comparison.comparable import find_scheme
+from tracker.comparison.cv_lb import Relation, Truth, tell_truth
+from tracker.comparison.leaderboard_noise import count_sample, estimate_luck, estimate_noise, expected_luck
+from tracker.comparison.selection import select_final
+from tracker.console.cv_lb import render_truth
+from tracker.console.submissions import print_check
+from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.read import list_submissions
+from tracker.submissions.examine import check
+from tracker.submissions.submit import submit
+from tracker.training.config import Config, config_to_dict
+from tracker.training.errors import ConfigError
+from tracker.workspace.competition import Workspace, load_workspace
+
+ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
+
+
+def import_winners(root: Path, *, private: bool = True) -> Workspace:
+    """The table of 2022 on a leaderboard elsewhere, with or without its private columns."""
+    workspace = make_workspace(root, solution=None)
+    with TABLE.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if private or "private" not in k} for row in csv.DictReader(file)]
+    path = root / "table.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    import_table(workspace, read_handkept(path, workspace.competition))
+    return workspace
+
+
+def relation(found: Truth, metric: str, x: str, y: str) -> Relation:
+    return next(item for item in found.relations if (item.metric, item.x, item.y) == (metric, x, y))
+
+
+def submit_all(workspace: Workspace) -> None:
+    """Five scored submissions of one scheme, and one of another."""
+    for number, answers in enumerate(ANSWERS):
+        config = {"optim.lr": 0.1 * (number + 1), "train.seed": number}
+        make_run(workspace, answers, config={**config, "data.val_ratio": 0.2 if number else 0.5}, f1=0.9 - number / 10)
+        submit(workspace, f"exp{number + 1}", "m")
+
+
+def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) -> None:
+    from scipy.stats import linregress, spearmanr
+
+    workspace = import_winners(tmp_path / "ws")
+    found = relation(tell_truth(workspace), "f1", "public", "private")
+    rows = list_submissions(workspace)
+    public, private = ([row.scores[f"{split}_f1"] for row in rows] for split in ("public", "private"))
+    assert found.rank is not None
+    assert found.line is not None
+    assert found.rank.rho == pytest.approx(spearmanr(public, private).statistic, abs=1e-6)
+    assert round(found.rank.rho, 3) == 0.985
+    wanted = linregress(public, private)
+    assert (found.line.slope, found.line.intercept) == pytest.approx((wanted.slope, wanted.intercept), abs=1e-6)
+    assert (found.n, found.repeats) == (18, 3)
+
+
+def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> None:
+    found = tell_truth(import_winners(tmp_path / "ws"))
+    relations = [item for item in found.relations if (item.metric, item.x, item.y) == ("accuracy", "val", "public")]
+    assert [item.numbers for item in relations] == [[7, 8, 9, 10, 11, 14], [12, 17, 18], [1, 2], [15, 16], [3], [13]]
+    assert [item.line is not None for item in relations] == [True, *[False] * 5]
+    assert relations[1].scheme == 1
+    assert found.schemes[1] == {
+        "values": {"data.split": "by_profile", "data.val_ratio": 0.2, "data.age_bands": [29, 58]},
+        "numbers": [12, 17, 18],
+    }
+    text = render_truth(found)
+    assert "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation scheme: " in text
+    assert "of one validation scheme: submissions 7, 8, 9, 10, 11 and 14\n" in text
+    assert (
+        "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same validation" in text
+    )
+    assert "submissions 1 and 2: three are needed, there are 2\n" in text
+    assert "the validation scheme was changed" in text
+
+
+def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: Workspace) -> None:
+    submit_all(workspace)
+    before = relation(tell_truth(workspace), "f1", "val", "public")
+    make_run(workspace, "0000010110", config={"data.folds": 5}, f1=0.7)
+    submit(workspace, "exp7", "m")
+    found = relation(tell_truth(workspace), "f1", "val", "public")
+    assert found.numbers == [2, 3, 4, 5, 6]
+    assert found.line == before.line is not None
+    moved = {item.number for item in select_final(workspace, 1).contenders if item.by_validation is not None}
+    assert moved == {2, 3, 4, 5, 6}
+
+
+def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) -> None:
+    found = tell_truth(import_winners(tmp_path / "ws", private=False))
+    assert "private" not in render_truth(found)
+    assert {(item.x, item.y) for item in found.relations} == {("val", "public")}
+
+
+def test_seed_and_fold_are_no_part_of_the_scheme_and_labels_are(workspace: Workspace) -> None:
+    def scheme(fingerprint: str | None = None, **data: object) -> dict[str, object]:
+        tables = config_to_dict(Config())
+        return dict(find_scheme(workspace, {**tables, "data": {**tables["data"], **data}}, data=fingerprint))
+
+    assert scheme(fold=1) == scheme() == find_scheme(workspace, {"data": {"image_size": [1, 1]}, "train": {"seed": 7}})
+    for change in ({"label_fixes": "f.csv"}, {"age_bands": [29, 58]}, {"split": "stratified"}, {"folds": 5}):
+        assert scheme(**change) != scheme()
+    assert find_scheme(workspace, {"optim": {"lr": 1.0}}) == {}
+    make_run(workspace, config={"data.folds": 2})
+    make_run(workspace, config={"data.folds": 2, "data.fold": 1})
+    make_run(workspace)
+    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp2"]}}) == scheme("sha256:d", folds=2)
+    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp3"]}}) == {}
+
+
+def test_check_tells_the_public_score_to_expect(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    import statsmodels.api as sm
+
+    submit_all(workspace)
+    make_run(workspace, "0000010110", config={"optim.lr": 9.0}, f1=0.65)
+    report = check(workspace, "exp7")
+    rows = list_submissions(workspace)[1:]
+    model = sm.OLS([r.scores["public_f1"] for r in rows], sm.add_constant([r.val_f1 for r in rows])).fit()
+    frame = model.get_prediction([[1.0, 0.65]]).summary_frame(alpha=0.05)
+    wanted = tuple(min(1.0, number) for number in frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]])
+    expected = report.expected
+    assert (expected["value"], expected["low"], expected["high"]) == pytest.approx(wanted, abs=1e-6)
+    assert (expected["n"], expected["left_out"]) == (5, 1)
+    print_check(report, workspace.competition)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
+    words = "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies from 0 to 1)"
+    assert line.endswith(words)
+
+
+def test_no_score_beyond_what_the_metric_can_be_is_expected(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for answers, figure in (("0000011111", 0.7), ("1111100000", 0.1), ("0000000000", 0.4)):
+        make_run(workspace, answers, f1=figure)
+        submit(workspace, "latest", "m")
+    make_run(workspace, "0000010110", f1=0.99)
+    report = check(workspace, "latest")
+    expected = report.expected
+    assert (expected["high"], expected["limited"]) == (1.0, True)
+    assert 0.0 <= expected["low"] <= expected["value"] <= 1.0
+    print_check(report, workspace.competition)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
+    assert line.endswith("(line through 3 submissions, few; f1 lies from 0 to 1)")
+
+
+def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
+    submit_all(workspace)
+    make_run(workspace, "0000010110", config={"data.val_ratio": 0.5}, f1=0.65)
+    assert (
+        "needs 3 scored submissions that validated as this run does, there are 1"
+        in check(workspace, "exp7").expected["reason"]
+    )
+
+
+def test_a_sealed_solution_is_asked_for_usage_alone(workspace: Workspace) -> None:
+    submit_all(workspace)
+    before = tell_truth(workspace).to_dict()
+    lines = workspace.leaderboard_files[0].read_text().splitlines()
+    sealed = [f"{line.split(',')[0]},sealed,Private" if line.endswith("Private") else line for line in lines]
+    workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
+    assert tell_truth(workspace).to_dict() == before
+    assert before["sample"] == {"public": 5, "private": 5, "source": "solution"}
+    json.dumps(before, allow_nan=False)
+
+
+def test_the_size_of_the_public_part_is_taken_from_what_is_known(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None, competition={"public_share": 0.3})
+    assert (count_sample(workspace).public, count_sample(workspace).private) == (3, 7)
+    assert count_sample(workspace, given=4).public == 4
+    path = workspace.root / "tracker.toml"
+    path.write_text(path.read_text().replace("public_share = 0.3", "public_share = 0.0"))
+    assert count_sample(load_workspace(workspace.root)).source.startswith("half of 10 images assumed")
+    path.write_text(path.read_text().replace("public_share = 0.0", "public_share = 3"))
+    with pytest.raises(ConfigError, match=r"public_share: expected a share such as 0\.5, not 3"):
+        load_workspace(workspace.root)
+
+
+@pytest.mark.parametrize(("looks", "mean_of_best"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (10, 1.538753)])
+def test_luck_of_equals_is_the_expected_maximum_of_normal_noise(looks: int, mean_of_best: float) -> None:
+    assert expected_luck([0.0] * looks, 0.01) == pytest.approx(0.01 * mean_of_best, abs=0.0002)
+
+
+def test_luck_in_simulated_competitions_lies_between_the_two_bounds() -> None:
+    rng = np.random.default_rng(5)
+    noise, real, low = 0.01, [], []
+    for _ in range(60):
+        skills = rng.normal(0.8, 0.01, 12)
+        scores = skills + rng.normal(0, noise, 12)
+        best = int(scores.argmax())
+        real.append(scores[best] - skills[best])
+        low.append(expected_luck(scores, noise))
+    assert np.mean(low) < np.mean(real) < expected_luck([0.0] * 12, noise)
+
+
+def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    for name, answers in (("a", "0000000000"), ("b", "0000000011")):
+        text = "".join(f"i{n}.png,{letter}\n" for n, letter in enumerate(answers))
+        (tmp_path / f"{name}.csv").write_text("ImageID,ans\n" + text)
+    (tmp_path / "t.csv").write_text("memo,public_f1,file\nfirst,0.5,a.csv\nsecond,0.6,b.csv\nthird,0.7,\n")
+    import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+    rows, metric = list_submissions(workspace), workspace.competition.primary
+    sample = count_sample(workspace, given=100)
+    by_answers = estimate_noise(workspace, rows, metric, sample)
+    assert by_answers is not None
+    assert by_answers[0] == pytest.approx(math.sqrt(0.2 / 200))
+    by_number = estimate_noise(workspace, rows[2:], metric, sample)
+    assert by_number is not None
+    assert by_number[0] == pytest.approx(math.sqrt(0.5 * 0.7 * 0.3 / 100))
+    luck = estimate_luck(workspace, rows, sample)
+    assert luck is not None
+    assert (luck.best, luck.looks) == (3, 3)
+    assert 0 < luck.low < luck.high
+
+
+def test_repeats_are_no_looks_and_private_scatter_tells_the_noise(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
+    found = tell_truth(workspace)
+    assert found.luck is not None
+    assert (found.luck.looks, found.luck.best) == (15, 17)
+    assert "scatter of 15 private scores" in found.luck.source
+
+
+def test_what_cannot_be_known_is_said_with_the_way_out(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws", private=False)
+    (workspace.root / "eval" / "info.csv").unlink()
+    found = tell_truth(workspace)
+    assert (found.sample.public, found.luck) == (None, None)
+    assert "--public-images N" in render_truth(found)
+    known = tell_truth(workspace, public_images=6300).luck
+    assert known is not None
+    assert "half of the variance assumed" in known.source

@@ -1,0 +1,43 @@
+"""Pieces of text that messages are made of, each in one place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tracker.core.text import render_minute
+from tracker.training.errors import find_nearest, first_line
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  one  \n"), "one"),
+        (KeyError(), "KeyError"),
+        (OSError(" "), "OSError"),
+    ],
+)
+def test_an_error_is_told_by_its_first_line_or_its_kind(error: Exception, line: str) -> None:
+    assert first_line(error) == line
+
+
+def test_the_nearest_word_is_found_and_a_far_one_is_none() -> None:
+    assert find_nearest("optim.rl", ["optim.lr", "train.seed"]) == "optim.lr"
+    assert find_nearest("zzz", ["optim.lr"]) == ""
+
+
+def test_a_time_is_shown_to_the_minute() -> None:
+    assert render_minute("2026-11-24T02:11:46.123456Z") == "2026-11-24 02:11"
+    assert (render_minute(None), render_minute(None, unknown="-")) == ("", "-")
+
+
+@pytest.mark.parametrize("twin", [r"splitlines\(\)\[0\]", r"get_close_matches\(.*n=1", r"^class \w*Lock\b"])
+def test_none_of_it_is_written_a_second_time(twin: str) -> None:
+    files = [*ROOT.glob("tracker/**/*.py"), *ROOT.glob("training/**/*.py")]
+    places = {path.resolve() for path in files if re.search(twin, path.read_text(), re.MULTILINE)}
+    assert len(places) == 1, places

@@ -1,0 +1,151 @@
+"""Remarks are added to submissions and runs, and shown wherever either is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.workspaces import make_run, make_workspace
+from tracker.comparison.audit import audit
+from tracker.comparison.diff import diff_runs
+from tracker.comparison.subject import load_side
+from tracker.console.diff import print_diff
+from tracker.console.runs import print_runs
+from tracker.console.submissions import print_audit, print_leaderboard, submission_to_json
+from tracker.core.errors import UnknownRunError
+from tracker.ledger.append import open_ledger
+from tracker.ledger.history import list_history
+from tracker.ledger.read import get_submission, list_newest_of_runs, list_newest_submissions, list_notes
+from tracker.runs.read import list_runs
+from tracker.submissions.notes import add_note, find_target
+from tracker.submissions.submit import submit
+from tracker.training.errors import ConfigError
+from tracker.workspace.competition import Workspace
+
+
+def make_two(workspace: Workspace) -> None:
+    """exp1, which is submission 1, and exp2, with three remarks."""
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "first")
+    add_note(workspace, "exp1", "the loss was flat")
+    add_note(workspace, "s1", "  public was [lucky]  ")
+    add_note(workspace, "exp2", "never again")
+
+
+@pytest.fixture
+def noted(ledger_url: str, tmp_path: Path) -> Workspace:
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    make_two(workspace)
+    return workspace
+
+
+def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
+    first, second = (record.uid for record in reversed(list_runs(noted.runs_dir)))
+    notes = list_notes(noted, [record.uid for record in list_runs(noted.runs_dir)])
+    assert [note.text for note in notes[first]] == ["the loss was flat", "public was [lucky]"]
+    assert [note.text for note in get_submission(noted, 1).notes] == ["the loss was flat", "public was [lucky]"]
+    assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [("never again", None, second)]
+
+
+def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -> None:
+    second, first = (record.uid for record in list_runs(noted.runs_dir))
+    found = list_newest_of_runs(noted, [*[f"u{number}" for number in range(600)], first, second])
+    assert {uid: row.number for uid, row in found.items()} == {first: 1}
+
+
+@pytest.mark.parametrize("word", ["s\u00b2", "\u0661", "s\u0661", "9" * 23, "s" + "9" * 23, "-" + "9" * 23, ""])
+def test_words_for_nothing_are_unknown(noted: Workspace, word: str) -> None:
+    with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
+        find_target(noted, word)
+    with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
+        load_side(noted, word)
+
+
+def test_numbers_beyond_every_database_are_no_submission(noted: Workspace) -> None:
+    with pytest.raises(UnknownRunError, match="no submission 9"):
+        get_submission(noted, 10**23 - 1)
+    assert len(list_newest_submissions(noted, 10**23)) == 1
+    assert len(list_history(noted, limit=10**23)) == len(list_history(noted))
+
+
+def test_words_for_submissions_and_runs(noted: Workspace) -> None:
+    assert [str(find_target(noted, word)) for word in ("1", "s1", "sota", "exp1", "latest")] == [
+        *["submission 1"] * 3,
+        "exp1",
+        "exp2",
+    ]
+    assert [find_target(noted, word).run for word in ("1", "exp2")] == ["exp1", "exp2"]
+    for word, said in (("7", "no submission 7"), ("exp9", "no run exp9")):
+        with pytest.raises(UnknownRunError, match=said):
+            add_note(noted, word, "m")
+    with pytest.raises(ConfigError, match="for submissions, not for exp1"):
+        add_note(noted, "exp1", "m", rejected=True)
+
+
+def test_history_names_the_run(noted: Workspace) -> None:
+    (record,) = [record for record in list_runs(noted.runs_dir) if record.name == "exp2"]
+    with open_ledger(noted) as ledger:
+        ledger.append_run(record, {}, "runs/exp2")
+    texts = [event.text for event in list_history(noted)]
+    assert "note on exp2: never again" in texts
+    assert "note: public was [lucky]" in texts
+
+
+def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_two(workspace)
+    row = get_submission(workspace, 1)
+    print_runs(
+        list_runs(workspace.runs_dir),
+        {},
+        list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
+        workspace.competition,
+    )
+    out = capsys.readouterr().out
+    assert "public was [lucky] (+1)" in out
+    assert "never again" in out
+    print_leaderboard([row], workspace.competition, {}, sota=1, was_sota=())
+    assert "public was [lucky] (+1)" in capsys.readouterr().out
+    print_diff(diff_runs(workspace, "exp1", "exp2"))
+    out = capsys.readouterr().out
+    assert ": the loss was flat" in out
+    assert "noted on exp2, " in out
+    print_audit(audit(workspace), workspace.competition)
+    assert "noted on 1, " in capsys.readouterr().out
+    shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
+    assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]
+
+
+def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
+    make_two(workspace)
+    assert "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
+    shown = json.loads(run_tracker("runs", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert [len(run["notes"]) for run in shown] == [1, 2]
+    shown = json.loads(run_tracker("show", "exp2", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    assert shown["notes"][0]["text"] == "never again"
+
+
+def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "first")
+    print_runs(
+        list_runs(workspace.runs_dir),
+        {},
+        list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
+        workspace.competition,
+    )
+    print_leaderboard([get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=())
+    assert "noted last" not in capsys.readouterr().out
+
+
+def test_a_note_or_memo_that_is_not_utf8_is_refused(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    with pytest.raises(ConfigError, match="the note is not UTF-8"):
+        add_note(workspace, "exp1", "a\udcff")
+    with pytest.raises(ConfigError, match="the memo is not UTF-8"):
+        submit(workspace, "exp1", "a\udcff")
+    done = run_tracker("run", "train", "--fact", "a=\udcff", cwd=workspace.root, ok=False)
+    assert (done.returncode, "--fact is not UTF-8" in done.stderr) == (2, True)

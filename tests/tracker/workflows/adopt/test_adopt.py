@@ -1,0 +1,351 @@
+"""Runs of other programs: their epochs, names and tables are read as what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from timm.utils import CheckpointSaver
+from timm.utils.summary import update_summary
+from torch.utils.tensorboard import SummaryWriter
+
+import tracker
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.workspaces import IMAGES
+from tracker.comparison.compare import load_values
+from tracker.core.errors import RefusedError
+from tracker.images.explain import explain
+from tracker.runs.points import Curves, read_curves
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import list_run_numbers
+from tracker.submissions.submit import submit
+from tracker.training.errors import ConfigError, DataError
+from tracker.training.run.checkpoint import weights_fingerprint
+from tracker.workflows.adopt.adopt import adopt_folder
+from tracker.workflows.infer import infer
+from tracker.workflows.reproduce import reproduce
+from tracker.workflows.resolve import resolve_config
+from tracker.workspace.competition import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*next(iter(NO_MLFLOW.items())))
+
+
+def adopt(workspace: Workspace, folder: Path, **options: Any) -> tuple[Curves, list[str]]:
+    """The curves of a folder's run, and what was said."""
+    record, remarks = adopt_folder(workspace, folder, **options)
+    return read_curves(workspace.runs_dir / record.name / "metrics.jsonl"), remarks
+
+
+def write_events(folder: Path, scalars: dict[str, dict[int, float]]) -> Path:
+    with SummaryWriter(str(folder)) as board:
+        for tag, values in scalars.items():
+            for step, value in values.items():
+                board.add_scalar(tag, value, step)
+    return folder
+
+
+def write_predictions(path: Path, answers: str = "0000011110") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("ImageID,ans\n" + "".join(f"i{number}.png,{answer}\n" for number, answer in enumerate(answers)))
+    return path
+
+
+def epochs_of(curve: dict[int, tuple[int, float]]) -> list[tuple[int, int]]:
+    return [(step, epoch) for step, (epoch, _) in sorted(curve.items())]
+
+
+# --- Epochs -----------------------------------------------------------------------------------------------------------
+
+LOSSES = {step: 1 / (step + 1) for step in range(28)}
+TWO_OF_14 = [(step, 1 + step // 14) for step in range(28)]
+FROM_1 = [(step, 1 + (step - 1) // 14) for step in range(1, 29)]
+
+
+@pytest.mark.parametrize(
+    ("scalars", "expected"),
+    [
+        # A tag called epoch: at every step, where an epoch begins, and where it ends.
+        ({"Loss/train": LOSSES, "epoch": {step: step // 14 for step in LOSSES}}, {"train/loss": TWO_OF_14}),
+        ({"Loss/train": LOSSES, "epoch": {0: 1, 14: 2}}, {"train/loss": TWO_OF_14}),
+        ({"Loss/train": LOSSES, "epoch": {13: 1, 27: 2}}, {"train/loss": TWO_OF_14}),
+        # Shares of epochs, as Hugging Face logs them.
+        ({"train/loss": {7: 1.0, 14: 0.9, 21: 0.8}, "train/epoch": {7: 0.5, 14: 1.0, 21: 1.5}},
+         {"train/loss": [(7, 1), (14, 1), (21, 2)]}),
+        # A metric of the validation images is measured once an epoch: by step, and by epoch from 0 or 1.
+        ({"Loss/train": LOSSES, "Acc/val": {13: 0.5, 27: 0.6}},
+         {"train/loss": TWO_OF_14, "val/accuracy": [(13, 1), (27, 2)]}),
+        ({"Loss/train": LOSSES, "Acc/val": {0: 0.5, 1: 0.6}},
+         {"train/loss": TWO_OF_14, "val/accuracy": [(0, 1), (1, 2)]}),
+        ({"Loss/train": {step + 1: value for step, value in LOSSES.items()}, "Acc/val": {1: 0.5, 2: 0.6}},
+         {"train/loss": FROM_1, "val/accuracy": [(1, 1), (2, 2)]}),
+        ({"Loss/train": {step + 1: value for step, value in LOSSES.items()}, "Acc/val": {14: 0.5, 28: 0.6}},
+         {"train/loss": FROM_1, "val/accuracy": [(14, 1), (28, 2)]}),
+        # A loss of the validation images by batch does not hide the accuracy by epoch.
+        ({"Loss/train": LOSSES, "Loss/val": dict.fromkeys(range(6), 1.0), "Acc/val": {0: 0.5, 1: 0.6}},
+         {"train/loss": TWO_OF_14, "val/loss": [(step, 1 + step // 3) for step in range(6)]}),
+        # One point an epoch.
+        ({"Loss/train": {0: 1.0, 1: 0.9, 2: 0.8}, "Acc/val": {0: 0.1, 1: 0.2, 2: 0.3}},
+         {"train/loss": [(0, 1), (1, 2), (2, 3)]}),
+        ({"train_loss_step": LOSSES, "train_loss_epoch": {13: 0.5, 27: 0.6}}, {"train/batch_loss": TWO_OF_14}),
+        # Nothing tells.
+        ({"Loss/train": LOSSES}, {"train/loss": [(step, 0) for step in range(28)]}),
+    ],
+)  # fmt: skip
+def test_epochs_are_epochs_and_steps_are_steps(
+    workspace: Workspace,
+    tmp_path: Path,
+    scalars: dict[str, dict[int, float]],
+    expected: dict[str, list[tuple[int, int]]],
+) -> None:
+    curves, remarks = adopt(workspace, write_events(tmp_path / "old", scalars))
+    assert {name: epochs_of(dict(curves[name])) for name in expected} == expected
+    assert any("where an epoch ends" in remark for remark in remarks) == (len(scalars) == 1)
+
+
+def test_the_time_of_adoption_is_not_told_as_that_of_the_training(workspace: Workspace, tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "old")) as writer:
+        writer.add_scalar("val/f1", 0.25, 1, walltime=1_700_000_000)
+        writer.add_scalar("val/f1", 0.5, 2, walltime=1_700_000_600)
+    torch.save({"a": torch.ones(1)}, tmp_path / "old" / "model_best.pth")
+    write_predictions(tmp_path / "old" / "pred.csv")
+    _, remarks = adopt(workspace, tmp_path / "old")
+    taken = "1 curve of 2 epochs; best.pth (epoch 2), from model_best.pth; predictions, from pred.csv"
+    assert remarks[0] == f"took {taken}"
+    assert "no config found: the run has an empty one" in remarks
+    shown = run_tracker("show", "exp1", cwd=workspace.root).stdout
+    assert "adopted (UTC)" in shown and "created" not in shown and "duration" not in shown
+    assert "2023-11-14 22:13:20 to 2023-11-14 22:23:20" in shown
+    record = load_run(workspace.runs_dir, "exp1")
+    begun, ended = "2023-11-14T22:13:20.000000Z", "2023-11-14T22:23:20.000000Z"
+    assert (record.created_at, record.finished_at) == (begun, ended)
+    assert record.facts["adopted_at"] > ended
+    assert load_values(workspace, [record])[0]["duration_s"] is None  # no `--where` takes it for a second long
+
+
+def test_without_times_in_the_curves_those_of_the_files_are_taken(workspace: Workspace, tmp_path: Path) -> None:
+    path = write_predictions(tmp_path / "old" / "pred.csv")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    adopt(workspace, tmp_path / "old")
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.created_at, record.facts["times_from"]) == ("2023-11-14T22:13:20.000000Z", "files")
+
+
+def test_as_many_steps_as_planned_epochs_are_epochs(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_events(tmp_path / "old", {"train_loss": dict.fromkeys(range(4), 1.0), "val_acc": {1: 0.5, 3: 0.6}})
+    (folder / "config.json").write_text(json.dumps({"num_epochs": 4}))
+    curves, _ = adopt(workspace, folder)
+    assert epochs_of(dict(curves["train/loss"])) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert epochs_of(dict(curves["val/accuracy"])) == [(1, 2), (3, 4)]
+
+
+def test_a_table_of_epochs_tells_the_epochs_of_events(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_events(tmp_path / "old", {"Loss/train": LOSSES})
+    (folder / "history.csv").write_text(
+        "epoch,train_loss,valid_loss,accuracy,time\n0,1,0.9,0.5,00:01\n1,0.8,0.7,0.75,00:01\n"
+    )
+    curves, remarks = adopt(workspace, folder)
+    assert epochs_of(dict(curves["train/loss"])) == TWO_OF_14
+    assert curves["val/loss"] == {1: (1, 0.9), 2: (2, 0.7)}
+    assert curves["val/accuracy"] == {1: (1, 0.5), 2: (2, 0.75)}  # fastai names validation metrics without a split
+    assert any("2 epochs" in remark for remark in remarks)
+
+
+# --- Logs of others ---------------------------------------------------------------------------------------------------
+
+
+def test_folders_of_train_and_validation_are_not_mixed(workspace: Workspace, tmp_path: Path) -> None:
+    for part, value in (("train", 0.5), ("validation", 0.25)):  # as Keras's TensorBoard callback writes them
+        write_events(tmp_path / "old" / part, {"epoch_accuracy": {0: value, 1: 2 * value}})
+    curves, _ = adopt(workspace, tmp_path / "old")
+    assert curves == {
+        "train/accuracy": {0: (1, 0.5), 1: (2, 1.0)},
+        "val/accuracy": {0: (1, 0.25), 1: (2, 0.5)},
+    }
+
+
+def test_tables_of_lightning_and_keras_and_the_state_of_hugging_face_are_curves(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    lightning, keras, face = (tmp_path / name for name in ("lightning", "keras", "face"))
+    for folder in (lightning, keras, face / "checkpoint-4"):
+        folder.mkdir(parents=True)
+    (lightning / "metrics.csv").write_text(
+        "epoch,lr-SGD,step,train_loss_step,val_acc\n0,,1,0.9,\n0,,3,,0.5\n1,0.1,5,0.7,\n1,,7,,0.6\n"
+    )
+    (keras / "training.log").write_text(
+        "epoch;accuracy;loss;val_accuracy;val_loss\n0;0.5;1.0;0.25;2.0\n1;0.75;0.5;0.5;1.0\n"
+    )
+    log = [
+        {"epoch": 0.5, "step": 1, "loss": 0.9, "learning_rate": 1e-3, "grad_norm": 2.0},
+        {"epoch": 1.0, "step": 2, "eval_accuracy": 0.5, "eval_runtime": 1.0},
+        {"epoch": 2.0, "step": 4, "eval_accuracy": 0.75, "eval_runtime": 1.0},
+    ]
+    (face / "checkpoint-4" / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+    curves, _ = adopt(workspace, lightning)
+    assert curves == {
+        "train/batch_loss": {1: (1, 0.9), 5: (2, 0.7)},
+        "val/accuracy": {3: (1, 0.5), 7: (2, 0.6)},
+        "lr": {5: (2, 0.1)},
+    }
+    curves, _ = adopt(workspace, keras)
+    assert curves["train/loss"] == {1: (1, 1.0), 2: (2, 0.5)}
+    assert curves["val/accuracy"] == {1: (1, 0.25), 2: (2, 0.5)}
+    curves, remarks = adopt(workspace, face)
+    assert curves["train/loss"] == {1: (1, 0.9)}
+    assert curves["val/accuracy"] == {2: (1, 0.5), 4: (2, 0.75)}
+    assert curves["eval_runtime"] == {2: (1, 1.0), 4: (2, 1.0)}
+    assert any(remark.startswith("kept under their own names: ") and "eval_runtime" in remark for remark in remarks)
+
+
+MODEL = torch.nn.Linear(2, 2)
+ARGS = {"model": "resnet18", "lr": 0.05, "epochs": 3, "batch_size": 16, "opt": "sgd", "eval_metric": "top1"}
+ARGS |= {"img_size": 64, "seed": 7, "drop": 0.1, "pretrained": True, "data_dir": "/photos", "resume": ""}
+TOP1 = (50.0, 87.5, 75.0)
+
+
+def write_timm(folder: Path) -> Path:
+    """What timm's train.py leaves, by timm's own functions."""
+    folder.mkdir()
+    (folder / "args.yaml").write_text(yaml.safe_dump(ARGS))
+    optimizer = torch.optim.SGD(MODEL.parameters(), lr=0.05)
+    saver = CheckpointSaver(MODEL, optimizer, args=SimpleNamespace(**ARGS), checkpoint_dir=str(folder), max_history=2)
+    for epoch, top1 in enumerate(TOP1):
+        with torch.no_grad():
+            MODEL.bias.fill_(epoch)
+        measured = {"loss": 1.0 - epoch / 4, "top1": top1, "top5": 100.0}
+        update_summary(
+            epoch, {"loss": 2.0 - epoch}, measured, str(folder / "summary.csv"), lr=0.05, write_header=epoch == 0
+        )
+        saver.save_checkpoint(epoch, metric=top1)
+    return folder
+
+
+def test_the_output_folder_of_timm_is_taken_whole(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_timm(tmp_path / "timm")
+    record, remarks = adopt_folder(workspace, folder)
+    config = load_config(workspace.runs_dir, record.name)
+    assert config["model"] == {"name": "resnet18", "pretrained": True}
+    assert config["optim"] == {"lr": 0.05, "name": "sgd"}
+    assert config["train"] == {"epochs": 3, "batch_size": 16, "seed": 7}
+    assert config["data"] == {"image_size": [64, 64]}
+    assert config["config"]["drop"] == 0.1
+    curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
+    assert curves["val/accuracy"] == {1: (1, 0.5), 2: (2, 0.875), 3: (3, 0.75)}
+    assert curves["val/top5"] == {1: (1, 1.0), 2: (2, 1.0), 3: (3, 1.0)}
+    assert curves["val/loss"] == {1: (1, 1.0), 2: (2, 0.75), 3: (3, 0.5)}
+    assert curves["train/loss"] == {1: (1, 2.0), 2: (2, 1.0), 3: (3, 0.0)}
+    assert curves["lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
+    assert (record.best_epoch, record.summary["val/accuracy"], record.summary["val/loss"]) == (2, 0.875, 0.75)
+    best = {"weight": MODEL.weight.detach(), "bias": torch.ones(2)}  # of the second epoch
+    assert record.fingerprints["weights"] == weights_fingerprint(best)
+    assert (workspace.runs_dir / record.name / "best.pth").is_file()
+    assert any("lr is optim.lr" in remark and "model is model.name" in remark for remark in remarks)
+
+
+# --- Names ------------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_mapped_and_the_others_are_kept_and_named(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_events(tmp_path / "old", {"Acc/val": {1: 50.0, 2: 87.5}, "score": {1: 0.5}, "top": {1: 3.0}})
+    (folder / "config.json").write_text(json.dumps({"lr": 0.1, "depth": 3, "optimizer": {"type": "adam", "lr": 0.2}}))
+    names = {"score": "val/f1", "depth": "model.drop_path"}
+    curves, remarks = adopt(workspace, folder, names=names)
+    assert curves == {"val/accuracy": {1: (1, 0.5), 2: (2, 0.875)}, "val/f1": {1: (1, 0.5)}, "top": {1: (1, 3.0)}}
+    config = load_config(workspace.runs_dir, "exp1")
+    assert config == {"optim": {"lr": 0.1, "name": "adam"}, "optimizer": {"lr": 0.2}, "model": {"drop_path": 3}}
+    assert "val/accuracy was in percent, and is a fraction here" in remarks
+    assert any(remark.startswith("kept under their own names: top ") for remark in remarks)
+    for wrong, words in (
+        ({"scores": "val/f1"}, "--map scores: no such metric or config key"),
+        ({"score": "top", "top": "top"}, "two metrics would be called top"),
+        ({"score": "a\nb"}, "control character"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            adopt_folder(workspace, folder, names=wrong, force=True)
+    assert list_run_numbers(workspace.runs_dir) == [1]
+
+
+# --- Predictions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["solution.csv", "sample_submission.csv", "train_labels.csv", "GT.csv"])
+def test_a_file_with_the_name_of_a_solution_or_sample_is_no_prediction(
+    workspace: Workspace, tmp_path: Path, name: str
+) -> None:
+    folder = write_events(tmp_path / "old", {"val_acc": {1: 0.5}})
+    write_predictions(folder / name)
+    record, remarks = adopt_folder(workspace, folder)
+    assert any(remark.startswith(f"{name} was not taken as predictions") for remark in remarks)
+    with pytest.raises(RefusedError, match=r"no predictions\.csv"):
+        submit(workspace, record.name, "it is the solution")
+
+
+def test_a_solution_under_another_name_is_known_by_its_column_and_its_content(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for name, source in (("a", "solution.csv"), ("b", "eval/info.csv")):
+        (tmp_path / name).mkdir()
+        shutil.copy(workspace.root / source, tmp_path / name / "output.csv")
+    with pytest.raises(DataError, match="it has a column Usage, as a solution has"):
+        adopt_folder(workspace, tmp_path / "a")
+    with pytest.raises(DataError, match=r"its content is that of eval/info\.csv"):
+        adopt_folder(workspace, tmp_path / "b")
+    rows = [line.split(",") for line in (workspace.root / "solution.csv").read_text().split()]
+    text = "".join(f"{answer},{name}\n" for name, answer, _ in (rows[0], *reversed(rows[1:])))
+    (tmp_path / "a" / "output.csv").write_text(text)
+    with pytest.raises(DataError, match=r"its content is that of solution\.csv"):
+        adopt_folder(workspace, tmp_path / "a")
+    assert list_run_numbers(workspace.runs_dir) == []
+
+
+def test_of_several_tables_one_with_the_competition_ids_is_taken(workspace: Workspace, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "old" / "output.csv", "0" * (IMAGES - 1) + "1")
+    write_predictions(tmp_path / "old" / "validation_output.csv", "01")  # newer
+    record, remarks = adopt_folder(workspace, tmp_path / "old")
+    assert any("output.csv was taken" in remark for remark in remarks)
+    assert submit(workspace, record.name, "m")[0].number == 1
+
+
+# --- Twice ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: Path) -> None:
+    folder = write_events(tmp_path / "old", {"val_acc": {1: 0.5}})
+    adopt_folder(workspace, folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    for path in (folder, tmp_path / "copy"):
+        with pytest.raises(RefusedError, match="already adopted as exp1\n"):
+            adopt_folder(workspace, path)
+    write_predictions(folder / "output.csv")
+    with pytest.raises(RefusedError, match="already adopted as exp1, and has changed since"):
+        adopt_folder(workspace, folder)
+    assert adopt_folder(workspace, folder, force=True)[0].name == "exp2"
+    with pytest.raises(RefusedError, match="exp1 is a run of this workspace"):
+        adopt_folder(workspace, workspace.runs_dir / "exp1")
+
+
+# --- What an adopted run cannot do ------------------------------------------------------------------------------------
+
+
+def test_commands_that_need_the_model_say_that_it_is_unknown(workspace: Workspace, tmp_path: Path) -> None:
+    adopt_folder(workspace, write_timm(tmp_path / "timm"))
+    own_loop = tracker.start_run({"optim": {"lr": 0.1}}, root=workspace.root, follow=False)
+    own_loop.save_best(MODEL.state_dict(), epoch=1, metrics={})
+    own_loop.finish()
+    for name in ("exp1", "exp2"):
+        for use in (infer, explain, reproduce, lambda ws, run: resolve_config(ws, parent=run)):
+            with pytest.raises(
+                ConfigError, match=f"{name} was made by another program or by a loop of your own: its model"
+            ) as told:
+                use(workspace, name)
+            assert "tracker adopt" in told.value.hint

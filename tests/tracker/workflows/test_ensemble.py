@@ -1,0 +1,108 @@
+"""Ensembles are runs: measured, compared and submitted like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_tracker
+from tests.support.workspaces import IMAGES, make_run
+from tracker.comparison.audit import audit
+from tracker.comparison.compare import compare_runs
+from tracker.comparison.diff import diff_runs
+from tracker.runs.read import find_latest, list_runs, load_config
+from tracker.submissions.submit import submit
+from tracker.training.errors import ConfigError, DataError
+from tracker.workflows.ensemble import ensemble
+from tracker.workspace.competition import Workspace
+
+IDS = np.array([f"i{number}.png" for number in range(IMAGES)])
+CLASSES = np.array(["cat", "dog"])
+
+
+def make_member(workspace: Workspace, answers: str, sure: float) -> str:
+    """A run that gives its answers this probability, on the evaluation and on the validation images."""
+    record = make_run(workspace, answers)
+    chosen = np.array([int(letter) for letter in answers])
+    probabilities = np.full((IMAGES, 2), 1 - sure, dtype=np.float32)
+    probabilities[np.arange(IMAGES), chosen] = sure
+    folder = workspace.runs_dir / record.name
+    np.savez(folder / "probabilities.npz", ids=IDS, classes=CLASSES, probabilities=probabilities)
+    labels = np.array([0] * 5 + [1] * 5, dtype=np.int64)
+    np.savez(folder / "validation.npz", ids=IDS, classes=CLASSES, labels=labels, probabilities=probabilities)
+    return record.name
+
+
+@pytest.fixture
+def members(workspace: Workspace) -> Workspace:
+    for answers, sure in (("0000011110", 0.6), ("0000011101", 0.6), ("1111111111", 0.95)):
+        make_member(workspace, answers, sure)
+    return workspace
+
+
+def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: Workspace) -> None:
+    record = ensemble(members, ["exp1", "exp2", "exp3"], method="hard", note="vote")
+    assert (record.name, record.kind, record.status, record.parent) == ("exp4", "ensemble", "finished", "exp1")
+    assert (record.summary["val/f1"], record.summary["val/accuracy"]) == (1.0, 1.0)
+    assert find_latest(members.runs_dir) == "exp4"
+    submit(members, "exp3", "all dogs")
+    row, _ = submit(members, "exp4", "hard vote")
+    assert audit(members).one_key == [{"number": 2, "sota": 1, "key": "ensemble"}]
+    assert row.scores["public_f1"] == 1.0
+    found = diff_runs(members, "exp1", "exp4")
+    assert set(found.config) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
+    assert found.config["ensemble.members"] == [None, ["exp1", "exp2", "exp3"]]
+    assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
+
+
+def test_methods_lead_to_different_answers(members: Workspace) -> None:
+    prints = {
+        method: ensemble(members, ["exp1", "exp2", "exp3"], method=method, weights=weights).fingerprints["predictions"]
+        for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
+    }
+    assert len(set(prints.values())) == 3
+
+
+def test_an_ensemble_is_shown_without_epochs(members: Workspace) -> None:
+    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    shown = run_tracker("show", record.name, cwd=members.root).stdout
+    assert "duration" in shown and "epoch" not in shown
+
+
+def test_what_an_ensemble_has_no_key_for_is_no_column_of_a_comparison(members: Workspace) -> None:
+    ensemble(members, ["exp1", "exp2", "exp3"], method="soft")
+    found = compare_runs(members, [])
+    assert set(found.keys) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
+    assert {tuple(row.runs) for row in found.rows} == {("exp4",), ("exp3", "exp2", "exp1")}
+
+
+def test_weights_searched_on_validation_images_never_need_the_solution(members: Workspace) -> None:
+    Path(members.leaderboard_options["solution"]).unlink()
+    record = ensemble(members, ["exp1", "exp2", "exp3"], method="weighted")
+    config = load_config(members.runs_dir, record.name)["ensemble"]
+    assert config["searched"] is True
+    assert sum(config["weights"]) >= 1
+    assert record.summary["val/f1"] == 1.0
+
+
+def test_one_member_or_the_same_twice_is_refused_before_a_run_exists(members: Workspace) -> None:
+    for runs in (["exp1"], ["exp1", "exp1"]):
+        with pytest.raises(ConfigError, match="two or more different"):
+            ensemble(members, runs, method="soft")
+    (members.runs_dir / "exp2" / "probabilities.npz").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        ensemble(members, ["exp1", "exp2"], method="soft")
+    assert len(list_runs(members.runs_dir)) == 3
+
+
+def test_why_an_ensemble_has_no_validation_score_is_said(
+    members: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble(members, ["exp1", "exp2"], method="soft")
+    assert "no validation score" not in capsys.readouterr().err
+    (members.runs_dir / "exp2" / "validation.npz").unlink()
+    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    assert "val/f1" not in record.summary
+    assert "no validation score of the ensemble: exp2 kept no validation predictions" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""What the ledger tells about how the submissions were spent; plain data, rendered by report.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from heapq import merge
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tracker.core.config_diff import ENSEMBLE, list_following
+from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
+from tracker.ledger.records import Note, Submission
+from tracker.runs.read import list_runs
+from tracker.runs.record import RunRecord
+from tracker.workspace.competition import Competition, Workspace
+from tracker.workspace.relocation import list_places
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """`wasted` were spent on what an earlier submission had told; the lists hold submission numbers."""
+
+    submissions: int
+    wasted: Sequence[Mapping[str, Any]]
+    sota_chain: Sequence[int]
+    one_key: Sequence[Mapping[str, Any]]
+    several_keys: Sequence[Mapping[str, Any]]
+    by_author: Mapping[str, int]
+    by_day: Mapping[str, int]
+    unscored: Sequence[int]
+    missing: Sequence[Mapping[str, Any]]
+    freed: Sequence[Mapping[str, Any]]
+    notes: Sequence[tuple[int, Note]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def audit(workspace: Workspace) -> Audit:
+    """Look at every submission and at the files of this workspace's runs."""
+    rows = list_submissions(workspace)
+    changes = [(row, _name_changes(row.config_diff)) for row in rows if row.config_diff]
+    alone = [item for item in changes if not item[0].not_known]
+    return Audit(
+        submissions=len(rows),
+        wasted=find_wasted(rows),
+        sota_chain=list_sota_numbers(workspace),
+        one_key=[{"number": row.number, "sota": row.sota, "key": keys[0]} for row, keys in alone if len(keys) == 1],
+        several_keys=[{"number": row.number, "sota": row.sota, "keys": keys} for row, keys in changes if len(keys) > 1],
+        by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
+        by_day=dict(sorted(Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items())),
+        unscored=[row.number for row in rows if not row.scores],
+        missing=_find_missing(workspace, rows),
+        freed=_find_freed(workspace),
+        notes=[(row.number, note) for row in rows for note in row.notes],
+    )
+
+
+def find_day(competition: Competition, time: str | None) -> str:
+    """The day of a UTC text as the quota counts days: in the competition's time zone."""
+    return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
+
+
+def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys that changed, without those that follow; those that say what an ensemble is made of are one change."""
+    following = list_following(diff)
+    keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
+    return list(dict.fromkeys(keys))
+
+
+def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
+
+    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may agree by chance.
+    """
+    found: list[dict[str, Any]] = []
+    with_any: dict[Any, list[int]] = {}  # places by predictions, and by each two scores: who differs in all is no match
+    without: dict[Any, list[int]] = {}  # of these those whose predictions are not known
+    for place, row in enumerate(rows):
+        pairs = [*combinations(sorted(row.scores.items()), 2)]
+        own = row.predictions_fingerprint
+        known = without if own else with_any
+        for earlier in merge(with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)):
+            evidence = _compare(rows[earlier], row)
+            if evidence:
+                found.append({"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence})
+                break
+        for key in [*pairs, own] if own else pairs:
+            with_any.setdefault(key, []).append(place)
+            if not own:
+                without.setdefault(key, []).append(place)
+    return found
+
+
+def _compare(earlier: Submission, row: Submission) -> str:
+    if row.predictions_fingerprint and earlier.predictions_fingerprint:
+        return "equal predictions" if row.predictions_fingerprint == earlier.predictions_fingerprint else ""
+    shared = row.scores.keys() & earlier.scores.keys()
+    if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
+        return f"equal on all {len(shared)} scores"
+    return ""
+
+
+def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """Files of this workspace that the ledger or a run record speaks of and that have gone."""
+    found, records = [], list_runs(workspace.runs_dir)
+    here = {(record.name, record.uid) for record in records}
+    for row in rows:
+        kept = row.file and row.predictions_fingerprint and row.run_uid and (row.run, row.run_uid) in here
+        if kept and not (workspace.root / str(row.file)).is_file():
+            found.append({"what": f"submission {row.number}", "file": row.file})
+    places = {str(Path(place) / "runs") for place in list_places(workspace)}  # it may have moved since the row
+    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
+    for name in sorted(known):
+        if not (workspace.runs_dir / name).exists():
+            found.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
+    for record in records:
+        folder = workspace.runs_dir / record.name
+        if record.status == "broken":
+            found.append({"what": record.name, "file": str(workspace.relative(folder / "run.json"))})
+        elif record.status == "finished":
+            gone = [name for name in _list_files(record) if not (folder / name).is_file() and name not in record.freed]
+            found += [{"what": record.name, "file": str(workspace.relative(folder / name))} for name in gone]
+    return found
+
+
+def _list_files(record: RunRecord) -> list[str]:
+    """The files that a finished run had; a loop of one's own need not have kept weights or predictions."""
+    trained = record.kind == "train" and record.fingerprints.get("weights")
+    weights = ["best.pth"] if trained else []
+    predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []
+    return ["config.toml", "metrics.jsonl", *weights, *predictions]
+
+
+def _find_freed(workspace: Workspace) -> list[dict[str, Any]]:
+    """The checkpoints that tracker clean removed, and when."""
+    found = []
+    for record in list_runs(workspace.runs_dir):
+        path = workspace.runs_dir / record.name / "best.pth"
+        if path.name in record.freed and not path.is_file():
+            file = str(workspace.relative(path))
+            found.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
+    return found

@@ -1,0 +1,223 @@
+"""What the scores are worth: validation against public against private, and the luck in the best of many looks.
+
+Validation figures compare only within one validation scheme. Private scores are those that the ledger has: typed in,
+imported, told by the leaderboard or revealed. A sealed solution's private answers are never read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
+from tracker.comparison.leaderboard_noise import Luck, Sample, count_sample, estimate_luck
+from tracker.comparison.statistics.regression import Line, RankCorrelation, find_outliers, fit_line, rank_correlation
+from tracker.ledger.read import find_figure, list_submissions
+from tracker.ledger.records import Submission
+from tracker.runs.record import RunRecord
+from tracker.workspace.competition import Workspace
+
+_PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlier:
+    """A submission far off the line; `distance` in residual standard deviations of the line."""
+
+    number: int
+    x: float
+    y: float
+    expected: float
+    distance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an earlier point.
+
+    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores; `reason` says why
+    there is no line.
+    """
+
+    metric: str
+    x: str
+    y: str
+    scheme: int | None
+    n: int
+    numbers: Sequence[int]
+    repeats: int
+    line: Line | None
+    reason: str
+    rank: RankCorrelation | None
+    outliers: Sequence[Outlier]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`; else `reason`.
+
+    `limited` says that the line led beyond what the metric can be, where the figures end.
+    """
+
+    metric: str
+    validation: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    left_out: int
+    reason: str
+    limited: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest first."""
+
+    submissions: int
+    scored: int
+    relations: Sequence[Relation]
+    schemes: Sequence[Mapping[str, Any]]
+    sample: Sample
+    luck: Luck | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
+    """Look at every submission of the ledger; `public_images` where nothing else tells their number.
+
+    Raises ConfigError for a number below 0, LedgerError when the ledger is out of reach.
+    """
+    rows = list_submissions(workspace)
+    metrics = [metric.name for metric in workspace.competition.metrics]
+    schemes = group_by_scheme(workspace, rows)
+    sample = count_sample(workspace, given=public_images)
+    return Truth(
+        submissions=len(rows),
+        scored=sum(any(name.startswith("public_") for name in row.scores) for row in rows),
+        relations=[
+            relation
+            for metric in metrics
+            for x, y in _PAIRS
+            for relation in _relate(workspace, rows, schemes, (metric, x, y))
+        ],
+        schemes=_list_schemes(schemes),
+        sample=sample,
+        luck=estimate_luck(workspace, rows, sample),
+    )
+
+
+def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Expectation:
+    """What the primary public score of a run may be, by the submissions with its validation scheme."""
+    metric = workspace.competition.primary_metric
+    rows = list_submissions(workspace)
+    schemes = group_by_scheme(workspace, rows)
+    scheme = find_scheme(workspace, config, data=record.fingerprints.get("data"))
+    relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
+    relation = next((item for item in relations if schemes[item.scheme or 0][0] == scheme), None)
+    n = relation.n if relation else 0
+    own = record.summary.get(f"val/{metric}")
+    value = low = high = None
+    reason, limited = "", False
+    if own is None:
+        reason = f"the run has no val/{metric}"
+    elif relation is None or relation.line is None:
+        same = "" if n < 3 else ", all with the same validation score"
+        reason = f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
+    else:
+        predicted = relation.line.predict(own)
+        value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
+        limited = (value, low, high) != predicted
+    return Expectation(
+        metric=metric,
+        validation=own,
+        value=value,
+        low=low,
+        high=high,
+        n=n,
+        left_out=sum(item.n for item in relations) - n,
+        reason=reason,
+        limited=limited,
+    )
+
+
+def relate_validation(workspace: Workspace, rows: Sequence[Submission], metric: str) -> dict[int, Relation]:
+    """Validation against public within each submission's own validation scheme, by number."""
+    schemes = group_by_scheme(workspace, rows)
+    relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
+    return {number: relation for relation in relations for number in relation.numbers}
+
+
+def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[tuple[Scheme, list[int]]]:
+    """Validation schemes with their validated submissions, the largest first, then in order of the first one."""
+    metrics = [metric.name for metric in workspace.competition.metrics]
+    groups: dict[str, tuple[Scheme, list[int]]] = {}
+    for row in rows:
+        if any(find_figure(workspace, row, "val", name) is not None for name in metrics):
+            scheme = find_scheme(workspace, row.config, data=row.data_fingerprint)
+            groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(row.number)
+    return sorted(groups.values(), key=lambda group: -len(group[1]))
+
+
+def _relate(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    schemes: Sequence[tuple[Scheme, Sequence[int]]],
+    names: tuple[str, str, str],
+) -> list[Relation]:
+    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself, the largest first."""
+    metric, x, y = names
+    place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
+    groups: dict[int | None, list[tuple[int, float, float]]] = {}
+    for row in rows:
+        a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
+        if a is not None and b is not None:
+            groups.setdefault(place_of[row.number] if x == "val" else None, []).append((row.number, a, b))
+    found = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
+    return sorted(found, key=lambda item: (-item.n, item.scheme or 0))
+
+
+def _build_relation(
+    names: tuple[str, str, str], scheme: int | None, points: Sequence[tuple[int, float, float]]
+) -> Relation:
+    metric, x, y = names
+    xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
+    line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
+    outliers = []
+    for place, distance in find_outliers(line, xs, ys) if line else ():
+        assert line is not None  # noqa: S101
+        expected = line.intercept + line.slope * xs[place]
+        number = points[place][0]
+        outliers.append(Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance))
+    reason = ""
+    if line is None:
+        part = "validation" if x == "val" else x
+        reason = f"all have the same {part} score" if len(points) >= 3 else f"three are needed, there are {len(points)}"
+    return Relation(
+        metric=metric,
+        x=x,
+        y=y,
+        scheme=scheme,
+        n=len(points),
+        numbers=[point[0] for point in points],
+        repeats=len(points) - distinct,
+        line=line,
+        reason=reason,
+        rank=rank_correlation(xs, ys, distinct=distinct),
+        outliers=outliers,
+    )
+
+
+def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
+    """{values, numbers} of each scheme; `values` has the keys in which they differ."""
+    differing = [key for key in SCHEME_KEYS if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1]
+    return [{"values": {key: scheme.get(key) for key in differing}, "numbers": numbers} for scheme, numbers in schemes]

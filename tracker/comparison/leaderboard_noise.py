@@ -1,0 +1,185 @@
+"""How noisy a leaderboard is, and how much of the best of many scores is luck.
+
+A score is skill plus noise, for the public images are a sample. Noise that all submissions share (easy or hard images)
+moves them together and chooses none; only each one's own part makes the best look better than it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from tracker.comparison.audit import find_wasted
+from tracker.comparison.statistics.regression import fit_line
+from tracker.leaderboards import build_leaderboard
+from tracker.ledger.read import list_packed_answers
+from tracker.ledger.records import Submission
+from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.metrics import is_resampled
+from tracker.training.tables import read_table
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.predictions import Answers, unpack_answers
+
+DRAWS = 20_000
+SEED = 0
+SHARED = 0.5  # share of a score's variance that all submissions have in common, where nothing tells it
+NEWEST_ANSWERS = 20  # submissions whose answers are compared with each other
+SCATTER_POINTS = 8  # public and private scores that are needed to see the noise in them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How many images the public and the private score are about, None when unknown, and who says so."""
+
+    public: int | None
+    private: int | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luck:
+    """Luck in the best public score after `looks`: at least `low` (were the scores the true skills), at most `high`.
+
+    `high` is for submissions that are all equally good; `own_sd` is one score's own noise, from `source`.
+    """
+
+    metric: str
+    best: int
+    score: float
+    looks: int
+    own_sd: float
+    source: str
+    low: float
+    high: float
+
+
+def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
+    """The sizes of both parts: as given, from the solution's Usage column, by competition.public_share, or halves.
+
+    Of the solution only ids and usage are read, no answer. Raises ConfigError for a number below 0.
+    """
+    if given < 0:
+        raise ConfigError(f"--public-images {given}: expected 1 or more")
+    total = _count_images(workspace)
+    if given:
+        return Sample(public=given, private=max(0, total - given) or None, source="as given")
+    solution = build_leaderboard(workspace).find_solution()
+    if solution is not None:
+        usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
+        return Sample(public=usages.count("public"), private=usages.count("private") or None, source="solution")
+    if not total:
+        return Sample(public=None, private=None, source="")
+    share = workspace.competition.public_share
+    public = max(1, round(total * (share or 0.5)))
+    source = f"{share:g} of {total} images" if share else f"half of {total} images assumed, see public_share"
+    return Sample(public=public, private=total - public or None, source=source)
+
+
+def _id(workspace: Workspace) -> str:
+    return workspace.competition.id_column
+
+
+def _count_images(workspace: Workspace) -> int:
+    """Images to predict: rows of the newest known answers, or of info.csv; 0 when neither is here."""
+    packed = list_packed_answers(workspace)
+    if packed:
+        return len(unpack_answers(packed[-1][2]).by_id)
+    eval_dir = str(workspace.data.get("eval_dir") or "")
+    try:
+        return len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),))) if eval_dir else 0
+    except TrackerError:
+        return 0
+
+
+def list_looks(rows: Sequence[Submission], metric: str) -> list[Submission]:
+    """Scored submissions that told something new: no repeats of an earlier one."""
+    repeats = {item["number"] for item in find_wasted(rows)}
+    return [row for row in rows if f"public_{metric}" in row.scores and row.number not in repeats]
+
+
+def estimate_luck(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Luck | None:
+    """How much of the best primary public score is luck; None with fewer than two looks or no idea of the noise."""
+    metric = workspace.competition.primary
+    looks = list_looks(rows, metric.name)
+    scores = [row.scores[f"public_{metric.name}"] for row in looks]
+    noise = _noise_by_scatter(looks, metric.name) or estimate_noise(workspace, looks, metric, sample)
+    if len(looks) < 2 or noise is None:
+        return None
+    own_sd, source = noise
+    sign = 1.0 if metric.higher_is_better else -1.0
+    best = max(range(len(looks)), key=lambda place: sign * scores[place])
+    return Luck(
+        metric=metric.name,
+        best=looks[best].number,
+        score=scores[best],
+        looks=len(looks),
+        own_sd=own_sd,
+        source=source,
+        low=expected_luck([sign * score for score in scores], own_sd),
+        high=expected_luck([0.0] * len(scores), own_sd),
+    )
+
+
+def expected_luck(skills: Sequence[float], own_sd: float) -> float:
+    """Mean noise in the score of whoever looks best, higher being better: simulated, seeded."""
+    rng = np.random.default_rng(SEED)
+    noise = rng.normal(0.0, own_sd, (DRAWS, len(skills)))
+    best = (np.asarray(skills) + noise).argmax(axis=1)
+    return float(noise[np.arange(DRAWS), best].mean())
+
+
+def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, str] | None:
+    """From private against public scores: what the line leaves over is the noise of two parts of like size."""
+    pairs = [
+        (row.scores[f"public_{metric}"], row.scores[f"private_{metric}"])
+        for row in looks
+        if f"private_{metric}" in row.scores
+    ]
+    line = fit_line([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) >= SCATTER_POINTS else None
+    if line is None:
+        return None
+    words = f"the scatter of {len(pairs)} private scores about their line, half of it taken as the public part's"
+    return line.residual_sd / math.sqrt(2), words
+
+
+def estimate_noise(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: Sample
+) -> tuple[float, str] | None:
+    """Standard deviation of a public score's own noise, and where it is from; private scores are not used.
+
+    The scores of two submissions that differ on a share d of m images differ by noise of variance d / m at most, half
+    of it each one's own. Without answers it is p (1 - p) / m less an assumed shared part. For macro F1 with rare
+    classes both are too small. None when m is unknown, and for a metric that is not computed from right and wrong
+    answers.
+    """
+    if not sample.public or not looks or not is_resampled(metric.kind):
+        return None
+    answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
+    shares = list(compare_answers(answers).values())
+    if shares:
+        words = f"answers that differ on {np.mean(shares):.1%} of the images on average, {sample.public} public images"
+        return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), words
+    scores = [row.scores[f"public_{metric.name}"] for row in looks]
+    middle = min(1.0, max(0.0, float(np.median(scores))))
+    words = f"{sample.public} public images, half of the variance assumed to be shared (no answers are known)"
+    return math.sqrt((1 - SHARED) * middle * (1 - middle) / sample.public), words
+
+
+def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
+    """Share of images with differing answers of each pair, the lower number first, over the images that all have."""
+    numbers = sorted(answers)
+    shared = set.intersection(*[set(answers[number].by_id) for number in numbers]) if len(numbers) > 1 else set()
+    if not shared:
+        return {}
+    table = np.array([[answers[number].by_id[name] for name in shared] for number in numbers])
+    pairs = combinations(range(len(numbers)), 2)
+    return {(numbers[i], numbers[j]): float((table[i] != table[j]).mean()) for i, j in pairs}
+
+
+def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
+    """The answers of those of the submissions whose answers the ledger has."""
+    return {number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)}

@@ -1,0 +1,110 @@
+"""The members of an ensemble: their weights and how each of them scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tracker.core.config_diff import describe_ensemble
+from tracker.core.terminal import print_table
+from tracker.core.text import render_number
+from tracker.ledger.read import list_newest_of_runs
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import RunRecord
+from tracker.training.errors import TrackerError
+from tracker.workspace.competition import Competition, Workspace
+from tracker.workspace.metrics import choose_figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A run in an ensemble; without a weight where all count the same, without scores where its folder is gone.
+
+    `value` is its validation score by `metric`, the deciding one where that was measured.
+    """
+
+    run: str
+    weight: float | None
+    metric: str
+    value: float | None
+    validation: Mapping[str, float | None]
+    submission: int | None
+    public: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member]:
+    """The members of a run's config, in its order; none for a run that is no ensemble."""
+    table = config.get("ensemble") or {}
+    names = [str(name) for name in table.get("members") or ()]
+    weights = list(table.get("weights") or ()) or [None] * len(names)
+    records = [_find(workspace, name) for name in names]
+    sent = list_newest_of_runs(workspace, [record.uid for record in records if record]) if any(records) else {}
+    key = f"public_{workspace.competition.primary_metric}"
+    measured = {name for record in records if record for name in _list_validation(record)}
+    metric = next(iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric)
+    found = []
+    for name, weight, record in zip(names, weights, records, strict=False):
+        row = sent.get(record.uid) if record else None
+        validation = _list_validation(record) if record else {}
+        found.append(
+            Member(
+                run=name,
+                weight=weight,
+                metric=metric,
+                value=validation.get(metric),
+                validation=validation,
+                submission=row.number if row else None,
+                public=row.scores.get(key) if row else None,
+            )
+        )
+    return found
+
+
+def _list_validation(record: RunRecord) -> dict[str, float | None]:
+    return {key.removeprefix("val/"): value for key, value in record.summary.items() if key.startswith("val/")}
+
+
+def _find(workspace: Workspace, name: str) -> RunRecord | None:
+    try:
+        return load_run(workspace.runs_dir, name)
+    except TrackerError:
+        return None
+
+
+def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records as people read them: what an ensemble is made of stands before its note."""
+    return [_name_ensemble(workspace, record) if record.kind == "ensemble" else record for record in records]
+
+
+def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
+    try:
+        made = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
+    except (TrackerError, KeyError):
+        return record
+    return replace(record, note=f"{made}: {record.note}" if record.note else made)
+
+
+def print_members(members: Sequence[Member], competition: Competition) -> None:
+    """A line a member; nothing for a run that is no ensemble."""
+    if not members:
+        return
+    figures = choose_figures(competition, {name for member in members for name in member.validation})
+    primary = competition.primary
+    rows = [
+        (
+            member.run,
+            "-" if member.weight is None else f"{member.weight:g}",
+            *(render_number(member.validation.get(name)) for name in figures),
+            primary.render(member.public),
+            render_number(member.submission),
+        )
+        for member in members
+    ]
+    print_table(
+        ("member", "weight", *(f"val {name}" for name in figures), f"public {primary.name}", "submission"), rows
+    )

@@ -1,0 +1,92 @@
+"""What can be compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracker.comparison.advice import Advice, advise_run
+from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
+from tracker.ledger.read import find_sota, get_packed_answers, get_submission, has_run, list_notes, list_submissions_of
+from tracker.ledger.records import Note, Submission
+from tracker.ledger.resolve import parse_submission, resolve_run
+from tracker.runs.points import Curves, read_curves
+from tracker.runs.read import load_config, load_run
+from tracker.workspace.competition import Workspace
+from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.predictions import Answers, load_answers, unpack_answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What is compared: a run of this workspace, or a submission that is known from the ledger alone."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+    best_epoch: int | None
+    fingerprints: Mapping[str, str | None]
+    submission: int | None
+    notes: Sequence[Note]
+    answers: Callable[[], Answers | None]
+    folder: Path | None = None
+    curves: Curves
+    advice: Advice | None = None
+    basis: Basis
+    recorded: bool = True  # by a run, not a row of a table kept by hand
+
+
+def load_side(workspace: Workspace, word: str) -> Side:
+    """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    row = None
+    if (number := parse_submission(word)) is not None:
+        row = get_submission(workspace, number)
+    elif word == "sota":
+        row = find_sota(workspace)
+    if row is None or has_run(workspace, row):
+        return _load_run_side(workspace, resolve_run(workspace, word), row)
+    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
+    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
+    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
+    return Side(
+        name=f"s{row.number}",
+        config=row.config,
+        metrics={**row.scores, **figures},
+        best_epoch=row.best_epoch,
+        fingerprints=prints,
+        submission=row.number,
+        notes=row.notes,
+        answers=lambda: _unpack(workspace, row.number),
+        curves={},
+        basis=replace(basis_of_submission(workspace, row), name=f"s{row.number}"),
+        recorded=row.run_uid is not None,
+    )
+
+
+def _unpack(workspace: Workspace, number: int) -> Answers | None:
+    packed = get_packed_answers(workspace, number)
+    return unpack_answers(packed) if packed else None
+
+
+def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+    record = load_run(workspace.runs_dir, name)
+    if row is None:
+        row = next(reversed(list_submissions_of(workspace, record)), None)
+    folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
+    path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
+    return Side(
+        name=name,
+        config=config,
+        metrics={**(row.scores if row else {}), **record.summary},
+        best_epoch=record.best_epoch,
+        fingerprints=record.fingerprints,
+        submission=row.number if row else None,
+        notes=list_notes(workspace, [record.uid]).get(record.uid, ()),
+        answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
+        folder=folder,
+        curves=curves,
+        advice=advise_run(record, config, curves, workspace.competition.metrics),
+        basis=basis_of_run(workspace, record, config),
+    )

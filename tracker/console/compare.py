@@ -1,0 +1,311 @@
+"""The table of `tracker compare` for a terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tracker.console.notes import render_newest
+from tracker.core.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
+from tracker.core.markdown import escape, render_table
+from tracker.core.table import Column, Styled, fits
+from tracker.core.terminal import find_width, print_table, print_text
+from tracker.core.text import render_number, render_value, render_values
+from tracker.training.numbers import render_count
+
+if TYPE_CHECKING:
+    from tracker.comparison.compare import Comparison, Incomparable, Row, Spread
+    from tracker.workspace.competition import Competition
+
+SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines unless these lose columns
+MOST_REASONS = 4  # not to compare, each a line; --wide shows all
+TEXTS = ("note", "noted last")
+ASKED_FIRST = (
+    "model.name",
+    "data.image_size",
+    "optim.lr",
+    "train.epochs",
+    "augment.name",
+    "loss.name",
+    "train.batch_size",
+)
+PLUS_MINUS = "\u00b1"
+
+
+def print_comparison(
+    found: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
+) -> None:
+    """Runs side by side where they fit and are few or would lose columns, else below each other; then remarks."""
+    header, lines = build_cells(found, competition, marks)
+    legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
+    width = None if wide else find_width()
+    columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
+    rows: list[tuple[Styled, ...]] = list(zip([Styled(name) for name in header], *lines, strict=True))[1:]
+    listed = list(_list_columns(header, found, competition))
+    few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
+    if not (few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)):
+        columns, rows = listed, [tuple(line) for line in lines]
+    if lines:
+        print_table(columns, rows, legend=legend, wide=wide)
+    for line in describe(found, briefly=width is not None):
+        print_text(line)
+
+
+def _list_columns(header: Sequence[str], found: Comparison, competition: Competition) -> Iterator[Column]:
+    """The deciding public score and validation figure stay longest, then the config keys that tell rows apart best.
+
+    What came of it otherwise (private, other metrics, training figures) and notes leave before them.
+    """
+    stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
+    keys = {key: 100 + place for place, key in enumerate(order_keys(found))}
+    leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000}
+    titles = shorten_keys(header, found.keys)
+    for place, name in enumerate(header):
+        if name in stay:
+            yield Column(name, leaves=1 + stay.index(name), right=True)
+        elif name in keys:
+            yield Column(titles[name], leaves=keys[name])
+        elif name in found.metrics:
+            private = name == f"private_{competition.primary_metric}"
+            is_score = name.startswith(("val/", "public_", "private_", "overall_"))
+            last = 10_002 if private else 11_000 if is_score else 15_000
+            yield Column(name, leaves=last if private else last + place, right=True)
+        else:
+            yield Column(name, leaves=leaves[name], text=name in TEXTS)
+
+
+def order_keys(found: Comparison) -> list[str]:
+    """The keys that differ, in the order that people ask for them (`ASKED_FIRST`), then with the fewest values.
+
+    Keys that most rows do not know, or that have one value wherever they are known, come last.
+    """
+
+    def rank(key: str) -> tuple[bool, int, int, int]:
+        values = [row.config[key] for row in found.rows if row.config[key] is not None]
+        unknown = len(found.rows) - len(values)
+        different = len({json.dumps(value) for value in values})
+        asked = ASKED_FIRST.index(key) if key in ASKED_FIRST else len(ASKED_FIRST)
+        return different < 2 or unknown > len(values), asked, different, unknown
+
+    return sorted(found.keys, key=rank)
+
+
+def shorten_keys(header: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """{key: its title}: what comes after the dot where no other column is called so; `model` for model.name."""
+    short = {}
+    for key in keys:
+        section, _, last = key.rpartition(".")
+        short[key] = section if last == "name" and section else last
+    taken = Counter([*short.values(), *header])
+    return {key: title if taken[title] == 1 or title == key else key for key, title in short.items()}
+
+
+def _list_marks(found: Comparison, marks: Marks) -> list[str]:
+    return [mark for row in found.rows for mark in mark_row(row, marks)]
+
+
+def mark_row(row: Row, marks: Marks) -> list[str]:
+    """The marks of all runs of a row."""
+    own = [mark for number in row.submissions for mark in marks.list_marks(number, None)]
+    own += [mark for name in row.runs for mark in marks.list_marks(None, name)]
+    return sorted(set(own), key=lambda mark: (*MEANINGS, mark).index(mark))
+
+
+def render_markdown(found: Comparison, competition: Competition) -> str:
+    """The whole table for pasting."""
+    header, lines = build_cells(found, competition)
+    cells = [[escape(cell.text.strip()) for cell in line] for line in lines]
+    table = render_table([escape(name) for name in header], cells)
+    legend = [explain_marks([BEST])] if found.best else []
+    return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(found)])
+
+
+def render_csv(found: Comparison) -> str:
+    """The whole table for a spreadsheet, numbers in full; `NAME sd` and `NAME n` where a row has several runs."""
+    grouped = any(len(row.runs) > 1 for row in found.rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    titles = [name + suffix for name in found.metrics for suffix in ("", *(" sd", " n") * grouped)]
+    writer.writerow(["runs", "submissions", *found.keys, *titles, "note", "noted"])
+    for row in found.rows:
+        values = [row.config[key] for key in found.keys]
+        config = ["" if value is None else render_value(value, whole=True) for value in values]
+        numbers: list[float | int | str | None] = []
+        for name in found.metrics:
+            spread = row.metrics.get(name)
+            values = [spread.mean, spread.sd, spread.n] if spread else [None, None, None]
+            numbers += values if grouped else values[:1]
+        notes = " / ".join(map(str, row.notes))
+        writer.writerow([" ".join(row.runs), " ".join(map(str, row.submissions)), *config, *numbers, row.note, notes])
+    return text.getvalue()
+
+
+def build_cells(
+    found: Comparison, competition: Competition, marks: Marks | None = None
+) -> tuple[list[str], list[list[Styled]]]:
+    """Header and lines; columns that would be empty in every line are left out."""
+    header = ["run", "submission", *found.metrics, *found.keys, *TEXTS]
+    config = {key: render_values([row.config[key] for row in found.rows]) for key in found.keys}
+    lines = []
+    for place, row in enumerate(found.rows):
+        own = mark_row(row, marks or Marks())
+        name = Styled(" ".join([name_row(row), *own]), style_marks(own), whole=True)
+        metrics = [_render_metric(found, place, metric, competition) for metric in found.metrics]
+        values = [Styled(config[key][place], whole=True) for key in found.keys]
+        submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
+        lines.append([name, submissions, *metrics, *values, Styled(row.note or "-"), Styled(render_newest(row.notes))])
+    kept = [
+        place
+        for place, name in enumerate(header)
+        if name not in ("submission", *TEXTS) or any(line[place].text != "-" for line in lines)
+    ]
+    return [header[place] for place in kept], [[line[place] for place in kept] for line in lines]
+
+
+def _render_metric(found: Comparison, place: int, name: str, competition: Competition) -> Styled:
+    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
+    text = render_spread(found.rows[place].metrics.get(name), name, competition)
+    if name not in found.best:
+        return Styled(text, whole=True)
+    if place in _list_best(found, name):
+        return Styled(f"{text} {BEST}", "green", whole=True)
+    return Styled(text + " " * (1 + len(BEST)), whole=True)
+
+
+def _list_best(found: Comparison, name: str) -> list[int]:
+    """The places of the best row and of those that compare with it and are equal."""
+    top = found.rows[found.best[name]].metrics[name].mean
+    apart = {run for item in found.incomparable if item.metric == name for run in item.runs}
+    return [
+        place
+        for place, row in enumerate(found.rows)
+        if name in row.metrics and row.metrics[name].mean == top and not apart & set(row.runs)
+    ]
+
+
+def name_row(row: Row) -> str:
+    """The runs of a row: all of up to three, else the first, the last and how many."""
+    if len(row.runs) <= 3:
+        return ", ".join(row.runs)
+    return f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
+
+
+def render_spread(spread: Spread | None, name: str, competition: Competition) -> str:
+    """A mean, and its standard deviation and number where there are several runs."""
+    if spread is None:
+        return "-"
+    split, _, rest = name.partition("_")
+    score = next((m for m in competition.metrics if split in ("public", "private", "overall") and m.name == rest), None)
+    mean = score.render(spread.mean) if score else render_number(spread.mean)
+    if spread.sd is None:
+        return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
+    sd = score.render(spread.sd) if score else render_number(spread.sd)
+    repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
+    return f"{mean} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
+
+
+def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
+    """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
+    if found.nothing_found:
+        yield found.nothing_found
+        yield from (f"left out: {line}" for line in found.skipped)
+        return
+    several = sum(len(row.runs) > 1 for row in found.rows)
+    rows = render_count(len(found.rows), "row")
+    yield f"{found.runs} of {render_count(found.considered, 'run')} in {rows}; {_render_equal(found.equal_keys)}"
+    if found.not_known:
+        keys = "key is" if len(found.not_known) == 1 else "keys are"
+        yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
+    if found.rows and not found.keys:
+        yield "no config key that all know differs" if found.not_known else "no config key differs"
+    if several:
+        yield (
+            f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "
+            "repeats of one seed, or with equal weights, count once (--each: a row each)"
+        )
+    if briefly:
+        yield from _explain_briefly(found)
+    sentences = [*dict.fromkeys(sentence for found_in in found.not_comparable.values() for sentence in found_in)]
+    for sentence in () if briefly else sentences:
+        names = [name for name, told in found.not_comparable.items() if sentence in told]
+        yield f"{', '.join(names)}: not comparable: {sentence}"
+    for line in found.skipped:
+        yield f"left out: {line}"
+
+
+def _render_equal(keys: int) -> str:
+    return f"{render_count(keys, 'config key')} {'is' if keys == 1 else 'are'} equal"
+
+
+def _explain_briefly(found: Comparison) -> Iterator[str]:
+    """A line for each reason not to compare, with all its runs and metrics; the reasons of the first metrics first."""
+    groups: dict[str, list[Incomparable]] = {}
+    for item in found.incomparable:
+        groups.setdefault(_leave_out_details(item), []).append(item)
+    shown = list(groups.values())
+    more = len(shown) - MOST_REASONS
+    for items in shown[:MOST_REASONS]:
+        metrics = ", ".join(dict.fromkeys(item.metric for item in items))
+        yield f"not comparable: {_name_sides(items)}: {_join_reasons(items)}; in {metrics}"
+    if more > 0:
+        yield f"not comparable for {render_count(more, 'other reason')} too; --wide shows all"
+
+
+def _name_sides(items: Sequence[Incomparable]) -> str:
+    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each other`."""
+    runs = dict.fromkeys(name for item in items for name in item.runs)
+    others = dict.fromkeys(item.other for item in items)
+    if runs.keys() & others.keys():
+        return f"{name_runs({**runs, **others})} with each other"
+    return f"{name_runs(runs)} with {name_runs(others)}"
+
+
+def _leave_out_details(item: Incomparable) -> str:
+    """A reason without what is in brackets, and without the name of the run that it is about."""
+    return _name_these_runs(item).partition(" (")[0]
+
+
+def _name_these_runs(item: Incomparable) -> str:
+    own = [name for name in item.runs if re.search(rf"\b{name}\b", item.reason)]
+    return re.sub(rf"\b{own[0]}\b", "these runs", item.reason) if own else item.reason
+
+
+def _join_reasons(items: Sequence[Incomparable]) -> str:
+    """One reason for all `items`: with the details of one where all have them, without where they differ."""
+    if len({item.reason for item in items}) == 1:
+        return items[0].reason
+    if len({_name_these_runs(item) for item in items}) == 1:
+        return _name_these_runs(items[0])
+    return _leave_out_details(items[0])
+
+
+def name_runs(names: Iterable[str]) -> str:
+    """`exp3, exp5..exp7`: runs by number, three or more in a row as a range; others as they are."""
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        start = name.rstrip("0123456789")
+        if start == name:
+            start, number = name, -1
+        else:
+            number = int(name[len(start) :])
+        numbers.setdefault(start, []).append(number)
+    return ", ".join(text for start, found in numbers.items() for text in _name_ranges(start, sorted(found)))
+
+
+def _name_ranges(start: str, numbers: Sequence[int]) -> Iterator[str]:
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    for part in parts:
+        if len(part) > 2:
+            yield f"{start}{part[0]}..{start}{part[-1]}"
+        else:
+            yield from (start if number < 0 else f"{start}{number}" for number in part)

@@ -1,0 +1,305 @@
+"""What `tracker leaderboard truth` and `tracker select` print: sentences, with the assumptions beside the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tracker.comparison.leaderboard_noise import SCATTER_POINTS
+from tracker.comparison.statistics.regression import CONFIDENCE, SMALL
+from tracker.core.text import render_number, render_value
+
+if TYPE_CHECKING:
+    from tracker.comparison.cv_lb import Relation, Truth
+    from tracker.comparison.selection import Contender, Selection, Simulated, Simulation
+    from tracker.workspace.competition import Competition
+
+WORDS = {"val": "validation", "public": "public", "private": "private"}
+SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
+MOST_PAIRS = 4  # differences that are told one by one
+
+
+def render_truth(found: Truth) -> str:
+    """The whole answer as lines."""
+    lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
+    if not found.relations:
+        lines.append("nothing to relate yet: no submission has two of validation, public and private score")
+    for relation in found.relations:
+        if relation.scheme is None or relation.line is not None:
+            lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
+    lines += _explain_no_lines(found.relations)
+    if len(found.schemes) > 1:
+        lines += ["", "the validation scheme was changed, so validation scores of these groups do not compare:"]
+        for scheme in found.schemes:
+            values = ", ".join(f"{key} {render_value(value)}" for key, value in scheme["values"].items())
+            lines.append(f"  {join_numbers(scheme['numbers'])}: {values}")
+    return "\n".join([*lines, "", *_describe_luck(found), ""])
+
+
+def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
+    few = " (few: take it as a hint)" if relation.n < SMALL else ""
+    yield f"{_name_relation(relation)}: {relation.n} submissions{few}"
+    if relation.scheme is not None and schemes > 1:
+        yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
+    if relation.repeats:
+        yield f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the interval"
+    if relation.line is None:
+        yield f"  no line: {relation.reason}"
+    else:
+        line = relation.line
+        sign = "+" if line.intercept >= 0 else "-"
+        intercept = render_number(abs(line.intercept))
+        yield (
+            f"  {WORDS[relation.y]} = {render_number(line.slope)} * {WORDS[relation.x]} {sign} {intercept}, "
+            f"residual standard deviation {render_number(line.residual_sd)}"
+        )
+    if relation.rank is not None:
+        rank = relation.rank
+        bounds = f", 95 % interval {rank.low:.3f} to {rank.high:.3f}" if rank.low is not None else ", no interval"
+        yield f"  Spearman {rank.rho:.3f}{bounds}"
+    for item in relation.outliers:
+        expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
+        yield f"  far off: submission {item.number}: {expected} ({item.distance:+.1f} residual standard deviations)"
+
+
+def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
+    """Of validation schemes without a line why there is none, one line each."""
+    lines: list[str] = []
+    heading = ""
+    for relation in relations:
+        if relation.scheme is not None and relation.line is None:
+            if heading != (heading := f"no line for {_name_relation(relation)}:"):
+                lines += ["", heading]
+            lines.append(f"  {join_numbers(relation.numbers)}: {relation.reason}")
+    return lines
+
+
+def _name_relation(relation: Relation) -> str:
+    return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
+
+
+def _describe_luck(found: Truth) -> Iterator[str]:
+    luck, sample = found.luck, found.sample
+    if sample.public:
+        yield f"public images: {sample.public} ({sample.source})"
+    if luck is None and not sample.public:
+        yield "how much of the best score is luck: unknown without the number of public images"
+        yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
+    elif luck is None:
+        yield "how much of the best score is luck: unknown, it needs two scored submissions and a noise to reckon with"
+    if luck is None:
+        return
+    score = f"public {luck.metric} {render_number(luck.score)}"
+    yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
+    low, high = render_number(max(0.0, luck.low)), render_number(luck.high)  # below zero by the draws alone
+    yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
+    yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
+    yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
+
+
+def render_selection(found: Selection, competition: Competition) -> str:
+    """The choice with its reasons as lines."""
+    by_number = {item.number: item for item in found.contenders}
+    ranks = [item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))]
+    lines = [f"choose {join_numbers(found.chosen)}"]
+    for number in found.chosen:
+        lines.append(f"  {number}: {_give_reasons(by_number[number], ranks, found)}")
+    if found.repeats:
+        lines.append(f"not considered, equal to earlier ones: {join_numbers(found.repeats)}")
+    lines += _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+    if found.private is not None:
+        among = "is among the chosen" if found.private.chosen else "is not among the chosen"
+        score = f"private {found.metric} {render_number(found.private.score)}"
+        leader = f"submission {found.private.leader} led with {score} and {among}"
+        lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
+    return "\n".join([*lines, _conclude(found, ranks, competition)]) + "\n"
+
+
+def _conclude(found: Selection, ranks: Sequence[int], competition: Competition) -> str:
+    """What to do and why, in one sentence."""
+    count = len(found.chosen)
+    reason = _give_main_reason(found, ranks[:count])
+    final = "as the final one" if count == 1 else f"as the final {count}"
+    return (
+        f"so: choose {join_numbers(found.chosen)} {final}: {reason}{_tell_private(found, ranks[:count], competition)}"
+    )
+
+
+def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
+    """Why these; `by_public` are as many with the best public scores."""
+    chosen, usual = set(found.chosen), [item.number for item in found.contenders[: len(found.chosen)]]
+    it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
+    if len(found.contenders) == len(chosen):
+        return f"{it_is} all that there is to choose from"
+    if found.instead_of is not None:
+        return _explain_favor(found, by_public[0], found.instead_of)
+    if chosen == set(by_public):
+        judged = any(item.by_validation is not None for item in found.contenders)
+        return f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
+    if chosen == set(usual):
+        return _explain_validation(found, by_public)
+    others = [number for number in found.chosen if number not in usual]
+    passed = [number for number in usual if number not in chosen]
+    return (
+        f"{join_numbers(others)} may be right where the rest is wrong, while {join_numbers(passed)}, with higher "
+        f"expected {found.metric}, would say nearly the same as the rest"
+    )
+
+
+def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
+    """Why others than the best public ones, where expected scores decide."""
+    passed = [number for number in by_public if number not in found.chosen]
+    if passed == list(found.lucky) and found.private is not None:
+        return f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
+    if passed == list(found.lucky):
+        whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
+        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
+        return f"by validation, {whose} {join_numbers(passed)} {likely}"
+    rest = [number for number in found.chosen if number not in by_public]
+    unclear = [number for number in passed if number not in found.lucky]
+    has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
+    return (
+        f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot tell {them} from "
+        f"{join_numbers(unclear)} {SURELY}"
+    )
+
+
+def _explain_favor(found: Selection, best: int, rival: int) -> str:
+    """Why the best public one stands where validation would have another."""
+    expected = {item.number: render_number(item.expected) for item in found.contenders}
+    rest = [number for number in found.chosen if number != best]
+    reason = (
+        f"validation cannot tell submission {best} from submission {rival} {SURELY} "
+        f"(expected {found.metric} {expected[best]} and {expected[rival]}), so the higher public score decides"
+    )
+    return f"{reason}; {join_numbers(rest)} beside it" if rest else reason
+
+
+def _tell_private(found: Selection, by_public: Sequence[int], competition: Competition) -> str:
+    """Whether private scores, where they are known, agree with what was preferred to a higher figure."""
+    if found.private is None:
+        return ""
+    preferred = [number for number in found.chosen if number not in by_public]
+    passed = [number for number in by_public if number not in found.chosen]
+    if found.instead_of is not None:
+        preferred, passed = [by_public[0]], [found.instead_of]
+    known = found.private.scores
+    if not preferred or any(number not in known for number in (*preferred, *passed)):
+        return ""
+    best = max if competition.primary.higher_is_better else min
+    ahead = best((*preferred, *passed), key=lambda number: known[number])
+    verdict = "agree" if ahead in preferred else "say otherwise"
+    scores = [f"submission {number} has {render_number(known[number])}" for number in (*preferred, *passed)]
+    return f". The private scores {verdict}: {', '.join(scores)}"
+
+
+def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
+    return (-item.public if competition.primary.higher_is_better else item.public), item.number
+
+
+def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> str:
+    place = ranks.index(item.number) + 1
+    words = "the best" if place == 1 else f"number {place} by"
+    reasons = [f"{words} public {found.metric} ({render_number(item.public)})"]
+    if item.by_validation is not None:
+        side = "above" if item.public > item.by_validation else "below"
+        reasons.append(
+            f"validation {render_number(item.validation)} predicts {render_number(item.by_validation)}, "
+            f"its public score is {side} that"
+        )
+    elif item.validation is not None:
+        reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
+    reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
+    return "; ".join(reasons)
+
+
+def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
+    """Why it and not the best expected one that was not chosen; nothing when all were."""
+    order = [contender.number for contender in found.contenders]
+    following = next((other for other in found.contenders if other.number not in found.chosen), None)
+    if following is None:
+        return
+    own, others = f"expected score {render_number(item.expected)}", render_number(following.expected)
+    if order.index(item.number) < order.index(following.number):
+        equal = ": equal, so the earlier one" if item.expected == following.expected else ""
+        yield f"{own}, the best of those not chosen is submission {following.number} with {others}{equal}"
+        return
+    if following.number == found.instead_of:
+        yield f"{own}, not told apart from submission {following.number} ({others}) by validation {SURELY}"
+        return
+    shares = _list_shares(following.number, found)
+    near = min(shares, key=lambda number: shares[number]) if shares else None
+    why = "" if near is None else f", which differs from {near} on only {shares[near]:.1%} of the images"
+    yield f"{own}, chosen rather than submission {following.number} ({others}){why}"
+
+
+def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
+    """How much it differs from the other chosen ones; of many only from the nearest."""
+    shares = _list_shares(item.number, found)
+    if len(shares) > MOST_PAIRS:
+        near = min(shares, key=lambda number: shares[number])
+        yield f"differs least from {near}, on {shares[near]:.1%} of the images"
+    else:
+        yield from (f"differs from {other} on {share:.1%} of the images" for other, share in shares.items())
+    if not found.differing and len(found.chosen) > 1:
+        yield "answers unknown, so not how much it differs from the others"
+
+
+def _list_shares(number: int, found: Selection) -> dict[int, float]:
+    """The share of images on which it differs, by chosen submission, where it is known."""
+    shares = {other: found.differing.get(f"{min(number, other)},{max(number, other)}") for other in found.chosen}
+    return {other: share for other, share in shares.items() if share is not None}
+
+
+def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
+    told = "" if simulated.used else "told, not used for the choice: "
+    among = join_numbers(sorted(simulated.among))
+    yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
+    named = {"the choice": simulated.chosen}
+    if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
+        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
+    for words, item in named.items():
+        yield f"  {words} {_tell_simulated(item, found.metric)}"
+    gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
+    if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
+        yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
+    if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
+        yield "  no other choice has more"
+    else:
+        limit = f"who names the best of all each time has {render_number(simulated.possible)} on average"
+        yield f"  {limit}: no choice reaches that, for the best is not known before"
+    if simulated.used:
+        unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
+        unlike = unlike if found.private else ""
+        size = f"number of images: {found.sample.source}"
+        yield f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source}; {size}{unlike}"
+    for reason, numbers in simulated.left_out.items():
+        yield f"  not simulated, {reason}: {join_numbers(numbers)}"
+
+
+def _tell_simulated(item: Simulated, metric: str) -> str:
+    """How often the best of all is in a set, and what the set scores: the best of it counts, each time another."""
+    score, count = render_number(item.mean_best), len(item.numbers)
+    if count == 1:
+        return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"
+    which = "the better one" if count == 2 else f"the best one of {count}"
+    return f"has the best of all in {item.holds_best:.0%}; {which} counts each time: {metric} {score} on average"
+
+
+def _say_why_not(found: Selection) -> Iterator[str]:
+    if len(found.contenders) == 1:
+        yield "only one submission exists to choose from"
+    elif len(found.contenders) == len(found.chosen):
+        yield f"only {len(found.chosen)} submissions exist to choose from, all are chosen"
+    elif found.own_sd is None and found.sample.public is None:
+        yield "not simulated: the number of public images is unknown (--public-images N)"
+    else:
+        yield f"not simulated: how noisy {found.metric} is cannot be told from answers"
+
+
+def join_numbers(numbers: Sequence[int]) -> str:
+    """`submissions 1, 2 and 3`."""
+    words = [str(number) for number in numbers]
+    if len(words) == 1:
+        return f"submission {words[0]}"
+    return f"submissions {', '.join(words[:-1])} and {words[-1]}"

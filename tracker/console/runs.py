@@ -1,0 +1,196 @@
+"""Runs on a terminal: the list, and one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracker.console.notes import print_notes, render_newest
+from tracker.console.submissions import Validation, print_leaderboard
+from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.table import Cell, Column, Styled
+from tracker.core.terminal import print_table, print_text, style_status
+from tracker.core.text import render_number, render_value
+from tracker.training.numbers import render_count
+from tracker.workspace.metrics import choose_figures, list_measured, order_figure
+
+if TYPE_CHECKING:
+    from tracker.comparison.advice import Advice
+    from tracker.comparison.members import Member
+    from tracker.ledger.records import Note, Submission
+    from tracker.runs.record import RunRecord
+    from tracker.workspace.competition import Competition
+
+
+def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:
+    """The validation figures of a run's last line."""
+    names = choose_figures(competition, list_measured([summary])) or [competition.primary_metric]
+    return ", ".join(f"val {name} {render_number(summary.get(f'val/{name}'))}" for name in names)
+
+
+def render_end(record: RunRecord, competition: Competition) -> str:
+    """How a run ended, or how far it has come, in one line."""
+    if record.status == "finished":
+        at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
+        return f"{record.name} finished: {at}{render_scores(record.summary, competition)}"
+    reason = f" ({record.error.partition(chr(10))[0]})" if record.error else ""
+    best = f", best {record.best_epoch}: {render_scores(record.summary, competition)}" if record.best_epoch else ""
+    return f"{record.name} {record.status}{reason} after epoch {record.epoch}{best}"
+
+
+def runs_to_json(
+    records: Sequence[RunRecord],
+    configs: Mapping[str, Any],
+    submitted: Mapping[str, int],
+    notes: Mapping[str, Sequence[Note]],
+) -> list[dict[str, Any]]:
+    """The documented object of `tracker runs --json`."""
+    return [
+        {
+            **record.to_dict(),
+            "config": configs.get(record.name),
+            "metrics": dict(record.summary),
+            "submission": submitted.get(record.uid),
+            "notes": [note.to_dict() for note in notes.get(record.uid, ())],
+        }
+        for record in records
+    ]
+
+
+def print_runs(
+    records: Sequence[RunRecord],
+    submitted: Mapping[str, int],
+    notes: Mapping[str, Sequence[Note]],
+    competition: Competition,
+    *,
+    marks: Marks | None = None,
+    wide: bool = False,
+) -> None:
+    """A line a run; what was noted last has a column when anything was."""
+    marks = marks or Marks()
+    noted = any(record.uid in notes for record in records)
+    tagged = any(record.tags for record in records)
+    measured = list_measured(record.summary for record in records)
+    chosen = choose_figures(competition, measured)
+    figures = [*chosen, "loss"] if "loss" in measured and "loss" not in chosen else chosen
+    primary = competition.primary_metric if competition.primary_metric in chosen else "".join(chosen[:1])
+    columns = [
+        Column("run"),
+        Column("kind", leaves=9),
+        Column("status", leaves=1),
+        Column("parent", leaves=8),
+        Column("best epoch", leaves=3, right=True),
+        *[Column(f"val/{name}", leaves=order_figure(name, primary), right=True) for name in figures],
+        Column("submission", leaves=2, right=True),
+        Column(f"created ({competition.time_zone})", leaves=7),
+        Column("note", leaves=1, text=True),
+        *([Column("tags", leaves=5, text=True)] if tagged else ()),
+        *([Column("noted last", leaves=5, text=True)] if noted else ()),
+    ]
+    used: list[str] = []
+    rows: list[list[Cell]] = []
+    for record in records:
+        number = submitted.get(record.uid)
+        own = marks.list_marks(number, record.name)
+        used += own
+        row: list[Cell] = [
+            Styled(" ".join([record.name, *own]), style_marks(own)),
+            record.kind,
+            style_status(record.status, archived=record.archived_at is not None),
+            record.parent or "-",
+            render_number(record.best_epoch),
+            *[render_number(record.summary.get(f"val/{name}")) for name in figures],
+            "-" if number is None else str(number),
+            competition.local_time(record.created_at),
+            record.note or record.error.partition("\n")[0],
+            *([", ".join(record.tags) or "-"] if tagged else ()),
+            *([render_newest(notes.get(record.uid, ()))] if noted else ()),
+        ]
+        rows.append(row)
+    print_table(columns, rows, legend=explain_marks(used), wide=wide)
+
+
+@dataclass(frozen=True)
+class ShownConfig:
+    """The keys of a config that are shown: all of them, or those that differ from `base`, the config `base_name`."""
+
+    values: Mapping[str, Any]
+    base_name: str = ""
+    base: Mapping[str, Any] | None = None
+    left_out: int = 0
+    full: bool = False
+
+
+def print_run(
+    record: RunRecord,
+    config: ShownConfig,
+    rows: Sequence[Submission],
+    comp: Competition,
+    *,
+    validation: Validation,
+    notes: Sequence[Note],
+    advice: Advice | None,
+    members: Sequence[Member],
+) -> None:
+    """Everything about one run: what came of it, then what it was made from."""
+    from tracker.comparison.members import print_members
+
+    about = {
+        "status": style_status(record.status, archived=record.archived_at is not None).text
+        + (f": {record.error}" if record.error else ""),
+        "kind": record.kind,
+        "parent": record.parent or "-",
+        "note": record.note or "-",
+        **({"tags": ", ".join(record.tags)} if record.tags else {}),
+        "author": f"{record.author} on {record.host}",
+        **_describe_time(record, comp),
+    }
+    print_table((record.name, ""), list(about.items()))
+    figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
+    if figures:
+        trained = record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
+        title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
+        print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
+    for sentence in advice.sentences if advice else ():
+        print_text(sentence)
+    print_members(members, comp)
+    if rows:
+        print_leaderboard(rows, comp, validation, sota=None, was_sota=())
+    print_notes(notes, comp)
+    _print_config(config)
+    if config.full:
+        for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
+            print_text(f"fingerprint of {name}:\n  {value or '-'}")
+
+
+def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
+    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody knows."""
+    zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
+    when = comp.local_time(record.created_at, seconds)
+    freed = {f"{name} freed ({zone})": comp.local_time(at, seconds) for name, at in record.freed.items()}
+    epochs = {"epochs": f"{record.epoch}, best {render_number(record.best_epoch)}"}
+    without_epochs = record.kind != "train" and not record.epoch
+    if "adopted_from" in record.facts:
+        adopted = comp.local_time(str(record.facts.get("adopted_at", record.created_at)), seconds)
+        begun = {f"trained ({zone})": f"{when} to {comp.local_time(record.finished_at or record.created_at, seconds)}"}
+        begun = begun if "adopted_at" in record.facts else {}  # older ones know only when they were adopted
+        return {f"adopted ({zone})": adopted, **begun, **(epochs if record.epoch else {}), **freed}
+    times = {f"created ({zone})": when, "duration": f"{record.duration_s:.0f} s"}
+    return (times if without_epochs else times | epochs) | freed
+
+
+def _print_config(shown: ShownConfig) -> None:
+    """The config, or what of it differs and from what."""
+    if shown.base is None:
+        print_table(("config", "value"), [(key, render_value(value)) for key, value in shown.values.items()])
+        return
+    pairs = [(key, render_value(shown.base.get(key)), render_value(value)) for key, value in shown.values.items()]
+    if pairs:
+        print_table(("config", shown.base_name, "this run"), pairs)
+    elif shown.left_out:
+        print_text(f"config: no difference from {shown.base_name}")
+    if shown.left_out:
+        are = "is" if shown.left_out == 1 else "are"
+        count = render_count(shown.left_out, "config key")
+        print_text(f"{count} {are} as in {shown.base_name}, --full shows all")

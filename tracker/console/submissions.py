@@ -1,0 +1,250 @@
+"""Submissions on a terminal: leaderboard, check, audit, history."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracker.console.notes import render_newest
+from tracker.core.config_diff import list_changes, list_followers, render_change
+from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.table import Cell, Column, Styled
+from tracker.core.terminal import WIDE, print_table, print_text
+from tracker.core.text import render_number
+from tracker.training.numbers import render_count
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_figures
+from tracker.workspace.quota import render_quota
+
+if TYPE_CHECKING:
+    from tracker.comparison.audit import Audit
+    from tracker.ledger.history import Event
+    from tracker.ledger.records import Submission
+    from tracker.submissions.examine import CheckReport
+    from tracker.workspace.competition import Competition
+
+
+Validation = Mapping[
+    int, Mapping[str, float]
+]  # {submission: {metric: value}}, see list_validation in tracker/ledger/read.py
+
+
+def style_change(
+    diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
+) -> Styled:
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys`."""
+    whole = before + render_change(diff, not_known)
+    if not diff and not not_known:
+        return Styled(whole)
+    changes = [*list_changes(diff or {}), *list_followers(diff or {})]
+    rest = [f"{len(not_known)} not known"] if not_known else []
+    shorter = []
+    for shown in range(len(changes) - (not rest), -1, -1):
+        heads = [changes[:shown]]
+        if shown == 1:
+            heads.append([changes[0].partition(" ")[0]])  # its name alone
+        more = render_count(len(changes) - shown, "more key" if shown else "key")
+        for head in heads:
+            parts = [*head, *([more] if shown < len(changes) else ())]
+            shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
+    return Styled(whole, shorter=tuple(shorter))
+
+
+def submission_to_json(
+    row: Submission, competition: Competition, validation: Validation, *, sota: int | None, was: bool
+) -> dict[str, Any]:
+    """The documented object of a submission: null where unknown."""
+    plain = row.to_dict()
+    scores = plain.pop("scores")
+    splits = ("public", "private")
+    known: dict[str, float | None] = {}
+    for metric in competition.metrics:
+        known |= {f"{split}_{metric.name}": None for split in splits}
+        known[f"val_{metric.name}"] = validation.get(row.number, {}).get(metric.name)
+    return {**known, **plain, **scores, "is_sota": row.number == sota, "was_sota": was}
+
+
+def print_leaderboard(
+    rows: Sequence[Submission],
+    competition: Competition,
+    validation: Validation,
+    *,
+    sota: int | None,
+    was_sota: Collection[int],
+    ancestors: Collection[int] = (),
+    duplicates: Mapping[int, int] | None = None,
+    ranks: Mapping[int, int] | None = None,
+    wide: bool | None = None,
+) -> None:
+    """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
+
+    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones that some repeat.
+    """
+    measured = choose_figures(competition, {name for row in rows for name in validation.get(row.number, ())})
+    columns = [
+        Column("number"),
+        Column("rank", leaves=1, right=True),
+        Column("run", leaves=2),
+        *_list_score_columns(competition, measured),
+        Column("memo", leaves=1, text=True),
+        Column("change to SOTA then", leaves=8, text=True),
+        Column("noted last", leaves=7, text=True),
+    ]
+    marks = Marks(now=sota, then=was_sota, ancestors=[str(number) for number in ancestors], duplicates=duplicates or {})
+    used: list[str] = []
+    table: list[list[Cell]] = []
+    for row in rows:
+        own = marks.list_marks(row.number, str(row.number))
+        used += own
+        figures = validation.get(row.number, {})
+        table.append(
+            [
+                Styled(" ".join([str(row.number), *own]), style_marks(own)),
+                render_number((ranks or {}).get(row.number)),
+                row.run or "-",
+                *[
+                    metric.render(row.scores.get(f"{split}_{metric.name}"))
+                    for split in ("public", "private")
+                    for metric in competition.metrics
+                ],
+                *[render_number(figures.get(name)) for name in measured],
+                row.memo,
+                style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ") if row.sota else "-",
+                render_newest(row.notes),
+            ]
+        )
+    left_out = {"rank"} if ranks is None else set()
+    left_out |= set() if any(row.notes for row in rows) else {"noted last"}
+    kept = [place for place, column in enumerate(columns) if column.title not in left_out]
+    print_table(
+        [columns[place] for place in kept],
+        [[cells[place] for place in kept] for cells in table],
+        legend=explain_marks(used),
+        wide=wide,
+        shows_all="tracker leaderboard --wide" if wide is None and WIDE.get() is None else "",
+    )
+
+
+def _list_score_columns(competition: Competition, measured: Sequence[str]) -> Iterator[Column]:
+    """Scores and validation figures; all but those of the deciding metric leave early."""
+    for split, leaves in (("public", 1), ("private", 6)):
+        for metric in competition.metrics:
+            minor = metric.name != competition.primary_metric
+            yield Column(f"{split} {metric.name}", leaves=leaves + 9 if minor else leaves, right=True)
+    deciding = competition.primary_metric if competition.primary_metric in measured else "".join(measured[:1])
+    for name in measured:
+        yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
+
+
+def _short(fingerprint: str | None) -> str:
+    return (fingerprint or "unknown").replace("sha256:", "")[:19]
+
+
+def print_check(report: CheckReport, competition: Competition) -> None:
+    """What submit would say, its answer first."""
+    print_text(report.answer)
+    print_check_details(report, competition)
+    print_text(render_quota(report.quota, competition))
+    if report.quota.left == 1 and not report.refusal:
+        print_text("it would be the last one")
+    print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
+
+
+def print_check_details(report: CheckReport, competition: Competition) -> None:
+    """What the answer of check rests on."""
+    from tracker.comparison.members import print_members
+
+    what = f", {report.ensemble}" if report.ensemble else ""
+    print_text(f"{report.run}: {render_count(report.images, 'prediction')}, {_short(report.fingerprint)}{what}")
+    print_members(report.members, competition)
+    if report.sota is not None:
+        change = render_change(report.config_diff, report.not_known)
+        print_text(f"change to SOTA (submission {report.sota}): {change}")
+        for name, (old, new) in report.validation.items():
+            reason = report.not_comparable.get(name, "")
+            remark = f" (not comparable: {reason})" if reason and None not in (old, new) else ""
+            print_text(f"  {name}: {render_number(old)} -> {render_number(new)}{remark}")
+        if report.changed_from_sota:
+            moves = list(report.changed_from_sota.items())
+            print_text("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
+    print_text(_render_expected(report.expected))
+    for item in report.nearest:
+        share = item["equal_share"] * 100
+        print_text(
+            f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal"
+        )
+
+
+def _render_expected(expected: Mapping[str, Any]) -> str:
+    """What the submissions with the same validation scheme make of a candidate's validation score."""
+    name = f"expected public {expected['metric']}"
+    left_out = f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
+    if expected["value"] is None:
+        return f"{name}: unknown, {expected['reason']}{left_out}"
+    low, high = (render_number(expected[side]) for side in ("low", "high"))
+    few = ", few" if expected["n"] < 10 else ""
+    left_out += f"; {expected['metric']} lies from 0 to 1" if expected.get("limited") else ""
+    return (
+        f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
+        f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"
+    )
+
+
+def render_submission_scores(row: Submission, competition: Competition) -> str:
+    """The scores of a submission that are known, in one line; empty when none is."""
+    known = []
+    for split in ("public", "private", "overall"):
+        for metric in competition.metrics:
+            value = row.scores.get(f"{split}_{metric.name}")
+            if value is not None:
+                known.append(f"{split} {metric.name} {metric.render(value)}")
+    return ", ".join(known)
+
+
+def print_audit(audit: Audit, competition: Competition) -> None:
+    """How the submissions were spent."""
+    chain = " -> ".join(map(str, audit.sota_chain))
+    print_text(f"{render_count(audit.submissions, 'submission')}, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
+    for item in audit.wasted:
+        print_text(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
+    one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
+    print_text(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
+    several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
+    print_text(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
+    print_text("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
+    print_text(
+        f"by day ({competition.time_zone}): "
+        + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-")
+    )
+    if audit.unscored:
+        print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
+    for number, note in audit.notes:
+        print_text(f"noted on {number}, {note.author}: {note}")
+    for item in audit.missing:
+        print_text(f"gone: {item['file']} ({item['what']})")
+    for item in audit.freed:
+        day = competition.local_time(item["freed_at"], "%Y-%m-%d")
+        print_text(f"freed by tracker clean on {day}: {item['file']} ({item['what']})")
+
+
+def print_history(events: Sequence[Event], competition: Competition, *, wide: bool = False) -> None:
+    """A line for each row of the ledger, in the order they were added."""
+    rows = [
+        (
+            str(event.seq),
+            competition.local_time(event.time),
+            event.author or "-",
+            event.kind,
+            str(event.submission or "-"),
+            event.text,
+        )
+        for event in events
+    ]
+    columns = [
+        Column("row", right=True),
+        Column(f"time ({competition.time_zone})", leaves=2),
+        Column("author", leaves=3),
+        Column("kind", leaves=1),
+        Column("submission", leaves=1, right=True),
+        Column("what", leaves=1, text=True),
+    ]
+    print_table(columns, rows, wide=wide)

@@ -1,0 +1,84 @@
+"""The family of runs as people read it on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tracker.comparison.tree import SPLITS, describe_beginning, indent, list_scores, name_parent
+from tracker.console.submissions import style_change
+from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.table import Cell, Column, Styled
+from tracker.core.terminal import print_table, print_text, style_status
+
+if TYPE_CHECKING:
+    from tracker.comparison.tree import Family, Node
+    from tracker.workspace.competition import Competition
+
+
+def print_family(family: Family, competition: Competition, *, marks: Marks | None = None, wide: bool = False) -> None:
+    """A tree on stdout: a line a node with its marks, scores, change and memo."""
+    if not family.nodes:
+        print("no runs and no submissions yet")
+        return
+    marks = marks or Marks()
+    scores = [list_scores(node, competition) for node in family.nodes]
+    names = [
+        name
+        for split in SPLITS
+        for name in dict.fromkeys(name for known in scores for name in known)
+        if name.split()[0] == split
+    ]
+    columns = [
+        Column("run"),
+        Column("submission", leaves=5, right=True),
+        Column("kind", leaves=4),
+        *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
+        Column("change", leaves=1, text=True),
+        Column("note, memo", leaves=1, text=True),
+    ]
+    guides = draw_guides([indent(node) for node in family.nodes])
+    used: list[str] = []
+    rows: list[list[Cell]] = []
+    for node, guide, known in zip(family.nodes, guides, scores, strict=True):
+        own = marks.list_marks(node.submission, node.name)
+        used += own
+        rows.append(
+            [
+                Styled(guide + " ".join([node.name, *own]), style_marks(own)),
+                str(node.submission or "-"),
+                _describe_kind(node),
+                *[known.get(name, "-") for name in names],
+                _style_origin(node),
+                node.text,
+            ]
+        )
+    print_table(columns, rows, legend=explain_marks(used), wide=wide)
+    for problem in family.problems:
+        print_text(problem, style="yellow")
+
+
+def draw_guides(depths: Sequence[int]) -> list[str]:
+    """The lines of a tree in front of each node, given in order with its depth."""
+    guides = []
+    going_on: set[int] = set()  # depths at which a sibling comes below
+    for depth in reversed(depths):
+        lines = ["\u2502 " if level in going_on else "  " for level in range(1, depth)]
+        corner = ("\u251c " if depth in going_on else "\u2514 ") if depth else ""
+        guides.append("".join(lines) + corner)
+        going_on = {level for level in going_on if level < depth} | {depth}
+    return guides[::-1]
+
+
+def _describe_kind(node: Node) -> Styled:
+    """What is no finished training: `ensemble`, `killed`."""
+    kind = node.kind if node.kind != "train" else ""
+    status = node.status if node.status not in ("finished", "submitted") else ""
+    return Styled(" ".join(filter(None, (kind, status))) or "-", style_status(node.status).style if status else "")
+
+
+def _style_origin(node: Node) -> Styled:
+    """The same, whole, as a cell that is cut between changes."""
+    if node.change is None:
+        return Styled(describe_beginning(node))
+    return style_change(node.change, node.not_known, before=name_parent(node))

@@ -1,0 +1,22 @@
+"""Time: UTC, aware, and as the one text that files and ledger have."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+
+def utc_now() -> str:
+    """Now, as UTC text of fixed width that sorts by time."""
+    return to_utc_text(dt.datetime.now(dt.UTC))
+
+
+def to_utc_text(moment: dt.datetime) -> str:
+    """An aware time as `2026-11-24T02:11:46.123456Z`; raises ValueError for a naive one."""
+    if moment.tzinfo is None:
+        raise ValueError("naive time")
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_utc_text(text: str) -> dt.datetime:
+    """The inverse of `to_utc_text`."""
+    return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.UTC)

@@ -1,0 +1,40 @@
+"""Markdown out of other people's texts: the one escape, and tables of cells."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+
+from tracker.core.text import clean_text
+
+# What is Markdown anywhere in a line; `_` inside a word is none.
+_INLINE = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
+# What makes a list, a heading or a quotation of the line that it begins.
+_START = re.compile(r"^(\d*)(>|#(?=#*(?: |$))|[-+=](?= |[-=]*$)|(?<=\d)[.)](?= |$))")
+_TAG_END = re.compile(r"(?<=[^\s-])>")  # arrows and comparisons stay readable
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
+
+
+def escape(text: str | None) -> str:
+    """A text on one line that Markdown and HTML show as it is; `-` when there is none.
+
+    It cannot steer a terminal either. Right-to-left text is isolated, so that it does not turn what stands beside it.
+    """
+    line = clean_text(" ".join((text or "").split()))
+    if line in ("", "-"):
+        return "-"
+    shown = _INLINE.sub(lambda mark: "\\" + mark[0], line).replace("&", "&amp;").replace("<", "&lt;")
+    shown = _TAG_END.sub("&gt;", shown)
+    shown = _START.sub(r"\1\\\2", shown)
+    if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in line):
+        return f"{_FIRST_STRONG_ISOLATE}{shown}{_END_OF_ISOLATE}"
+    return shown
+
+
+def render_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
+    """A table of cells that are escaped already; the columns in `numbers` are set to the right."""
+    rules = ["---:" if place in numbers else "---" for place in range(len(columns))]
+    lines = [columns, rules, *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -1,0 +1,66 @@
+"""Words for people: control characters removed, numbers in four significant digits, values cut."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tracker.training.errors import ConfigError, find_nearest, first_line
+from tracker.training.numbers import render_float
+
+__all__ = ["find_nearest", "first_line", "render_minute"]
+
+
+def render_minute(time: str | None, *, unknown: str = "") -> str:
+    """A UTC text to the minute, as people read it."""
+    return time[:16].replace("T", " ") if time else unknown
+
+
+def check_utf8(what: str, text: str) -> None:
+    """Raise ConfigError for a text that no file, ledger or page can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{what} is not UTF-8 (character {error.start + 1})", hint="check the terminal's encoding"
+        ) from error
+
+
+# Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    """A text that cannot steer a terminal or turn its neighbours: such characters are shown as `\\x1b` or `\\u202e`."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def render_number(value: Any, *, signed: bool = False) -> str:
+    """A number in four significant digits; `-` when unknown."""
+    if isinstance(value, float):
+        return render_float(value, signed=signed)
+    return "-" if value is None else str(value)
+
+
+def render_value(value: Any, *, whole: bool = False) -> str:
+    """A config value as it is typed, its floats in four significant digits but for `whole`; `-` when there is none."""
+    if value is None or isinstance(value, str):
+        return "-" if value is None else value
+    return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_shorten(item) for item in value]
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
+
+
+def render_values(values: Sequence[Any]) -> list[str]:
+    """Config values beside each other: whole where four digits would make different ones look the same."""
+    short, whole = ([render_value(value, whole=digits) for value in values] for digits in (False, True))
+    return short if len(set(short)) == len(set(whole)) else whole

@@ -1,0 +1,64 @@
+"""What a queue and a sweep print when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tracker.core.list_marks import BEST, explain_marks
+from tracker.core.table import Cell, Column, Styled
+from tracker.core.terminal import print_table, print_text, style_status
+from tracker.core.text import render_number, render_value
+from tracker.workspace.metrics import choose_figures, list_measured, order_figure
+
+if TYPE_CHECKING:
+    from tracker.jobs.queue import Outcome
+    from tracker.jobs.sweep import SweepResult
+    from tracker.workspace.competition import Competition
+
+
+def print_outcomes(outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False) -> None:
+    """What became of the entries of a queue."""
+    names = choose_figures(competition, list_measured(outcome.metrics for outcome in outcomes))
+    columns = [
+        Column("entry", right=True),
+        Column("label", leaves=1, text=True),
+        Column("run"),
+        Column("status", leaves=1),
+        *[Column(f"val {name}", leaves=order_figure(name, names[0]), right=True) for name in names],
+        Column("reason", leaves=1, text=True),
+    ]
+    rows: list[list[Cell]] = []
+    for outcome in outcomes:
+        figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
+        about: list[Cell] = [str(outcome.entry), outcome.label, outcome.run or "-", style_status(outcome.status)]
+        rows.append([*about, *figures, outcome.reason or "-"])
+    print_table(columns, rows, wide=wide)
+
+
+def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
+    """The trials of a sweep, and how to go on from the best."""
+    names = list(dict.fromkeys(name for trial in found.trials for name in trial.values))
+    columns = [
+        Column("trial"),
+        Column("run"),
+        Column("state", leaves=1),
+        Column(found.monitor, leaves=1, right=True),
+        *[Column(name, leaves=2) for name in names],
+        Column("reason", leaves=1, text=True),
+    ]
+    top = next((trial.value for trial in found.trials if trial.number == found.best), None)
+    rows: list[list[Cell]] = []
+    for trial in found.trials:
+        is_best = found.best is not None and trial.value == top
+        name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
+        about: list[Cell] = [name, trial.run or "-", style_status(trial.state), render_number(trial.value)]
+        rows.append([*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"])
+    legend = explain_marks([BEST] if found.best is not None else [])
+    print_table(columns, rows, title=found.study, legend=legend, wide=wide)
+    if found.best is None:
+        print_text("no trial has been completed")
+        return
+    best = next(trial for trial in found.trials if trial.number == found.best)
+    print_text(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")
+    print_text(f"train from it: tracker run train --from {best.run}")

@@ -1,0 +1,267 @@
+"""Replays a run folder and its rows of the ledger to every target of tracker/mirror_targets/, each by its own state.
+
+Points go by (metric, step), files by size and time, scores by submission. Copying twice changes nothing, and what could
+not be copied is copied the next time. A target that fails does not keep the others from their copy.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tracker.core.locks import FileLock
+from tracker.mirror import targets as mirror_targets
+from tracker.mirror.targets import About, Point, Target, TargetAwayError, TargetError, list_targets
+from tracker.runs.points import read_new_points
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import RunRecord
+from tracker.training.errors import TrackerError
+from tracker.training.files import TEMPORARY
+from tracker.training.tables import flatten
+from tracker.workspace.competition import Workspace
+
+SAVE_S = 1.0  # how often the state is saved while many points are sent
+RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
+FILES = (
+    "best.pth",
+    "config.toml",
+    "confusion.png",
+    "curves.png",
+    "env.json",
+    "explain.png",
+    "images.png",
+    "metrics.jsonl",
+    "predictions.csv",
+    "probabilities.npz",
+    "validation.npz",
+)
+FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
+
+
+class Connections:
+    """A workspace's connections to the targets, kept from run to run.
+
+    With `remember_away` a server that is away is waited for once, not for each run.
+    """
+
+    def __init__(self, known: Mapping[str, Any] | None = None, *, remember_away: bool = False) -> None:
+        self._known = dict(known or {})  # by the target's title
+        self._away: dict[str, TargetAwayError] = {}
+        self._remember_away = remember_away
+
+    def open(self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]) -> Any:
+        """The connection, made if need be; `on_answer` is called before its library is loaded, which takes seconds.
+
+        Raises TargetError, TargetAwayError or MissingLibraryError.
+        """
+        if away := self._away.get(target.title):
+            raise away
+        if target.title not in self._known:
+            try:
+                target.check_reachable(workspace)
+                on_answer()
+                self._known[target.title] = target.connect(workspace)
+            except TargetAwayError as error:
+                self.drop(target, error)
+                raise
+        return self._known[target.title]
+
+    def drop(self, target: type[Target], error: TrackerError) -> None:
+        """Forget a connection that failed: the next run looks again whether the server answers."""
+        self._known.pop(target.title, None)
+        if self._remember_away and isinstance(error, TargetAwayError):
+            self._away[target.title] = error
+
+
+class RunCopy:
+    """One run's copies, those of all targets. One process at a time works on them."""
+
+    def __init__(self, workspace: Workspace, name: str, connections: Connections | None = None) -> None:
+        self._workspace = workspace
+        self._name = name
+        self._connections = connections or Connections()
+        self._copies: dict[type[Target], _TargetCopy] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every target was reached."""
+        return all(target in self._copies for target in list_targets())
+
+    def push(self, on_answer: Callable[[], None] = lambda: None) -> RunRecord:
+        """Copy what is new to each target; raises the first one's error after all have had their turn."""
+        problems = self._open(on_answer)
+        with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
+            record = load_run(self._workspace.runs_dir, self._name)
+            about = About(self._workspace, record)
+            for target, copy in self._copies.items():
+                try:
+                    copy.push(about)
+                except TrackerError as error:  # of the target, or of the ledger
+                    self._connections.drop(target, error)
+                    problems.append(error)
+        if problems:
+            raise problems[0]
+        return record
+
+    def check_reachable(self) -> None:
+        """A quick look whether the targets answer; raises TargetAwayError."""
+        for target in list_targets():
+            try:
+                target.check_reachable(self._workspace)
+            except TargetAwayError as error:
+                self._connections.drop(target, error)
+                raise
+
+    def _open(self, on_answer: Callable[[], None]) -> list[TrackerError]:
+        """Connect to the targets that were not reached yet; the errors of those that cannot be."""
+        problems: list[TrackerError] = []
+        for target in list_targets():
+            if target in self._copies:
+                continue
+            try:
+                connection = self._connections.open(target, self._workspace, on_answer)
+            except TrackerError as error:
+                problems.append(error)
+                continue
+            folder = self._workspace.runs_dir / self._name
+            self._copies[target] = _TargetCopy(target(self._workspace, folder, connection))
+        return problems
+
+
+class _TargetCopy:
+    """One run's copy in one target; its state file keeps how far it has come."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._state = target.state
+        self._folder = target.folder
+        self._saved_at = 0.0
+        self._seen: set[tuple[str, int]] = set()  # (name, step) up to `_offset`
+        self._offset = 0  # bytes of metrics.jsonl that this process has read
+
+    def push(self, about: About) -> None:
+        """Copy what is new; raises TargetError."""
+        self._target.load_state()
+        try:
+            self._push(about)
+        except BaseException as error:
+            self._target.fail()
+            self._seen, self._offset = set(), 0  # look at everything again
+            if self._state.values:
+                self._state.save()  # some of the points may have arrived
+            known = self._target.translate(error)
+            if known is not None and not isinstance(error, TrackerError):
+                raise known from error
+            raise
+
+    def _push(self, about: About) -> None:
+        if not self._target.start(about.record):
+            return
+        if self._state.get("offset", 0) < self._offset:  # this process or another began anew, in another place
+            self._seen, self._offset = set(), 0
+        self._push_params(about.record)
+        self._push_points()
+        if about.record.status != "running":
+            self._push_files()
+        if self._push_description(about) and not self._target.is_settled(about.record):
+            self._push(about)
+        if about.record.archived_at:
+            self._target.archive(about.record)
+
+    def _push_params(self, record: RunRecord) -> None:
+        stat = (self._folder / "config.toml").stat()
+        version = [stat.st_size, stat.st_mtime_ns]
+        if self._state.get("params") not in (True, version):  # True: by an earlier version of this program
+            self._target.params(flatten(load_config(self._folder.parent, record.name)))
+            self._state.save(params=version)
+
+    def _push_points(self) -> None:
+        """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied once."""
+        points: list[Point] = []
+        count = 0
+        for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
+            if point := self._read_point(at, line):
+                points.append(point)
+                count += len(point.values)
+            if count >= self._target.batch:
+                self._send(points, at)
+                points, count = [], 0
+            self._offset = at
+        if self._offset > self._state.get("offset", 0):
+            self._send(points, self._offset)
+            self._state.save()
+
+    def _read_point(self, at: int, line: Mapping[str, Any] | None) -> Point | None:
+        """A line of metrics.jsonl without what was there before; None when nothing is left, or it makes no sense."""
+        if line is None or line["time"] < 0:
+            self._target.say("torn lines, and points whose step or time makes no sense, are not copied")
+            return None
+        step, stamp = int(line["step"]), round(line["time"] * 1000)
+        values = {key: value for key, value in line["values"].items() if (key, step) not in self._seen}
+        self._seen.update((key, step) for key in values)
+        return Point(at, stamp, step, values) if values else None
+
+    def _send(self, points: list[Point], at: int) -> None:
+        """Send the points up to byte `at` of metrics.jsonl that the target does not have."""
+        sent = self._state.get("offset", 0)
+        if new := [point for point in points if point.at > sent]:
+            self._target.points(new)
+        self._state.values["offset"] = max(at, sent)
+        if time.monotonic() - self._saved_at > SAVE_S:
+            self._state.save()
+            self._saved_at = time.monotonic()
+
+    def _push_files(self) -> None:
+        done = dict(self._state.get("files", {}))
+        sizes: dict[str, int] = {}
+        for name in list_files(self._folder):
+            stat = (self._folder / name).stat()
+            signature = [stat.st_size, stat.st_mtime_ns]
+            sizes[name] = stat.st_size
+            if done.get(name) != signature:
+                self._target.artifact(self._folder / name, name)
+                done[name] = signature
+                self._state.save(files=done, whole=False)
+        if self._state.get("whole", True):
+            return
+        torn = self._target.find_torn(sizes)
+        kept = {name: signature for name, signature in done.items() if name not in torn}
+        self._state.save(files=kept, whole=not torn)
+        if torn:  # the next push copies them again
+            raise TargetError(f"{self._target.title}: {', '.join(torn)} did not arrive as a whole")
+
+    def _push_description(self, about: About) -> bool:
+        """Status, description, scores; whether there was anything new."""
+        summary: list[Any] = json.loads(json.dumps(self._target.summarize(about)))
+        if self._state.get("described", []) == summary:
+            return False
+        self._target.describe(about, summary)
+        self._state.save(described=summary)
+        return True
+
+
+def list_files(folder: Path) -> list[str]:
+    """The files of a run folder that are copied, by their paths in it."""
+    own = [folder / name for name in FILES]
+    for inner in FOLDERS:
+        own += sorted((folder / inner).rglob("*"))
+    whole = [path for path in own if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    return [path.relative_to(folder).as_posix() for path in whole]
+
+
+def sync_run(workspace: Workspace, name: str, connections: Connections | None = None) -> RunRecord:
+    """Copy one run; an answer that was lost is asked for again. Raises TargetError, or MissingLibraryError."""
+    copy = RunCopy(workspace, name, connections)
+    for pause_s in RETRY_AFTER_S:
+        started = time.monotonic()
+        try:
+            return copy.push()
+        except TargetError:
+            if not copy.is_open or time.monotonic() - started > mirror_targets.ANSWER_S:
+                raise  # it is away, or hangs; a second time would take as long
+            time.sleep(pause_s)
+            copy.check_reachable()
+    return copy.push()

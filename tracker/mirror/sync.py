@@ -1,0 +1,19 @@
+"""Copy a run to MLflow after it was changed; MLflow may be away."""
+
+from __future__ import annotations
+
+from tracker.core.errors import render_error
+from tracker.mirror.mirror import describe_lag
+from tracker.training.errors import TrackerError
+from tracker.workspace.competition import Workspace
+
+
+def copy_run(workspace: Workspace, name: str) -> str:
+    """Bring a run's copies up to date, once; returns the line that says what kept them back, or nothing."""
+    from tracker.mirror.copy import sync_run
+
+    try:
+        sync_run(workspace, name)
+    except TrackerError as error:
+        return describe_lag(render_error(error))
+    return ""

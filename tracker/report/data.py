@@ -1,0 +1,286 @@
+"""What the report says, as plain data; page.py and markdown.py are views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracker.comparison.audit import Audit, audit
+from tracker.comparison.cv_lb import group_by_scheme
+from tracker.comparison.statistics.ranks import spearman
+from tracker.comparison.tree import Family, build_family, name_model
+from tracker.core.clock import to_utc_text
+from tracker.core.config_diff import describe_ensemble
+from tracker.ledger.chain import read_head
+from tracker.ledger.connection import read_rows
+from tracker.ledger.read import count_since, find_sota, list_submissions, list_validation, read_clock
+from tracker.ledger.records import Submission
+from tracker.training.metrics import METRICS
+from tracker.workspace.competition import Competition, Metric, Workspace
+from tracker.workspace.metrics import COLUMNS, choose_figures, name_metric
+from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
+
+NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
+ENOUGH_TO_PLOT = 3
+ENOUGH_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A submission with all that the report shows of it.
+
+    `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out; `gain` is the public
+    score minus that of SOTA then; `equal_to` is the earlier submission whose result this one only repeated.
+    """
+
+    number: int
+    run: str | None
+    model: str | None
+    memo: str
+    author: str | None
+    submitted_at: str | None
+    values: Mapping[str, float]
+    sota: int | None
+    change: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
+    gain: float | None
+    notes: Sequence[str]
+    is_sota: bool
+    was_sota: bool
+    equal_to: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of figures: its `key` in `Entry.values`, and where it stands.
+
+    `label` is its heading under that of its `group`, `name` its heading where it stands alone.
+    """
+
+    key: str
+    group: str
+    label: str
+    name: str
+
+    def render(self, entry: Entry) -> str:
+        """The figure; empty when it is unknown."""
+        value = entry.values.get(self.key)
+        return "" if value is None else f"{value:.4f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation schemes.
+
+    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not compare; None when they
+    are few. Without validation scores there is one scheme of all.
+    """
+
+    x: str
+    y: str
+    points: Sequence[tuple[int, float, float]]
+    rho: float | None
+    others: Sequence[int] = ()
+    schemes: int = 1
+
+    @property
+    def ranked(self) -> int:
+        """How many submissions are of the largest scheme."""
+        return len(self.points) - len(self.others)
+
+    @property
+    def same_metric(self) -> bool:
+        """Whether both axes measure the same, so that equal values mean agreement."""
+        return self.x.partition("_")[2] == self.y.partition("_")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamReport:
+    """The whole report. `generated_at` is UTC text, `head` the ledger's, `best_private` by the deciding metric."""
+
+    competition: Competition
+    generated_at: str
+    head: str
+    quota: Quota
+    entries: Sequence[Entry]
+    sota: Entry | None
+    best_private: Entry | None
+    columns: Sequence[Column]
+    relations: Sequence[Relation]
+    family: Family
+    audit: Audit
+
+
+def build_report(workspace: Workspace) -> TeamReport:
+    """Read the ledger and this workspace's runs; raises LedgerError or StorageError."""
+    competition = workspace.competition
+    now = read_clock(workspace)
+    found = audit(workspace)
+    rows = list_submissions(workspace)
+    entries = _build_entries(workspace, rows, found)
+    times, _ = split_times(competition, now, count_since(workspace, window_start(competition, now)))
+    return TeamReport(
+        competition=competition,
+        generated_at=to_utc_text(now),
+        head=read_head(workspace.ledger_url),
+        quota=build_quota(competition, now, times),
+        entries=entries,
+        sota=next((entry for entry in entries if entry.is_sota), None),
+        best_private=_find_best(entries, competition.primary, "private"),
+        columns=_list_columns(entries, competition),
+        relations=_list_relations(entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]),
+        family=build_family(workspace),
+        audit=found,
+    )
+
+
+def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audit) -> list[Entry]:
+    best = find_sota(workspace)
+    remarks = _list_remarks(workspace)
+    public = {row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows}
+    equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
+    chain = set(found.sota_chain)
+    validation = list_validation(workspace, rows)
+    entries = []
+    for row in rows:
+        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
+        figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
+        own, then = public[row.number], public.get(row.sota or 0)
+        entries.append(
+            Entry(
+                number=row.number,
+                run=row.run,
+                model=_describe_model(row.config),
+                memo=row.memo,
+                author=row.author,
+                submitted_at=row.submitted_at,
+                values={name: value for name, value in {**row.scores, **figures}.items() if value is not None},
+                sota=row.sota,
+                change=row.config_diff,
+                not_known=row.not_known,
+                gain=None if own is None or then is None else own - then,
+                notes=[*remarks.get(str(row.number), ()), *remarks.get(row.run_uid or "", ())],
+                is_sota=best is not None and row.number == best.number,
+                was_sota=row.number in chain,
+                equal_to=equal_to.get(row.number),
+            )
+        )
+    return entries
+
+
+def _describe_model(config: Mapping[str, Any]) -> str | None:
+    if config.get("ensemble", {}).get("members"):
+        return describe_ensemble(config["ensemble"])
+    return name_model(config)
+
+
+def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
+    """What people noted, by submission number or run uid, oldest first; other kinds than a plain note are named."""
+    rows = read_rows(workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq")
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["kind"] not in NOT_REMARKS:
+            text = row["text"] if row["kind"] == "note" else f"{row['kind']}: {row['text']}"
+            found.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
+    return found
+
+
+def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | None:
+    """The entry with the best score of a split; ties go to the earlier one."""
+    name, best = f"{split}_{metric.name}", None
+    for entry in entries:
+        if name in entry.values and (best is None or metric.is_better(entry.values[name], best.values[name])):
+            best = entry
+    return best
+
+
+def label_metric(name: str) -> str:
+    """The metric's name beside a figure."""
+    return METRICS[name].label if name in METRICS else name
+
+
+def render_gain(entry: Entry) -> str:
+    """The public score against SOTA's then, with its sign; empty when it is not known."""
+    return "" if entry.gain is None else f"{entry.gain:+.4f}"
+
+
+def list_facts(report: TeamReport) -> dict[str, str]:
+    """What a reader wants to know first, besides SOTA."""
+    times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
+    facts = {"Submissions": str(len(report.entries))}
+    if times:
+        first, last = (report.competition.local_time(time) for time in (times[0], times[-1]))
+        facts[f"First to last ({report.competition.time_zone})"] = f"{first} to {last}"
+    best, metric = report.best_private, report.competition.primary
+    if best:
+        facts["Best private score"] = (
+            f"{metric.render(best.values[f'private_{metric.name}'])}, submission {best.number}"
+        )
+    facts["Spent in vain"] = str(len(report.audit.wasted))
+    facts["Quota"] = render_quota(report.quota, report.competition)
+    facts["Ledger head"] = report.head
+    return facts
+
+
+def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Column]:
+    """The figures worth a column: those that are known of at least one submission."""
+    columns = [
+        Column(
+            key=f"{split}_{metric.name}",
+            group=name_metric(metric)[:1].upper() + name_metric(metric)[1:],
+            label=split,
+            name=f"{split} {_shorten(metric.name)}",
+        )
+        for metric in competition.metrics
+        for split in ("public", "private")
+    ]
+    known = {key for entry in entries for key in entry.values}
+    for part, group in (("train", "Training"), ("val", "Validation")):
+        measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
+        for figure in dict.fromkeys([*choose_figures(competition, measured), "loss"]):
+            label = _shorten(figure)
+            columns.append(
+                Column(
+                    key=f"{part}_{figure}",
+                    group=group,
+                    label=label,
+                    name=f"{part} {label}",
+                )
+            )
+    return [column for column in columns if column.key in known]
+
+
+def _shorten(name: str) -> str:
+    return METRICS[name].short if name in METRICS else label_metric(name)
+
+
+def _list_relations(
+    entries: Sequence[Entry], competition: Competition, schemes: Sequence[Sequence[int]]
+) -> list[Relation]:
+    """Validation against public, public against private, validation against private, where enough is known."""
+    primary = competition.primary_metric
+    names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
+    pairs = [
+        [(f"val_{name}", f"public_{name}") for name in names] + [("val_f1", f"public_{primary}")],
+        [(f"public_{primary}", f"private_{primary}")],
+        [(f"val_{name}", f"private_{name}") for name in names] + [("val_f1", f"private_{primary}")],
+    ]
+    found = []
+    for choices in pairs:
+        relations = [_relate(entries, x, y, schemes) for x, y in choices]
+        if relation := next((item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None):
+            found.append(relation)
+    return found
+
+
+def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence[int]]) -> Relation:
+    points = [(e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values]
+    groups = [points]
+    if x.startswith("val_"):
+        groups = [group for numbers in schemes if (group := [point for point in points if point[0] in numbers])]
+    largest = max(groups, key=len, default=[])
+    enough = len(largest) >= ENOUGH_TO_RANK
+    rho = spearman([point[1] for point in largest], [point[2] for point in largest]) if enough else None
+    others = [point[0] for point in points if point not in largest]
+    return Relation(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

@@ -1,0 +1,122 @@
+"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tracker.comparison.tree import Node, describe_origin, indent, list_scores
+from tracker.core.config_diff import render_change
+from tracker.core.list_marks import ANCESTOR, NOW, THEN, explain_marks
+from tracker.core.markdown import escape, render_table
+from tracker.report.charts import describe_relation, describe_timeline, name_relation
+from tracker.report.data import Entry, TeamReport, label_metric, list_facts, render_gain
+from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.quota import render_quota
+
+
+def render_markdown(report: TeamReport) -> str:
+    """The whole document; every text from the ledger or the runs is escaped."""
+    parts = [
+        f"# {escape(report.competition.name)}: submissions\n",
+        "\n".join(_render_top(report)),
+        "## Timeline\n",
+        describe_timeline(report.entries, report.competition.primary) + "\n",
+        "## Submissions\n",
+        _render_submissions(report),
+        "## Do the scores agree?\n",
+        "\n".join(f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations)
+        or "Not known yet.",
+        f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
+        "\n".join(_render_node(node, report) for node in report.family.nodes) or "No runs and no submissions yet.",
+        "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
+        "\n## Audit\n",
+        "\n".join(_render_audit(report)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _render_top(report: TeamReport) -> Iterator[str]:
+    metric, best = report.competition.primary, report.sota
+    yield f"{report.competition.local_time(report.generated_at)} ({report.competition.time_zone})\n"
+    if best:
+        model = f", {escape(best.model)}" if best.model else ""
+        score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
+        yield f"- SOTA: {score}, submission {best.number}{model}: {escape(best.memo)}"
+    else:
+        yield f"- {NO_PUBLIC_SCORE}"
+    for name, fact in list_facts(report).items():
+        yield f"- {name}: {escape(fact)}"
+    yield ""
+
+
+def _render_submissions(report: TeamReport) -> str:
+    if not report.entries:
+        return "Nothing was submitted yet.\n"
+    names = ["No.", "Model", "Memo", *(column.name for column in report.columns), "Change against SOTA then", "Notes"]
+    rows = [
+        [
+            f"{entry.number}{_mark(NOW if entry.is_sota else THEN if entry.was_sota else '')}",
+            escape(entry.model),
+            escape(entry.memo),
+            *(column.render(entry) or "-" for column in report.columns),
+            f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}" if entry.sota is not None else "-",
+            escape("; ".join(_list_notes(entry))),
+        ]
+        for entry in report.entries
+    ]
+    table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
+    return f"{table}\n{escape(explain_marks([NOW, THEN]))}\n"
+
+
+def _mark(mark: str) -> str:
+    return f" {escape(mark)}" if mark else ""
+
+
+def _list_notes(entry: Entry) -> list[str]:
+    repeated = [f"the same as {entry.equal_to}"] if entry.equal_to is not None else []
+    return [*repeated, *entry.notes]
+
+
+def _render_node(node: Node, report: TeamReport) -> str:
+    mark = _mark(NOW if node.is_sota else ANCESTOR if node.sota_line else "")
+    sent = f" (submission {node.submission})" if node.submission is not None and node.kind != "submission" else ""
+    scores = ", ".join(f"{name} {text}" for name, text in list_scores(node, report.competition).items())
+    words = [f"{escape(node.name)}{mark}{sent}", escape(describe_origin(node)), scores, escape(node.text)]
+    return "  " * indent(node) + "- " + "; ".join(word for word in words if word not in ("", "-"))
+
+
+def _render_audit(report: TeamReport) -> Iterator[str]:
+    audit, metric = report.audit, report.competition.primary
+    entries = {entry.number: entry for entry in report.entries}
+    yield "### Spent in vain\n"
+    rows = [
+        [str(item["number"]), str(item["equal_to"]), escape(item["evidence"]), escape(entries[item["number"]].memo)]
+        for item in audit.wasted
+    ]
+    yield render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
+    for title, items in (("One key away from SOTA", audit.one_key), ("Several keys at once", audit.several_keys)):
+        yield f"### {title}\n"
+        rows = []
+        for item in items:
+            entry = entries[item["number"]]
+            gain = render_gain(entry) or "-"
+            rows.append(
+                [str(entry.number), str(entry.sota), escape(render_change(entry.change, entry.not_known)), gain]
+            )
+        names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
+        yield render_table(names, rows, numbers=(3,)) if rows else "None.\n"
+    yield "### Who and when\n"
+    yield f"- Quota: {render_quota(report.quota, report.competition)}"
+    yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())
+    yield f"- By day ({report.competition.time_zone}): " + ", ".join(
+        f"{day} {count}" for day, count in audit.by_day.items()
+    )
+    if audit.unscored:
+        yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
+    if audit.missing:
+        yield "\n### Files that have gone\n"
+        yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)
+    if audit.freed:
+        yield "\n### Files freed by tracker clean\n"
+        for item in audit.freed:
+            yield f"- {escape(item['file'])} on {report.competition.local_time(item['freed_at'], '%Y-%m-%d')}"

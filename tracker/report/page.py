@@ -1,0 +1,127 @@
+"""The report as one HTML file that loads nothing: styles, charts and the few lines that sort tables are inside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, indent, list_scores
+from tracker.core.config_diff import render_ensemble_change, tell_unknown
+from tracker.core.text import clean_text, render_value
+from tracker.report.charts import describe_relation, describe_timeline, draw_relation, draw_timeline, name_relation
+from tracker.report.data import Column, Relation, TeamReport, label_metric, list_facts, render_gain
+from tracker.workspace.competition import Metric
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_metric
+
+FOLDER = Path(__file__).resolve().parent
+MINUS = "\u2212"
+LONG_TABLE = 40  # rows from which a list scrolls in a box of its own
+WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
+SCATTER = 380.0
+CLOSE_UP_FROM = 8
+CLOSE_UP_SHARE = 0.5
+
+
+def render_page(report: TeamReport) -> str:
+    """The whole page. Every text from the ledger or the runs is escaped by the template, and cleaned."""
+    folder = FileSystemLoader(FOLDER)
+    environment = Environment(
+        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"value": render_value, "minute": report.competition.local_time, "metric": label_metric}
+    environment.filters |= {"ensemble_change": render_ensemble_change, "unknown": tell_unknown}
+    script = (FOLDER / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    metric = report.competition.primary
+    page = environment.get_template("page.html").render(
+        report=report,
+        metric=metric,
+        metric_name=name_metric(metric),
+        no_public_score=NO_PUBLIC_SCORE,
+        groups=group_columns(report.columns),
+        facts=list_facts(report),
+        timelines=[
+            draw_timeline(report.entries, metric, width=width, height=height, name=name)
+            for name, (width, height) in {"wide": WIDE, "narrow": NARROW}.items()
+        ],
+        timeline_words=describe_timeline(report.entries, metric),
+        scatters=list(_draw_scatters(report)),
+        family=list(_nest(report.family)),
+        scores=lambda node: list_scores(node, report.competition),
+        gain=lambda entry: render_gain(entry).replace("-", MINUS),
+        by_number={entry.number: entry for entry in report.entries},
+        long_table=LONG_TABLE,
+        max_indent=MAX_INDENT,
+        style=_trust("style.css"),
+        script=Markup(script),  # noqa: S704 our own file
+        script_hash=digest,
+    )
+    return clean_text(page)
+
+
+def _trust(name: str) -> Markup:
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
+
+
+def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
+    """The columns under each heading that spans several."""
+    groups: dict[str, list[Column]] = {}
+    for column in columns:
+        groups.setdefault(column.group, []).append(column)
+    return groups
+
+
+def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
+    """Heading, words and drawings of each relation, with a close-up of the better half where points crowd there."""
+    steps = report.audit.sota_chain
+    for place, relation in enumerate(report.relations):
+        metrics = (find_metric(report.competition, relation.x), find_metric(report.competition, relation.y))
+        parts = {"all": relation, "close": zoom_in(relation, metrics[1])}
+        yield {
+            "title": name_relation(relation),
+            "words": describe_relation(relation),
+            "same_metric": relation.same_metric,
+            "others": len(relation.others),
+            "drawings": {
+                which: draw_relation(
+                    part, metrics, steps, size=SCATTER, name=f"scatter-{place}-{which}", close=which == "close"
+                )
+                for which, part in parts.items()
+                if part is not None
+            },
+        }
+
+
+def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
+    """The better half by the second figure, when it fills but a corner of the drawing; else None."""
+    points = sorted(relation.points, key=lambda point: point[2], reverse=metric.higher_is_better)
+    half = points[: (len(points) + 1) // 2]
+    if len(points) < CLOSE_UP_FROM:
+        return None
+    shares = []
+    for axis in (1, 2):
+        whole = [point[axis] for point in points]
+        part = [point[axis] for point in half]
+        spread = max(whole) - min(whole)
+        shares.append((max(part) - min(part)) / spread if spread else 1.0)
+    if max(shares) > CLOSE_UP_SHARE:
+        return None
+    others = [number for number, _, _ in half if number in relation.others]
+    return replace(relation, points=sorted(half), rho=None, others=others)
+
+
+def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:
+    """Each node with the markup that closes its list item, or opens the list of its children."""
+    depths = [indent(node) for node in family.nodes]
+    for node, own, following in zip(family.nodes, depths, [*depths[1:], 0], strict=False):
+        if following > own:
+            yield node, Markup("<ul>")
+        else:
+            yield node, Markup("</li>") + Markup("</ul></li>") * (own - following)

@@ -1,0 +1,51 @@
+"""Writes the report and gives MLflow a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracker.core.errors import render_error
+from tracker.report.charts import describe_timeline
+from tracker.report.data import build_report
+from tracker.report.markdown import render_markdown
+from tracker.report.page import render_page
+from tracker.training.errors import TrackerError
+from tracker.training.files import write_text
+from tracker.workspace.competition import Workspace
+
+HTML, MARKDOWN = "report.html", "report.md"  # names of the copies in MLflow, whatever the files are called
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The texts written, by the names of their copies, and a sentence about them."""
+
+    texts: Mapping[str, str]
+    about: str
+
+
+def write_report(workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None) -> Written:
+    """Write the files that are asked for.
+
+    Raises StorageError when a file cannot be written, LedgerError when the ledger cannot be read.
+    """
+    report = build_report(workspace)
+    texts = {}
+    for name, path, render in ((HTML, html, render_page), (MARKDOWN, markdown, render_markdown)):
+        if path is not None:
+            texts[name] = render(report)
+            write_text(path, texts[name])
+    return Written(texts=texts, about=describe_timeline(report.entries, workspace.competition.primary))
+
+
+def copy_report(workspace: Workspace, written: Written) -> str:
+    """Give MLflow a copy; returns why that failed, empty when it did not."""
+    from tracker.mirror.targets.mlflow_view import keep_report
+
+    try:
+        keep_report(workspace, written.texts, about=written.about)
+    except TrackerError as error:
+        return f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to date"
+    return ""

@@ -1,0 +1,110 @@
+"""Where a run came from: packages, hardware, command line, git commit and uncommitted changes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tracker.core.version import __version__
+
+GIT_TIMEOUT_S = 30
+REPORTED = ("torch", "timm", "lightning-fabric", "mlflow")  # asked for in every report of a bug
+
+
+def collect_environment(folder: Path) -> dict[str, Any]:
+    """Everything about this process that may explain a result, as plain values."""
+    git = _describe_git(folder)
+    return {
+        "code": code_fingerprint(git),
+        "command": sys.argv,
+        "cwd": str(Path.cwd()),
+        "git": git,
+        "hardware": _describe_hardware(),
+        "packages": _list_packages(),
+        "python": sys.version,
+    }
+
+
+def describe_versions() -> list[str]:
+    """A line each for this program, Python and the libraries whose version explains most; none is imported."""
+    lines = [
+        f"tracker {__version__}",
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+    ]
+    for name in REPORTED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            lines.append(f"{name} {importlib.metadata.version(name)}")
+    return lines
+
+
+def collect_code(folder: Path) -> str:
+    """The code fingerprint of this moment."""
+    return code_fingerprint(_describe_git(folder))
+
+
+def code_fingerprint(git: dict[str, Any] | None) -> str:
+    """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
+    if git is None:
+        return f"tracker:{__version__}"
+    if not git["diff"]:
+        return f"git:{git['commit']}"
+    return f"git:{git['commit']}+sha256:{hashlib.sha256(git['diff'].encode()).hexdigest()}"
+
+
+def _describe_git(folder: Path) -> dict[str, Any] | None:
+    commit = run_git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {
+        "commit": commit.strip(),
+        "branch": (run_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
+        "diff": run_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
+        "untracked": (run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or "").splitlines(),
+    }
+
+
+def run_git(folder: Path, *arguments: str, given: str | None = None, limit_s: float = GIT_TIMEOUT_S) -> str | None:
+    """The output of a git command, which reads `given`; None when it fails, or git or the repository is missing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            input=given.encode() if given is not None else None,
+            capture_output=True,
+            check=True,
+            timeout=limit_s,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _describe_hardware() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mb": memory // 2**20,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _list_packages() -> dict[str, str]:
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))

@@ -1,0 +1,75 @@
+"""A run's points: metrics.jsonl read line by line, and its curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
+
+LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
+
+SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
+
+
+def read_points(path: Path) -> Iterator[dict[str, Any]]:
+    """The points of a metrics.jsonl in the order logged; a torn last line is skipped."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                point = parse_point(line)
+                if point is not None:
+                    yield point
+    except FileNotFoundError:
+        return
+
+
+def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """(end offset, point) of every complete line from `offset` on, of a file that may still grow.
+
+    The point is None where the line is torn or makes no sense.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield offset, parse_point(line)
+    except FileNotFoundError:
+        return
+
+
+def parse_point(line: bytes) -> dict[str, Any] | None:
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one of these."""
+    try:
+        point: dict[str, Any] = json.loads(line)
+        point["values"] = {key: float(value) for key, value in point["values"].items()}
+        whole = all(type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch"))
+        timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    return point if whole and timed else None
+
+
+def drop_system(values: Mapping[str, float]) -> dict[str, float]:
+    """The values of a point without the machine's figures."""
+    return {name: value for name, value in values.items() if not name.startswith(SYSTEM_PREFIX)}
+
+
+def read_curves(path: Path) -> Curves:
+    """Curves by metric name; a step logged again after a resume counts once, the machine's figures are left out."""
+    curves: dict[str, dict[int, tuple[int, float]]] = {}
+    for point in read_points(path):
+        for key, value in drop_system(point["values"]).items():
+            curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
+    return curves
+
+
+def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The values with None in place of what JSON cannot hold."""
+    return {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}

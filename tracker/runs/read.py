@@ -1,0 +1,170 @@
+"""Runs read from their folders: one, all of them, their configs; a killed one is completed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.core.errors import UnknownRunError
+from tracker.core.locks import FileLock
+from tracker.runs.record import (
+    MARK_FIELDS,
+    MARKS,
+    RUN_NAME,
+    STALE_HEARTBEAT_S,
+    RunRecord,
+    check_record,
+    is_abandoned,
+    list_run_numbers,
+    raw_fields,
+    read_marks,
+)
+from tracker.training.errors import ConfigError, StorageError
+from tracker.training.files import TEMPORARY, translate_os_errors
+from tracker.training.numbers import render_count
+from tracker.training.tables import parse_json, read_toml
+
+FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}  # what a folder has before its first record
+
+
+def load_run(runs_dir: Path, name: str) -> RunRecord:
+    """The record of a run, its status corrected when its process has died, and completed by what it had logged.
+
+    Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
+    """
+    folder = runs_dir / name
+    path = folder / "run.json"
+    try:
+        raw = parse_json(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
+        record = RunRecord(**{key: value for key, value in raw.items() if key in known}, **read_marks(folder))
+        check_record(record)
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
+    except FileNotFoundError:
+        if RUN_NAME.fullmatch(name) and folder.is_dir():
+            return _load_unrecorded(folder)
+        newest = list_run_numbers(runs_dir)[:1]
+        hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
+        raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
+    if record.status == "running" and not _is_alive(folder, record):
+        from tracker.runs.killed import complete  # late: it reads with this module
+
+        return complete(
+            folder, RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
+        )
+    return record
+
+
+def _load_unrecorded(folder: Path) -> RunRecord:
+    """The record of a run that is being made, or whose process died before it wrote one; it has no uid.
+
+    Raises StorageError when the folder has more than that: then run.json was lost.
+    """
+    with translate_os_errors(folder, "read"):
+        names = {path.name for path in folder.iterdir()}
+        since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
+    if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
+        raise StorageError(f"{folder / 'run.json'} is missing", hint="restore the file from a backup")
+    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder))
+    if is_abandoned(folder):
+        return replace(record, status="killed", finished_at=since, error="killed before its first record")
+    return record
+
+
+def _is_alive(folder: Path, record: RunRecord) -> bool:
+    """Whether the process of a running run still lives: by its lock here, by its heartbeat elsewhere."""
+    if record.host == os.uname().nodename:
+        if record.pid == os.getpid():
+            return True
+        lock = FileLock(folder / ".lock")
+        try:
+            free = lock.acquire(wait=False)
+        except StorageError:
+            free = False  # a read-only copy: fall back on the heartbeat
+        else:
+            lock.release()
+            return not free
+    age = dt.datetime.now(dt.UTC) - from_utc_text(record.heartbeat)
+    return age.total_seconds() < STALE_HEARTBEAT_S
+
+
+def list_runs(runs_dir: Path, *, limit: int | None = None, archived: bool = True) -> list[RunRecord]:
+    """The newest runs first; a folder whose record cannot be read is listed as `broken`.
+
+    Without `archived`, the newest of those that were not put away.
+    """
+    records: list[RunRecord] = []
+    for number in list_run_numbers(runs_dir):
+        if limit is not None and len(records) >= limit:
+            break
+        name = f"exp{number}"
+        try:
+            record = load_run(runs_dir, name)
+        except StorageError as error:
+            record = _describe_broken(runs_dir / name, error)
+        if archived or record.archived_at is None:
+            records.append(record)
+    return records
+
+
+def _describe_broken(folder: Path, error: StorageError) -> RunRecord:
+    record = RunRecord(name=folder.name, uid="", status="broken", error=str(error))
+    try:
+        return replace(record, **read_marks(folder))
+    except StorageError:
+        return record
+
+
+def find_latest(runs_dir: Path) -> str:
+    """The newest finished run with predictions that is not archived; raises UnknownRunError."""
+    for number in list_run_numbers(runs_dir):
+        name = f"exp{number}"
+        if (runs_dir / name / "predictions.csv").is_file():
+            record = load_run(runs_dir, name)
+            if record.status == "finished" and record.archived_at is None:
+                return name
+    raise UnknownRunError("no finished run with predictions yet", hint="tracker run train makes one")
+
+
+def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The config of a run as nested tables; raises StorageError or ConfigError."""
+    path = runs_dir / name / "config.toml"
+    tables = read_toml(path)
+    problems = list(_find_foreign(tables))
+    if problems:
+        raise ConfigError(
+            f"{render_count(len(problems), 'wrong value')} in {path}:", problems=problems, hint="restore the file"
+        )
+    return tables
+
+
+def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The config of a run that this program trained or inferred; raises ConfigError for one of any other loop."""
+    if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):
+        raise ConfigError(
+            f"{record.name} was made by another program or by a loop of your own: its model and its data are"
+            " unknown here",
+            hint="train, predict and explain where it was trained; run.save_probabilities or tracker adopt bring the"
+            f" result (tracker show {record.name} has its config)",
+        )
+    return load_config(runs_dir, record.name)
+
+
+def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
+    """A line for everything that no program writes into a config, as a date is."""
+    for section, table in tables.items():
+        if not isinstance(table, Mapping):
+            yield f"{section}: is a table, write [{section}]"
+            continue
+        for key, value in table.items():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dt.date | dt.time):
+                    yield f"{section}.{key}: expected a number, a text, true, false or a list, not {item}"

@@ -1,0 +1,183 @@
+"""The record of one run: its folder, its state, its config."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from tracker.core.clock import from_utc_text
+from tracker.core.locks import FileLock
+from tracker.training.errors import StorageError
+from tracker.training.files import remove_leftovers, translate_os_errors, write_json
+from tracker.training.tables import parse_json
+
+STALE_HEARTBEAT_S = 60.0
+
+RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
+
+MARKS = "marks.json"  # what was said of a run after it was made; `tracker.runs.marks` writes it
+
+KEPT = ".killed.json"  # what the points of a killed loop add to run.json, so that they are read once
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """run.json: what a run is and how it ended; the last three are from marks.json, which the run does not write."""
+
+    name: str
+    uid: str
+    kind: str = "train"
+    status: str = "running"
+    parent: str | None = None
+    note: str = ""
+    author: str = ""
+    host: str = ""
+    pid: int = 0
+    created_at: str = ""
+    heartbeat: str = ""
+    finished_at: str | None = None
+    duration_s: float = 0.0
+    epoch: int = 0
+    best_epoch: int | None = None
+    best_at: str | None = None
+    error: str = ""
+    summary: Mapping[str, float | None] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Mapping[str, str | None] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    archived_at: str | None = None
+    freed: Mapping[str, str] = field(default_factory=dict)  # files that tracker clean removed: {name: when}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+    def to_file(self) -> dict[str, Any]:
+        """Plain values, as written to run.json: tags may change while the run writes that file."""
+        return {key: value for key, value in self.to_dict().items() if key not in MARK_FIELDS}
+
+
+MARK_FIELDS = ("tags", "archived_at", "freed")
+
+RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("name", "uid", "kind", "status", "note", "author", "host", "created_at", "heartbeat", "error"), (str,)
+    ),
+    **dict.fromkeys(("parent", "finished_at", "best_at"), (str, NoneType)),
+    **dict.fromkeys(("pid", "epoch"), (int,)),
+    **dict.fromkeys(("summary", "facts", "fingerprints"), (dict,)),
+    "best_epoch": (int, NoneType),
+    "duration_s": (int, float),
+}
+
+
+def allocate_run(runs_dir: Path) -> Path:
+    """Make the next run folder; a number is never given twice, even when its folder was deleted."""
+    counter = runs_dir / ".last"
+    with FileLock(runs_dir / ".lock"):
+        remove_leftovers(runs_dir)
+        last = max([_read_counter(counter), *list_run_numbers(runs_dir)[:1]])
+        folder = runs_dir / f"exp{last + 1}"
+        with translate_os_errors(folder, "create"):
+            folder.mkdir()
+        write_json(counter, last + 1)
+    return folder
+
+
+def _read_counter(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def list_run_numbers(runs_dir: Path) -> list[int]:
+    """Numbers of the run folders, newest first."""
+    try:
+        with os.scandir(runs_dir) as entries:
+            matches = [RUN_NAME.fullmatch(entry.name) for entry in entries]
+    except FileNotFoundError:
+        return []
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def check_record(record: RunRecord) -> None:
+    """Raise ValueError for a value that no program has written there."""
+    for name, kinds in RECORD_KINDS.items():
+        value = getattr(record, name)
+        if type(value) not in kinds:
+            raise ValueError(f"{name} is {value!r}")
+    for name in ("created_at", "heartbeat", "finished_at"):
+        if text := getattr(record, name):
+            from_utc_text(text)
+    if any(type(value) not in (int, float, NoneType) for value in record.summary.values()):
+        raise ValueError("summary has a value that is no number")
+    if any(type(value) not in (str, NoneType) for value in record.fingerprints.values()):
+        raise ValueError("fingerprints has a value that is no text")
+
+
+def read_marks(folder: Path) -> dict[str, Any]:
+    """What marks.json of a run folder has of `MARK_FIELDS`; raises StorageError for a damaged file."""
+    path = folder / MARKS
+    try:
+        marks = parse_json(path.read_text(encoding="utf-8"))
+        found = {name: marks[name] for name in MARK_FIELDS}
+        _check_marks(**found)
+        found["tags"] = tuple(found["tags"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        hint = f"restore the file from a backup, or delete it: {folder.name} then has no tags and is not archived"
+        raise StorageError(f"cannot read {path}: {error}", hint=hint) from error
+    return found
+
+
+def _check_marks(tags: Any, archived_at: Any, freed: Any) -> None:
+    """Raise ValueError or TypeError for what no program has written there."""
+    if type(tags) is not list or not all(type(tag) is str for tag in tags):
+        raise ValueError(f"tags is {tags!r}")
+    if type(freed) is not dict:
+        raise ValueError(f"freed is {freed!r}")
+    for text in (*([] if archived_at is None else [archived_at]), *freed.values()):
+        from_utc_text(text)
+    json.dumps([tags, freed], ensure_ascii=False).encode()
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a run's process died before it wrote the record; one that is about to write it holds the lock."""
+    if not folder.is_dir() or (folder / "run.json").exists():
+        return False
+    if not (folder / ".lock").exists():
+        return True  # it is not made here: that would change the folder's time
+    lock = FileLock(folder / ".lock")
+    try:
+        free = lock.acquire(wait=False)
+    except StorageError:  # a read-only copy: by its age
+        return time.time() - folder.stat().st_mtime > STALE_HEARTBEAT_S
+    lock.release()
+    return free
+
+
+def raw_fields(record: RunRecord) -> dict[str, Any]:
+    """The fields of a record without copying its tables."""
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+def is_archived(folder: Path) -> bool:
+    """Whether a run was put away; one whose marks cannot be read is not."""
+    try:
+        return read_marks(folder).get("archived_at") is not None
+    except StorageError:
+        return False
+
+
+def count_archived(runs_dir: Path) -> int:
+    """How many runs were put away."""
+    return sum(is_archived(runs_dir / f"exp{number}") for number in list_run_numbers(runs_dir))

@@ -1,0 +1,21 @@
+"""What `tracker stop` leaves in a run folder for the run to find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tracker.training.tables import parse_json
+
+STOP_NAME = "stop.json"
+
+
+def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not that."""
+    path = folder / STOP_NAME
+    try:
+        note = parse_json(path.read_text(encoding="utf-8"))
+        path.unlink()
+        return str(note["reason"]), dict(note["facts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", {}

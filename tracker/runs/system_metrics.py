@@ -1,0 +1,159 @@
+"""What a run takes of its machine: processor, memory, disk and GPU, sampled beside the loop.
+
+The figures are points of metrics.jsonl like all others, so MLflow draws them on its page of system metrics. Their step
+is the run's age in whole seconds, resumed parts counted together.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from tracker.core.errors import render_error
+from tracker.runs.points import SYSTEM_PREFIX
+from tracker.training.errors import MissingLibraryError, StorageError
+from tracker.training.libraries import is_installed, require
+
+if TYPE_CHECKING:
+    from tracker.runs.recorder import Recorder
+
+INTERVAL_S = 10.0
+MIN_WINDOW_S = 0.5  # a share of the processor over less than that says nothing
+MB = 2**20
+
+
+class SystemMetrics:
+    """While the block runs, a thread logs a sample at once, every `interval_s` seconds, and at the end."""
+
+    def __init__(self, recorder: Recorder, *, interval_s: float = INTERVAL_S) -> None:
+        self._recorder = recorder
+        self._interval_s = interval_s
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"system metrics {recorder.record.name}", daemon=True)
+
+    def __enter__(self) -> SystemMetrics:
+        try:
+            require("psutil")
+            self._thread.start()
+        except MissingLibraryError as error:
+            print(f"no figures of this machine are logged: {render_error(error)}", file=sys.stderr)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
+
+    def _run(self) -> None:
+        sampler = Sampler(str(self._recorder.folder))
+        ended = False
+        while True:
+            with suppress(OSError, StorageError):  # a full disk may have room again; the loop's own writes report it
+                values = {f"{SYSTEM_PREFIX}{name}": value for name, value in sampler.sample().items()}
+                self._recorder.metrics(values, step=int(self._recorder.age_s), epoch=self._recorder.record.epoch)
+            if ended:
+                return
+            ended = self._end.wait(self._interval_s)
+
+
+class Sampler:
+    """Measures this process with those that it has started in its session, the machine, and its GPUs."""
+
+    def __init__(self, folder: str) -> None:
+        import psutil
+
+        self._folder = folder
+        self._process = psutil.Process()
+        self._gpus = _list_gpus()
+        self._before = (time.monotonic(), _count_cpu_s(self._list_processes()))
+        psutil.cpu_percent()  # it measures since its last call
+
+    def sample(self) -> dict[str, float]:
+        """Figures by name: 100 % is one core, except `machine_cpu_percent`, where it is all; MB are 2**20 bytes."""
+        import psutil
+
+        processes = self._list_processes()
+        now, cpu_s = time.monotonic(), _count_cpu_s(processes)
+        values = {
+            "memory_mb": sum(map(_measure_memory, processes)) / MB,
+            "memory_available_mb": psutil.virtual_memory().available / MB,
+            "disk_free_gb": psutil.disk_usage(self._folder).free / 1024 / MB,
+        }
+        if (window := now - self._before[0]) >= MIN_WINDOW_S:
+            values["cpu_percent"] = max(0.0, 100 * (cpu_s - self._before[1]) / window)
+            values["machine_cpu_percent"] = float(psutil.cpu_percent())
+            self._before = (now, cpu_s)
+        for index, gpu in enumerate(self._gpus):
+            values |= {f"gpu_{index}_{name}": value for name, value in _measure_gpu(gpu).items()}
+        return values
+
+    def _list_processes(self) -> list[Any]:
+        """This process and its descendants; the mirror, in a session of its own, is no part of the training."""
+        import psutil
+
+        session, found = os.getsid(0), [self._process]
+        for child in self._process.children(recursive=True):
+            with suppress(psutil.Error, OSError):
+                found += [child] if os.getsid(child.pid) == session else []
+        return found
+
+
+def _count_cpu_s(processes: list[Any]) -> float:
+    """Seconds of processor time so far, those of loader processes that have ended included."""
+    import psutil
+
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+            total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total
+
+
+def _measure_memory(process: Any) -> float:
+    """Bytes; what processes share counts once where the system tells (Linux; 40 ms for a process of 600 MB)."""
+    import psutil
+
+    with suppress(psutil.Error):
+        found = process.memory_full_info()
+        return float(getattr(found, "pss", found.rss))
+    return 0.0
+
+
+def _list_gpus() -> list[Any]:
+    """The NVIDIA GPUs of this machine; none without a driver, or without the library that asks it."""
+    if not is_installed("pynvml"):
+        return []
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def _measure_gpu(gpu: Any) -> dict[str, float]:
+    """The figures that this kind of GPU has."""
+    import pynvml
+
+    queries: dict[str, Callable[[], Any]] = {
+        "percent": lambda: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
+        "memory_mb": lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu).used / MB,
+        "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000,
+        "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU),
+    }
+    values = {}
+    for name, query in queries.items():
+        with suppress(pynvml.NVMLError):
+            values[name] = float(query())
+    return values

@@ -1,0 +1,134 @@
+"""The one line that check, submit and score begin with: better than SOTA or not, a duplicate, a refusal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from tracker.core.config_diff import list_changes, tell_unknown
+from tracker.core.text import render_number
+from tracker.ledger.records import Submission
+from tracker.workspace.metrics import NO_PUBLIC_SCORE
+
+if TYPE_CHECKING:
+    from tracker.workspace.competition import Competition, Metric
+
+Pairs = Mapping[str, Sequence[float | None]]
+
+
+def answer_check(
+    competition: Competition,
+    *,
+    duplicate: int | None,
+    refusal: str,
+    sota: Submission | None,
+    validation: Pairs,
+    config_diff: Mapping[str, Sequence[Any]] | None,
+    not_comparable: Mapping[str, str],
+    searched: bool,
+    not_known: Sequence[str] = (),
+) -> str:
+    """What check says of a run first; `validation` has {val_f1: [SOTA's, this run's]}.
+
+    `searched`: it is an ensemble whose weights were searched on the validation images. `not_known`: config keys of
+    which one of the two tells nothing.
+    """
+    if duplicate is not None:
+        return f"duplicate of submission {duplicate}"
+    if refusal:
+        return f"refused: {refusal}"
+    if sota is None:
+        return NO_PUBLIC_SCORE
+    place = _place_by_validation(competition, validation, not_comparable, searched=searched)
+    changes = _count_changes(config_diff or {})
+    return f"{place}; {changes}, {tell_unknown(not_known)}" if not_known else f"{place}; {changes}"
+
+
+def answer_submit(
+    competition: Competition, row: Submission, before: Submission | None, after: Submission | None, checked: str
+) -> str:
+    """What submit says first: the public score against SOTA; without a score, what check said."""
+    if row.scores.get(f"public_{competition.primary_metric}") is None:
+        without = f"submitted as {row.number}, no public score yet"
+        return without if checked == NO_PUBLIC_SCORE else f"{without}; {checked}"
+    return answer_score(competition, row, before, after)
+
+
+def answer_score(competition: Competition, row: Submission, before: Submission | None, after: Submission | None) -> str:
+    """What score says first; `before` and `after` are SOTA before and after the score was recorded."""
+    metric, key = competition.primary, f"public_{competition.primary_metric}"
+    own = row.scores.get(key)
+    if own is None or after is None:
+        return f"recorded for submission {row.number}; it has no public {metric.name} yet"
+    words = f"public {metric.name}"
+    if after.number == row.number:
+        if before is None:
+            return f"first SOTA: {words} {metric.render(own)}"
+        state = "still SOTA" if before.number == row.number else "new SOTA"
+        return f"{state}: {words} {_render_pair(metric, before.scores.get(key), own)}"
+    best = after.scores[key]
+    lost = "no longer SOTA, " if before is not None and before.number == row.number else ""
+    where = f"SOTA, submission {after.number}: {words}"
+    if own == best:
+        return f"{lost}equal to {where} {metric.render(own)}"
+    return f"{lost}{_render_gap(metric, own, best)} {where} {_render_pair(metric, best, own)}"
+
+
+def _place_by_validation(
+    competition: Competition, validation: Pairs, not_comparable: Mapping[str, str], *, searched: bool
+) -> str:
+    """Above or below SOTA by the deciding metric, or by the first that both have."""
+    names = sorted(validation, key=lambda name: name != f"val_{competition.primary_metric}")
+    known = {metric.name: metric for metric in competition.metrics}
+    for name in names:
+        old, new = validation[name]
+        metric = known.get(name.removeprefix("val_"))
+        if metric is None or old is None or new is None:
+            continue
+        if reason := not_comparable.get(name):
+            return f"not comparable with SOTA by validation: {reason}"
+        flattered = " on which its weights were searched" if searched else ""
+        if old == new:
+            return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){flattered}"
+        pair = f"{metric.name} {_render_pair(metric, old, new)}"
+        return f"{_render_gap(metric, new, old)} SOTA by validation ({pair}){flattered}"
+    return "not comparable with SOTA by validation: no score of both is known"
+
+
+def _render_gap(metric: Metric, value: float, best: float) -> str:
+    """How far a value is from the best, and in which direction."""
+    gap = _subtract_shown(metric, value, best)
+    shown = _render_size(gap)
+    if metric.higher_is_better:
+        return f"{shown} {'above' if value > best else 'below'}"
+    return f"{shown} {'better than' if value < best else 'worse than'}"
+
+
+def _subtract_shown(metric: Metric, value: float, best: float) -> float:
+    """The gap between two scores as they are shown, for both stand beside it; the whole one where they look equal."""
+    old, new = (Decimal(metric.render(score)) for score in (best, value))
+    gap = float(abs(new - old))
+    return gap if math.isfinite(gap) and gap else abs(value - best)
+
+
+def _render_size(gap: float) -> str:
+    """The size of a gap as people write it: never 7.036e-05."""
+    if gap < 0.0001:
+        return "less than 0.0001"
+    if gap < 1:
+        return f"{gap:.4f}"  # as many decimals as the scores it lies between
+    return f"{gap:.0f}" if gap >= 1e6 else render_number(gap)
+
+
+def _render_pair(metric: Metric, old: float | None, new: float) -> str:
+    return metric.render(new) if old is None or old == new else f"{metric.render(old)} -> {metric.render(new)}"
+
+
+def _count_changes(diff: Mapping[str, Sequence[Any]]) -> str:
+    """How much was changed at once, the change itself where it is one."""
+    changes = list_changes(diff)
+    if not changes:
+        return "no config key changed"
+    return f"{len(changes)} keys changed at once" if len(changes) > 1 else f"one change: {changes[0]}"

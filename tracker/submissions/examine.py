@@ -1,0 +1,262 @@
+"""A candidate examined once: what `check` prints and what `submit` writes rest on the same look at files and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracker.core.config_diff import diff_configs, list_unknown
+from tracker.core.errors import DuplicateError, RefusedError
+from tracker.ledger.connection import open_reader
+from tracker.ledger.read import find_figure, find_sota, has_server, list_packed_answers
+from tracker.ledger.records import Submission
+from tracker.ledger.refusals import ask_duplicate, ask_quota
+from tracker.ledger.resolve import resolve_run
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import RunRecord
+from tracker.training.metrics import METRICS
+from tracker.workspace.competition import Competition, Workspace
+from tracker.workspace.data import list_competition_ids
+from tracker.workspace.metrics import choose_figures
+from tracker.workspace.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
+from tracker.workspace.quota import Quota, build_quota
+
+if TYPE_CHECKING:
+    from tracker.comparison.members import Member
+
+
+NEAREST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A run's predictions, found fit to be sent as far as the file alone can tell."""
+
+    record: RunRecord
+    config: Mapping[str, Any]
+    answers: Answers
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """What submit would say, `answer` in one line; `refusal` is empty when it would be accepted.
+
+    `not_comparable` says why figures of `validation` do not compare with SOTA's; `ensemble` and `members` are an
+    ensemble's.
+    """
+
+    answer: str
+    run: str
+    images: int
+    fingerprint: str
+    refusal: str
+    duplicate: int | None
+    quota: Quota
+    sota: int | None
+    config_diff: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
+    validation: Mapping[str, Sequence[float | None]]
+    not_comparable: Mapping[str, str]
+    changed_from_sota: Mapping[str, int] | None
+    nearest: Sequence[Mapping[str, Any]]
+    expected: Mapping[str, Any]
+    ensemble: str
+    members: Sequence[Member]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def load_candidate(workspace: Workspace, run: str) -> Candidate:
+    """Read and check a run's predictions; raises RefusedError, DataError or UnknownRunError."""
+    name = resolve_run(workspace, run)
+    record = load_run(workspace.runs_dir, name)
+    path = workspace.runs_dir / name / "predictions.csv"
+    if record.status == "running":
+        raise RefusedError(f"{name} is still running", hint="wait until it has finished")
+    if not path.is_file():
+        raise RefusedError(f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record))
+    config = load_config(workspace.runs_dir, name)
+    answers = load_answers(path, workspace.competition)
+    check_answers(answers, workspace.competition, list_competition_ids(workspace, config))
+    recorded = record.fingerprints.get("predictions")
+    if recorded and recorded != answers.fingerprint:
+        raise RefusedError(
+            f"{path} was changed after {name} had written it",
+            hint="restore it: a submission must be what the run predicted",
+        )
+    return Candidate(record=record, config=config, answers=answers, path=path)
+
+
+def _how_to_predict(record: RunRecord) -> str:
+    broken_off = record.status in ("killed", "interrupted", "failed")
+    if "adopted_from" in record.facts:
+        return "put the prediction CSV into its folder, then: tracker adopt DIR --force"
+    if record.kind == "train" and record.uid and not record.fingerprints.get("data"):  # of a loop of one's own
+        again = f'in its script, resume="{record.name}" and' if broken_off else "train again, and in the script"
+        return f"{again} run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run ends"
+    if broken_off:
+        return f"finish it: tracker run train --from {record.name} --resume"
+    return "set data.eval_dir and train again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """A candidate beside what was sent before, at one moment; what changes with time is asked again when it is sent.
+
+    `duplicate`, `spent` (quota, deadline or clock) and `similar` are the reasons to refuse it. `nearest` has the
+    earlier submissions with the fewest other answers; `changed_from_sota` counts answers by "old -> new" class.
+    """
+
+    candidate: Candidate
+    quota: Quota
+    duplicate: DuplicateError | None
+    spent: RefusedError | None
+    similar: RefusedError | None
+    sota: Submission | None
+    config_diff: Mapping[str, Sequence[Any]] | None
+    not_known: Sequence[str]
+    nearest: Sequence[Mapping[str, Any]]
+    changed_from_sota: Mapping[str, int] | None
+
+    def find_refusal(self, *, even_if_similar: bool = False) -> RefusedError | None:
+        """The reason that comes first; None when the candidate may be sent."""
+        similar = None if even_if_similar else self.similar
+        return self.duplicate or self.spent or similar
+
+
+def examine(workspace: Workspace, run: str) -> Examination:
+    """Look at a run's predictions and at the ledger once; writes nothing.
+
+    Raises RefusedError, DataError or UnknownRunError where the predictions themselves cannot be sent.
+    """
+    competition = workspace.competition
+    candidate = load_candidate(workspace, run)
+    with open_reader(workspace.ledger_url) as query:
+        duplicate = ask_duplicate(query, candidate.answers.fingerprint)
+        window = ask_quota(query, competition, on_server=has_server(workspace))
+    sota = find_sota(workspace)
+    nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
+    return Examination(
+        candidate=candidate,
+        quota=build_quota(competition, window.now, window.times),
+        duplicate=duplicate,
+        spent=window.refusal,
+        similar=_find_similar(competition, nearest),
+        sota=sota,
+        config_diff=_diff_from_sota(sota, candidate) if sota else None,
+        not_known=list_unknown(sota.config, candidate.config, recorded=True) if sota else [],
+        nearest=nearest,
+        changed_from_sota=changed,
+    )
+
+
+def check(workspace: Workspace, run: str) -> CheckReport:
+    """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    return report_examination(workspace, examine(workspace, run))
+
+
+def report_examination(workspace: Workspace, examination: Examination) -> CheckReport:
+    """An examination in words and figures, with what validation makes of it."""
+    from tracker.comparison.cv_lb import expect_public
+    from tracker.comparison.members import list_members
+    from tracker.core.config_diff import describe_ensemble
+    from tracker.submissions.answer import answer_check
+
+    candidate, sota = examination.candidate, examination.sota
+    record, config = candidate.record, candidate.config
+    duplicate = examination.duplicate.number if examination.duplicate else None
+    refusal = str(examination.find_refusal() or "")
+    validation = _compare_validation(workspace, record, sota)
+    not_comparable = _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
+    answer = answer_check(
+        workspace.competition,
+        duplicate=duplicate,
+        refusal=refusal,
+        sota=sota,
+        validation=validation,
+        config_diff=examination.config_diff,
+        not_comparable=not_comparable,
+        searched=bool(config.get("ensemble", {}).get("searched")),
+        not_known=examination.not_known,
+    )
+    return CheckReport(
+        answer=answer,
+        run=record.name,
+        images=len(candidate.answers.by_id),
+        fingerprint=candidate.answers.fingerprint,
+        refusal=refusal,
+        duplicate=duplicate,
+        quota=examination.quota,
+        sota=sota.number if sota else None,
+        config_diff=examination.config_diff,
+        not_known=examination.not_known,
+        validation=validation,
+        not_comparable=not_comparable,
+        changed_from_sota=examination.changed_from_sota,
+        nearest=examination.nearest,
+        expected=expect_public(workspace, record, config).to_dict(),
+        ensemble=describe_ensemble(config["ensemble"]) if "ensemble" in config else "",
+        members=list_members(workspace, config),
+    )
+
+
+def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[Any]]:
+    data = (sota.data_fingerprint, candidate.record.fingerprints.get("data"))
+    return diff_configs(sota.config, candidate.config, data=data, recorded=True)
+
+
+def _compare_with_earlier(
+    workspace: Workspace, answers: Answers, sota: Submission | None
+) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
+    """The nearest earlier submissions, and how many answers move between which classes against SOTA."""
+    found: list[dict[str, Any]] = []
+    changed = None
+    for number, run, packed in list_packed_answers(workspace):
+        diff = diff_answers(unpack_answers(packed), answers)
+        found.append({"number": number, "run": run, "changed": diff.changed, "equal_share": diff.equal_share})
+        if sota and number == sota.number:
+            names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
+            changed = {f"{names.get(a, a)} -> {names.get(b, b)}": count for (a, b), count in diff.moves.items()}
+    return sorted(found, key=lambda item: int(item["changed"]))[:NEAREST], changed
+
+
+def _compare_validation(
+    workspace: Workspace, record: RunRecord, sota: Submission | None
+) -> dict[str, Sequence[float | None]]:
+    """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
+    known: dict[str, Sequence[float | None]] = {}
+    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]):
+        old = find_figure(workspace, sota, "val", name) if sota else None
+        known[name] = [old, record.summary.get(f"val/{name}")]
+    measured = [name for name, values in known.items() if values != [None, None]]
+    chosen = choose_figures(workspace.competition, measured)
+    return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
+
+
+def _find_incomparable(
+    workspace: Workspace, candidate: Candidate, sota: Submission, names: Sequence[str]
+) -> dict[str, str]:
+    """Of the figures `names` those that do not compare with SOTA's, and why."""
+    from tracker.comparison.comparable import basis_of_run, basis_of_submission, explain_incomparable
+
+    old = basis_of_submission(workspace, sota)
+    new = basis_of_run(workspace, candidate.record, candidate.config)
+    reasons = {name: explain_incomparable(old, new, name) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _find_similar(competition: Competition, nearest: Sequence[Mapping[str, Any]]) -> RefusedError | None:
+    """The refusal of predictions nearly those of an earlier submission; equal ones are a duplicate."""
+    for item in nearest:
+        if item["changed"] and item["equal_share"] >= competition.similar_share:
+            share = f"{item['equal_share'] * 100:.2f} %"
+            return RefusedError(
+                f"{share} of the predictions are those of submission {item['number']}, {item['changed']} differ",
+                hint="if that is meant: tracker submit --even-if-similar",
+            )
+    return None

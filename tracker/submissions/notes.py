@@ -1,0 +1,57 @@
+"""Remarks on submissions and on runs: regrets and lessons. They are only ever added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracker.core.text import check_utf8
+from tracker.ledger.read import find_sota, get_submission, has_run
+from tracker.ledger.resolve import parse_submission, resolve_run
+from tracker.runs.read import load_run
+from tracker.training.errors import ConfigError
+from tracker.workspace.competition import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoteTarget:
+    """What a remark is about: a submission or a run, and the run folder of this workspace that shows it."""
+
+    submission: int | None
+    run_uid: str | None
+    run: str | None
+
+    def __str__(self) -> str:
+        return f"submission {self.submission}" if self.submission is not None else str(self.run)
+
+
+def find_target(workspace: Workspace, word: str) -> NoteTarget:
+    """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises UnknownRunError."""
+    number = parse_submission(f"s{word.removeprefix('s')}")
+    row = get_submission(workspace, number) if number is not None else None
+    if word == "sota":
+        row = find_sota(workspace)
+    if row is not None:
+        run = row.run if has_run(workspace, row) else None
+        return NoteTarget(submission=row.number, run_uid=None, run=run)
+    record = load_run(workspace.runs_dir, resolve_run(workspace, word))
+    return NoteTarget(submission=None, run_uid=record.uid, run=record.name)
+
+
+def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = False) -> NoteTarget:
+    """Add a remark; raises UnknownRunError, or ConfigError for an empty text or a run that is said to be rejected."""
+    from tracker.ledger.append import open_ledger
+
+    if not text.strip():
+        raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
+    check_utf8("the note", text)
+    target = find_target(workspace, word)
+    if rejected and target.submission is None:
+        raise ConfigError(f"--rejected is for submissions, not for {target}", hint="tracker note 3 --rejected TEXT")
+    if rejected and target.submission and get_submission(workspace, target.submission).scores:
+        raise ConfigError(
+            f"submission {target.submission} has scores: the leaderboard has taken it", hint="leave --rejected out"
+        )
+    kind = "rejected" if rejected else "note"
+    with open_ledger(workspace) as ledger:
+        ledger.append_note(kind=kind, text=text.strip(), submission=target.submission, run_uid=target.run_uid)
+    return target

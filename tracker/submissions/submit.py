@@ -1,0 +1,199 @@
+"""From an examined candidate to a row in the ledger and to the leaderboard, and what sync makes up for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tracker.core.errors import RefusedError, UnknownRunError, render_error
+from tracker.core.text import check_utf8
+from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
+from tracker.ledger.read import (
+    find_duplicate,
+    find_figure,
+    get_submission,
+    has_run,
+    list_noted,
+    list_unscored,
+)
+from tracker.ledger.records import Submission
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import is_abandoned
+from tracker.submissions.examine import Candidate, Examination, examine
+from tracker.submissions.scores import score_missing
+from tracker.training.errors import TrackerError
+from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
+from tracker.training.libraries import require
+from tracker.workspace.competition import Workspace
+from tracker.workspace.predictions import load_answers
+from tracker.workspace.quota import Quota
+
+
+def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False) -> tuple[Submission, Quota]:
+    """Examine a run and submit it, see `submit_examined`."""
+    memo = check_memo(memo)
+    return submit_examined(workspace, examine(workspace, run), memo, even_if_similar=even_if_similar)
+
+
+def check_memo(memo: str) -> str:
+    """The memo without the space around it; raises RefusedError when nothing is left."""
+    memo = memo.strip()
+    if not memo:
+        raise RefusedError("no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"')
+    check_utf8("the memo", memo)
+    return memo
+
+
+def submit_examined(
+    workspace: Workspace, examination: Examination, memo: str, *, even_if_similar: bool = False
+) -> tuple[Submission, Quota]:
+    """Record a submission, score it where the leaderboard can, and return it with what is left of the quota.
+
+    What changes while others submit, duplicate and quota, is asked again under the ledger's lock. Predictions that
+    hardly differ from an earlier submission's are refused unless `even_if_similar`. Raises RefusedError or
+    DuplicateError with nothing written, LedgerError when the ledger is out of reach.
+    """
+    from tracker.ledger.append import Draft, open_ledger
+
+    if refusal := examination.find_refusal(even_if_similar=even_if_similar):
+        raise refusal
+    candidate, board = examination.candidate, build_leaderboard(workspace)
+    public = board.score_public(candidate.answers)  # before the row: a wrong solution file must not cost a number
+    with open_ledger(workspace) as ledger:
+        kept = _keep_copy(workspace, candidate)
+        draft = Draft(
+            record=candidate.record,
+            config=candidate.config,
+            memo=check_memo(memo),
+            answers=candidate.answers,
+            file=workspace.relative(kept),
+        )
+        try:
+            receipt = ledger.append_submission(draft, workspace.competition)
+        except BaseException:
+            _drop_copy(workspace, kept, candidate.answers.fingerprint)
+            raise
+        ledger.append_missing(receipt.number, public)
+    _send(workspace, board, receipt.number)
+    return get_submission(workspace, receipt.number), receipt.quota
+
+
+def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
+    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError.
+
+    One process at a time: of two that find nothing on the leaderboard, both would send.
+    """
+    from tracker.ledger.append import exclusive, open_ledger
+
+    with exclusive(workspace, f"send-{number}"):
+        row = get_submission(workspace, number)  # another process may have sent it while this one waited
+        if row.file is not None and _is_open(row):
+            sent = number in list_noted(workspace, "sent")
+            outcome = board.send(workspace.root / row.file, _describe(workspace, row), sent=sent)
+            told = {"sent": outcome.reference, "rejected": outcome.rejected}
+            with open_ledger(workspace) as ledger:
+                ledger.append_missing(number, outcome.scores, {kind: text for kind, text in told.items() if text})
+            row = get_submission(workspace, number)
+    for note in row.notes:
+        if note.kind == "rejected":
+            raise LeaderboardError(f"submission {number} was {note}", hint="it does not count in the quota")
+
+
+def _describe(workspace: Workspace, row: Submission) -> str:
+    """What the leaderboard shows beside the file: the run, its validation score by the deciding metric, the memo."""
+    primary = workspace.competition.primary
+    value = find_figure(workspace, row, "val", primary.name)
+    score = "" if value is None else f" ({primary.render(value)})"
+    return f"{row.run}{score}: {row.memo}"
+
+
+def _is_open(row: Submission) -> bool:
+    """Whether the leaderboard has neither scored nor rejected a submission."""
+    scored = any(name.startswith("public_") for name in row.scores)
+    return not scored and not any(note.kind == "rejected" for note in row.notes)
+
+
+def send_missing(workspace: Workspace) -> list[str]:
+    """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for each failure."""
+    board, problems = build_leaderboard(workspace), []
+    if not board.kind.sends:
+        return []
+    for row in list_unscored(workspace):
+        if _is_open(row) and row.run is not None and has_run(workspace, row):
+            try:
+                _send(workspace, board, row.number)
+            except TrackerError as error:
+                problems.append(f"submission {row.number}: {render_error(error)}")
+    return problems
+
+
+def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:
+    """Copy the exact file before the row is written, under a name made from its content."""
+    short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
+    target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
+    with translate_os_errors(target, "write"):
+        target.parent.mkdir(exist_ok=True)
+        write_bytes(target, candidate.path.read_bytes())
+    if load_answers(target, workspace.competition).fingerprint != candidate.answers.fingerprint:
+        target.unlink()
+        raise RefusedError(f"{candidate.path} was changed after it was examined", hint="tracker check says what it is")
+    return target
+
+
+def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
+    """Take the copy of a refused submission away, unless it is the file of the accepted one."""
+    accepted = find_duplicate(workspace, fingerprint)
+    if accepted is None or accepted.file != workspace.relative(kept):
+        kept.unlink(missing_ok=True)
+
+
+def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Bring the ledger up to date, then the runs' copies; returns the runs done and a line for each that failed.
+
+    Raises MissingLibraryError without a library of theirs when nothing else is wrong: the ledger is up to date then.
+    """
+    from tracker.mirror.copy import Connections, sync_run
+    from tracker.mirror.targets import list_targets
+
+    score_missing(workspace)
+    problems = send_missing(workspace)
+    abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
+    for name in abandoned:
+        print(f"{name} was killed before it began: left out", file=sys.stderr)
+    names = [name for name in runs if name not in abandoned]
+    for name in names:
+        remove_leftovers(workspace.runs_dir / name)
+    indexed = _try_each(names, lambda name: _index_ended(workspace, name), problems)
+    if not problems:
+        for library in filter(None, (target.library for target in list_targets())):
+            require(library)
+    # a ledger that is away must not keep a run from its copies
+    connections = Connections(remember_away=True)
+    copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
+    return [name for name in copied if name in indexed], problems
+
+
+def _try_each(names: Sequence[str], work: Callable[[str], object], problems: list[str]) -> list[str]:
+    """The runs for which `work` succeeds; each other adds a line to `problems`. Raises UnknownRunError."""
+    done = []
+    for name in names:
+        try:
+            work(name)
+            done.append(name)
+        except UnknownRunError:
+            raise
+        except TrackerError as error:
+            problems.append(f"{name}: {render_error(error)}")
+    return done
+
+
+def _index_ended(workspace: Workspace, name: str) -> None:
+    """Add a run that has ended to the ledger's index, unless it is there; raises LedgerError or UnknownRunError."""
+    from tracker.ledger.append import open_ledger
+
+    record = load_run(workspace.runs_dir, name)
+    if record.status != "running":
+        config = load_config(workspace.runs_dir, name)
+        with open_ledger(workspace) as ledger:
+            ledger.append_run(record, config, str(workspace.runs_dir / name))

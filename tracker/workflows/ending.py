@@ -1,0 +1,87 @@
+"""How a run ends: its record, its mirror and the index in the ledger say it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tracker.core.errors import InterruptedByUserError, render_error
+from tracker.core.signals import terminate_as_interrupt
+from tracker.mirror.mirror import Mirror
+from tracker.runs.output import notify, outlive_terminal
+from tracker.runs.read import load_config
+from tracker.runs.record import RunRecord
+from tracker.runs.recorder import Recorder
+from tracker.runs.resumes import list_resumes, render_resume
+from tracker.runs.stop_note import take_stop_note
+from tracker.runs.system_metrics import SystemMetrics
+from tracker.training.errors import TrackerError
+from tracker.training.libraries import translate_import_errors
+from tracker.workspace.competition import Workspace
+
+
+@contextmanager
+def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
+    """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's index say how."""
+    name = recorder.record.name
+    mirror = Mirror(workspace, name)
+    mirror.start()
+    with outlive_terminal(workspace) as output:
+        resumed = [render_resume(workspace, time, recorder.record.epoch) for time in list_resumes(recorder.folder)]
+        output.keep_in(recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:]))
+        take_stop_note(recorder.folder)  # of an end that never came
+        with terminate_as_interrupt(insist=True) as signals:
+            try:
+                with SystemMetrics(recorder):
+                    yield
+            except BaseException as error:
+                signals.ignore()
+                end = signals.explain(error)
+                record_failure(workspace, recorder, end)
+                if isinstance(end, KeyboardInterrupt):
+                    train = recorder.record.kind == "train"
+                    hint = f"tracker run train --from {name} --resume" if train else ""
+                    raise InterruptedByUserError(f"{name} was interrupted ({end})", hint=hint) from error
+                raise
+        index_run(workspace, recorder.finish("finished"))
+        if problem := mirror.wait():
+            print(problem, file=sys.stderr)
+
+
+def record_failure(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
+    """Write how a run ended that did not finish: interrupted by Ctrl-C, SIGTERM or `tracker stop`, else failed."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
+    recorder.params(facts)
+    index_run(workspace, recorder.finish(status, error=reason or describe_error(error)))
+
+
+def fingerprint_predictions(workspace: Workspace, predictions: Path | None) -> str | None:
+    """The fingerprint of a predictions.csv, None where there is none."""
+    from tracker.workspace.predictions import load_answers
+
+    if predictions is None:
+        return None
+    return load_answers(predictions, workspace.competition).fingerprint
+
+
+def describe_error(error: BaseException) -> str:
+    """The reason that a run's record gives for its end."""
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "Ctrl-C"
+    return str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def index_run(workspace: Workspace, record: RunRecord) -> None:
+    """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
+    try:
+        with translate_import_errors():
+            from tracker.ledger.append import open_ledger
+
+            with open_ledger(workspace) as ledger:
+                folder = workspace.runs_dir / record.name
+                ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
+    except TrackerError as error:
+        notify(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}")

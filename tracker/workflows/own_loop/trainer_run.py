@@ -1,0 +1,121 @@
+"""The run of a callback: begun by another library's trainer, open for predictions afterwards, ended as it ended."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracker.runs.read import load_run
+from tracker.runs.summary import list_monitored
+from tracker.training.errors import ConfigError
+from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.own_loop.begin import begin_in_group
+from tracker.workspace.competition import find_workspace
+from tracker.workspace.metrics import higher_is_better
+
+NOT_ENDED = "the training did not reach its end"
+
+
+class TrainerRun:
+    """Begins a run for each training; the last one stays open until the script ends, the next begins or it is ended.
+
+    `options` are those of tracker.start_run. A training whose error was caught makes a failed run.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        note: str = "",
+        parent: str | None = None,
+        tags: Sequence[str] | Mapping[str, str] = (),
+        resume: str | None = None,
+        root: Path | None = None,
+        follow: bool = True,
+        quiet: bool = False,
+    ) -> None:
+        self.config = dict(config or {})
+        self.root = root
+        self.trains = False
+        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "root": root, "follow": follow}
+        self._options["quiet"] = quiet
+        self._resume = resume
+        self._open: ActiveRun | None = None
+
+    @property
+    def run(self) -> ActiveRun:
+        """The run of the last training; raises ConfigError before the first."""
+        if self._open is None:
+            raise ConfigError("there is no run before training begins", hint="begin to train, then use the run")
+        return self._open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a run that has not been ended."""
+        return self._open is not None and self._open.status == "running"
+
+    def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
+        """Begin a run with the trainer's config and that of the user; `changes` are other options.
+
+        A run that the user resumes keeps its config: a trainer that goes on has another learning rate by now.
+        """
+        self.end()
+        whole = {} if self._resume else {**config, **self.config}
+        options = {**self._options, "resume": self._resume, **changes}
+        self._resume = None  # a second training is a run of its own
+        self._open = begin_in_group(whole, rank=rank, **options)
+        self.trains = True
+        atexit.register(self._note_unfinished)
+        return self._open
+
+    def end(self) -> None:
+        """End the run of an earlier training: finished, or failed when an error came in between."""
+        atexit.unregister(self._note_unfinished)
+        if self.is_open:
+            self.run.finish("failed" if self.trains else "finished", error=NOT_ENDED if self.trains else "")
+        self._open, self.trains = None, False
+
+    def _note_unfinished(self) -> None:
+        """At the end of a script that caught the error of its training: the run does not look finished."""
+        if self.trains and getattr(sys, "last_value", None) is None:
+            self.end()
+
+
+class BestEpoch:
+    """Which epoch is the best so far, by `monitor`, a metric's name of this program.
+
+    Without `monitor` it is the competition's metric where that is measured, else val/f1, val/accuracy, val/loss.
+    """
+
+    def __init__(self, monitor: str, root: Path | None) -> None:
+        self._monitor = monitor
+        self._root = root
+        self._best: float | None = None
+        self._earlier: dict[str, float | None] = {}
+
+    def begin(self, run: ActiveRun) -> None:
+        """Start anew, or with the best of the run when it is resumed."""
+        self._best, self._earlier = None, {}
+        if run.name:
+            record = load_run(run.folder.parent, run.name)
+            self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}
+
+    def is_best(self, values: Mapping[str, float]) -> bool:
+        """Whether an epoch with these values is better than all before; where nothing is monitored, the newest is."""
+        competition = find_workspace(self._root).competition
+        if not self._monitor:
+            wanted = list_monitored(competition)
+            self._monitor = next((name for name in wanted if name in values), "")
+        if not self._monitor:
+            return True
+        before = self._earlier.get(self._monitor) if self._best is None else self._best
+        value = values.get(self._monitor, math.nan)
+        sign = 1 if higher_is_better(competition.metrics, self._monitor) else -1
+        if not math.isfinite(value) or (before is not None and sign * value <= sign * before):
+            return False
+        self._best = value
+        return True

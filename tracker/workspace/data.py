@@ -1,0 +1,58 @@
+"""The workspace's images as `training` wants them: its task, and the data of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from tracker.training.config import Config, DataConfig
+from tracker.training.data.data import list_eval_ids
+from tracker.training.errors import ConfigError
+from tracker.workspace.competition import Workspace
+from tracker.workspace.moved_paths import find_moved_paths
+
+if TYPE_CHECKING:
+    from tracker.training.formats.samples import LoadedData, Task
+
+
+def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
+    """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is known."""
+    eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
+    if not eval_dir:
+        return None
+    eval_dir = str(workspace.resolve(str(eval_dir)))
+    return list_eval_ids(DataConfig(eval_dir=eval_dir), build_task(workspace), root=workspace.root)
+
+
+def build_task(workspace: Workspace) -> Task:
+    """The competition in training's words; raises ConfigError when it has no classes."""
+    from tracker.training.formats.samples import Task
+
+    competition = workspace.competition
+    if not competition.classes:
+        raise ConfigError(
+            "competition.classes is empty in tracker.toml",
+            hint='write the class names: classes = ["cat", "dog"]',
+        )
+    return Task(
+        classes=competition.classes,
+        id_column=competition.id_column,
+        label_column=competition.label_column,
+        answer_words=competition.answer_words,
+    )
+
+
+def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:
+    """Check the images before anything else happens; raises DataError with every offender."""
+    from tracker.training.data.data import load_data
+
+    task = build_task(workspace)
+    cache = workspace.lock_dir / "images.json"
+    data = load_data(locate_data(workspace, config.data), task, root=workspace.root, cache=cache)
+    return task, data
+
+
+def locate_data(workspace: Workspace, data: DataConfig) -> DataConfig:
+    """The same with paths of the workspace's earlier places as they are now; the record keeps what it says."""
+    return replace(data, **find_moved_paths(workspace.root, asdict(data)))

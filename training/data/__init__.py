@@ -1,0 +1,1 @@
+"""The images of a config: read, split, left out."""

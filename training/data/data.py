@@ -1,0 +1,240 @@
+"""Which images there are, what they show, and how they are split; everything is checked before training.
+
+`load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data` returns both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tracker.training.config import DataConfig, locate
+from tracker.training.data.exclude import CSV, Exclude, split_words
+from tracker.training.data.split import split_samples
+from tracker.training.errors import DataError
+from tracker.training.files import check_regular, translate_os_errors, write_bytes
+from tracker.training.formats import FORMATS
+from tracker.training.formats.format import Source
+from tracker.training.formats.images import IMAGE_SUFFIXES, check_images
+from tracker.training.formats.label_fixes import LabelFixes
+from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
+from tracker.training.numbers import render_count
+from tracker.training.tables import read_table
+
+HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
+CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
+NOTES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".ini", ".db")
+
+
+@dataclass
+class Findings:
+    """What is found while the folders are read: `problems` is said of paths in `broken` and of all else.
+
+    `ignored` counts files beside the images by their kind.
+    """
+
+    exclude: Exclude
+    problems: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def blame(self, name: str, place: Path | str, reason: str) -> None:
+        """A problem of one training image or folder, unless data.exclude leaves it out."""
+        if not self.exclude.covers(name):
+            self.problems.append(f"{place}: {reason}")
+            if name:
+                self.broken.setdefault(name, reason)
+
+    def list_visible(self, folder: Path) -> list[Path]:
+        """What is in a folder, in name order, without what is never an image; that is counted."""
+        return [path for path in sorted(folder.iterdir()) if not self._is_ignored(path, folder)]
+
+    def list_files(self, folder: Path) -> list[Path]:
+        """The same of everything below a folder, without folders."""
+        paths = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+        return [path for path in paths if not self._is_ignored(path, folder)]
+
+    def _is_ignored(self, path: Path, folder: Path) -> bool:
+        """Whether a path is hidden, or is what programs and people leave beside images; it is counted by its kind."""
+        kind = _name_clutter(path.relative_to(folder))
+        if not kind and path.suffix.lower() in NOTES and not path.is_dir():
+            kind = path.suffix.lower()
+        if kind:
+            self.ignored[kind] += 1
+        return bool(kind)
+
+    def note_ignored(self) -> list[str]:
+        """A sentence about the files beside the images, if there are any."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.ignored.most_common())
+        return [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"] if kinds else []
+
+
+def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> LoadedData:
+    """List, check and split the images; `cache` keeps the checks of unchanged files between runs.
+
+    Raises DataError with every corrupt or missing image, folder that does not parse, class without images and
+    id that is both in training and evaluation.
+    """
+    report = inspect_data(config, task, root=root, cache=cache)
+    if report.data is not None:
+        return report.data
+    hint = "mend or remove these files, then run the same command again"
+    if report.broken:
+        hint = (
+            "mend these files; or leave training images out: tracker data check --write-exclude broken.csv, then "
+            "--set data.exclude=broken.csv"
+        )
+    raise DataError(
+        f"{render_count(len(report.problems), 'problem')} in the data:", problems=report.problems, hint=hint
+    )
+
+
+def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> DataReport:
+    """The same as a report, also of data that cannot be used; raises DataError where there is nothing to look at."""
+    if not config.train_dir:
+        raise DataError("no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER")
+    train_dir = locate(root, config.train_dir)
+    if not train_dir.is_dir():
+        raise DataError(f"no such folder: {train_dir} (data.train_dir)")
+    problems: list[str] = []
+    found = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
+    samples = _read_samples(train_dir, config, task, root, found)
+    images = _read_eval(config, task, root, found)
+    for sample, image in _list_overlaps(samples, images):
+        found.blame(sample.id, image.id, "is both a training and an evaluation image")
+    checked = check_images([*(sample.path for sample in samples), *(image.path for image in images)], cache=cache)
+    for sample in samples:
+        if checked[sample.path].problem:
+            found.blame(sample.id, sample.path, checked[sample.path].problem)
+    problems += [f"{image.path}: {checked[image.path].problem}" for image in images if checked[image.path].problem]
+    eval_ids = [image.id for image in images]
+    problems += found.exclude.list_unused(eval_ids)
+    counts = Counter(sample.label for sample in samples)
+    problems += [f"class {name!r}: no training image" for label, name in enumerate(task.classes) if not counts[label]]
+    train, val = split_samples(samples, config) if samples else ((), ())
+    if not problems:
+        problems += _list_split_problems(train, val, task)
+    notes = (*found.exclude.describe(eval_ids), *found.note_ignored())
+    rows = (*found.exclude.to_rows(), *found.broken.items())
+    if problems:
+        return DataReport(tuple(problems), rows, len(found.broken), notes)
+    hashes = {path: check.sha256 for path, check in checked.items()}
+    fingerprint = _fingerprint(samples, images, hashes, sorted(found.exclude.left_out))
+    data = LoadedData(train, val, images, fingerprint, hashes, notes)
+    return DataReport((), rows, 0, notes, data)
+
+
+def _read_exclude(config: DataConfig, task: Task, root: Path, train_dir: Path, problems: list[str]) -> Exclude:
+    folders = [str(train_dir), str(train_dir.resolve()), str(Path(config.train_dir))]
+    below = FORMATS[config.format].images_folder
+    if below and (train_dir / below).is_dir():
+        folders = [*folders, *(f"{folder}/{below}" for folder in folders), below]
+    return Exclude.read(config.exclude, root, problems, folders=folders, id_column=task.id_column)
+
+
+def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
+    """Copy the CSVs of label fixes and of images left out to the run folder; raises StorageError."""
+    excluded = [text for text in split_words(config.exclude) if text.lower().endswith(CSV)]
+    kept = {"label_fixes.csv": config.label_fixes}
+    kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
+    for name, text in kept.items():
+        if text:
+            table = locate(root, text)
+            with translate_os_errors(table, "read"):
+                check_regular(table)
+                content = table.read_bytes()
+            write_bytes(run_dir / name, content)
+
+
+def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
+    """The training images with their labels as corrected by data.label_fixes, without those of data.exclude."""
+    fixes = LabelFixes.read(locate(root, config.label_fixes) if config.label_fixes else None, found.problems)
+    source = Source(
+        folder=folder,
+        labels=locate(root, config.labels) if config.labels else None,
+        task=task,
+        age_bands=config.age_bands,
+        fixes=fixes,
+        listing=found,
+    )
+    samples = FORMATS[config.format].read(source)
+    fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
+    found.problems += fixes.list_unused()
+    return [sample for sample in fixed if not found.exclude.covers(sample.id)]
+
+
+def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> tuple[EvalImage, ...]:
+    """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
+    if not config.eval_dir:
+        return ()
+    folder = locate(root, config.eval_dir)
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder} (data.eval_dir)")
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    table = folder / "info.csv"
+    if os.path.lexists(table):  # what is no file is told
+        names = [name for (name,) in read_table(table, (task.id_column,))]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        found.problems += [f"{table}: {name} is listed twice" for name in twice]
+    else:
+        names = [path.name for path in found.list_visible(images) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not names:
+        found.problems.append(f"{folder}: no image to predict")
+    return tuple(EvalImage(name, images / name) for name in names)
+
+
+def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
+    """The ids to predict, without reading an image; raises DataError."""
+    found = Findings(Exclude())
+    images = _read_eval(config, task, root, found)
+    if found.problems:
+        raise DataError(
+            f"{render_count(len(found.problems), 'problem')} in the evaluation set:", problems=found.problems
+        )
+    return [image.id for image in images]
+
+
+def _name_clutter(relative: Path) -> str:
+    for part in relative.parts:
+        if part.startswith("."):
+            return part if part == CHECKPOINTS else HIDDEN
+        if part.lower() in CLUTTER:
+            return part
+    return ""
+
+
+def _list_overlaps(samples: Sequence[Sample], images: Sequence[EvalImage]) -> Iterator[tuple[Sample, EvalImage]]:
+    """The training images that are evaluation images, too."""
+    by_id = {sample.id: sample for sample in samples}
+    by_path = {sample.path.resolve(): sample for sample in samples}
+    by_name = {sample.path.name: sample for sample in samples}
+    if len(by_name) < len(samples):  # mask1.jpg in every profile is no id
+        by_name = {}
+    for image in images:
+        sample = by_id.get(image.id) or by_name.get(image.id) or by_path.get(image.path.resolve())
+        if sample:
+            yield sample, image
+
+
+def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
+    counts = Counter(sample.label for sample in train)
+    problems = [
+        f"class {name!r}: every image fell into validation, lower data.val_ratio or use split stratified"
+        for label, name in enumerate(task.classes)
+        if not counts[label]
+    ]
+    return problems + ([] if val else ["no image left for validation, raise data.val_ratio"])
+
+
+def _fingerprint(
+    samples: Sequence[Sample], images: Sequence[EvalImage], hashes: dict[Path, str], left_out: Sequence[str]
+) -> str:
+    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no content."""
+    lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
+    lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
+    lines += [f"excluded,{name},," for name in left_out]
+    return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -1,0 +1,201 @@
+"""Reading image files: a strict check of every file, and the quick decoder of the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import warnings
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tracker.training.errors import DataError, StorageError
+from tracker.training.files import check_regular, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image as Pillow
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+# What OpenCV decodes, and quickly. The rest is Pillow's, by which it was checked: TIFF has too many kinds for OpenCV.
+OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
+TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+BROKEN = (  # what Pillow raises for files that are not what they should be
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(RuntimeError, MemoryError, struct.error),
+)
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """What a check found; `problem` is empty when the image can be used. Size in bytes, mtime in ns."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+    problem: str
+
+
+def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, ImageCheck]:
+    """Decode every image in full and hash it; files of unchanged size and mtime are taken from `cache`."""
+    known = _load_cache(cache)
+    unique = list(dict.fromkeys(paths))
+    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, about files that can be used all the same
+        results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
+        found = dict(zip(unique, results, strict=True))
+    fresh = {str(path): check for path, check in found.items()}
+    if cache is not None and any(known.get(path) != check for path, check in fresh.items()):
+        _save_cache(cache, {**known, **fresh})
+    return found
+
+
+def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
+    try:
+        stat = check_regular(path)
+        if before and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
+            return before
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ImageCheck(0, 0, "", "missing")
+    except OSError as error:
+        return ImageCheck(0, 0, "", f"cannot be read ({error.strerror})")
+    problem = _find_problem(content) if content else "empty file"
+    return ImageCheck(stat.st_size, stat.st_mtime_ns, hashlib.sha256(content).hexdigest(), problem)
+
+
+def _find_problem(content: bytes) -> str:
+    """What is wrong with an image, in a few words; empty when it can be decoded in full."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(content)) as image:
+            image.load()
+            if image.format not in OPENCV_FORMATS:
+                _to_rgb(image, getattr(image, "tag_v2", {}))
+    except UnidentifiedImageError:
+        return "not an image"
+    except DataError as error:
+        return str(error)
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        return f"corrupt ({str(error) or type(error).__name__})"
+    return ""
+
+
+def read_header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises DataError."""
+    from PIL import Image
+
+    try:
+        check_regular(path)
+        with Image.open(path) as image:
+            return image.format or path.suffix, image.size
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
+    if cache is None:
+        return {}
+    try:
+        raw: dict[str, dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
+        return {path: ImageCheck(**fields) for path, fields in raw.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # a cache: what cannot be read is computed again
+
+
+def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cache, json.dumps({path: asdict(check) for path, check in checks.items()}))
+    except (OSError, StorageError):
+        return  # only time is lost
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file; raises DataError."""
+    import numpy as np
+
+    try:
+        check_regular(path)
+        return np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
+
+    The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent pixels the colour that is
+    stored under them. `content` are the bytes of the file, where they were read before.
+    """
+    import cv2
+
+    content = read_image(path) if content is None else content
+    image = None
+    if content.size and not content[:4].tobytes().startswith(PILLOW_STARTS):
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        return _decode_by_pillow(path, content)
+    pixels: NDArray[np.uint8] = image
+    return pixels
+
+
+def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings(), Image.open(BytesIO(content.tobytes())) as image:
+            warnings.simplefilter("ignore")
+            image.load()
+            tags = getattr(image, "tag_v2", {})  # which the upright copy has lost
+            return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(image), tags))
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be decoded", hint="it changed since it was checked; run again") from error
+
+
+def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
+    """A loaded image as RGB, uint8 [height, width, 3]; `tags` are those of a TIFF.
+
+    Raises DataError where nothing says what black and white are.
+    """
+    import numpy as np
+
+    if image.mode in ("I", "F"):
+        kind = "whole numbers" if image.mode == "I" else "floats"
+        raise DataError(
+            f"pixels are {kind} of 32 bits, of which black and white are unknown: save it with 8 or 16 bits"
+        )
+    if not image.mode.startswith("I;16"):
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    bits = tags.get(TIFF_BITS, (16,))[0]  # Pillow gives them as they are in the file
+    grey = (np.asarray(image) >> max(bits - 8, 0)).astype(np.uint8)
+    if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def open_small(path: Path, size: tuple[int, int]) -> Pillow.Image:
+    """The image as RGB and upright, at least of this width and height unless the file has fewer pixels.
+
+    A large JPEG is not decoded in full for it. Raises DataError.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        check_regular(path)
+        with Image.open(path) as image:
+            if image.format == "JPEG":
+                image.draft("RGB", size)
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except BROKEN as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    return Image.fromarray(decode_image(path))

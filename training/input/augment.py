@@ -1,0 +1,325 @@
+"""What is done to an image between its file and the model.
+
+A pipeline is a list of albumentations steps with the colours at its end: normalisation, and the jitter that is one
+matrix with it. Its head, the leading steps that draw no random number, makes the same of an image every time, so that
+training/input/cache.py can keep the result. Which steps draw is found by running them with generators that refuse to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import albumentations as albu
+import cv2
+import numpy as np
+from albumentations.augmentations.crops.transforms import CropSizeError
+from numpy.typing import NDArray
+
+from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
+from tracker.training.errors import ConfigError
+from tracker.training.input.colour import Matrix, jitter_matrix, normalisation_matrix
+from tracker.training.input.fit_image import FitImage
+from tracker.training.input.pipeline_file import names_file, read_pipeline_file
+from tracker.training.tables import parse_json, parse_yaml
+
+# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once
+# it uses them, or sets their number. They are ended here, in the process that forks.
+cv2.setNumThreads(1)
+
+KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
+WHOLE = (1.0, "squash", "area")  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
+PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
+
+
+class DrawsError(Exception):
+    """A step asked for a random number where there are none."""
+
+
+# What steps raise about an image that they cannot take.
+STEP_ERRORS = (
+    DrawsError,
+    CropSizeError,
+    cv2.error,
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError),
+)
+
+
+class _NoDraws:
+    """Takes the place of a random generator."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # pickle asks for these
+        raise DrawsError("a step draws random numbers for this image, but not for the test pictures")
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """A step, whether it draws random numbers, and what it made of the test pictures."""
+
+    step: Any
+    draws: bool
+    images: Sequence[NDArray[Any]]
+
+
+class Pipeline:
+    """RGB uint8 [h, w, 3] to normalised float32 [height, width, 3], in two parts.
+
+    `prepare` makes the same of an image every time: uint8 of `prepared_shape`, or of any shape when that is None;
+    pipelines of one `key` prepare alike. `finish` draws from its seed. Both raise STEP_ERRORS. Not for two threads.
+    """
+
+    def __init__(
+        self, steps: Sequence[Any], size: tuple[int, int], *, matrix: Matrix | None, jitter: Any, noise: float
+    ) -> None:
+        """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to put before it."""
+        probes = _draw_probes(size)
+        walked = _walk(steps, probes)
+        head = list(takewhile(lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), walked))
+        prepared = head[-1].images if head else probes
+        shapes = {image.shape for image in prepared}
+        self.size = size
+        self.prepared_shape = shapes.pop() if len(shapes) == 1 else None
+        self._random = any(one.draws for one in walked) or jitter is not None or noise > 0
+        self._head, self._tail = [one.step for one in head], [one.step for one in walked[len(head) :]]
+        self.key = _make_key(self._head, prepared[0])
+        self._matrix, self._jitter, self._noise = matrix, jitter, noise
+        self._floats = np.empty((*size, 3), dtype=np.float32)
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What the head makes of a decoded image."""
+        return _run(self._head, image)
+
+    def finish(self, pixels: NDArray[np.uint8], out: NDArray[np.float32], *, seed: int) -> None:
+        """Write what the rest makes of a prepared image to `out` [height, width, 3]; `pixels` stay as they are."""
+        generator = np.random.default_rng(seed) if self._random else None
+        if generator is not None:
+            self._share(generator, random.Random(seed))  # noqa: S311
+        result: NDArray[Any] = _run(self._tail, pixels.copy()) if self._tail else pixels
+        if result.shape != out.shape:
+            raise ValueError(f"it ends in {_render_shape(result.shape)}, not in {_render_shape(out.shape)}")
+        if self._matrix is None:
+            np.copyto(out, result)
+        else:
+            np.copyto(self._floats, result)
+            matrix = self._matrix if self._jitter is None else self._matrix @ self._draw_jitter(result)
+            cv2.transform(self._floats, matrix, out)
+        if generator is not None and self._noise:
+            out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
+
+    def _share(self, generator: np.random.Generator, python: random.Random) -> None:
+        """All steps draw from one pair of generators: seeded one by one, two coins of a file would fall alike."""
+        for step in (*self._tail, *([self._jitter] if self._jitter else [])):
+            step.set_random_state(generator, python)
+
+    def _draw_jitter(self, pixels: NDArray[Any]) -> Matrix:
+        drawn = self._jitter.get_params()
+        factors = (drawn["brightness"], drawn["contrast"], drawn["saturation"], drawn["hue"])
+        return jitter_matrix(factors, drawn["order"], cv2.mean(pixels)[:3])
+
+
+def build_pipeline(
+    augment: AugmentConfig, data: DataConfig, *, root: Path, train: bool, evaluation: EvalConfig | None = None
+) -> Pipeline:
+    """The pipeline of a config; without `train` random steps are left out, but for the jitter of `evaluation`.
+
+    Raises ConfigError for a pipeline file that is missing, has changed, cannot be read or ends in another size.
+    """
+    steps, matrix = _list_steps(
+        augment, data, root=root, train=train, crop=evaluation.center_crop if evaluation else ()
+    )
+    jitter = _build_jitter(augment, train=train, evaluation=evaluation)
+    if jitter is not None and augment.jitter_mode == "hsv":
+        steps.insert(_find_normalise(steps), jitter)
+        jitter = None
+    if jitter is not None and matrix is None:
+        raise ConfigError("augment.jitter_mode: fast needs a pipeline file that ends in a plain Normalize")
+    return Pipeline(steps, data.image_size, matrix=matrix, jitter=jitter, noise=augment.noise if train else 0.0)
+
+
+def _list_steps(
+    augment: AugmentConfig, data: DataConfig, *, root: Path, train: bool, crop: tuple[int, int] | tuple[()]
+) -> tuple[list[Any], Matrix | None]:
+    """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every centre crop."""
+    from_file = names_file(augment)
+    steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
+    if not train:
+        steps = [one.step for one in _walk(steps, _draw_probes(data.image_size)) if not one.draws]
+    if crop:
+        steps = [step for step in steps if not isinstance(step, albu.CenterCrop)]
+    normalises = _find_normalise(steps) < len(steps)
+    steps, matrix = _split_normalisation(steps, data)
+    if from_file:
+        steps = _fit_size(steps, data.image_size, normalised=normalises)
+    return [*([albu.CenterCrop(*crop, pad_if_needed=True)] if crop else []), *steps], matrix
+
+
+def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> list[Any]:
+    if augment.name == "standard" and train:
+        shape = {"scale": (augment.scale, 1.0), "ratio": (1 / augment.ratio, augment.ratio)}
+        return [
+            albu.RandomResizedCrop(data.image_size, **shape, area_for_downscale="image"),
+            albu.HorizontalFlip(p=augment.flip),
+        ]
+    if augment.name == "custom":
+        return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
+    if isinstance(augment.crop_pct, str):
+        raise ConfigError("augment.crop_pct is still to be looked up", hint="tracker run train looks it up")
+    fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
+    return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
+
+
+def _build_resize(size: tuple[int, int]) -> Any:
+    # cv2's bilinear resize skips pixels when it shrinks; area averages them.
+    return albu.Resize(*size, area_for_downscale="image")
+
+
+def _build_jitter(augment: AugmentConfig, *, train: bool, evaluation: EvalConfig | None) -> Any:
+    strength = augment.jitter if train and augment.name == "custom" else 0.0
+    if evaluation is not None:
+        strength = evaluation.color_jitter
+    if not strength:
+        return None
+    near_one = (1 - strength, 1 + strength)
+    return albu.ColorJitter(near_one, near_one, near_one, (-strength, strength), p=1.0)
+
+
+def _split_normalisation(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
+    """A plain Normalize at the end becomes the matrix; None where a file normalises in another way."""
+    last = steps[-1] if steps else None
+    if isinstance(last, albu.Normalize) and last.normalization == "standard" and last.p >= 1:
+        return list(steps[:-1]), normalisation_matrix(last.mean, last.std, last.max_pixel_value)
+    if _find_normalise(steps) < len(steps):
+        return list(steps), None
+    if isinstance(data.mean, str) or isinstance(data.std, str):
+        raise ConfigError("data.mean and data.std are still to be measured", hint="tracker run train measures them")
+    return list(steps), normalisation_matrix(data.mean, data.std)
+
+
+def _find_normalise(steps: Sequence[Any]) -> int:
+    """The place of the first Normalize, or the end."""
+    return next((place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps))
+
+
+# --- Pipeline files ---------------------------------------------------------------------------------------------------
+
+
+def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
+    """The steps of a file as albumentations.save writes it, without ToTensorV2; raises ConfigError."""
+    content = read_pipeline_file(augment, root)
+    try:
+        values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
+            warnings.simplefilter("error", RuntimeWarning)  # numbers that cannot be computed with, as a std of 0
+            loaded = albu.from_dict(values)
+        if unknown := _list_unknown(loaded):
+            raise ValueError(f"no such argument: {', '.join(unknown)}")
+        return _flatten(loaded)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeWarning) as error:
+        raise ConfigError(
+            f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
+            hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",
+        ) from error
+
+
+def _list_unknown(step: Any) -> list[str]:
+    """Arguments that a step does not know; some write arguments that they do not take, and do without them."""
+    if isinstance(step, albu.BaseCompose):
+        return [name for child in step.transforms for name in _list_unknown(child)]
+    written = step.to_dict_private()
+    return [f"{name} of {type(step).__name__}" for name in step.invalid_args if name not in written]
+
+
+def _flatten(step: Any) -> list[Any]:
+    """The steps in a Compose that always runs; ToTensorV2 is left out, for batches are made here."""
+    if isinstance(step, albu.Compose | albu.Sequential) and step.p >= 1:
+        return [inner for child in step.transforms for inner in _flatten(child)]
+    return [] if type(step).__name__ == "ToTensorV2" else [step]
+
+
+def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) -> list[Any]:
+    """Steps that end in `size`: a resize is added before Normalize when they do not decide a size."""
+    place = _find_normalise(steps)
+    fitted = list(steps)
+    if len({image.shape for image in _end(fitted[:place], size)}) > 1:
+        fitted.insert(place, _build_resize(size))
+    ends = _end(fitted, size)
+    wanted = (*size, 3)
+    other = next((image.shape for image in ends if image.shape != wanted), None)
+    if other is not None:
+        raise ConfigError(
+            f"augment.name: the pipeline file ends in {_render_shape(other)}, not in {_render_shape(wanted)}",
+            hint="end it in a Resize to data.image_size, or set data.image_size",
+        )
+    if not normalised and ends[0].dtype != np.uint8:
+        raise ConfigError(f"augment.name: the pipeline file ends in {ends[0].dtype} values; end it in Normalize")
+    return fitted
+
+
+def _end(steps: Sequence[Any], size: tuple[int, int]) -> Sequence[NDArray[Any]]:
+    probes = _draw_probes(size)
+    walked = _walk(steps, probes)
+    return walked[-1].images if walked else probes
+
+
+# --- Running steps ----------------------------------------------------------------------------------------------------
+
+
+def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
+    for step in steps:
+        image = step(image=image)["image"]
+    return image
+
+
+def _walk(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_Walked]:
+    """Run the steps one after the other; those that drew no random number cannot draw any from then on."""
+    walked = []
+    for step in steps:
+        try:
+            images, draws = _apply(step, images, _NoDraws(), _NoDraws()), False
+        except DrawsError:
+            images, draws = _apply(step, images, np.random.default_rng(0), random.Random(0)), True  # noqa: S311
+        walked.append(_Walked(step, draws, images))
+    return walked
+
+
+def _apply(step: Any, images: Sequence[NDArray[Any]], generator: Any, python: Any) -> list[NDArray[Any]]:
+    step.set_random_state(generator, python)
+    try:
+        return [_run([step], image) for image in images]
+    except DrawsError:
+        raise
+    except STEP_ERRORS as error:
+        name = type(step).__name__
+        raise ConfigError(f"augment.name: {name} fails on a test picture: {_one_line(error)}") from error
+
+
+def _draw_probes(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Test pictures of two shapes, each twice: what is random may end in another shape the second time."""
+    side = max(PROBE_SIDE, 2 * max(size))
+    noise = np.random.default_rng(0).integers(0, 256, (side, side * 5 // 4, 3), dtype=np.uint8)
+    return [noise, np.ascontiguousarray(noise.transpose(1, 0, 2))] * 2
+
+
+def _make_key(head: Sequence[Any], prepared: NDArray[Any]) -> str:
+    """Equal for heads that do the same: their parameters, the libraries, and what they make of a test picture here."""
+    steps = [step.to_dict_private() for step in head]
+    facts = json.dumps([KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode() + np.ascontiguousarray(prepared).tobytes()).hexdigest()
+
+
+def _render_shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,165 @@
+"""Batches. What an image looks like depends on (seed, epoch, position) alone: not on workers, nor on a resume."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tracker.training.config import Config, EvalConfig
+from tracker.training.errors import DataError
+from tracker.training.formats.images import decode_image, read_image
+from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
+from tracker.training.input.cache import PixelCache, open_cache
+from tracker.training.input.sampler import Position
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a config's images come from.
+
+    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared images, None: no cache.
+    """
+
+    root: Path
+    hashes: Mapping[Path, str] = field(default_factory=dict)
+    cache_dir: Path | None = None
+
+
+class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
+    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the list.
+
+    Batches are made as a whole, channels last in memory, without a copy of each image in between.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        cache: PixelCache | None = None,
+    ) -> None:
+        self._paths = list(paths)
+        self._names = [str(path) for path in paths]  # for the cache, by which it finds them
+        self._labels = list(labels)
+        self._pipeline = pipeline
+        self._seed = seed
+        self._cache = cache
+        self._buffers = _Buffers((*pipeline.size, 3))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, position: Position) -> tuple[torch.Tensor, int, int]:
+        images, labels, indices = self.__getitems__([position])
+        return images[0], int(labels[0]), int(indices[0])
+
+    def __getitems__(self, positions: Sequence[Position]) -> Batch:
+        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""
+        images = self._buffers.take(len(positions))
+        for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
+            self._make(epoch, index, out)
+        indices = [index for _, index in positions]
+        labels = [self._labels[index] for index in indices]
+        return images.permute(0, 3, 1, 2), torch.tensor(labels), torch.tensor(indices)
+
+    def _make(self, epoch: int, index: int, out: NDArray[np.float32]) -> None:
+        """Write one image to `out` [height, width, 3]; raises DataError."""
+        path, name = self._paths[index], self._names[index]
+        seed = int(np.random.SeedSequence((self._seed, epoch, index)).generate_state(1)[0])
+        try:
+            pixels = self._cache.find(name) if self._cache else None
+            if pixels is None:
+                content = read_image(path)
+                pixels = self._pipeline.prepare(decode_image(path, content))
+                if self._cache:
+                    self._cache.keep(name, content, pixels)
+            self._pipeline.finish(pixels, out, seed=seed)
+        except STEP_ERRORS as error:
+            raise DataError(f"{path}: the augmentation fails: {error}") from error
+
+
+class _Buffers:
+    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more than normalisation."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._free: deque[NDArray[np.float32]] = deque(maxlen=2)  # the batch at work and the one before
+
+    def take(self, count: int) -> torch.Tensor:
+        """float32 [count, *shape], of any content."""
+        while self._free:
+            buffer = self._free.pop()
+            if len(buffer) >= count:
+                break
+        else:
+            buffer = np.empty((count, *self._shape), dtype=np.float32)
+        lent = buffer[:count]
+        weakref.finalize(lent, self._free.append, buffer).atexit = False  # the tensor's storage holds `lent`
+        return torch.from_numpy(lent)
+
+
+def build_dataset(
+    config: Config,
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    source: Source,
+    *,
+    train: bool,
+    evaluation: EvalConfig | None = None,
+) -> tuple[ImageDataset, str]:
+    """The images of a config, and a sentence for the user when they should be cached but cannot; raises ConfigError."""
+    pipeline = build_pipeline(config.augment, config.data, root=source.root, train=train, evaluation=evaluation)
+    cache, note = None, ""
+    if config.data.cache and source.cache_dir is not None and pipeline.prepared_shape is not None:
+        cache, note = open_cache(source.cache_dir, pipeline.key, pipeline.prepared_shape, source.hashes)
+    return ImageDataset(paths, labels, pipeline, seed=config.train.seed, cache=cache), note
+
+
+def build_loader(
+    dataset: ImageDataset, sampler: Sampler[list[Position]], *, workers: int, pin_memory: bool
+) -> DataLoader[Any]:
+    """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at most."""
+    if workers < 0:
+        workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        collate_fn=_as_it_is,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The dataset makes whole batches."""
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    """One core a worker: more threads would fight for the cores of the model.
+
+    Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is the loop's concern,
+    which ends its workers itself.
+    """
+    import signal
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a group in the background may write to the terminal
+    os.setpgid(0, 0)

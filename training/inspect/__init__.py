@@ -1,0 +1,1 @@
+"""Looking into data and models: duplicates, suspects, survey, heat maps, cut-outs."""

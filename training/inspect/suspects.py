@@ -1,0 +1,282 @@
+"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068) with cleanlab.
+
+The probabilities must come from models that were not trained on the images. Of format mask_profiles a person's gender
+and age are judged by all photographs together, the mask by each alone, for that is how their labels go wrong.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.training.formats.mask_profiles import AGES, GENDERS, MASKS, mask_profile_label
+from tracker.training.formats.samples import Person, Sample
+
+Probabilities = NDArray[np.float64]
+OLDEST = 129  # the last age that data.label_fixes takes
+# Mean share of wrong labels in ten public test sets (Northcutt, Athalye, Mueller 2021, arXiv:2103.14749).
+USUAL_NOISE = 0.033
+CHANCE = 0.05  # of taking a model that only names the commonest class for a better one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A label that is likely wrong, as a line of data.label_fixes would mend it.
+
+    `given` and `suggested` are words for people, `score` the probability of the given label, `images` the ids of the
+    images that it is about, `against` how many of these the model would label otherwise. `confident`: confident
+    learning calls it an error; else the model only guesses otherwise, which a weak model does for many.
+    """
+
+    id: str
+    field: str
+    value: str
+    given: str
+    suggested: str
+    score: float
+    images: tuple[str, ...]
+    against: int
+    confident: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How often the model agrees with the labels of a field: `right` of `judged` people or images.
+
+    `majority` is the share of the commonest label, which a model without any knowledge reaches.
+    """
+
+    field: str
+    right: int
+    judged: int
+    majority: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of labels that it would give, too."""
+        return self.right / self.judged
+
+    @property
+    def credible(self) -> float:
+        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong as usual."""
+        return min(1.0, USUAL_NOISE / (1 - self.accuracy)) if self.right < self.judged else 1.0
+
+    @property
+    def weak(self) -> bool:
+        """Whether most of its doubts must be its own mistakes, or it may know no more than the commonest label.
+
+        The latter by the one-sided binomial test against the no-information rate.
+        """
+        from scipy.special import bdtrc
+
+        luck = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
+        return self.credible < 0.5 or luck >= CHANCE
+
+
+@dataclass(frozen=True)
+class _Issue:
+    """A row whose label `given` should likely be `better`; `score` is the probability of the given one."""
+
+    row: int
+    given: int
+    better: int
+    score: float
+    confident: bool
+
+
+def find_suspects(
+    samples: Sequence[Sample], probabilities: NDArray[np.float32], classes: Sequence[str], age_bands: tuple[int, int]
+) -> list[Suspect]:
+    """Suspects among samples with out-of-fold probabilities [samples, classes], the most suspicious first.
+
+    Those of confident learning come first, and of people those with the most photographs against them.
+    """
+    shares = probabilities.astype(np.float64).clip(1e-9)
+    shares /= shares.sum(1, keepdims=True)
+    if all(sample.person for sample in samples):
+        found = _find_in_profiles(samples, shares, classes, age_bands)
+    else:
+        found = _find_in_images(samples, shares, classes)
+    return sorted(found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score))
+
+
+def judge_model(
+    samples: Sequence[Sample], probabilities: NDArray[np.float32], classes: Sequence[str], age_bands: tuple[int, int]
+) -> list[Strength]:
+    """How often the model agrees with the labels, by field as its suspects have it; a person's counts once."""
+    shares = probabilities.astype(np.float64)
+    if not samples:
+        return []
+    if not all(sample.person for sample in samples):
+        return [_measure("label", [sample.label for sample in samples], shares)]
+    by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
+    rows_of = _group_rows(samples)
+    people = [_person_of(samples[rows[0]]) for rows in rows_of.values()]
+    genders, ages = by_attribute.sum((1, 3)), by_attribute.sum((1, 2))
+    pooled = [np.stack([part[rows].mean(0) for rows in rows_of.values()]) for part in (genders, ages)]
+    bands = [mask_profile_label(0, person.gender, person.age, age_bands) % len(AGES) for person in people]
+    masks = [sample.label // (len(GENDERS) * len(AGES)) for sample in samples]
+    return [
+        _measure("gender", [GENDERS.index(person.gender) for person in people], pooled[0]),
+        _measure("age", bands, pooled[1]),
+        _measure("label", masks, by_attribute.sum((2, 3))),
+    ]
+
+
+def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Strength:
+    given = np.array(labels)
+    right = int((shares.argmax(1) == given).sum())
+    return Strength(field=field, right=right, judged=len(given), majority=float(np.bincount(given).max() / len(given)))
+
+
+def _group_rows(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """The rows of each person."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, sample in enumerate(samples):
+        rows_of[sample.group].append(row)
+    return rows_of
+
+
+def _find_in_images(samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str]) -> list[Suspect]:
+    return [
+        Suspect(
+            id=samples[issue.row].id,
+            field="label",
+            value=classes[issue.better],
+            given=classes[issue.given],
+            suggested=classes[issue.better],
+            score=issue.score,
+            images=(samples[issue.row].id,),
+            against=1,
+            confident=issue.confident,
+        )
+        for issue in _find_issues([sample.label for sample in samples], shares)
+    ]
+
+
+def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
+    """Rows whose label is not the most probable one."""
+    from cleanlab.filter import find_label_issues
+
+    if len(set(labels)) < 2:  # there is nothing to learn how often one is taken for the other
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with few examples
+        confident = find_label_issues(np.array(labels, dtype=np.int64), shares, n_jobs=1)
+    guesses = shares.argmax(1)
+    return [
+        _Issue(row, label, int(guesses[row]), float(shares[row, label]), bool(confident[row]))
+        for row, label in enumerate(labels)
+        if guesses[row] != label
+    ]
+
+
+# --- mask_profiles ----------------------------------------------------------------------------------------------------
+
+
+def _find_in_profiles(
+    samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str], bands: tuple[int, int]
+) -> list[Suspect]:
+    by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
+    rows_of = _group_rows(samples)
+    people = {group: _person_of(samples[rows[0]]) for group, rows in rows_of.items()}
+    given = [GENDERS.index(person.gender) for person in people.values()]
+    genders = _judge_people(samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given)
+    given = [mask_profile_label(0, person.gender, person.age, bands) % len(AGES) for person in people.values()]
+    ages = _judge_people(samples, rows_of, by_attribute.sum((1, 2)), field="age", names=AGES, given=given)
+    for group, suspect in ages.items():
+        years = _nearest_age(people[group].age, AGES.index(suspect.suggested), bands)
+        ages[group] = replace(suspect, value=str(years), given=str(people[group].age))
+    mended = dict(people)  # as the suggestions would have them
+    mended |= {group: replace(mended[group], gender=suspect.value) for group, suspect in genders.items()}
+    mended |= {group: replace(mended[group], age=int(suspect.value)) for group, suspect in ages.items()}
+    issues = _find_issues([sample.label // (len(GENDERS) * len(AGES)) for sample in samples], by_attribute.sum((2, 3)))
+    masks = _suspect_masks(issues, samples, mended, classes, bands)
+    return [*genders.values(), *ages.values(), *masks]
+
+
+def _person_of(sample: Sample) -> Person:
+    assert sample.person is not None  # noqa: S101  (samples of mask_profiles have one)
+    return sample.person
+
+
+def _judge_people(
+    samples: Sequence[Sample],
+    rows_of: Mapping[str, list[int]],
+    shares: Probabilities,
+    *,
+    field: str,
+    names: Sequence[str],
+    given: Sequence[int],
+) -> dict[str, Suspect]:
+    """Suspects by group: the mean of what is said about a person's photographs, against what the folder says.
+
+    `shares` [samples, names] are the attribute's probabilities, `given` has its label for each person.
+    """
+    pooled = np.stack([shares[rows].mean(0) for rows in rows_of.values()])
+    groups, found = list(rows_of), {}
+    for issue in _find_issues(given, pooled):
+        rows = rows_of[groups[issue.row]]
+        found[groups[issue.row]] = Suspect(
+            id=_person_of(samples[rows[0]]).id,
+            field=field,
+            value=names[issue.better],
+            given=names[issue.given],
+            suggested=names[issue.better],
+            score=issue.score,
+            images=tuple(samples[row].id for row in rows),
+            against=int((shares[rows].argmax(1) != issue.given).sum()),
+            confident=issue.confident,
+        )
+    return found
+
+
+def _nearest_age(age: int, band: int, bands: tuple[int, int]) -> int:
+    """The age of a band that is nearest to `age`; who knows the person's age corrects it."""
+    first, last = ((0, bands[0] - 1), (bands[0], bands[1] - 1), (bands[1], OLDEST))[band]
+    return min(max(age, first), last)
+
+
+def _suspect_masks(
+    issues: Sequence[_Issue],
+    samples: Sequence[Sample],
+    people: Mapping[str, Person],
+    classes: Sequence[str],
+    bands: tuple[int, int],
+) -> list[Suspect]:
+    """Two photographs of a person that each should be what the other is are to be swapped, the others labelled."""
+    found, done = [], set()
+    for issue in issues:
+        sample = samples[issue.row]
+        person = people[sample.group]
+        if issue.row in done:
+            continue
+        left = (one for one in issues if samples[one.row].group == sample.group and one.row not in done)
+        other = next((one for one in left if _cross(issue, one)), None)
+        images = [issue] if other is None else [issue, other]
+        done |= {one.row for one in images}
+        stems = [samples[one.row].path.stem for one in images]
+        label = classes[mask_profile_label(issue.better, person.gender, person.age, bands)]
+        found.append(
+            Suspect(
+                id=person.id if other else sample.id,
+                field="swap" if other else "label",
+                value="/".join(stems) if other else label,
+                given=MASKS[issue.given],
+                suggested=MASKS[issue.better],
+                score=min(one.score for one in images),
+                images=tuple(samples[one.row].id for one in images),
+                against=len(images),
+                confident=any(one.confident for one in images),
+            )
+        )
+    return found
+
+
+def _cross(one: _Issue, other: _Issue) -> bool:
+    return (one.given, one.better) == (other.better, other.given)

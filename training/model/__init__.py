@@ -1,0 +1,1 @@
+"""The network, its pretrained weights, loss and optimizer."""

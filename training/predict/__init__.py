@@ -1,0 +1,1 @@
+"""Probabilities: predicting, keeping, joining those of several models."""

@@ -1,0 +1,147 @@
+"""Several models' probabilities made one answer: votes and averages over the same images and classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.training.errors import ConfigError
+from tracker.training.metrics import macro_f1
+from tracker.training.predict.probabilities import Kept, align
+from tracker.training.scores import confusion_matrix, count_classes
+
+ROUNDS = 50
+METHODS = ("hard", "soft", "weighted", "rank")
+Probabilities = NDArray[np.float32]
+
+
+def check_method(method: str, weights: Sequence[float]) -> None:
+    """Raise ConfigError for an unknown method, or weights that it does not use."""
+    if method not in METHODS:
+        raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
+    if (method == "weighted") != bool(weights):
+        raise ConfigError("--weights belong to --method weighted", hint="--method weighted --weights 2,1,1")
+
+
+def combine(method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()) -> Probabilities:
+    """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each, in the same order.
+
+    hard: votes; a tie goes to the class with the greater sum of probabilities, then to the first member's choice among
+    the tied. soft: mean. weighted: mean by `weights`. rank: mean over members of each image's rank within a class,
+    which ignores how confident a model is as a whole. Raises ConfigError for an unknown method or wrong weights.
+    """
+    check_method(method, weights)
+    stacked = np.stack([member.astype(np.float64) for member in members])
+    if method == "hard":
+        return _vote(stacked).astype(np.float32)
+    if method == "rank":
+        ranks = stacked.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+        stacked = ranks / max(1, stacked.shape[1] - 1)
+    mean: NDArray[np.float64] = np.average(stacked, axis=0, weights=_check_weights(weights, len(members)))
+    return mean.astype(np.float32)
+
+
+def join_validation(members: Sequence[Kept], method: str, weights: Sequence[float] = ()) -> Kept | None:
+    """What the ensemble says about validation images that no member was trained on.
+
+    Members validated on the same images vote on them. Members of different folds, each image in one of them, give
+    their own words: out-of-fold predictions. None when it is neither.
+    """
+    if any(member.labels is None for member in members):
+        return None
+    members = _in_one_order(members)
+    first = members[0]
+    if _share_images(members):
+        scores = combine(method, [member.probabilities for member in members], weights)
+        return replace(first, probabilities=scores, logits=None)
+    ids = [name for member in members for name in member.ids]
+    if len(set(ids)) < len(ids):
+        return None
+    return replace(
+        first,
+        ids=tuple(ids),
+        probabilities=np.concatenate([member.probabilities for member in members]),
+        labels=np.concatenate([np.asarray(member.labels) for member in members]),
+        logits=None,
+    )
+
+
+def search_weights(members: Sequence[Kept]) -> list[float]:
+    """Weights that make the best macro F1 on the validation images that all members share; evaluation is not read.
+
+    Members are added one by one, with replacement, always the one that helps most; a weight is how often a member was
+    taken (Caruana et al. 2004, Ensemble selection from libraries of models). Raises ConfigError when the members were
+    validated on different images.
+    """
+    members = _in_one_order(members)
+    truth = members[0].labels if members else None
+    if truth is None or not _share_images(members):
+        raise ConfigError(
+            "weights cannot be searched: the members were validated on different images",
+            hint="give them: --weights 2,1,1",
+        )
+    stacked = np.stack([member.probabilities.astype(np.float64) for member in members])
+    counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
+    best, chosen = (-1.0, -math.inf), counts
+    for _ in range(ROUNDS):
+        found = [_judge(total + each, truth) for each in stacked]
+        place = max(range(len(members)), key=lambda index: found[index])
+        counts[place] += 1
+        total += stacked[place]
+        if found[place] > best:
+            best, chosen = found[place], counts.copy()
+    return [float(count) for count in chosen]
+
+
+def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
+    """The members with their images in the first one's order, where all have the same; else as they are."""
+    if not members or any(set(member.ids) != set(members[0].ids) for member in members):
+        return members
+    return align(members, [""] * len(members))
+
+
+def _share_images(members: Sequence[Kept]) -> bool:
+    """Whether all were validated on the same images with the same labels."""
+    first = members[0]
+    return all(m.ids == first.ids and np.array_equal(np.asarray(m.labels), np.asarray(first.labels)) for m in members)
+
+
+def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+    """Macro F1, and where that is equal the mean logarithm of the true class's share."""
+    confusion = confusion_matrix(truth, total.argmax(1).astype(np.int64), total.shape[1])
+    shares = total[np.arange(len(truth)), truth] / total.sum(1)
+    return float(macro_f1(count_classes(confusion))), float(np.log(shares.clip(1e-12)).mean())
+
+
+def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | None:
+    if not weights:
+        return None
+    if len(weights) != count or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise ConfigError(f"--weights: expected {count} numbers of at least 0, not all 0")
+    return weights
+
+
+def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of the votes, the winner of a tie lifted by a part of a vote that changes no other order.
+
+    `stacked` is [members, images, classes].
+    """
+    count, images, classes = stacked.shape
+    choices = stacked.argmax(axis=2)
+    votes = np.zeros((images, classes))
+    first = np.zeros((images, classes))
+    rows = np.arange(images)
+    for place, chosen in enumerate(choices):
+        votes[rows, chosen] += 1
+        first[rows, chosen] = np.maximum(first[rows, chosen], count - place)
+    tied = votes == votes.max(axis=1, keepdims=True)
+    sums = np.where(tied, stacked.sum(axis=0), -1.0)
+    tied &= sums == sums.max(axis=1, keepdims=True)
+    winner = np.where(tied, first, -1.0).argmax(axis=1)
+    votes[rows, winner] += 0.5
+    shares: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
+    return shares

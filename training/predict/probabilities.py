@@ -1,0 +1,143 @@
+"""probabilities.npz and predictions.csv: what a run says about each image of the evaluation set."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.training.errors import DataError
+from tracker.training.files import atomic_path
+from tracker.training.formats.samples import Task
+from tracker.training.metrics import METRICS, ComputedMetric, Counts
+from tracker.training.scores import confusion_matrix, count_classes
+from tracker.training.tables import write_table
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Probabilities [images, classes] and the ids of the images; class names, labels and logits where there are any."""
+
+    ids: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
+    labels: NDArray[np.int64] | None = None
+    logits: NDArray[np.float32] | None = None
+
+
+def save_probabilities(path: Path, kept: Kept) -> None:
+    """Write probabilities.npz or validation.npz as a whole or not at all; raises StorageError."""
+    arrays: dict[str, Any] = {
+        "ids": np.array(kept.ids),
+        "classes": np.array(kept.classes),
+        "probabilities": kept.probabilities,
+        "logits": kept.logits,
+        "labels": kept.labels,
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
+    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises StorageError."""
+    save_probabilities(run_dir / "probabilities.npz", kept)
+    path = run_dir / "predictions.csv"
+    answers = zip(kept.ids, kept.probabilities.argmax(1), strict=True)
+    columns = (task.id_column, task.label_column)
+    write_table(path, columns, ((name, task.answer_words[label]) for name, label in answers))
+    return path
+
+
+def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
+    """The members with their images in the first one's order; raises DataError when images or classes differ."""
+    first = members[0]
+    found = []
+    for member, name in zip(members, names, strict=True):
+        if member.classes != first.classes:
+            raise DataError(f"{name} and {names[0]} have other classes", hint="members must know the same classes")
+        if set(member.ids) != set(first.ids):
+            shared = len(set(member.ids) & set(first.ids))
+            raise DataError(f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are shared")
+        place = {image: index for index, image in enumerate(member.ids)}
+        found.append(select(member, [place[image] for image in first.ids]))
+    return found
+
+
+def select(kept: Kept, places: Sequence[int]) -> Kept:
+    """The images at these places, in this order."""
+    order = np.array(places, dtype=np.int64)
+    return Kept(
+        ids=tuple(kept.ids[place] for place in places),
+        probabilities=kept.probabilities[order],
+        classes=kept.classes,
+        labels=None if kept.labels is None else kept.labels[order],
+        logits=None if kept.logits is None else kept.logits[order],
+    )
+
+
+def measure(validation: Kept) -> dict[str, float]:
+    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose labels are known."""
+    assert validation.labels is not None  # noqa: S101
+    guesses = validation.probabilities.argmax(1).astype(np.int64)
+    confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
+    counts = count_classes(confusion)
+    values = {f"val/{name}": _compute(METRICS[name], counts, validation) for name in reversed(METRICS)}
+    for metric in METRICS.values():
+        if metric.by_class is not None:
+            by_class = zip(validation.classes, metric.by_class(counts), strict=True)
+            values |= {f"val/{metric.name}/{name}": float(value) for name, value in by_class}
+    return values
+
+
+def _compute(metric: ComputedMetric, counts: Counts, validation: Kept) -> float:
+    if metric.from_probabilities is None:
+        return float(metric.score(counts))
+    assert validation.labels is not None  # noqa: S101
+    return metric.from_probabilities(validation.labels, validation.probabilities)
+
+
+def load_probabilities(path: Path) -> Kept:
+    """Read probabilities.npz or validation.npz; raises DataError when it is missing or torn."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            kept = Kept(
+                ids=tuple(str(name) for name in file["ids"]),
+                probabilities=file["probabilities"],
+                classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
+                labels=file.get("labels"),
+                logits=file.get("logits"),
+            )
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}", hint="the run must have probabilities of the evaluation set") from None
+    except _DAMAGE as error:
+        raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
+    if not _fits(kept):
+        raise DataError(f"cannot read {path}: its parts do not fit each other")
+    return kept
+
+
+# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or huge.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError),
+    *(OverflowError, SyntaxError, zlib.error, zipfile.BadZipFile),
+)
+
+
+def _fits(kept: Kept) -> bool:
+    """Whether there is a row for each id and a column for each class."""
+    shape = np.shape(kept.probabilities)
+    numbers = [kept.probabilities] + [part for part in (kept.labels, kept.logits) if part is not None]
+    return (
+        len(shape) == 2
+        and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)
+        and all(len(kept.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
+        and len(kept.classes) in (0, shape[1])
+        and (kept.labels is None or np.ndim(kept.labels) == 1)
+        and (kept.logits is None or np.shape(kept.logits) == shape)
+    )

@@ -1,0 +1,340 @@
+"""One run from config to predictions: setup, fit, validate, predict.
+
+Everything random is derived from (seed, epoch), so a run resumed from last.pth goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tracker.training.config import Config
+from tracker.training.data.data import keep_tables
+from tracker.training.errors import DataError, NonFiniteLossError, TrackerError, first_line
+from tracker.training.formats.samples import LoadedData, Task
+from tracker.training.input.loader import Source
+from tracker.training.input.pipeline_file import keep_pipeline_file
+from tracker.training.logger import RunLogger
+from tracker.training.metrics import is_better, score_counts
+from tracker.training.model.model import train_mode
+from tracker.training.predict.predict import Predictor
+from tracker.training.predict.probabilities import Kept, load_probabilities, measure, save_predictions
+from tracker.training.processes import gather_images, share_work
+from tracker.training.progress import Progress
+from tracker.training.run.checkpoint import weights_fingerprint
+from tracker.training.run.setup import Setup, build_setup, seed_torch
+from tracker.training.run.state import Best, load_best, restore, save_best, save_last
+from tracker.training.scores import confusion_matrix, count_classes
+from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """How far a run has come."""
+
+    epoch: int
+    best: Best
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended."""
+
+    best: Best
+    weights_fingerprint: str
+    predictions: Path | None
+
+
+@contextmanager
+def translate_torch_errors() -> Iterator[None]:
+    """Turn torch's errors about memory, loader processes and compiling into ours, in one line.
+
+    Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes ended that one first.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrackerError(
+            "the device has not enough memory for this batch", hint="lower train.batch_size or data.image_size"
+        ) from error
+    except DataError as error:
+        # a loader process puts its traceback before that, and the hint behind it
+        name = "tracker.training.errors.DataError: "
+        lines = [line for line in str(error).splitlines() if line.startswith(name)]
+        raise DataError(lines[-1].removeprefix(name) if lines else str(error), hint=error.hint) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        if is_loader_end(error):
+            raise _describe_loader_end(error) from error
+        if type(error).__module__.startswith("torch._dynamo"):
+            raise TrackerError(
+                f"torch.compile failed: {first_line(error)}", hint="--set train.compile=false"
+            ) from error
+        raise
+
+
+def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterrupt:
+    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal comes a bit later."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGCHLD, lambda *_: None
+        )  # torch's raises for each loader process that ends after this one
+    time.sleep(SIGNAL_S)
+    if is_loader_terminated(error):
+        return KeyboardInterrupt(name_signal(signal.SIGTERM))
+    return TrackerError(
+        f"a loader process died: {first_line(error)}",
+        hint="memory may be short: lower data.workers or train.batch_size, then --resume",
+    )
+
+
+def fit(
+    config: Config,
+    data: LoadedData,
+    task: Task,
+    *,
+    root: Path,
+    run_dir: Path,
+    logger: RunLogger,
+    on_epoch: Callable[[EpochReport], None],
+    on_trained: Callable[[str], None] = lambda _: None,
+    on_stuck: Callable[[BaseException], None] = lambda _: None,
+    cache_dir: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    first: bool = True,
+) -> FitResult:
+    """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
+
+    `on_trained` gets the fingerprint of the best weights before inference is spent on them; `cache_dir` is for prepared
+    images. With several processes this is called in each of them; only the `first` writes, and its process is ended
+    after `on_stuck`, in another thread, when no error nor signal could free it from waiting for the others.
+    Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
+    """
+    progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
+    source = Source(root, data.hashes, cache_dir)
+    work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "cache_dir": cache_dir}
+    if first:
+        keep_pipeline_file(config.augment, root, run_dir)
+        keep_tables(config.data, root, run_dir)
+    group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
+    with group as environment, progress:
+        setup = build_setup(
+            config,
+            data,
+            task,
+            source=source,
+            run_dir=run_dir,
+            logger=logger,
+            environment=environment,
+            resume=resume,
+            say=progress.say,
+        )
+        logger.params(_describe(setup))
+        epoch, best = restore(setup) if resume else (0, None)
+        best = _train(setup, progress, epoch, best, on_epoch)
+        if first:
+            logger.artifact(run_dir / "best.pth")
+        return _finish(setup, progress, best, on_trained)
+
+
+def _train(
+    setup: Setup, progress: Progress, epoch: int, best: Best | None, on_epoch: Callable[[EpochReport], None]
+) -> Best:
+    """The epochs after `epoch`, until they are done or train.patience is over."""
+    train = setup.config.train
+    progress.begin(batches=len(setup.train_loader), done=epoch)
+    started, before = time.monotonic(), epoch
+    predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
+    while epoch < train.epochs and not (best and train.patience and epoch - best.epoch >= train.patience):
+        epoch += 1
+        metrics = _train_epoch(setup, epoch, progress)
+        progress.validate(epoch=epoch)
+        validation = predictor.validate(setup.kept)
+        metrics |= _measure(setup, validation)
+        improved = best is None or _is_better(train.monitor, metrics, best.metrics)
+        if best is None or improved:
+            best = Best(epoch, metrics)
+        setup.logger.metrics(metrics, step=epoch, epoch=epoch)
+        if improved:
+            save_best(setup, best, validation)
+        save_last(setup, epoch, best)
+        on_epoch(EpochReport(epoch, best, metrics))
+        pace = (time.monotonic() - started) / (epoch - before)
+        left = pace * (train.epochs - epoch)
+        progress.epoch(epoch=epoch, metrics=metrics, best=improved, seconds_left=left)
+    assert best is not None  # noqa: S101  (epochs >= 1)
+    if epoch < train.epochs:
+        progress.say(f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}")
+    return best
+
+
+def _describe(setup: Setup) -> dict[str, Any]:
+    return {
+        "classes": list(setup.task.classes),
+        "device": str(setup.fabric.device),
+        "processes": setup.fabric.world_size,
+        "precision": setup.fabric.strategy.precision.precision,
+        "parameters": sum(p.numel() for p in setup.model.parameters()),
+        "trained_parameters": sum(p.numel() for p in setup.model.parameters() if p.requires_grad),
+        "train_images": len(setup.data.train),
+        "val_images": len(setup.data.val),
+        "eval_images": len(setup.data.eval),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
+    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of the time."""
+    train, fabric = setup.config.train, setup.fabric
+    seed_torch(train.seed, epoch, fabric.global_rank)
+    setup.train_sampler.epoch = epoch
+    train_mode(setup.model)
+    sizes = setup.train_sampler.sizes
+    steps = -(-len(sizes) // train.accumulate)
+    started, classes = time.monotonic(), len(setup.task.classes)
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    total, seen, recent, lr = 0.0, 0, [], 0.0
+    waits: list[float] = []
+    for number, (images, labels, indices) in enumerate(_time_waiting(setup.train_loader, waits)):
+        group = number - number % train.accumulate
+        last = number + 1 in (group + train.accumulate, len(sizes))
+        with fabric.no_backward_sync(setup.model, enabled=fabric.world_size > 1 and not last):
+            loss, guesses, truth = _forward(setup, images, labels)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise _non_finite(value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()])
+            share = sizes[number] / sum(sizes[group : group + train.accumulate])
+            fabric.backward(loss * share * fabric.world_size)  # the mean over processes divides by their number
+        confusion += confusion_matrix(truth, guesses, classes)
+        total, seen = total + value * sizes[number], seen + sizes[number]
+        recent.append(value)
+        progress.batch(epoch=epoch, images=sizes[number], loss=value)
+        if not last:
+            continue
+        lr = _update_weights(setup)
+        step = (epoch - 1) * steps + number // train.accumulate + 1
+        if step % train.log_every == 0:
+            values = {"train/batch_loss": sum(recent) / len(recent), "train/batch_lr": lr}
+            setup.logger.metrics(values, step=step, epoch=epoch)
+            recent = []
+    seconds = time.monotonic() - started
+    return {
+        "train/loss": total / seen,
+        **{f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()},
+        "train/lr": lr,
+        "train/images_per_s": seen / seconds,
+        "train/data_wait": sum(waits) / seconds,
+    }
+
+
+def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
+    """The batches of a loader; `seconds` gets how long each was waited for."""
+    started = time.monotonic()
+    for batch in loader:
+        seconds.append(time.monotonic() - started)
+        yield batch
+        started = time.monotonic()
+
+
+def _forward(setup: Setup, images: Tensor, labels: Tensor) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
+    """Loss of the batch over all processes, and the guesses and true labels of its images."""
+    batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
+    targets = setup.fabric.to_device(labels)
+    if setup.mixer is not None:
+        batch, targets = setup.mixer(batch, targets)
+    logits = setup.model(batch).float()
+    if setup.fabric.world_size > 1:
+        logits, targets, labels = _gather(setup, logits, targets, labels)
+    guesses = logits.detach().argmax(1).cpu().numpy()
+    return setup.loss(logits, targets), guesses, labels.numpy()
+
+
+def _gather(setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (with their gradients), targets and labels of all processes in the order of the whole batch.
+
+    The loss of the whole batch is then the same in every process, also for losses that are no mean over images.
+    """
+    share = setup.config.train.batch_size // setup.fabric.world_size
+    absent = share - len(labels)  # the last batch may not divide evenly
+
+    def collect(part: Tensor) -> Tensor:
+        padded = functional.pad(part, (0, 0) * (part.ndim - 1) + (0, absent))
+        return gather_images(setup.fabric, padded)
+
+    labels = setup.fabric.to_device(labels)
+    present = collect(torch.ones_like(labels)).bool()
+    return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
+
+
+def _update_weights(setup: Setup) -> float:
+    """One optimiser step; returns the learning rate it was made with."""
+    train = setup.config.train
+    if train.clip_grad:
+        setup.fabric.clip_gradients(setup.model, setup.optimizer, max_norm=train.clip_grad)
+    setup.optimizer.step()
+    setup.optimizer.zero_grad()
+    if setup.ema is not None:
+        setup.ema.update_parameters(setup.model.module)
+    lr = float(setup.scheduler.get_last_lr()[-1])
+    setup.scheduler.step()
+    return lr
+
+
+def _non_finite(value: float, epoch: int, number: int, sizes: list[int], ids: list[str]) -> NonFiniteLossError:
+    names = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
+    return NonFiniteLossError(
+        f"the loss is {value} in epoch {epoch}, batch {number + 1} of {len(sizes)} ({names}); "
+        "the weights were not updated",
+        hint="lower optim.lr, lengthen sched.warmup_epochs, or look at these images",
+    )
+
+
+def _measure(setup: Setup, validation: Kept) -> dict[str, float]:
+    """val/loss, and what `measure` finds."""
+    assert validation.labels is not None  # noqa: S101  (the validation set has labels)
+    logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
+    return {"val/loss": float(setup.loss(logits, truth)), **measure(validation)}
+
+
+def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+    if math.isnan(old[monitor]):
+        return not math.isnan(new[monitor])
+    return is_better(monitor, new[monitor], old[monitor])
+
+
+def _finish(setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]) -> FitResult:
+    """Fingerprint the best weights, draw what they said of the validation images, and predict with them."""
+    fingerprint = weights_fingerprint(load_best(setup))
+    first = setup.fabric.is_global_zero
+    if first:
+        from tracker.training.pictures.figures import draw_validation
+
+        on_trained(fingerprint)
+        progress.finish("drawing")
+        kept = load_probabilities(setup.run_dir / "validation.npz")
+        paths = {sample.id: sample.path for sample in setup.data.val}
+        for figure in draw_validation(kept, paths, setup.run_dir):
+            setup.logger.artifact(figure)
+    predictions = None
+    if setup.data.eval:
+        progress.finish("predicting")
+        predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
+        kept = predictor.evaluate(setup.kept)
+        if first:
+            predictions = save_predictions(setup.run_dir, kept, setup.task)
+            setup.logger.artifact(predictions)
+    return FitResult(best, fingerprint, predictions)

@@ -1,0 +1,201 @@
+"""Everything a run works with, made once from its config: devices, model, optimiser, batches, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.optim.swa_utils import AveragedModel
+
+from tracker.training.config import Config
+from tracker.training.errors import ConfigError
+from tracker.training.fabric import ClusterEnvironment, Fabric, ModelParallelStrategy
+from tracker.training.formats.samples import LoadedData, Task
+from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.mixup import Mixer, build_mixer
+from tracker.training.input.sampler import BatchSampler, balance
+from tracker.training.logger import RunLogger
+from tracker.training.model.losses import Loss, build_loss
+from tracker.training.model.model import AttributeHeads, build_model, resolve_precision
+from tracker.training.model.optim import build_optimizer, lr_factor
+
+
+@dataclass
+class Setup:
+    """What the loop works with."""
+
+    config: Config
+    data: LoadedData
+    task: Task
+    run_dir: Path
+    logger: RunLogger
+    fabric: Fabric
+    model: Any
+    optimizer: Any
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    loss: Loss
+    mixer: Mixer | None
+    ema: AveragedModel | None
+    train_loader: Any
+    train_sampler: BatchSampler
+    source: Source
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process has only a part of the weights."""
+        return self.fabric.world_size > 1 and self.config.train.strategy == "fsdp"
+
+    @property
+    def kept(self) -> Any:
+        """The module whose weights are validated and kept: the moving average where there is one."""
+        return self.model.module if self.ema is None else self.ema.module
+
+
+def build_setup(
+    config: Config,
+    data: LoadedData,
+    task: Task,
+    *,
+    source: Source,
+    run_dir: Path,
+    logger: RunLogger,
+    environment: ClusterEnvironment | None,
+    resume: bool,
+    say: Callable[[str], None],
+) -> Setup:
+    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come from last.pth.
+
+    Raises ConfigError and WeightsError.
+    """
+    train = config.train
+    torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    fabric = build_fabric(config, environment=environment, say=say)
+    seed_torch(train.seed, 0)
+    wanted = replace(config.model, pretrained=False) if resume else config.model
+    module: Any = build_model(
+        wanted, num_classes=len(task.classes), image_size=config.data.image_size, root=source.root, say=say
+    )
+    if train.strategy != "fsdp":  # which shards contiguous weights only
+        module = module.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
+        module = convert(module)
+    ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema)) if train.ema else None
+    compiled: Any = torch.compile(module) if train.compile else module
+    model = fabric.setup_module(compiled)
+    optimizer = build_optimizer(module.body if isinstance(module, AttributeHeads) else module, config.optim)
+    labels = [sample.label for sample in data.train]
+    sampler = BatchSampler(
+        len(labels),
+        train.batch_size,
+        seed=train.seed,
+        weights=balance(labels) if config.data.sampler == "weighted" else None,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    dataset, note = build_dataset(config, [sample.path for sample in data.train], labels, source, train=True)
+    if note:
+        say(note)
+    steps = -(-len(sampler) // train.accumulate)
+    return Setup(
+        config=config,
+        data=data,
+        task=task,
+        run_dir=run_dir,
+        logger=logger,
+        fabric=fabric,
+        model=model,
+        optimizer=fabric.setup_optimizers(optimizer),
+        scheduler=torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched)
+        ),
+        loss=build_loss(config.loss, weights=_weigh_classes(config, labels, len(task.classes))),
+        mixer=build_mixer(config.augment, len(task.classes)),
+        ema=ema,
+        train_loader=build_loader(
+            dataset, sampler, workers=config.data.workers, pin_memory=fabric.device.type == "cuda"
+        ),
+        train_sampler=sampler,
+        source=source,
+    )
+
+
+def build_fabric(config: Config, *, environment: ClusterEnvironment | None, say: Callable[[str], None]) -> Fabric:
+    """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
+    train = config.train
+    if train.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("train.accelerator: no CUDA device here", hint="--set train.accelerator=auto")
+    if train.accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("train.accelerator: no MPS device here", hint="--set train.accelerator=auto")
+    device = train.accelerator
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.device_count() < train.devices:
+        raise ConfigError(f"train.devices: {train.devices} wanted, {torch.cuda.device_count()} here")
+    precision, note = resolve_precision(train.precision, device)
+    if note:
+        say(note)
+    fabric = Fabric(
+        accelerator=device,
+        devices=train.devices,
+        num_nodes=train.num_nodes,
+        strategy=_choose_strategy(config),
+        precision=precision,
+        plugins=[environment] if environment else None,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
+    world = config.train.devices * config.train.num_nodes
+    if world == 1:
+        return "auto"
+    if config.train.strategy == "ddp":
+        return "ddp"
+    return ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
+        parallelize_fn=_shard, data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+    )
+
+
+def _shard(model: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
+    """Divide each block, and what is left, among the processes; a block is gathered only while it is used."""
+    from torch.distributed.fsdp import fully_shard
+
+    for parent in reversed(list(model.modules())):
+        if isinstance(parent, torch.nn.Sequential | torch.nn.ModuleList):
+            for block in parent.children():
+                if any(True for _ in block.parameters()):
+                    fully_shard(block, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return model
+
+
+def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seed torch (dropout, drop path, mixing, initial weights) for one epoch of one process."""
+    key = (seed, epoch, rank) if rank else (seed, epoch)
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay rises to `decay` with the steps n as (1 + n) / (10 + n)."""
+
+    def average(averaged: Any, current: Any, steps: Any) -> None:
+        count = float(steps)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return average
+
+
+def _weigh_classes(config: Config, labels: list[int], classes: int) -> torch.Tensor | None:
+    """The weight [classes] of an image of each class; its mean over the images is 1."""
+    if config.loss.class_weights == "none":
+        return None
+    weights = torch.ones(classes)
+    weights[torch.tensor(labels)] = torch.from_numpy(balance(labels)).float()
+    return weights
