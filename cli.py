@@ -1,4 +1,5 @@
-"""The tracker command: every command and group on one page, and the single place where errors end the program."""
+"""The tracker command: every command and group on one page, and the single place where errors end
+the program."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands import archive, comparison, jobs, pictures, queue, runs, submissions, workspace
+from tracker.commands import (
+    archive,
+    comparison,
+    jobs,
+    pictures,
+    queue,
+    runs,
+    submissions,
+    workspace,
+)
 from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
@@ -22,7 +32,14 @@ from tracker.training.errors import TrackerError
 from tracker.training.libraries import translate_import_errors
 
 READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
-UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of an output
+UNWRITABLE = (
+    errno.EPIPE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EBADF,
+)  # of an output
 
 
 class Commands(TyperGroup):
@@ -48,9 +65,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run = typer.Typer(help="Make a run, or many: train, infer, ensemble, reproduce, queue, sweep.", no_args_is_help=True)
-ledger = typer.Typer(help="The ledger itself: verify, backup, import, export.", no_args_is_help=True)
-data = typer.Typer(help="The images: stats, check, split, suspects, remove-background.", no_args_is_help=True)
+run = typer.Typer(
+    help="Make a run, or many: train, infer, ensemble, reproduce, queue, sweep.",
+    no_args_is_help=True,
+)
+ledger = typer.Typer(
+    help="The ledger itself: verify, backup, import, export.", no_args_is_help=True
+)
+data = typer.Typer(
+    help="The images: stats, check, split, suspects, remove-background.", no_args_is_help=True
+)
 leaderboard = typer.Typer(invoke_without_command=True)
 
 
@@ -67,7 +91,12 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the versions, for a bug report.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version",
+            help="Print the versions, for a bug report.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Options of every command; `main` looks for --debug itself."""
@@ -134,7 +163,9 @@ ledger.command("export")(ledger_commands.export_command)
 def main() -> None:
     """Run the command line; an error is one or two lines on stderr and its exit code."""
     _occupy_standard_files()
-    gc.set_threshold(20_000, 50, 50)  # a short command makes no garbage worth collecting: 12 ms of 200
+    gc.set_threshold(
+        20_000, 50, 50
+    )  # a short command makes no garbage worth collecting: 12 ms of 200
     debug = "--debug" in sys.argv
     if not debug:
         sys.excepthook = _report_bug
@@ -150,7 +181,9 @@ def _run(debug: bool) -> int | str | None:
     """Run the command, report what ended it, and return the exit code."""
     try:
         with translate_import_errors():
-            typer.main.get_command(app)(prog_name="tracker")  # app() itself would install a hook of its own
+            typer.main.get_command(app)(
+                prog_name="tracker"
+            )  # app() itself would install a hook of its own
     except SystemExit as end:
         # rich and Typer call a pipe that nobody reads a failure of their own
         return READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code
@@ -189,7 +222,9 @@ def _report_end(message: str, go_on: str) -> None:
     from tracker.core.text import clean_text
 
     with suppress(OSError):
-        print(clean_text(f"{message}; continue with: {go_on}" if go_on else message), file=sys.stderr)
+        print(
+            clean_text(f"{message}; continue with: {go_on}" if go_on else message), file=sys.stderr
+        )
 
 
 def _flush() -> None:
@@ -199,7 +234,8 @@ def _flush() -> None:
 
 
 def _end_output(error: OSError) -> int:
-    """The exit code when the output cannot be written, and a line unless its reader has gone, as `head` does.
+    """The exit code when the output cannot be written, and a line unless its reader has gone, as
+    `head` does.
 
     What could not be written is dropped: the interpreter would try it again and complain.
     """
@@ -214,7 +250,8 @@ def _end_output(error: OSError) -> int:
 
 
 def _occupy_standard_files() -> None:
-    """Where stdin, stdout or stderr is closed, no other file may get its number: what is printed would go there."""
+    """Where stdin, stdout or stderr is closed, no other file may get its number: what is printed
+    would go there."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -1,7 +1,8 @@
-"""How long does `tracker compare` take with 200 runs out of 10,000, against `import pandas` and `mlflow runs list`?
+"""How long does `tracker compare` take with 200 runs out of 10,000, against `import pandas` and
+`mlflow runs list`?
 
-Every run folder has the files of a training of 30 epochs; 40 settings with 5 seeds each among any 200 in a row, and
-one run in ten was submitted and scored.
+Every run folder has the files of a training of 30 epochs; 40 settings with 5 seeds each among any
+200 in a row, and one run in ten was submitted and scored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SEEDS = 5
 
 
 def copy_runs(workspace: Workspace, count: int) -> None:
-    """Copies of exp1 until there are `count`, with other learning rates and seeds; u1, u11, ... are in the ledger."""
+    """Copies of exp1 until there are `count`, with other learning rates and seeds; u1, u11, ... are
+    in the ledger."""
     source = workspace.runs_dir / "exp1"
     record = json.loads((source / "run.json").read_text())
     config = (source / "config.toml").read_text()
@@ -33,8 +35,12 @@ def copy_runs(workspace: Workspace, count: int) -> None:
         folder = workspace.runs_dir / f"exp{number}"
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("predictions.csv"))
         uid = f"u{number}" if number % 10 == 1 else uuid.uuid4().hex
-        summary = {name: value * (0.9 + number % 97 / 1000) for name, value in record["summary"].items()}
-        (folder / "run.json").write_text(json.dumps({**record, "name": folder.name, "uid": uid, "summary": summary}))
+        summary = {
+            name: value * (0.9 + number % 97 / 1000) for name, value in record["summary"].items()
+        }
+        (folder / "run.json").write_text(
+            json.dumps({**record, "name": folder.name, "uid": uid, "summary": summary})
+        )
         lr, seed = 0.001 * (1 + number // SEEDS % 40), number % SEEDS
         text = config.replace("lr = 0.001", f"lr = {lr}").replace("seed = 42", f"seed = {seed}")
         assert number % SEEDS == 0 or text != config
@@ -50,7 +56,9 @@ def main() -> None:
     tracker = [sys.executable, "-P", "-m", "tracker.cli"]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ws"
-        workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})
+        workspace = init_workspace(
+            root, data={}, competition={"classes": ["a", "b"], "name": "bench"}
+        )
         make_run(workspace, 0.001)
         copy_runs(workspace, arguments.runs)
         fill(workspace, arguments.runs)
@@ -59,7 +67,13 @@ def main() -> None:
             "import pandas": [sys.executable, "-c", "import pandas"],
             "compare (newest 200)": words,
             "compare exp5001..exp5200": [*words, "exp5001..exp5200"],
-            "compare --where --sort": [*words, "--where", "val/f1 > 0.75 and optim.lr < 0.03", "--sort", "val/f1"],
+            "compare --where --sort": [
+                *words,
+                "--where",
+                "val/f1 > 0.75 and optim.lr < 0.03",
+                "--sort",
+                "val/f1",
+            ],
             "compare --limit 0": [*words, "--limit", "0", "--where", "optim.lr = 0.003"],
         }
         medians = time_commands(commands, rounds=arguments.rounds, cwd=root)

@@ -1,7 +1,9 @@
-"""How long do `tracker show` and `tracker diff` take, against `mlflow runs list`, with 5 runs and with 10,000?
+"""How long do `tracker show` and `tracker diff` take, against `mlflow runs list`, with 5 runs and
+with 10,000?
 
-Both sides have the same runs: run folders here, rows of MLflow's SQLite store there. The ledger is empty: none was
-submitted. All sizes are timed in turn in one run, so that they can be compared with each other.
+Both sides have the same runs: run folders here, rows of MLflow's SQLite store there. The ledger is
+empty: none was submitted. All sizes are timed in turn in one run, so that they can be compared with
+each other.
 """
 
 from __future__ import annotations
@@ -33,13 +35,25 @@ def make_run(workspace: Workspace, lr: float) -> None:
     """A finished run with a curve, as training leaves it."""
     config = merge(config_to_dict(Config()), {"optim": {"lr": lr}})
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=config, parent=None, note="", fingerprints={"data": "sha256:d"}
+        workspace.runs_dir,
+        kind="train",
+        config=config,
+        parent=None,
+        note="",
+        fingerprints={"data": "sha256:d"},
     )
     for epoch in range(1, EPOCHS + 1):
-        values = {"train/loss": 1 / epoch, "val/loss": 1.1 / epoch, "val/f1": 1 - 1 / epoch, "val/accuracy": 0.9}
+        values = {
+            "train/loss": 1 / epoch,
+            "val/loss": 1.1 / epoch,
+            "val/f1": 1 - 1 / epoch,
+            "val/accuracy": 0.9,
+        }
         recorder.metrics(values, step=epoch, epoch=epoch)
     recorder.progress(epoch=EPOCHS, best_epoch=EPOCHS, summary=values)
-    answers = "".join(f"i{number:05d}.png,{number % (2 + int(lr * 1000))}\n" for number in range(12_600))
+    answers = "".join(
+        f"i{number:05d}.png,{number % (2 + int(lr * 1000))}\n" for number in range(12_600)
+    )
     (recorder.folder / "predictions.csv").write_text("ImageID,ans\n" + answers)
     recorder.finish("finished")
 
@@ -51,10 +65,14 @@ def copy_runs(workspace: Workspace, count: int) -> None:
     for number in range(3, count + 1):
         folder = workspace.runs_dir / f"exp{number}"
         shutil.copytree(
-            workspace.runs_dir / "exp1", folder, ignore=shutil.ignore_patterns("predictions.csv", "tensor*")
+            workspace.runs_dir / "exp1",
+            folder,
+            ignore=shutil.ignore_patterns("predictions.csv", "tensor*"),
         )
         uids.append(uuid.uuid4().hex)
-        (folder / "run.json").write_text(json.dumps({**first, "name": folder.name, "uid": uids[-1]}))
+        (folder / "run.json").write_text(
+            json.dumps({**first, "name": folder.name, "uid": uids[-1]})
+        )
     run_id = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["run_id"]
     with sqlite3.connect(workspace.root / "mlflow.db") as store:
         for table in ("runs", "params", "latest_metrics", "metrics", "tags"):
@@ -73,11 +91,14 @@ def copy_rows(store: sqlite3.Connection, table: str, run_id: str, uids: list[str
         return [(*row[:place], uid, *row[place + 1 :]) for row in rows]
 
     marks = ", ".join("?" for _ in names)
-    store.executemany(f"INSERT INTO {table} VALUES ({marks})", [row for uid in uids for row in renamed(uid)])
+    store.executemany(
+        f"INSERT INTO {table} VALUES ({marks})", [row for uid in uids for row in renamed(uid)]
+    )
 
 
 def build(root: Path, count: int) -> Workspace:
-    """A workspace with `count` runs and the same number in its MLflow store; exp1 and exp2 have predictions."""
+    """A workspace with `count` runs and the same number in its MLflow store; exp1 and exp2 have
+    predictions."""
     workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})
     for lr in (0.001, 0.002):
         make_run(workspace, lr)
@@ -89,12 +110,16 @@ def build(root: Path, count: int) -> Workspace:
 
 def list_calls(workspace: Workspace) -> dict[str, Callable[[], None]]:
     """The commands to time in this workspace."""
-    experiment = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["experiment_id"]
+    experiment = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())[
+        "experiment_id"
+    ]
     tracker, mlflow = (str(Path(sys.executable).parent / name) for name in ("tracker", "mlflow"))
     store = {"MLFLOW_TRACKING_URI": workspace.mlflow_uri}
     return {
         "tracker show exp1": lambda: run_process([tracker, "show", "exp1"], cwd=workspace.root),
-        "tracker diff exp1 exp2": lambda: run_process([tracker, "diff", "exp1", "exp2"], cwd=workspace.root),
+        "tracker diff exp1 exp2": lambda: run_process(
+            [tracker, "diff", "exp1", "exp2"], cwd=workspace.root
+        ),
         "mlflow runs list": lambda: run_process(
             [mlflow, "runs", "list", "--experiment-id", experiment], cwd=workspace.root, env=store
         ),
@@ -102,9 +127,12 @@ def list_calls(workspace: Workspace) -> dict[str, Callable[[], None]]:
 
 
 def measure(folder: Path, counts: list[int], rounds: int) -> None:
-    """Print medians at every size, against `mlflow runs list` of that size and against the first size."""
+    """Print medians at every size, against `mlflow runs list` of that size and against the first
+    size."""
     calls = {count: list_calls(build(folder / f"ws{count}", count)) for count in counts}
-    flat = {f"{name} {count}": call for count, named in calls.items() for name, call in named.items()}
+    flat = {
+        f"{name} {count}": call for count, named in calls.items() for name, call in named.items()
+    }
     medians = time_calls(flat, rounds=rounds)
     rows = []
     for count in counts:
@@ -112,8 +140,16 @@ def measure(folder: Path, counts: list[int], rounds: int) -> None:
         for name in calls[count]:
             own = medians[f"{name} {count}"]
             first = medians[f"{name} {counts[0]}"]
-            rows.append((f"{count:,}", name, f"{own * 1e3:.1f}", f"{peer / own:.1f}", f"{own / first:.2f}"))
-    columns = ("runs", "what", "median ms", "times quicker than mlflow", f"ratio to {counts[0]:,} runs")
+            rows.append(
+                (f"{count:,}", name, f"{own * 1e3:.1f}", f"{peer / own:.1f}", f"{own / first:.2f}")
+            )
+    columns = (
+        "runs",
+        "what",
+        "median ms",
+        "times quicker than mlflow",
+        f"ratio to {counts[0]:,} runs",
+    )
     print_table(f"Comparing runs, {rounds} rounds", columns, rows)
 
 

@@ -1,8 +1,8 @@
 """What do the statistics of `tracker diff` cost, against `import pandas`?
 
-Two runs have validation images of 18 classes, one in five wrong; the statistics take 10,000 resamples. Whole processes
-in turn: `diff`, `diff --no-stats`, and an interpreter that imports pandas. The goal is about the difference of the
-first two, for 10,000 images.
+Two runs have validation images of 18 classes, one in five wrong; the statistics take 10,000
+resamples. Whole processes in turn: `diff`, `diff --no-stats`, and an interpreter that imports
+pandas. The goal is about the difference of the first two, for 10,000 images.
 """
 
 from __future__ import annotations
@@ -55,13 +55,26 @@ def main() -> None:
         for images in arguments.images:
             workspace = build(Path(folder) / f"ws{images}", images)
             diff = [sys.executable, "-P", "-m", "tracker.cli", "diff", "exp1", "exp2"]
-            commands = {"diff": diff, "plain": [*diff, "--no-stats"], "pandas": [sys.executable, "-c", "import pandas"]}
+            commands = {
+                "diff": diff,
+                "plain": [*diff, "--no-stats"],
+                "pandas": [sys.executable, "-c", "import pandas"],
+            }
             medians = time_commands(commands, rounds=arguments.rounds, cwd=workspace.root)
             cost = medians["diff"] - medians["plain"]
             figures = [f"{seconds * 1e3:.0f}" for seconds in (*medians.values(), cost)]
             rows.append((f"{images:,}", *figures, f"{cost / medians['pandas']:.2f}"))
-    columns = ("images", "diff, ms", "diff --no-stats, ms", "import pandas, ms", "statistics, ms", "ratio to pandas")
-    print_table(f"Statistics of diff, {arguments.rounds} rounds (goal: ratio under {GOAL})", columns, rows)
+    columns = (
+        "images",
+        "diff, ms",
+        "diff --no-stats, ms",
+        "import pandas, ms",
+        "statistics, ms",
+        "ratio to pandas",
+    )
+    print_table(
+        f"Statistics of diff, {arguments.rounds} rounds (goal: ratio under {GOAL})", columns, rows
+    )
 
 
 if __name__ == "__main__":

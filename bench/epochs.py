@@ -1,7 +1,9 @@
-"""How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts; and inference to CSV.
+"""How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts; and
+inference to CSV.
 
-Everything on the CPU: resnet18 at 224 pixels, batch 16, one loader process, photographs of 384 x 512 pixels. The
-candidates take turns, an epoch each; ours is timed from its second epoch on, when its input cache is full.
+Everything on the CPU: resnet18 at 224 pixels, batch 16, one loader process, photographs of 384 x
+512 pixels. The candidates take turns, an epoch each; ours is timed from its second epoch on, when
+its input cache is full.
 """
 
 from __future__ import annotations
@@ -47,15 +49,20 @@ BATCH = 16
 
 
 class WinnersLoop:
-    """Jitter in training and validation, `.item()` and F1 at every step, a figure and a checkpoint every epoch."""
+    """Jitter in training and validation, `.item()` and F1 at every step, a figure and a checkpoint
+    every epoch."""
 
     def __init__(self, data: LoadedData, folder: Path, *, jitter: bool = True) -> None:
         custom = build_custom(224, jitter=jitter)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
-        self._train = _loader(Photographs([(s.path, s.label) for s in data.train], custom), shuffle=True)
-        self._val = _loader(Photographs([(s.path, s.label) for s in data.val], custom), shuffle=False)
+        self._train = _loader(
+            Photographs([(s.path, s.label) for s in data.train], custom), shuffle=True
+        )
+        self._val = _loader(
+            Photographs([(s.path, s.label) for s in data.val], custom), shuffle=False
+        )
         self._eval = _loader(Photographs([(i.path, 0) for i in data.eval], custom), shuffle=False)
         self._ids = [image.id for image in data.eval]
 
@@ -108,19 +115,26 @@ class WinnersLoop:
 
 
 class TimmLoop:
-    """The training script of timm as its parts give it: its loader, optimiser, and update, loss read now and then."""
+    """The training script of timm as its parts give it: its loader, optimiser, and update, loss
+    read now and then."""
 
     def __init__(self, data: LoadedData, folder: Path) -> None:
         from timm.data import create_transform
         from timm.optim import create_optimizer_v2
 
-        transform = create_transform((3, 224, 224), is_training=True, color_jitter=0.1, mean=MEAN, std=STD)
+        transform = create_transform(
+            (3, 224, 224), is_training=True, color_jitter=0.1, mean=MEAN, std=STD
+        )
         plain = create_transform((3, 224, 224), is_training=False, mean=MEAN, std=STD)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = create_optimizer_v2(self._model, opt="adamw", lr=1e-3)
-        self._train = _loader(Photographs([(s.path, s.label) for s in data.train], transform), shuffle=True)
-        self._val = _loader(Photographs([(s.path, s.label) for s in data.val], plain), shuffle=False)
+        self._train = _loader(
+            Photographs([(s.path, s.label) for s in data.train], transform), shuffle=True
+        )
+        self._val = _loader(
+            Photographs([(s.path, s.label) for s in data.val], plain), shuffle=False
+        )
 
     def epoch(self) -> dict[str, float]:
         """Seconds of the training part and of all."""
@@ -150,7 +164,9 @@ def _loader(dataset: Photographs, *, shuffle: bool) -> DataLoader[Any]:
 def _draw_grid(images: torch.Tensor, labels: torch.Tensor, guesses: torch.Tensor) -> Any:
     figure = pyplot.figure(figsize=(12, 20))
     for number in range(min(16, len(images))):
-        axes = figure.add_subplot(4, 4, number + 1, title=f"gt: {labels[number]}, pred: {guesses[number]}")
+        axes = figure.add_subplot(
+            4, 4, number + 1, title=f"gt: {labels[number]}, pred: {guesses[number]}"
+        )
         axes.axis("off")
         axes.imshow((images[number].permute(1, 2, 0).numpy() * STD + MEAN).clip(0, 1))
     return figure
@@ -179,11 +195,18 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
     """Our epochs and the others' in turn; prints medians."""
     theirs = folder / "theirs"
     theirs.mkdir()
-    others = {"the winners' loop": WinnersLoop(data, theirs), "timm's parts": TimmLoop(data, theirs)}
+    others = {
+        "the winners' loop": WinnersLoop(data, theirs),
+        "timm's parts": TimmLoop(data, theirs),
+    }
     times: dict[str, list[dict[str, float]]] = {name: [] for name in ("tracker", *others)}
     shares: list[tuple[float, float]] = []
     compute = Clock()
-    originals = loop._forward, loop._update_weights, torch.Tensor.backward  # what a step must do anyway
+    originals = (
+        loop._forward,
+        loop._update_weights,
+        torch.Tensor.backward,
+    )  # what a step must do anyway
     loop._forward, loop._update_weights = compute.around(originals[0]), compute.around(originals[1])
     torch.Tensor.backward = compute.around(originals[2])
     (folder / "ours").mkdir()
@@ -216,12 +239,23 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
     )
     loop._forward, loop._update_weights, torch.Tensor.backward = originals
     rows = []
-    ours = {part: statistics.median(each[part] for each in times["tracker"]) for part in ("train", "epoch")}
+    ours = {
+        part: statistics.median(each[part] for each in times["tracker"])
+        for part in ("train", "epoch")
+    }
     for name, found in times.items():
-        medians = {part: statistics.median(each[part] for each in found) for part in ("train", "epoch")}
+        medians = {
+            part: statistics.median(each[part] for each in found) for part in ("train", "epoch")
+        }
         ratios = [f"{medians[part] / ours[part]:.2f}" for part in ("train", "epoch")]
         rows.append(
-            (name, f"{len(data.train) / medians['train']:.1f}", ratios[0], f"{medians['epoch']:.1f}", ratios[1])
+            (
+                name,
+                f"{len(data.train) / medians['train']:.1f}",
+                ratios[0],
+                f"{medians['epoch']:.1f}",
+                ratios[1],
+            )
         )
     columns = (
         "loop",
@@ -230,13 +264,19 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         "whole epoch, s",
         "so many times quicker",
     )
-    print_table(f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds", columns, rows)
+    print_table(
+        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds", columns, rows
+    )
     wait, own = (100 * statistics.median(values) for values in zip(*shares, strict=True))
-    print(f"tracker: waiting for data {wait:.2f} % of the training part, the loop's own work {own:.2f} %")
+    print(
+        f"tracker: waiting for data {wait:.2f} % of the training part, the loop's own work"
+        f" {own:.2f} %"
+    )
 
 
 def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
-    """From image files to the prediction CSV, with the weights of best.pth in both and no jitter; prints medians."""
+    """From image files to the prediction CSV, with the weights of best.pth in both and no jitter;
+    prints medians."""
     weights, _ = load_weights(folder / "ours" / "best.pth")
     theirs = WinnersLoop(data, folder / "theirs", jitter=False)
     theirs.load(weights)
@@ -263,7 +303,9 @@ def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: in
     ]
     columns = ("loop", "images/s from files to CSV", "tracker is so many times quicker")
     print_table(f"Inference of {len(data.eval)} images, {rounds} rounds", columns, rows)
-    answers = [list(csv.reader(file.open(newline=""))) for file in (path, folder / "theirs" / "output.csv")]
+    answers = [
+        list(csv.reader(file.open(newline=""))) for file in (path, folder / "theirs" / "output.csv")
+    ]
     ours_by_id, theirs_by_id = (dict(row for row in rows) for rows in answers)
     equal = sum(ours_by_id[name] == answer for name, answer in theirs_by_id.items())
     print(f"{equal} of {len(theirs_by_id)} labels are equal")

@@ -1,6 +1,8 @@
-"""How near does training come to the GPU's limit? Swin-L at 384 pixels against the matrix rate of the same run.
+"""How near does training come to the GPU's limit? Swin-L at 384 pixels against the matrix rate of
+the same run.
 
-One command, one table: `python bench/gpu.py` on a machine with a CUDA device (a batch of 64 needs about 60 GB).
+One command, one table: `python bench/gpu.py` on a machine with a CUDA device (a batch of 64 needs
+about 60 GB).
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no CUDA device here")
     config = Config(
-        data=DataConfig(format="mask_profiles", train_dir="train", eval_dir="eval", image_size=(SIDE, SIDE)),
+        data=DataConfig(
+            format="mask_profiles", train_dir="train", eval_dir="eval", image_size=(SIDE, SIDE)
+        ),
         augment=AugmentConfig(name="custom", jitter_mode="fast"),
         model=ModelConfig(name=MODEL),
         optim=OptimConfig(lr=2e-5),
@@ -107,7 +111,8 @@ def main() -> None:
 
 
 def report(setup: Setup, limit: float) -> None:
-    """Rates of whole epochs fed from the cache, of the same steps without loader and loop, and of inference."""
+    """Rates of whole epochs fed from the cache, of the same steps without loader and loop, and of
+    inference."""
     operations = count_operations(setup)
     batch = torch.zeros(setup.config.train.batch_size, 3, SIDE, SIDE, device="cuda")
     labels = torch.zeros(len(batch), dtype=torch.int64, device="cuda")
@@ -129,12 +134,21 @@ def report(setup: Setup, limit: float) -> None:
     inferred = len(setup.data.eval) / (time.perf_counter() - started)
     rows = [
         ("training steps alone", f"{bare:.0f}", f"{100 * bare * 3 * operations / limit:.1f} %"),
-        ("training epochs from the cache", f"{trained:.0f}", f"{100 * trained * 3 * operations / limit:.1f} %"),
+        (
+            "training epochs from the cache",
+            f"{trained:.0f}",
+            f"{100 * trained * 3 * operations / limit:.1f} %",
+        ),
         ("inference", f"{inferred:.0f}", f"{100 * inferred * operations / limit:.1f} %"),
     ]
-    title = f"{MODEL} on {torch.cuda.get_device_name()}: matrix rate {limit / 1e12:.0f} Tflop/s in bf16"
+    title = (
+        f"{MODEL} on {torch.cuda.get_device_name()}: matrix rate {limit / 1e12:.0f} Tflop/s in bf16"
+    )
     print_table(title, ("what", "images/s", "of the matrix rate"), rows)
-    print(f"loop and loader take {1 - trained / bare:.1%} of a step, waiting {metrics[-1]['train/data_wait']:.2%}")
+    print(
+        f"loop and loader take {1 - trained / bare:.1%} of a step, waiting"
+        f" {metrics[-1]['train/data_wait']:.2%}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""How many images a second does the input pipeline make, on one thread, and what memory does a loader process hold?
+"""How many images a second does the input pipeline make, on one thread, and what memory does a
+loader process hold?
 
-Augmentation `custom` at 384 pixels from JPEG files of 384 x 512, against PIL + torchvision. The candidates take turns;
-first epoch: every image is decoded and kept; later epochs: every image comes from the cache.
+Augmentation `custom` at 384 pixels from JPEG files of 384 x 512, against PIL + torchvision. The
+candidates take turns; first epoch: every image is decoded and kept; later epochs: every image comes
+from the cache.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ from tracker.training.input.loader import ImageDataset, Source, build_dataset, b
 from tracker.training.input.sampler import BatchSampler
 
 SIDE, BATCH = 384, 16
-GOALS = {"hsv, first epoch": 2.5, "hsv, later epochs": 3.3, "fast, first epoch": 8.0, "fast, later epochs": 30.0}
+GOALS = {
+    "hsv, first epoch": 2.5,
+    "hsv, later epochs": 3.3,
+    "fast, first epoch": 8.0,
+    "fast, later epochs": 30.0,
+}
 MOST_MB = 400
 
 
@@ -36,7 +43,9 @@ def build(mode: str, paths: Sequence[Path], cache: Path | None) -> ImageDataset:
         train=TrainConfig(batch_size=BATCH),
     )
     hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    dataset, note = build_dataset(config, paths, [0] * len(paths), Source(Path(), hashes, cache), train=True)
+    dataset, note = build_dataset(
+        config, paths, [0] * len(paths), Source(Path(), hashes, cache), train=True
+    )
     assert not note, note
     return dataset
 
@@ -49,12 +58,16 @@ def compare(paths: Sequence[Path], folder: Path, rounds: int) -> None:
 
     def their_epoch() -> None:
         for start in range(0, len(paths), BATCH):
-            torch.stack([theirs[index][0] for index in range(start, min(start + BATCH, len(paths)))])
+            torch.stack(
+                [theirs[index][0] for index in range(start, min(start + BATCH, len(paths)))]
+            )
 
     def our_epoch(dataset: ImageDataset) -> None:
         epoch = next(epochs)
         for start in range(0, len(paths), BATCH):
-            dataset.__getitems__([(epoch, index) for index in range(start, min(start + BATCH, len(paths)))])
+            dataset.__getitems__(
+                [(epoch, index) for index in range(start, min(start + BATCH, len(paths)))]
+            )
 
     def first(mode: str) -> Callable[[], None]:
         waiting = [build(mode, paths, folder / f"{mode}{next(fresh)}") for _ in range(rounds + 1)]
@@ -67,36 +80,57 @@ def compare(paths: Sequence[Path], folder: Path, rounds: int) -> None:
 
     kinds = {"first epoch": first, "later epochs": later}
     uncached = build("fast", paths, None)
-    candidates = {f"{mode}, {when}": make(mode) for mode in ("hsv", "fast") for when, make in kinds.items()}
+    candidates = {
+        f"{mode}, {when}": make(mode) for mode in ("hsv", "fast") for when, make in kinds.items()
+    }
     medians = time_calls(
-        {"PIL + torchvision": their_epoch, **candidates, "fast, cache off": lambda: our_epoch(uncached)}, rounds=rounds
+        {
+            "PIL + torchvision": their_epoch,
+            **candidates,
+            "fast, cache off": lambda: our_epoch(uncached),
+        },
+        rounds=rounds,
     )
     rows = []
     for name, seconds in medians.items():
         ratio = medians["PIL + torchvision"] / seconds
-        goal = f"{GOALS[name]:g}: {'reached' if ratio >= GOALS[name] else 'missed'}" if name in GOALS else "-"
+        goal = (
+            f"{GOALS[name]:g}: {'reached' if ratio >= GOALS[name] else 'missed'}"
+            if name in GOALS
+            else "-"
+        )
         rows.append((name, f"{len(paths) / seconds:,.0f}", f"{ratio:.2f}", goal))
     print_table(
-        f"{len(paths)} images, one thread, {rounds} rounds", ("pipeline", "images/s", "times quicker", "goal"), rows
+        f"{len(paths)} images, one thread, {rounds} rounds",
+        ("pipeline", "images/s", "times quicker", "goal"),
+        rows,
     )
 
 
 def measure_distance(paths: Sequence[Path], folder: Path) -> None:
     """Print how far the two jitters are from each other, and from no jitter, in grey levels."""
     positions = [(1, index) for index in range(min(64, len(paths)))]
-    hsv, fast = (build(mode, paths, folder / mode).__getitems__(positions)[0] for mode in ("hsv", "fast"))
-    plain_config = Config(data=DataConfig(image_size=(SIDE, SIDE)), augment=AugmentConfig(name="custom", jitter=0.0))
+    hsv, fast = (
+        build(mode, paths, folder / mode).__getitems__(positions)[0] for mode in ("hsv", "fast")
+    )
+    plain_config = Config(
+        data=DataConfig(image_size=(SIDE, SIDE)), augment=AugmentConfig(name="custom", jitter=0.0)
+    )
     plain, _ = build_dataset(plain_config, paths, [0] * len(paths), Source(folder), train=True)
     none = plain.__getitems__(positions)[0]
     levels = 255 * torch.tensor(STD)[:, None, None]
     apart, moved = (float(((fast - other).abs() * levels).mean()) for other in (hsv, none))
-    print(f"fast is {apart:.1f} grey levels from hsv; the jitter itself moves a pixel by {moved:.1f}")
+    print(
+        f"fast is {apart:.1f} grey levels from hsv; the jitter itself moves a pixel by {moved:.1f}"
+    )
 
 
 def measure_memory(paths: Sequence[Path], folder: Path) -> None:
-    """Print what a loader process has written to memory, which it shares with nobody, in an epoch from the cache.
+    """Print what a loader process has written to memory, which it shares with nobody, in an epoch
+    from the cache.
 
-    Pages inherited from the process that forked it and never written to are that process's; the cache is a file.
+    Pages inherited from the process that forked it and never written to are that process's; the
+    cache is a file.
     """
     sampler = BatchSampler(len(paths), BATCH, seed=1)
     loader = build_loader(build("hsv", paths, folder / "hsv"), sampler, workers=1, pin_memory=False)
@@ -106,7 +140,10 @@ def measure_memory(paths: Sequence[Path], folder: Path) -> None:
         memory = Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
         found = {line.split()[0]: int(line.split()[1]) / 1e3 for line in memory.splitlines()[1:]}
         own, whole = max(own, found["Private_Dirty:"]), max(whole, found["Rss:"])
-    print(f"a loader process holds {own:.0f} MB of its own; {whole:.0f} MB with libraries, cache and what it inherited")
+    print(
+        f"a loader process holds {own:.0f} MB of its own; {whole:.0f} MB with libraries, cache and"
+        " what it inherited"
+    )
     print(f"goal: {MOST_MB} MB besides the cache: {'reached' if own < MOST_MB else 'missed'}")
 
 
@@ -115,7 +152,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=126)
-    parser.add_argument("--photographs", type=Path, help="folder of photographs to use instead of drawn faces")
+    parser.add_argument(
+        "--photographs", type=Path, help="folder of photographs to use instead of drawn faces"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,5 @@
-"""Does the quick jitter cost F1? A small model is trained with each jitter mode from the same seeds, on drawn faces."""
+"""Does the quick jitter cost F1? A small model is trained with each jitter mode from the same
+seeds, on drawn faces."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ from timing import print_table
 from winners import TASK
 
 from tracker.setup.demo_faces import make_competition
-from tracker.training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from tracker.training.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from tracker.training.data.data import load_data
 from tracker.training.run.follow import Silent
 from tracker.training.run.loop import fit
@@ -53,7 +61,12 @@ def main() -> None:
     options = parser.parse_args()
     config = Config(
         data=DataConfig(
-            format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.3, image_size=(64, 64), workers=0
+            format="mask_profiles",
+            train_dir="train",
+            split="by_profile",
+            val_ratio=0.3,
+            image_size=(64, 64),
+            workers=0,
         ),
         augment=AugmentConfig(name="custom", crop=(112, 90)),
         model=ModelConfig(name="resnet10t"),
@@ -64,14 +77,23 @@ def main() -> None:
         root = Path(name)
         make_competition(root, people=options.people, eval_people=6, seed=7)
         found = np.array(
-            [[measure_f1(config, mode, seed, root) for mode in ("hsv", "fast")] for seed in range(options.seeds)]
+            [
+                [measure_f1(config, mode, seed, root) for mode in ("hsv", "fast")]
+                for seed in range(options.seeds)
+            ]
         )
-    rows = [(str(seed), *(f"{value:.4f}" for value in (*pair, pair[1] - pair[0]))) for seed, pair in enumerate(found)]
+    rows = [
+        (str(seed), *(f"{value:.4f}" for value in (*pair, pair[1] - pair[0])))
+        for seed, pair in enumerate(found)
+    ]
     print_table("Best validation F1", ("seed", "hsv", "fast", "fast - hsv"), rows)
     differences = found[:, 1] - found[:, 0]
     mean, error = differences.mean(), stats.sem(differences)
     low, high = stats.t.interval(0.95, len(differences) - 1, loc=mean, scale=error)
-    print(f"fast - hsv: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} over {options.seeds} seeds")
+    print(
+        f"fast - hsv: {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} over {options.seeds}"
+        " seeds"
+    )
 
 
 if __name__ == "__main__":

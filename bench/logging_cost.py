@@ -1,4 +1,5 @@
-"""What does logging four scalars cost the training loop, and what does kill -9 lose of what was logged?"""
+"""What does logging four scalars cost the training loop, and what does kill -9 lose of what was
+logged?"""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def measure_cost(folder: Path, rounds: int) -> None:
     from mlflow.entities import Metric
     from torch.utils.tensorboard import SummaryWriter
 
-    recorder = Recorder.create(folder / "runs", kind="train", config={}, parent=None, note="", fingerprints={})
+    recorder = Recorder.create(
+        folder / "runs", kind="train", config={}, parent=None, note="", fingerprints={}
+    )
     bare = (folder / "bare.jsonl").open("w")
     board = SummaryWriter(str(folder / "board"))
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
@@ -68,7 +71,9 @@ def measure_cost(folder: Path, rounds: int) -> None:
 
     def write_mlflow(step: int) -> None:
         now = round(time.time() * 1000)
-        client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in VALUES.items()])
+        client.log_batch(
+            run_id, metrics=[Metric(key, value, now, step) for key, value in VALUES.items()]
+        )
 
     calls = {
         "tracker": (1000, lambda step: recorder.metrics(VALUES, step=step, epoch=1)),
@@ -76,16 +81,21 @@ def measure_cost(folder: Path, rounds: int) -> None:
         "TensorBoard": (200, write_board),
         "MLflow log_batch, SQLite": (10, write_mlflow),
     }
-    medians = time_calls({name: repeat(call, times) for name, (times, call) in calls.items()}, rounds=rounds)
+    medians = time_calls(
+        {name: repeat(call, times) for name, (times, call) in calls.items()}, rounds=rounds
+    )
     each = {name: medians[name] / times for name, (times, _) in calls.items()}
-    print_ratios(f"Logging four scalars, {rounds} rounds", each, base="tracker", unit="us a call", scale=1e6)
+    print_ratios(
+        f"Logging four scalars, {rounds} rounds", each, base="tracker", unit="us a call", scale=1e6
+    )
     recorder.finish("finished")
     bare.close()
     board.close()
 
 
 def measure_loss(folder: Path, kills: int) -> None:
-    """Print how many points whose call had returned were missing after kill -9 in the middle of logging."""
+    """Print how many points whose call had returned were missing after kill -9 in the middle of
+    logging."""
     rng = random.Random(1)  # noqa: S311
     lost = returned = torn = 0
     for number in range(kills):
@@ -96,14 +106,19 @@ def measure_loss(folder: Path, kills: int) -> None:
         returned += told
         lost += len(set(range(1, told + 1)) - found)
         torn += bool(lines[-1])
-    print(f"kill -9 while logging, {kills} times: {returned:,} calls had returned, {lost} of their points are missing")
+    print(
+        f"kill -9 while logging, {kills} times: {returned:,} calls had returned, {lost} of their"
+        " points are missing"
+    )
     print(f"torn last lines, of calls that had not returned: {torn}")
 
 
 def kill_while_logging(runs: Path, *, after_s: float) -> int:
-    """Start a process that logs, kill it while it does, and return the last step whose call had returned.
+    """Start a process that logs, kill it while it does, and return the last step whose call had
+    returned.
 
-    Raises RuntimeError when the process was not logging at the time: then the kill would prove nothing.
+    Raises RuntimeError when the process was not logging at the time: then the kill would prove
+    nothing.
     """
     counter = runs.with_suffix(".last")
     counter.write_bytes(bytes(8))
@@ -121,7 +136,9 @@ def kill_while_logging(runs: Path, *, after_s: float) -> int:
             child.kill()
             child.wait()
         if not moving:
-            raise RuntimeError(f"the process was not logging when it was killed, after step {before}")
+            raise RuntimeError(
+                f"the process was not logging when it was killed, after step {before}"
+            )
         return int.from_bytes(shared[:8], sys.byteorder)
 
 

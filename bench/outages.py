@@ -1,4 +1,5 @@
-"""Does a run arrive in MLflow once and whole, whatever answers are lost? A line for each mode, `--seeds` runs."""
+"""Does a run arrive in MLflow once and whole, whatever answers are lost? A line for each mode,
+`--seeds` runs."""
 
 from __future__ import annotations
 
@@ -35,10 +36,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--modes", nargs="*", default=MODES)
-    parser.add_argument("--delay", type=float, default=5.0, help="seconds of an answer that is slow")
+    parser.add_argument(
+        "--delay", type=float, default=5.0, help="seconds of an answer that is slow"
+    )
     arguments = parser.parse_args()
     perfect = True
-    print("| MLflow | seeds | requests that went wrong | runs | points | lost | doubled | torn files | s |")
+    print(
+        "| MLflow | seeds | requests that went wrong | runs | points | lost | doubled | torn files"
+        " | s |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -48,7 +54,9 @@ def main() -> int:
             "--artifacts-destination",
             str(folder / "artifacts"),
         ]
-        with mlflow_server(folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as server:
+        with mlflow_server(
+            folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+        ) as server:
             for mode in arguments.modes:
                 limit = 2.0 if mode == "hangs" else 20.0
                 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = f"{limit:.0f}"
@@ -59,7 +67,17 @@ def main() -> int:
                 lost, doubled = sum(one.lost for one in found), sum(one.doubled for one in found)
                 torn, faults = sum(one.torn for one in found), sum(one.faults for one in found)
                 seconds = time.monotonic() - started
-                row = [mode, len(found), faults, runs, points, lost, doubled, torn, f"{seconds:.0f}"]
+                row = [
+                    mode,
+                    len(found),
+                    faults,
+                    runs,
+                    points,
+                    lost,
+                    doubled,
+                    torn,
+                    f"{seconds:.0f}",
+                ]
                 print("| " + " | ".join(map(str, row)) + " |", flush=True)
                 perfect = perfect and all(one.perfect for one in found)
     return 0 if perfect else 1

@@ -1,4 +1,5 @@
-"""How long does it take to copy a long run to MLflow? Against MLflow's own log_batch on the same points, by turns."""
+"""How long does it take to copy a long run to MLflow? Against MLflow's own log_batch on the same
+points, by turns."""
 
 from __future__ import annotations
 
@@ -25,8 +26,12 @@ def make_run(folder: Path, steps: int) -> Workspace:
     """A workspace with one run of `steps` points of five values."""
     data = folder / "data"
     data.mkdir()
-    workspace = init_workspace(folder / "ws", data={}, competition={"classes": ["cat", "dog"]}, leaderboard="manual")
-    recorder = Recorder.create(workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={})
+    workspace = init_workspace(
+        folder / "ws", data={}, competition={"classes": ["cat", "dog"]}, leaderboard="manual"
+    )
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
     with (recorder.folder / "metrics.jsonl").open("a") as file:
         for step in range(1, steps + 1):
             values = {
@@ -56,7 +61,8 @@ def sync_anew(workspace: Workspace) -> Callable[[], None]:
 
 
 def log_batches(workspace: Workspace) -> Callable[[], None]:
-    """A call that sends the same points through MLflow's interface, 1,000 a batch, and nothing else."""
+    """A call that sends the same points through MLflow's interface, 1,000 a batch, and nothing
+    else."""
     from mlflow.entities import Metric
 
     def run() -> None:
@@ -65,7 +71,9 @@ def log_batches(workspace: Workspace) -> Callable[[], None]:
         batch = []
         for point in read_points(workspace.runs_dir / "exp1" / "metrics.jsonl"):
             stamp = round(point["time"] * 1000)
-            batch += [Metric(key, value, stamp, point["step"]) for key, value in point["values"].items()]
+            batch += [
+                Metric(key, value, stamp, point["step"]) for key, value in point["values"].items()
+            ]
             if len(batch) >= BATCH:
                 client.log_batch(run_id, metrics=batch)
                 batch = []
@@ -83,7 +91,10 @@ def main() -> None:
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_run(Path(folder), arguments.steps)
-        calls = {"tracker sync": sync_anew(workspace), "MLflow log_batch alone": log_batches(workspace)}
+        calls = {
+            "tracker sync": sync_anew(workspace),
+            "MLflow log_batch alone": log_batches(workspace),
+        }
         medians = time_calls(calls, rounds=arguments.rounds)
     title = f"{arguments.steps * 5:,} points to a SQLite file, {arguments.rounds} rounds"
     print_ratios(title, medians, base="tracker sync", unit="s", scale=1)

@@ -1,4 +1,5 @@
-"""How long does `tracker report` take with 1,000 submissions and 1,000 runs, and how large is its page?"""
+"""How long does `tracker report` take with 1,000 submissions and 1,000 runs, and how large is its
+page?"""
 
 from __future__ import annotations
 
@@ -36,28 +37,62 @@ MEMOS = (
 
 
 def fill(workspace: Workspace, count: int) -> None:
-    """`count` runs, each made from an earlier one with two keys changed, and submitted with four scores."""
+    """`count` runs, each made from an earlier one with two keys changed, and submitted with four
+    scores."""
     rng = random.Random(1)  # noqa: S311
     rows = []
     base = config_to_dict(Config())
-    first = Recorder.create(workspace.runs_dir, kind="train", config=base, parent=None, note="", fingerprints={})
+    first = Recorder.create(
+        workspace.runs_dir, kind="train", config=base, parent=None, note="", fingerprints={}
+    )
     record = first.finish("finished")
     for number in range(1, count + 1):
-        changed = {"optim": {"lr": rng.choice([1e-5, 2e-5, 5e-5])}, "train": {"epochs": rng.randint(1, 15)}}
+        changed = {
+            "optim": {"lr": rng.choice([1e-5, 2e-5, 5e-5])},
+            "train": {"epochs": rng.randint(1, 15)},
+        }
         config: dict[str, Any] = merge(base, changed)
         f1 = 0.78 - 0.5 / number**0.5 + rng.gauss(0, 0.02)
         parent = f"exp{rng.randint(max(1, number - 20), number - 1)}" if number > 1 else None
         summary = {"val/f1": f1, "val/accuracy": f1, "train/loss": 0.5}
-        own = {"name": f"exp{number}", "uid": f"u{number}", "parent": parent, "note": rng.choice(MEMOS)}
+        own = {
+            "name": f"exp{number}",
+            "uid": f"u{number}",
+            "parent": parent,
+            "note": rng.choice(MEMOS),
+        }
         folder = workspace.runs_dir / f"exp{number}"
         folder.mkdir(exist_ok=True)
-        (folder / "run.json").write_text(json.dumps({**record.to_dict(), **own, "summary": summary}))
+        (folder / "run.json").write_text(
+            json.dumps({**record.to_dict(), **own, "summary": summary})
+        )
         (folder / "config.toml").write_text(tomli_w.dumps(config))
-        columns = {"run": own["name"], "run_uid": own["uid"], "submitted_at": record.created_at, "author": "ann"}
-        figures = {f"{part}_{name}": rng.random() for part in ("train", "val") for name in ("loss", "accuracy", "f1")}
-        scores = {(s, m): f1 + rng.gauss(0, 0.01) for s in ("public", "private") for m in ("f1", "accuracy")}
+        columns = {
+            "run": own["name"],
+            "run_uid": own["uid"],
+            "submitted_at": record.created_at,
+            "author": "ann",
+        }
+        figures = {
+            f"{part}_{name}": rng.random()
+            for part in ("train", "val")
+            for name in ("loss", "accuracy", "f1")
+        }
+        scores = {
+            (s, m): f1 + rng.gauss(0, 0.01)
+            for s in ("public", "private")
+            for m in ("f1", "accuracy")
+        }
         memo = rng.choice(MEMOS)
-        rows.append(Historical(number=number, memo=memo, columns={**columns, **figures}, config=config, scores=scores))
+        rows.append(
+            Historical(
+                number=number,
+                memo=memo,
+                columns={**columns, **figures},
+                config=config,
+                scores=scores,
+            )
+        )
     with open_ledger(workspace) as ledger:
         ledger.append_historical(rows, workspace.competition)
 
@@ -70,7 +105,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ws"
-        fill(init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"}), arguments.rows)
+        fill(
+            init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"}),
+            arguments.rows,
+        )
         tracker = [sys.executable, "-P", "-m", "tracker.cli"]
         closed = [sys.executable, "-c", WITHOUT_MLFLOW]
         commands = {

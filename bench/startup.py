@@ -1,4 +1,5 @@
-"""How long does a person wait for `tracker --help`? Against importing Typer alone, and against MLflow's own help."""
+"""How long does a person wait for `tracker --help`? Against importing Typer alone, and against
+MLflow's own help."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def main() -> None:
         "tracker --help": [str(programs / "tracker"), "--help"],
         "mlflow --help": [str(programs / "mlflow"), "--help"],
     }
-    print_ratios(f"Start-up, {rounds} rounds", time_commands(commands, rounds=rounds), base="import typer")
+    print_ratios(
+        f"Start-up, {rounds} rounds", time_commands(commands, rounds=rounds), base="import typer"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Times commands side by side: machines are shared and noisy, so only ratios of medians of one run mean anything."""
+"""Times commands side by side: machines are shared and noisy, so only ratios of medians of one run
+mean anything."""
 
 from __future__ import annotations
 
@@ -12,11 +13,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "NO_ALBUMENTATIONS_UPDATE": "1"}
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
 
 
-def time_commands(commands: Mapping[str, Sequence[str]], *, rounds: int, cwd: Path | None = None) -> dict[str, float]:
-    """Median seconds of whole processes; every round runs each command once, after a round that does not count."""
+def time_commands(
+    commands: Mapping[str, Sequence[str]], *, rounds: int, cwd: Path | None = None
+) -> dict[str, float]:
+    """Median seconds of whole processes; every round runs each command once, after a round that
+    does not count."""
 
     def run(words: Sequence[str]) -> Callable[[], None]:
         return lambda: run_process(words, cwd=cwd)
@@ -36,16 +44,25 @@ def time_calls(calls: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def run_process(words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+def run_process(
+    words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> None:
     """Run a command to its end; raises CalledProcessError when it fails."""
     settings = {**os.environ, **QUIET, **(env or {})}
-    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # else our modules are compiled at every start, installed ones not
+    settings.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # else our modules are compiled at every start, installed ones not
     subprocess.run(words, cwd=cwd, env=settings, check=True, capture_output=True)
 
 
-def print_ratios(title: str, medians: Mapping[str, float], *, base: str, unit: str = "ms", scale: float = 1e3) -> None:
+def print_ratios(
+    title: str, medians: Mapping[str, float], *, base: str, unit: str = "ms", scale: float = 1e3
+) -> None:
     """A table of medians and their ratio to `base`."""
-    rows = [(name, f"{median * scale:.1f}", f"{median / medians[base]:.2f}") for name, median in medians.items()]
+    rows = [
+        (name, f"{median * scale:.1f}", f"{median / medians[base]:.2f}")
+        for name, median in medians.items()
+    ]
     print_table(title, ("what", f"median {unit}", f"ratio to {base}"), rows)
 
 

@@ -1,4 +1,5 @@
-"""The winners' side of the comparisons: their photographs, as they read them, and what they did to them."""
+"""The winners' side of the comparisons: their photographs, as they read them, and what they did to
+them."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ TASK = Task(
 class Photographs(Dataset[tuple[torch.Tensor, int]]):
     """As the winners read them: PIL, torchvision."""
 
-    def __init__(self, items: list[tuple[Path, int]], transform: Callable[[Image.Image], torch.Tensor]) -> None:
+    def __init__(
+        self, items: list[tuple[Path, int]], transform: Callable[[Image.Image], torch.Tensor]
+    ) -> None:
         self._items = items
         self._transform = transform
 
@@ -65,5 +68,9 @@ def save_photograph(source: Path, target: Path, *, seed: int) -> None:
     """A picture enlarged to the competition's size, as a JPEG of some 60 KB."""
     with Image.open(source) as image:
         large = image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    noise = np.random.default_rng(seed).normal(0, 6, (HEIGHT, WIDTH, 3))  # a photograph is not that smooth
-    Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)).save(target, quality=88)
+    noise = np.random.default_rng(seed).normal(
+        0, 6, (HEIGHT, WIDTH, 3)
+    )  # a photograph is not that smooth
+    Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)).save(
+        target, quality=88
+    )

@@ -51,17 +51,23 @@ def build_pages() -> dict[str, str]:
     return {name: "\n".join([GENERATED, *lines]).rstrip() + "\n" for name, lines in parts.items()}
 
 
-# --- Commands ---------------------------------------------------------------------------------------------------------
+# --- Commands
+# ---------------------------------------------------------------------------------------------------------
 
 
 def build_commands() -> Iterator[str]:
     """Every command with its arguments and options."""
     yield "# Every command\n"
-    yield "`tracker COMMAND --help` prints the same. A line for each: [commands](../index.md#commands-at-a-glance).\n"
+    yield (
+        "`tracker COMMAND --help` prints the same. A line for each:"
+        " [commands](../index.md#commands-at-a-glance).\n"
+    )
     for name, command in list_commands(typer.main.get_command(app), "tracker"):
         yield f"## {name}\n"
         yield f"{escape(join_lines(command.help or ''), angles=True)}\n"
-        if rows := [describe_parameter(parameter) for parameter in command.params if not parameter.hidden]:
+        if rows := [
+            describe_parameter(parameter) for parameter in command.params if not parameter.hidden
+        ]:
             yield from build_table(("option", "default", "meaning"), rows)
 
 
@@ -81,11 +87,17 @@ def describe_parameter(parameter: Any) -> tuple[str, str, str]:
             names += "..."
     else:
         words = [*parameter.opts, *parameter.secondary_opts]
-        names = ", ".join(words) if flag else f"{', '.join(words)} {parameter.metavar or parameter.type.name.upper()}"
+        names = (
+            ", ".join(words)
+            if flag
+            else f"{', '.join(words)} {parameter.metavar or parameter.type.name.upper()}"
+        )
     default = "required" if parameter.required else render_default(parameter.default, flag=flag)
     text = join_lines(getattr(parameter, "help", None) or "")
     if choices := getattr(parameter.type, "choices", ()):
-        text += f" One of: {', '.join(str(getattr(choice, 'value', choice)) for choice in choices)}."
+        text += (
+            f" One of: {', '.join(str(getattr(choice, 'value', choice)) for choice in choices)}."
+        )
     return f"`{names}`", default, escape(text.strip(), angles=True)
 
 
@@ -99,7 +111,8 @@ def render_default(value: Any, *, flag: bool) -> str:
     return f"`{value}`" if isinstance(value, str | int | float | Path) else ""
 
 
-# --- Config keys and settings -----------------------------------------------------------------------------------------
+# --- Config keys and settings
+# -----------------------------------------------------------------------------------------
 
 
 def build_config() -> Iterator[str]:
@@ -107,8 +120,9 @@ def build_config() -> Iterator[str]:
     yield "# Every config key and setting\n"
     yield "## Config of a run\n"
     yield (
-        "Give a key on the command line as `--set section.key=value`, in a config file, or in `tracker.toml` as the "
-        "default of new runs. `tracker run options` prints the same list with the defaults of your workspace.\n"
+        "Give a key on the command line as `--set section.key=value`, in a config file, or in"
+        " `tracker.toml` as the default of new runs. `tracker run options` prints the same list"
+        " with the defaults of your workspace.\n"
     )
     for section, kind in SECTIONS.items():
         yield f"### [{section}]\n"
@@ -116,7 +130,10 @@ def build_config() -> Iterator[str]:
         rows = [describe_key(section, field) for field in dataclasses.fields(kind)]
         yield from build_table(("key", "type", "default", "allowed", "meaning"), rows)
     yield "## tracker.toml\n"
-    yield "`tracker init` writes this file, with a comment for each key. The sections above may stand in it, too.\n"
+    yield (
+        "`tracker init` writes this file, with a comment for each key. The sections above may stand"
+        " in it, too.\n"
+    )
     yield from build_table(("key", "default", "meaning"), list_template_keys())
     yield "## Environment settings\n"
     yield from build_table(("variable", "default", "meaning"), list_settings())
@@ -129,9 +146,17 @@ def describe_key(section: str, field: dataclasses.Field[Any]) -> tuple[str, str,
     for form, value in limits["by_format"].items():
         default += f"<br>{form}: {render_toml(value)}"
     words = [*limits["choices"], *(f"*{suffix}" for suffix in limits["files"])]
-    allowed = ", ".join(f"`{word}`" for word in words) or render_range(limits["low"], limits["high"])
+    allowed = ", ".join(f"`{word}`" for word in words) or render_range(
+        limits["low"], limits["high"]
+    )
     kind = str(field.type).replace("tuple[", "list[").replace(" | list[()]", "")
-    return f"`{section}.{field.name}`", escape(kind), default, allowed, escape(limits["doc"], angles=True)
+    return (
+        f"`{section}.{field.name}`",
+        escape(kind),
+        default,
+        allowed,
+        escape(limits["doc"], angles=True),
+    )
 
 
 def render_range(low: float | None, high: float | None) -> str:
@@ -152,10 +177,14 @@ def render_toml(value: Any) -> str:
 
 
 def list_template_keys() -> Iterator[tuple[str, str, str]]:
-    """The rows of tracker.toml: its template has the keys and the comments, the dataclass the defaults."""
+    """The rows of tracker.toml: its template has the keys and the comments, the dataclass the
+    defaults."""
     defaults = {field.name: field.default for field in dataclasses.fields(Competition)}
     parameters = inspect.signature(init_workspace).parameters
-    defaults |= {"tracking_uri": parameters["mlflow_uri"].default, "url": parameters["ledger_url"].default}
+    defaults |= {
+        "tracking_uri": parameters["mlflow_uri"].default,
+        "url": parameters["ledger_url"].default,
+    }
     section, comment = "", ""
     for line in TEMPLATE.splitlines():
         if line.startswith("["):
@@ -181,16 +210,18 @@ def list_settings() -> Iterator[tuple[str, str, str]]:
         yield f"`{setting.name}`", default, escape(setting.doc, angles=True)
 
 
-# --- JSON documents ---------------------------------------------------------------------------------------------------
+# --- JSON documents
+# ---------------------------------------------------------------------------------------------------
 
 
 def build_json() -> Iterator[str]:
     """Every JSON document: its meaning, and the keys of the documents that the tests compare."""
     yield "# Every JSON document\n"
     yield (
-        "Reading commands take `--json` and print one document. A value is null where it is unknown or not finite; "
-        "accuracies are fractions; numbers have all digits. The keys below are those of the documents that the tests "
-        "compare: `f1` and `accuracy` stand for the metrics of the competition.\n"
+        "Reading commands take `--json` and print one document. A value is null where it is unknown"
+        " or not finite; accuracies are fractions; numbers have all digits. The keys below are"
+        " those of the documents that the tests compare: `f1` and `accuracy` stand for the metrics"
+        " of the competition.\n"
     )
     meanings = read_meanings()
     forms = read_documents()
@@ -220,7 +251,9 @@ def read_documents() -> dict[str, Any]:
     commands = [name.strip() for name, _ in list_commands(typer.main.get_command(app), "")]
     forms: dict[str, Any] = {}
     for path in sorted(DOCUMENTS.glob("*.json")):
-        fitting = [name for name in commands if name and path.stem.startswith(name.replace(" ", "-"))]
+        fitting = [
+            name for name in commands if name and path.stem.startswith(name.replace(" ", "-"))
+        ]
         name = max(fitting, key=len)
         form = find_form(json.loads(path.read_text(encoding="utf-8"))["document"])
         forms[name] = join_forms(forms[name], form) if name in forms else form
@@ -306,22 +339,25 @@ def list_keys(form: Form, path: str = "", name: str = "") -> Iterator[tuple[str,
         yield from list_keys(below, f"{path}.{key}" if path else key, key)
 
 
-# --- The map of the code ----------------------------------------------------------------------------------------------
+# --- The map of the code
+# ----------------------------------------------------------------------------------------------
 
 
 def build_map() -> Iterator[str]:
     """Every folder and module with the first sentence of its docstring."""
     yield "# The map of the code\n"
     yield (
-        "Each thing is changed in one place. `tracker` imports `training`, never the other way round; "
-        "`tests/` mirrors both, `bench/` has the measurements.\n"
+        "Each thing is changed in one place. `tracker` imports `training`, never the other way"
+        " round; `tests/` mirrors both, `bench/` has the measurements.\n"
     )
     for package in PACKAGES:
         for folder in list_folders(ROOT / package):
             yield f"## {folder.relative_to(ROOT).as_posix()}/\n"
             yield f"{escape(read_first_sentence(folder / '__init__.py'), angles=True)}\n"
             modules = [path for path in sorted(folder.glob("*.py")) if is_described(path)]
-            yield from build_table(("module", "what it does"), [describe_module(path) for path in modules])
+            yield from build_table(
+                ("module", "what it does"), [describe_module(path) for path in modules]
+            )
     yield "## Top level\n"
     yield from build_table(("file", "what it is"), [describe_module(ROOT / "cli.py"), *OTHER_FILES])
 
@@ -358,7 +394,8 @@ def read_first_sentence(path: Path) -> str:
     return join_lines(text.partition("\n\n")[0])
 
 
-# --- Markdown ---------------------------------------------------------------------------------------------------------
+# --- Markdown
+# ---------------------------------------------------------------------------------------------------------
 
 
 def build_table(head: tuple[str, ...], rows: Any) -> Iterator[str]:
@@ -376,10 +413,13 @@ def join_lines(text: str) -> str:
 
 
 def escape(text: str, *, angles: bool = False) -> str:
-    """A text that stands in a cell of a table as it is; with `angles` also < and >, outside of code."""
+    """A text that stands in a cell of a table as it is; with `angles` also < and >, outside of
+    code."""
     parts = text.replace("|", "\\|").split("`")
     if angles:
-        parts[::2] = [re.sub(r"([*<>]|(?<!\w)_|_(?!\w))", _escape_mark, part) for part in parts[::2]]
+        parts[::2] = [
+            re.sub(r"([*<>]|(?<!\w)_|_(?!\w))", _escape_mark, part) for part in parts[::2]
+        ]
     return "`".join(parts)
 
 

@@ -1,6 +1,8 @@
-"""Draws docs/pictures: what commands print in a terminal, the report and MLflow's page, each light and dark.
+"""Draws docs/pictures: what commands print in a terminal, the report and MLflow's page, each light
+and dark.
 
-`make pictures` runs it. All of it is real output, of a made-up competition: runs whose probabilities are drawn from a
+`make pictures` runs it. All of it is real output, of a made-up competition: runs whose
+probabilities are drawn from a
 seed go through `start_run` and the commands. So only dates differ from one time to the next.
 """
 
@@ -43,7 +45,8 @@ COMMAND_LIMIT_S = 300
 PAGE_LIMIT_MS = 120_000
 SCHEMES = ("light", "dark")
 
-# --- The workspace ----------------------------------------------------------------------------------------------------
+# --- The workspace
+# ----------------------------------------------------------------------------------------------------
 
 SEED = 7
 IMAGES = 1200  # of validation, and as many to predict
@@ -62,7 +65,8 @@ BASELINE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """A run of the story: `skill` is how far its logits lift the right class; "" as memo: it is not submitted."""
+    """A run of the story: `skill` is how far its logits lift the right class; "" as memo: it is not
+    submitted."""
 
     skill: float
     note: str
@@ -100,7 +104,8 @@ def make_workspace(root: Path) -> None:
 
 
 def write_competition(root: Path, labels: np.ndarray[Any, Any]) -> None:
-    """Images to predict (empty files: nothing decodes them), their solution, and what `tracker init` makes."""
+    """Images to predict (empty files: nothing decodes them), their solution, and what `tracker
+    init` makes."""
     images = root / "eval" / "images"
     images.mkdir(parents=True)
     names = [f"leaf{number:04}.jpg" for number in range(IMAGES)]
@@ -110,7 +115,16 @@ def write_competition(root: Path, labels: np.ndarray[Any, Any]) -> None:
     usage = [("Public", "Private", "Private")[number % 3] for number in range(IMAGES)]
     rows = zip(names, labels.tolist(), usage, strict=True)
     write_rows(root / "solution.csv", [("ImageID", "ans", "Usage"), *rows])
-    words = ("--name", "leaves", "--classes", ",".join(CLASSES), "--eval-dir", "eval", "--solution", "solution.csv")
+    words = (
+        "--name",
+        "leaves",
+        "--classes",
+        ",".join(CLASSES),
+        "--eval-dir",
+        "eval",
+        "--solution",
+        "solution.csv",
+    )
     run_tracker(root, "init", ".", *words, "--daily-limit", "15")
 
 
@@ -119,7 +133,9 @@ def write_rows(path: Path, rows: list[tuple[Any, ...]]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def record_run(root: Path, step: Step, labels: np.ndarray[Any, Any], guesses: np.ndarray[Any, Any]) -> None:
+def record_run(
+    root: Path, step: Step, labels: np.ndarray[Any, Any], guesses: np.ndarray[Any, Any]
+) -> None:
     """A finished run with its curves and the probabilities `guesses` [2, images, classes]."""
     import torch
 
@@ -129,13 +145,19 @@ def record_run(root: Path, step: Step, labels: np.ndarray[Any, Any], guesses: np
     for name, value in step.change.items():
         section, _, key = name.partition(".")
         config[section][key] = value
-    run = tracker.start_run(config, note=step.note, parent=step.parent or None, root=root, follow=False, quiet=True)
+    run = tracker.start_run(
+        config, note=step.note, parent=step.parent or None, root=root, follow=False, quiet=True
+    )
     with run:
         for epoch, values in draw_curves(labels[0], guesses[0]):
             run.log(values, epoch=epoch)
             if epoch == BEST_EPOCH:
-                run.save_best({"head.weight": torch.from_numpy(guesses[0])}, epoch=epoch, metrics=values)
-        run.save_validation([f"train/{number:04}.jpg" for number in range(IMAGES)], labels[0], guesses[0])
+                run.save_best(
+                    {"head.weight": torch.from_numpy(guesses[0])}, epoch=epoch, metrics=values
+                )
+        run.save_validation(
+            [f"train/{number:04}.jpg" for number in range(IMAGES)], labels[0], guesses[0]
+        )
         run.save_probabilities([f"leaf{number:04}.jpg" for number in range(IMAGES)], guesses[1])
 
 
@@ -144,16 +166,26 @@ def read_config(root: Path, run: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads((root / "runs" / run / "config.toml").read_text(encoding="utf-8"))
 
 
-def draw_curves(labels: np.ndarray[Any, Any], guesses: np.ndarray[Any, Any]) -> Iterator[tuple[int, dict[str, float]]]:
-    """(epoch, metrics) of a training whose best epoch gives these probabilities of the validation images."""
+def draw_curves(
+    labels: np.ndarray[Any, Any], guesses: np.ndarray[Any, Any]
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """(epoch, metrics) of a training whose best epoch gives these probabilities of the validation
+    images."""
     from sklearn.metrics import f1_score
 
     answers = guesses.argmax(axis=1)
-    f1, accuracy = float(f1_score(labels, answers, average="macro")), float((answers == labels).mean())
+    f1, accuracy = (
+        float(f1_score(labels, answers, average="macro")),
+        float((answers == labels).mean()),
+    )
     loss = float(-np.log(guesses[np.arange(IMAGES), labels]).mean())
     rng = np.random.default_rng(int(1e6 * f1))
     for epoch in range(1, EPOCHS + 1):
-        missing = np.exp(-epoch / 4) + 0.01 * rng.random() if epoch < BEST_EPOCH else 0.01 * (epoch - BEST_EPOCH)
+        missing = (
+            np.exp(-epoch / 4) + 0.01 * rng.random()
+            if epoch < BEST_EPOCH
+            else 0.01 * (epoch - BEST_EPOCH)
+        )
         yield (
             epoch,
             {
@@ -168,10 +200,17 @@ def draw_curves(labels: np.ndarray[Any, Any], guesses: np.ndarray[Any, Any]) -> 
 def run_tracker(root: Path, *words: str) -> None:
     """A command that must succeed; what it prints is shown when it does not."""
     done = subprocess.run(
-        tracker_command(*words), cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        tracker_command(*words),
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
     )
     if done.returncode:
-        sys.exit(f"tracker {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"tracker {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        )
 
 
 def tracker_command(*words: str) -> list[str]:
@@ -191,7 +230,8 @@ def tracker_command(*words: str) -> list[str]:
     ]
 
 
-# --- Terminal ---------------------------------------------------------------------------------------------------------
+# --- Terminal
+# ---------------------------------------------------------------------------------------------------------
 
 # By the name of its picture: columns, words of the command.
 TERMINAL: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -204,14 +244,24 @@ TERMINAL: dict[str, tuple[int, tuple[str, ...]]] = {
 }
 SHOWN_CODES = (0, 3)  # done, refused
 MOST_LINES = 34  # of a picture: what is below is cut, and its lines are counted
-# Of GitHub's two themes: background, text, then black, red, green, yellow, blue, magenta, cyan, white.
+# Of GitHub's two themes: background, text, then black, red, green, yellow, blue, magenta, cyan,
+# white.
 THEMES = {
-    "light": ("#ffffff", "#1f2328", "#24292f #cf222e #116329 #7d4e00 #0969da #8250df #1b7c83 #57606a"),
-    "dark": ("#0d1117", "#e6edf3", "#8b949e #ff7b72 #3fb950 #d29922 #58a6ff #bc8cff #39c5cf #c9d1d9"),
+    "light": (
+        "#ffffff",
+        "#1f2328",
+        "#24292f #cf222e #116329 #7d4e00 #0969da #8250df #1b7c83 #57606a",
+    ),
+    "dark": (
+        "#0d1117",
+        "#e6edf3",
+        "#8b949e #ff7b72 #3fb950 #d29922 #58a6ff #bc8cff #39c5cf #c9d1d9",
+    ),
 }
 # Rich's own template links a font from elsewhere; these are fonts that a machine has.
 FONTS = (
-    "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', NanumGothicCoding, monospace"
+    "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono',"
+    " NanumGothicCoding, monospace"
 )
 TEMPLATE = """\
 <svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg" role="img">
@@ -239,9 +289,14 @@ def draw_terminal(root: Path) -> None:
     for name, (columns, words) in TERMINAL.items():
         typed = " ".join(f'"{word}"' if " " in word else word for word in words)
         printed = cut(run_in_terminal(root, words, columns))
-        shown = Text.assemble(("$ ", "dim"), (f"tracker {typed}", "bold"), "\n\n", Text.from_ansi(printed))
+        shown = Text.assemble(
+            ("$ ", "dim"), (f"tracker {typed}", "bold"), "\n\n", Text.from_ansi(printed)
+        )
         for scheme in SCHEMES:
-            write_picture(f"{name}-{scheme}.svg", draw_svg(shown, f"{name}-{scheme}", scheme, columns).encode())
+            write_picture(
+                f"{name}-{scheme}.svg",
+                draw_svg(shown, f"{name}-{scheme}", scheme, columns).encode(),
+            )
 
 
 def cut(printed: str) -> str:
@@ -249,7 +304,9 @@ def cut(printed: str) -> str:
     lines = printed.splitlines()
     if len(lines) <= MOST_LINES:
         return printed
-    kept = max((number for number in range(MOST_LINES) if not lines[number].strip()), default=MOST_LINES)
+    kept = max(
+        (number for number in range(MOST_LINES) if not lines[number].strip()), default=MOST_LINES
+    )
     left_out = len([line for line in lines[kept:] if line.strip()])
     return "\n".join([*lines[:kept], "", f"... {left_out} more lines"])
 
@@ -258,7 +315,9 @@ def run_in_terminal(root: Path, words: tuple[str, ...], columns: int) -> str:
     """What the command writes to a terminal of so many columns, with its escapes for color."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    child = subprocess.Popen(tracker_command(*words), cwd=root, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    child = subprocess.Popen(
+        tracker_command(*words), cwd=root, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer
+    )
     os.close(writer)
     output = b""
     try:
@@ -284,7 +343,13 @@ def draw_svg(shown: Text, name: str, scheme: str, columns: int) -> str:
     """The text as rich exports it, in a frame, with nothing that is loaded from elsewhere."""
     background, foreground, colors = THEMES[scheme]
     ansi = [to_rgb(color) for color in colors.split()]
-    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True,
+        width=columns,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+    )
     console.print(shown, soft_wrap=True)
     template = TEMPLATE.replace("@FONTS@", FONTS)
     theme = TerminalTheme(to_rgb(background), to_rgb(foreground), ansi, ansi)
@@ -305,7 +370,9 @@ def fit_frame(text: str, background: str) -> str:
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)" width="[\d.]+" height="[\d.]+"', text)
     assert found, "the template has a viewBox"  # noqa: S101
     width, height = float(found[1]), float(found[2]) - RICH_TOP + TOP
-    text = text.replace(found[0], f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"')
+    text = text.replace(
+        found[0], f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+    )
     frame = {
         "FRAME_WIDTH": f"{width - 2:g}",
         "FRAME_HEIGHT": f"{height - 2:g}",
@@ -318,14 +385,16 @@ def fit_frame(text: str, background: str) -> str:
 
 
 TEXT = re.compile(
-    r'<text class="(?P<kind>[^"]*)" x="(?P<x>[^"]*)" y="(?P<y>[^"]*)" textLength="(?P<length>[^"]*)" '
+    r'<text class="(?P<kind>[^"]*)" x="(?P<x>[^"]*)" y="(?P<y>[^"]*)"'
+    r' textLength="(?P<length>[^"]*)" '
     r"(?P<rest>[^>]*)>(?P<content>[^<]*)</text>"
 )
 WIDE = re.compile(r"([\u1100-\u11ff\u3000-\u9fff\uac00-\ud7a3\uff00-\uff60]+)")
 
 
 def line_up_wide(text: str) -> str:
-    """Each stretch of Korean as an element of its own, a character as wide as two others; rich takes it for one."""
+    """Each stretch of Korean as an element of its own, a character as wide as two others; rich
+    takes it for one."""
     return TEXT.sub(split_wide, text)
 
 
@@ -340,19 +409,29 @@ def split_wide(found: re.Match[str]) -> str:
         if part.strip():
             stretch = ' lengthAdjust="spacingAndGlyphs"' if WIDE.match(part) else ""
             parts.append(
-                f'<text class="{found["kind"]}" x="{place:g}" y="{found["y"]}" textLength="{length:g}"{stretch} '
+                f'<text class="{found["kind"]}" x="{place:g}" y="{found["y"]}"'
+                f' textLength="{length:g}"{stretch} '
                 f"{found['rest']}>{escape(part)}</text>"
             )
         place += length
     return "".join(parts)
 
 
-# --- Pages ------------------------------------------------------------------------------------------------------------
+# --- Pages
+# ------------------------------------------------------------------------------------------------------------
 
 # What MLflow opens beside the runs of a new browser: its assistant, and a remark on the view.
-MLFLOW_CLOSE = ('[data-component-id="mlflow.assistant.chat_panel.close"]', '[aria-label="Hide banner"]')
+MLFLOW_CLOSE = (
+    '[data-component-id="mlflow.assistant.chat_panel.close"]',
+    '[aria-label="Hide banner"]',
+)
 WIDTH = 1200  # of a page, in pixels
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 
 
 def draw_pages(root: Path) -> None:
@@ -368,7 +447,9 @@ def draw_pages(root: Path) -> None:
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS
+        )
         yield browser
         browser.close()
 
@@ -376,8 +457,12 @@ def open_browser() -> Iterator[Browser]:
 @contextmanager
 def open_page(browser: Browser, scheme: str, height: int) -> Iterator[Page]:
     dark = scheme == "dark"
-    context = browser.new_context(viewport={"width": WIDTH, "height": height}, color_scheme="dark" if dark else "light")
-    context.add_init_script(f"localStorage.setItem('_mlflow_dark_mode_toggle_enabled', '{str(dark).lower()}')")
+    context = browser.new_context(
+        viewport={"width": WIDTH, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    context.add_init_script(
+        f"localStorage.setItem('_mlflow_dark_mode_toggle_enabled', '{str(dark).lower()}')"
+    )
     page = context.new_page()
     page.set_default_timeout(PAGE_LIMIT_MS)
     yield page
@@ -389,7 +474,9 @@ def draw_report(browser: Browser, path: Path, scheme: str) -> None:
         page.goto(path.as_uri())
         below = page.get_by_role("heading", name="Submissions", exact=True).bounding_box()
         height = below["y"] - 24 if below else 900
-        write_picture(f"report-{scheme}.png", shrink(page.screenshot(clip=frame(height), full_page=True)))
+        write_picture(
+            f"report-{scheme}.png", shrink(page.screenshot(clip=frame(height), full_page=True))
+        )
 
 
 def frame(height: float) -> FloatRect:
@@ -412,7 +499,9 @@ def draw_mlflow(browser: Browser, address: str, scheme: str) -> None:
 @contextmanager
 def serve_mlflow(root: Path) -> Iterator[str]:
     """The address of the page while `tracker ui` serves it."""
-    child = subprocess.Popen(tracker_command("ui", "--port", "0"), cwd=root, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        tracker_command("ui", "--port", "0"), cwd=root, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None  # noqa: S101
     try:
         line = child.stdout.readline()
@@ -443,7 +532,8 @@ def write_picture(name: str, content: bytes) -> None:
 
 
 def main() -> None:
-    """All pictures; the workspace is made in the folder of the argument and kept there, or made anew and deleted."""
+    """All pictures; the workspace is made in the folder of the argument and kept there, or made
+    anew and deleted."""
     if shutil.which("chromium") is None:
         sys.exit("no chromium on PATH: apt-get install chromium")
     PICTURES.mkdir(exist_ok=True)

@@ -21,10 +21,16 @@ from PIL import Image
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-if "PYTEST_XDIST_WORKER" in os.environ:  # make test: a test on each core, and no more threads than that
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # make test: a test on each core, and no more threads than that
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: tables would be as wide as the screen that the tests run on
-for _name in [name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"]:
+os.environ.pop(
+    "COLUMNS", None
+)  # pytest-xdist sets it: tables would be as wide as the screen that the tests run on
+for _name in [
+    name for name in os.environ if name.startswith("TRACKER_") and name != "TRACKER_TESTS_REQUIRE"
+]:
     del os.environ[_name]
 
 pytest_plugins = ["tests.support.forks", "tests.support.servers", "tests.support.workspaces"]
@@ -39,15 +45,19 @@ LONGEST = (
     "test_mlflow_log.py",
 )
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
-# Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for three seconds.
+# Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for
+# three seconds.
 NO_MLFLOW = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
 Done = subprocess.CompletedProcess[str]
 Tracker = Callable[..., Done]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Tests that hold for whatever was learned take a `seed`; bench/portable.sh runs them with several."""
-    parser.addoption("--seeds", type=int, default=1, help="how many seeds the tests with a seed run with")
+    """Tests that hold for whatever was learned take a `seed`; bench/portable.sh runs them with
+    several."""
+    parser.addoption(
+        "--seeds", type=int, default=1, help="how many seeds the tests with a seed run with"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,8 +66,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: what is begun last should be short, or one process works while the others have ended."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """The longest files first: what is begun last should be short, or one process works while the
+    others have ended."""
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+        )
+    )
 
 
 def tracker_command(*words: str | Path) -> list[str]:
@@ -76,18 +91,23 @@ def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> D
         timeout=COMMAND_LIMIT_S,
         check=False,
     )
-    assert not ok or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert not ok or done.returncode == 0, (
+        f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
     assert "Traceback" not in done.stderr
     return done
 
 
 def run_in_terminal(*words: str, cwd: Path, width: int, typed: str = "", **env: str) -> str:
-    """What a tracker command writes to a terminal of its own that has `width` columns, `typed` is typed in it."""
+    """What a tracker command writes to a terminal of its own that has `width` columns, `typed` is
+    typed in it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     os.write(ours, typed.encode())
     settings = {**os.environ, "TERM": "xterm-256color", **env}
-    settings = {name: value for name, value in settings.items() if name != "NO_COLOR" or name in env}
+    settings = {
+        name: value for name, value in settings.items() if name != "NO_COLOR" or name in env
+    }
     process = subprocess.Popen(
         tracker_command(*words), cwd=cwd, env=settings, stdin=theirs, stdout=theirs, stderr=theirs
     )
@@ -101,7 +121,9 @@ def run_in_terminal(*words: str, cwd: Path, width: int, typed: str = "", **env: 
     return written.decode().replace("\r\n", "\n")
 
 
-def save_image(path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> Path:
+def save_image(
+    path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int] = (24, 20)
+) -> Path:
     """A photograph of noise, brighter when the seed is odd; size is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -111,21 +133,28 @@ def save_image(path: Path, *, seed: int, mode: str = "RGB", size: tuple[int, int
 
 
 def make_pictures(root: Path, *, per_class: int = 12, to_predict: int = 6) -> None:
-    """train/{cat,dog} with images, eval/images and eval/info.csv, and a solution.csv that calls bright images dogs."""
+    """train/{cat,dog} with images, eval/images and eval/info.csv, and a solution.csv that calls
+    bright images dogs."""
     for label, name in enumerate(("cat", "dog")):
         for number in range(per_class):
             save_image(root / "train" / name / f"{name}{number:02d}.png", seed=2 * number + label)
     names = [f"e{number}.png" for number in range(to_predict)]
     for number, name in enumerate(names):
         save_image(root / "eval" / "images" / name, seed=100 + number)
-    (root / "eval" / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in names))
+    (root / "eval" / "info.csv").write_text(
+        "ImageID,ans\n" + "".join(f"{name},0\n" for name in names)
+    )
     truth = [f"{name},{n % 2},{'Public' if n % 3 else 'Private'}\n" for n, name in enumerate(names)]
     (root / "solution.csv").write_text("ImageID,ans,Usage\n" + "".join(truth))
 
 
 def make_project(root: Path) -> Path:
     """A project of somebody else that has training/, cli.py and tests/ of its own."""
-    for name, text in (("training/__init__.py", "LOSS = 0.5\n"), ("cli.py", ""), ("tests/test_mine.py", "")):
+    for name, text in (
+        ("training/__init__.py", "LOSS = 0.5\n"),
+        ("cli.py", ""),
+        ("tests/test_mine.py", ""),
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
@@ -133,7 +162,8 @@ def make_project(root: Path) -> Path:
 
 @contextmanager
 def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
-    """A folder that all processes of the test session share, and whether this one must fill it; the others wait."""
+    """A folder that all processes of the test session share, and whether this one must fill it; the
+    others wait."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +175,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[t
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that has tracker's wheel installed, and the libraries of this one."""
+    """The bin folder of an environment that has tracker's wheel installed, and the libraries of
+    this one."""
     with made_once(tmp_path_factory, "installed") as (folder, first):
         python = folder / "env" / "bin" / "python"
         if first:
@@ -154,11 +185,24 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install_wheel(folder: Path, python: Path) -> None:
-    """Build the wheel and install it, without dependencies, into a new environment that has `python`."""
+    """Build the wheel and install it, without dependencies, into a new environment that has
+    `python`."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    build = [
+        *pip,
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, timeout=COMMAND_LIMIT_S)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True, timeout=COMMAND_LIMIT_S)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", folder / "env"],
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+    )
     (wheel,) = folder.glob("submission_ledger-*.whl")
     command = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, timeout=COMMAND_LIMIT_S)
@@ -169,7 +213,8 @@ def install_wheel(folder: Path, python: Path) -> None:
 
 @pytest.fixture(scope="session")
 def demo(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The workspace that the installed `tracker demo` made, and what it printed; made once, not to be changed.
+    """The workspace that the installed `tracker demo` made, and what it printed; made once, not to
+    be changed.
 
     It was made in a project that has names of ours: training/, cli.py and tests/.
     """

@@ -29,7 +29,10 @@ from tracker.workflows.train import train
 from tracker.workspace.competition import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+]
 
 CODE = ("tracker.toml", "cli.py", "ledger.db.sql", "tracker", "training")
 BASE = (
@@ -61,14 +64,20 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     )
 
 
-def run(workspace: Workspace, *assign: str, force: bool = False, parent: str | None = None) -> RunRecord:
-    config = resolve_config(workspace, parent=parent, assignments=(*(() if parent else BASE), *assign))
+def run(
+    workspace: Workspace, *assign: str, force: bool = False, parent: str | None = None
+) -> RunRecord:
+    config = resolve_config(
+        workspace, parent=parent, assignments=(*(() if parent else BASE), *assign)
+    )
     return train(workspace, config, parent=parent, quiet=True, force=force)
 
 
 def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Workspace) -> None:
     first = run(ws)
-    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code") as caught:
+    with pytest.raises(
+        RefusedError, match="exp1 was trained with the same config, data and code"
+    ) as caught:
         run(ws)
     assert (caught.value.exit_code, "--force" in caught.value.hint) == (3, True)
     shutil.copytree(ws.root / "train", ws.root / "elsewhere" / "photos")
@@ -77,11 +86,15 @@ def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Worksp
     again = run(ws, force=True)
     assert again.name == "exp2"
     assert again.fingerprints == first.fingerprints
-    (ws.root / "train" / "cat" / "cat00.png").write_bytes((ws.root / "train" / "cat" / "cat01.png").read_bytes())
+    (ws.root / "train" / "cat" / "cat00.png").write_bytes(
+        (ws.root / "train" / "cat" / "cat01.png").read_bytes()
+    )
     assert run(ws).name == "exp3", "other data are another training"
 
 
-def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(ws: Workspace) -> None:
+def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(
+    ws: Workspace,
+) -> None:
     run(ws)
     shutil.copytree(ws.root / "train", ws.root / "copy")
     longer = run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
@@ -90,7 +103,9 @@ def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(w
     assert "continues" not in scratch.facts
     assert longer.fingerprints == scratch.fingerprints
     assert longer.summary.keys() == scratch.summary.keys()
-    curves = [read_curves(ws.runs_dir / name / "metrics.jsonl") for name in (longer.name, scratch.name)]
+    curves = [
+        read_curves(ws.runs_dir / name / "metrics.jsonl") for name in (longer.name, scratch.name)
+    ]
     for key in ("val/f1", "train/loss", "train/batch_loss", "train/batch_lr"):
         assert curves[0][key] == curves[1][key]
     assert [key for key, _ in curves[0]["val/f1"].items()] == [1, 2, 3, 4]
@@ -99,7 +114,9 @@ def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(w
 def test_a_schedule_that_depends_on_the_epochs_or_patience_is_not_continued(ws: Workspace) -> None:
     run(ws, "sched.name=cosine")
     assert "continues" not in run(ws, "sched.name=cosine", "train.epochs=3").facts
-    assert "continues" not in run(ws, "sched.name=cosine", "train.patience=1", "train.epochs=3").facts
+    assert (
+        "continues" not in run(ws, "sched.name=cosine", "train.patience=1", "train.epochs=3").facts
+    )
 
 
 def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Workspace) -> None:
@@ -111,8 +128,13 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     assert said == ["fold 1: exp1 has it already"]
     assert load_config(ws.runs_dir, "exp4")["ensemble"]["members"] == ["exp2", "exp1", "exp3"]
     validation = load_probabilities(ws.runs_dir / "exp4" / "validation.npz")
-    assert sorted(validation.ids) == sorted(f"{kind}/{kind}{n:02d}.png" for kind in ("cat", "dog") for n in range(12))
-    parts = [load_probabilities(ws.runs_dir / name / "validation.npz") for name in ("exp2", "exp1", "exp3")]
+    assert sorted(validation.ids) == sorted(
+        f"{kind}/{kind}{n:02d}.png" for kind in ("cat", "dog") for n in range(12)
+    )
+    parts = [
+        load_probabilities(ws.runs_dir / name / "validation.npz")
+        for name in ("exp2", "exp1", "exp3")
+    ]
     assert validation.ids == tuple(name for part in parts for name in part.ids)
     assert record.summary["val/f1"] == measure(validation)["val/f1"]
     assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
@@ -130,7 +152,15 @@ def test_forced_folds_are_trained_again(ws: Workspace) -> None:
 def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
     plain = ("model.name=test_vit", "optim.name=sgd", "optim.lr=0.05")  # neither magnifies rounding
     words = [word for text in (*BASE, "train.num_nodes=2", *plain) for word in ("--set", text)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--master-port", str(free_port())]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--master-port",
+        str(free_port()),
+    ]
     machines = [
         subprocess.Popen(
             [*torchrun, "--node-rank", str(rank), "-m", "tracker.cli", "run", "train", *words],
@@ -158,11 +188,18 @@ def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
     figures = {"curves.png", "confusion.png", "images.png"}
     assert figures <= {path.name for path in (ws.runs_dir / "exp1").iterdir()}
     record = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
-    assert (record.name, record.kind, record.parent, record.status) == ("exp2", "infer", "exp1", "finished")
+    assert (record.name, record.kind, record.parent, record.status) == (
+        "exp2",
+        "infer",
+        "exp1",
+        "finished",
+    )
     found = diff_runs(ws, "exp1", "exp2")
     assert found.config == {"eval.tta": ["none", "crops_flip"]}
     assert record.fingerprints["weights"] == trained.fingerprints["weights"]
-    one, other = (load_probabilities(ws.runs_dir / name / "probabilities.npz") for name in ("exp1", "exp2"))
+    one, other = (
+        load_probabilities(ws.runs_dir / name / "probabilities.npz") for name in ("exp1", "exp2")
+    )
     assert one.ids == other.ids
     assert one.probabilities.tobytes() != other.probabilities.tobytes()
     same = infer(ws, "exp2", ["eval.tta=none"], quiet=True)
@@ -173,7 +210,8 @@ def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
 def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Workspace) -> None:
     run(ws)
     with pytest.raises(
-        ConfigError, match=r"changes keys of eval, train\.accelerator and train\.precision only, not optim\.lr"
+        ConfigError,
+        match=r"changes keys of eval, train\.accelerator and train\.precision only, not optim\.lr",
     ):
         infer(ws, "exp1", ["optim.lr=0.1"])
     with pytest.raises(ConfigError, match="nothing would be different from exp1"):
@@ -198,10 +236,16 @@ def commit(root: Path) -> None:
 def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> None:
     for name in CODE[1:]:
         source = ROOT / name
-        shutil.copytree(source, ws.root / name) if source.is_dir() else shutil.copy(source, ws.root / name)
+        (
+            shutil.copytree(source, ws.root / name)
+            if source.is_dir()
+            else shutil.copy(source, ws.root / name)
+        )
     commit(ws.root)
     with (ws.root / "tracker" / "__init__.py").open("a") as file:
-        file.write("\nfrom pathlib import Path as _Path\n_Path('code-of-exp1').write_text(__file__)\n")
+        file.write(
+            "\nfrom pathlib import Path as _Path\n_Path('code-of-exp1').write_text(__file__)\n"
+        )
     record = run(ws)
     shutil.rmtree(ws.root / "tracker")
     found = reproduce(ws, "exp1", quiet=True)
@@ -210,7 +254,9 @@ def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> Non
     assert found.lines[0].endswith(" with its uncommitted changes")
     assert "tracker-reproduce-" in (ws.root / "code-of-exp1").read_text()
     assert found.lines[-2:] == ("predictions: equal to exp1's", "weights: equal to exp1's")
-    listed = subprocess.run(["git", "-C", ws.root, "worktree", "list"], check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", ws.root, "worktree", "list"], check=True, capture_output=True, text=True
+    )
     assert len(listed.stdout.splitlines()) == 1
     assert load_config(ws.runs_dir, "exp2") == load_config(ws.runs_dir, "exp1")
     assert load_checkpoint(ws.runs_dir / "exp1" / "best.pth")["epoch"] == record.best_epoch
@@ -226,7 +272,9 @@ def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace) -> None
         reproduce(ws, infer(ws, "exp1", quiet=True).name)
 
 
-def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(ws: Workspace) -> None:
+def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(
+    ws: Workspace,
+) -> None:
     (ws.root / "bad.csv").write_text("path,reason\ncat/cat00.png,blurred\n")
     first = run(ws, "data.exclude=bad.csv", "train.epochs=1")
     assert (ws.runs_dir / "exp1" / "exclude.csv").read_bytes() == (ws.root / "bad.csv").read_bytes()

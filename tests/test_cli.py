@@ -1,4 +1,5 @@
-"""The command line as a whole: what it loads, its exit codes, its errors, and that the documents name every command."""
+"""The command line as a whole: what it loads, its exit codes, its errors, and that the documents
+name every command."""
 
 from __future__ import annotations
 
@@ -23,7 +24,18 @@ from tracker.cli import app
 from tracker.workspace.competition import Workspace
 
 HEAVY = {
-    *("PIL", "albumentations", "cv2", "lightning_fabric", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "scipy"),
+    *(
+        "PIL",
+        "albumentations",
+        "cv2",
+        "lightning_fabric",
+        "matplotlib",
+        "mlflow",
+        "numpy",
+        "optuna",
+        "pandas",
+        "scipy",
+    ),
     *("sklearn", "sqlalchemy", "tensorboard", "timm", "torch", "torchvision"),
 }
 
@@ -55,11 +67,20 @@ def imported_modules(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
-# --- What is loaded ---------------------------------------------------------------------------------------------------
+# --- What is loaded
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "words", ["--help", "--version", "run --help", "run train --help", "submit --help", "leaderboard --help"]
+    "words",
+    [
+        "--help",
+        "--version",
+        "run --help",
+        "run train --help",
+        "submit --help",
+        "leaderboard --help",
+    ],
 )
 def test_help_loads_no_heavy_library(words: str) -> None:
     argv = f"sys.argv = ['tracker', *{words.split()!r}]\n"
@@ -68,45 +89,69 @@ def test_help_loads_no_heavy_library(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["show", "exp1"], ["diff", "exp1", "exp2"], ["runs"], ["compare"], ["leaderboard"], ["tree"]]
+    "words",
+    [["show", "exp1"], ["diff", "exp1", "exp2"], ["runs"], ["compare"], ["leaderboard"], ["tree"]],
 )
 def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: list[str]) -> None:
     for answers in ("0000011110", "0000011111"):
         make_run(workspace, answers)
     code = (
-        f"import os\nos.chdir({str(workspace.root)!r})\nsys.argv = ['tracker', *{words!r}]\nfrom tracker import cli\n"
-        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code"
+        f"import os\nos.chdir({str(workspace.root)!r})\nsys.argv = ['tracker', *{words!r}]\nfrom"
+        " tracker import cli\ntry:\n    cli.main()\nexcept SystemExit as end:\n    assert not"
+        " end.code"
     )
     assert not imported_modules(f"sys.path.insert(0, {str(ROOT)!r})\n{code}") & HEAVY
 
 
 def imports_of(path: Path) -> set[str]:
-    """The packages that a module imports; `training` is named so, though it is imported as tracker.training."""
+    """The packages that a module imports; `training` is named so, though it is imported as
+    tracker.training."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-    return {"training" if name.startswith("tracker.training") else name.partition(".")[0] for name in found}
+    return {
+        "training" if name.startswith("tracker.training") else name.partition(".")[0]
+        for name in found
+    }
 
 
 def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     edges = {str(path.relative_to(ROOT)): imports_of(path) for path in ROOT.glob("t*ing/**/*.py")}
-    assert not [path for path, names in edges.items() if names & {"tracker", "mlflow", "sqlalchemy", "typer"}]
+    assert not [
+        path
+        for path, names in edges.items()
+        if names & {"tracker", "mlflow", "sqlalchemy", "typer"}
+    ]
     edges = {str(path.relative_to(ROOT)): imports_of(path) for path in ROOT.glob("tracker/**/*.py")}
     del edges["tracker/cli.py"]  # the link by which the top level's one is installed
-    assert all(path.startswith("tracker/mirror_targets/") for path, names in edges.items() if "mlflow" in names)
+    assert all(
+        path.startswith("tracker/mirror_targets/")
+        for path, names in edges.items()
+        if "mlflow" in names
+    )
     users = [path for path, names in edges.items() if "sqlalchemy" in names]
-    writers = {"tracker/ledger/append.py", "tracker/ledger/migrations.py", "tracker/ledger/transfer.py"}
+    writers = {
+        "tracker/ledger/append.py",
+        "tracker/ledger/migrations.py",
+        "tracker/ledger/transfer.py",
+    }
     targets = {"tracker/mirror/targets/mlflow_server.py", "tracker/mirror/targets/mlflow_store.py"}
-    named = {*targets, "tracker/jobs/sweep_storage.py"}  # for the names of errors of MLflow and Optuna
+    named = {
+        *targets,
+        "tracker/jobs/sweep_storage.py",
+    }  # for the names of errors of MLflow and Optuna
     assert set(users) == writers | named
-    assert [path for path, names in edges.items() if "typer" in names and "commands" not in path] == []
+    assert [
+        path for path, names in edges.items() if "typer" in names and "commands" not in path
+    ] == []
     assert [path for path, names in edges.items() if "torch" in names] == []
 
 
-# --- The version ------------------------------------------------------------------------------------------------------
+# --- The version
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
@@ -118,9 +163,18 @@ def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
 
 
 def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> None:
-    code = "from tracker.runs.environment import *; print(*describe_versions(), code_fingerprint(None), sep='|')"
+    code = (
+        "from tracker.runs.environment import *; print(*describe_versions(),"
+        " code_fingerprint(None), sep='|')"
+    )
     done = subprocess.run(
-        [sys.executable, "-S", "-P", "-c", code],  # -S: no site-packages, so no metadata of any distribution
+        [
+            sys.executable,
+            "-S",
+            "-P",
+            "-c",
+            code,
+        ],  # -S: no site-packages, so no metadata of any distribution
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -132,7 +186,8 @@ def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> 
     assert python.startswith("Python 3.")
 
 
-# --- Exit codes and errors --------------------------------------------------------------------------------------------
+# --- Exit codes and errors
+# --------------------------------------------------------------------------------------------
 
 
 def check_error(done: Done, code: int, words: str) -> None:
@@ -198,8 +253,8 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
 def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import tracker.runs.record\ndef broken(*a, **k): raise ZeroDivisionError('one by nought')\n"
-        "tracker.runs.read.list_runs = broken\n"
+        "import tracker.runs.record\ndef broken(*a, **k): raise ZeroDivisionError('one by"
+        " nought')\ntracker.runs.read.list_runs = broken\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run_tracker("runs", cwd=workspace.root, ok=False, PYTHONPATH=path)
@@ -218,7 +273,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path)
     assert "cannot create" in done.stderr
 
 
-# --- JSON ---------------------------------------------------------------------------------------------------------
+# --- JSON
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_reading_command_prints_one_json_document(workspace: Workspace) -> None:
@@ -226,15 +282,31 @@ def test_every_reading_command_prints_one_json_document(workspace: Workspace) ->
         make_run(workspace, answers, note="a | b [bold]")
         run_tracker("submit", "--memo", "m [red]", cwd=workspace.root, **NO_MLFLOW)
     shown = {
-        words: json.loads(run_tracker(*words.split(), "--json", cwd=workspace.root, ok=False).stdout)
+        words: json.loads(
+            run_tracker(*words.split(), "--json", cwd=workspace.root, ok=False).stdout
+        )
         for words in ("runs", "show exp1", "diff exp1 exp2", "leaderboard", "sota", "check exp1")
     }
     assert [run["name"] for run in shown["runs"]] == ["exp2", "exp1"]
-    assert {"name", "kind", "status", "parent", "config", "metrics", "best_epoch"} <= set(shown["runs"][0])
-    wanted = {"number", "run", "memo", "public_f1", "public_accuracy", "private_f1", "private_accuracy"}
-    assert wanted | {"val_f1", "val_accuracy", "config_diff", "sota"} <= set(shown["leaderboard"][0])
+    assert {"name", "kind", "status", "parent", "config", "metrics", "best_epoch"} <= set(
+        shown["runs"][0]
+    )
+    wanted = {
+        "number",
+        "run",
+        "memo",
+        "public_f1",
+        "public_accuracy",
+        "private_f1",
+        "private_accuracy",
+    }
+    assert wanted | {"val_f1", "val_accuracy", "config_diff", "sota"} <= set(
+        shown["leaderboard"][0]
+    )
     assert shown["leaderboard"][0]["private_f1"] is None
-    assert {"a", "b", "config", "metrics", "predictions", "code", "data"} <= set(shown["diff exp1 exp2"])
+    assert {"a", "b", "config", "metrics", "predictions", "code", "data"} <= set(
+        shown["diff exp1 exp2"]
+    )
     assert shown["diff exp1 exp2"]["predictions"]["changed"] == 1
     assert shown["sota"]["number"] == 1
     assert shown["check exp1"]["duplicate"] == 1
@@ -248,7 +320,8 @@ def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
     assert "m [red]c" in run_tracker("leaderboard", cwd=workspace.root).stdout
 
 
-# --- Manual leaderboard -----------------------------------------------------------------------------------------------
+# --- Manual leaderboard
+# -----------------------------------------------------------------------------------------------
 
 
 def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_path: Path) -> None:
@@ -257,28 +330,48 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_
     done = run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
     assert "upload the file, then: tracker score 1" in done.stdout
     done = run_tracker(
-        "score", "1", "--public-f1", "0.7656", "--public-acc", "81.6508", cwd=workspace.root, **NO_MLFLOW
+        "score",
+        "1",
+        "--public-f1",
+        "0.7656",
+        "--public-acc",
+        "81.6508",
+        cwd=workspace.root,
+        **NO_MLFLOW,
     )
     assert "0.8165" in done.stdout
     run_tracker("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
     (row,) = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
-    assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (0.7656, 0.816508, 0.7462)
-    check_error(
-        run_tracker("score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no submission 2"
+    assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (
+        0.7656,
+        0.816508,
+        0.7462,
     )
-    check_error(run_tracker("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no score given")
+    check_error(
+        run_tracker("score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False),
+        2,
+        "no submission 2",
+    )
+    check_error(
+        run_tracker("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False), 2, "no score given"
+    )
     done = run_tracker("score", "1", "--public-f1", "0.7", cwd=workspace.root, **NO_MLFLOW)
     assert "public f1 was 0.7656; the old value stays" in done.stdout
 
 
-# --- Documentation ----------------------------------------------------------------------------------------------------
+# --- Documentation
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_and_option_says_what_it_does_and_is_in_the_documents(words: str) -> None:
     command = COMMANDS[words]
     assert command.help
-    silent = [p.name for p in command.params if isinstance(p, click.Option) and not getattr(p, "help", None)]
+    silent = [
+        p.name
+        for p in command.params
+        if isinstance(p, click.Option) and not getattr(p, "help", None)
+    ]
     assert silent == []
     assert f"`tracker {words}" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
@@ -297,7 +390,9 @@ def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> No
     shown = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows if "  " in row}
     assert shown["optim.lr"].startswith("0.25 (set in tracker.toml)")
     assert shown["data.train_dir"].startswith("photos (set in tracker.toml)")
-    assert shown["augment.crop_mode"].startswith("model "), "the format's mean, and with it the crop, follow the model"
+    assert shown["augment.crop_mode"].startswith("model "), (
+        "the format's mean, and with it the crop, follow the model"
+    )
     assert shown["data.mean"].startswith("model ")
     (tmp_path / "tracker.toml").write_text("competition = 3\n")
     done = run_tracker("run", "options", cwd=tmp_path)
@@ -308,6 +403,10 @@ def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> No
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion_is_printed(shell: str, tmp_path: Path) -> None:
     done = run_tracker(
-        "--show-completion", shell, cwd=tmp_path, ok=False, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+        "--show-completion",
+        shell,
+        cwd=tmp_path,
+        ok=False,
+        _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1",
     )
     assert "_TRACKER_COMPLETE" in done.stdout

@@ -1,4 +1,5 @@
-"""No option is taken and does nothing: contradictions are refused, with exit code 2, before anything is read."""
+"""No option is taken and does nothing: contradictions are refused, with exit code 2, before
+anything is read."""
 
 from __future__ import annotations
 
@@ -46,11 +47,16 @@ CONTRADICTIONS = (
 
 @pytest.fixture
 def two_folds(workspace: Workspace) -> Workspace:
-    """Two runs that validated on different images and predicted none: an ensemble of them calls no method."""
+    """Two runs that validated on different images and predicted none: an ensemble of them calls no
+    method."""
     for start in (0, 5):
         record = make_run(workspace)
         ids = np.array([f"v{number}.png" for number in range(start, start + 5)])
-        words = {"ids": ids, "classes": np.array(["cat", "dog"]), "labels": np.array([0, 0, 1, 1, 1])}
+        words = {
+            "ids": ids,
+            "classes": np.array(["cat", "dog"]),
+            "labels": np.array([0, 0, 1, 1, 1]),
+        }
         path = workspace.runs_dir / record.name / "validation.npz"
         np.savez(path, **words, probabilities=np.full((5, 2), 0.5, dtype=np.float32))  # type: ignore[arg-type]
     return workspace
@@ -72,8 +78,12 @@ def test_a_contradiction_is_refused_and_nothing_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["--set data.folds=2", "--set data.fold=1", "--fact a=1 --fact a=2"])
-def test_folds_and_facts_are_given_once(words: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words", ["--set data.folds=2", "--set data.fold=1", "--fact a=1 --fact a=2"]
+)
+def test_folds_and_facts_are_given_once(
+    words: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(workspace.root)
     with pytest.raises(ConfigError, match=r"contradict|twice"):
         call(f"run train --folds 3 {words}")
@@ -98,7 +108,9 @@ def test_a_similar_share_that_cannot_be_is_refused_as_in_the_file(
     assert not (tmp_path / "ws" / "tracker.toml").exists()
 
 
-def test_a_similar_share_that_is_given_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_similar_share_that_is_given_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     call("init a --classes a,b --similar-share 0.25")
     call("init b --classes a,b")
@@ -136,15 +148,22 @@ def test_a_method_or_weights_without_effect_are_refused_before_a_run_is_made(
     assert list_run_numbers(two_folds.runs_dir) == [2, 1]
 
 
-# --- Parameters -------------------------------------------------------------------------------------------------------
+# --- Parameters
+# -------------------------------------------------------------------------------------------------------
 
 
 def list_parameters() -> Iterator[tuple[str, str, bool]]:
-    """(command, parameter, whether its body reads it) of every function with a sentence in tracker/commands."""
+    """(command, parameter, whether its body reads it) of every function with a sentence in
+    tracker/commands."""
     for path in sorted((ROOT / "tracker" / "commands").glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
-                read = {inner.id for part in node.body for inner in ast.walk(part) if isinstance(inner, ast.Name)}
+                read = {
+                    inner.id
+                    for part in node.body
+                    for inner in ast.walk(part)
+                    if isinstance(inner, ast.Name)
+                }
                 for argument in (*node.args.args, *node.args.kwonlyargs):
                     yield f"{path.stem}.{node.name}", argument.arg, argument.arg in read
 

@@ -1,6 +1,8 @@
-"""docker-compose.yml: valid, pinned, without a secret; and what it starts, started by hand with the same flags.
+"""docker-compose.yml: valid, pinned, without a secret; and what it starts, started by hand with the
+same flags.
 
-tests/assets/compose-spec.json is the schema of the Compose Specification (its compose-spec.json, Apache-2.0).
+tests/assets/compose-spec.json is the schema of the Compose Specification (its compose-spec.json,
+Apache-2.0).
 """
 
 from __future__ import annotations
@@ -29,14 +31,17 @@ from tests.support.servers import PostgresServer, free_port, mlflow_server, runn
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (ROOT / "docker-compose.yml").read_text()
-VALIDATOR = jsonschema.Draft7Validator(json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text()))
+VALIDATOR = jsonschema.Draft7Validator(
+    json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
+)
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 PASSWORD = "a-long-password"
 TEAM_HOST = "team.example:5000"
 LIMIT_S = 60
 
 
-# --- The file ---------------------------------------------------------------------------------------------------------
+# --- The file
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
@@ -50,7 +55,9 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 def test_every_image_and_package_has_an_exact_version() -> None:
     recipe = COMPOSE["x-python"]["build"]
     for name, service in SERVICES.items():
-        assert service.get("build") == recipe or re.fullmatch(r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]), name
+        assert service.get("build") == recipe or re.fullmatch(
+            r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]
+        ), name
     assert re.search(r"^FROM python:\d+\.\d+\.\d+-\S+$", recipe["dockerfile_inline"], re.MULTILINE)
     pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
     packages = re.findall(r'"([^"]+)"', recipe["dockerfile_inline"])
@@ -60,8 +67,14 @@ def test_every_image_and_package_has_an_exact_version() -> None:
 
 
 def test_no_two_services_build_the_same_image_name() -> None:
-    names = [service["image"] for service in SERVICES.values() if "build" in service and "image" in service]
-    assert len(names) == len(set(names))  # builds run side by side, and the second fails on a fresh machine
+    names = [
+        service["image"]
+        for service in SERVICES.values()
+        if "build" in service and "image" in service
+    ]
+    assert len(names) == len(
+        set(names)
+    )  # builds run side by side, and the second fails on a fresh machine
 
 
 def test_no_password_stands_in_the_file() -> None:
@@ -70,7 +83,9 @@ def test_no_password_stands_in_the_file() -> None:
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
     assert not re.search(r"//\w+:[^@\s]+@", TEXT)
-    assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", TEXT.replace(":?set", ""), re.IGNORECASE)
+    assert not re.search(
+        r"(password|secret)\w*\s*[=:]\s*[^$\s]", TEXT.replace(":?set", ""), re.IGNORECASE
+    )
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
@@ -100,11 +115,13 @@ def test_env_example_lists_exactly_the_variables_of_the_file() -> None:
         assert name in required or f"${{{name}:-{value}}}" in TEXT
 
 
-# --- What it starts ---------------------------------------------------------------------------------------------------
+# --- What it starts
+# ---------------------------------------------------------------------------------------------------
 
 
 def interpolated(text: str, dotenv: Mapping[str, str]) -> str:
-    """The text as docker compose reads it with this .env; a required variable without a value is a KeyError."""
+    """The text as docker compose reads it with this .env; a required variable without a value is a
+    KeyError."""
     values = {name: value for name, value in dotenv.items() if value}
     text = re.sub(r"\$\{(\w+):-([^}]*)}", lambda found: values.get(found[1], found[2]), text)
     return re.sub(r"\$\{(\w+):\?[^}]*}", lambda found: values[found[1]], text)
@@ -135,19 +152,27 @@ class Team:
 
 
 def create_databases(postgres: PostgresServer) -> None:
-    """What the container makes when it first starts: the database in its environment, and the script's."""
+    """What the container makes when it first starts: the database in its environment, and the
+    script's."""
     import psycopg
 
     script = COMPOSE["configs"]["databases"]["content"]
-    with psycopg.connect(postgres.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {SERVICES['postgres']['environment']['POSTGRES_DB']}".encode())
+    with psycopg.connect(
+        postgres.url("postgres").replace("+psycopg", ""), autocommit=True
+    ) as connection:
+        connection.execute(
+            f"CREATE DATABASE {SERVICES['postgres']['environment']['POSTGRES_DB']}".encode()
+        )
         for statement in script.split(";"):
             connection.execute(statement.encode())
 
 
 @pytest.fixture(scope="module")
-def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained against them."""
+def team(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Team]:
+    """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained
+    against them."""
     folder = tmp_path_factory.mktemp("team")
     create_databases(postgres_server)
     dotenv = EXAMPLE | {
@@ -169,16 +194,37 @@ def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     service = SERVICES["mlflow"]
     assert service["command"][:2] == ["mlflow", "server"]
     flags = [here(interpolated(flag, dotenv), places) for flag in service["command"][2:]]
-    env = {name: here(interpolated(value, dotenv), places) for name, value in service["environment"].items()}
+    env = {
+        name: here(interpolated(value, dotenv), places)
+        for name, value in service["environment"].items()
+    }
     with mlflow_server(folder, *flags, port=port, **env) as address:
         team = Team(root=folder / "ws", address=address, ledger_url=postgres_server.url("ledger"))
         make_pictures(team.root)
         words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
-        urls = ("--solution", team.root / "solution.csv", "--ledger-url", team.ledger_url, "--mlflow-uri", team.uri)
+        urls = (
+            "--solution",
+            team.root / "solution.csv",
+            "--ledger-url",
+            team.ledger_url,
+            "--mlflow-uri",
+            team.uri,
+        )
         run_tracker("init", team.root, *words, *urls, "--no-pretrained", cwd=folder)
         small = ("--set", "data.image_size=[32,32]", "--set", "data.workers=0")
         run_tracker(
-            *("run", "train", "--model", "test_resnet", "--epochs", "2", "--batch-size", "8", *small), cwd=team.root
+            *(
+                "run",
+                "train",
+                "--model",
+                "test_resnet",
+                "--epochs",
+                "2",
+                "--batch-size",
+                "8",
+                *small,
+            ),
+            cwd=team.root,
         )
         run_tracker("submit", "--memo", "to the team's server", cwd=team.root)
         yield team
@@ -189,7 +235,9 @@ def is_healthy(service: str, places: Mapping[str, str]) -> bool:
     kind, program, *words = SERVICES[service]["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
     command = [sys.executable, *(here(word, places) for word in words)]
-    return subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False).returncode == 0
+    return (
+        subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False).returncode == 0
+    )
 
 
 def answer(url: str, *, password: str = "", host: str = "", page_of: str = "") -> tuple[int, bytes]:
@@ -200,7 +248,9 @@ def answer(url: str, *, password: str = "", host: str = "", page_of: str = "") -
         request.add_header("Content-Type", "application/json")
         request.add_header("Origin", f"http://{page_of}")
     if password:
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode())
+        request.add_header(
+            "Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+        )
     if host:
         request.add_header("Host", host)
     try:
@@ -225,7 +275,9 @@ def test_mlflow_asks_for_a_password_and_refuses_foreign_names(team: Team) -> Non
 def test_pages_work_under_the_names_in_env_and_under_no_other(team: Team) -> None:
     url = f"{team.address}/ajax-api/2.0/mlflow/experiments/search"
     assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
-    assert answer(url, password=PASSWORD, host="localhost:8080", page_of="localhost:8080")[0] == 200  # an SSH tunnel
+    assert (
+        answer(url, password=PASSWORD, host="localhost:8080", page_of="localhost:8080")[0] == 200
+    )  # an SSH tunnel
     assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of="evil.example")[0] == 403
 
 
@@ -236,7 +288,9 @@ def test_mlflow_is_healthy_by_its_own_check(team: Team) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_trained_against_the_servers_is_there_with_its_weights(team: Team, monkeypatch: Any) -> None:
+def test_a_run_trained_against_the_servers_is_there_with_its_weights(
+    team: Team, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     from mlflow import MlflowClient
@@ -262,8 +316,12 @@ def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
     with psycopg.connect(team.ledger_url.replace("+psycopg", "")) as connection:
         rows = connection.execute("SELECT number, run, memo FROM submissions").fetchall()
     assert rows == [(1, "exp1", "to the team's server")]
-    with psycopg.connect(team.ledger_url.replace("+psycopg", "").replace("/ledger", "/auth")) as connection:
-        assert connection.execute("SELECT username, is_admin FROM users").fetchall() == [("admin", True)]
+    with psycopg.connect(
+        team.ledger_url.replace("+psycopg", "").replace("/ledger", "/auth")
+    ) as connection:
+        assert connection.execute("SELECT username, is_admin FROM users").fetchall() == [
+            ("admin", True)
+        ]
     again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
     assert again.returncode == 3
     assert "submission 1" in again.stderr
@@ -288,7 +346,12 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
             return False
 
     command = [str(Path(sys.executable).parent / program), *flags]
-    with running(command, team.root.parent / "tensorboard.log", ready, env={**os.environ, "DO_NOT_TRACK": "true"}):
+    with running(
+        command,
+        team.root.parent / "tensorboard.log",
+        ready,
+        env={**os.environ, "DO_NOT_TRACK": "true"},
+    ):
         tags = json.loads(answer(url)[1])
         assert is_healthy("tensorboard", {":6006/": f":{port}/"})
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])

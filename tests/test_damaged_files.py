@@ -1,6 +1,8 @@
-"""Every file that we read, damaged in thousands of ways: an error of ours in one line, or it is read, never a bug.
+"""Every file that we read, damaged in thousands of ways: an error of ours in one line, or it is
+read, never a bug.
 
-`FUZZ_SECONDS=10 python -m pytest tests/test_damaged_files.py` (make fuzz) takes longer over each format; `FUZZ_FROM`
+`FUZZ_SECONDS=10 python -m pytest tests/test_damaged_files.py` (make fuzz) takes longer over each
+format; `FUZZ_FROM`
 begins at another number. A find is named by its number and made again by it.
 """
 
@@ -45,13 +47,68 @@ AT_LEAST = 40  # however slow the machine is
 TOKENS = [
     token.encode("utf-8", "surrogatepass")
     for token in (
-        *("null", "true", "-1", "1e999", "NaN", '"NaN"', '""', "{}", "[]", "[[[[", "\x00", "\n", "\r\n", ",", '"', "'"),
-        *(":", "=", "[", "]", "{", "}", "9" * 30, "9" * 5000, "0x1", "1979-05-27T07:32:00Z", "07:32:00", "\ud800"),
-        *("\\ud800", "정확도", "a.b.c = 1\n", "[[run]]\n", "[data]\n", "&a", "*a", "<<: *a\n", "!!int x", "\ufeff"),
+        *(
+            "null",
+            "true",
+            "-1",
+            "1e999",
+            "NaN",
+            '"NaN"',
+            '""',
+            "{}",
+            "[]",
+            "[[[[",
+            "\x00",
+            "\n",
+            "\r\n",
+            ",",
+            '"',
+            "'",
+        ),
+        *(
+            ":",
+            "=",
+            "[",
+            "]",
+            "{",
+            "}",
+            "9" * 30,
+            "9" * 5000,
+            "0x1",
+            "1979-05-27T07:32:00Z",
+            "07:32:00",
+            "\ud800",
+        ),
+        *(
+            "\\ud800",
+            "정확도",
+            "a.b.c = 1\n",
+            "[[run]]\n",
+            "[data]\n",
+            "&a",
+            "*a",
+            "<<: *a\n",
+            "!!int x",
+            "\ufeff",
+        ),
     )
 ]
 STRANGE: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1.5, 10**30, -(10**400), float("nan"), float("inf"), "", "x", "\x00", "\ud800"),
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        10**30,
+        -(10**400),
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "\x00",
+        "\ud800",
+    ),
     *([], {}, [None], {"": {}}),
 )
 
@@ -137,7 +194,9 @@ def check(name: str, path: Path, read: Callable[[Path], object]) -> None:
             except TrackerError as error:
                 assert str(error), number
             except BaseException as error:
-                raise AssertionError(f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}") from error
+                raise AssertionError(
+                    f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}"
+                ) from error
     finally:
         path.write_bytes(content)
 
@@ -158,7 +217,11 @@ def test_metrics_jsonl(workspace: Workspace) -> None:
 def test_a_point_without_step_epoch_or_time_is_left_out(tmp_path: Path) -> None:
     whole = {"time": 1.0, "step": 1, "epoch": 1, "values": {"a": 1.0}}
     lacking = [{key: value for key, value in whole.items() if key != name} for name in whole]
-    wrong = [{**whole, name: value} for name in ("time", "step", "epoch") for value in ("x", None, True, 10**400, [])]
+    wrong = [
+        {**whole, name: value}
+        for name in ("time", "step", "epoch")
+        for value in ("x", None, True, 10**400, [])
+    ]
     huge = {**whole, "values": {"a": 10**400}}
     lines = [json.dumps(point) for point in (*lacking, *wrong, huge, {**whole, "step": 2})]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, ""]))
@@ -198,14 +261,25 @@ def test_a_solution(workspace: Workspace) -> None:
 
 def test_label_fixes(tmp_path: Path) -> None:
     path = tmp_path / "fixes.csv"
-    path.write_text("id,field,value,accept\n1498-1,gender,female,yes\n1498-1,age,45,no\ncat/7.png,label,dog,yes\n")
+    path.write_text(
+        "id,field,value,accept\n1498-1,gender,female,yes\n1498-1,age,45,no\ncat/7.png,label,dog,yes\n"
+    )
     check("label fixes", path, lambda path: LabelFixes.read(path, []).fix_age("1498-1", 30))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_hand_kept_tables(tmp_path: Path, workspace: Workspace, suffix: str) -> None:
     path = tmp_path / f"kept{suffix}"
-    rows = [{"number": 1, "memo": "m", "public_f1": "0.75", "val_acc": "76.5", "optim.lr": "0.1", "who": "kim"}]
+    rows = [
+        {
+            "number": 1,
+            "memo": "m",
+            "public_f1": "0.75",
+            "val_acc": "76.5",
+            "optim.lr": "0.1",
+            "who": "kim",
+        }
+    ]
     text = ",".join(rows[0]) + "\n" + ",".join(map(str, rows[0].values())) + "\n"
     path.write_text(text if suffix == ".csv" else json.dumps(rows))
     check(f"hand-kept {suffix}", path, lambda path: read_handkept(path, workspace.competition))
@@ -221,8 +295,8 @@ def test_an_exported_ledger(tmp_path: Path, workspace: Workspace, suffix: str) -
 def test_a_queue(tmp_path: Path) -> None:
     path = tmp_path / "night.toml"
     path.write_text(
-        '[[run]]\nconfig = "base.toml"\nnote = "b"\nepochs = 3\n[[run]]\nfrom = "latest"\nforce = true\n'
-        'set = { loss.name = "f1", augment.noise = 0.05 }\n'
+        '[[run]]\nconfig = "base.toml"\nnote = "b"\nepochs = 3\n[[run]]\nfrom = "latest"\nforce ='
+        ' true\nset = { loss.name = "f1", augment.noise = 0.05 }\n'
     )
     check("queue", path, read_queue)
 
@@ -240,7 +314,12 @@ def test_a_sweep(tmp_path: Path) -> None:
 
 def test_probabilities(tmp_path: Path) -> None:
     path = tmp_path / "probabilities.npz"
-    np.savez(path, ids=np.array(["a", "b"]), probabilities=np.eye(2, dtype=np.float32), classes=np.array(["c", "d"]))
+    np.savez(
+        path,
+        ids=np.array(["a", "b"]),
+        probabilities=np.eye(2, dtype=np.float32),
+        classes=np.array(["c", "d"]),
+    )
     check("probabilities.npz", path, load_probabilities)
 
 
@@ -266,17 +345,28 @@ def test_a_pipeline_that_divides_by_zero_is_a_config_error(tmp_path: Path) -> No
 
     from tracker.training.input.augment import build_pipeline
 
-    albu.save(albu.Compose([albu.Normalize(std=(0.5, 0.5, 0.5))]), tmp_path / "own.yaml", data_format="yaml")
+    albu.save(
+        albu.Compose([albu.Normalize(std=(0.5, 0.5, 0.5))]),
+        tmp_path / "own.yaml",
+        data_format="yaml",
+    )
     (tmp_path / "own.yaml").write_text((tmp_path / "own.yaml").read_text().replace("- 0.5", "- 0"))
     with pytest.raises(TrackerError, match="divide by zero"):
-        build_pipeline(AugmentConfig(name="own.yaml"), DataConfig(image_size=(32, 32)), train=True, root=tmp_path)
+        build_pipeline(
+            AugmentConfig(name="own.yaml"),
+            DataConfig(image_size=(32, 32)),
+            train=True,
+            root=tmp_path,
+        )
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
 def test_the_config_of_an_adopted_run(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"config{suffix}"
     texts = {
-        ".yaml": "lr: 2e-5\nmodel: &m {name: x, at: 2021-08-23}\nlist: [1, two, *m]\nmore:\n  <<: *m\n",
+        ".yaml": (
+            "lr: 2e-5\nmodel: &m {name: x, at: 2021-08-23}\nlist: [1, two, *m]\nmore:\n  <<: *m\n"
+        ),
         ".json": '{"lr": 2e-5, "model": {"name": "x"}, "list": [1, "two"]}',
         ".toml": 'lr = 2e-5\n[model]\nname = "x"\n',
     }
@@ -288,22 +378,35 @@ def test_what_is_only_a_help_is_done_without(workspace: Workspace, tmp_path: Pat
     (tmp_path / "location.json").write_text(json.dumps({"root": "/a", "earlier": ["/b"]}))
     check("location.json", tmp_path / "location.json", read_location)
     environment = workspace.runs_dir / "exp1" / "env.json"
-    check("env.json", environment, lambda path: dict(_load_environment(workspace, "exp1").get("packages", {})))
+    check(
+        "env.json",
+        environment,
+        lambda path: dict(_load_environment(workspace, "exp1").get("packages", {})),
+    )
 
 
 def test_values_of_set(tmp_path: Path) -> None:
     check_file = tmp_path / "value"
     check_file.write_bytes(b'[1, 2.5, "x", true]')
-    check("--set", check_file, lambda path: parse_toml_value(path.read_bytes().decode(errors="replace")))
+    check(
+        "--set",
+        check_file,
+        lambda path: parse_toml_value(path.read_bytes().decode(errors="replace")),
+    )
 
 
-# --- Nested without end -----------------------------------------------------------------------------------------------
+# --- Nested without end
+# -----------------------------------------------------------------------------------------------
 
 DEEP_JSON = "[" * 100_000 + "]" * 100_000
 DEEP_TOML = f"a = {DEEP_JSON}\n"
 DOTTED_TOML = "a." * 100_000 + "a = 1\n"
-LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
-MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
+)
 ITSELF = "a: &a [*a]\n"
 YAMLS = (DEEP_JSON, LAUGHS, MERGES, ITSELF)
 
@@ -357,5 +460,7 @@ def test_a_nested_tracker_toml_is_a_config_error(workspace: Workspace, text: str
 
 def test_patterns_of_where_print_no_warnings(workspace: Workspace) -> None:
     for pattern in ("[[a]]", "a{1", r"[a--b]", r"\\d[a&&b]"):
-        done = run_tracker("compare", "--where", f'model.name ~ "{pattern}"', cwd=workspace.root, ok=False)
+        done = run_tracker(
+            "compare", "--where", f'model.name ~ "{pattern}"', cwd=workspace.root, ok=False
+        )
         assert "Warning" not in done.stderr, done.stderr

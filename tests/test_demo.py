@@ -46,10 +46,16 @@ def test_the_scores_equal_scikit_learn_on_the_sealed_solution(demo: tuple[Path, 
             ids = [name for name, line in truth.items() if line["Usage"] == split]
             labels = [str(number) for number in range(18)]
             expected = f1_score(
-                [truth[n]["ans"] for n in ids], [sent[n] for n in ids], labels=labels, average="macro", zero_division=0
+                [truth[n]["ans"] for n in ids],
+                [sent[n] for n in ids],
+                labels=labels,
+                average="macro",
+                zero_division=0,
             )
             assert row[f"{split.lower()}_f1"] == pytest.approx(expected, abs=1e-12)
-            assert expected > 0.1  # eighteen classes: guessing gives 0.05, eight epochs 0.36 to 0.78
+            assert (
+                expected > 0.1
+            )  # eighteen classes: guessing gives 0.05, eight epochs 0.36 to 0.78
 
 
 def test_a_folder_with_files_is_refused_and_left_alone(tmp_path: Path) -> None:

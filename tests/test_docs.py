@@ -1,4 +1,5 @@
-"""Texts agree with what there is: no leftovers of merges, no names of files that have gone, no dead links.
+"""Texts agree with what there is: no leftovers of merges, no names of files that have gone, no dead
+links.
 
 The pages of docs/reference are what docs/generate.py makes of the code.
 """
@@ -43,9 +44,15 @@ OTHERS = {"train.py", "my_loop.py", "setup.py"}
 
 def list_files(*endings: str) -> list[Path]:
     """Files of the repository, links to them left out."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
     paths = [ROOT / name for name in listed.stdout.decode().splitlines()]
-    return [path for path in paths if path.suffix in endings and path.is_file() and not path.is_symlink()]
+    return [
+        path
+        for path in paths
+        if path.suffix in endings and path.is_file() and not path.is_symlink()
+    ]
 
 
 DOCUMENTS = list_files(".md")
@@ -62,9 +69,12 @@ def read_prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def find_doubled(lines: list[tuple[int, str]]) -> list[tuple[int, int]]:
-    """Numbers of lines that begin or end alike within a few lines of each other; rows of tables may."""
+    """Numbers of lines that begin or end alike within a few lines of each other; rows of tables
+    may."""
     found = []
-    lines = [(number, line) for number, line in lines if len(line) >= ALIKE and not line.startswith("|")]
+    lines = [
+        (number, line) for number, line in lines if len(line) >= ALIKE and not line.startswith("|")
+    ]
     for place, (number, line) in enumerate(lines):
         for other, text in lines[place + 1 :]:
             if other - number > WINDOW:
@@ -81,7 +91,9 @@ def test_no_line_of_a_document_stands_twice(path: Path) -> None:
 
 def test_a_doubled_line_would_be_found() -> None:
     line = "agree with an earlier submission on 99.9 % of the images, unless"
-    assert find_doubled([(1, line + " this"), (3, "other"), (5, line + " that"), (40, line)]) == [(1, 5)]
+    assert find_doubled([(1, line + " this"), (3, "other"), (5, line + " that"), (40, line)]) == [
+        (1, 5)
+    ]
     line = "runs the first. Machines are shared and noisy: every script times"
     assert find_doubled([(1, "`make bench` " + line), (2, "another " + line)]) == [(1, 2)]
 
@@ -114,20 +126,31 @@ def list_texts() -> Iterator[tuple[Path, str]]:
 def test_every_module_that_a_text_names_is_there() -> None:
     modules = list_files(".py", ".sql")
     known = {str(path.relative_to(ROOT)) for path in modules}
-    known |= {f"tracker/{name}" for name in known if name.startswith(("training/", "cli.py", "ledger.db.sql"))}
+    known |= {
+        f"tracker/{name}"
+        for name in known
+        if name.startswith(("training/", "cli.py", "ledger.db.sql"))
+    }
     gone, seen = [], 0
     for path, text in list_texts():
         for name in re.findall(r"(?<![\w/.<])((?:[a-z_]\w*/)*\w+\.(?:py|sql))\b", text):
             seen += 1
-            if name not in OTHERS and not any(module == name or module.endswith(f"/{name}") for module in known):
+            if name not in OTHERS and not any(
+                module == name or module.endswith(f"/{name}") for module in known
+            ):
                 gone.append(f"{path.relative_to(ROOT)}: {name}")
     assert seen > 100
     assert gone == []
 
 
-# --- Documents for users ----------------------------------------------------------------------------------------------
+# --- Documents for users
+# ----------------------------------------------------------------------------------------------
 
-PAGES = [path for path in DOCUMENTS if path.name.startswith("README") or path.parent.name in ("docs", "reference")]
+PAGES = [
+    path
+    for path in DOCUMENTS
+    if path.name.startswith("README") or path.parent.name in ("docs", "reference")
+]
 README_LINES = 150
 COLUMN = 0.61  # of the font's size, in rich's pictures
 
@@ -141,22 +164,34 @@ def test_generated_pages_are_what_the_code_says() -> None:
 def test_the_page_of_commands_has_every_option(words: str) -> None:
     text = build_pages()["commands.md"]
     section = text.partition(f"\n## tracker {words}\n")[2].partition("\n## ")[0]
-    options = [parameter.opts[0] for parameter in COMMANDS[words].params if parameter.opts[0].startswith("-")]
+    options = [
+        parameter.opts[0]
+        for parameter in COMMANDS[words].params
+        if parameter.opts[0].startswith("-")
+    ]
     assert section
-    assert [option for option in options if f"`{option}" not in section and f" {option}" not in section] == []
+    assert [
+        option for option in options if f"`{option}" not in section and f" {option}" not in section
+    ] == []
 
 
 def test_the_page_of_keys_has_every_key_and_setting_and_no_other() -> None:
     config, _, settings = build_pages()["config.md"].partition("\n## Environment settings\n")
     run, _, _ = config.partition("\n## tracker.toml\n")
-    assert set(re.findall(r"^\| `([a-z_]+\.[a-z0-9_]+)` \|", run, re.MULTILINE)) == set(list_options())
-    assert set(re.findall(r"^\| `(\w+)` \|", settings, re.MULTILINE)) == {setting.name for setting in SETTINGS}
+    assert set(re.findall(r"^\| `([a-z_]+\.[a-z0-9_]+)` \|", run, re.MULTILINE)) == set(
+        list_options()
+    )
+    assert set(re.findall(r"^\| `(\w+)` \|", settings, re.MULTILINE)) == {
+        setting.name for setting in SETTINGS
+    }
 
 
 def test_every_command_with_json_has_a_document() -> None:
     text = build_pages()["json.md"]
     takers = [
-        words for words, command in COMMANDS.items() if any("--json" in parameter.opts for parameter in command.params)
+        words
+        for words, command in COMMANDS.items()
+        if any("--json" in parameter.opts for parameter in command.params)
     ]
     assert len(takers) > 15
     assert [words for words in takers if f"\n## {words}\n" not in text] == []
@@ -192,7 +227,8 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     assert dead == []
 
 
-# --- Pictures ---------------------------------------------------------------------------------------------------------
+# --- Pictures
+# ---------------------------------------------------------------------------------------------------------
 
 SHOWN = re.compile(
     r'<picture>\n  <source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n'
@@ -203,12 +239,19 @@ SHOWN = re.compile(
 def list_shown(page: Path) -> list[tuple[Path, Path, str]]:
     """(light file, dark file, text for who cannot see it) of the pictures of a page."""
     found = SHOWN.findall(page.read_text(encoding="utf-8"))
-    return [((page.parent / light).resolve(), (page.parent / dark).resolve(), text) for dark, text, light in found]
+    return [
+        ((page.parent / light).resolve(), (page.parent / dark).resolve(), text)
+        for dark, text, light in found
+    ]
 
 
 def read_svg(path: Path) -> str:
     """The words of a terminal picture, without its colors."""
-    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", "", path.read_text(), flags=re.DOTALL)).split())
+    return " ".join(
+        html.unescape(
+            re.sub(r"<style>.*?</style>|<[^>]*>", "", path.read_text(), flags=re.DOTALL)
+        ).split()
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -218,13 +261,18 @@ def test_every_picture_of_a_page_is_there_light_and_dark(page: Path) -> None:
     assert len(shown) == text.count("<img") == text.count("<source"), "in the form of SHOWN"
     assert "![" not in text, "a picture for one theme only"
     assert [path for light, dark, _ in shown for path in (light, dark) if not path.is_file()] == []
-    pairs = [(light.stem.removesuffix("-light"), dark.stem.removesuffix("-dark")) for light, dark, _ in shown]
+    pairs = [
+        (light.stem.removesuffix("-light"), dark.stem.removesuffix("-dark"))
+        for light, dark, _ in shown
+    ]
     assert [pair for pair in pairs if pair[0] != pair[1]] == []
 
 
 def test_every_picture_is_shown_small_and_loads_nothing() -> None:
     drawn = {path for path in PICTURES.iterdir() if path.is_file()}
-    assert drawn == {path for page in PAGES for light, dark, _ in list_shown(page) for path in (light, dark)}
+    assert drawn == {
+        path for page in PAGES for light, dark, _ in list_shown(page) for path in (light, dark)
+    }
     assert [path.name for path in drawn if path.stat().st_size > LIMIT_BYTES] == []
     for path in drawn:
         if path.suffix == ".svg":
@@ -240,11 +288,15 @@ def test_the_text_of_a_terminal_picture_has_its_numbers() -> None:
             numbers = re.findall(r"\d[\d,.]*\d", text) if light.suffix == ".svg" else []
             for words in (read_svg(light), read_svg(dark)) if numbers else ():
                 seen += 1
-                assert [number for number in numbers if number not in words] == [], f"{page.name}: {light.name}"
+                assert [number for number in numbers if number not in words] == [], (
+                    f"{page.name}: {light.name}"
+                )
     assert seen
 
 
-def test_a_terminal_picture_has_what_the_command_prints_in_the_colors_of_its_theme(tmp_path: Path) -> None:
+def test_a_terminal_picture_has_what_the_command_prints_in_the_colors_of_its_theme(
+    tmp_path: Path,
+) -> None:
     workspace = make_workspace(tmp_path / "ws")
     make_run(workspace, note="라벨 스무딩 & <b>")
     printed = run_in_terminal(workspace.root, ("runs",), columns=100)
@@ -269,10 +321,13 @@ def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
     size = re.search(r"font-size: (\d+)px", text)
     found = re.findall(r'textLength="([\d.]+)"[^>]*>([가-힣]+)</text>', text)
     assert size and len(found) > 2
-    assert all(abs(float(length) - 2 * COLUMN * int(size[1]) * len(word)) < 1 for length, word in found)
+    assert all(
+        abs(float(length) - 2 * COLUMN * int(size[1]) * len(word)) < 1 for length, word in found
+    )
 
 
-# --- Gates and package ------------------------------------------------------------------------------------------------
+# --- Gates and package
+# ------------------------------------------------------------------------------------------------
 
 
 def test_pre_commit_has_the_gates_of_make_lint_and_loads_nothing() -> None:
@@ -285,7 +340,9 @@ def test_pre_commit_has_the_gates_of_make_lint_and_loads_nothing() -> None:
 
 
 def test_changelog_has_the_form_of_keep_a_changelog() -> None:
-    heads = re.findall(r"^(##+) (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    heads = re.findall(
+        r"^(##+) (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert heads[0] == ("##", "[Unreleased]")
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert {words for level, words in heads if level == "###"} <= kinds

@@ -1,7 +1,8 @@
-"""Every JSON document and exit code, on a workspace that is made the same way each time, as in tests/assets/documents.
+"""Every JSON document and exit code, on a workspace that is made the same way each time, as in
+tests/assets/documents.
 
-A change to them is a change for the scripts of users: `WRITE_DOCUMENTS=1 pytest tests/test_documents.py` writes the
-documents anew, and what differs belongs into CHANGELOG.
+A change to them is a change for the scripts of users: `WRITE_DOCUMENTS=1 pytest
+tests/test_documents.py` writes the documents anew, and what differs belongs into CHANGELOG.
 """
 
 from __future__ import annotations
@@ -63,12 +64,15 @@ VARYING_KEYS = ("code", "hash", "head", "pid", "host", "duration_s", "start_tick
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """Two runs of the program, two loops of one's own with probabilities, an ensemble, an archived run; four scores."""
+    """Two runs of the program, two loops of one's own with probabilities, an ensemble, an archived
+    run; four scores."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**NO_MLFLOW, "TRACKER_AUTHOR": "jiwon"}.items():
             patch.setenv(name, value)
         made = make_workspace(
-            tmp_path_factory.mktemp("documents") / "ws", solution=None, competition={"daily_limit": 9}
+            tmp_path_factory.mktemp("documents") / "ws",
+            solution=None,
+            competition={"daily_limit": 9},
         )
         patch.chdir(made.root)
         workspace = load_workspace(made.root)
@@ -77,28 +81,47 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         for number in (3, 4):
             _log_own_loop(workspace, number)
         ensemble(workspace, ["exp3", "exp4"], method="soft", note="both loops")
-        make_run(workspace, "1100011110", config={"data.val_ratio": 0.5, "loss.name": "f1"}, status="interrupted")
-        for name, memo, value in (("exp1", "기준", 0.75), ("exp2", "lr 0.002", 0.8), ("exp3", "own loop", 0.7)):
+        make_run(
+            workspace,
+            "1100011110",
+            config={"data.val_ratio": 0.5, "loss.name": "f1"},
+            status="interrupted",
+        )
+        for name, memo, value in (
+            ("exp1", "기준", 0.75),
+            ("exp2", "lr 0.002", 0.8),
+            ("exp3", "own loop", 0.7),
+        ):
             row, _ = submit(workspace, name, memo)
             score(workspace, row.number, {("public", "f1"): value, ("public", "accuracy"): value})
         yield workspace
 
 
 def _log_own_loop(workspace: Workspace, number: int) -> None:
-    """A loop of one's own: probabilities that follow from its number, half of the answers of the two differ."""
-    with begin({"optim": {"lr": number / 100}}, note=f"loop {number}", root=workspace.root, follow=False) as run:
+    """A loop of one's own: probabilities that follow from its number, half of the answers of the
+    two differ."""
+    with begin(
+        {"optim": {"lr": number / 100}}, note=f"loop {number}", root=workspace.root, follow=False
+    ) as run:
         for epoch in (1, 2):
-            run.log({"train/loss": 1 / epoch, "val/loss": number / 4 / epoch}, step=epoch, epoch=epoch)
+            run.log(
+                {"train/loss": 1 / epoch, "val/loss": number / 4 / epoch}, step=epoch, epoch=epoch
+            )
         right = np.array([(place * number) % 7 / 7 for place in range(IMAGES)])
         known = np.stack([right, 1 - right], axis=1)
-        run.save_validation([f"v{place}.png" for place in range(IMAGES)], [0, 1] * (IMAGES // 2), known)
+        run.save_validation(
+            [f"v{place}.png" for place in range(IMAGES)], [0, 1] * (IMAGES // 2), known
+        )
         run.save_probabilities([f"i{place}.png" for place in range(IMAGES)], known[::-1])
 
 
 def normalize(value: Any, root: str) -> Any:
     """A document without what differs from day to day; numbers to nine digits."""
     if isinstance(value, dict):
-        return {key: "..." if key in VARYING_KEYS and item else normalize(item, root) for key, item in value.items()}
+        return {
+            key: "..." if key in VARYING_KEYS and item else normalize(item, root)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [normalize(item, root) for item in value]
     if isinstance(value, float):
@@ -111,11 +134,16 @@ def normalize(value: Any, root: str) -> Any:
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_the_document_and_exit_code_of_a_command_are_as_before(words: str, workspace: Workspace) -> None:
+def test_the_document_and_exit_code_of_a_command_are_as_before(
+    words: str, workspace: Workspace
+) -> None:
     done = typer.testing.CliRunner().invoke(cli.app, [*words.split(), "--json"])
     error = done.exception  # main, which is not called here, makes the exit code of it
     code = error.exit_code if isinstance(error, TrackerError) else done.exit_code
-    found = {"exit": code, "document": normalize(json.loads(done.stdout or "null"), str(workspace.root))}
+    found = {
+        "exit": code,
+        "document": normalize(json.loads(done.stdout or "null"), str(workspace.root)),
+    }
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     path = DOCUMENTS / f"{re.sub(r'[^a-z0-9]+', '-', words)}.json"
     if os.environ.get("WRITE_DOCUMENTS"):

@@ -1,4 +1,5 @@
-"""Every family of models, loss and split of the winners trains on the demo's photographs, in its smallest size."""
+"""Every family of models, loss and split of the winners trains on the demo's photographs, in its
+smallest size."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from tracker.workflows.train import train
 from tracker.workspace.competition import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+]
 
 WINNERS = (
     "vgg19_bn",
@@ -28,10 +32,29 @@ RUNS = {
         *("loss.name=cross_entropy", "data.split=by_image", "data.val_ratio=0.1"),
         *("optim.name=sgd", "train.batch_size=160"),
     ),
-    "efficientnet_b0": ("loss.name=focal", "data.split=stratified", "model.drop_path=0.1", "optim.name=adam"),
-    "vit_tiny_patch16_224": ("loss.name=label_smoothing", "optim.layer_decay=0.8", "augment.mixup=0.2"),
-    "swin_tiny_patch4_window7_224": ("loss.name=f1", "sched.name=step", "augment.name=custom", "augment.crop=[96,80]"),
-    "resnet10t": ("model.heads=attributes", "train.ema=0.9", "data.age_bands=[29,58]", "data.folds=4"),
+    "efficientnet_b0": (
+        "loss.name=focal",
+        "data.split=stratified",
+        "model.drop_path=0.1",
+        "optim.name=adam",
+    ),
+    "vit_tiny_patch16_224": (
+        "loss.name=label_smoothing",
+        "optim.layer_decay=0.8",
+        "augment.mixup=0.2",
+    ),
+    "swin_tiny_patch4_window7_224": (
+        "loss.name=f1",
+        "sched.name=step",
+        "augment.name=custom",
+        "augment.crop=[96,80]",
+    ),
+    "resnet10t": (
+        "model.heads=attributes",
+        "train.ema=0.9",
+        "data.age_bands=[29,58]",
+        "data.folds=4",
+    ),
 }
 
 
@@ -40,9 +63,16 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The demo's competition, smaller."""
     root = tmp_path_factory.mktemp("faces")
     make_competition(root / "data", people=24, eval_people=4, seed=7)
-    data = {"train_dir": str(root / "data/train"), "eval_dir": str(root / "data/eval"), "split": "by_profile"}
+    data = {
+        "train_dir": str(root / "data/train"),
+        "eval_dir": str(root / "data/eval"),
+        "split": "by_profile",
+    }
     return init_workspace(
-        root / "ws", data=data, competition={}, leaderboard_options={"solution": root / "data" / "solution.csv"}
+        root / "ws",
+        data=data,
+        competition={},
+        leaderboard_options={"solution": root / "data" / "solution.csv"},
     )
 
 
@@ -51,7 +81,9 @@ def test_timm_has_the_winners_models() -> None:
 
 
 @pytest.mark.parametrize("model", RUNS)
-def test_a_family_trains_and_predicts(faces: Workspace, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+def test_a_family_trains_and_predicts(
+    faces: Workspace, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
     monkeypatch.setenv("TRACKER_MLFLOW_URI", NO_MLFLOW["TRACKER_MLFLOW_URI"])
     monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
     small = ("data.image_size=[32,32]", "train.epochs=1", "data.workers=0", "train.accelerator=cpu")

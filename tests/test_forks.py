@@ -1,4 +1,5 @@
-"""Forked commands are processes like those that are started: exit codes, output, folder, environment, signals."""
+"""Forked commands are processes like those that are started: exit codes, output, folder,
+environment, signals."""
 
 from __future__ import annotations
 
@@ -10,8 +11,16 @@ from tests.support.forks import Forks
 from tracker.workspace.competition import Workspace
 
 
-def test_a_forked_command_answers_as_a_started_one_does(forks: Forks, workspace: Workspace, tmp_path: Path) -> None:
-    for words in (("runs", "--json"), ("show", "exp1"), ("nonsense",), ("runs", "--nonsense"), ("sota",)):
+def test_a_forked_command_answers_as_a_started_one_does(
+    forks: Forks, workspace: Workspace, tmp_path: Path
+) -> None:
+    for words in (
+        ("runs", "--json"),
+        ("show", "exp1"),
+        ("nonsense",),
+        ("runs", "--nonsense"),
+        ("sota",),
+    ):
         forked = forks.run(*words, cwd=workspace.root, ok=False)
         started = run_tracker(*words, cwd=workspace.root, ok=False)
         assert (forked.returncode, forked.stdout, forked.stderr) == (
@@ -21,8 +30,14 @@ def test_a_forked_command_answers_as_a_started_one_does(forks: Forks, workspace:
         )
     assert "no tracker.toml in" in forks.run("runs", cwd=tmp_path, ok=False).stderr
     words = ("sync",)
-    done = [forks.run(*words, cwd=workspace.root, ok=False, TRACKER_MLFLOW_URI=uri) for uri in ("http://[", "")]
-    assert [("not an address" in one.stderr, one.returncode) for one in done] == [(True, 2), (False, 0)]
+    done = [
+        forks.run(*words, cwd=workspace.root, ok=False, TRACKER_MLFLOW_URI=uri)
+        for uri in ("http://[", "")
+    ]
+    assert [("not an address" in one.stderr, one.returncode) for one in done] == [
+        (True, 2),
+        (False, 0),
+    ]
 
 
 def test_a_forked_command_can_be_killed(forks: Forks, workspace: Workspace) -> None:

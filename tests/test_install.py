@@ -1,4 +1,5 @@
-"""What is installed is one name, `tracker`; it works without the checkout and beside other people's code.
+"""What is installed is one name, `tracker`; it works without the checkout and beside other people's
+code.
 
 The session's demo is made by the installed wheel (tests/conftest.py).
 """
@@ -20,11 +21,22 @@ from tracker.mirror.mirror import LOG_NAME
 
 pytestmark = pytest.mark.slow
 
-WHERE = "import tracker.cli as cli, tracker.training.run.loop as loop; print(cli.__file__, loop.__file__)"
+WHERE = (
+    "import tracker.cli as cli, tracker.training.run.loop as loop; print(cli.__file__,"
+    " loop.__file__)"
+)
 
 
-def test_the_installed_program_is_the_wheel_and_not_the_checkout(installed: Path, tmp_path: Path) -> None:
-    done = subprocess.run([installed / "python", "-c", WHERE], cwd=tmp_path, capture_output=True, text=True, check=True)
+def test_the_installed_program_is_the_wheel_and_not_the_checkout(
+    installed: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [installed / "python", "-c", WHERE],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for place in done.stdout.split():
         assert Path(place).is_relative_to(installed.parent)
         assert not Path(place).is_relative_to(ROOT)
@@ -34,7 +46,12 @@ def test_the_wheel_has_one_name(installed: Path) -> None:
     (wheel,) = installed.parent.parent.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"tracker"}
-    assert {"tracker/cli.py", "tracker/ledger.db.sql", "tracker/py.typed", "tracker/training/loop.py"} <= set(names)
+    assert {
+        "tracker/cli.py",
+        "tracker/ledger.db.sql",
+        "tracker/py.typed",
+        "tracker/training/loop.py",
+    } <= set(names)
     assert len(names) == len(set(names))
 
 
@@ -45,14 +62,19 @@ def test_the_installed_program_makes_a_ledger_and_a_run(demo: tuple[Path, str]) 
     assert "submission 2" in story
 
 
-def test_the_installed_program_has_the_reports_page(installed: Path, demo: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_installed_program_has_the_reports_page(
+    installed: Path, demo: tuple[Path, str], tmp_path: Path
+) -> None:
     target = tmp_path / "report.html"
     command = [installed / "tracker", "report", "--html", target]
-    subprocess.run(command, cwd=demo[0], env={**os.environ, **NO_MLFLOW}, capture_output=True, check=True)
+    subprocess.run(
+        command, cwd=demo[0], env={**os.environ, **NO_MLFLOW}, capture_output=True, check=True
+    )
     assert "<!doctype html>" in target.read_text()
 
 
-# --- A project with names of ours ------------------------------------------------------------------------------------
+# --- A project with names of ours
+# ------------------------------------------------------------------------------------
 
 THEIRS = """
 import training, cli, tests
@@ -61,13 +83,23 @@ with tracker.start_run({"optim": {"lr": 2e-5}}, note="own loop") as run:
     run.log({"train/loss": training.LOSS}, step=1, epoch=1)
 print(training.__file__, cli.__file__, tests.__path__[0])
 """
-SHORT = ("model.name=test_resnet", "data.image_size=[32,32]", "train.batch_size=8", "data.workers=0")
+SHORT = (
+    "model.name=test_resnet",
+    "data.image_size=[32,32]",
+    "train.batch_size=8",
+    "data.workers=0",
+)
 
 
 @pytest.fixture(params=["wheel", "editable"])
 def python(request: pytest.FixtureRequest) -> Path:
-    """An interpreter that has the wheel, and one that has the checkout (`pip install -e`, as make does)."""
-    return request.getfixturevalue("installed") / "python" if request.param == "wheel" else Path(sys.executable)
+    """An interpreter that has the wheel, and one that has the checkout (`pip install -e`, as make
+    does)."""
+    return (
+        request.getfixturevalue("installed") / "python"
+        if request.param == "wheel"
+        else Path(sys.executable)
+    )
 
 
 def run_in(root: Path, *words: str) -> str:
@@ -92,7 +124,9 @@ def check_copied(root: Path, *names: str) -> None:
         assert state["run_id"], (root / "runs" / name / LOG_NAME).read_text()
 
 
-def test_an_own_loop_works_beside_folders_of_the_same_names(python: Path, tmp_path: Path, mlflow_db: Path) -> None:
+def test_an_own_loop_works_beside_folders_of_the_same_names(
+    python: Path, tmp_path: Path, mlflow_db: Path
+) -> None:
     root = make_project(tmp_path / "project")
     (root / "loop.py").write_text(THEIRS)
     shutil.copy(mlflow_db, root)
@@ -106,7 +140,9 @@ def test_an_own_loop_works_beside_folders_of_the_same_names(python: Path, tmp_pa
 def test_a_training_works_beside_folders_of_the_same_names(
     demo: tuple[Path, str], tmp_path: Path, mlflow_db: Path
 ) -> None:
-    assert (demo[0].parent / "training" / "__init__.py").is_file()  # the wheel's trainings were begun there
+    assert (
+        demo[0].parent / "training" / "__init__.py"
+    ).is_file()  # the wheel's trainings were begun there
     check_copied(demo[0], "exp1", "exp2")
     make_pictures(pictures := tmp_path / "pictures")
     root = make_project(tmp_path / "project")

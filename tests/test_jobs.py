@@ -66,7 +66,9 @@ def wait_until(ready: Callable[[], bool]) -> None:
 def read_record(root: Path, run: str) -> dict[str, Any]:
     """run.json as it is on disk, an empty one before that."""
     path = root / "runs" / run / "run.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"epoch": -1, "pid": 0, "status": ""}
+    found: dict[str, Any] = (
+        json.loads(path.read_text()) if path.is_file() else {"epoch": -1, "pid": 0, "status": ""}
+    )
     return found
 
 
@@ -80,15 +82,20 @@ def read_terminal(descriptor: int, until: bytes) -> bytes:
     return text
 
 
-# --- Detached runs ----------------------------------------------------------------------------------------------------
+# --- Detached runs
+# ----------------------------------------------------------------------------------------------------
 
 
-def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_and_status(root: Path) -> None:
+def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_and_status(
+    root: Path,
+) -> None:
     words = tracker_command("run", "train", "base.toml", "--epochs", "5000", "--detach")
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(root)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and children inherit that
+        signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        )  # under nohup it is ignored, and children inherit that
         os.execvp("sh", ["sh", "-c", '"$@"; echo back; sleep 600', "sh", *words])  # noqa: S606
     shown = read_terminal(terminal, b"back")
     assert b"exp1 runs in the background" in shown
@@ -112,7 +119,9 @@ def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_a
 
 
 def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(root: Path) -> None:
-    done = run_tracker("run", "train", "base.toml", "--set", "optim.lrr=1", "--detach", cwd=root, ok=False)
+    done = run_tracker(
+        "run", "train", "base.toml", "--set", "optim.lrr=1", "--detach", cwd=root, ok=False
+    )
     assert done.returncode == 2
     assert "optim.lrr" in done.stderr
     (root / "train" / "cat" / "cat00.png").write_bytes(b"no image")  # found by the child
@@ -150,11 +159,13 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     assert attached[2].startswith("exp2 finished: best epoch ")
 
 
-# --- Output that nobody can read any more -----------------------------------------------------------------------------
+# --- Output that nobody can read any more
+# -----------------------------------------------------------------------------
 
 
 def start_in_terminal(root: Path, *words: str, deaf: bool = False) -> tuple[int, int]:
-    """A command as the first of a terminal of its own: its process, and our end; `deaf`: as under nohup."""
+    """A command as the first of a terminal of its own: its process, and our end; `deaf`: as under
+    nohup."""
     pid, terminal = pty.fork()
     if not pid:
         os.chdir(root)
@@ -172,7 +183,9 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     log = root / "runs" / "exp1" / "output.log"
     wait_until(lambda: log.is_file() and log.read_text().count("  train/loss ") >= 3)
     first, *others = log.read_text().splitlines()
-    reason = "takes no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+    reason = (
+        "takes no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+    )
     assert first.endswith(f"{reason}: output goes on here; tracker stop exp1 ends the run")
     assert "\x1b" not in "".join(others)
     assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
@@ -185,7 +198,9 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     assert run["error"].startswith("stopped by ")
 
 
-def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path, forks: Forks) -> None:
+def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(
+    root: Path, forks: Forks
+) -> None:
     words = (*tracker_command("run", "train", "base.toml"), "--force")
     piped = forks.start("run", "train", "base.toml", "--force", cwd=root)
     piped.stderr.readline()
@@ -193,16 +208,30 @@ def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(root: Path, f
     piped.stdout.close()
     assert piped.wait(timeout=COMMAND_LIMIT_S) == 0
     script = '"$@" > /dev/full 2>&1 && "$@" >&- 2>&- <&-'
-    subprocess.run(["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S)
-    reasons = ("takes no more output (Broken pipe)", "(No space left on device)", "stdout or stderr was closed")
+    subprocess.run(
+        ["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S
+    )
+    reasons = (
+        "takes no more output (Broken pipe)",
+        "(No space left on device)",
+        "stdout or stderr was closed",
+    )
     for run, reason in zip(list_runs(root), reasons, strict=True):
         assert run["status"] == "finished"
         lines = (root / "runs" / run["name"] / "output.log").read_text().splitlines()
         assert reason in lines[0]
         assert any(line.startswith(f"{run['name']} finished: best epoch ") for line in lines)
     assert not list((root / ".tracker" / "output").iterdir())
-    infer = ["sh", "-c", '"$@" > /dev/full 2>&1', "sh", *tracker_command("run", "infer", "--from", "exp1")]
-    subprocess.run([*infer, "--set", "eval.tta=flip"], cwd=root, check=True, timeout=COMMAND_LIMIT_S)
+    infer = [
+        "sh",
+        "-c",
+        '"$@" > /dev/full 2>&1',
+        "sh",
+        *tracker_command("run", "infer", "--from", "exp1"),
+    ]
+    subprocess.run(
+        [*infer, "--set", "eval.tta=flip"], cwd=root, check=True, timeout=COMMAND_LIMIT_S
+    )
     assert "exp4 finished: weights of exp1" in (root / "runs" / "exp4" / "output.log").read_text()
 
 
@@ -213,7 +242,9 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [run["kind"] for run in list_runs(root)] == ["train", "train", "ensemble"]
     assert "epoch 2/2" in (root / "runs" / "exp2" / "output.log").read_text()
-    (root / "q.toml").write_text('[[run]]\nconfig = "base.toml"\nseed = 1\n[[run]]\nconfig = "base.toml"\nseed = 2\n')
+    (root / "q.toml").write_text(
+        '[[run]]\nconfig = "base.toml"\nseed = 1\n[[run]]\nconfig = "base.toml"\nseed = 2\n'
+    )
     pid, terminal = start_in_terminal(root, "run", "queue", "q.toml")
     read_terminal(terminal, b"epoch 1/")
     os.close(terminal)
@@ -224,19 +255,26 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     assert "entry 2 finished" in log.read_text()
 
 
-# --- Runs of several processes ----------------------------------------------------------------------------------------
+# --- Runs of several processes
+# ----------------------------------------------------------------------------------------
 
 
-def begin_run_of_two(root: Path, forks: Forks, *words: str) -> tuple[Child, psutil.Process, list[psutil.Process]]:
+def begin_run_of_two(
+    root: Path, forks: Forks, *words: str
+) -> tuple[Child, psutil.Process, list[psutil.Process]]:
     """A run past its next epoch: its first process, its follower, and all but the mirror."""
     before = read_record(root, "exp1")["epoch"]
     first = forks.start("run", "train", *words, cwd=root)
-    wait_until(lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None)
+    wait_until(
+        lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None
+    )
     assert first.poll() is None, first.communicate()
     children = psutil.Process(first.pid).children(recursive=True)
     others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
-    (follower,) = (process for process in direct if "tracker.training.run.follow" in process.cmdline())
+    (follower,) = (
+        process for process in direct if "tracker.training.run.follow" in process.cmdline()
+    )
     return first, follower, others
 
 
@@ -278,11 +316,15 @@ def test_no_process_of_a_run_goes_on_alone(root: Path, forks: Forks) -> None:
     assert "bug in tracker" not in stderr
 
 
-def begin_run_with_loaders(root: Path, *words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+def begin_run_with_loaders(
+    root: Path, *words: str
+) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A run in a session of its own, past its next epoch, and its loader processes."""
     before = max(read_record(root, "exp1")["epoch"], 0)
     command = tracker_command("run", "train", *words)
-    child = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    child = subprocess.Popen(
+        command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     wait_until(lambda: read_record(root, "exp1")["epoch"] > before or child.poll() is not None)
     assert child.poll() is None, child.communicate()
     others = psutil.Process(child.pid).children(recursive=True)
@@ -291,7 +333,9 @@ def begin_run_with_loaders(root: Path, *words: str) -> tuple[subprocess.Popen[st
     return child, loaders
 
 
-def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader_process_fails_it(root: Path) -> None:
+def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader_process_fails_it(
+    root: Path,
+) -> None:
     (root / "sig.toml").write_text(BASE.replace("workers = 0", "workers = 2"))
     child, loaders = begin_run_with_loaders(root, "sig.toml", "--epochs", "5000")
     for process in loaders:  # those first, and one after the other
@@ -301,7 +345,9 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
     code, stderr = end(child, loaders)
     record = read_record(root, "exp1")
     assert (code, record["status"], record["error"]) == (130, "interrupted", "SIGTERM"), stderr
-    assert stderr.endswith("exp1 was interrupted (SIGTERM); continue with: tracker run train --from exp1 --resume\n")
+    assert stderr.endswith(
+        "exp1 was interrupted (SIGTERM); continue with: tracker run train --from exp1 --resume\n"
+    )
     assert not any(word in stderr for word in ("bug in tracker", "memory", "error", "Error"))
 
     child, loaders = begin_run_with_loaders(root, "--resume")
@@ -339,11 +385,17 @@ with train.terminate_as_interrupt(insist=True) as signals:
 
 def test_a_signal_that_a_destructor_has_swallowed_ends_the_run_a_bit_later() -> None:
     command = [sys.executable, "-c", SWALLOWED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False)
-    assert (done.returncode, done.stdout) == (0, "goes on SIGTERM\nends SIGTERM SIGTERM\n"), done.stderr
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (
+        0,
+        "goes on SIGTERM\nends SIGTERM SIGTERM\n",
+    ), done.stderr
 
 
-# --- Queues -----------------------------------------------------------------------------------------------------------
+# --- Queues
+# -----------------------------------------------------------------------------------------------------------
 
 QUEUE = """
 [[run]]
@@ -367,7 +419,8 @@ note = "the first again"
 
 
 def start(root: Path, *words: str) -> subprocess.Popen[str]:
-    """A tracker command that is not waited for; without COLUMNS, which readline sets behind os.environ's back."""
+    """A tracker command that is not waited for; without COLUMNS, which readline sets behind
+    os.environ's back."""
     return subprocess.Popen(
         tracker_command(*words),
         cwd=root,
@@ -382,7 +435,9 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was_killed(root: Path) -> None:
+def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was_killed(
+    root: Path,
+) -> None:
     (root / "q.toml").write_text(QUEUE)
     queue = start(root, "run", "queue", "q.toml")
     wait_until(lambda: read_record(root, "exp2")["epoch"] >= 2)
@@ -396,8 +451,12 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     assert done.returncode == 1
     assert f"exp2: going on after epoch {reached} of 30" in done.stderr
     assert "exp1: " not in done.stderr, "a finished entry is not repeated"
-    assert f"epoch {reached}/30" not in done.stderr, "what it printed before the kill is not repeated"
-    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert f"epoch {reached}/30" not in done.stderr, (
+        "what it printed before the kill is not repeated"
+    )
+    rows = [
+        line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
+    ]
     assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
     words = ["exp1 finished", "- failed", "exp2 finished", "exp3 finished", "exp1 finished"]
     assert all(word in " ".join(row[1].split()) for row, word in zip(rows, words, strict=True))
@@ -438,7 +497,8 @@ def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: 
     assert len(list_runs(root)) == 1
 
 
-# --- Sweeps -----------------------------------------------------------------------------------------------------------
+# --- Sweeps
+# -----------------------------------------------------------------------------------------------------------
 
 SWEEP = """
 trials = 3
@@ -473,7 +533,9 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     reached = read_record(root, "exp1")["epoch"]
     done = run_tracker("run", "sweep", "lr.toml", cwd=root)
     assert f"exp1: going on after epoch {reached} of 30" in done.stderr
-    rows = [line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    rows = [
+        line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
+    ]
     assert [row[:4] for row in rows] == [
         ["0", "+", "exp1", "complete"],
         ["1", "exp2", "pruned", "-"],
@@ -495,7 +557,9 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     assert "no killed, interrupted or failed run to resume" in done.stderr
 
 
-def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_one_counts(root: Path) -> None:
+def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_one_counts(
+    root: Path,
+) -> None:
     (root / "s.toml").write_text(
         'trials = 3\nstartup_trials = 1\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
         "sched.warmup_epochs = { low = 0, high = 1 }\n[[first]]\nsched.warmup_epochs = 1\n"
@@ -503,7 +567,12 @@ def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_on
     workers = [start(root, "run", "sweep", "s.toml", "--join") for _ in range(2)]
     said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
-    begun = [line[:7] for _, stderr in said for line in stderr.splitlines() if ": sched.warmup_epochs " in line]
+    begun = [
+        line[:7]
+        for _, stderr in said
+        for line in stderr.splitlines()
+        if ": sched.warmup_epochs " in line
+    ]
     assert sorted(begun) == ["trial 0", "trial 1", "trial 2"]
     assert [run["status"] for run in list_runs(root)] == ["finished", "finished"]
     last = max((stdout for stdout, _ in said), key=lambda text: text.count("complete"))
@@ -511,4 +580,7 @@ def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_on
     assert "sched.warmup_epochs: must be less than train.epochs" in last
     (root / "train" / "cat" / "cat00.png").unlink()
     done = run_tracker("run", "sweep", "s.toml", cwd=root, ok=False)
-    assert (done.returncode, "this sweep was begun with another base: the data" in done.stderr) == (3, True)
+    assert (done.returncode, "this sweep was begun with another base: the data" in done.stderr) == (
+        3,
+        True,
+    )

@@ -20,12 +20,34 @@ from tracker.training.libraries import REQUIREMENTS, require, translate_import_e
 from tracker.workspace.competition import Workspace
 
 OPTIONAL = {
-    *("albumentations", "captum", "cleanlab", "cv2", "imagehash", "kaggle", "lightning_fabric", "matplotlib", "mlflow"),
-    *("optuna", "pandas", "psutil", "psycopg", "pynvml", "rembg", "sklearn", "tensorboard", "timm", "torch"),
+    *(
+        "albumentations",
+        "captum",
+        "cleanlab",
+        "cv2",
+        "imagehash",
+        "kaggle",
+        "lightning_fabric",
+        "matplotlib",
+        "mlflow",
+    ),
+    *(
+        "optuna",
+        "pandas",
+        "psutil",
+        "psycopg",
+        "pynvml",
+        "rembg",
+        "sklearn",
+        "tensorboard",
+        "timm",
+        "torch",
+    ),
     "torchvision",
 }
 
-# --- Commands that do without -----------------------------------------------------------------------------------------
+# --- Commands that do without
+# -----------------------------------------------------------------------------------------
 
 
 def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace: Workspace) -> None:
@@ -63,12 +85,16 @@ def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace:
 
 def test_the_images_are_checked_and_split_without_any_of_them(full: Workspace) -> None:
     commands = ("data check", "data split --out split.csv")
-    for result in run_forked([Case(full.root, words.split(), sorted(OPTIONAL)) for words in commands]):
+    for result in run_forked(
+        [Case(full.root, words.split(), sorted(OPTIONAL)) for words in commands]
+    ):
         assert result.code == 0, result.err
     assert (full.root / "split.csv").read_text().startswith("id,label,split\n")
 
 
-def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_do(tmp_path: Path) -> None:
+def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_do(
+    tmp_path: Path,
+) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
     make_run(workspace, "0000011110")
     commands = (
@@ -83,12 +109,15 @@ def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_
         assert result.code == 0, f"{words}: {result.err}"
         (line,) = result.err.splitlines()
         assert 'mlflow is not installed (pip install "mlflow[auth]>=3.7,<4")' in line
-    (row,) = json.loads(run_forked([Case(workspace.root, ("leaderboard", "--json"), ["mlflow"])])[0].out)
+    (row,) = json.loads(
+        run_forked([Case(workspace.root, ("leaderboard", "--json"), ["mlflow"])])[0].out
+    )
     assert (row["memo"], row["public_f1"]) == ("first", 0.75)
     assert (workspace.root / "r.html").is_file()
 
 
-# --- Commands that cannot ---------------------------------------------------------------------------------------------
+# --- Commands that cannot
+# ---------------------------------------------------------------------------------------------
 
 TRAINS = ("torch", "torchvision", "timm", "albumentations", "lightning_fabric", "matplotlib", "cv2")
 NEEDS = {
@@ -129,7 +158,9 @@ def full(tmp_path: Path) -> Workspace:
     (workspace.root / "queue.toml").write_text("[[run]]\nepochs = 1\n")
     sweep = "trials = 1\n[space]\noptim.lr = [0.1, 0.2]\n"
     (workspace.root / "sweep.toml").write_text(sweep)
-    (workspace.root / "elsewhere.toml").write_text('storage = "postgresql+psycopg://u@127.0.0.1:9/x"\n' + sweep)
+    (workspace.root / "elsewhere.toml").write_text(
+        'storage = "postgresql+psycopg://u@127.0.0.1:9/x"\n' + sweep
+    )
     return workspace
 
 
@@ -141,7 +172,10 @@ def test_each_command_names_the_library_that_it_lacks_before_it_writes(full: Wor
         lines = result.err.splitlines()
         told = f"{words} without {name}: exit {result.code}\n{result.err}"
         assert result.code == 2, told
-        assert lines == [f"error: {name} is not installed", f'  try: pip install "{REQUIREMENTS[name]}"'], told
+        assert lines == [
+            f"error: {name} is not installed",
+            f'  try: pip install "{REQUIREMENTS[name]}"',
+        ], told
         assert result.out == "", told
     assert list_files(full.root) == before
 
@@ -156,16 +190,28 @@ def test_all_that_is_missing_is_named_at_once(full: Workspace) -> None:
 
 def test_a_ledger_on_postgresql_needs_its_driver(full: Workspace) -> None:
     url = {"TRACKER_LEDGER_URL": "postgresql+psycopg://u@127.0.0.1:9/x"}
-    commands = ("leaderboard", "submit exp2 --memo m", "ledger init", "ledger backup b.db", "init other")
+    commands = (
+        "leaderboard",
+        "submit exp2 --memo m",
+        "ledger init",
+        "ledger backup b.db",
+        "init other",
+    )
     before = list_files(full.root)
-    for result in run_forked([Case(full.root, words.split(), ["psycopg"], url) for words in commands]):
+    for result in run_forked(
+        [Case(full.root, words.split(), ["psycopg"], url) for words in commands]
+    ):
         assert (result.code, result.err.splitlines()[0]) == (2, "error: psycopg is not installed")
     assert list_files(full.root) == before
 
 
-def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(full: Workspace) -> None:
+def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(
+    full: Workspace,
+) -> None:
     text = (full.root / "tracker.toml").read_text()
-    text = text.replace('kind = "manual"', 'kind = "kaggle"').replace('competition = ""', 'competition = "masks"')
+    text = text.replace('kind = "manual"', 'kind = "kaggle"').replace(
+        'competition = ""', 'competition = "masks"'
+    )
     (full.root / "tracker.toml").write_text(text)
     submitted, listed = run_forked(
         [
@@ -177,18 +223,29 @@ def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(full
     assert json.loads(listed.out) == []
 
 
-# --- Training ---------------------------------------------------------------------------------------------------------
+# --- Training
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_run_is_trained_without_mlflow_tensorboard_and_the_drivers(full: Workspace) -> None:
-    words = ["run", "train", "--epochs", "1", "--model", "test_resnet", "--set", "data.image_size=[32,32]"]
+    words = [
+        "run",
+        "train",
+        "--epochs",
+        "1",
+        "--model",
+        "test_resnet",
+        "--set",
+        "data.image_size=[32,32]",
+    ]
     words += ["--set", "data.workers=0", "--set", "model.pretrained=false"]
     without = ("mlflow", "tensorboard", "psycopg", "pynvml", "psutil", "kaggle")
     blocker = full.root / "blocker"  # the mirror is a process of its own
     blocker.mkdir()
     (blocker / "sitecustomize.py").write_text(
-        CHILD.partition("def run")[0].replace("import tracker.cli\n", "") + f"forget({set(without)!r})\n"
+        CHILD.partition("def run")[0].replace("import tracker.cli\n", "")
+        + f"forget({set(without)!r})\n"
     )
     (result,) = run_forked([Case(full.root, words, without, {"PYTHONPATH": str(blocker)})])
     assert result.code == 0, result.err
@@ -199,13 +256,17 @@ def test_a_run_is_trained_without_mlflow_tensorboard_and_the_drivers(full: Works
     assert (full.runs_dir / "exp3" / LOG_NAME).read_text().count("\n") == 1
 
 
-# --- The words --------------------------------------------------------------------------------------------------------
+# --- The words
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_the_packages_named_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = {*project["dependencies"], *project["optional-dependencies"]["kaggle"]}
-    known |= {*project["optional-dependencies"]["rembg"], "opencv-python-headless"}  # albumentations brings that
+    known |= {
+        *project["optional-dependencies"]["rembg"],
+        "opencv-python-headless",
+    }  # albumentations brings that
     assert set(REQUIREMENTS.values()) <= known
     assert project["name"] not in " ".join(REQUIREMENTS.values())
 
@@ -220,14 +281,19 @@ def test_a_library_that_cannot_be_loaded_is_named_with_the_reason() -> None:
 
 
 def test_an_import_error_without_a_name_is_that_of_the_library_that_raised_it() -> None:
-    code = compile("raise ImportError('no pq wrapper available.\\nAttempts made: ...')", "psycopg", "exec")
+    code = compile(
+        "raise ImportError('no pq wrapper available.\\nAttempts made: ...')", "psycopg", "exec"
+    )
     words = r"psycopg cannot be loaded: no pq wrapper available\."
     with pytest.raises(MissingLibraryError, match=words), translate_import_errors():
         exec(code, {"__name__": "psycopg.pq"})  # noqa: S102  (a module of that name)
 
 
 def test_the_library_of_a_library_is_no_name_to_install_blindly() -> None:
-    with pytest.raises(MissingLibraryError, match="flask is not installed") as told, translate_import_errors():
+    with (
+        pytest.raises(MissingLibraryError, match="flask is not installed") as told,
+        translate_import_errors(),
+    ):
         raise ModuleNotFoundError("No module named 'nosuchflask'", name="nosuchflask")
     assert "pip install nosuchflask" not in told.value.hint
 
@@ -245,11 +311,12 @@ def test_what_is_installed_is_not_asked_for() -> None:
 def test_a_training_leaves_torchmetrics_to_those_who_want_it() -> None:
     pytest.importorskip("torchmetrics")
     script = (
-        "import sys, tracker.training.run.loop\n"
-        "heavy = [name for name in ('torchmetrics', 'transformers', 'scipy.signal') if name in sys.modules]\n"
-        "import torchmetrics\n"
-        "print(heavy, torchmetrics.__name__)"
+        "import sys, tracker.training.run.loop\nheavy = [name for name in ('torchmetrics',"
+        " 'transformers', 'scipy.signal') if name in sys.modules]\nimport"
+        " torchmetrics\nprint(heavy, torchmetrics.__name__)"
     )
     words = [sys.executable, "-c", script]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=COMMAND_LIMIT_S)
+    done = subprocess.run(
+        words, check=True, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
+    )
     assert done.stdout == "[] torchmetrics\n"

@@ -1,4 +1,5 @@
-"""Whole runs through the command line: kill -9 and resume, interrupts, several at once, submissions in a race."""
+"""Whole runs through the command line: kill -9 and resume, interrupts, several at once, submissions
+in a race."""
 
 from __future__ import annotations
 
@@ -20,18 +21,43 @@ from tests.support.workspaces import make_run, make_workspace
 
 pytestmark = pytest.mark.slow
 
-TINY = ("--model", "test_resnet", "--batch-size", "8", "--lr", "0.003", "--set", "data.image_size=[32,32]")
-FAST = (*TINY, "--set", "data.workers=0", "--set", "train.log_every=1", "--set", "train.accelerator=cpu")
+TINY = (
+    "--model",
+    "test_resnet",
+    "--batch-size",
+    "8",
+    "--lr",
+    "0.003",
+    "--set",
+    "data.image_size=[32,32]",
+)
+FAST = (
+    *TINY,
+    "--set",
+    "data.workers=0",
+    "--set",
+    "train.log_every=1",
+    "--set",
+    "train.accelerator=cpu",
+)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace of real (tiny) image files, made by `tracker init`; MLflow is away, and nothing waits for it."""
+    """A workspace of real (tiny) image files, made by `tracker init`; MLflow is away, and nothing
+    waits for it."""
     for name, value in (NO_MLFLOW | {"TRACKER_MLFLOW_WAIT_S": "0"}).items():
         monkeypatch.setenv(name, value)
     root = tmp_path / "ws"
     make_pictures(root)
-    words = ("--train-dir", root / "train", "--eval-dir", root / "eval", "--solution", root / "solution.csv")
+    words = (
+        "--train-dir",
+        root / "train",
+        "--eval-dir",
+        root / "eval",
+        "--solution",
+        root / "solution.csv",
+    )
     run_tracker("init", root, *words, "--no-pretrained", cwd=tmp_path)
     return root
 
@@ -69,7 +95,9 @@ def file_hash(root: Path, run: str, name: str) -> str:
     return hashlib.sha256((root / "runs" / run / name).read_bytes()).hexdigest()
 
 
-def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Path, forks: Forks) -> None:
+def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(
+    pictures: Path, forks: Forks
+) -> None:
     words = ("run", "train", *FAST, "--epochs", "12", "--force")
     forks.run(*words, cwd=pictures)
     child = forks.start(*words, cwd=pictures)
@@ -80,7 +108,11 @@ def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Pat
     assert (newest["name"], newest["status"]) == ("exp2", "killed")
     stopped_at = newest["epoch"]
     assert 3 <= stopped_at < 12
-    steps = [point["step"] for point in read_points(pictures, "exp2") if "train/batch_loss" in point["values"]]
+    steps = [
+        point["step"]
+        for point in read_points(pictures, "exp2")
+        if "train/batch_loss" in point["values"]
+    ]
     assert len(steps) >= 2 * stopped_at
     assert steps == list(range(1, len(steps) + 1))
     done = forks.run("run", "train", "--resume", cwd=pictures)
@@ -93,7 +125,9 @@ def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Pat
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert first["fingerprints"]["weights"] == second["fingerprints"]["weights"]
-    assert file_hash(pictures, "exp1", "predictions.csv") == file_hash(pictures, "exp2", "predictions.csv")
+    assert file_hash(pictures, "exp1", "predictions.csv") == file_hash(
+        pictures, "exp2", "predictions.csv"
+    )
     diff = json.loads(run_tracker("diff", "exp1", "exp2", "--json", cwd=pictures).stdout)
     assert diff["config"] == {}
     assert diff["predictions"]["changed"] == 0
@@ -101,11 +135,17 @@ def test_a_run_killed_with_kill_9_is_listed_and_resumes_to_the_bit(pictures: Pat
 
 def drop_rate(run: dict[str, Any]) -> dict[str, float]:
     """The summary without what the clock measured, which is never twice the same."""
-    return {key: value for key, value in run["summary"].items() if key not in ("train/images_per_s", "train/data_wait")}
+    return {
+        key: value
+        for key, value in run["summary"].items()
+        if key not in ("train/images_per_s", "train/data_wait")
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, forks: Forks, number: signal.Signals) -> None:
+def test_an_interrupted_run_says_so_and_exits_with_130(
+    pictures: Path, forks: Forks, number: signal.Signals
+) -> None:
     child = forks.start("run", "train", *FAST, "--epochs", "500", cwd=pictures)
     wait_for(has_epoch(pictures, "exp1", 1), child)
     child.send_signal(number)
@@ -124,7 +164,9 @@ def test_an_interrupted_run_says_so_and_exits_with_130(pictures: Path, forks: Fo
 
 
 def test_a_failed_run_keeps_its_reason(pictures: Path, forks: Forks) -> None:
-    done = forks.run("run", "train", *FAST, "--set", "optim.lr=1e30", "--epochs", "3", cwd=pictures, ok=False)
+    done = forks.run(
+        "run", "train", *FAST, "--set", "optim.lr=1e30", "--epochs", "3", cwd=pictures, ok=False
+    )
     assert done.returncode == 1
     assert "loss" in done.stderr
     (run,) = list_runs(pictures)
@@ -147,7 +189,10 @@ def test_two_runs_started_at_once_on_an_empty_workspace_both_work(
         ("exp1", "finished"),
         ("exp2", "finished"),
     ]
-    states = [json.loads((pictures / "runs" / name / "mlflow.json").read_text()) for name in ("exp1", "exp2")]
+    states = [
+        json.loads((pictures / "runs" / name / "mlflow.json").read_text())
+        for name in ("exp1", "exp2")
+    ]
     assert states[0]["run_id"] != states[1]["run_id"]
     assert all("best.pth" in state["files"] for state in states)
 
@@ -166,13 +211,17 @@ def test_a_wrong_config_is_refused_before_a_run_exists(pictures: Path, forks: Fo
     words = ("--set", "optim.lrr=1", "--set", "train.epochs=0", "--loss", "hinge")
     done = forks.run("run", "train", *words, cwd=pictures, ok=False)
     assert done.returncode == 2
-    assert all(word in done.stderr for word in ("optim.lrr", "optim.lr", "train.epochs", "loss.name"))
+    assert all(
+        word in done.stderr for word in ("optim.lrr", "optim.lr", "train.epochs", "loss.name")
+    )
     done = forks.run("run", "train", "--model", "resnet10", cwd=pictures, ok=False)
     assert (done.returncode, "timm has no model 'resnet10'" in done.stderr) == (2, True)
     assert list_runs(pictures) == []
 
 
-def test_from_starts_with_the_config_of_a_run_and_names_it_as_parent(pictures: Path, forks: Forks) -> None:
+def test_from_starts_with_the_config_of_a_run_and_names_it_as_parent(
+    pictures: Path, forks: Forks
+) -> None:
     forks.run("run", "train", *FAST, "--epochs", "1", "--note", "base", cwd=pictures)
     forks.run("run", "train", "--from", "exp1", "--lr", "0.01", cwd=pictures)
     newest = list_runs(pictures)[0]
@@ -204,7 +253,9 @@ def submit_at_once(forks: Forks, root: Path, runs: list[str]) -> list[int]:
     """Exit codes of one `tracker submit` a run, all released at the same moment."""
     gate = root / "gate"
     gate.unlink(missing_ok=True)
-    children = [forks.start("submit", run, "--memo", run, cwd=root, gate=gate, **NO_MLFLOW) for run in runs]
+    children = [
+        forks.start("submit", run, "--memo", run, cwd=root, gate=gate, **NO_MLFLOW) for run in runs
+    ]
     gate.touch()
     codes = []
     for child in children:

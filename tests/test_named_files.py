@@ -29,7 +29,8 @@ FOLDERS = ("data stats --figures", "data remove-background photos --processes 1 
 
 @pytest.fixture
 def full(tmp_path: Path) -> Workspace:
-    """A workspace with images, a run and a submission, so that every command has something to write."""
+    """A workspace with images, a run and a submission, so that every command has something to
+    write."""
     workspace = make_workspace_with_images(tmp_path / "ws")
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "first")
@@ -46,14 +47,18 @@ def test_without_room_the_old_file_stays_and_nothing_torn_is_left(full: Workspac
             cases.append(Case(full.root, [*words.split(), name, *force], NO_MLFLOW, room=20))
     before = list_files(full.root)
     with closing(sqlite3.connect(full.root / "ledger.db")) as held:
-        held.execute("SELECT count(*) FROM chain").fetchall()  # a first reader would need room for ledger.db-shm
+        held.execute(
+            "SELECT count(*) FROM chain"
+        ).fetchall()  # a first reader would need room for ledger.db-shm
         results = run_forked(cases)
     for case, result in zip(cases, results, strict=True):
         told = f"{case.words}: exit {result.code}\n{result.err}"
         assert result.code == 1, told
         name = next(word for word in case.words if word.startswith(("new", "old")))
         reasons = ("File too large", "disk I/O error")  # SQLite's word
-        assert result.err.splitlines()[0] in [f"error: cannot write {name}: {reason}" for reason in reasons], told
+        assert result.err.splitlines()[0] in [
+            f"error: cannot write {name}: {reason}" for reason in reasons
+        ], told
     assert list_files(full.root) == before
 
 
@@ -64,7 +69,9 @@ def test_folders_that_there_is_no_room_in_get_no_torn_file(full: Workspace) -> N
         assert result.code == 1, told
         assert result.err.splitlines()[-1].startswith("error: cannot write new/"), told
         assert "File too large" in result.err, told
-    assert not [path for path in (full.root / "new").rglob("*") if path.name.endswith((".png", ".tmp"))]
+    assert not [
+        path for path in (full.root / "new").rglob("*") if path.name.endswith((".png", ".tmp"))
+    ]
 
 
 def test_a_place_where_no_file_can_be_is_one_clear_error(full: Workspace) -> None:
@@ -90,7 +97,9 @@ def test_a_place_where_no_file_can_be_is_one_clear_error(full: Workspace) -> Non
         told = f"{case.words}: exit {result.code}\n{result.err}"
         assert result.code == 1, told
         assert len(result.err.splitlines()) <= 2, told
-        assert reason in result.err or "exists" in result.err or "Is a directory" in result.err, told
+        assert reason in result.err or "exists" in result.err or "Is a directory" in result.err, (
+            told
+        )
     assert list_files(full.root) == before
     assert (full.root / "pipe").is_fifo()
 

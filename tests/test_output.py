@@ -1,4 +1,5 @@
-"""What cannot be written ends a command in one line, or in none where nobody reads; narrow tables stay readable."""
+"""What cannot be written ends a command in one line, or in none where nobody reads; narrow tables
+stay readable."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ VIEWS = ("runs", "runs --json", "tree", "--help", "run train --help")
 
 
 def run_into(output: int | str, words: str, root: Path) -> tuple[int, str]:
-    """Exit code and stderr of a command whose stdout goes to a file, or to a file descriptor, which is closed here."""
+    """Exit code and stderr of a command whose stdout goes to a file, or to a file descriptor, which
+    is closed here."""
     descriptor = output if isinstance(output, int) else os.open(output, os.O_WRONLY)
     try:
         done = subprocess.run(
@@ -60,11 +62,14 @@ def test_a_pipe_that_nobody_reads_is_141_without_a_word(two: Workspace, words: s
 
 def test_a_closed_output_is_no_error(two: Workspace) -> None:
     command = shlex.join(tracker_command("runs"))
-    done = subprocess.run(["sh", "-c", f"{command} >&-"], cwd=two.root, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", f"{command} >&-"], cwd=two.root, stderr=subprocess.PIPE, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# --- Narrow terminals -------------------------------------------------------------------------------------------------
+# --- Narrow terminals
+# -------------------------------------------------------------------------------------------------
 
 VIEW_HEADS = {
     "runs": "run",
@@ -87,7 +92,9 @@ def test_every_view_has_its_first_column_and_something_beside_it(
         for width in (20, 40, 60):
             monkeypatch.setenv("COLUMNS", str(width))
             capsys.readouterr()
-            typer.main.get_command(app).main(words.split(), prog_name="tracker", standalone_mode=False)
+            typer.main.get_command(app).main(
+                words.split(), prog_name="tracker", standalone_mode=False
+            )
             drawn = capsys.readouterr().out.splitlines()
             rule = next(place for place, line in enumerate(drawn) if set(line) == {"-", " "})
             assert drawn[rule - 1].split()[0] == first

@@ -1,4 +1,5 @@
-"""The team's report in a real browser: on a phone and a wide screen, in light and dark, by keyboard and on paper."""
+"""The team's report in a real browser: on a phone and a wide screen, in light and dark, by keyboard
+and on paper."""
 
 from __future__ import annotations
 
@@ -39,8 +40,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, width: int = 1400, scheme: str = "light") -> Iterator[Page]:
-    """The report in a page; fails when it complained on the console or asked for anything but itself."""
+def opened(
+    browser: Browser, path: Path, width: int = 1400, scheme: str = "light"
+) -> Iterator[Page]:
+    """The report in a page; fails when it complained on the console or asked for anything but
+    itself."""
     complaints: list[str] = []
     requests: list[str] = []
     context = browser.new_context(
@@ -81,10 +85,14 @@ def test_the_report_fits_the_screen_and_has_the_reference_rows(
                 name: expected[name] for name in ("model", "memo", *CELLS)
             }
             assert cells["number"].rstrip("*^") == expected["number"]
-        brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        brightness = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        )
         assert (min(brightness) > 200) == (scheme == "light")
         if width == 390:
-            assert page.locator("#submissions ~ .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+            assert page.locator("#submissions ~ .scroll").evaluate(
+                "box => box.scrollWidth <= box.clientWidth"
+            )
         cards = page.locator("#s1").evaluate("row => getComputedStyle(row).display")
         assert cards == ("grid" if width == 390 else "table-row")
 
@@ -96,17 +104,27 @@ def test_no_table_scrolls_sideways_on_a_laptop_however_long_the_notes(
     workspace = make_workspace(tmp_path / "ws", competition={"time_zone": "Asia/Seoul"})
     import_table(workspace, read_handkept(TABLE, workspace.competition))
     for number in (3, 7, 12):
-        add_note(workspace, f"s{number}", "a long remark on the validation of this submission and its images, " * 6)
+        add_note(
+            workspace,
+            f"s{number}",
+            "a long remark on the validation of this submission and its images, " * 6,
+        )
     write_report(workspace, html=workspace.root / "report.html")
     with opened(browser, workspace.root / "report.html", width) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        boxes = page.evaluate("[...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])")
+        boxes = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
         assert [box for box in boxes if box[0] > box[1]] == []
-        assert page.inner_text(".eyebrow").endswith("(Asia/Seoul)")  # the table has no times of its own
+        assert page.inner_text(".eyebrow").endswith(
+            "(Asia/Seoul)"
+        )  # the table has no times of its own
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_the_keyboard_reaches_every_table_that_scrolls(browser: Browser, winners: Path, width: int) -> None:
+def test_the_keyboard_reaches_every_table_that_scrolls(
+    browser: Browser, winners: Path, width: int
+) -> None:
     with opened(browser, winners, width) as page:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.innerText") == "Skip to the submissions"
@@ -125,7 +143,10 @@ def test_a_heading_sorts_the_table_by_keyboard_and_leaves_the_unknown_at_the_end
     browser: Browser, winners: Path
 ) -> None:
     with opened(browser, winners) as page:
-        numbers = "[...document.querySelectorAll('[data-key=number]')].map(cell => parseInt(cell.innerText))"
+        numbers = (
+            "[...document.querySelectorAll('[data-key=number]')].map(cell =>"
+            " parseInt(cell.innerText))"
+        )
         button = page.get_by_role("columnheader", name="public").first.get_by_role("button")
         button.focus()
         page.keyboard.press("Enter")

@@ -1,4 +1,5 @@
-"""The MLflow web page of a workspace, in a real browser: runs, curves, best.pth, memo, leaderboard scores."""
+"""The MLflow web page of a workspace, in a real browser: runs, curves, best.pth, memo, leaderboard
+scores."""
 
 from __future__ import annotations
 
@@ -26,8 +27,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(demo: tuple[Path, str], log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What `tracker ui` printed for the demo's workspace; started where modules of other people's have known names."""
+def address(
+    demo: tuple[Path, str], log: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """What `tracker ui` printed for the demo's workspace; started where modules of other people's
+    have known names."""
     here = tmp_path_factory.mktemp("theirs")
     for name in ("mlflow", "uvicorn", "statistics", "alembic"):
         (here / f"{name}.py").write_text("raise SystemExit('not ours')\n")
@@ -66,7 +70,9 @@ def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(
     assert shown == [*order, "exp3"]
 
 
-def test_a_run_page_shows_params_scores_and_the_memo(address: str, page: Page, tmp_path: Path) -> None:
+def test_a_run_page_shows_params_scores_and_the_memo(
+    address: str, page: Page, tmp_path: Path
+) -> None:
     open_run(page, address)
     expect(page.get_by_text("Submission 2: three times the learning rate")).to_be_visible()
     expect(page.get_by_text("optim.lr").first).to_be_visible()
@@ -77,7 +83,9 @@ def test_a_run_page_shows_params_scores_and_the_memo(address: str, page: Page, t
 def test_a_run_page_draws_the_curve(address: str, page: Page, tmp_path: Path) -> None:
     open_run(page, address)
     page.get_by_role("tab", name="Model metrics").click()
-    page.get_by_placeholder("Search metric charts").fill("val/loss")  # charts are drawn when they come into view
+    page.get_by_placeholder("Search metric charts").fill(
+        "val/loss"
+    )  # charts are drawn when they come into view
     expect(page.locator(".scatterlayer path.js-line").first).to_be_attached()
     keep_picture(page, tmp_path, "curves")
     assert page.locator(".scatterlayer path.point").count() == 8  # epochs
@@ -88,11 +96,17 @@ def test_a_run_page_begins_with_f1_loss_and_learning_rate_and_has_no_charts_of_o
 ) -> None:
     open_run(page, address)
     page.get_by_role("tab", name="Model metrics").click()
-    page.get_by_placeholder("Search metric charts").fill("")  # the page remembers what was searched before
+    page.get_by_placeholder("Search metric charts").fill(
+        ""
+    )  # the page remembers what was searched before
     expect(page.locator("body")).to_contain_text(re.compile(r"train\s*\(3\)"))
     keep_picture(page, tmp_path, "charts")
     shown = page.locator("body").inner_text().partition("Auto-refresh")[2].split()
-    names = [word for word in shown if word in ("train", "val", "best", "f1", "loss", "lr", "accuracy", "epoch")]
+    names = [
+        word
+        for word in shown
+        if word in ("train", "val", "best", "f1", "loss", "lr", "accuracy", "epoch")
+    ]
     assert names[:4] == ["train", "f1", "loss", "lr"]
 
 

@@ -1,7 +1,8 @@
-"""Every command line of README and docs, of the help pages and of hints does in zsh what it does in other shells.
+"""Every command line of README and docs, of the help pages and of hints does in zsh what it does in
+other shells.
 
-At its prompt zsh refuses a word with brackets, `*` or `?` that fits no file, reads `=word` as the path of a program,
-and takes `#` for a word like any other.
+At its prompt zsh refuses a word with brackets, `*` or `?` that fits no file, reads `=word` as the
+path of a program, and takes `#` for a word like any other.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ from tests.test_cli import COMMANDS
 from tracker.cli import app
 
 PROGRAMS = ("tracker", "make", "pip", "cd", "cp", "docker")
-# An option with its value, as texts name it; a value in quotes is one, with what stands before the quotes.
-FRAGMENT = re.compile(r"""(?<![\w-])--[a-z][a-z-]+(?:[ =][^\s"']*(?:"[^"]*"|'[^']*')|[ =][^\s"',;()]+)?""")
+# An option with its value, as texts name it; a value in quotes is one, with what stands before the
+# quotes.
+FRAGMENT = re.compile(
+    r"""(?<![\w-])--[a-z][a-z-]+(?:[ =][^\s"']*(?:"[^"]*"|'[^']*')|[ =][^\s"',;()]+)?"""
+)
 LIMIT_S = 120
 
 
@@ -35,7 +39,8 @@ def list_blocks(text: str) -> Iterator[str]:
 
 
 def list_spans(text: str) -> Iterator[str]:
-    """Commands and options within a document's sentences; what stands first in a table is usage, as in `[DIR]`."""
+    """Commands and options within a document's sentences; what stands first in a table is usage, as
+    in `[DIR]`."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     for line in prose.splitlines():
         shown = line.partition("|")[2].partition("|")[2] if line.startswith("|") else line
@@ -55,10 +60,17 @@ def list_help() -> Iterator[str]:
 
 def list_hints() -> Iterator[str]:
     """The texts of the program, X where something is put in."""
-    for file in [ROOT / "cli.py", *(ROOT / "tracker").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
+    for file in [
+        ROOT / "cli.py",
+        *(ROOT / "tracker").rglob("*.py"),
+        *(ROOT / "training").rglob("*.py"),
+    ]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+                yield "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "X"
+                    for part in node.values
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
 
@@ -70,7 +82,8 @@ def list_fragments(texts: Iterator[str]) -> Iterator[str]:
 
 
 def type_into_zsh(lines: Sequence[str], folder: Path) -> list[list[str]]:
-    """The words that the programs get when the lines are typed at zsh's prompt, in a folder without files."""
+    """The words that the programs get when the lines are typed at zsh's prompt, in a folder without
+    files."""
     zsh = shutil.which("zsh")
     if zsh is None:
         require_or_skip("zsh", "no zsh on PATH")
@@ -105,7 +118,9 @@ def check(lines: Sequence[str], folder: Path) -> list[str]:
     """The lines that come to something else in zsh than in a shell of POSIX."""
     typed = type_into_zsh(lines, folder)
     assert len(typed) == len(lines)
-    wanted = [[] if line.startswith("export ") else shlex.split(line, comments=True) for line in lines]
+    wanted = [
+        [] if line.startswith("export ") else shlex.split(line, comments=True) for line in lines
+    ]
     return [line for line, words, right in zip(lines, typed, wanted, strict=True) if words != right]
 
 

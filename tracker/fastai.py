@@ -12,10 +12,13 @@ from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 
 class TrackerCallback(Callback):  # type: ignore[misc]
-    """Records the fits of a Learner as one run: config, curves by epoch, and the weights of the best epoch.
+    """Records the fits of a Learner as one run: config, curves by epoch, and the weights of the
+    best epoch.
 
-    All fits until `tracked.finish()` belong to it, as the two of `fine_tune` do, and epochs are counted through.
-    `monitor` is as in tracker.keras, other options are those of tracker.start_run. The run is `tracked` (`run` is a
+    All fits until `tracked.finish()` belong to it, as the two of `fine_tune` do, and epochs are
+    counted through.
+    `monitor` is as in tracker.keras, other options are those of tracker.start_run. The run is
+    `tracked` (`run` is a
     switch of fastai); it stays open, so that it can be given the probabilities of `get_preds`.
     """
 
@@ -44,13 +47,20 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         self._before = (self.tracked.last_step, self.tracked.last_epoch)
 
     def after_epoch(self) -> None:
-        """Keep the values of an epoch, `accuracy` as val/accuracy, and its weights if they are the best so far."""
+        """Keep the values of an epoch, `accuracy` as val/accuracy, and its weights if they are the
+        best so far."""
         pairs = dict(zip(self.recorder.metric_names, self.recorder.log, strict=False))
-        numbers = {name: value for name, value in pairs.items() if isinstance(value, int | float) and name != "epoch"}
+        numbers = {
+            name: value
+            for name, value in pairs.items()
+            if isinstance(value, int | float) and name != "epoch"
+        }
         values = {common_name(name, split="val"): float(value) for name, value in numbers.items()}
         values["lr"] = float(self.learn.opt.hypers[-1]["lr"])
         steps, epochs = self._before
-        self.tracked.log(values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1)
+        self.tracked.log(
+            values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1
+        )
         if self._best.is_best(values):
             weights = self.learn.model.state_dict()
             self.tracked.replace_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
@@ -69,7 +79,11 @@ def describe_training(learn: Any) -> dict[str, Any]:
     loss = learn.loss_func
     return {
         "model": {"name": getattr(learn, "arch_name", None) or _name(learn.model)},
-        "optim": {"name": _name(learn.opt_func), "lr": float(learn.opt.hypers[-1]["lr"]), "weight_decay": learn.wd},
+        "optim": {
+            "name": _name(learn.opt_func),
+            "lr": float(learn.opt.hypers[-1]["lr"]),
+            "weight_decay": learn.wd,
+        },
         "loss": {"name": _name(loss)},
         "train": {"epochs": learn.n_epoch, "batch_size": learn.dls.bs},
     }

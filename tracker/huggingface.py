@@ -1,4 +1,5 @@
-"""A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[TrackerCallback()])` records a training as a run."""
+"""A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[TrackerCallback()])` records a
+training as a run."""
 
 from __future__ import annotations
 
@@ -20,15 +21,56 @@ from tracker.workflows.own_loop.trainer_run import TrainerRun
 from tracker.workspace.competition import find_workspace
 
 STATE_KEY = "tracker_run"  # in trainer_state.json of every checkpoint
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "adapter_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+)
 # Arguments that say where files lie, how fast or how often, and not what is learned.
 NO_CONFIG = (
-    *("output_dir", "run_name", "project", "trackio", "report_to", "hub_", "push_to_hub", "log", "save_", "eval_"),
-    *("dataloader_", "disable_tqdm", "do_", "overwrite_", "resume_", "restore_", "local_rank", "ddp_", "use_cpu"),
-    *("load_best_", "metric_for_best", "greater_is_better", "include_", "skip_memory", "remove_unused", "prediction_"),
+    *(
+        "output_dir",
+        "run_name",
+        "project",
+        "trackio",
+        "report_to",
+        "hub_",
+        "push_to_hub",
+        "log",
+        "save_",
+        "eval_",
+    ),
+    *(
+        "dataloader_",
+        "disable_tqdm",
+        "do_",
+        "overwrite_",
+        "resume_",
+        "restore_",
+        "local_rank",
+        "ddp_",
+        "use_cpu",
+    ),
+    *(
+        "load_best_",
+        "metric_for_best",
+        "greater_is_better",
+        "include_",
+        "skip_memory",
+        "remove_unused",
+        "prediction_",
+    ),
 )
 ALWAYS = (
-    *("learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size", "seed", "optim"),
+    *(
+        "learning_rate",
+        "weight_decay",
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "seed",
+        "optim",
+    ),
     "lr_scheduler_type",
 )
 NO_MODEL_CONFIG = (
@@ -41,17 +83,26 @@ NO_MODEL_CONFIG = (
     "dtype",
 )
 SPEED = ("_runtime", "_per_second", "_compilation_time")  # of an evaluation; no curve
-TOTALS = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+TOTALS = (
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "train_loss",
+    "total_flos",
+)
 
 
 class TrackerCallback(TrainerCallback):
-    """Records a training as a run of the workspace: config, curves, and the Trainer's best checkpoint as best.pth.
+    """Records a training as a run of the workspace: config, curves, and the Trainer's best
+    checkpoint as best.pth.
 
-    Options are those of tracker.start_run; to `config` come the arguments that differ from their defaults, and the
-    model's config. Without a best checkpoint (`metric_for_best_model`) best.pth has the weights at the end. The run
-    stays open after training, so that `run` can be given the probabilities of `trainer.predict`; it ends with the
-    script, or by `run.finish()`. `resume_from_checkpoint` goes on with the run of the checkpoint, also to more
-    epochs; with another config, or where it is finished, a new run is made from it, which knows its own epochs alone.
+    Options are those of tracker.start_run; to `config` come the arguments that differ from their
+    defaults, and the model's config. Without a best checkpoint (`metric_for_best_model`) best.pth
+    has the weights at the end. The run stays open after training, so that `run` can be given the
+    probabilities of `trainer.predict`; it ends with the script, or by `run.finish()`.
+    `resume_from_checkpoint` goes on with the run of the checkpoint, also to more epochs; with
+    another config, or where it is finished, a new run is made from it, which knows its own epochs
+    alone.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -90,7 +141,10 @@ class TrackerCallback(TrainerCallback):
     def _explain_resume(self) -> str:
         if self._newest:
             return f'trainer.train(resume_from_checkpoint="{self._newest}")'
-        return f'TrackerCallback(resume="{self.run.name}"), which begins at its first epoch: there is no checkpoint'
+        return (
+            f'TrackerCallback(resume="{self.run.name}"), which begins at its first epoch: there is'
+            " no checkpoint"
+        )
 
     def _find_run_of(self, state: Any) -> str | None:
         """The run that a checkpoint is of; None where the workspace does not have it any more."""
@@ -103,13 +157,27 @@ class TrackerCallback(TrainerCallback):
             return None
         return record.name if record.uid == before.get("uid") else None
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Keep what the Trainer logs: `loss` as train/loss, `eval_accuracy` as val/accuracy."""
         if not logs or not self._owner.is_open:
             return
-        if "train_runtime" in logs or not self._owner.trains:  # totals, and what is evaluated after training
-            numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
-            facts = {name if name in TOTALS else f"after_training.{name}": value for name, value in numbers.items()}
+        if (
+            "train_runtime" in logs or not self._owner.trains
+        ):  # totals, and what is evaluated after training
+            numbers = {
+                name: value for name, value in logs.items() if isinstance(value, int | float)
+            }
+            facts = {
+                name if name in TOTALS else f"after_training.{name}": value
+                for name, value in numbers.items()
+            }
             self.run.keep_facts(facts)
         elif values := _to_values(logs):
             self.run.log(values, step=state.global_step, epoch=whole_epoch(state.epoch or 0.0))
@@ -130,7 +198,9 @@ class TrackerCallback(TrainerCallback):
         best = state.best_model_checkpoint or ""
         foreign = bool(best) and _step_of(best) <= self._since
         if foreign and args.load_best_model_at_end:
-            told = "is better than every epoch of this run: what the model predicts now is of that one"
+            told = (
+                "is better than every epoch of this run: what the model predicts now is of that one"
+            )
             notify(f"{self.run.name}: the Trainer has loaded {best}, which {told}")
         elif not self._best and not (self.run.folder / "best.pth").exists():
             self._save_best("" if foreign else best, args, state, kwargs.get("model"))
@@ -140,7 +210,11 @@ class TrackerCallback(TrainerCallback):
 
     def _save_best(self, checkpoint: str, args: Any, state: Any, model: Any) -> None:
         """Keep a checkpoint, or the model as it is, with what was logged until then."""
-        found = [Path(checkpoint) / name for name in WEIGHTS if checkpoint and (Path(checkpoint) / name).is_file()]
+        found = [
+            Path(checkpoint) / name
+            for name in WEIGHTS
+            if checkpoint and (Path(checkpoint) / name).is_file()
+        ]
         weights: Any = found[0] if found else model.state_dict()
         step = _step_of(checkpoint) if found else state.global_step
         metrics: dict[str, float] = {}
@@ -153,7 +227,9 @@ class TrackerCallback(TrainerCallback):
         monitor = common_name(_monitored(args), split="train")
         if checkpoint and monitor:
             higher = bool(args.greater_is_better)
-            self.run.save_better(weights, epoch=whole_epoch(epoch), metrics=metrics, monitor=monitor, higher=higher)
+            self.run.save_better(
+                weights, epoch=whole_epoch(epoch), metrics=metrics, monitor=monitor, higher=higher
+            )
         else:
             self.run.replace_best(weights, epoch=whole_epoch(epoch), metrics=metrics)
 
@@ -165,7 +241,8 @@ def _step_of(checkpoint: str) -> int:
 
 
 def _monitored(args: Any) -> str:
-    """The metric that chooses the Trainer's best checkpoint, as it is logged; empty where there is none."""
+    """The metric that chooses the Trainer's best checkpoint, as it is logged; empty where there is
+    none."""
     name = args.metric_for_best_model or ""
     return name if not name or name.startswith("eval_") else f"eval_{name}"
 
@@ -173,7 +250,9 @@ def _monitored(args: Any) -> str:
 def _is_best_since(step: int, args: Any, state: Any) -> bool:
     """Whether the evaluation at the current step is better than all others after `step`."""
     name = _monitored(args)
-    found = [(row["step"], row[name]) for row in state.log_history if row["step"] > step and name in row]
+    found = [
+        (row["step"], row[name]) for row in state.log_history if row["step"] > step and name in row
+    ]
     if not found or found[-1][0] != state.global_step:
         return False
     sign = 1 if args.greater_is_better else -1
@@ -183,12 +262,19 @@ def _is_best_since(step: int, args: Any, state: Any) -> bool:
 def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
     """What the Trainer logs at a step, as points of curves."""
     numbers = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
-    left_out = [name for name in numbers if name in ("epoch", "step", "total_flos") or name.endswith(SPEED)]
-    return {common_name(name, split="train"): value for name, value in numbers.items() if name not in left_out}
+    left_out = [
+        name for name in numbers if name in ("epoch", "step", "total_flos") or name.endswith(SPEED)
+    ]
+    return {
+        common_name(name, split="train"): value
+        for name, value in numbers.items()
+        if name not in left_out
+    }
 
 
 def describe_training(args: Any, model: Any) -> dict[str, Any]:
-    """The config of a training: arguments that matter and differ from their defaults, and the model's own config."""
+    """The config of a training: arguments that matter and differ from their defaults, and the
+    model's own config."""
     tables: dict[str, Any] = {}
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, default in defaults.items():
@@ -200,10 +286,18 @@ def describe_training(args: Any, model: Any) -> dict[str, Any]:
             tables.setdefault(section or "trainer", {})[key] = value
     if model is not None:
         own: Any = getattr(model, "config", None)
-        name = getattr(own, "_name_or_path", "") or getattr(own, "model_type", "") or type(model).__name__
+        name = (
+            getattr(own, "_name_or_path", "")
+            or getattr(own, "model_type", "")
+            or type(model).__name__
+        )
         tables.setdefault("model", {})["name"] = name
         changed = own.to_diff_dict() if hasattr(own, "to_diff_dict") else {}
-        plain = {key: value for key, value in changed.items() if key not in NO_MODEL_CONFIG and value is not None}
+        plain = {
+            key: value
+            for key, value in changed.items()
+            if key not in NO_MODEL_CONFIG and value is not None
+        }
         tables |= {"model_config": plain} if plain else {}
     return tables
 

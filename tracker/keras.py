@@ -1,4 +1,5 @@
-"""A callback for Keras 3, on any backend: `model.fit(..., callbacks=[TrackerCallback()])` records it as a run."""
+"""A callback for Keras 3, on any backend: `model.fit(..., callbacks=[TrackerCallback()])` records
+it as a run."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ BEST_FILE = "best.weights.h5"  # what model.load_weights reads
 
 
 class TrackerCallback(Callback):  # type: ignore[misc]
-    """Records a training as a run of the workspace: config, curves by epoch, and the weights of the best epoch.
+    """Records a training as a run of the workspace: config, curves by epoch, and the weights of the
+    best epoch.
 
-    `monitor` chooses that epoch: a name of Keras (val_accuracy) or of this program (val/f1); without it the
-    competition's metric where it is measured, else val/f1, val/accuracy, val/loss. best.pth has the weights by the
-    paths of Keras's variables, files/best.weights.h5 is for `model.load_weights`. Other options are those of
-    tracker.start_run; `resume="exp3"` goes on with a run, with `model.fit(..., initial_epoch=...)`. The run stays open
-    after training, so that `run` can be given the probabilities of `model.predict`.
+    `monitor` chooses that epoch: a name of Keras (val_accuracy) or of this program (val/f1);
+    without it the
+    competition's metric where it is measured, else val/f1, val/accuracy, val/loss. best.pth has the
+    weights by the paths of Keras's variables, files/best.weights.h5 is for `model.load_weights`.
+    Other options are those of tracker.start_run; `resume="exp3"` goes on with a run, with
+    `model.fit(..., initial_epoch=...)`. The run stays open after training, so that `run` can be
+    given the probabilities of `model.predict`.
     """
 
     def __init__(self, *, monitor: str = "", **options: Any) -> None:
@@ -46,14 +50,22 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         run.explain_resume = self._explain_resume
         run.change_length({"train": {"epochs": self.params.get("epochs")}})  # of a run that goes on
         self._best.begin(run)
-        self._before = max(0, run.last_step - _count_steps(self.model))  # a new optimizer counts from 0 again
+        self._before = max(
+            0, run.last_step - _count_steps(self.model)
+        )  # a new optimizer counts from 0 again
 
     def _explain_resume(self) -> str:
-        return f'TrackerCallback(resume="{self.run.name}") and fit(..., initial_epoch={self.run.last_epoch})'
+        return (
+            f'TrackerCallback(resume="{self.run.name}") and fit(...,'
+            f" initial_epoch={self.run.last_epoch})"
+        )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are the best so far."""
-        values = {common_name(name, split="train"): float(value) for name, value in (logs or {}).items()}
+        """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are
+        the best so far."""
+        values = {
+            common_name(name, split="train"): float(value) for name, value in (logs or {}).items()
+        }
         values.setdefault("lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
         self.run.log(values, step=self._before + _count_steps(self.model), epoch=epoch + 1)
         if self._best.is_best(values):
@@ -66,7 +78,9 @@ class TrackerCallback(Callback):  # type: ignore[misc]
     def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
         from tracker.training.run.checkpoint import to_tensors
 
-        arrays = {variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables}
+        arrays = {
+            variable.path: ops.convert_to_numpy(variable.value) for variable in self.model.variables
+        }
         self.run.replace_best(to_tensors(arrays), epoch=epoch, metrics=values)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / BEST_FILE
@@ -81,7 +95,11 @@ def _count_steps(model: Any) -> int:
 def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a training: model, optimizer, loss, epochs, and the backend."""
     optimizer = model.optimizer
-    loss = model.loss if isinstance(model.loss, str) else getattr(model.loss, "name", None) or str(model.loss)
+    loss = (
+        model.loss
+        if isinstance(model.loss, str)
+        else getattr(model.loss, "name", None) or str(model.loss)
+    )
     schedule = getattr(optimizer, "_learning_rate", None)  # get_config() warns with torch
     return {
         "model": {
@@ -93,7 +111,9 @@ def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
             "lr": float(ops.convert_to_numpy(optimizer.learning_rate)),
             "weight_decay": getattr(optimizer, "weight_decay", None),
         },
-        "sched": {"name": type(schedule).__name__ if isinstance(schedule, LearningRateSchedule) else None},
+        "sched": {
+            "name": type(schedule).__name__ if isinstance(schedule, LearningRateSchedule) else None
+        },
         "loss": {"name": loss},
         "train": {"epochs": params.get("epochs")},
         "keras": {"backend": backend.backend(), "steps_per_epoch": params.get("steps")},

@@ -24,15 +24,19 @@ from tracker.workflows.own_loop.termination import NAME
 
 
 class TrackerLogger(Logger):
-    """Records hyperparameters, metrics and the best checkpoint as a run of the workspace, begun when it is needed.
+    """Records hyperparameters, metrics and the best checkpoint as a run of the workspace, begun
+    when it is needed.
 
-    Metrics and hyperparameters have this program's names (`val_acc` is val/accuracy, `lr` optim.lr). Of the Trainer:
-    checkpoints are in the run folder; the best one of its ModelCheckpoint, of several the first that monitors
-    something, becomes best.pth, with the callback metrics of that moment as the run's.
+    Metrics and hyperparameters have this program's names (`val_acc` is val/accuracy, `lr`
+    optim.lr). Of the Trainer: checkpoints are in the run folder; the best one of its
+    ModelCheckpoint, of several the first that monitors something, becomes best.pth, with the
+    callback metrics of that moment as the run's.
 
-    The run is still open after `trainer.fit`, so that `run.save_validation` and `run.save_probabilities` can follow;
-    it ends with the script, or by `run.finish()`. To go on with one that broke off: `TrackerLogger(resume="exp3")` and
-    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`, `resume`, `root`,
+    The run is still open after `trainer.fit`, so that `run.save_validation` and
+    `run.save_probabilities` can follow; it ends with the script, or by `run.finish()`. To go on
+    with one that broke off: `TrackerLogger(resume="exp3")` and
+    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`,
+    `resume`, `root`,
     `follow` and `quiet` are those of tracker.start_run.
     """
 
@@ -47,7 +51,12 @@ class TrackerLogger(Logger):
         follow: bool = True,
         quiet: bool = False,
     ) -> None:
-        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "resume": resume}
+        self._options: dict[str, Any] = {
+            "note": note,
+            "parent": parent,
+            "tags": tags,
+            "resume": resume,
+        }
         self._options |= {"root": root, "follow": follow, "quiet": quiet}
         self._params: dict[str, Any] = {}
         self._run: ActiveRun | None = None
@@ -98,8 +107,11 @@ class TrackerLogger(Logger):
         return str(self.run.folder.parent)
 
     @rank_zero_only
-    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Keep hyperparameters as the config; those that come after the first point as facts about the run.
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep hyperparameters as the config; those that come after the first point as facts about
+        the run.
 
         Raises ConfigError when a resumed run had others.
         """
@@ -125,7 +137,8 @@ class TrackerLogger(Logger):
     def _change_lengths(
         self, before: Mapping[str, Mapping[str, Any]], tables: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        """Take another number of epochs or steps into the config of a run that goes on; returns what else is given."""
+        """Take another number of epochs or steps into the config of a run that goes on; returns
+        what else is given."""
         merged = {section: dict(table) for section, table in before.items()}
         rest: dict[str, dict[str, Any]] = {}
         for section, table in tables.items():
@@ -143,12 +156,16 @@ class TrackerLogger(Logger):
         self._note_source(trainer)
 
     def _note_source(self, trainer: Any) -> None:
-        """A fit from another run's checkpoint, without `resume`, makes a new run: that is told, and is its parent."""
+        """A fit from another run's checkpoint, without `resume`, makes a new run: that is told, and
+        is its parent."""
         path, run = getattr(trainer, "ckpt_path", None), self._run
         if not path or run is None or self._options["resume"] or trainer.state.fn != "fit":
             return
         runs_dir = run.folder.parent.resolve()
-        source = next((each.name for each in Path(path).resolve().parents if each.parent == runs_dir), run.name)
+        source = next(
+            (each.name for each in Path(path).resolve().parents if each.parent == runs_dir),
+            run.name,
+        )
         if source != run.name:
             told = f"{run.name} is a new run, begun from a checkpoint of {source}"
             notify(f'{told}: TrackerLogger(resume="{source}") goes on with {source} itself')
@@ -170,7 +187,12 @@ class TrackerLogger(Logger):
         """Keep the best checkpoint as best.pth, when it is the one that was saved now."""
         trainer, path = self._find_trainer(), Path(checkpoint_callback.best_model_path)
         saved = getattr(checkpoint_callback, "_last_checkpoint_saved", path)
-        if trainer is None or Path(saved) != path or not path.exists() or not _decides(checkpoint_callback, trainer):
+        if (
+            trainer is None
+            or Path(saved) != path
+            or not path.exists()
+            or not _decides(checkpoint_callback, trainer)
+        ):
             return
         from tracker.training.model.weights import read_state_dict
 
@@ -195,13 +217,16 @@ class TrackerLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run; but `success` of the Trainer, which comes after each fit, test and predict, leaves it open."""
+        """End the run; but `success` of the Trainer, which comes after each fit, test and predict,
+        leaves it open."""
         if self._run is None or self._run.status != "running":
             return
         trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
-            stopped = getattr(trainer, "received_sigterm", False)  # Lightning raises a SystemExit without a code
+            stopped = getattr(
+                trainer, "received_sigterm", False
+            )  # Lightning raises a SystemExit without a code
             if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
                 exit_as_interrupted(error)
             if stopped:
@@ -215,7 +240,8 @@ class TrackerLogger(Logger):
                 self._run.note_trained()
         else:
             self._run.finish(
-                "finished" if status == "success" else "failed", error="" if status == "success" else status
+                "finished" if status == "success" else "failed",
+                error="" if status == "success" else status,
             )
 
     def _explain_resume(self) -> str:
@@ -225,12 +251,18 @@ class TrackerLogger(Logger):
         trainer = self._find_trainer()
         if trainer is None:
             return words
-        folders = [Path(each.dirpath) for each in trainer.checkpoint_callbacks if getattr(each, "dirpath", None)]
+        folders = [
+            Path(each.dirpath)
+            for each in trainer.checkpoint_callbacks
+            if getattr(each, "dirpath", None)
+        ]
         found = [path for folder in folders for path in folder.glob("*.ckpt")]
         if not found:
             return f"{words}, which begins at its first epoch: there is no checkpoint"
         newest = max(found, key=lambda path: path.stat().st_mtime)
-        return f'{words} and trainer.fit(..., ckpt_path="{shorten(Path(os.path.normpath(newest)))}")'
+        return (
+            f'{words} and trainer.fit(..., ckpt_path="{shorten(Path(os.path.normpath(newest)))}")'
+        )
 
     def _find_trainer(self) -> Any:
         return None if self._trainer is None else self._trainer()
@@ -241,16 +273,21 @@ class TrackerLogger(Logger):
 
 
 def _decides(callback: Any, trainer: Any) -> bool:
-    """Whether the Trainer's best checkpoint is this callback's: the first that monitors something, else the first."""
+    """Whether the Trainer's best checkpoint is this callback's: the first that monitors something,
+    else the first."""
     found = trainer.checkpoint_callbacks
-    chosen = next((each for each in found if getattr(each, "monitor", None)), found[0] if found else None)
+    chosen = next(
+        (each for each in found if getattr(each, "monitor", None)), found[0] if found else None
+    )
     return bool(callback == chosen)
 
 
 def _name_params(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Hyperparameters under this program's keys, `lr` as optim.lr; two that would have one key keep their own.
+    """Hyperparameters under this program's keys, `lr` as optim.lr; two that would have one key keep
+    their own.
 
-    One that the config `before` has under its own name keeps it: such a run was begun when all of them did.
+    One that the config `before` has under its own name keeps it: such a run was begun when all of
+    them did.
     """
     flat: list[tuple[str, str, Any]] = []
     for section, value in values.items():
@@ -270,7 +307,8 @@ def _name_params(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[s
 def _rename(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The metrics under this program's names; two that would have one name keep their own.
 
-    Of `loss` and `loss_epoch`, which Lightning makes of one metric, the latter is the mean over the epoch.
+    Of `loss` and `loss_epoch`, which Lightning makes of one metric, the latter is the mean over the
+    epoch.
     """
     names = {name: common_name(name) for name in metrics if f"{name}_epoch" not in metrics}
     taken = list(names.values())

@@ -5,5 +5,6 @@ Knows nothing of the ledger, of MLflow or of the command line: the loop reports 
 
 import os
 
-# albumentations asks the network for its newest version when it is imported; a training box may have none.
+# albumentations asks the network for its newest version when it is imported; a training box may
+# have none.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # noqa: TID251

@@ -1,6 +1,7 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. A value is given as in TOML; `tracker run train --set
+`config_from_dict` reports every problem at once. A value is given as in TOML; `tracker run train
+--set
 section.key=value` uses the same words.
 """
 
@@ -48,14 +49,17 @@ def option(
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
 ) -> T:
-    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the result.
+    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the
+    result.
 
-    Neither can `place`, a folder or file whose content the data fingerprint covers, wherever it lies, nor `rounding`:
-    how the work is divided among devices, which moves no more than the last bits of a number.
+    Neither can `place`, a folder or file whose content the data fingerprint covers, wherever it
+    lies, nor `rounding`: how the work is divided among devices, which moves no more than the last
+    bits of a number.
 
-    With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is what a new run takes
-    by its data.format (see `format_defaults`). `later=True` marks a key that runs made before do not have: its default
-    means what they did, and is left out of fingerprints and comparisons.
+    With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is
+    what a new run takes by its data.format (see `format_defaults`). `later=True` marks a key that
+    runs made before do not have: its default means what they did, and is left out of fingerprints
+    and comparisons.
     """
     metadata = {
         "doc": doc,
@@ -77,9 +81,15 @@ class DataConfig:
     """Where the images are and how they are split."""
 
     format: str = option("image_folder", "Layout of the training images.", choices=tuple(FORMATS))
-    train_dir: str = option("", "Folder of the training images; relative to the workspace.", place=True)
-    eval_dir: str = option("", "Folder with images/ and info.csv to predict; empty: no predictions.", place=True)
-    labels: str = option("", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True)
+    train_dir: str = option(
+        "", "Folder of the training images; relative to the workspace.", place=True
+    )
+    eval_dir: str = option(
+        "", "Folder with images/ and info.csv to predict; empty: no predictions.", place=True
+    )
+    labels: str = option(
+        "", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True
+    )
     split: str = option(
         "by_image",
         "Unit of the validation split: people, images, or images by class.",
@@ -88,28 +98,39 @@ class DataConfig:
     )
     val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
     split_seed: int = option(
-        42, "Seed of the split. Runs of other train.seed validate on the same images, so they can be compared.", low=0
+        42,
+        "Seed of the split. Runs of other train.seed validate on the same images, so they can be"
+        " compared.",
+        low=0,
     )
     age_bands: tuple[int, int] = option(
         (30, 60), "Ages at which the middle and the old class begin (format mask_profiles)."
     )
-    folds: int = option(0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0)
+    folds: int = option(
+        0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0
+    )
     fold: int = option(0, "The part that this run validates on, counted from 0.", low=0)
-    label_fixes: str = option("", "CSV of corrections: id,field,value; see docs, Data. Empty: none.")
+    label_fixes: str = option(
+        "", "CSV of corrections: id,field,value; see docs, Data. Empty: none."
+    )
     exclude: str = option(
         "",
-        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see docs, Data.",
+        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see"
+        " docs, Data.",
         later=True,
     )
     undersample: tuple[int, int, float] | tuple[()] = option(
         (),
-        "First age, last age, share: train on that share of these people only (format mask_profiles). Empty: on all.",
+        "First age, last age, share: train on that share of these people only (format"
+        " mask_profiles). Empty: on all.",
     )
-    image_size: tuple[int, int] = option((224, 224), "Height and width fed to the model; one number: both.", low=8)
+    image_size: tuple[int, int] = option(
+        (224, 224), "Height and width fed to the model; one number: both.", low=8
+    )
     mean: tuple[float, float, float] | str = option(
         (0.548, 0.504, 0.479),
-        'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with; "measured": that of the '
-        "training images.",
+        'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with;'
+        ' "measured": that of the training images.',
         by_format=by_format("data.mean"),
     )
     std: tuple[float, float, float] | str = option(
@@ -120,12 +141,15 @@ class DataConfig:
     )
     sampler: str = option(
         "shuffle",
-        "shuffle: every image once an epoch. weighted: drawn with replacement, every class as often.",
+        "shuffle: every image once an epoch. weighted: drawn with replacement, every class as"
+        " often.",
         choices=("shuffle", "weighted"),
     )
     workers: int = option(-1, "Loader processes; -1: cores - 1, 4 at most.", low=-1, outcome=False)
     cache: bool = option(
-        True, "Keep decoded, cropped and resized images on disk for later epochs and runs.", outcome=False
+        True,
+        "Keep decoded, cropped and resized images on disk for later epochs and runs.",
+        outcome=False,
     )
 
 
@@ -135,26 +159,30 @@ class AugmentConfig:
 
     name: str = option(
         "base",
-        "base: resize and normalise. standard: the same, but in training a random resized crop and a random flip, as "
-        "torchvision and timm train. custom: centre crop, resize, colour jitter, normalise. Or the path of an "
-        "albumentations pipeline (.yaml, .json); relative to the workspace.",
+        "base: resize and normalise. standard: the same, but in training a random resized crop and"
+        " a random flip, as torchvision and timm train. custom: centre crop, resize, colour jitter,"
+        " normalise. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
+        " workspace.",
         choices=("base", "standard", "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
-    crop: tuple[int, int] = option((320, 256), "Height and width of the centre crop of custom.", low=1)
+    crop: tuple[int, int] = option(
+        (320, 256), "Height and width of the centre crop of custom.", low=1
+    )
     crop_pct: float | str = option(
         1.0,
-        "Share of the resized image's side that base, and standard outside of training, cuts out of its middle; "
-        '"model", the default where data.mean is "model": as timm\'s model was trained.',
+        "Share of the resized image's side that base, and standard outside of training, cuts out"
+        ' of its middle; "model", the default where data.mean is "model": as timm\'s model was'
+        " trained.",
         low=0.1,
         high=1,
         later=True,
     )
     crop_mode: str = option(
         "squash",
-        "How base resizes. center: the aspect ratio stays, what is too long is cut off; squash: each side by itself; "
-        "model: as crop_pct.",
+        "How base resizes. center: the aspect ratio stays, what is too long is cut off; squash:"
+        " each side by itself; model: as crop_pct.",
         choices=("center", "squash", "model"),
         later=True,
     )
@@ -165,26 +193,44 @@ class AugmentConfig:
         later=True,
     )
     scale: float = option(
-        0.08, "Share of the image's area that a random crop of standard takes at least.", low=0.01, high=1, later=True
+        0.08,
+        "Share of the image's area that a random crop of standard takes at least.",
+        low=0.01,
+        high=1,
+        later=True,
     )
     ratio: float = option(
-        4 / 3, "The same crop's longer side over its shorter one, at most.", low=1, high=10, later=True
+        4 / 3,
+        "The same crop's longer side over its shorter one, at most.",
+        low=1,
+        high=10,
+        later=True,
     )
     flip: float = option(
-        0.5, "Share of the training images that standard mirrors, left to right.", low=0, high=1, later=True
+        0.5,
+        "Share of the training images that standard mirrors, left to right.",
+        low=0,
+        high=1,
+        later=True,
     )
-    jitter: float = option(0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5)
+    jitter: float = option(
+        0.1, "Strength of brightness, contrast, saturation and hue of custom.", low=0, high=0.5
+    )
     jitter_mode: str = option(
         "hsv",
-        "hsv: albumentations' ColorJitter. fast: the same draws as one matrix, with the hue turned in YIQ and nothing "
-        "cut off at black and white.",
+        "hsv: albumentations' ColorJitter. fast: the same draws as one matrix, with the hue turned"
+        " in YIQ and nothing cut off at black and white.",
         choices=("hsv", "fast"),
     )
     noise: float = option(
-        0.0, "Standard deviation of Gaussian noise added after normalisation, in training; 0: none.", low=0
+        0.0,
+        "Standard deviation of Gaussian noise added after normalisation, in training; 0: none.",
+        low=0,
     )
     mixup: float = option(0.0, "Alpha of mixup's Beta distribution; 0: off.", low=0)
-    cutmix: float = option(0.0, "Alpha of cutmix's Beta distribution; 0: off. With mixup, a batch gets either.", low=0)
+    cutmix: float = option(
+        0.0, "Alpha of cutmix's Beta distribution; 0: off. With mixup, a batch gets either.", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,14 +238,21 @@ class ModelConfig:
     """The network."""
 
     name: str = option("resnet18", "Any timm model name.")
-    pretrained: bool | str = option(False, "true: timm's hub; a path: local weights; false: random.")
-    drop_path: float = option(0.0, "Stochastic depth rate, for models that have it.", low=0, high=0.99)
+    pretrained: bool | str = option(
+        False, "true: timm's hub; a path: local weights; false: random."
+    )
+    drop_path: float = option(
+        0.0, "Stochastic depth rate, for models that have it.", low=0, high=0.99
+    )
     freeze: str = option(
-        "", "Parts that are not trained, with commas between: stem,layer1. body: all but the head. Empty: none."
+        "",
+        "Parts that are not trained, with commas between: stem,layer1. body: all but the head."
+        " Empty: none.",
     )
     heads: str = option(
         "joint",
-        "joint: one output a class. attributes: outputs for mask, gender and age, joined to the 18 mask classes.",
+        "joint: one output a class. attributes: outputs for mask, gender and age, joined to the 18"
+        " mask classes.",
         choices=("joint", "attributes"),
     )
 
@@ -208,11 +261,19 @@ class ModelConfig:
 class LossConfig:
     """The training loss."""
 
-    name: str = option("cross_entropy", "Training loss.", choices=("cross_entropy", "focal", "label_smoothing", "f1"))
+    name: str = option(
+        "cross_entropy",
+        "Training loss.",
+        choices=("cross_entropy", "focal", "label_smoothing", "f1"),
+    )
     gamma: float = option(2.0, "Focusing parameter of focal.", low=0)
-    smoothing: float = option(0.1, "Mass taken from the true class by label_smoothing.", low=0, high=0.99)
+    smoothing: float = option(
+        0.1, "Mass taken from the true class by label_smoothing.", low=0, high=0.99
+    )
     class_weights: str = option(
-        "none", "balanced: an image counts by the rarity of its class. Not for f1.", choices=("none", "balanced")
+        "none",
+        "balanced: an image counts by the rarity of its class. Not for f1.",
+        choices=("none", "balanced"),
     )
 
 
@@ -248,32 +309,48 @@ class TrainConfig:
     accumulate: int = option(1, "Batches per optimiser step.", low=1)
     clip_grad: float = option(0.0, "Greatest norm of the gradients; 0: as they are.", low=0)
     ema: float = option(
-        0.0, "Decay of a moving average of the weights, which is validated and kept; 0: off.", low=0, high=0.99999
+        0.0,
+        "Decay of a moving average of the weights, which is validated and kept; 0: off.",
+        low=0,
+        high=0.99999,
     )
-    patience: int = option(0, "Epochs without a better train.monitor before training stops; 0: never.", low=0)
+    patience: int = option(
+        0, "Epochs without a better train.monitor before training stops; 0: never.", low=0
+    )
     eval_batch_size: int = option(64, "Images per validation batch.", low=1)
     precision: str = option(
-        "auto", "Number format of the forward pass.", choices=("auto", "32-true", "bf16-mixed", "16-mixed")
+        "auto",
+        "Number format of the forward pass.",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
     )
-    accelerator: str = option("auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"), rounding=True)
+    accelerator: str = option(
+        "auto", "Device kind.", choices=("auto", "cpu", "cuda", "mps"), rounding=True
+    )
     devices: int = option(
         1,
         "Processes on this machine, each with a device; on a CPU, each with its share of cores.",
         low=1,
         rounding=True,
     )
-    num_nodes: int = option(1, "Machines; each runs the command under torchrun.", low=1, rounding=True)
+    num_nodes: int = option(
+        1, "Machines; each runs the command under torchrun.", low=1, rounding=True
+    )
     strategy: str = option(
         "ddp",
-        "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights and optimiser.",
+        "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights"
+        " and optimiser.",
         choices=("ddp", "fsdp"),
         rounding=True,
     )
-    compile: bool = option(False, "Compile the model with torch.compile: a slow start, sometimes quicker steps.")
+    compile: bool = option(
+        False, "Compile the model with torch.compile: a slow start, sometimes quicker steps."
+    )
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
-    log_every: int = option(10, "Optimiser steps between two points of train/loss.", low=1, outcome=False)
+    log_every: int = option(
+        10, "Optimiser steps between two points of train/loss.", low=1, outcome=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +360,8 @@ class EvalConfig:
     batch_size: int = option(64, "Images per prediction batch.", low=1)
     tta: str = option(
         "none",
-        "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an eighth.",
+        "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an"
+        " eighth.",
         choices=("none", "flip", "crops", "crops_flip"),
     )
     center_crop: tuple[int, int] | tuple[()] = option(
@@ -308,11 +386,14 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
 
-SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)}
+SECTIONS: dict[str, Any] = {
+    f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)
+}
 
 
 def locate(root: Path, path: str) -> Path:
-    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the detour through it."""
+    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the
+    detour through it."""
     wanted = Path(path).expanduser()
     while wanted.parts[:1] == ("..",):
         root, wanted = root.resolve().parent, Path(*wanted.parts[1:])
@@ -322,14 +403,20 @@ def locate(root: Path, path: str) -> Path:
 @functools.cache
 def list_options() -> Mapping[str, dataclasses.Field[Any]]:
     """Every option by its dotted key, in order."""
-    found = {f"{section}.{f.name}": f for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)}
+    found = {
+        f"{section}.{f.name}": f
+        for section, cls in SECTIONS.items()
+        for f in dataclasses.fields(cls)
+    }
     return types.MappingProxyType(found)  # made once: it is asked for each key of each run
 
 
 def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults that depend on the data.format in `values`: what a new run takes.
+    """Nested tables of the defaults that depend on the data.format in `values`: what a new run
+    takes.
 
-    They are no defaults of the dataclasses: a config that was written before and lacks the key keeps its meaning.
+    They are no defaults of the dataclasses: a config that was written before and lacks the key
+    keeps its meaning.
     """
     data = values.get("data")
     given = data.get("format") if isinstance(data, Mapping) else None
@@ -343,7 +430,8 @@ def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults where data.mean is "model": base crops and resizes as the model was trained too."""
+    """Nested tables of the defaults where data.mean is "model": base crops and resizes as the model
+    was trained too."""
     data = values.get("data")
     follows = isinstance(data, Mapping) and data.get("mean") == OF_MODEL
     return {"augment": dict.fromkeys(CROP_KEYS, OF_MODEL)} if follows else {}
@@ -419,7 +507,8 @@ def _is_storable(text: str) -> bool:
 
 
 def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
-    """Return `value` as the first of these types that it fits; an empty list where it may be left out."""
+    """Return `value` as the first of these types that it fits; an empty list where it may be left
+    out."""
     if tuple[()] in kinds and value in ([], ()):
         return ()
     if type(value) in kinds:
@@ -433,7 +522,11 @@ def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
 
 
 def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
-    if limits["choices"] and value not in limits["choices"] and not str(value).endswith(limits["files"]):
+    if (
+        limits["choices"]
+        and value not in limits["choices"]
+        and not str(value).endswith(limits["files"])
+    ):
         near = _nearest(str(value), limits["choices"])
         words = ", ".join((*limits["choices"], *(f"*{suffix}" for suffix in limits["files"])))
         raise ValueError(f"expected one of {words}{near}")
@@ -454,28 +547,40 @@ def _check_together(config: Config, source: str) -> None:
     world = train.devices * train.num_nodes
     warmup = config.sched.warmup_epochs
     wrong = {
-        f"data.split: by_profile {needed}, try stratified": data.split == "by_profile" and not people,
-        "data.age_bands: the first band must end before the second": data.age_bands[0] >= data.age_bands[1],
-        "data.fold: must be below data.folds, and data.folds at least 2": data.folds == 1
-        or data.fold >= max(1, data.folds),
+        f"data.split: by_profile {needed}, try stratified": (
+            data.split == "by_profile" and not people
+        ),
+        "data.age_bands: the first band must end before the second": (
+            data.age_bands[0] >= data.age_bands[1]
+        ),
+        "data.fold: must be below data.folds, and data.folds at least 2": (
+            data.folds == 1 or data.fold >= max(1, data.folds)
+        ),
         f"data.undersample: {needed}": bool(data.undersample) and not people,
-        'data.mean: expected three numbers, "model" or "measured"': isinstance(data.mean, str)
-        and data.mean not in (OF_MODEL, MEASURED),
-        'data.std: expected three numbers, "model" or "measured"': isinstance(data.std, str)
-        and data.std not in (OF_MODEL, MEASURED),
-        'augment.crop_pct: expected a number or "model"': isinstance(config.augment.crop_pct, str)
-        and config.augment.crop_pct != OF_MODEL,
+        'data.mean: expected three numbers, "model" or "measured"': (
+            isinstance(data.mean, str) and data.mean not in (OF_MODEL, MEASURED)
+        ),
+        'data.std: expected three numbers, "model" or "measured"': (
+            isinstance(data.std, str) and data.std not in (OF_MODEL, MEASURED)
+        ),
+        'augment.crop_pct: expected a number or "model"': (
+            isinstance(config.augment.crop_pct, str) and config.augment.crop_pct != OF_MODEL
+        ),
         f"model.heads: attributes {needed}": config.model.heads == "attributes" and not people,
-        "loss.class_weights: f1 weighs the classes alike already": config.loss.name == "f1"
-        and config.loss.class_weights != "none",
-        "train.ema: needs the whole weights in each process, --set train.strategy=ddp": train.ema > 0
-        and train.strategy == "fsdp",
+        "loss.class_weights: f1 weighs the classes alike already": (
+            config.loss.name == "f1" and config.loss.class_weights != "none"
+        ),
+        "train.ema: needs the whole weights in each process, --set train.strategy=ddp": (
+            train.ema > 0 and train.strategy == "fsdp"
+        ),
         "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
         f"train.batch_size: must divide among the {world} processes": train.batch_size % world > 0,
     }
     problems = [words for words, holds in wrong.items() if holds]
     if problems:
-        raise ConfigError(f"{render_count(len(problems), 'wrong value')} in {source}:", problems=problems)
+        raise ConfigError(
+            f"{render_count(len(problems), 'wrong value')} in {source}:", problems=problems
+        )
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -501,7 +606,8 @@ def render_assignment(name: str, value: Any) -> str:
 
 
 def find_problem(name: str, value: Any) -> str:
-    """What is wrong with a dotted key and its value by themselves, in a line; empty when nothing is."""
+    """What is wrong with a dotted key and its value by themselves, in a line; empty when nothing
+    is."""
     section, _, key = name.partition(".")
     problems: list[str] = []
     if section in SECTIONS:
@@ -530,15 +636,18 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of a nested config that can change the result, including keys unknown to this version.
+    """The dotted keys of a nested config that can change the result, including keys unknown to this
+    version.
 
-    A number has one form however it was written: that of the option's default, or the shorter one for unknown keys.
-    A key of `later` at its default is left out: runs made before had no such key, and are the same. Files have their
-    names only, for it does not matter in which folder they lie.
+    A number has one form however it was written: that of the option's default, or the shorter one
+    for unknown keys. A key of `later` at its default is left out: runs made before had no such key,
+    and are the same. Files have their names only, for it does not matter in which folder they lie.
     """
     options = list_options()
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
-    return name_files({name: value for name, value in _unify_all(values, options).items() if name not in silent})
+    return name_files(
+        {name: value for name, value in _unify_all(values, options).items() if name not in silent}
+    )
 
 
 def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -549,9 +658,13 @@ def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**outcome_values(values), **found}
 
 
-def _unify_all(values: Mapping[str, Any], options: Mapping[str, dataclasses.Field[Any]]) -> dict[str, Any]:
+def _unify_all(
+    values: Mapping[str, Any], options: Mapping[str, dataclasses.Field[Any]]
+) -> dict[str, Any]:
     """Every dotted key with its number in one form, without those of `later` at their default."""
-    sections = {f'"{name}"' if "." in name else name: table for name, table in values.items()}  # as in TOML
+    sections = {
+        f'"{name}"' if "." in name else name: table for name, table in values.items()
+    }  # as in TOML
     later = later_defaults()
     return {
         name: _unify(value, _find_kind(options[name].default) if name in options else int)
@@ -561,12 +674,15 @@ def _unify_all(values: Mapping[str, Any], options: Mapping[str, dataclasses.Fiel
 
 
 def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys with tables and the pipeline file by their names, without the folders that they lie in."""
+    """Dotted keys with tables and the pipeline file by their names, without the folders that they
+    lie in."""
     named = dict(values)
     for key in TABLE_KEYS:
         if isinstance(text := named.get(key), str):
             words = [word.strip() for word in text.split(",")]
-            named[key] = ",".join(_last_part(word) if word.lower().endswith(".csv") else word for word in words)
+            named[key] = ",".join(
+                _last_part(word) if word.lower().endswith(".csv") else word for word in words
+            )
     if named.get("augment.file_sha256"):
         named["augment.name"] = _last_part(str(named.get("augment.name", "")))
     return named
@@ -589,7 +705,8 @@ def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def later_defaults() -> dict[str, Any]:
-    """By dotted key, what the lack of a key means in the configs of runs that were made before there was one."""
+    """By dotted key, what the lack of a key means in the configs of runs that were made before
+    there was one."""
     return {name: f.default for name, f in list_options().items() if f.metadata["later"]}
 
 
@@ -610,7 +727,8 @@ def _unify(value: Any, kind: type) -> Any:
 
 
 def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides the weights after each epoch: a run may be continued by one that agrees in it.
+    """SHA-256 over what decides the weights after each epoch: a run may be continued by one that
+    agrees in it.
 
     How many epochs there are counts only where the schedule depends on it.
     """
@@ -621,7 +739,9 @@ def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
     """The same as checkpoints had it when it still covered the places of the files."""
     options = list_options()
     silent = ("data.workers", "data.cache", "train.log_every")
-    return _hash_trajectory({key: v for key, v in _unify_all(values, options).items() if key not in silent})
+    return _hash_trajectory(
+        {key: v for key, v in _unify_all(values, options).items() if key not in silent}
+    )
 
 
 def _hash_trajectory(values: Mapping[str, Any]) -> str:

@@ -6,10 +6,11 @@ TrackerError                  exit 1
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written
-  MissingLibraryError         exit 2   a library of others that is not installed; raised before anything is written
+  MissingLibraryError         exit 2   a library is not installed; raised before anything is written
 
-Errors of runs, of the ledger and of leaderboards are drawn in tracker/core/errors.py. Two more never reach a user as they
-are: `NotAFileError` (an OSError) and `DrawsError` (of an augmentation), translated where they are caught.
+Errors of runs, of the ledger and of leaderboards are drawn in tracker/core/errors.py. Two more
+never reach a user as they are: `NotAFileError` (an OSError) and `DrawsError` (of an augmentation),
+translated where they are caught.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def first_line(error: BaseException) -> str:
 
 
 def find_nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
-    """The known word that is meant, most likely; empty when none is near. `cutoff` is difflib's, 0 to 1."""
+    """The known word that is meant, most likely; empty when none is near. `cutoff` is difflib's, 0
+    to 1."""
     import difflib  # 3 ms that only a wrong word needs
 
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def hidden(name: str) -> Iterator[None]:
-    """Let libraries that are loaded here think that another one is not installed, unless it was loaded before."""
+    """Let libraries that are loaded here think that another one is not installed, unless it was
+    loaded before."""
     if name in sys.modules:
         yield
         return
@@ -20,12 +21,18 @@ def hidden(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-# Fabric loads it to learn its version, for a part that is not used here: 1.4 s of each training, for it brings scipy
-# and, where they are installed, transformers.
+# Fabric loads it to learn its version, for a part that is not used here: 1.4 s of each training,
+# for it brings scipy and, where they are installed, transformers.
 with hidden("torchmetrics"):
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
-__all__ = ["ClusterEnvironment", "Fabric", "LightningEnvironment", "ModelParallelStrategy", "hidden"]
+__all__ = [
+    "ClusterEnvironment",
+    "Fabric",
+    "LightningEnvironment",
+    "ModelParallelStrategy",
+    "hidden",
+]

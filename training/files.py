@@ -1,4 +1,5 @@
-"""Files: written as a whole or not at all (temporary file, fsync, rename), and read only where they are files."""
+"""Files: written as a whole or not at all (temporary file, fsync, rename), and read only where they
+are files."""
 
 from __future__ import annotations
 
@@ -37,15 +38,19 @@ class NotAFileError(OSError):
 
 
 def check_regular(path: Path) -> os.stat_result:
-    """What the system knows of a file, through links; to be called before a path of the user's is opened.
+    """What the system knows of a file, through links; to be called before a path of the user's is
+    opened.
 
-    Raises OSError, and NotAFileError where it is a link to nothing or no file: reading a named pipe waits for ever.
+    Raises OSError, and NotAFileError where it is a link to nothing or no file: reading a named pipe
+    waits for ever.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         if path.is_symlink():
-            raise NotAFileError(errno.EINVAL, f"a link to {path.readlink()}, which is not there", str(path)) from None
+            raise NotAFileError(
+                errno.EINVAL, f"a link to {path.readlink()}, which is not there", str(path)
+            ) from None
         raise
     if not stat.S_ISREG(found.st_mode):
         kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
@@ -77,9 +82,11 @@ def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is removed.
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is
+    removed.
 
-    Raises StorageError when the disk is full or the folder cannot be written, and for a folder, a pipe or a device.
+    Raises StorageError when the disk is full or the folder cannot be written, and for a folder, a
+    pipe or a device.
     """
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
@@ -127,7 +134,8 @@ def _is_running(process: int) -> bool:
 
 
 def _host_mark() -> str:
-    """This machine in eight digits: a process number of another one, or of a container, says nothing here."""
+    """This machine in eight digits: a process number of another one, or of a container, says
+    nothing here."""
     return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 

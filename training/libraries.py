@@ -1,6 +1,8 @@
-"""Libraries of others that may be missing: looked for before work begins, and what to install where one is.
+"""Libraries of others that may be missing: looked for before work begins, and what to install where
+one is.
 
-An environment of one's own may lack any of them (no room for torch, no wheel of mlflow), and most commands do without.
+An environment of one's own may lack any of them (no room for torch, no wheel of mlflow), and most
+commands do without.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from contextlib import contextmanager
 
 from tracker.training.errors import MissingLibraryError
 
-REQUIREMENTS: Mapping[str, str] = {  # by the name that is imported; those of pyproject.toml, a test compares
+REQUIREMENTS: Mapping[
+    str, str
+] = {  # by the name that is imported; those of pyproject.toml, a test compares
     "PIL": "pillow>=11",
     "albumentations": "albumentations>=2.0.8,<3",
     "captum": "captum>=0.8,<1",
@@ -54,7 +58,8 @@ def is_installed(name: str) -> bool:
 
 
 def require(*names: str) -> None:
-    """Raise MissingLibraryError when one of these libraries is not installed, naming all that are not."""
+    """Raise MissingLibraryError when one of these libraries is not installed, naming all that are
+    not."""
     missing = [name for name in dict.fromkeys(names) if not is_installed(name)]
     if missing:
         words = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
@@ -63,9 +68,11 @@ def require(*names: str) -> None:
 
 @contextmanager
 def translate_import_errors() -> Iterator[None]:
-    """Turn the ImportError of a library that is missing or broken into a MissingLibraryError; ours stay what they are.
+    """Turn the ImportError of a library that is missing or broken into a MissingLibraryError; ours
+    stay what they are.
 
-    The net under `require`: for libraries that libraries need, and for those that a part of a command needs.
+    The net under `require`: for libraries that libraries need, and for those that a part of a
+    command needs.
     """
     try:
         yield
@@ -76,11 +83,14 @@ def translate_import_errors() -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError) and not is_installed(name):
             raise MissingLibraryError(f"{name} is not installed", hint=_install([name])) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise MissingLibraryError(f"{name} cannot be loaded: {lines[0]}", hint=_install([name], again=True)) from error
+        raise MissingLibraryError(
+            f"{name} cannot be loaded: {lines[0]}", hint=_install([name], again=True)
+        ) from error
 
 
 def _find_library(error: ImportError) -> str:
-    """The library that an ImportError is about, or that raised it; empty when that is this program or Python."""
+    """The library that an ImportError is about, or that raised it; empty when that is this program
+    or Python."""
     name = error.name
     if not name:  # psycopg's, where libpq is missing
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -91,8 +101,11 @@ def _find_library(error: ImportError) -> str:
 
 
 def _install(names: list[str], *, again: bool = False) -> str:
-    """The pip command, or advice where the name of the package is not known: it may be another than the import's."""
+    """The pip command, or advice where the name of the package is not known: it may be another than
+    the import's."""
     if not all(name in REQUIREMENTS for name in names):
-        return "another library needs it: install this program again (pip install . in its checkout)"
+        return (
+            "another library needs it: install this program again (pip install . in its checkout)"
+        )
     words = "pip install --force-reinstall" if again else "pip install"
     return " ".join([words, *(f'"{REQUIREMENTS[name]}"' for name in names)])

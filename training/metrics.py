@@ -1,8 +1,9 @@
-"""The registry of metrics: all that this program knows of a metric that it computes is one entry of METRICS.
+"""The registry of metrics: all that this program knows of a metric that it computes is one entry of
+METRICS.
 
-Training logs each entry, the local leaderboard scores by it, compare, diff and the report show it, and the paired
-statistics resample it. The ledger's columns val_f1, val_accuracy and the options --public-f1, --public-acc are older
-than the registry and stay as they are.
+Training logs each entry, the local leaderboard scores by it, compare, diff and the report show it,
+and the paired statistics resample it. The ledger's columns val_f1, val_accuracy and the options
+--public-f1, --public-acc are older than the registry and stay as they are.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ GIVEN = "given"  # the kind of a competition's metric that nobody computes here
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each class [..., classes]: those that are of it, those of them predicted right, those predicted as it.
+    """Images of each class [..., classes]: those that are of it, those of them predicted right,
+    those predicted as it.
 
     The axes before the last are resamples and sides; the counts may be weighted.
     """
@@ -36,11 +38,13 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedMetric:
-    """A metric that is computed here: from `Counts`, or from labels [images] and probabilities [images, classes].
+    """A metric that is computed here: from `Counts`, or from labels [images] and probabilities
+    [images, classes].
 
-    `name` is that of figures (val/NAME) and of a metric of tracker.toml, `kind` the latter's kind. `title` stands in
-    sentences, `label` and `short` where there is less room. `by_class` gives val/NAME/CLASS. `aliases` are what other
-    programs call it.
+    `name` is that of figures (val/NAME) and of a metric of tracker.toml, `kind` the latter's kind.
+    `title` stands in
+    sentences, `label` and `short` where there is less room. `by_class` gives val/NAME/CLASS.
+    `aliases` are what other programs call it.
     """
 
     name: str
@@ -59,7 +63,8 @@ class ComputedMetric:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether guesses are all that it needs: then it scores submissions, and has intervals and tests."""
+        """Whether guesses are all that it needs: then it scores submissions, and has intervals and
+        tests."""
         return self.from_counts is not None
 
     def score(self, counts: Counts) -> Floats:
@@ -104,7 +109,14 @@ METRICS: dict[str, ComputedMetric] = {
             short="F1",
             from_counts=macro_f1,
             by_class=f1_by_class,
-            aliases=("f1_score", "f1score", "macro_f1", "f1_macro", "macro_f1_score", "f1_score_macro"),
+            aliases=(
+                "f1_score",
+                "f1score",
+                "macro_f1",
+                "f1_macro",
+                "macro_f1_score",
+                "f1_score_macro",
+            ),
         ),
         ComputedMetric(
             name="accuracy",
@@ -129,7 +141,8 @@ def first_metric() -> str:
 
 
 def list_figures() -> tuple[str, ...]:
-    """What is drawn and listed of training and validation: the loss, then the metrics, the most decisive last."""
+    """What is drawn and listed of training and validation: the loss, then the metrics, the most
+    decisive last."""
     return ("loss", *reversed(METRICS))
 
 

@@ -1,9 +1,9 @@
 """Several processes for one run: the first does all the writing, the others only compute.
 
-On one machine the first process starts the others itself (`python -m tracker.training.run.follow`). On several, torchrun
-starts one command on each; all but the first of them follow (training/run/follow.py). Either way the others get their work
-from the first. None goes on alone: the others end with the first, and the first watches the others
-(training/watch.py).
+On one machine the first process starts the others itself (`python -m tracker.training.run.follow`).
+On several, torchrun starts one command on each; all but the first of them follow
+(training/run/follow.py). Either way the others get their work from the first. None goes on alone:
+the others end with the first, and the first watches the others (training/watch.py).
 """
 
 from __future__ import annotations
@@ -42,13 +42,19 @@ class LocalProcesses(LightningEnvironment):
 
 @contextmanager
 def share_work(
-    config: TrainConfig, work: Mapping[str, Any], *, first: bool, on_stuck: Callable[[BaseException], None]
+    config: TrainConfig,
+    work: Mapping[str, Any],
+    *,
+    first: bool,
+    on_stuck: Callable[[BaseException], None],
 ) -> Iterator[ClusterEnvironment | None]:
-    """In the first process: start the others unless torchrun did, and give them `work`, the arguments of `fit`.
+    """In the first process: start the others unless torchrun did, and give them `work`, the
+    arguments of `fit`.
 
-    Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when torchrun started another
-    number of processes, TrackerError when another one ended before its time. When that, or a signal, cannot free this
-    thread from its waiting for the others, `on_stuck` is called in another thread, and the process ends.
+    Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when
+    torchrun started another number of processes, TrackerError when another one ended before its
+    time. When that, or a signal, cannot free this thread from its waiting for the others,
+    `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
     if first:
@@ -93,7 +99,8 @@ def join_group() -> None:
 
 
 def leave_reason(reason: str) -> None:
-    """In another process that ends before its time: leave the first one a word why, if it can be reached."""
+    """In another process that ends before its time: leave the first one a word why, if it can be
+    reached."""
     with suppress(RuntimeError, ValueError):
         torch.distributed.distributed_c10d._get_default_store().set(LOST, reason)
 
@@ -108,13 +115,18 @@ def is_connection_error(error: RuntimeError) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()
-    return any(word in text for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer"))
+    return any(
+        word in text
+        for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+    )
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
-    """What all processes have, [images, ...] in order: process r has every world-th image from r on, all equally many.
+    """What all processes have, [images, ...] in order: process r has every world-th image from r
+    on, all equally many.
 
-    Gradients flow into this process's own part alone, so the mean over processes is a world-th of the whole gradient.
+    Gradients flow into this process's own part alone, so the mean over processes is a world-th of
+    the whole gradient.
     """
     if fabric.world_size == 1:
         return part
@@ -134,19 +146,23 @@ def _check_launch(config: TrainConfig, world: int) -> None:
         started = int(os.environ["WORLD_SIZE"])  # noqa: TID251
         if started != world:
             raise ConfigError(
-                f"torchrun started {started} processes, the config says {config.num_nodes} x {config.devices}",
+                f"torchrun started {started} processes, the config says {config.num_nodes} x"
+                f" {config.devices}",
                 hint="--set train.num_nodes=MACHINES --set train.devices=PROCESSES_ON_EACH",
             )
     elif config.num_nodes > 1:
         raise ConfigError(
             "train.num_nodes: several machines need torchrun",
-            hint=f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} "
-            "--no-python tracker run train ...",
+            hint=(
+                f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} "
+                "--no-python tracker run train ..."
+            ),
         )
 
 
 def _start_group(watch: Watch, world: int) -> None:
-    """Start the other processes of this machine and meet them; raises TrackerError when one ends before that."""
+    """Start the other processes of this machine and meet them; raises TrackerError when one ends
+    before that."""
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     watch.followers += [Follower(rank, _start(rank, world, store.port)) for rank in range(1, world)]
     absent = {HERE.format(rank=rank) for rank in range(1, world)}
@@ -158,23 +174,33 @@ def _start_group(watch: Watch, world: int) -> None:
 
 
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}  # noqa: TID251
+    place = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": world,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    environment = {
+        **os.environ,  # noqa: TID251
+        **{name: str(value) for name, value in place.items()},
+    }
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "tracker.training.run.follow", str(os.getpid())],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        process_group=0,  # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
+        # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
+        process_group=0,
     )
 
 
 def _find_reason(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
     """Why the group broke: how another process ended, what it has left, or else torch's words.
 
-    Empty where it did not break. torchrun ends this process by a signal when another one has ended; what that has left
-    tells it from somebody's Ctrl-C.
+    Empty where it did not break. torchrun ends this process by a signal when another one has ended;
+    what that has left tells it from somebody's Ctrl-C.
     """
     external = started_by_torchrun()
     if isinstance(error, KeyboardInterrupt):
@@ -182,12 +208,18 @@ def _find_reason(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
     if not is_connection_error(error):
         return ""
     if not external:
-        time.sleep(SIGNAL_S)  # who ends all processes may have ended another one before us: our own signal says so
+        time.sleep(
+            SIGNAL_S
+        )  # who ends all processes may have ended another one before us: our own signal says so
     elif threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it now; the reason is known already
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # torchrun sends it now; the reason is known already
     lines = str(error).strip().splitlines() or [type(error).__name__]
     words = lines[0].rpartition("] ")[2]  # without the place in torch's source
-    return watch.lost or _read_lost() or f"another process of this run ended before its time: {words}"
+    return (
+        watch.lost or _read_lost() or f"another process of this run ended before its time: {words}"
+    )
 
 
 def _read_lost() -> str:

@@ -1,4 +1,5 @@
-"""What a person sees of training: a bar with rate and time left on a terminal, a line an epoch when piped."""
+"""What a person sees of training: a bar with rate and time left on a terminal, a line an epoch when
+piped."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ RATE, LEFT = "rate", "left"
 
 
 def list_shown() -> tuple[str, ...]:
-    """The figures in the line of an epoch: of training the loss and the accuracy, of validation all."""
+    """The figures in the line of an epoch: of training the loss and the accuracy, of validation
+    all."""
     return ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
 
 
@@ -37,13 +39,17 @@ class _Shown:
     _bar: RichProgress | None = None
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if (bar := self._find_bar()) is not None:
             bar.stop()
 
     def _find_bar(self) -> RichProgress | None:
-        """The bar; it is given up when the terminal is gone, for its steps would fill the file that comes after."""
+        """The bar; it is given up when the terminal is gone, for its steps would fill the file that
+        comes after."""
         if self._bar is not None and not sys.stderr.isatty():
             self._bar.live.transient = True  # so that it draws nothing more
             self._bar.stop()
@@ -52,7 +58,8 @@ class _Shown:
 
 
 class Progress(_Shown):
-    """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every line has."""
+    """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every
+    line has."""
 
     def __init__(self, *, epochs: int, quiet: bool = False, monitor: str = "") -> None:
         self._epochs = epochs
@@ -71,7 +78,9 @@ class Progress(_Shown):
         if not self._quiet and sys.stderr.isatty():
             self._bar = _build_bar()
             self._bar.start()
-            self._task = self._bar.add_task("", total=self._epochs * batches, completed=done * batches, rate="")
+            self._task = self._bar.add_task(
+                "", total=self._epochs * batches, completed=done * batches, rate=""
+            )
 
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
         """One batch was done."""
@@ -88,7 +97,8 @@ class Progress(_Shown):
             bar.refresh()
 
     def finish(self, words: str) -> None:
-        """All epochs are done: `words` say what goes on until the end, beside a bar that counts nothing."""
+        """All epochs are done: `words` say what goes on until the end, beside a bar that counts
+        nothing."""
         if (bar := self._find_bar()) is None or self._task is None:
             return
         bar.columns = bar.columns[:2]  # no count, rate or time left
@@ -96,12 +106,18 @@ class Progress(_Shown):
         self._task = bar.add_task(words, total=None, rate="")
         bar.refresh()
 
-    def epoch(self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float) -> None:
+    def epoch(
+        self, *, epoch: int, metrics: Mapping[str, float], best: bool, seconds_left: float
+    ) -> None:
         """An epoch ended."""
         if self._quiet:
             return
         parts = {"epoch": f"epoch {epoch}/{self._epochs}"}
-        parts |= {name: f"{name} {render_float(metrics[name])}" for name in list_shown() if name in metrics}
+        parts |= {
+            name: f"{name} {render_float(metrics[name])}"
+            for name in list_shown()
+            if name in metrics
+        }
         parts[RATE] = f"{metrics.get('train/images_per_s', 0.0):.0f} images/s"
         if seconds_left > 0:
             parts[LEFT] = f"{_render_seconds(seconds_left)} left"
@@ -110,7 +126,8 @@ class Progress(_Shown):
         self._print(self._fit(parts))
 
     def _fit(self, parts: dict[str, str]) -> str:
-        """One line of the parts, without the less important ones where the terminal is too narrow for all."""
+        """One line of the parts, without the less important ones where the terminal is too narrow
+        for all."""
         bar = self._find_bar()
         for name in _list_leaving():
             if bar is None or len("  ".join(parts.values())) <= bar.console.width:
@@ -132,7 +149,8 @@ class Progress(_Shown):
 
 
 class ItemProgress(_Shown):
-    """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S seconds when piped."""
+    """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S
+    seconds when piped."""
 
     def __init__(self, total: int, *, words: str) -> None:
         self._total = total
@@ -163,7 +181,13 @@ class ItemProgress(_Shown):
 
 def _build_bar() -> RichProgress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def confusion_matrix(truth: NDArray[np.int64], guess: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    truth: NDArray[np.int64], guess: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
     """Counts [classes, classes] of true class against predicted class."""
     import numpy as np
 

@@ -17,7 +17,8 @@ from tracker.training.errors import ConfigError, DataError, StorageError
 from tracker.training.files import check_regular, write_text
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
-DEEPEST = 100  # tables and lists within each other: more is no file that a person or program of this field wrote
+# tables and lists within each other: more is no file that a person or program of this field wrote
+DEEPEST = 100
 TOO_DEEP = f"tables or lists are nested more than {DEEPEST} deep"
 DOTTED = re.compile(  # a key of more parts than that
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}"""
@@ -27,15 +28,20 @@ PART = 500  # rows: they stay in the processor's cache
 
 
 def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[tuple[str, ...]]:
-    """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its number.
+    """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its
+    number.
 
-    A column with a default may be missing. Raises DataError when the file or another column is missing, or one of them
-    is there twice.
+    A column with a default may be missing. Raises DataError when the file or another column is
+    missing, or one of them is there twice.
     """
-    return [row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)]
+    return [
+        row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)
+    ]
 
 
-def read_columns(path: Path, columns: Sequence[str], /, **defaults: str) -> Iterator[list[list[str]]]:
+def read_columns(
+    path: Path, columns: Sequence[str], /, **defaults: str
+) -> Iterator[list[list[str]]]:
     """The same in parts, column by column: a third of the time of row by row, and little memory."""
     try:
         check_regular(path)
@@ -43,7 +49,10 @@ def read_columns(path: Path, columns: Sequence[str], /, **defaults: str) -> Iter
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             if twice := [name for name in columns if header.count(name) > 1]:
-                raise DataError(f"{path} has two columns {', '.join(twice)}", hint="take away or rename one of them")
+                raise DataError(
+                    f"{path} has two columns {', '.join(twice)}",
+                    hint="take away or rename one of them",
+                )
             absent = [name for name in columns if name not in {*header, *defaults, LINE}]
             if absent:
                 known = f"its columns: {', '.join(header) or 'none'}"
@@ -59,9 +68,11 @@ def read_columns(path: Path, columns: Sequence[str], /, **defaults: str) -> Iter
                 if min(map(len, rows), default=len(header)) <= last:
                     rows = [row + [""] * len(header) for row in rows]  # some are cut short
                 yield [
-                    list(map(str.strip, map(itemgetter(places[name]), rows)))
-                    if name in places
-                    else [defaults[name]] * len(rows)
+                    (
+                        list(map(str.strip, map(itemgetter(places[name]), rows)))
+                        if name in places
+                        else [defaults[name]] * len(rows)
+                    )
                     for name in columns
                 ]
     except FileNotFoundError:
@@ -107,7 +118,8 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError for tables and lists nested so deeply that working with them would end in RecursionError."""
+    """Raise ValueError for tables and lists nested so deeply that working with them would end in
+    RecursionError."""
     level = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -135,7 +147,8 @@ def parse_json(text: str | bytes) -> Any:
 def parse_yaml(text: str | bytes) -> Any:
     """The value of a YAML text, of plain types; raises ValueError, in one line.
 
-    Aliases can make a few lines stand for more values than any memory holds: they are counted before any is made.
+    Aliases can make a few lines stand for more values than any memory holds: they are counted
+    before any is made.
     """
     import yaml
 
@@ -158,7 +171,8 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
-    """How many values a YAML node stands for; raises ValueError for one that is too deep, or within itself."""
+    """How many values a YAML node stands for; raises ValueError for one that is too deep, or within
+    itself."""
     if depth > DEEPEST:
         raise ValueError(TOO_DEEP)
     if id(node) not in known:

@@ -1,7 +1,8 @@
-"""The processes of a run watch each other: none waits for one that has ended, and none goes on alone.
+"""The processes of a run watch each other: none waits for one that has ended, and none goes on
+alone.
 
-A thread waits in a collective inside torch, where no signal reaches it. So another thread looks after the followers and
-after signals, and ends what the first cannot.
+A thread waits in a collective inside torch, where no signal reaches it. So another thread looks
+after the followers and after signals, and ends what the first cannot.
 """
 
 from __future__ import annotations
@@ -27,17 +28,22 @@ FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a co
 GIVE_UP_S = 15.0  # by then the end of the others has
 TAIL_LINES = 50
 LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
-_ERROR = re.compile(r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)")
+_ERROR = re.compile(
+    r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)"
+)
 
 
 class Follower:
-    """Another process of this run; what it writes to stderr is passed on, and its last lines are kept."""
+    """Another process of this run; what it writes to stderr is passed on, and its last lines are
+    kept."""
 
     def __init__(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self._rank = rank
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._reader = threading.Thread(target=self._read, name=f"stderr of process {rank}", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, name=f"stderr of process {rank}", daemon=True
+        )
         self._reader.start()
 
     def _read(self) -> None:
@@ -63,14 +69,19 @@ class Follower:
         lines = [line for line in self._tail if line]
         errors = [found[1] for line in lines if (found := _ERROR.match(line))]
         reason = (errors or lines or [""])[-1]
-        return f"process {self._rank} of this run ended before its time ({how}){': ' if reason else ''}{reason}"
+        return (
+            f"process {self._rank} of this run ended before its time"
+            f" ({how}){': ' if reason else ''}{reason}"
+        )
 
 
 class Watch:
-    """While the block runs, a thread looks after `followers` and signals; `lost` says how the first of them ended.
+    """While the block runs, a thread looks after `followers` and signals; `lost` says how the first
+    of them ended.
 
-    When a follower is lost, the others are killed, which frees the main thread from a collective. Where it does not,
-    or where a signal does not, `on_stuck` gets the reason, in the watching thread, and the process ends.
+    When a follower is lost, the others are killed, which frees the main thread from a collective.
+    Where it does not, or where a signal does not, `on_stuck` gets the reason, in the watching
+    thread, and the process ends.
     """
 
     def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
@@ -92,7 +103,10 @@ class Watch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._over.set()
         self._thread.join()
@@ -102,16 +116,20 @@ class Watch:
                 os.close(descriptor)
 
     def finish(self, wait_s: float) -> None:
-        """The work is done: let the followers end by themselves; raises TrackerError when one does not in time."""
+        """The work is done: let the followers end by themselves; raises TrackerError when one does
+        not in time."""
         self._working = False
         for follower in self.followers:
             try:
                 follower.process.wait(timeout=wait_s)
             except subprocess.TimeoutExpired:
-                raise TrackerError(f"another process has not ended {wait_s:.0f} s after the work was done") from None
+                raise TrackerError(
+                    f"another process has not ended {wait_s:.0f} s after the work was done"
+                ) from None
 
     def kill(self) -> None:
-        """End the followers; after an error, the main thread has GIVE_UP_S seconds to leave the block."""
+        """End the followers; after an error, the main thread has GIVE_UP_S seconds to leave the
+        block."""
         self._working = False
         self._cause = self._cause or sys.exc_info()[1]
         for follower in self.followers:
@@ -129,7 +147,11 @@ class Watch:
         if self._over.wait(GIVE_UP_S):
             return
         self._on_stuck(self._cause)
-        os._exit(getattr(self._cause, "exit_code", 130 if isinstance(self._cause, KeyboardInterrupt) else 1))
+        os._exit(
+            getattr(
+                self._cause, "exit_code", 130 if isinstance(self._cause, KeyboardInterrupt) else 1
+            )
+        )
 
     def _look(self) -> None:
         ended = [follower for follower in self.followers if follower.process.poll()]
@@ -137,7 +159,11 @@ class Watch:
             self.lost = ended[0].describe_end()
             self._cause = TrackerError(self.lost)
         with suppress(OSError):  # nothing to read
-            if came := [number for number in os.read(self._pipe[0], 1000) if number in (signal.SIGINT, signal.SIGTERM)]:
+            if came := [
+                number
+                for number in os.read(self._pipe[0], 1000)
+                if number in (signal.SIGINT, signal.SIGTERM)
+            ]:
                 self._cause = KeyboardInterrupt(name_signal(came[0]))
 
 
@@ -155,11 +181,15 @@ def is_loader_end(error: BaseException) -> bool:
         return LOADER in str(error) or "items of ancdata" in str(error)
     if not isinstance(error, OSError | EOFError):
         return False
-    return any(frame.f_code.co_name == "_try_get_data" for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_code.co_name == "_try_get_data"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
 
 
 def is_loader_terminated(error: BaseException) -> bool:
-    """Whether torch says that SIGTERM ended a loader process: somebody ends the run; short of memory it is SIGKILL."""
+    """Whether torch says that SIGTERM ended a loader process: somebody ends the run; short of
+    memory it is SIGKILL."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RuntimeError) and LOADER in str(found) and TERMINATED in str(found):
@@ -169,7 +199,8 @@ def is_loader_terminated(error: BaseException) -> bool:
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its parent has: a collective may wait for it for minutes, and work for nobody."""
+    """Let this process end when its parent has: a collective may wait for it for minutes, and work
+    for nobody."""
 
     def wait() -> None:
         while os.getppid() == parent:

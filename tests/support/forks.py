@@ -1,8 +1,10 @@
-"""Tracker commands in processes that are forked where a new interpreter would import torch and timm for four seconds.
+"""Tracker commands in processes that are forked where a new interpreter would import torch and timm
+for four seconds.
 
-A server process imports them once and forks for each command: the command is a process of its own with its own folder,
-environment, pipes and signals, and may be killed like any other. What tests the start of the program itself (imports,
-entry points, several interpreters at once) starts interpreters: `run_tracker` in tests/conftest.py.
+A server process imports them once and forks for each command: the command is a process of its own
+with its own folder, environment, pipes and signals, and may be killed like any other. What tests
+the start of the program itself (imports, entry points, several interpreters at once) starts
+interpreters: `run_tracker` in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -36,7 +38,12 @@ IMPORTED = (
         "tracker.submissions.submit",
         "tracker.ledger.append",
     ),
-    *("tracker.comparison.diff", "tracker.images.explain", "tracker.images.suspects", "tracker.training.run.loop"),
+    *(
+        "tracker.comparison.diff",
+        "tracker.images.explain",
+        "tracker.images.suspects",
+        "tracker.training.run.loop",
+    ),
     *(
         "tracker.training.pictures.figures",
         "matplotlib.backends.backend_agg",
@@ -75,7 +82,8 @@ class Child:
         return code
 
     def communicate(self, timeout: float = LIMIT_S) -> tuple[str, str]:
-        """Wait for the end; what it wrote since the last look. A process that it started may hold the pipes open."""
+        """Wait for the end; what it wrote since the last look. A process that it started may hold
+        the pipes open."""
         texts = ["", ""]
 
         def read(number: int, pipe: TextIO) -> None:
@@ -109,7 +117,8 @@ class Forks:
         self._folder = folder
 
     def start(self, *words: str | Path, cwd: Path, gate: Path | None = None, **env: str) -> Child:
-        """A tracker command in the background, with pipes for its output; it begins once the file `gate` is there."""
+        """A tracker command in the background, with pipes for its output; it begins once the file
+        `gate` is there."""
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         call = {
@@ -126,7 +135,9 @@ class Forks:
         pid = int.from_bytes(self._connection.recv(4), "big")
         return Child(pid, (os.fdopen(out), os.fdopen(err)), self._folder / str(pid))
 
-    def run(self, *words: str | Path, cwd: Path, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str | Path, cwd: Path, ok: bool = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
         child = self.start(*words, cwd=cwd, **env)
         stdout, stderr = child.communicate()
@@ -145,15 +156,19 @@ def forks() -> Iterator[Forks]:
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         yield Forks(ours, Path(name))
-        ours.shutdown(socket.SHUT_RDWR)  # a loader process that is still there has a copy of it: closing ends nothing
+        ours.shutdown(
+            socket.SHUT_RDWR
+        )  # a loader process that is still there has a copy of it: closing ends nothing
         server.wait(LIMIT_S)
 
 
-# --- The server -------------------------------------------------------------------------------------------------------
+# --- The server
+# -------------------------------------------------------------------------------------------------------
 
 
 def serve(connection: socket.socket, folder: Path) -> None:
-    """Fork for each call until the client goes; write the exit code of what ended to a file called after it."""
+    """Fork for each call until the client goes; write the exit code of what ended to a file called
+    after it."""
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # what is never collected is never copied

@@ -1,4 +1,5 @@
-"""A server on loopback that speaks Kaggle's submission protocol, as far as the official client uses it to submit."""
+"""A server on loopback that speaks Kaggle's submission protocol, as far as the official client uses
+it to submit."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ SERVICE = "/v1/competitions.CompetitionApiService/"
 
 @dataclass
 class Kaggle:
-    """What the server knows, and how it is to behave; `refuse` maps a request name to (status, message)."""
+    """What the server knows, and how it is to behave; `refuse` maps a request name to (status,
+    message)."""
 
     port: int
     allowed: int = 5
@@ -32,24 +34,40 @@ class Kaggle:
     def answer(self, request: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request of the client."""
         if request == "GetSubmissionLimits":
-            return {"numToday": len(self.submissions), "numAllowedNow": self.allowed - len(self.submissions)}
+            return {
+                "numToday": len(self.submissions),
+                "numAllowedNow": self.allowed - len(self.submissions),
+            }
         if request == "StartSubmissionUpload":
             token = f"token{len(self.names)}"
             self.names[token] = body["fileName"]
             return {"token": token, "createUrl": f"http://127.0.0.1:{self.port}/upload/{token}"}
         if request == "CreateSubmission":
             token = body["blobFileTokens"]
-            row = {"ref": len(self.submissions) + 1, "fileName": self.names[token], "status": "PENDING", "polls": 0}
-            self.submissions.append({**row, "description": body["submissionDescription"], "token": token})
+            row = {
+                "ref": len(self.submissions) + 1,
+                "fileName": self.names[token],
+                "status": "PENDING",
+                "polls": 0,
+            }
+            self.submissions.append(
+                {**row, "description": body["submissionDescription"], "token": token}
+            )
             return {"ref": row["ref"], "message": "Successfully submitted"}
         assert request == "ListSubmissions", request
         for row in self.submissions:
             row["polls"] += 1
             if row["polls"] > self.polls_until_scored and row["status"] == "PENDING":
                 row["status"] = "ERROR" if self.error else "COMPLETE"
-                row.update({"errorDescription": self.error} if self.error else {"publicScore": self.score})
+                row.update(
+                    {"errorDescription": self.error} if self.error else {"publicScore": self.score}
+                )
         shown = ("ref", "fileName", "status", "description", "publicScore", "errorDescription")
-        return {"submissions": [{key: row[key] for key in shown if key in row} for row in reversed(self.submissions)]}
+        return {
+            "submissions": [
+                {key: row[key] for key in shown if key in row} for row in reversed(self.submissions)
+            ]
+        }
 
 
 @contextmanager
@@ -68,7 +86,9 @@ def kaggle_server() -> Iterator[Kaggle]:
                 self._send(200, state.answer(request, body))
 
         def do_PUT(self) -> None:
-            state.uploads[self.path.rpartition("/")[2]] = self.rfile.read(int(self.headers["Content-Length"]))
+            state.uploads[self.path.rpartition("/")[2]] = self.rfile.read(
+                int(self.headers["Content-Length"])
+            )
             self._send(200, {})
 
         def _send(self, status: int, answer: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""Commands that lack something, a library or room on the disk: forks of a process that has loaded the command line."""
+"""Commands that lack something, a library or room on the disk: forks of a process that has loaded
+the command line."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from typing import NamedTuple
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 
-# Runs commands, each in a fork of this process in which the import system does not find some libraries: as if they
-# were not there, and a hundred times quicker than an environment for each.
+# Runs commands, each in a fork of this process in which the import system does not find some
+# libraries: as if they were not there, and a hundred times quicker than an environment for each.
 CHILD = """
 import importlib.machinery, json, os, resource, select, sys
 import tracker.cli
@@ -74,7 +75,8 @@ print(json.dumps(found))
 
 
 class Case(NamedTuple):
-    """A command in `folder`, without some libraries; `room`: the system writes no byte of a file beyond that."""
+    """A command in `folder`, without some libraries; `room`: the system writes no byte of a file
+    beyond that."""
 
     folder: Path
     words: Sequence[str]
@@ -93,7 +95,10 @@ class Result(NamedTuple):
 
 def run_forked(cases: Sequence[Case]) -> list[Result]:
     """Run the cases one after another, in one process that forks."""
-    plain = [case._asdict() | {"folder": str(case.folder), "without": list(case.without)} for case in cases]
+    plain = [
+        case._asdict() | {"folder": str(case.folder), "without": list(case.without)}
+        for case in cases
+    ]
     done = subprocess.run(
         [sys.executable, "-P", "-c", CHILD],
         input=json.dumps(plain),
@@ -108,9 +113,12 @@ def run_forked(cases: Sequence[Case]) -> list[Result]:
 
 
 def list_files(root: Path) -> dict[str, int]:
-    """The files of a folder with their sizes; locks and the survey of the images are no work that was begun."""
+    """The files of a folder with their sizes; locks and the survey of the images are no work that
+    was begun."""
     return {
         str(path.relative_to(root)): path.stat().st_size
         for path in root.rglob("*")
-        if path.is_file() and ".tracker" not in path.parts and not path.name.startswith("ledger.db-")
+        if path.is_file()
+        and ".tracker" not in path.parts
+        and not path.name.startswith("ledger.db-")
     }

@@ -1,4 +1,5 @@
-"""A server's bad days: a proxy that loses requests or answers, and a run copied to MLflow through it."""
+"""A server's bad days: a proxy that loses requests or answers, and a run copied to MLflow through
+it."""
 
 from __future__ import annotations
 
@@ -23,17 +24,28 @@ from tracker.submissions.submit import sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.competition import Workspace
 
-MODES = ("refuses", "hangs", "is slow", "answers 500", "closes before", "closes after", "cuts answers")
+MODES = (
+    "refuses",
+    "hangs",
+    "is slow",
+    "answers 500",
+    "closes before",
+    "closes after",
+    "cuts answers",
+)
 LIMIT_S = 60.0
 
 
 class Proxy:
-    """Listens on 127.0.0.1 in front of a server; in `mode`, a share `rate` of the requests goes wrong.
+    """Listens on 127.0.0.1 in front of a server; in `mode`, a share `rate` of the requests goes
+    wrong.
 
     A request that hangs goes through after all, or never, when the mode is set back to "".
     """
 
-    def __init__(self, address: str, *, seed: int = 0, rate: float = 0.5, delay_s: float = 5.0) -> None:
+    def __init__(
+        self, address: str, *, seed: int = 0, rate: float = 0.5, delay_s: float = 5.0
+    ) -> None:
         self._upstream = int(address.rpartition(":")[2])
         self._random = random.Random(seed)  # noqa: S311
         self._rate = rate
@@ -52,7 +64,8 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def set_mode(self, mode: str) -> None:
-        """What goes wrong from now on; "" is nothing, and waits until what hung has gone through or been dropped."""
+        """What goes wrong from now on; "" is nothing, and waits until what hung has gone through or
+        been dropped."""
         self._mode = mode
         if mode == "refuses":
             self.faults += 1
@@ -105,7 +118,8 @@ class Proxy:
             self.faults += bool(mode)
             if mode == "answers 500":
                 client.sendall(
-                    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+                    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection:"
+                    b" close\r\n\r\nno"
                 )
             elif mode == "closes before":
                 self._forward(request[: self._random.randrange(len(request))])
@@ -119,7 +133,11 @@ class Proxy:
                 answer = self._forward(request)
                 if mode in ("closes after", "hangs"):
                     return
-                client.sendall(answer[: self._random.randrange(len(answer))] if mode == "cuts answers" else answer)
+                client.sendall(
+                    answer[: self._random.randrange(len(answer))]
+                    if mode == "cuts answers"
+                    else answer
+                )
 
     def _forward(self, request: bytes) -> bytes:
         """Send to the server and read its whole answer; half a request is only sent."""
@@ -151,7 +169,11 @@ def _missing(data: bytes) -> int:
     head, end, body = data.partition(b"\r\n\r\n")
     if not end:
         return 1
-    lengths = [line.partition(b":")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    lengths = [
+        line.partition(b":")[2]
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length:")
+    ]
     return max(0, int(lengths[0]) - len(body)) if lengths else 0
 
 
@@ -166,7 +188,8 @@ def proxy_before(address: str, **options: Any) -> Iterator[Proxy]:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run's copy came to: runs under its uid, points lost and there twice, files lost or torn."""
+    """What a run's copy came to: runs under its uid, points lost and there twice, files lost or
+    torn."""
 
     runs: int
     points: int
@@ -180,17 +203,31 @@ class Outcome:
         return (self.runs, self.lost, self.doubled, self.torn) == (1, 0, 0, 0)
 
 
-def copy_through(server: str, folder: Path, mode: str, *, seed: int, steps: int = 30, **options: Any) -> Outcome:
-    """Copy a run while it grows through a faulty proxy, then once more through a sound one; what MLflow has then."""
+def copy_through(
+    server: str, folder: Path, mode: str, *, seed: int, steps: int = 30, **options: Any
+) -> Outcome:
+    """Copy a run while it grows through a faulty proxy, then once more through a sound one; what
+    MLflow has then."""
     rng = random.Random(seed)  # noqa: S311
     with proxy_before(server, seed=seed, **options) as proxy:
-        workspace = make_workspace(folder / "ws", mlflow_uri=proxy.address, competition={"name": folder.name})
+        workspace = make_workspace(
+            folder / "ws", mlflow_uri=proxy.address, competition={"name": folder.name}
+        )
         recorder = Recorder.create(
-            workspace.runs_dir, kind="train", config=config_to_dict(Config()), parent=None, note="n", fingerprints={}
+            workspace.runs_dir,
+            kind="train",
+            config=config_to_dict(Config()),
+            parent=None,
+            note="n",
+            fingerprints={},
         )
         proxy.set_mode(mode)
         for step in range(1, steps + 1):
-            values = {"train/loss": rng.random(), "정확도": rng.choice([0.5, float("nan"), 1e300]), "F1↑": 1.0}
+            values = {
+                "train/loss": rng.random(),
+                "정확도": rng.choice([0.5, float("nan"), 1e300]),
+                "F1↑": 1.0,
+            }
             recorder.metrics(values, step=step, epoch=step)
             recorder.progress(epoch=step, best_epoch=step, summary={"val/f1": step / steps})
             if step % (steps // 3) == 0:
@@ -211,7 +248,8 @@ def _try_to_copy(workspace: Workspace) -> None:
 
 
 def compare(workspace: Workspace, *, faults: int = 0) -> Outcome:
-    """The run folder of exp1 against what MLflow has of it: key, step and value of every point, sizes of files."""
+    """The run folder of exp1 against what MLflow has of it: key, step and value of every point,
+    sizes of files."""
     from tracker.core.metric_names import to_chart_name, to_mlflow_name
     from tracker.runs.points import read_points
     from tracker.runs.read import load_run
@@ -225,11 +263,15 @@ def compare(workspace: Workspace, *, faults: int = 0) -> Outcome:
     wanted: Counter[tuple[str, int, str]] = Counter()
     for point in read_points(folder / "metrics.jsonl"):
         wanted.update(
-            (to_chart_name(to_mlflow_name(key)), point["step"], repr(value)) for key, value in point["values"].items()
+            (to_chart_name(to_mlflow_name(key)), point["step"], repr(value))
+            for key, value in point["values"].items()
         )
     found: Counter[tuple[str, int, str]] = Counter()
     for key in runs[0].data.metrics:
-        found.update((key, metric.step, repr(metric.value)) for metric in client.get_metric_history(run_id, key))
+        found.update(
+            (key, metric.step, repr(metric.value))
+            for metric in client.get_metric_history(run_id, key)
+        )
     sizes = {file.path: file.file_size for file in client.list_artifacts(run_id)}
     local = {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()}
     state = json.loads((folder / "mlflow.json").read_text())

@@ -1,4 +1,5 @@
-"""Real servers for tests: PostgreSQL and MLflow, on loopback and free ports, ended by the process that began them.
+"""Real servers for tests: PostgreSQL and MLflow, on loopback and free ports, ended by the process
+that began them.
 
 And a real browser.
 """
@@ -35,7 +36,8 @@ STOP_LIMIT_S = 20
 
 
 def require_or_skip(what: str, reason: str) -> None:
-    """What the machine lacks: skip the test here, fail it where TRACKER_TESTS_REQUIRE names `what` (CI)."""
+    """What the machine lacks: skip the test here, fail it where TRACKER_TESTS_REQUIRE names `what`
+    (CI)."""
     required = os.environ.get("TRACKER_TESTS_REQUIRE", "").split()
     if what in required:
         pytest.fail(f"{what} is required here: {reason}")
@@ -61,9 +63,14 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 @contextmanager
 def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
-    """The page that `tracker ui` names on stdout, started by the command `before`; Ctrl-C ends it with 130."""
+    """The page that `tracker ui` names on stdout, started by the command `before`; Ctrl-C ends it
+    with 130."""
     child = subprocess.Popen(
-        [*before, *tracker_command("ui", "--port", "0")], cwd=cwd, stdout=subprocess.PIPE, text=True, **options
+        [*before, *tracker_command("ui", "--port", "0")],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
     )
     assert child.stdout is not None
     try:
@@ -77,14 +84,22 @@ def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
         child.stdout.close()
         if hasattr(log := options.get("stderr"), "name"):
             told = Path(log.name).read_text()
-            assert told.endswith("the MLflow page is closed; continue with: tracker ui\n") and "error:" not in told
+            assert (
+                told.endswith("the MLflow page is closed; continue with: tracker ui\n")
+                and "error:" not in told
+            )
 
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, ready: Callable[[], bool], stop: int = signal.SIGTERM, **options: Any
+    command: Sequence[str],
+    log: Path,
+    ready: Callable[[], bool],
+    stop: int = signal.SIGTERM,
+    **options: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server while the block runs; it and what it started end with the block, by the signal `stop`."""
+    """A server while the block runs; it and what it started end with the block, by the signal
+    `stop`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options
@@ -101,7 +116,8 @@ def running(
             process.wait(STOP_LIMIT_S)
 
 
-# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+# --- PostgreSQL
+# -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,9 @@ class PostgresServer:
         import psycopg
 
         name = f"test_{next(self.numbers)}"
-        with psycopg.connect(self.url("postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        with psycopg.connect(
+            self.url("postgres").replace("+psycopg", ""), autocommit=True
+        ) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
 
@@ -128,7 +146,11 @@ class PostgresServer:
 def _postgres_programs() -> Path | None:
     on_path = shutil.which("initdb")
     if on_path:
-        return Path(on_path).resolve().parent if shutil.which("postgres") is None else Path(on_path).parent
+        return (
+            Path(on_path).resolve().parent
+            if shutil.which("postgres") is None
+            else Path(on_path).parent
+        )
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return found[-1].parent if found else None
 
@@ -138,11 +160,16 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
     """One PostgreSQL for the session; it refuses to run as root, so root starts it as nobody."""
     programs = _postgres_programs()
     if programs is None:
-        require_or_skip("postgresql", "no initdb on PATH or below /usr/lib/postgresql; apt-get install postgresql")
+        require_or_skip(
+            "postgresql",
+            "no initdb on PATH or below /usr/lib/postgresql; apt-get install postgresql",
+        )
     assert programs is not None
     server = PostgresServer(port=free_port(), password=secrets.token_hex(8))
     # nobody may not enter pytest's own folder (0700), so the data lies in one of its own
-    folder = Path(subprocess.check_output(["mktemp", "-d", "-t", "tracker-pg-XXXXXX"], text=True).strip())
+    folder = Path(
+        subprocess.check_output(["mktemp", "-d", "-t", "tracker-pg-XXXXXX"], text=True).strip()
+    )
     log = tmp_path_factory.mktemp("postgres") / "log"
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
@@ -155,7 +182,16 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
     data = folder / "data"
     subprocess.run(
         [
-            *(programs / "initdb", "-D", data, "-U", "tracker", "-A", "scram-sha-256", f"--pwfile={secret}"),
+            *(
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "tracker",
+                "-A",
+                "scram-sha-256",
+                f"--pwfile={secret}",
+            ),
             *("-E", "UTF8", "--locale=C", "--no-sync"),
         ],
         check=True,
@@ -163,9 +199,23 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         timeout=START_LIMIT_S,
         **user,
     )
-    command = [str(programs / "postgres"), "-D", str(data), "-p", str(server.port), "-k", str(folder)]
+    command = [
+        str(programs / "postgres"),
+        "-D",
+        str(data),
+        "-p",
+        str(server.port),
+        "-k",
+        str(folder),
+    ]
     # nothing of it outlives the session, and no test needs statistics: what only costs is off
-    cheap = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "jit=off")
+    cheap = (
+        "fsync=off",
+        "synchronous_commit=off",
+        "full_page_writes=off",
+        "autovacuum=off",
+        "jit=off",
+    )
     for setting in (
         "listen_addresses=127.0.0.1",
         "max_connections=150",
@@ -175,7 +225,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
     ):
         command += ["-c", setting]
     try:
-        with running(command, log, lambda: _answers(server), stop=signal.SIGQUIT, **user):  # without a checkpoint
+        with running(
+            command, log, lambda: _answers(server), stop=signal.SIGQUIT, **user
+        ):  # without a checkpoint
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -200,23 +252,41 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.create_database()
 
 
-# --- MLflow -----------------------------------------------------------------------------------------------------------
+# --- MLflow
+# -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def mlflow_server(folder: Path, *flags: str, port: int | None = None, **env: str) -> Iterator[str]:
     """`mlflow server` with these flags while the block runs; its address."""
     port = port or free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *flags,
+    ]
     address = f"http://127.0.0.1:{port}"
     settings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **env}
-    with running(command, folder / "mlflow.log", lambda: _healthy(f"{address}/health"), cwd=folder, env=settings):
+    with running(
+        command,
+        folder / "mlflow.log",
+        lambda: _healthy(f"{address}/health"),
+        cwd=folder,
+        env=settings,
+    ):
         yield address
 
 
 @pytest.fixture(scope="session")
 def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database of MLflow, made once in a session: to be copied where a test needs one, which takes no time."""
+    """An empty database of MLflow, made once in a session: to be copied where a test needs one,
+    which takes no time."""
     with made_once(tmp_path_factory, "mlflow") as (folder, first):
         if first:
             quiet_libraries()
@@ -235,7 +305,8 @@ def _healthy(address: str) -> bool:
         return False
 
 
-# --- Browser ----------------------------------------------------------------------------------------------------------
+# --- Browser
+# ----------------------------------------------------------------------------------------------------------
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -248,7 +319,8 @@ CHROMIUM_FLAGS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium; not for the session, since playwright keeps an event loop running meanwhile."""
+    """Debian's chromium; not for the session, since playwright keeps an event loop running
+    meanwhile."""
     program = shutil.which("chromium")
     if program is None:
         require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")

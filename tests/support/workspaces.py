@@ -1,4 +1,5 @@
-"""Workspaces with runs that were never trained: the tests of the record and the ledger need no model."""
+"""Workspaces with runs that were never trained: the tests of the record and the ledger need no
+model."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ IMAGES = 10
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """Two classes, ten images to predict, a local leaderboard: even images are public, odd ones private."""
+    """Two classes, ten images to predict, a local leaderboard: even images are public, odd ones
+    private."""
     return make_workspace(tmp_path / "ws")
 
 
@@ -32,13 +34,20 @@ def make_workspace(root: Path, **options: Any) -> Workspace:
     names = [f"i{number}.png" for number in range(IMAGES)]
     for name in names:
         (images / name).write_bytes(b"")
-    (root / "eval" / "info.csv").write_text("ImageID,ans\n" + "".join(f"{name},0\n" for name in names))
+    (root / "eval" / "info.csv").write_text(
+        "ImageID,ans\n" + "".join(f"{name},0\n" for name in names)
+    )
     truth = "".join(f"i{n}.png,{n // 5},{('Public', 'Private')[n % 2]}\n" for n in range(IMAGES))
     (root / "solution.csv").write_text("ImageID,ans,Usage\n" + truth)
     competition = {"classes": ["cat", "dog"], **options.pop("competition", {})}
-    board = {"solution": options.pop("solution", root / "solution.csv"), "competition": options.pop("kaggle", "")}
+    board = {
+        "solution": options.pop("solution", root / "solution.csv"),
+        "competition": options.pop("kaggle", ""),
+    }
     options.setdefault("leaderboard_options", board)
-    return init_workspace(root, data={"eval_dir": str(root / "eval")}, competition=competition, **options)
+    return init_workspace(
+        root, data={"eval_dir": str(root / "eval")}, competition=competition, **options
+    )
 
 
 def make_workspace_with_images(root: Path) -> Workspace:
@@ -47,7 +56,11 @@ def make_workspace_with_images(root: Path) -> Workspace:
     make_pictures(root / "photos", per_class=3)
     for number in range(IMAGES):
         save_image(root / "eval" / "images" / f"i{number}.png", seed=number)
-    text = (root / "tracker.toml").read_text().replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
+    text = (
+        (root / "tracker.toml")
+        .read_text()
+        .replace("[data]", '[data]\ntrain_dir = "photos/train"', 1)
+    )
     (root / "tracker.toml").write_text(text)
     return workspace
 
@@ -72,11 +85,15 @@ def make_run(
         workspace.runs_dir, kind="train", config=tables, parent=None, note=note, fingerprints=prints
     )
     recorder.metrics({"train/loss": 0.5, "val/f1": f1}, step=1, epoch=1)
-    recorder.progress(epoch=1, best_epoch=1, summary={"train/loss": 0.5, "val/f1": f1, "val/accuracy": f1})
+    recorder.progress(
+        epoch=1, best_epoch=1, summary={"train/loss": 0.5, "val/f1": f1, "val/accuracy": f1}
+    )
     if answers:
         path = recorder.folder / "predictions.csv"
         rows = "".join(f"i{number}.png,{letter}\n" for number, letter in enumerate(answers))
         path.write_text("ImageID,ans\n" + rows)
-        recorder.fingerprint(predictions=load_answers(path, workspace.competition).fingerprint, weights=weights)
+        recorder.fingerprint(
+            predictions=load_answers(path, workspace.competition).fingerprint, weights=weights
+        )
     (recorder.folder / "best.pth").write_bytes(b"weights")
     return recorder.finish(status)

@@ -1,4 +1,5 @@
-"""Runs are put away and taken back, and tagged: out of every list, still there by name, and nothing deleted."""
+"""Runs are put away and taken back, and tagged: out of every list, still there by name, and nothing
+deleted."""
 
 from __future__ import annotations
 
@@ -48,7 +49,12 @@ def list_names(records: Sequence[Any]) -> list[str]:
 
 def make_child(workspace: Workspace, parent: str, status: str = "finished") -> None:
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=parent, note="", fingerprints={"data": "d"}
+        workspace.runs_dir,
+        kind="train",
+        config={},
+        parent=parent,
+        note="",
+        fingerprints={"data": "d"},
     )
     recorder.finish(status)
 
@@ -84,7 +90,9 @@ def test_an_archived_run_is_out_of_every_list_and_there_by_name(
     assert list_names(list_runs(workspace.runs_dir, archived=False)) == ["exp3", "exp1"]
 
 
-def test_an_archived_run_can_be_submitted_and_stays_in_the_leaderboard_as_sota(workspace: Workspace) -> None:
+def test_an_archived_run_can_be_submitted_and_stays_in_the_leaderboard_as_sota(
+    workspace: Workspace,
+) -> None:
     record = make_run(workspace, "0000011111")
     archive_runs(workspace, ["exp1"])
     submit(workspace, "exp1", memo="from the archive")
@@ -92,16 +100,23 @@ def test_an_archived_run_can_be_submitted_and_stays_in_the_leaderboard_as_sota(w
     best = find_sota(workspace)
     assert best is not None
     assert best.run_uid == record.uid
-    assert build_family(workspace).nodes == []  # neither as a run nor as the row of one that is elsewhere
+    assert (
+        build_family(workspace).nodes == []
+    )  # neither as a run nor as the row of one that is elsewhere
 
 
-def test_what_was_made_from_an_archived_run_follows_its_nearest_ancestor(workspace: Workspace) -> None:
+def test_what_was_made_from_an_archived_run_follows_its_nearest_ancestor(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0000011110")
     for parent in ("exp1", "exp2", "exp3"):
         make_child(workspace, parent)
     archive_runs(workspace, ["exp2", "exp3"])
     family = build_family(workspace)
-    assert [(node.name, node.parent, node.depth) for node in family.nodes] == [("exp1", None, 0), ("exp4", "exp1", 1)]
+    assert [(node.name, node.parent, node.depth) for node in family.nodes] == [
+        ("exp1", None, 0),
+        ("exp4", "exp1", 1),
+    ]
     assert family.problems == []
     everything = build_family(workspace, archived=True)
     assert [node.parent for node in everything.nodes] == [None, "exp1", "exp2", "exp3"]
@@ -111,7 +126,9 @@ def test_what_was_made_from_an_archived_run_follows_its_nearest_ancestor(workspa
 
 def test_a_running_run_is_not_archived_nor_what_was_named_with_it(workspace: Workspace) -> None:
     make_run(workspace)
-    recorder = Recorder.create(workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={})
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
     with pytest.raises(ConfigError, match="exp2 is running: nothing was archived"):
         archive_runs(workspace, ["exp1", "exp2"])
     assert load_run(workspace.runs_dir, "exp1").archived_at is None
@@ -119,7 +136,9 @@ def test_a_running_run_is_not_archived_nor_what_was_named_with_it(workspace: Wor
     archive_runs(workspace, ["exp1", "exp2"])
 
 
-def test_an_archived_run_is_resumed_by_name_alone_and_is_in_the_lists_again(workspace: Workspace) -> None:
+def test_an_archived_run_is_resumed_by_name_alone_and_is_in_the_lists_again(
+    workspace: Workspace,
+) -> None:
     make_child(workspace, "", "interrupted")
     make_child(workspace, "", "interrupted")
     archive_runs(workspace, ["exp2"])
@@ -130,7 +149,13 @@ def test_an_archived_run_is_resumed_by_name_alone_and_is_in_the_lists_again(work
 
 def test_tags_of_a_running_run_outlast_what_the_run_writes(workspace: Workspace) -> None:
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}, tags=["first"]
+        workspace.runs_dir,
+        kind="train",
+        config={},
+        parent=None,
+        note="",
+        fingerprints={},
+        tags=["first"],
     )
     tag_run(workspace, "exp1", ["최종", "first", "lr=0.1"])
     recorder.finish("finished")
@@ -142,24 +167,41 @@ def test_tags_of_a_running_run_outlast_what_the_run_writes(workspace: Workspace)
     assert "tags" not in json.loads((workspace.runs_dir / "exp1" / "run.json").read_text())
 
 
-@pytest.mark.parametrize("tags", [["two words"], ["a,b"], [""], ["x" * 51], ["\udcff"], [3], [["a"]], "one"])
+@pytest.mark.parametrize(
+    "tags", [["two words"], ["a,b"], [""], ["x" * 51], ["\udcff"], [3], [["a"]], "one"]
+)
 def test_what_cannot_be_a_tag_is_refused(tags: Any) -> None:
     with pytest.raises(ConfigError, match="tag"):
         check_tags(tags)
 
 
-def test_tags_are_shown_and_asked_for(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_tags_are_shown_and_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     make_run(workspace)
     make_run(workspace)
-    assert "exp1: a, baseline" in call(workspace, monkeypatch, capsys, "tag", "exp1", "a", "baseline")
+    assert "exp1: a, baseline" in call(
+        workspace, monkeypatch, capsys, "tag", "exp1", "a", "baseline"
+    )
     assert "a, baseline" in call(workspace, monkeypatch, capsys, "runs")
-    assert json.loads(call(workspace, monkeypatch, capsys, "show", "exp1", "--json"))["tags"] == ["a", "baseline"]
-    assert [row.runs for row in compare_runs(workspace, [], where="tags ~ base", each=True).rows] == [["exp1"]]
-    assert [row.runs for row in compare_runs(workspace, [], where="tags = null", each=True).rows] == [["exp2"]]
-    assert "exp1: no tags" in call(workspace, monkeypatch, capsys, "tag", "exp1", "--remove", "a", "baseline")
+    assert json.loads(call(workspace, monkeypatch, capsys, "show", "exp1", "--json"))["tags"] == [
+        "a",
+        "baseline",
+    ]
+    assert [
+        row.runs for row in compare_runs(workspace, [], where="tags ~ base", each=True).rows
+    ] == [["exp1"]]
+    assert [
+        row.runs for row in compare_runs(workspace, [], where="tags = null", each=True).rows
+    ] == [["exp2"]]
+    assert "exp1: no tags" in call(
+        workspace, monkeypatch, capsys, "tag", "exp1", "--remove", "a", "baseline"
+    )
 
 
-def test_marks_travel_with_the_folder_and_damaged_ones_are_named(workspace: Workspace, tmp_path: Path) -> None:
+def test_marks_travel_with_the_folder_and_damaged_ones_are_named(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     make_run(workspace)
     tag_run(workspace, "exp1", ["kept"])
     archive_runs(workspace, ["exp1"])
@@ -167,7 +209,13 @@ def test_marks_travel_with_the_folder_and_damaged_ones_are_named(workspace: Work
     record = load_run(tmp_path / "runs", "exp1")
     assert (record.tags, record.archived_at is not None) == (("kept",), True)
     path = workspace.runs_dir / "exp1" / "marks.json"
-    for text in ("", "[]", "{}", '{"tags": "a", "archived_at": null, "freed": {}}', '{"tags": [], "archived_at": 3}'):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"tags": "a", "archived_at": null, "freed": {}}',
+        '{"tags": [], "archived_at": 3}',
+    ):
         path.write_text(text)
         with pytest.raises(StorageError, match=r"marks\.json"):
             load_run(workspace.runs_dir, "exp1")
@@ -180,7 +228,8 @@ def test_what_is_not_there_is_not_archived(workspace: Workspace) -> None:
     assert not (workspace.runs_dir / "exp9").exists()
 
 
-# --- MLflow -----------------------------------------------------------------------------------------------------------
+# --- MLflow
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -258,11 +307,20 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
 
 
 @pytest.mark.slow
-def test_a_server_hides_an_archived_run_and_shows_it_again(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_server_hides_an_archived_run_and_shows_it_again(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     folder = tmp_path / "server"
     folder.mkdir()
-    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
-    with mlflow_server(folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/m.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    with mlflow_server(
+        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+    ) as address:
         remote = replace(workspace, mlflow_uri=address)
         make_run(remote, "0000011110")
         for change, count in ((None, 1), (archive_runs, 0), (unarchive_runs, 1)):
@@ -292,7 +350,9 @@ def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
     assert len(find_in_mlflow(copied)) == 1
 
 
-def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(copied: Workspace) -> None:
+def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(
+    copied: Workspace,
+) -> None:
     connect(copied).delete_run(find_in_mlflow(copied)[0].info.run_id)
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
@@ -301,7 +361,9 @@ def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(cop
     assert find_in_mlflow(copied) == []
 
 
-def test_an_archived_run_that_mlflow_never_had_is_not_brought_there(workspace: Workspace, mlflow_db: Path) -> None:
+def test_an_archived_run_that_mlflow_never_had_is_not_brought_there(
+    workspace: Workspace, mlflow_db: Path
+) -> None:
     shutil.copy(mlflow_db, workspace.root / "mlflow.db")
     make_run(workspace)
     change_marks(workspace, "exp1", archived_at="2026-11-26T12:00:00.000000Z")

@@ -1,4 +1,5 @@
-"""fastai's own Learner, recorded by the callback; skipped where fastai is missing (DECISIONS.md says why it may be)."""
+"""fastai's own Learner, recorded by the callback; skipped where fastai is missing (DECISIONS.md
+says why it may be)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # fastai's own
 def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("fastai", reason="fastai is no dependency of the tests: it brings 45 packages")
+    pytest.importorskip(
+        "fastai", reason="fastai is no dependency of the tests: it brings 45 packages"
+    )
     import fastai.callback.progress
     import fastai.callback.schedule  # noqa: F401  (they add no_bar and lr_find)
     from fastai.basics import DataLoaders, Learner, accuracy
@@ -35,7 +38,14 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
     dls = DataLoaders.from_dsets(pairs, pairs, bs=4, device=torch.device("cpu"), num_workers=0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
     callback = TrackerCallback(root=workspace.root, follow=False, monitor="accuracy")
-    learn = Learner(dls, model, loss_func=torch.nn.CrossEntropyLoss(), metrics=accuracy, cbs=callback, path=tmp_path)
+    learn = Learner(
+        dls,
+        model,
+        loss_func=torch.nn.CrossEntropyLoss(),
+        metrics=accuracy,
+        cbs=callback,
+        path=tmp_path,
+    )
     with pytest.raises(ConfigError, match="no run before training begins"):
         print(callback.tracked)
     with learn.no_bar(), learn.no_logging():
@@ -44,14 +54,24 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
         learn.fit(1, lr=0.125)
         learn.fit(2, lr=0.25)
         probabilities = torch.softmax(learn.get_preds(ds_idx=1)[0], 1)[:IMAGES]
-    callback.tracked.save_probabilities([f"i{number}.png" for number in range(IMAGES)], probabilities)
+    callback.tracked.save_probabilities(
+        [f"i{number}.png" for number in range(IMAGES)], probabilities
+    )
     torch.save(callback, tmp_path / "callback.pkl")  # as Learner.export does
     callback.tracked.finish()
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.epoch, record.fingerprints["weights"] is not None) == ("finished", 3, True)
+    assert (record.status, record.epoch, record.fingerprints["weights"] is not None) == (
+        "finished",
+        3,
+        True,
+    )
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
     assert set(curves) == {"train/loss", "val/loss", "val/accuracy", "lr"}
-    assert [(step, epoch) for step, (epoch, _) in curves["val/accuracy"].items()] == [(4, 1), (8, 2), (12, 3)]
+    assert [(step, epoch) for step, (epoch, _) in curves["val/accuracy"].items()] == [
+        (4, 1),
+        (8, 2),
+        (12, 3),
+    ]
     assert [value for _, value in curves["lr"].values()] == [0.125, 0.25, 0.25]
     config = load_config(workspace.runs_dir, "exp1")
     assert config["loss"] == {"name": "CrossEntropyLoss"}

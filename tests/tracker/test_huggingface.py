@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
@@ -29,7 +35,13 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.competition import Workspace
 
-MODEL = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_labels": 2, "layer_type": "basic"}
+MODEL = {
+    "embedding_size": 4,
+    "hidden_sizes": [4, 8],
+    "depths": [1, 1],
+    "num_labels": 2,
+    "layer_type": "basic",
+}
 PER_EPOCH = 4  # steps
 
 
@@ -107,14 +119,22 @@ def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submi
     with pytest.raises(ConfigError, match="no run before training begins"):
         print(callback.run)
     trainer.train()
-    ids, truth = [f"val/{number}.png" for number in range(IMAGES)], [number % 2 for number in range(IMAGES)]
+    ids, truth = (
+        [f"val/{number}.png" for number in range(IMAGES)],
+        [number % 2 for number in range(IMAGES)],
+    )
     eval_ids = [f"i{number}.png" for number in range(IMAGES)]
     trainer.compute_metrics = None
     probabilities = predict(trainer)
     callback.run.save_validation(ids, truth, probabilities)
     callback.run.save_probabilities(eval_ids, probabilities)
     record = callback.run.finish()
-    assert (record.name, record.status, record.note, record.epoch) == ("exp1", "finished", "by Hugging Face", 2)
+    assert (record.name, record.status, record.note, record.epoch) == (
+        "exp1",
+        "finished",
+        "by Hugging Face",
+        2,
+    )
 
     config = load_config(workspace.runs_dir, "exp1")
     assert config["optim"]["lr"] == 0.01
@@ -124,13 +144,20 @@ def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submi
 
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
     for name in ("train/loss", "train/grad_norm", "lr"):
-        assert [(step, epoch) for step, (epoch, _) in curves[name].items()] == [(2, 1), (4, 1), (6, 2), (8, 2)]
+        assert [(step, epoch) for step, (epoch, _) in curves[name].items()] == [
+            (2, 1),
+            (4, 1),
+            (6, 2),
+            (8, 2),
+        ]
     assert curves["val/accuracy"] == {4: (1, 0.5), 8: (2, 0.5)}
     assert curves["eval_score"] == {4: (1, 0.5), 8: (2, 0.25)}
     assert not any("runtime" in name or "per_second" in name for name in curves)
 
     assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.5)
-    best = read_state_dict(workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}" / "model.safetensors")[0]
+    best = read_state_dict(
+        workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}" / "model.safetensors"
+    )[0]
     assert record.fingerprints["weights"] == weights_fingerprint(best)
 
     with tracker.start_run({}, root=workspace.root, follow=False) as other:
@@ -155,16 +182,28 @@ trainer.train()
 """
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(workspace: Workspace) -> None:
+def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(
+    workspace: Workspace,
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(
-        words, cwd=workspace.root, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        words,
+        cwd=workspace.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
     )
-    assert [(one.name, one.status) for one in list_runs(workspace.runs_dir)] == [("exp1", "interrupted")], done.stderr
+    assert [(one.name, one.status) for one in list_runs(workspace.runs_dir)] == [
+        ("exp1", "interrupted")
+    ], done.stderr
     assert "Traceback" not in done.stderr
     path = workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"
-    assert done.stderr.splitlines()[-1].endswith(f'Resume: trainer.train(resume_from_checkpoint="{path}")')
+    assert done.stderr.splitlines()[-1].endswith(
+        f'Resume: trainer.train(resume_from_checkpoint="{path}")'
+    )
     assert done.returncode == -signal.SIGINT
     kept = load_run(workspace.runs_dir, "exp1").fingerprints["weights"]
 
@@ -175,7 +214,10 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(wor
     assert (record.status, record.error, record.epoch) == ("finished", "", 2)
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
     assert list(curves["train/loss"]) == [2, 4, 6, 8]
-    assert curves["eval_score"] == {4: (1, 0.75), 8: (2, 0.75)}  # a new Trainer, a new list of scores
+    assert curves["eval_score"] == {
+        4: (1, 0.75),
+        8: (2, 0.75),
+    }  # a new Trainer, a new list of scores
     assert record.fingerprints["weights"] == kept
     assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
 
@@ -194,18 +236,29 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that
     assert (record.name, record.epoch, record.best_epoch) == ("exp1", 3, 1)
     assert load_config(workspace.runs_dir, "exp1")["train"]["epochs"] == 3
     lines = capfd.readouterr().err.splitlines()
-    assert [line.rpartition("/")[2] for line in lines if "goes on" in line] == ["exp1 after epoch 1"]
+    assert [line.rpartition("/")[2] for line in lines if "goes on" in line] == [
+        "exp1 after epoch 1"
+    ]
     assert "exp1: train.epochs is 3, was 2" in lines
 
-    trainer, callback = make_trainer(workspace.root, epochs=3)  # exp1 is finished: it stays as it is
-    trainer.compute_metrics = lambda _: {"score": 0.5, "accuracy": 0.5}  # less than 0.75, in epoch 1 of exp1
+    trainer, callback = make_trainer(
+        workspace.root, epochs=3
+    )  # exp1 is finished: it stays as it is
+    trainer.compute_metrics = lambda _: {
+        "score": 0.5,
+        "accuracy": 0.5,
+    }  # less than 0.75, in epoch 1 of exp1
     trainer.train(resume_from_checkpoint=old)
     record = callback.run.finish()
     assert (record.name, record.parent, record.best_epoch, record.epoch) == ("exp2", "exp1", 2, 3)
     assert record.summary["eval_score"] == 0.5
-    best = read_state_dict(workspace.root / "checkpoints" / f"checkpoint-{2 * PER_EPOCH}" / "model.safetensors")[0]
+    best = read_state_dict(
+        workspace.root / "checkpoints" / f"checkpoint-{2 * PER_EPOCH}" / "model.safetensors"
+    )[0]
     assert record.fingerprints["weights"] == weights_fingerprint(best)
-    told = "exp2 is a new run, begun from a checkpoint of exp1: exp1 is finished, it cannot be resumed"
+    told = (
+        "exp2 is a new run, begun from a checkpoint of exp1: exp1 is finished, it cannot be resumed"
+    )
     assert told in capfd.readouterr().err.splitlines()
 
     trainer, callback = make_trainer(workspace.root, load_best_model_at_end=True, weight_decay=0.5)
@@ -213,7 +266,10 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that
     trainer.train(resume_from_checkpoint=old)
     record = callback.run.finish()
     assert (record.name, record.best_epoch) == ("exp3", 2)
-    assert f"exp3: the Trainer has loaded {old}, which is better than every epoch of this run" in capfd.readouterr().err
+    assert (
+        f"exp3: the Trainer has loaded {old}, which is better than every epoch of this run"
+        in capfd.readouterr().err
+    )
 
 
 class Terminate(TrainerCallback):
@@ -235,10 +291,14 @@ def test_a_training_that_got_sigterm_is_interrupted_and_goes_on(workspace: Works
     trainer, callback = make_trainer(workspace.root)
     trainer.train(resume_from_checkpoint=True)
     callback.run.finish()
-    assert [(each.name, each.status) for each in list_runs(workspace.runs_dir)] == [("exp1", "finished")]
+    assert [(each.name, each.status) for each in list_runs(workspace.runs_dir)] == [
+        ("exp1", "finished")
+    ]
 
 
-def test_without_checkpoints_the_weights_at_the_end_are_kept_and_each_training_is_a_run(workspace: Workspace) -> None:
+def test_without_checkpoints_the_weights_at_the_end_are_kept_and_each_training_is_a_run(
+    workspace: Workspace,
+) -> None:
     options = {"save_strategy": "no", "metric_for_best_model": None, "max_steps": 2}
     trainer, callback = make_trainer(workspace.root, interrupt_at=1, **options)
     with pytest.raises(KeyboardInterrupt):  # and the script, or the notebook, goes on
@@ -249,9 +309,13 @@ def test_without_checkpoints_the_weights_at_the_end_are_kept_and_each_training_i
     trainer.evaluate()  # after training: no point of a curve
     trainer.train()
     callback.run.finish()
-    caught, first, second = (load_run(workspace.runs_dir, name) for name in ("exp1", "exp2", "exp3"))
+    caught, first, second = (
+        load_run(workspace.runs_dir, name) for name in ("exp1", "exp2", "exp3")
+    )
     assert (caught.status, caught.error) == ("failed", "the training did not reach its end")
     assert (first.status, second.status) == ("finished", "finished")
     assert first.fingerprints["weights"] == weights_fingerprint(state)
-    assert read_curves(workspace.runs_dir / "exp2" / "metrics.jsonl")["eval_score"] == {2: (1, 0.75)}
+    assert read_curves(workspace.runs_dir / "exp2" / "metrics.jsonl")["eval_score"] == {
+        2: (1, 0.75)
+    }
     assert first.facts["after_training.eval_score"] == 0.5

@@ -1,4 +1,5 @@
-"""The kaggle leaderboard through the official client, against a server on loopback that speaks its protocol."""
+"""The kaggle leaderboard through the official client, against a server on loopback that speaks its
+protocol."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kaggle]:
 def turn_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from kagglesdk import kaggle_env
 
-    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://127.0.0.1:{port}")
+    monkeypatch.setitem(
+        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://127.0.0.1:{port}"
+    )
 
 
 @pytest.fixture
@@ -50,26 +53,35 @@ def contest(tmp_path: Path, server: Kaggle) -> Workspace:
     return workspace
 
 
-def test_a_submission_is_sent_with_its_cv_and_memo_and_its_score_comes_back(contest: Workspace, server: Kaggle) -> None:
+def test_a_submission_is_sent_with_its_cv_and_memo_and_its_score_comes_back(
+    contest: Workspace, server: Kaggle
+) -> None:
     row, _ = submit(contest, "exp1", "first try")
     assert row.scores == {"public_f1": 0.7656}
     (sent,) = server.submissions
     assert sent["description"] == "exp1 (0.7850): first try"
-    assert server.uploads[sent["token"]] == (contest.runs_dir / "exp1" / "predictions.csv").read_bytes()
+    assert (
+        server.uploads[sent["token"]]
+        == (contest.runs_dir / "exp1" / "predictions.csv").read_bytes()
+    )
     assert list_noted(contest, "sent") == {1}
     with pytest.raises(DuplicateError):
         submit(contest, "exp1", "again")
     assert len(server.submissions) == 1
 
 
-def test_kaggles_own_limit_is_asked_before_anything_is_written(contest: Workspace, server: Kaggle) -> None:
+def test_kaggles_own_limit_is_asked_before_anything_is_written(
+    contest: Workspace, server: Kaggle
+) -> None:
     server.allowed = 0
     with pytest.raises(RefusedError, match="Kaggle takes no more today"):
         submit(contest, "exp1", "m")
     assert list_submissions(contest) == []
 
 
-def test_a_file_that_kaggle_rejects_is_noted_and_does_not_count(contest: Workspace, server: Kaggle) -> None:
+def test_a_file_that_kaggle_rejects_is_noted_and_does_not_count(
+    contest: Workspace, server: Kaggle
+) -> None:
     server.error = "Wrong number of rows"
     with pytest.raises(LeaderboardError, match="submission 1 was rejected: Wrong number of rows"):
         submit(contest, "exp1", "m")
@@ -80,7 +92,12 @@ def test_a_file_that_kaggle_rejects_is_noted_and_does_not_count(contest: Workspa
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(401, "not valid"), (403, "accept its rules"), (404, "leaderboard.competition"), (429, "tracker sync")],
+    [
+        (401, "not valid"),
+        (403, "accept its rules"),
+        (404, "leaderboard.competition"),
+        (429, "tracker sync"),
+    ],
 )
 def test_kaggles_errors_say_what_to_do_and_nothing_is_lost(
     contest: Workspace, server: Kaggle, status: int, hint: str
@@ -112,7 +129,8 @@ def test_what_kaggle_has_already_is_never_sent_again(
 
 
 def sync_at_once(workspace: Workspace, barrier: Barrier) -> None:
-    """Send what is missing, but look for the file together with the other process, as long as it comes."""
+    """Send what is missing, but look for the file together with the other process, as long as it
+    comes."""
     look = kaggle.KaggleLeaderboard._find
 
     def look_together(board: kaggle.KaggleLeaderboard, api: Any, name: str) -> Any:
@@ -125,7 +143,9 @@ def sync_at_once(workspace: Workspace, barrier: Barrier) -> None:
     assert send_missing(workspace) == []
 
 
-def test_two_syncs_at_once_send_a_file_once(ledger_url: str, tmp_path: Path, server: Kaggle) -> None:
+def test_two_syncs_at_once_send_a_file_once(
+    ledger_url: str, tmp_path: Path, server: Kaggle
+) -> None:
     contest = make_workspace(tmp_path / "ws", solution=None, kaggle="masks", ledger_url=ledger_url)
     make_run(contest, "0000011110")
     server.refuse["CreateSubmission"] = (500, "down")
@@ -169,7 +189,9 @@ def test_a_server_out_of_reach_is_an_error_before_anything_is_written(
     assert list_submissions(workspace) == []
 
 
-def test_without_credentials_the_error_says_how_to_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_the_error_says_how_to_sign_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,4 +1,5 @@
-"""Leaderboards are known by their registry alone: no other folder names a kind, and a new one needs nothing else."""
+"""Leaderboards are known by their registry alone: no other folder names a kind, and a new one needs
+nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class LetterLeaderboard(Leaderboard):
 
     def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
         """Drop the letter beside the stamp."""
-        (self._stamp.parent / "letter").write_text(f"{self._address}: {message}\n{path.read_text()}")
+        (self._stamp.parent / "letter").write_text(
+            f"{self._address}: {message}\n{path.read_text()}"
+        )
         return Outcome(reference="letter 1", scores={("public", "accuracy"): 0.25})
 
     def next_step(self, number: int, competition: Competition) -> str:
@@ -77,16 +80,29 @@ def test_a_kind_registered_at_run_time_works_from_init_to_score(
     workspace = make_workspace(root, leaderboard_options=board)
     text = (root / "tracker.toml").read_text()
     table = tomllib.loads(text)["leaderboard"]
-    assert table == {"kind": "letter", **board, "stamp": "../stamp", "solution": "", "competition": ""}
+    assert table == {
+        "kind": "letter",
+        **board,
+        "stamp": "../stamp",
+        "solution": "",
+        "competition": "",
+    }
     assert '# "letter": sent as a letter to a jury.' in text
-    assert workspace.leaderboard_options == {"address": "1 Jury Street", "stamp": str(tmp_path / "stamp")}
+    assert workspace.leaderboard_options == {
+        "address": "1 Jury Street",
+        "stamp": str(tmp_path / "stamp"),
+    }
     make_run(workspace, "0000011110")
     monkeypatch.chdir(root)
     for name, value in NO_MLFLOW.items():
         monkeypatch.setenv(name, value)
     sent = CliRunner().invoke(app, ["submit", "--memo", "first"], catch_exceptions=False)
     assert "wait for the jury's letter about 1" in sent.stdout
-    assert (tmp_path / "letter").read_text().startswith("1 Jury Street: exp1 (0.5000): first\nImageID,ans\n")
+    assert (
+        (tmp_path / "letter")
+        .read_text()
+        .startswith("1 Jury Street: exp1 (0.5000): first\nImageID,ans\n")
+    )
     assert get_submission(workspace, 1).scores == {"public_accuracy": 0.25}
     assert score(workspace, 1, {("public", "f1"): 0.75}).scores["public_f1"] == 0.75
     listed = CliRunner().invoke(app, ["sota", "--json"], catch_exceptions=False)
@@ -108,18 +124,26 @@ def test_a_kind_that_is_not_registered_is_refused_with_those_that_are(tmp_path: 
     workspace = make_workspace(tmp_path / "ws", solution=None)
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace('kind = "manual"', 'kind = "letter"'))
-    with pytest.raises(ConfigError, match=r"leaderboard\.kind: expected one of manual, local, kaggle, not 'letter'"):
+    with pytest.raises(
+        ConfigError, match=r"leaderboard\.kind: expected one of manual, local, kaggle, not 'letter'"
+    ):
         load_workspace(workspace.root)
 
 
 def test_the_keys_that_are_given_tell_the_kind() -> None:
-    assert [choose_kind(keys) for keys in ([], ["solution"], ["competition"])] == ["manual", "local", "kaggle"]
+    assert [choose_kind(keys) for keys in ([], ["solution"], ["competition"])] == [
+        "manual",
+        "local",
+        "kaggle",
+    ]
 
 
 def test_no_source_outside_the_folder_names_a_kind_of_leaderboard() -> None:
     quoted = re.compile("|".join(rf"""["']{name}["']""" for name in KINDS))
     inside = SOURCES / "leaderboards"
-    libraries = SOURCES / "training" / "libraries.py"  # the name of a library that happens to be that of its site
+    libraries = (
+        SOURCES / "training" / "libraries.py"
+    )  # the name of a library that happens to be that of its site
     found = [
         f"{path.relative_to(SOURCES)}:{number}: {line.strip()}"
         for path in sorted(SOURCES.rglob("*.py"))

@@ -1,4 +1,5 @@
-"""Lightning's real Trainer and real Fabric, and a plain loop: each makes a run that is as good as any other."""
+"""Lightning's real Trainer and real Fabric, and a plain loop: each makes a run that is as good as
+any other."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.competition import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice about loaders and checkpoints
+pytestmark = pytest.mark.filterwarnings(
+    "ignore"
+)  # Lightning's advice about loaders and checkpoints
 SCORES = (0.25, 0.75, 0.5)  # of the epochs, whatever was learned
 SIZE = 8
 
@@ -49,7 +52,10 @@ def photos(tmp_path: Path) -> Workspace:
     make_pictures(tmp_path / "photos", per_class=4)
     return init_workspace(
         tmp_path / "ws",
-        data={"train_dir": str(tmp_path / "photos" / "train"), "eval_dir": str(tmp_path / "photos" / "eval")},
+        data={
+            "train_dir": str(tmp_path / "photos" / "train"),
+            "eval_dir": str(tmp_path / "photos" / "eval"),
+        },
         competition={"classes": ["cat", "dog"]},
         leaderboard_options={"solution": tmp_path / "photos" / "solution.csv"},
     )
@@ -87,12 +93,16 @@ class Net(LightningModule):
 
 def load(paths: list[Path]) -> torch.Tensor:
     """Gray images [images, 8, 8] between 0 and 1."""
-    arrays = [np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE)), dtype=np.float32) / 255 for path in paths]
+    arrays = [
+        np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE)), dtype=np.float32) / 255
+        for path in paths
+    ]
     return torch.from_numpy(np.stack(arrays))
 
 
 class Photos:
-    """The images of `photos`: those to train on, a validation set of every second one, and those to predict."""
+    """The images of `photos`: those to train on, a validation set of every second one, and those to
+    predict."""
 
     def __init__(self, folder: Path) -> None:
         paths = sorted((folder / "train").rglob("*.png"))
@@ -106,7 +116,9 @@ class Photos:
         self.eval = DataLoader(TensorDataset(load(found)), batch_size=4)
 
 
-def fit(logger: TrackerLogger, *callbacks: Callback, epochs: int = 3, model: Any = None, **options: Any) -> Trainer:
+def fit(
+    logger: TrackerLogger, *callbacks: Callback, epochs: int = 3, model: Any = None, **options: Any
+) -> Trainer:
     """A Trainer that has fitted a few random images."""
     trainer = Trainer(
         accelerator="cpu",
@@ -118,16 +130,20 @@ def fit(logger: TrackerLogger, *callbacks: Callback, epochs: int = 3, model: Any
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loader = DataLoader(TensorDataset(torch.rand(4, SIZE, SIZE), torch.tensor([0, 1, 0, 1])), batch_size=2)
+    loader = DataLoader(
+        TensorDataset(torch.rand(4, SIZE, SIZE), torch.tensor([0, 1, 0, 1])), batch_size=2
+    )
     trainer.fit(model or Net(), loader, loader, **options)
     return trainer
 
 
-# --- A plain loop, Fabric and the Trainer -----------------------------------------------------------------------------
+# --- A plain loop, Fabric and the Trainer
+# -----------------------------------------------------------------------------
 
 
 def set_apart(rows: Any, number: int) -> Any:
-    """Probabilities whose first two answers are those of this run alone: no submission is a duplicate."""
+    """Probabilities whose first two answers are those of this run alone: no submission is a
+    duplicate."""
     rows = rows.clone()
     for place in (0, 1):
         rows[place] = torch.eye(2)[number >> place & 1]
@@ -137,7 +153,9 @@ def set_apart(rows: Any, number: int) -> Any:
 def by_plain_loop(workspace: Workspace, data: Photos) -> None:
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with tracker.start_run({"optim": {"lr": 0.1}}, note="plain", root=workspace.root, follow=False) as run:
+    with tracker.start_run(
+        {"optim": {"lr": 0.1}}, note="plain", root=workspace.root, follow=False
+    ) as run:
         for epoch in (1, 2):
             for images, labels in data.train:
                 optimizer.zero_grad()
@@ -146,8 +164,12 @@ def by_plain_loop(workspace: Workspace, data: Photos) -> None:
                 optimizer.step()
             run.log({"train/loss": loss.item()}, epoch=epoch)
         with torch.inference_mode():
-            run.save_validation(data.ids, data.labels, torch.cat([model(x).softmax(1) for x, _ in data.val]))
-            run.save_probabilities(data.eval_ids, set_apart(torch.cat([model(x).softmax(1) for (x,) in data.eval]), 1))
+            run.save_validation(
+                data.ids, data.labels, torch.cat([model(x).softmax(1) for x, _ in data.val])
+            )
+            run.save_probabilities(
+                data.eval_ids, set_apart(torch.cat([model(x).softmax(1) for (x,) in data.eval]), 1)
+            )
 
 
 def by_fabric(workspace: Workspace, data: Photos) -> None:
@@ -165,7 +187,9 @@ def by_fabric(workspace: Workspace, data: Photos) -> None:
             optimizer.step()
         fabric.log_dict({"train_loss": loss.item(), "epoch": epoch}, step=epoch)
     with torch.inference_mode():
-        logger.run.save_validation(data.ids, data.labels, torch.cat([model(x).softmax(1) for x, _ in loaders[1]]))
+        logger.run.save_validation(
+            data.ids, data.labels, torch.cat([model(x).softmax(1) for x, _ in loaders[1]])
+        )
         said = torch.cat([model(x).softmax(1) for (x,) in loaders[2]])
         logger.run.save_probabilities(data.eval_ids, set_apart(said, 2))
     logger.finalize("success")
@@ -175,12 +199,16 @@ def by_trainer(workspace: Workspace, data: Photos) -> None:
     logger = TrackerLogger(note="Trainer", root=workspace.root, follow=False)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     best = ModelCheckpoint(monitor="val_acc", mode="max")
-    trainer = Trainer(accelerator="cpu", devices=1, logger=logger, max_epochs=2, callbacks=[best], **quiet)
+    trainer = Trainer(
+        accelerator="cpu", devices=1, logger=logger, max_epochs=2, callbacks=[best], **quiet
+    )
     model = Net(lr=0.3)
     trainer.fit(model, data.train, data.val)
     said = trainer.predict(model, data.val, ckpt_path="best", weights_only=True)
     logger.run.save_validation(data.ids, data.labels, torch.cat(said))
-    logger.run.save_probabilities(data.eval_ids, set_apart(torch.cat(trainer.predict(model, data.eval)), 3))
+    logger.run.save_probabilities(
+        data.eval_ids, set_apart(torch.cat(trainer.predict(model, data.eval)), 3)
+    )
     logger.run.finish()
 
 
@@ -204,10 +232,13 @@ def test_runs_of_a_plain_loop_fabric_and_the_trainer_are_ensembled_diffed_and_su
     assert joined.fingerprints["predictions"]
 
 
-# --- The Trainer ------------------------------------------------------------------------------------------------------
+# --- The Trainer
+# ------------------------------------------------------------------------------------------------------
 
 
-def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(workspace: Workspace) -> None:
+def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
+    workspace: Workspace,
+) -> None:
     logger = TrackerLogger(note="n", tags=["pl"], root=workspace.root, follow=False)
     best = ModelCheckpoint(monitor="val_acc", mode="max", save_last=True)
     before = {path.name for path in workspace.root.iterdir()} | {"runs"}
@@ -217,7 +248,11 @@ def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
     assert Path(trainer.log_dir or "") == folder
     assert (logger.version, logger.root_dir) == ("exp1", str(workspace.runs_dir))
     assert {path.name for path in workspace.root.iterdir()} == before
-    trainer.test(trainer.lightning_module, DataLoader(TensorDataset(torch.rand(2, SIZE, SIZE))), verbose=False)
+    trainer.test(
+        trainer.lightning_module,
+        DataLoader(TensorDataset(torch.rand(2, SIZE, SIZE))),
+        verbose=False,
+    )
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.note, record.tags) == ("running", "n", ("pl",))
     logger.run.finish()
@@ -227,10 +262,17 @@ def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
     assert set(record.summary) == {"val/accuracy", "val/loss", "train/loss", "train/batch_loss"}
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     assert record.fingerprints["weights"] == weights_fingerprint(state)
-    assert record.fingerprints["weights"] != weights_fingerprint(trainer.lightning_module.state_dict())
-    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.1}, "config": {"features": SIZE * SIZE}}
+    assert record.fingerprints["weights"] != weights_fingerprint(
+        trainer.lightning_module.state_dict()
+    )
+    assert load_config(workspace.runs_dir, "exp1") == {
+        "optim": {"lr": 0.1},
+        "config": {"features": SIZE * SIZE},
+    }
     curves = read_curves(folder / "metrics.jsonl")
-    assert [(epoch, value) for epoch, value in curves["val/accuracy"].values()] == list(enumerate(SCORES, start=1))
+    assert [(epoch, value) for epoch, value in curves["val/accuracy"].values()] == list(
+        enumerate(SCORES, start=1)
+    )
     assert {"train/loss", "train/batch_loss", "val/loss", "test_acc"} <= curves.keys()
     assert len(list_runs(workspace.runs_dir)) == 1
 
@@ -238,11 +280,17 @@ def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
 def test_without_a_checkpoint_the_summary_is_that_of_the_curves(workspace: Workspace) -> None:
     logger = TrackerLogger(root=workspace.root, follow=False)
     trainer = Trainer(accelerator="cpu", logger=logger, max_epochs=3, enable_checkpointing=False)
-    loader = DataLoader(TensorDataset(torch.rand(2, SIZE, SIZE), torch.tensor([0, 1])), batch_size=2)
+    loader = DataLoader(
+        TensorDataset(torch.rand(2, SIZE, SIZE), torch.tensor([0, 1])), batch_size=2
+    )
     trainer.fit(Net(), loader, loader)
     logger.run.finish()
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.best_epoch, record.summary["val/accuracy"], record.summary["last/val/accuracy"]) == (2, 0.75, 0.5)
+    assert (
+        record.best_epoch,
+        record.summary["val/accuracy"],
+        record.summary["last/val/accuracy"],
+    ) == (2, 0.75, 0.5)
     assert not (workspace.runs_dir / "exp1" / "best.pth").exists()
 
 
@@ -276,11 +324,19 @@ def test_a_fit_that_broke_off_says_so_and_is_resumed(
     with pytest.raises(raised) as ended:
         fit(TrackerLogger(root=workspace.root, follow=False), every, Stop(error))
     assert not isinstance(ended.value, SystemExit) or ended.value.code == 130
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith(f"exp1 {told}")]
+    (line,) = [
+        line for line in capfd.readouterr().err.splitlines() if line.startswith(f"exp1 {told}")
+    ]
     (saved,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("*.ckpt")
-    assert line.endswith(f'Resume: TrackerLogger(resume="exp1") and trainer.fit(..., ckpt_path="{saved}")')
+    assert line.endswith(
+        f'Resume: TrackerLogger(resume="exp1") and trainer.fit(..., ckpt_path="{saved}")'
+    )
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.error, record.best_epoch) == (status, words, 1)  # checkpoints come last
+    assert (record.status, record.error, record.best_epoch) == (
+        status,
+        words,
+        1,
+    )  # checkpoints come last
     logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
     (path,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("epoch=0-*.ckpt")
     fit(logger, ModelCheckpoint(monitor="val_acc", mode="max"), ckpt_path=path, weights_only=True)
@@ -310,7 +366,9 @@ class Terminate(Callback):
 
 
 @pytest.mark.parametrize("handled", [False, True])
-def test_a_fit_that_was_stopped_is_interrupted_and_is_resumed(workspace: Workspace, handled: bool) -> None:
+def test_a_fit_that_was_stopped_is_interrupted_and_is_resumed(
+    workspace: Workspace, handled: bool
+) -> None:
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
     before = signal.signal(signal.SIGTERM, (lambda *_: None) if handled else signal.SIG_DFL)
     try:
@@ -336,7 +394,9 @@ class TerminateAtEnd(Callback):
         stop(trainer)
 
 
-def test_a_stop_that_comes_after_the_last_epoch_leaves_the_fit_finished(workspace: Workspace) -> None:
+def test_a_stop_that_comes_after_the_last_epoch_leaves_the_fit_finished(
+    workspace: Workspace,
+) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         logger = TrackerLogger(root=workspace.root, follow=False)
@@ -348,7 +408,9 @@ def test_a_stop_that_comes_after_the_last_epoch_leaves_the_fit_finished(workspac
     assert (record.status, record.epoch) == ("finished", 3)
 
 
-def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_its_logger(workspace: Workspace) -> None:
+def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_its_logger(
+    workspace: Workspace,
+) -> None:
     logger = TrackerLogger(root=workspace.root, follow=False)
     with pytest.raises(ValueError, match="no"):
         fit(logger, Stop(ValueError("no")))
@@ -368,7 +430,12 @@ def test_a_fit_goes_on_to_more_epochs_and_from_another_run_s_checkpoint_says_tha
 ) -> None:
     every = ModelCheckpoint(monitor="val_acc", mode="max", save_top_k=-1)
     with pytest.raises(ValueError, match="no"):
-        fit(TrackerLogger(root=workspace.root, follow=False), every, Stop(ValueError("no")), model=Net(max_epochs=2))
+        fit(
+            TrackerLogger(root=workspace.root, follow=False),
+            every,
+            Stop(ValueError("no")),
+            model=Net(max_epochs=2),
+        )
     (path,) = (workspace.runs_dir / "exp1" / "checkpoints").glob("epoch=0-*.ckpt")
     logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
     fit(logger, epochs=3, model=Net(max_epochs=3), ckpt_path=path, weights_only=True)
@@ -380,15 +447,23 @@ def test_a_fit_goes_on_to_more_epochs_and_from_another_run_s_checkpoint_says_tha
     logger = TrackerLogger(root=workspace.root, follow=False)
     fit(logger, epochs=2, ckpt_path=path, weights_only=True)
     logger.run.finish()
-    told = 'exp2 is a new run, begun from a checkpoint of exp1: TrackerLogger(resume="exp1") goes on with exp1 itself'
+    told = (
+        'exp2 is a new run, begun from a checkpoint of exp1: TrackerLogger(resume="exp1") goes on'
+        " with exp1 itself"
+    )
     assert told in capfd.readouterr().err.splitlines()
     record = load_run(workspace.runs_dir, "exp2")
     assert (record.parent, record.best_epoch, record.epoch) == ("exp1", 2, 2)
 
 
-def test_a_run_whose_hyperparameters_kept_their_names_goes_on_with_them(workspace: Workspace) -> None:
+def test_a_run_whose_hyperparameters_kept_their_names_goes_on_with_them(
+    workspace: Workspace,
+) -> None:
     config = {"lr": 0.1, "features": SIZE * SIZE}  # as this logger wrote it once
-    with pytest.raises(ValueError, match="no"), tracker.start_run(config, root=workspace.root, follow=False) as run:
+    with (
+        pytest.raises(ValueError, match="no"),
+        tracker.start_run(config, root=workspace.root, follow=False) as run,
+    ):
         run.log({"val/accuracy": 0.25}, epoch=1)
         raise ValueError("no")
     logger = TrackerLogger(root=workspace.root, follow=False, resume="exp1")
@@ -399,7 +474,9 @@ def test_a_run_whose_hyperparameters_kept_their_names_goes_on_with_them(workspac
 
 def test_hyperparameters_that_would_have_one_key_keep_their_own(workspace: Workspace) -> None:
     logger = TrackerLogger(root=workspace.root, follow=False)
-    logger.log_hyperparams({"lr": 0.1, "learning_rate": 0.2, "bs": 4, "model": {"arch": "a", "width": 2}})
+    logger.log_hyperparams(
+        {"lr": 0.1, "learning_rate": 0.2, "bs": 4, "model": {"arch": "a", "width": 2}}
+    )
     logger.run.finish()
     assert load_config(workspace.runs_dir, "exp1") == {
         "config": {"lr": 0.1, "learning_rate": 0.2},
@@ -408,7 +485,8 @@ def test_hyperparameters_that_would_have_one_key_keep_their_own(workspace: Works
     }
 
 
-# --- Scripts ----------------------------------------------------------------------------------------------------------
+# --- Scripts
+# ----------------------------------------------------------------------------------------------------------
 
 FABRIC = """
 import sys
@@ -432,6 +510,12 @@ def test_a_fabric_script_without_finalize_ends_its_run_also_in_forked_processes(
     (tmp_path / "script.py").write_text(FABRIC)
     for ending in ("finished", "forked", "failed"):
         command = [sys.executable, tmp_path / "script.py", ending]
-        subprocess.run(command, cwd=workspace.root, timeout=COMMAND_LIMIT_S, check=False, capture_output=True)
+        subprocess.run(
+            command, cwd=workspace.root, timeout=COMMAND_LIMIT_S, check=False, capture_output=True
+        )
     ended = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
-    assert ended == {"finished": ("finished", ""), "forked": ("finished", ""), "failed": ("failed", "ValueError: no")}
+    assert ended == {
+        "finished": ("finished", ""),
+        "forked": ("finished", ""),
+        "failed": ("failed", "ValueError: no"),
+    }

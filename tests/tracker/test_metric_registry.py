@@ -1,4 +1,5 @@
-"""A metric that is added to the registry is in all that this program computes, and no other file knows the metrics."""
+"""A metric that is added to the registry is in all that this program computes, and no other file
+knows the metrics."""
 
 from __future__ import annotations
 
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["folders"]
 ROOT = Path(__file__).parents[2]
-# The registry, and what is older: columns of the ledger, options, and what the lack of train.monitor means.
+# The registry, and what is older: columns of the ledger, options, and what the lack of
+# train.monitor means.
 HISTORY = {"metrics.py", "workspace.py", "advice.py", "append.py", "queue.py"}
-# Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an attribute.
+# Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an
+# attribute.
 OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "handkept.py", "suspects.py"}
 
 
@@ -69,8 +72,17 @@ BALANCED = ComputedMetric(
     from_counts=balanced_accuracy,
     aliases=("bacc",),
 )
-AREA = ComputedMetric(name="auc", kind="auc", title="AUC", label="AUC", short="AUC", from_probabilities=area)
-ERROR = replace(BALANCED, name="miss", kind="miss", title="misses", from_counts=error_rate, higher_is_better=False)
+AREA = ComputedMetric(
+    name="auc", kind="auc", title="AUC", label="AUC", short="AUC", from_probabilities=area
+)
+ERROR = replace(
+    BALANCED,
+    name="miss",
+    kind="miss",
+    title="misses",
+    from_counts=error_rate,
+    higher_is_better=False,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +104,13 @@ def test_training_logs_and_shows_a_new_metric(folders: Path) -> None:
     config = replace(CONFIG, train=replace(CONFIG.train, epochs=1))
     result, logger = train(config, folders, "a")
     known = {name for _, values in logger.points for name in values}
-    assert {"train/balanced_accuracy", "val/balanced_accuracy", "train/miss", "val/miss", "val/auc"} <= known
+    assert {
+        "train/balanced_accuracy",
+        "val/balanced_accuracy",
+        "train/miss",
+        "val/miss",
+        "val/auc",
+    } <= known
     assert "train/auc" not in known  # no probabilities of training images are kept
     assert result.best.metrics["val/miss"] == pytest.approx(1 - result.best.metrics["val/accuracy"])
     assert "val/balanced_accuracy" in list_shown()
@@ -102,18 +120,24 @@ def test_training_logs_and_shows_a_new_metric(folders: Path) -> None:
 
 def test_a_new_metric_may_choose_the_best_epoch() -> None:
     assert "val/auc" in list_monitors()
-    choices = list_options()["train.monitor"].metadata["choices"]  # made at the import, before this test added any
+    choices = list_options()["train.monitor"].metadata[
+        "choices"
+    ]  # made at the import, before this test added any
     assert choices == ("val/f1", "val/accuracy", "val/loss")
 
 
 def test_the_local_leaderboard_scores_by_a_new_metric(tmp_path: Path) -> None:
     workspace = make_scored_workspace(tmp_path / "ws")
     assert workspace.competition.primary.kind == "balanced_accuracy"
-    assert not workspace.competition.metric("miss").higher_is_better  # from the registry: init was not told
+    assert not workspace.competition.metric(
+        "miss"
+    ).higher_is_better  # from the registry: init was not told
     submit(workspace, "exp2", memo="one wrong")
     row = get_submission(load_workspace(workspace.root), 1)
     truth, answers = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1])
-    assert row.scores["public_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, answers))
+    assert row.scores["public_balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(truth, answers)
+    )
     assert row.scores["public_miss"] == pytest.approx(hamming_loss(truth, answers))
 
 
@@ -121,12 +145,16 @@ def test_compare_and_the_report_have_a_new_metric(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
     record = make_run(workspace, "0000011111")
     path = workspace.runs_dir / record.name / "run.json"
-    path.write_text(path.read_text().replace('"val/f1": 0.5', '"val/f1": 0.5, "val/balanced_accuracy": 0.25', 1))
+    path.write_text(
+        path.read_text().replace('"val/f1": 0.5', '"val/f1": 0.5, "val/balanced_accuracy": 0.25', 1)
+    )
     submit(workspace, "exp1", memo="first")
     assert "val/balanced_accuracy" in compare_runs(workspace, ["exp1"]).rows[0].metrics
     row = get_submission(workspace, 1)
     assert list_validation(workspace, [row])[1]["balanced_accuracy"] == 0.25
-    assert choose_figures(replace(workspace.competition, metrics=()), ["balanced_accuracy"]) == ["balanced_accuracy"]
+    assert choose_figures(replace(workspace.competition, metrics=()), ["balanced_accuracy"]) == [
+        "balanced_accuracy"
+    ]
 
 
 def test_a_new_metric_has_paired_statistics_and_its_direction(tmp_path: Path) -> None:
@@ -162,7 +190,11 @@ def test_names_bounds_and_directions_come_from_the_registry(tmp_path: Path) -> N
 
 
 def list_texts(path: Path) -> set[str]:
-    return {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    return {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+    }
 
 
 def test_no_file_but_the_registry_names_the_metrics() -> None:

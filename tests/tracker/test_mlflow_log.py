@@ -1,4 +1,5 @@
-"""The copy of a run in MLflow and TensorBoard: everything once, however often and by whomever it is copied."""
+"""The copy of a run in MLflow and TensorBoard: everything once, however often and by whomever it is
+copied."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ from tracker.mirror.copy import Connections, RunCopy, sync_run
 from tracker.mirror.mirror import Mirror
 from tracker.mirror.process import follow
 from tracker.mirror.targets.mlflow import BATCH, describe_run
-from tracker.mirror.targets.mlflow_server import MlflowError, connect, fetch_run, find_away, note_away
+from tracker.mirror.targets.mlflow_server import (
+    MlflowError,
+    connect,
+    fetch_run,
+    find_away,
+    note_away,
+)
 from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
 from tracker.runs.read import load_run
 from tracker.runs.recorder import Recorder
@@ -40,7 +47,8 @@ LIMIT_S = 180
 
 @pytest.fixture
 def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
-    """A workspace whose MLflow has a database; what makes one is tested where processes start at once."""
+    """A workspace whose MLflow has a database; what makes one is tested where processes start at
+    once."""
     shutil.copy(mlflow_db, workspace.root / "mlflow.db")
     return workspace
 
@@ -52,12 +60,19 @@ def find_runs(workspace: Workspace) -> list[Any]:
 
 
 def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, float]]:
-    return [(metric.step, metric.value) for metric in connect(workspace).get_metric_history(run_id, key)]
+    return [
+        (metric.step, metric.value) for metric in connect(workspace).get_metric_history(run_id, key)
+    ]
 
 
 def start_run(workspace: Workspace) -> Recorder:
     return Recorder.create(
-        workspace.runs_dir, kind="train", config=config_to_dict(Config()), parent=None, note="n", fingerprints={}
+        workspace.runs_dir,
+        kind="train",
+        config=config_to_dict(Config()),
+        parent=None,
+        note="n",
+        fingerprints={},
     )
 
 
@@ -69,11 +84,18 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.info.run_name == "exp1"
     assert run.info.status == "FINISHED"
     assert run.data.params["optim.lr"] == "0.5"
-    assert run.data.metrics == {"train/loss": 0.5, "val/f1": 0.5, "public_f1": 1.0, "public_accuracy": 1.0}
+    assert run.data.metrics == {
+        "train/loss": 0.5,
+        "val/f1": 0.5,
+        "public_f1": 1.0,
+        "public_accuracy": 1.0,
+    }
     assert (run.data.tags["best/val/f1"], run.data.tags["tracker.best_epoch"]) == ("0.5", "1")
     assert run.data.tags["submission"] == "1"
     assert run.data.tags["public_accuracy"] == "1.0000"
-    assert run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
+    assert (
+        run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
+    )
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
 
@@ -92,13 +114,18 @@ def test_the_runs_table_has_a_view_with_the_deciding_metric_also_where_the_exper
     assert view["selectedColumns"] == [*columns, "tags.`submission`", "attributes.`Description`"]
 
 
-def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(workspace: Workspace) -> None:
+def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(
+    workspace: Workspace,
+) -> None:
     recorder = start_run(workspace)
     recorder.params({"pruned": True})
     recorder.finish("interrupted", error="SIGTERM")
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
-    assert (run.data.tags["tracker.error"], run.data.tags["tracker.fact.pruned"]) == ("SIGTERM", "True")
+    assert (run.data.tags["tracker.error"], run.data.tags["tracker.fact.pruned"]) == (
+        "SIGTERM",
+        "True",
+    )
     client = connect(workspace)
     client.set_tag(run.info.run_id, "team", "blue")
     client.set_tag(run.info.run_id, "tracker.retired", "a tag of an older tracker")
@@ -109,7 +136,9 @@ def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(worksp
     sync_run(workspace, "exp1")
     tags = find_runs(workspace)[0].data.tags
     assert {"tracker.error", "tracker.retired"}.isdisjoint(tags)
-    kept = [tags.get(key) for key in ("team", "tracker.status", "tracker.uid", "tracker.fact.pruned")]
+    kept = [
+        tags.get(key) for key in ("team", "tracker.status", "tracker.uid", "tracker.fact.pruned")
+    ]
     assert kept == ["blue", "finished", recorder.record.uid, "True"]
     assert "tracker.copied_at" in tags
 
@@ -126,17 +155,24 @@ def test_a_note_is_in_the_description_when_the_command_returns(workspace: Worksp
     done = run_tracker("note", "exp1", "seed 7 <b>next</b>", cwd=workspace.root)
     assert (done.stdout, done.stderr) == ("exp1: noted\n", "")
     (run,) = find_runs(workspace)
-    assert run.data.tags["mlflow.note.content"].endswith(f"public was lucky\n\n{day}: seed 7 <b>next</b>")
+    assert run.data.tags["mlflow.note.content"].endswith(
+        f"public was lucky\n\n{day}: seed 7 <b>next</b>"
+    )
 
 
 def test_copying_again_changes_nothing(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     sync_run(workspace, "exp1")
     (first,) = find_runs(workspace)
-    (workspace.runs_dir / "exp1" / "mlflow.json").unlink()  # as if the copier had died before it could note anything
+    (
+        workspace.runs_dir / "exp1" / "mlflow.json"
+    ).unlink()  # as if the copier had died before it could note anything
     sync_run(workspace, "exp1")
     (second,) = find_runs(workspace)
-    assert second.to_dictionary() == {**first.to_dictionary(), "info": second.to_dictionary()["info"]}
+    assert second.to_dictionary() == {
+        **first.to_dictionary(),
+        "info": second.to_dictionary()["info"],
+    }
     assert history(workspace, first.info.run_id, "val/f1") == [(1, 0.5)]
 
 
@@ -147,7 +183,9 @@ def test_points_are_copied_once_across_batches_and_copiers(workspace: Workspace)
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
     assert run.info.status == "RUNNING"
-    recorder.metrics({"train/loss": 7.0}, step=BATCH + 1, epoch=1)  # a step logged again after a resume
+    recorder.metrics(
+        {"train/loss": 7.0}, step=BATCH + 1, epoch=1
+    )  # a step logged again after a resume
     recorder.metrics({"train/loss": 0.5}, step=BATCH + 2, epoch=1)
     recorder.finish("finished")
     sync_run(workspace, "exp1")
@@ -156,7 +194,13 @@ def test_points_are_copied_once_across_batches_and_copiers(workspace: Workspace)
     assert points[-2:] == [(BATCH + 1, 1 / (BATCH + 1)), (BATCH + 2, 0.5)]
 
 
-CURVES = {"train/accuracy": 0.25, "train/images_per_s": 90.0, "val/accuracy": 0.75, "val/f1": 0.5, "val accuracy": 0.1}
+CURVES = {
+    "train/accuracy": 0.25,
+    "train/images_per_s": 90.0,
+    "val/accuracy": 0.75,
+    "val/f1": 0.5,
+    "val accuracy": 0.1,
+}
 
 
 def log_curves(workspace: Workspace) -> Recorder:
@@ -173,7 +217,9 @@ def test_the_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_i
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
     sections = {name.rpartition("/")[0] for name in run.data.metrics}
-    assert {name for name in run.data.metrics if "/" in name} == {"val/f1"}  # MLflow draws the others after it
+    assert {name for name in run.data.metrics if "/" in name} == {
+        "val/f1"
+    }  # MLflow draws the others after it
     assert sections == {"val", ""}
     assert run.data.metrics["val accuracy"] == CURVES["val/accuracy"]
     _, ((values, step),), _ = fetch_run(workspace, run.info.run_id, workspace.root / "files")
@@ -183,7 +229,9 @@ def test_the_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_i
 def test_an_older_copy_of_a_run_keeps_the_names_of_its_curves(workspace: Workspace) -> None:
     recorder = log_curves(workspace)
     client = connect(workspace)
-    client.create_run(ensure_experiment(client, workspace), tags={"tracker.uid": recorder.record.uid})
+    client.create_run(
+        ensure_experiment(client, workspace), tags={"tracker.uid": recorder.record.uid}
+    )
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
     assert run.data.metrics == CURVES
@@ -205,20 +253,31 @@ def test_figures_of_a_run_are_in_mlflow_and_tensorboard(workspace: Workspace) ->
     make_run(workspace, "0000011110")
     names = ("confusion", "curves", "images")
     for number, name in enumerate(names):
-        save_image(workspace.runs_dir / "exp1" / f"{name}.png", seed=number, mode="RGBA", size=(30 + number, 20))
+        save_image(
+            workspace.runs_dir / "exp1" / f"{name}.png",
+            seed=number,
+            mode="RGBA",
+            size=(30 + number, 20),
+        )
     sync_run(workspace, "exp1")
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
     client = connect(workspace)
-    assert {f"{name}.png" for name in names} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {f"{name}.png" for name in names} <= {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }
     board = EventAccumulator(str(workspace.runs_dir / "exp1" / "tensorboard")).Reload()
     for number, name in enumerate(names):
         (shown,) = board.Images(name)
         assert (shown.width, shown.height) == (30 + number, 20)
-        assert shown.encoded_image_string == (workspace.runs_dir / "exp1" / f"{name}.png").read_bytes()
+        assert (
+            shown.encoded_image_string == (workspace.runs_dir / "exp1" / f"{name}.png").read_bytes()
+        )
 
 
-def test_figures_files_and_later_config_of_an_own_loop_are_in_mlflow(workspace: Workspace, tmp_path: Path) -> None:
+def test_figures_files_and_later_config_of_an_own_loop_are_in_mlflow(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     save_image(tmp_path / "a.png", seed=1)
@@ -237,7 +296,9 @@ def test_figures_files_and_later_config_of_an_own_loop_are_in_mlflow(workspace: 
     names = ("figures/val/confusion.png", "files/raw/a.png")
     assert [(there / name).read_bytes() for name in names] == [whole, whole]
     board = EventAccumulator(str(run.folder / "tensorboard")).Reload()
-    assert [image.encoded_image_string for image in board.Images("figures/val/confusion")] == [whole]
+    assert [image.encoded_image_string for image in board.Images("figures/val/confusion")] == [
+        whole
+    ]
     (there / names[0]).write_bytes(b"to")
     state = run.folder / "mlflow.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "whole": False}))
@@ -245,7 +306,9 @@ def test_figures_files_and_later_config_of_an_own_loop_are_in_mlflow(workspace: 
     assert (there / names[0]).read_bytes() == whole
 
 
-@pytest.mark.parametrize(("status", "shown"), [("killed", "KILLED"), ("interrupted", "KILLED"), ("failed", "FAILED")])
+@pytest.mark.parametrize(
+    ("status", "shown"), [("killed", "KILLED"), ("interrupted", "KILLED"), ("failed", "FAILED")]
+)
 def test_mlflow_shows_how_a_run_ended(workspace: Workspace, status: str, shown: str) -> None:
     make_run(workspace, status=status)
     sync_run(workspace, "exp1")
@@ -256,14 +319,16 @@ def test_mlflow_shows_how_a_run_ended(workspace: Workspace, status: str, shown: 
 
 def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace: Workspace) -> None:
     code = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.runs.recorder import Recorder\n"
-        "from tracker.training.config import Config, config_to_dict\n"
-        "r = Recorder.create(Path(sys.argv[1]), kind='train', config=config_to_dict(Config()), parent=None,"
-        " note='', fingerprints={})\n"
-        "for step in range(1, 51):\n    r.metrics({'train/loss': 1 / step}, step=step, epoch=1)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.runs.recorder import"
+        " Recorder\nfrom tracker.training.config import Config, config_to_dict\nr ="
+        " Recorder.create(Path(sys.argv[1]), kind='train', config=config_to_dict(Config()),"
+        " parent=None, note='', fingerprints={})\nfor step in range(1, 51):\n   "
+        " r.metrics({'train/loss': 1 / step}, step=step, epoch=1)\nos.kill(os.getpid(),"
+        " signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, workspace.runs_dir], timeout=LIMIT_S, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, workspace.runs_dir], timeout=LIMIT_S, check=False
+    )
     assert done.returncode < 0
     follow(workspace, "exp1")
     (run,) = find_runs(workspace)
@@ -276,7 +341,10 @@ def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Wor
     (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
     command = [sys.executable, "-P", "-m", "tracker.mirror.process", str(workspace.root)]
-    children = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in [*names, names[0]]]
+    children = [
+        subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True)
+        for name in [*names, names[0]]
+    ]
     for child in children:
         _, stderr = child.communicate(timeout=LIMIT_S)
         assert child.returncode == 0, stderr
@@ -293,8 +361,15 @@ def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(tmp_path: 
     submit(workspace, "exp1", "sent while MLflow was down")
     folder = tmp_path / "server"
     folder.mkdir()
-    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
-    with mlflow_server(folder, *store, "--workers", "1", port=port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/m.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    with mlflow_server(
+        folder, *store, "--workers", "1", port=port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+    ):
         assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
         (run,) = find_runs(workspace)
         assert run.data.metrics["public_f1"] == 1.0
@@ -364,9 +439,16 @@ def test_what_an_older_run_has_is_renamed_said_once_and_the_rest_copied(
     make_run(workspace, "0000011110", config={"optim.lr": 0.5})
     folder = workspace.runs_dir / "exp1"
     odd = {"": 1.0, "3": 2.0, "a\nb": 3.0, "\ud800": 4.0, "n" * 300: 5.0}
-    write_points(folder, {"values": odd}, {"values": odd, "step": 2}, {"values": {"step": 1.0}, "step": 2**63})
+    write_points(
+        folder,
+        {"values": odd},
+        {"values": odd, "step": 2},
+        {"values": {"step": 1.0}, "step": 2**63},
+    )
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"time": 1.8e9, "values": {"a": 1}}\n{"time": null, "step": 3, "values": {"b": 1}}\n')
+        file.write(
+            '{"time": 1.8e9, "values": {"a": 1}}\n{"time": null, "step": 3, "values": {"b": 1}}\n'
+        )
         file.write('{"time": 1.8e9, "step": 4, "epoch": 1, "values": {"loss": 0.5}}\n')
     (folder / "config.toml").write_text('[a]\n"b?" = "\\u0000"\n"b*" = 2\n"" = 3\n')
     sync_run(workspace, "exp1")
@@ -384,14 +466,18 @@ def test_what_an_older_run_has_is_renamed_said_once_and_the_rest_copied(
     assert told.count("not copied") == 1
 
 
-def test_what_a_server_refuses_is_left_out_and_told(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_server_refuses_is_left_out_and_told(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_run(workspace, "0000011110")
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
     client = connect(workspace)
     changed = workspace.runs_dir / "exp1" / "config.toml"
     changed.write_text(changed.read_text() + "\n[new]\nkey = 1\n")
-    changed.write_text(changed.read_text().replace("lr = 0.001", "lr = 0.25"))  # a parameter of MLflow never changes
+    changed.write_text(
+        changed.read_text().replace("lr = 0.001", "lr = 0.25")
+    )  # a parameter of MLflow never changes
     (workspace.runs_dir / "exp1" / "mlflow.json").unlink()
     sync_run(workspace, "exp1")
     params = client.get_run(run.info.run_id).data.params
@@ -399,10 +485,14 @@ def test_what_a_server_refuses_is_left_out_and_told(workspace: Workspace, capsys
     assert "MLflow refuses param optim.lr" in capsys.readouterr().err
 
 
-def test_many_points_are_copied_as_few_are(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_points_are_copied_as_few_are(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(workspace, "0000011110")
     odd = [float("nan"), float("inf"), -float("inf"), 0.1]
-    points = [{"step": step, "values": {"a": odd[step % 4], "b": step / 7}} for step in range(1, 600)]
+    points = [
+        {"step": step, "values": {"a": odd[step % 4], "b": step / 7}} for step in range(1, 600)
+    ]
     write_points(workspace.runs_dir / "exp1", *points, {"step": 7, "values": {"late": 1.0}})
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
@@ -418,15 +508,23 @@ def test_many_points_are_copied_as_few_are(workspace: Workspace, monkeypatch: py
     assert len(history(workspace, run.info.run_id, "a")) == 599
 
 
-# --- a run exists there once ------------------------------------------------------------------------------------------
+# --- a run exists there once
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One MLflow server for the tests of lost answers."""
     folder = tmp_path_factory.mktemp("mlflow")
-    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
-    with mlflow_server(folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as address:
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/m.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    with mlflow_server(
+        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+    ) as address:
         yield address
 
 
@@ -449,10 +547,14 @@ def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
 def test_a_run_whose_creation_was_not_answered_is_created_once(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: str
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)  # of MLflow's own client, which only repeats
+    monkeypatch.setenv(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries
+    )  # of MLflow's own client, which only repeats
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     with proxy_before(server, rate=1.0) as proxy:
-        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)})
+        workspace = make_workspace(
+            tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)}
+        )
         make_run(workspace, "0000011110")
         client = connect(workspace)
         ensure_experiment(client, workspace)
@@ -471,13 +573,17 @@ def test_a_run_whose_creation_was_not_answered_is_created_once(
 
 
 @pytest.mark.parametrize("known", ["younger", "neither"])
-def test_of_two_runs_of_one_uid_the_older_stays_and_has_everything(workspace: Workspace, known: str) -> None:
+def test_of_two_runs_of_one_uid_the_older_stays_and_has_everything(
+    workspace: Workspace, known: str
+) -> None:
     record = make_run(workspace, "0000011110")
     client = connect(workspace)
     experiment = ensure_experiment(client, workspace)
     path = workspace.runs_dir / "exp1" / "mlflow.json"
     first = datetime.fromisoformat(record.created_at).timestamp() * 1000
-    younger = client.create_run(experiment, start_time=round(first) + 5, tags={"tracker.uid": record.uid})
+    younger = client.create_run(
+        experiment, start_time=round(first) + 5, tags={"tracker.uid": record.uid}
+    )
     if known == "younger":
         sync_run(workspace, "exp1")
         assert json.loads(path.read_text())["run_id"] == younger.info.run_id
@@ -491,7 +597,9 @@ def test_of_two_runs_of_one_uid_the_older_stays_and_has_everything(workspace: Wo
     assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
-def test_a_mirror_sends_everything_to_the_older_run_that_another_copier_found(workspace: Workspace) -> None:
+def test_a_mirror_sends_everything_to_the_older_run_that_another_copier_found(
+    workspace: Workspace,
+) -> None:
     recorder = start_run(workspace)
     recorder.metrics({"train/loss": 0.5}, step=1, epoch=1)
     copy = RunCopy(workspace, "exp1")
@@ -501,7 +609,9 @@ def test_a_mirror_sends_everything_to_the_older_run_that_another_copier_found(wo
     client.delete_run(younger.info.run_id)
     older = client.create_run(younger.info.experiment_id, tags={"tracker.uid": recorder.record.uid})
     path = workspace.runs_dir / "exp1" / "mlflow.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "run_id": older.info.run_id, "offset": 0}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "run_id": older.info.run_id, "offset": 0})
+    )
     recorder.metrics({"train/loss": 0.25}, step=2, epoch=1)
     copy.push()
     recorder.finish("finished")
@@ -570,7 +680,8 @@ def test_a_score_corrected_downwards_is_the_one_that_mlflow_sorts_by(tmp_path: P
     assert [value for _, value in history(workspace, run.info.run_id, "public_f1")] == [0.8, 0.7]
 
 
-# --- the end of a run does not wait for a dead server -----------------------------------------------------------------
+# --- the end of a run does not wait for a dead server
+# -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["refuses", "hangs", "answers 500"])
@@ -591,7 +702,10 @@ def test_the_end_of_a_run_does_not_wait_for_a_dead_server(
         finally:
             process.kill()
             process.wait()
-    assert re.fullmatch(r"MLflow is behind \(.*\): copying goes on in the background, else tracker sync does it", said)
+    assert re.fullmatch(
+        r"MLflow is behind \(.*\): copying goes on in the background, else tracker sync does it",
+        said,
+    )
 
 
 def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
@@ -607,7 +721,9 @@ def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
 def test_the_end_of_a_run_waits_for_a_slow_server(server: str, tmp_path: Path) -> None:
     with proxy_before(server, delay_s=0.2) as proxy:
         proxy.set_mode("is slow")
-        workspace = make_workspace(tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)})
+        workspace = make_workspace(
+            tmp_path / "ws", mlflow_uri=proxy.address, competition={"name": str(tmp_path)}
+        )
         make_run(workspace, "0000011110")
         mirror = Mirror(workspace, "exp1")
         mirror.start()

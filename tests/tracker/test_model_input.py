@@ -1,4 +1,5 @@
-"""data.mean = "model": new runs take what their model was trained with, runs made before keep what they had."""
+"""data.mean = "model": new runs take what their model was trained with, runs made before keep what
+they had."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ from tracker.workspace.data import prepare_data
 # nobody waits for the mirror: it looks for MLflow a few times and ends
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 ASSETS = Path(__file__).parents[1] / "assets"
-OLD_FINGERPRINT = "sha256:6f6c68f404f25cfaaef44522b33a1d4ac23b016a0ced032616488bf9358acd48"  # as 0.1 made it
+OLD_FINGERPRINT = (  # as 0.1 made it
+    "sha256:6f6c68f404f25cfaaef44522b33a1d4ac23b016a0ced032616488bf9358acd48"
+)
 PROFILE_MEAN = (0.548, 0.504, 0.479)
 WHOLE = {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "area"}
 TEST_RESNET = {"crop_pct": 0.95, "crop_mode": "center", "interpolation": "bilinear"}
@@ -50,7 +53,9 @@ def add_old_run(ws: Workspace) -> Mapping[str, Any]:
     tables = read_toml(ASSETS / "config-0.1.toml")
     _, data = prepare_data(ws, config_from_dict(tables))
     prints = {"config": OLD_FINGERPRINT, "data": data.fingerprint, "code": collect_code(ws.root)}
-    recorder = Recorder.create(ws.runs_dir, kind="train", config={}, parent=None, note="", fingerprints=prints)
+    recorder = Recorder.create(
+        ws.runs_dir, kind="train", config={}, parent=None, note="", fingerprints=prints
+    )
     shutil.copy(ASSETS / "config-0.1.toml", recorder.folder / "config.toml")
     recorder.finish("finished")
     return tables
@@ -60,7 +65,9 @@ def crop_of(config: Config) -> dict[str, Any]:
     return {key: getattr(config.augment, key) for key in WHOLE}
 
 
-def test_a_new_run_takes_what_its_model_was_trained_with_and_keeps_the_numbers(ws: Workspace) -> None:
+def test_a_new_run_takes_what_its_model_was_trained_with_and_keeps_the_numbers(
+    ws: Workspace,
+) -> None:
     config = resolve_config(ws, assignments=SMALL)
     assert (config.data.mean, config.data.std) == ("model", "model")
     train(ws, config, quiet=True)
@@ -76,7 +83,9 @@ def test_a_new_run_takes_what_its_model_was_trained_with_and_keeps_the_numbers(w
 def test_mask_profiles_keep_their_own_figures_and_the_whole_image(ws: Workspace) -> None:
     config = resolve_config(ws, assignments=("data.format=mask_profiles",))
     assert (config.data.mean, crop_of(config)) == (PROFILE_MEAN, WHOLE)
-    asked = resolve_config(ws, assignments=("data.format=mask_profiles", "data.mean=model", "data.std=model"))
+    asked = resolve_config(
+        ws, assignments=("data.format=mask_profiles", "data.mean=model", "data.std=model")
+    )
     assert crop_of(resolve_model_input(asked, root=ws.root)) == RESNET18
 
 
@@ -96,12 +105,20 @@ def test_standard_augmentation_evaluates_as_its_model_was_trained_with(ws: Works
 
 
 def test_one_number_is_a_square(ws: Workspace) -> None:
-    config = resolve_config(ws, assignments=("data.image_size=112", "eval.center_crop=96", "augment.crop=80"))
-    assert (config.data.image_size, config.eval.center_crop, config.augment.crop) == ((112, 112), (96, 96), (80, 80))
+    config = resolve_config(
+        ws, assignments=("data.image_size=112", "eval.center_crop=96", "augment.crop=80")
+    )
+    assert (config.data.image_size, config.eval.center_crop, config.augment.crop) == (
+        (112, 112),
+        (96, 96),
+        (80, 80),
+    )
 
 
 def test_custom_augmentation_takes_the_channels_alone(ws: Workspace) -> None:
-    config = resolve_model_input(resolve_config(ws, assignments=("augment.name=custom",)), root=ws.root)
+    config = resolve_model_input(
+        resolve_config(ws, assignments=("augment.name=custom",)), root=ws.root
+    )
     assert (config.data.mean, crop_of(config)) == ((0.485, 0.456, 0.406), WHOLE)
 
 
@@ -117,8 +134,15 @@ def test_measured_figures_are_of_the_images_as_they_are_cut(ws: Workspace) -> No
 
 def test_a_run_made_before_keeps_what_it_had(ws: Workspace) -> None:
     tables = add_old_run(ws)
-    for config in (resolve_config(ws, parent="exp1"), config_from_dict(load_config(ws.runs_dir, "exp1"))):
-        assert (config.data.mean, config.data.split, crop_of(config)) == (PROFILE_MEAN, "by_image", WHOLE)
+    for config in (
+        resolve_config(ws, parent="exp1"),
+        config_from_dict(load_config(ws.runs_dir, "exp1")),
+    ):
+        assert (config.data.mean, config.data.split, crop_of(config)) == (
+            PROFILE_MEAN,
+            "by_image",
+            WHOLE,
+        )
         assert config_fingerprint(config_to_dict(config)) == config_fingerprint(tables)
         assert diff_configs(tables, config_to_dict(config)) == {}
     other = resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"})
@@ -132,22 +156,37 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
     _, data = prepare_data(ws, config_from_dict(tables))
     with pytest.raises(AlreadyTrainedError, match="exp1"):
         find_earlier(ws, config_to_dict(resolve_config(ws, parent="exp1")), data.fingerprint)
-    assert load_run(ws.runs_dir, "exp1").fingerprints["config"] == OLD_FINGERPRINT != config_fingerprint(tables)
+    assert (
+        load_run(ws.runs_dir, "exp1").fingerprints["config"]
+        == OLD_FINGERPRINT
+        != config_fingerprint(tables)
+    )
     (ws.root / "train").rename(ws.root / "moved")
     with pytest.raises(AlreadyTrainedError, match="exp1"):
-        train(ws, resolve_config(ws, parent="exp1", assignments=("data.train_dir=moved",)), quiet=True)
+        train(
+            ws, resolve_config(ws, parent="exp1", assignments=("data.train_dir=moved",)), quiet=True
+        )
     changed = resolve_config(ws, parent="exp1", assignments=("augment.crop_pct=0.9",))
     assert find_earlier(ws, config_to_dict(changed), data.fingerprint) is None
     assert diff_configs(tables, config_to_dict(changed)) == {"augment.crop_pct": [None, 0.9]}
 
 
-def test_another_model_brings_its_own_figures_where_the_parents_were_its_models(ws: Workspace) -> None:
+def test_another_model_brings_its_own_figures_where_the_parents_were_its_models(
+    ws: Workspace,
+) -> None:
     config = resolve_model_input(resolve_config(ws, assignments=SMALL), root=ws.root)
     recorder = Recorder.create(
-        ws.runs_dir, kind="train", config=config_to_dict(config), parent=None, note="", fingerprints={"data": "d"}
+        ws.runs_dir,
+        kind="train",
+        config=config_to_dict(config),
+        parent=None,
+        note="",
+        fingerprints={"data": "d"},
     )
     recorder.finish("finished")
-    other = resolve_model_input(resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"}), root=ws.root)
+    other = resolve_model_input(
+        resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"}), root=ws.root
+    )
     assert (other.data.mean, crop_of(other)) == ((0.485, 0.456, 0.406), RESNET18)
     same = resolve_config(ws, parent="exp1", assignments=("optim.lr=0.1",))
     assert (same.data.mean, crop_of(same)) == ((0.5, 0.5, 0.5), TEST_RESNET)

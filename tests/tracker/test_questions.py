@@ -40,7 +40,9 @@ def test_the_last_submission_is_asked_for_in_a_terminal(limited: Workspace) -> N
     assert "it is the last one of these 24 hours: submit exp2 (a larger model)? [y/N]" in said
     assert "nothing was submitted" in said
     assert len(list_submissions(limited)) == 1
-    refused = type_in(limited, "", "submit", "exp1", "--memo", "b")  # a duplicate takes none: no question
+    refused = type_in(
+        limited, "", "submit", "exp1", "--memo", "b"
+    )  # a duplicate takes none: no question
     assert "duplicate" in refused
     assert "[y/N]" not in refused
     said = type_in(limited, "y\n", "submit", "--memo", "b")
@@ -58,7 +60,9 @@ def test_the_last_submission_needs_no_answer_in_a_script_or_with_yes(limited: Wo
 
 def make_second(workspace: Workspace) -> Workspace:
     """One more submission is free, and one more run there to be sent."""
-    text = (workspace.root / "tracker.toml").read_text().replace("daily_limit = 2", "daily_limit = 3")
+    text = (
+        (workspace.root / "tracker.toml").read_text().replace("daily_limit = 2", "daily_limit = 3")
+    )
     (workspace.root / "tracker.toml").write_text(text)
     make_run(workspace, "0000001110")
     return workspace
@@ -68,7 +72,9 @@ def test_reveal_asks_in_a_terminal_and_says_what_it_did(limited: Workspace) -> N
     said = type_in(limited, "n\n", "leaderboard", "reveal")
     assert "open the private scores of submission 1? It cannot be undone [y/N]" in said
     assert "nothing was opened" in said
-    assert not any(name.startswith("private_") for row in list_submissions(limited) for name in row.scores)
+    assert not any(
+        name.startswith("private_") for row in list_submissions(limited) for name in row.scores
+    )
     lines = run_tracker("leaderboard", "reveal", cwd=limited.root, **NO_MLFLOW).stdout.splitlines()
     assert lines[0] == "opened the private scores of submission 1; the ledger keeps them"
     again = type_in(limited, "", "leaderboard", "reveal")
@@ -100,7 +106,9 @@ def test_people_read_times_in_the_zone_of_the_competition_and_programs_utc(tmp_p
         "init", "ws", "--classes", "cat,dog", "--time-zone", "Asia/Seoul", "--deadline", "2021-01-01T10:00",
         "--no-pretrained", cwd=tmp_path,
     )  # fmt: skip
-    assert said.stderr.startswith("warning: the deadline 2021-01-01 10:00 (Asia/Seoul) has passed: every submission")
+    assert said.stderr.startswith(
+        "warning: the deadline 2021-01-01 10:00 (Asia/Seoul) has passed: every submission"
+    )
     workspace = load_workspace(tmp_path / "ws")
     record = make_run(workspace)
     seoul = dt.datetime.fromisoformat(record.created_at) + dt.timedelta(hours=9)
@@ -116,14 +124,19 @@ def test_people_read_times_in_the_zone_of_the_competition_and_programs_utc(tmp_p
 CTRL_C, CTRL_D = "\x03", "\x04"
 
 
-@pytest.mark.parametrize(("key", "said_first"), [(CTRL_D, "no answer to the question"), (CTRL_C, "interrupted")])
+@pytest.mark.parametrize(
+    ("key", "said_first"), [(CTRL_D, "no answer to the question"), (CTRL_C, "interrupted")]
+)
 def test_a_question_left_by_ctrl_c_or_ctrl_d_says_that_nothing_was_done_and_how_to_go_on(
     limited: Workspace, key: str, said_first: str
 ) -> None:
     """The exit code is 1 after Ctrl-D, and 130 after Ctrl-C as everywhere."""
     (limited.runs_dir / "exp1" / "last.pth").write_bytes(b"weights")
     ways = {
-        ("submit", "--memo", "it's b"): ("nothing was submitted", "tracker submit exp2 --memo 'it'\"'\"'s b' --yes"),
+        ("submit", "--memo", "it's b"): (
+            "nothing was submitted",
+            "tracker submit exp2 --memo 'it'\"'\"'s b' --yes",
+        ),
         ("leaderboard", "reveal"): ("nothing was opened", "tracker leaderboard reveal --yes"),
         ("clean",): ("nothing was freed", "tracker clean --yes"),
     }
@@ -149,7 +162,9 @@ def answer(workspace: Workspace, key: str, *words: str) -> tuple[int, str]:
         while True:
             if select.select([terminal], [], [], 1.0)[0]:
                 written += os.read(terminal, 65536)
-            elif b"[y/N]: " in written:  # again, for a key is lost that comes before it is waited for
+            elif (
+                b"[y/N]: " in written
+            ):  # again, for a key is lost that comes before it is waited for
                 os.write(terminal, key.encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode().replace("\r\n", "\n")

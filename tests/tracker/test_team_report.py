@@ -1,4 +1,5 @@
-"""The team's report as a file: what it says, that every text in it is text, and its one copy in MLflow."""
+"""The team's report as a file: what it says, that every text in it is text, and its one copy in
+MLflow."""
 
 from __future__ import annotations
 
@@ -98,7 +99,10 @@ def list_expected() -> Iterator[dict[str, str]]:
                 "number": row["number"],
                 "model": row["model.name"],
                 "memo": row["memo"],
-                **{label: f"{float(row[key]) / by:.4f}" if row[key] else "–" for label, (key, by) in CELLS.items()},  # noqa: RUF001
+                **{
+                    label: f"{float(row[key]) / by:.4f}" if row[key] else "\u2013"
+                    for label, (key, by) in CELLS.items()
+                },
             }
 
 
@@ -114,7 +118,8 @@ def report(winners: Workspace) -> TeamReport:
     return build_report(winners)
 
 
-# --- What it says -----------------------------------------------------------------------------------------------------
+# --- What it says
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_the_winners_report_tells_sota_and_what_agrees_with_what(report: TeamReport) -> None:
@@ -144,7 +149,11 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     assert (marks.count("**"), set(marks)) == (1, {"", "*", "**"})
     stars = found.find("span", **{"class": "star"})
     assert set(stars[sum(map(bool, marks)) :]) <= {"**", "^"}
-    assert found.find("p", **{"class": "bad"}) == ["the same as 8", "the same as 7", "the same as 7"]
+    assert found.find("p", **{"class": "bad"}) == [
+        "the same as 8",
+        "the same as 7",
+        "the same as 7",
+    ]
 
 
 def test_the_leaderboard_has_the_18_rows_too(winners: Workspace) -> None:
@@ -152,10 +161,13 @@ def test_the_leaderboard_has_the_18_rows_too(winners: Workspace) -> None:
     with TABLE.open(newline="") as file:
         expected = list(csv.DictReader(file))
     assert [(row["number"], row["memo"], row["public_f1"], row["private_f1"]) for row in rows] == [
-        (int(row["number"]), row["memo"], float(row["public_f1"]), float(row["private_f1"])) for row in expected
+        (int(row["number"]), row["memo"], float(row["public_f1"]), float(row["private_f1"]))
+        for row in expected
     ]
     shown = run_tracker("leaderboard", cwd=winners.root).stdout
-    shares = [f"{float(row[key]) / 100:.4f}" for row in expected for key in ("public_acc", "private_acc")]
+    shares = [
+        f"{float(row[key]) / 100:.4f}" for row in expected for key in ("public_acc", "private_acc")
+    ]
     assert all(share in shown for share in shares)
     assert "%" not in shown
 
@@ -168,23 +180,32 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
         assert cells["No."].split()[0] == expected["number"]
         assert cells["Memo"] == expected["memo"]
         assert {label: cells[label] for label in CELLS} == {
-            label: expected[label].replace("–", "-")  # noqa: RUF001
+            label: expected[label].replace("\u2013", "-")
             for label in CELLS
         }
     assert "Spearman 0.985 over 18" in render_markdown(report)
 
 
-def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(winners: Workspace, report: TeamReport) -> None:
+def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
+    winners: Workspace, report: TeamReport
+) -> None:
     shown = next(item for item in report.relations if item.x == "val_accuracy")
-    told = next(item for item in tell_truth(winners).relations if (item.metric, item.x) == ("accuracy", "val"))
+    told = next(
+        item
+        for item in tell_truth(winners).relations
+        if (item.metric, item.x) == ("accuracy", "val")
+    )
     assert told.rank is not None
     assert shown.rho == pytest.approx(told.rank.rho)
     assert (shown.ranked, shown.schemes) == (told.n, 6)
     words = (
-        "over 6 of 15 submissions, those of the largest of 6 validation schemes, which do not compare. Few submissions"
+        "over 6 of 15 submissions, those of the largest of 6 validation schemes, which do not"
+        " compare. Few submissions"
     )
     assert words in render_markdown(report)
-    figure = next(part for part in render_page(report).split('<figure class="relation">') if words in part)
+    figure = next(
+        part for part in render_page(report).split('<figure class="relation">') if words in part
+    )
     dots = re.findall(r'<circle class="([^"]*)"', figure.partition("</svg>")[0])
     hollow = [kind for kind in dots if kind.endswith("other")]
     assert (len(dots), len(hollow)) == (15, 9)  # what is drawn is what the words count
@@ -199,10 +220,14 @@ def test_the_timeline_counts_what_it_draws(report: TeamReport) -> None:
     assert len(re.findall("<circle[^>]*><title>[0-9]+, public ", drawing)) == 18
     steps = [entry for entry in entries if entry.was_sota]
     words = describe_timeline(entries, metric)
-    assert words.startswith(f"18 of 19 submissions have a score; {len(steps)} became SOTA with this public F1")
+    assert words.startswith(
+        f"18 of 19 submissions have a score; {len(steps)} became SOTA with this public F1"
+    )
     assert words.count("(") == len(steps) + 1
     many = [replace(entry, was_sota=True) for entry in report.entries]
-    assert "18 submissions; 18 became SOTA, the last 10 with this" in describe_timeline(many, metric)
+    assert "18 submissions; 18 became SOTA, the last 10 with this" in describe_timeline(
+        many, metric
+    )
 
 
 def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspace) -> None:
@@ -212,7 +237,9 @@ def test_private_scores_are_told_only_when_they_were_revealed(workspace: Workspa
     assert sealed.best_private is None
     assert not Page(render_page(sealed)).find("td", **{"data-label": "private F1"})
     reveal(workspace)
-    assert Page(render_page(build_report(workspace))).find("td", **{"data-label": "private F1"}) == ["0.8000", "0.8000"]
+    assert Page(render_page(build_report(workspace))).find(
+        "td", **{"data-label": "private F1"}
+    ) == ["0.8000", "0.8000"]
 
 
 def test_notes_gain_and_author_of_a_real_submission_are_shown(workspace: Workspace) -> None:
@@ -229,13 +256,18 @@ def test_notes_gain_and_author_of_a_real_submission_are_shown(workspace: Workspa
 
 def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", metrics=["rmse:lower"], solution=None)
-    for number, (answers, value) in enumerate({"0000011110": "3.5", "0000011100": "2.5"}.items(), start=1):
+    for number, (answers, value) in enumerate(
+        {"0000011110": "3.5", "0000011100": "2.5"}.items(), start=1
+    ):
         submit(workspace, make_run(workspace, answers).name, "m")
         score(workspace, number, parse_scores(workspace.competition, {"public": [f"rmse={value}"]}))
     report = build_report(workspace)
     assert report.sota is not None
     assert report.sota.number == 2
-    assert Page(render_page(report)).find("td", **{"data-label": "public rmse"}) == ["3.5000", "2.5000"]
+    assert Page(render_page(report)).find("td", **{"data-label": "public rmse"}) == [
+        "3.5000",
+        "2.5000",
+    ]
 
 
 def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
@@ -244,7 +276,8 @@ def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
     assert "Nothing was submitted yet." in render_markdown(report)
 
 
-# --- That it is well made ---------------------------------------------------------------------------------------------
+# --- That it is well made
+# ---------------------------------------------------------------------------------------------
 
 
 def make_hostile(workspace: Workspace) -> None:
@@ -299,14 +332,20 @@ def test_the_page_is_one_file_with_headings_captions_and_descriptions(report: Te
     count = {tag: len(found.find(tag)) for tag in ("table", "caption")}
     assert count["table"] == count["caption"] == 5
     assert all("scope" in attributes for tag, attributes, _ in found.elements if tag == "th")
-    charts = [attributes for tag, attributes, _ in found.elements if tag == "svg" and attributes.get("role") == "img"]
+    charts = [
+        attributes
+        for tag, attributes, _ in found.elements
+        if tag == "svg" and attributes.get("role") == "img"
+    ]
     assert len(charts) == 8
     for chart in charts:
         title, description = (chart["aria-labelledby"] or "").split()
         assert found.find("title", id=title)[0]
         assert len(found.find("desc", id=description)[0]) > 20
     assert all(
-        attributes.get("tabindex") == "0" for _, attributes, _ in found.elements if attributes.get("role") == "region"
+        attributes.get("tabindex") == "0"
+        for _, attributes, _ in found.elements
+        if attributes.get("role") == "region"
     )
 
 
@@ -332,12 +371,17 @@ def test_texts_have_contrast_of_aa_in_light_and_dark() -> None:
             assert contrast(palette[name], palette["paper"]) >= 4.5, name
 
 
-# --- Its parts --------------------------------------------------------------------------------------------------------
+# --- Its parts
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("x", "y"),
-    [([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]), ([1, 1, 2, 3, 3, 3], [6, 5, 5, 2, 2, 1]), ([0.1, 0.2, 0.2], [3, 1, 2])],
+    [
+        ([1, 2, 3, 4, 5, 6], [2, 1, 4, 3, 6, 5]),
+        ([1, 1, 2, 3, 3, 3], [6, 5, 5, 2, 2, 1]),
+        ([0.1, 0.2, 0.2], [3, 1, 2]),
+    ],
 )
 def test_rank_correlation_is_scipys(x: list[float], y: list[float]) -> None:
     assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
@@ -346,7 +390,18 @@ def test_rank_correlation_is_scipys(x: list[float], y: list[float]) -> None:
 
 def test_ticks_are_round_and_within() -> None:
     assert Scale(0.27, 0.79, 0, 1).ticks(6) == [0.3, 0.4, 0.5, 0.6, 0.7]
-    assert Scale(1, 1000, 0, 1).ticks(10, whole=True) == [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+    assert Scale(1, 1000, 0, 1).ticks(10, whole=True) == [
+        100,
+        200,
+        300,
+        400,
+        500,
+        600,
+        700,
+        800,
+        900,
+        1000,
+    ]
     assert Scale(1, 4, 0, 1).ticks(10, whole=True) == [1, 2, 3, 4]
     assert render_ticks([0.8, 0.825, 0.85]) == ["0.800", "0.825", "0.850"]
     assert render_ticks([0.75, 0.76]) == ["0.75", "0.76"]
@@ -362,7 +417,8 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
     assert 1 <= len(shown) < 8
 
 
-# --- Files and MLflow -------------------------------------------------------------------------------------------------
+# --- Files and MLflow
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:
@@ -373,7 +429,9 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
     done = run_tracker("report", "--md", "r.md", cwd=winners.root, **NO_MLFLOW)
     assert done.stdout.strip() == "r.md"
     assert not (winners.root / "report.html").exists()
-    done = run_tracker("report", "--html", tmp_path / "none" / "r.html", cwd=winners.root, ok=False, **NO_MLFLOW)
+    done = run_tracker(
+        "report", "--html", tmp_path / "none" / "r.html", cwd=winners.root, ok=False, **NO_MLFLOW
+    )
     assert done.returncode == 1
     assert "error: cannot write" in done.stderr
 
@@ -381,16 +439,25 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
 def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:
     html, markdown = tmp_path / "a.html", tmp_path / "b.md"
     client: Any = connect(winners)
-    client.create_run(ensure_experiment(client, winners), run_name="report", tags={"tracker.kind": "report"})  # older
+    client.create_run(
+        ensure_experiment(client, winners), run_name="report", tags={"tracker.kind": "report"}
+    )  # older
     assert copy_report(winners, write_report(winners, html=html)) == ""
     add_note(winners, "3", "a later note")
     assert copy_report(winners, write_report(winners, html=html, markdown=markdown)) == ""
     assert find_runs(winners) == []
     apart = client.get_experiment_by_name(f"{winners.competition.name} report")
     (run,) = client.search_runs([apart.experiment_id])
-    assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == ("report", "FINISHED", "report")
+    assert (run.info.run_name, run.info.status, run.data.tags["tracker.kind"]) == (
+        "report",
+        "FINISHED",
+        "report",
+    )
     assert "0.7822" in run.data.tags["mlflow.note.content"]
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"report.html", "report.md"}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
+        "report.html",
+        "report.md",
+    }
     copy = Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path)))
     assert copy.read_text() == html.read_text()
     assert "a later note" in copy.read_text()

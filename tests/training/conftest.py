@@ -45,5 +45,13 @@ def find_cut(figure: Figure) -> list[str]:
         texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
         shown = [text for text in texts if text.get_visible() and text.get_text().strip()]
         left, bottom, right, top = figure.bbox.extents
-        boxes = {text.get_text(): text.get_window_extent() for text in shown if text.axes is None or text.axes.axison}
-    return [text for text, box in boxes.items() if box.x0 < left or box.y0 < bottom or box.x1 > right or box.y1 > top]
+        boxes = {
+            text.get_text(): text.get_window_extent()
+            for text in shown
+            if text.axes is None or text.axes.axison
+        }
+    return [
+        text
+        for text, box in boxes.items()
+        if box.x0 < left or box.y0 < bottom or box.x1 > right or box.y1 > top
+    ]

@@ -26,7 +26,9 @@ from tracker.training.errors import ConfigError
 
 
 def test_dict_and_config_convert_into_each_other() -> None:
-    config = config_from_dict({"optim": {"lr": 2}, "data": {"image_size": 112, "age_bands": [29, 58]}})
+    config = config_from_dict(
+        {"optim": {"lr": 2}, "data": {"image_size": 112, "age_bands": [29, 58]}}
+    )
     assert config.optim.lr == 2.0
     assert config.data.image_size == (112, 112)
     assert config_from_dict(config_to_dict(config)) == config
@@ -92,7 +94,10 @@ def test_assignment_of_another_form_is_refused(text: str) -> None:
 
 
 def test_later_layers_win_key_by_key() -> None:
-    assert merge({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"b": {"z": 3}}) == {"a": {"x": 1, "y": 2}, "b": {"z": 3}}
+    assert merge({"a": {"x": 1, "y": 1}}, {"a": {"y": 2}}, {"b": {"z": 3}}) == {
+        "a": {"x": 1, "y": 2},
+        "b": {"z": 3},
+    }
 
 
 def test_fingerprint_changes_with_every_key_that_can_change_the_result_and_no_other() -> None:
@@ -113,14 +118,20 @@ def test_outcome_leaves_worker_counts_and_logging_out() -> None:
 
 def test_where_files_lie_and_on_what_it_runs_is_no_config() -> None:
     base = config_to_dict(Config())
-    places = {"train_dir": "/b/photos/train", "eval_dir": "/b/photos/eval", "labels": "/b/labels.csv"}
+    places = {
+        "train_dir": "/b/photos/train",
+        "eval_dir": "/b/photos/eval",
+        "labels": "/b/labels.csv",
+    }
     machine = {"accelerator": "cuda", "devices": 2, "num_nodes": 2, "strategy": "fsdp"}
     moved = merge(base, {"data": places})
     assert outcome_values(moved) == outcome_values(base)
     assert trajectory_fingerprint(moved) == trajectory_fingerprint(base)
     divided = merge(base, {"train": machine})
     assert config_fingerprint(divided) == config_fingerprint(base)
-    assert trajectory_fingerprint(divided) != trajectory_fingerprint(base), "to the bit it is another training"
+    assert trajectory_fingerprint(divided) != trajectory_fingerprint(base), (
+        "to the bit it is another training"
+    )
 
 
 def test_tables_and_pipelines_are_known_by_their_names_wherever_they_lie() -> None:
@@ -158,7 +169,10 @@ def test_fingerprints_made_before_are_made_again() -> None:
         "optim": {"lr": 1.0, "weight_decay": 0.0},
         "train": {"epochs": 3, "deterministic": True},
     }
-    assert config_fingerprint(tables) == "sha256:c82af58f29d9210e5cb84cb6b0dab71019349cb641a13a064e1c887c2fea0a68"
+    assert (
+        config_fingerprint(tables)
+        == "sha256:c82af58f29d9210e5cb84cb6b0dab71019349cb641a13a064e1c887c2fea0a68"
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +189,9 @@ def test_a_new_run_takes_the_split_that_its_format_needs(data: dict[str, str], s
     config_from_dict(merge(format_defaults({"data": data}), {"data": data}))
 
 
-@pytest.mark.parametrize("values", [{"data": 3}, {"data": {"format": 3}}, {"data": {"format": "zip"}}, {}])
+@pytest.mark.parametrize(
+    "values", [{"data": 3}, {"data": {"format": 3}}, {"data": {"format": "zip"}}, {}]
+)
 def test_a_wrong_format_is_left_to_the_check_of_the_config(values: dict[str, object]) -> None:
     assert format_defaults(values).keys() <= {"data", "augment"}
 

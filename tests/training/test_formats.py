@@ -1,4 +1,5 @@
-"""A format that is added to the registry is found, checked, read and surveyed; no other file knows the formats."""
+"""A format that is added to the registry is found, checked, read and surveyed; no other file knows
+the formats."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from tracker.training.model.model import SIZES
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_new_format_is_found_by_looking_and_read(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_format_is_found_by_looking_and_read(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folders / "train" / "marker.txt").touch()
     marked = replace(
         IMAGE_FOLDER,
@@ -33,7 +36,10 @@ def test_a_new_format_is_found_by_looking_and_read(folders: Path, monkeypatch: p
     monkeypatch.setitem(FORMATS, "marked", marked)
     assert detect_format(where) == "marked"
     config = DataConfig(train_dir="train", image_size=(32, 32), split="stratified")
-    plain, read = (load_data(replace(config, format=name), TWO, root=folders) for name in ("image_folder", "marked"))
+    plain, read = (
+        load_data(replace(config, format=name), TWO, root=folders)
+        for name in ("image_folder", "marked")
+    )
     assert len(read.train) + len(read.val) == len(plain.train) + len(plain.val) - 1
     assert by_format("data.split")["marked"] == "stratified"
 
@@ -57,7 +63,11 @@ def test_no_file_outside_of_formats_names_a_format_of_people_or_tables() -> None
     paths = [*(ROOT / "tracker").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
     naming = set()
     for path in paths:
-        texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        texts = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant)
+        }
         if "mask_profiles" in texts and path.parent.name != "formats":
             naming.add(path.name)
     assert naming == set()

@@ -1,9 +1,11 @@
-"""The loop's numbers have not moved: a change that should not move them must leave this test as it is.
+"""The loop's numbers have not moved: a change that should not move them must leave this test as it
+is.
 
-Recorded on 2026-11-26 with torch 2.15, as medians of six settings: one and two threads, each with the instructions that
-bench/portable.sh allows (SSE4, AVX2, AVX-512). The transformer's losses lie within 6e-8 of each other in all six. The
-ResNet's drift apart, since its batch norms magnify rounding: the first six lie within 3e-6, the tenth within 1e-4, the
-fifteenth within 6e-4; so only six are held here. Each tolerance is about eight times what was measured.
+Recorded on 2026-11-26 with torch 2.15, as medians of six settings: one and two threads, each with
+the instructions that bench/portable.sh allows (SSE4, AVX2, AVX-512). The transformer's losses lie
+within 6e-8 of each other in all six. The ResNet's drift apart, since its batch norms magnify
+rounding: the first six lie within 3e-6, the tenth within 1e-4, the fifteenth within 6e-4; so only
+six are held here. Each tolerance is about eight times what was measured.
 """
 
 from __future__ import annotations
@@ -25,12 +27,16 @@ TRANSFORMER = (
 
 
 @pytest.mark.parametrize(
-    ("model", "losses", "tolerance"), [(CONFIG.model, RESNET, 2e-5), (PLAIN, TRANSFORMER, 5e-7)], ids=["cnn", "vit"]
+    ("model", "losses", "tolerance"),
+    [(CONFIG.model, RESNET, 2e-5), (PLAIN, TRANSFORMER, 5e-7)],
+    ids=["cnn", "vit"],
 )
 def test_the_losses_of_the_first_steps_are_those_recorded(
     folders: Path, model: ModelConfig, losses: tuple[float, ...], tolerance: float
 ) -> None:
     config = replace(CONFIG, model=model, train=replace(CONFIG.train, epochs=5))
     _, logger = train(config, folders, "golden")
-    found = [values["train/batch_loss"] for _, values in logger.points if "train/batch_loss" in values]
+    found = [
+        values["train/batch_loss"] for _, values in logger.points if "train/batch_loss" in values
+    ]
     assert found[: len(losses)] == pytest.approx(losses, rel=0, abs=tolerance)

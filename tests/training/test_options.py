@@ -57,15 +57,25 @@ def last_weights(root: Path, name: str) -> Mapping[str, torch.Tensor]:
 def test_two_batches_of_eight_equal_one_of_sixteen(folders: Path) -> None:
     base = vary(replace(CONFIG, model=PLAIN), train__epochs=2, optim__name="sgd", optim__lr=0.05)
     whole, logged = train(vary(base, train__batch_size=16), folders, "whole")
-    halves, logged_halves = train(vary(base, train__batch_size=8, train__accumulate=2), folders, "halves")
+    halves, logged_halves = train(
+        vary(base, train__batch_size=8, train__accumulate=2), folders, "halves"
+    )
     for key, value in last_weights(folders, "whole").items():
-        torch.testing.assert_close(last_weights(folders, "halves")[key], value, rtol=1e-4, atol=1e-6)
-    steps = [[step for step, values in log.points if "train/batch_lr" in values] for log in (logged, logged_halves)]
+        torch.testing.assert_close(
+            last_weights(folders, "halves")[key], value, rtol=1e-4, atol=1e-6
+        )
+    steps = [
+        [step for step, values in log.points if "train/batch_lr" in values]
+        for log in (logged, logged_halves)
+    ]
     assert steps == [[1, 2, 3, 4], [1, 2, 3, 4]]
-    assert halves.best.metrics["train/loss"] == pytest.approx(whole.best.metrics["train/loss"], rel=1e-4)
+    assert halves.best.metrics["train/loss"] == pytest.approx(
+        whole.best.metrics["train/loss"], rel=1e-4
+    )
     train(vary(base, train__batch_size=8), folders, "single")
     assert not torch.equal(
-        last_weights(folders, "single")["head.weight"], last_weights(folders, "whole")["head.weight"]
+        last_weights(folders, "single")["head.weight"],
+        last_weights(folders, "whole")["head.weight"],
     )
 
 
@@ -87,7 +97,9 @@ def test_a_moving_average_is_what_is_validated_kept_and_resumed(folders: Path) -
     config = vary(CONFIG, train__ema=0.9, train__epochs=3)
     whole, _ = train(config, folders, "whole")
     plain, _ = train(vary(config, train__ema=0.0), folders, "plain")
-    assert torch.equal(last_weights(folders, "whole")["fc.weight"], last_weights(folders, "plain")["fc.weight"])
+    assert torch.equal(
+        last_weights(folders, "whole")["fc.weight"], last_weights(folders, "plain")["fc.weight"]
+    )
     assert whole.weights_fingerprint != plain.weights_fingerprint
     with pytest.raises(Stop):
         train(config, folders, "cut", stop_after=2)
@@ -108,7 +120,9 @@ def test_the_average_follows_its_formula(folders: Path) -> None:
 
 def test_patience_ends_a_run_that_does_not_get_better(folders: Path) -> None:
     config = replace(CONFIG, model=PLAIN)  # batch norms would learn even at this rate
-    config = vary(config, train__epochs=30, train__patience=2, optim__lr=1e-12, train__monitor="val/accuracy")
+    config = vary(
+        config, train__epochs=30, train__patience=2, optim__lr=1e-12, train__monitor="val/accuracy"
+    )
     result, logger = train(config, folders, "a")
     epochs = [step for step, values in logger.points if "val/f1" in values]
     assert result.best.epoch == 1
@@ -132,7 +146,10 @@ def test_mixing_changes_training_and_repeats(folders: Path, kind: str) -> None:
 
 
 def test_every_loss_takes_shares_as_well_as_labels() -> None:
-    logits, labels = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 2, 1, 1, 0])
+    logits, labels = (
+        torch.randn(5, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 2, 1, 1, 0]),
+    )
     shares = torch.eye(3)[labels]
     for name in ("cross_entropy", "focal", "label_smoothing", "f1"):
         loss = build_loss(LossConfig(name=name))
@@ -140,28 +157,44 @@ def test_every_loss_takes_shares_as_well_as_labels() -> None:
 
 
 def test_class_weights_weigh_the_images_of_a_class() -> None:
-    logits, labels = torch.randn(4, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 0, 1])
+    logits, labels = (
+        torch.randn(4, 2, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 0, 0, 1]),
+    )
     weights = torch.tensor([2 / 3, 2.0])
     for name in ("cross_entropy", "focal"):
-        each = torch.stack([build_loss(LossConfig(name=name))(logits[i : i + 1], labels[i : i + 1]) for i in range(4)])
+        each = torch.stack(
+            [
+                build_loss(LossConfig(name=name))(logits[i : i + 1], labels[i : i + 1])
+                for i in range(4)
+            ]
+        )
         expected = (each * weights[labels]).mean()
-        torch.testing.assert_close(build_loss(LossConfig(name=name), weights=weights)(logits, labels), expected)
+        torch.testing.assert_close(
+            build_loss(LossConfig(name=name), weights=weights)(logits, labels), expected
+        )
     with pytest.raises(ConfigError, match="f1 weighs the classes alike"):
         vary(CONFIG, loss__name="f1", loss__class_weights="balanced")
 
 
-def test_balanced_class_weights_and_weighted_sampling_change_a_run_with_uneven_classes(folders: Path) -> None:
+def test_balanced_class_weights_and_weighted_sampling_change_a_run_with_uneven_classes(
+    folders: Path,
+) -> None:
     for path in sorted((folders / "train" / "dog").iterdir())[4:]:
         path.unlink()
     short = SHORT
     found = [
         train(vary(short, **options), folders, f"w{number}")[0].weights_fingerprint
-        for number, options in enumerate([{}, {"loss__class_weights": "balanced"}, {"data__sampler": "weighted"}])
+        for number, options in enumerate(
+            [{}, {"loss__class_weights": "balanced"}, {"data__sampler": "weighted"}]
+        )
     ]
     assert len(set(found)) == 3
 
 
-@pytest.mark.parametrize(("freeze", "trained"), [("body", ("fc.",)), ("layer1", ("conv1.", "layer2.", "fc."))])
+@pytest.mark.parametrize(
+    ("freeze", "trained"), [("body", ("fc.",)), ("layer1", ("conv1.", "layer2.", "fc."))]
+)
 def test_frozen_parts_stay_as_they_are_batch_norms_included(
     folders: Path, freeze: str, trained: tuple[str, ...]
 ) -> None:
@@ -180,15 +213,27 @@ def test_frozen_parts_stay_as_they_are_batch_norms_included(
 
 def test_a_part_that_is_not_there_cannot_be_frozen() -> None:
     with pytest.raises(ConfigError, match="no part 'layer9'") as caught:
-        build_model(ModelConfig(name="test_resnet", freeze="layer9"), num_classes=2, image_size=(32, 32), root=Path())
+        build_model(
+            ModelConfig(name="test_resnet", freeze="layer9"),
+            num_classes=2,
+            image_size=(32, 32),
+            root=Path(),
+        )
     assert "layer1" in caught.value.hint
 
 
 def test_frozen_modules_are_in_evaluation_mode() -> None:
-    model = build_model(ModelConfig(name="resnet10t", freeze="body"), num_classes=2, image_size=(32, 32), root=Path())
+    model = build_model(
+        ModelConfig(name="resnet10t", freeze="body"),
+        num_classes=2,
+        image_size=(32, 32),
+        root=Path(),
+    )
     train_mode(model)
     assert model.training
-    assert not any(module.training for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert not any(
+        module.training for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)
+    )
 
 
 def test_layer_decay_lowers_the_rate_from_head_to_stem() -> None:
@@ -197,7 +242,11 @@ def test_layer_decay_lowers_the_rate_from_head_to_stem() -> None:
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     named = dict(model.named_parameters())
     assert rates[id(named["head.weight"])] == 1.0
-    assert rates[id(named["patch_embed.proj.weight"])] < rates[id(named["blocks.0.attn.qkv.weight"])] < 1.0
+    assert (
+        rates[id(named["patch_embed.proj.weight"])]
+        < rates[id(named["blocks.0.attn.qkv.weight"])]
+        < 1.0
+    )
     plain = build_optimizer(model, OptimConfig(lr=1.0))
     assert [group["lr"] for group in plain.param_groups] == [1.0]
 
@@ -232,28 +281,39 @@ def test_a_random_stop_at_any_step_resumes_to_the_bit(folders: Path) -> None:
 def test_compiled_models_train_alike(folders: Path) -> None:
     config = replace(SHORT, model=PLAIN)
     plain, _ = train(config, folders, "plain")
-    with torch.compiler.set_stance("force_eager"):  # the kernels are torch's own concern, and take a minute to build
+    with torch.compiler.set_stance(
+        "force_eager"
+    ):  # the kernels are torch's own concern, and take a minute to build
         compiled, _ = train(vary(config, train__compile=True), folders, "compiled")
-    assert compiled.best.metrics["train/loss"] == pytest.approx(plain.best.metrics["train/loss"], rel=1e-3)
+    assert compiled.best.metrics["train/loss"] == pytest.approx(
+        plain.best.metrics["train/loss"], rel=1e-3
+    )
     assert set(last_weights(folders, "plain")) == set(last_weights(folders, "compiled"))
 
 
-@pytest.mark.parametrize(("loss", "strategy"), [("cross_entropy", "ddp"), ("f1", "ddp"), ("f1", "fsdp")])
+@pytest.mark.parametrize(
+    ("loss", "strategy"), [("cross_entropy", "ddp"), ("f1", "ddp"), ("f1", "fsdp")]
+)
 def test_two_processes_give_what_one_gives(folders: Path, loss: str, strategy: str) -> None:
     # 21 training images in batches of 8 and 3 validation images: neither divides evenly
     config = vary(replace(CONFIG, model=PLAIN), data__split="by_image", data__val_ratio=0.12)
-    # SGD leaves rounding as small as it is; Adam's first steps are of one size, also where a gradient is only rounding
+    # SGD leaves rounding as small as it is; Adam's first steps are of one size, also where a
+    # gradient is only rounding
     config = vary(config, loss__name=loss, train__epochs=2, optim__name="sgd", optim__lr=0.05)
     _, logged_one = train(config, folders, "one")
     _, logged_two = train(vary(config, train__devices=2, train__strategy=strategy), folders, "two")
     assert logged_two.facts["processes"] == 2
-    for (step, values), (step_two, values_two) in zip(logged_one.points, logged_two.points, strict=True):
+    for (step, values), (step_two, values_two) in zip(
+        logged_one.points, logged_two.points, strict=True
+    ):
         assert step == step_two
         for each in (values, values_two):
             for clock in ("train/images_per_s", "train/data_wait"):
                 each.pop(clock, None)
         assert values_two == pytest.approx(values, rel=1e-3, abs=1e-5)
-    first, second = (load_probabilities(folders / name / "validation.npz") for name in ("one", "two"))
+    first, second = (
+        load_probabilities(folders / name / "validation.npz") for name in ("one", "two")
+    )
     assert first.ids == second.ids
     np.testing.assert_allclose(second.probabilities, first.probabilities, atol=1e-3)
     assert sorted(path.name for path in (folders / "two").iterdir()) == sorted(
@@ -262,7 +322,9 @@ def test_two_processes_give_what_one_gives(folders: Path, loss: str, strategy: s
 
 
 def test_a_sharded_run_resumes_to_the_bit(folders: Path) -> None:
-    config = vary(replace(CONFIG, model=PLAIN), train__epochs=2, train__devices=2, train__strategy="fsdp")
+    config = vary(
+        replace(CONFIG, model=PLAIN), train__epochs=2, train__devices=2, train__strategy="fsdp"
+    )
     whole, _ = train(config, folders, "whole")
     with pytest.raises(Stop):
         train(config, folders, "cut", stop_after=1)
@@ -299,7 +361,12 @@ def test_the_model_sees_the_image_size_and_the_batch_sizes_of_the_config(
     shapes = record_batches(monkeypatch)
     sizes = {"train__eval_batch_size": 3, "eval__batch_size": 4}
     small, logged = train(vary(SHORT, data__image_size=[32, 48], **sizes), folders, "small")
-    assert shapes == [(3, 3, 32, 48), (1, 3, 32, 48), (4, 3, 32, 48), (2, 3, 32, 48)]  # 4 validate, 6 are predicted
+    assert shapes == [
+        (3, 3, 32, 48),
+        (1, 3, 32, 48),
+        (4, 3, 32, 48),
+        (2, 3, 32, 48),
+    ]  # 4 validate, 6 are predicted
     shapes.clear()
     whole, logged_whole = train(vary(SHORT, data__image_size=[32, 48]), folders, "whole")
     assert shapes == [(4, 3, 32, 48), (6, 3, 32, 48)]
@@ -311,10 +378,15 @@ def test_the_model_sees_the_image_size_and_the_batch_sizes_of_the_config(
 def test_the_eval_section_changes_predictions_and_not_the_weights(folders: Path) -> None:
     plain, _ = train(SHORT, folders, "plain")
     found = [load_probabilities(folders / "plain" / "probabilities.npz").probabilities.tobytes()]
-    for name, options in {"crop": {"eval__center_crop": [12, 12]}, "jitter": {"eval__color_jitter": 0.3}}.items():
+    for name, options in {
+        "crop": {"eval__center_crop": [12, 12]},
+        "jitter": {"eval__color_jitter": 0.3},
+    }.items():
         result, _ = train(vary(SHORT, **options), folders, name)
         assert result.weights_fingerprint == plain.weights_fingerprint
-        found.append(load_probabilities(folders / name / "probabilities.npz").probabilities.tobytes())
+        found.append(
+            load_probabilities(folders / name / "probabilities.npz").probabilities.tobytes()
+        )
     assert len(set(found)) == 3
 
 
@@ -335,7 +407,9 @@ def test_deterministic_asks_torch_for_it(folders: Path, deterministic: bool) -> 
 
 
 def test_labels_may_be_in_a_csv_elsewhere(folders: Path) -> None:
-    (folders / "own.csv").write_text("ImageID,ans\ncat/cat00.png,dog\ncat/cat01.png,cat\ndog/dog00.png,cat\n")
+    (folders / "own.csv").write_text(
+        "ImageID,ans\ncat/cat00.png,dog\ncat/cat01.png,cat\ndog/dog00.png,cat\n"
+    )
     config = vary(SHORT, data__format="csv", data__labels="own.csv", data__val_ratio=0.34)
     data = load_data(config.data, TWO, root=folders)
     labels = {sample.id: sample.label for sample in (*data.train, *data.val)}
@@ -343,6 +417,8 @@ def test_labels_may_be_in_a_csv_elsewhere(folders: Path) -> None:
 
 
 def test_several_machines_need_torchrun(folders: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.num_nodes: several machines need torchrun") as caught:
+    with pytest.raises(
+        ConfigError, match=r"train.num_nodes: several machines need torchrun"
+    ) as caught:
         train(vary(SHORT, train__num_nodes=2), folders, "a")
     assert "torchrun --nnodes 2 --nproc-per-node 1" in caught.value.hint

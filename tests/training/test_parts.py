@@ -26,7 +26,9 @@ from tracker.training.model.optim import build_optimizer, lr_factor
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
 from tracker.training.scores import confusion_matrix, count_classes
 
-LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
+LOGITS = torch.tensor(
+    [[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64
+)
 TARGETS = torch.tensor([0, 2, 1, 1])
 
 
@@ -45,14 +47,20 @@ def test_soft_f1_loss_equals_its_definition_in_float64() -> None:
     y = np.eye(3)[TARGETS.numpy()]
     expected = 0.0
     for c in range(3):
-        tp, fp, fn = (p[:, c] * y[:, c]).sum(), (p[:, c] * (1 - y[:, c])).sum(), ((1 - p[:, c]) * y[:, c]).sum()
+        tp, fp, fn = (
+            (p[:, c] * y[:, c]).sum(),
+            (p[:, c] * (1 - y[:, c])).sum(),
+            ((1 - p[:, c]) * y[:, c]).sum(),
+        )
         expected += 2 * tp / (2 * tp + fp + fn) / 3
     assert float(soft_f1_loss(LOGITS, TARGETS)) == pytest.approx(1 - expected, abs=1e-12)
 
 
 def test_focal_loss_equals_its_definition_and_is_cross_entropy_at_gamma_zero() -> None:
     p = torch.softmax(LOGITS, 1)[torch.arange(4), TARGETS]
-    assert float(focal_loss(LOGITS, TARGETS, gamma=2.0)) == pytest.approx(float((-((1 - p) ** 2) * p.log()).mean()))
+    assert float(focal_loss(LOGITS, TARGETS, gamma=2.0)) == pytest.approx(
+        float((-((1 - p) ** 2) * p.log()).mean())
+    )
     assert float(focal_loss(LOGITS, TARGETS, gamma=0.0)) == pytest.approx(
         float(functional.cross_entropy(LOGITS, TARGETS))
     )
@@ -67,12 +75,16 @@ def test_every_loss_name_is_another_loss_and_its_parameter_counts() -> None:
         LossConfig(name="label_smoothing", smoothing=0.3),
         LossConfig(name="f1"),
     ]
-    assert len({round(float(build_loss(config)(LOGITS, TARGETS)), 9) for config in configs}) == len(configs)
+    assert len({round(float(build_loss(config)(LOGITS, TARGETS)), 9) for config in configs}) == len(
+        configs
+    )
 
 
 def test_step_schedule_halves_every_decay_step() -> None:
     config = SchedConfig(name="step", decay_step=2, decay_rate=0.5)
-    factors = [lr_factor(step, steps_per_epoch=10, epochs=6, config=config) for step in (0, 19, 20, 39, 40)]
+    factors = [
+        lr_factor(step, steps_per_epoch=10, epochs=6, config=config) for step in (0, 19, 20, 39, 40)
+    ]
     assert factors == [1.0, 1.0, 0.5, 0.5, 0.25]
 
 
@@ -87,13 +99,18 @@ def test_cosine_schedule_warms_up_and_falls_to_zero() -> None:
 
 
 def test_constant_schedule_stays_at_one() -> None:
-    factors = {lr_factor(s, steps_per_epoch=4, epochs=9, config=SchedConfig(name="constant")) for s in range(36)}
+    factors = {
+        lr_factor(s, steps_per_epoch=4, epochs=9, config=SchedConfig(name="constant"))
+        for s in range(36)
+    }
     assert factors == {1.0}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
 def test_optimiser_takes_its_numbers_from_the_config(name: str, kind: str) -> None:
-    optimizer = build_optimizer(torch.nn.Linear(1, 1), OptimConfig(name=name, lr=0.3, weight_decay=0.2, momentum=0.7))
+    optimizer = build_optimizer(
+        torch.nn.Linear(1, 1), OptimConfig(name=name, lr=0.3, weight_decay=0.2, momentum=0.7)
+    )
     assert type(optimizer).__name__ == kind
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.2)
@@ -121,11 +138,17 @@ def test_a_last_batch_of_one_image_is_dropped_in_training_only() -> None:
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4))
 def test_processes_share_every_image_of_an_epoch(size: int, share: int, world: int) -> None:
     whole = BatchSampler(size, share * world, seed=3)
-    parts = [list(BatchSampler(size, share * world, seed=3, rank=rank, world=world)) for rank in range(world)]
+    parts = [
+        list(BatchSampler(size, share * world, seed=3, rank=rank, world=world))
+        for rank in range(world)
+    ]
     for number, batch in enumerate(list(whole)[: len(parts[0])]):
         assert sorted(position for part in parts for position in part[number]) == sorted(batch)
         assert max(len(part[number]) for part in parts) <= share
-    ordered = [[p for batch in OrderedBatches(size, 4, rank=r, world=world) for p in batch] for r in range(world)]
+    ordered = [
+        [p for batch in OrderedBatches(size, 4, rank=r, world=world) for p in batch]
+        for r in range(world)
+    ]
     assert len({len(part) for part in ordered}) == 1
     woven = [index for together in zip(*ordered, strict=True) for _, index in together]
     assert woven[:size] == list(range(size))
@@ -136,7 +159,9 @@ def test_weighted_sampling_draws_every_class_as_often() -> None:
     weights = balance(labels)
     assert weights.mean() == pytest.approx(1)
     assert weights[:900].sum() == pytest.approx(weights[900:].sum())
-    drawn = [index for batch in BatchSampler(1000, 50, seed=1, weights=weights) for _, index in batch]
+    drawn = [
+        index for batch in BatchSampler(1000, 50, seed=1, weights=weights) for _, index in batch
+    ]
     rare = sum(index >= 900 for index in drawn)
     assert 430 < rare < 570
     assert len(set(drawn)) < 1000
@@ -149,26 +174,44 @@ def test_unknown_model_names_the_nearest() -> None:
 
 
 def test_drop_path_reaches_the_model_and_is_refused_where_there_is_none() -> None:
-    model = build_model(ModelConfig(name="resnet10t", drop_path=0.4), num_classes=2, image_size=(32, 32), root=Path())
+    model = build_model(
+        ModelConfig(name="resnet10t", drop_path=0.4),
+        num_classes=2,
+        image_size=(32, 32),
+        root=Path(),
+    )
     assert any(getattr(module, "drop_prob", 0) for module in model.modules())
     with pytest.raises(ConfigError, match="drop_path_rate"):
-        build_model(ModelConfig(name="vgg11", drop_path=0.4), num_classes=2, image_size=(32, 32), root=Path())
+        build_model(
+            ModelConfig(name="vgg11", drop_path=0.4),
+            num_classes=2,
+            image_size=(32, 32),
+            root=Path(),
+        )
 
 
 def test_transformers_take_any_image_size() -> None:
-    model = build_model(ModelConfig(name="vit_tiny_patch16_224"), num_classes=3, image_size=(32, 48), root=Path())
+    model = build_model(
+        ModelConfig(name="vit_tiny_patch16_224"), num_classes=3, image_size=(32, 48), root=Path()
+    )
     assert model(torch.zeros(1, 3, 32, 48)).shape == (1, 3)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_local_weights_are_loaded_and_the_head_may_have_other_classes(tmp_path: Path, suffix: str) -> None:
+def test_local_weights_are_loaded_and_the_head_may_have_other_classes(
+    tmp_path: Path, suffix: str
+) -> None:
     from safetensors.torch import save_file
 
     config = ModelConfig(name="resnet10t")
     torch.manual_seed(1)
     source = build_model(config, num_classes=7, image_size=(32, 32), root=tmp_path).state_dict()
     path = tmp_path / f"weights{suffix}"
-    save_file(source, path) if suffix == ".safetensors" else torch.save({"state_dict": source}, path)
+    (
+        save_file(source, path)
+        if suffix == ".safetensors"
+        else torch.save({"state_dict": source}, path)
+    )
     torch.manual_seed(2)
     local = ModelConfig(name="resnet10t", pretrained=path.name)
     model = build_model(local, num_classes=2, image_size=(32, 32), root=tmp_path).state_dict()
@@ -177,8 +220,12 @@ def test_local_weights_are_loaded_and_the_head_may_have_other_classes(tmp_path: 
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    other = build_model(ModelConfig(name="resnet14t"), num_classes=2, image_size=(32, 32), root=tmp_path)
-    torch.save({k: v for k, v in other.state_dict().items() if "layer1" in k}, tmp_path / "part.pth")
+    other = build_model(
+        ModelConfig(name="resnet14t"), num_classes=2, image_size=(32, 32), root=tmp_path
+    )
+    torch.save(
+        {k: v for k, v in other.state_dict().items() if "layer1" in k}, tmp_path / "part.pth"
+    )
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"f": os.system}, tmp_path / "code.pth")
     for name, words in {
@@ -189,7 +236,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(WeightsError, match=words):
             build_model(
-                ModelConfig(name="resnet10t", pretrained=name), num_classes=2, image_size=(32, 32), root=tmp_path
+                ModelConfig(name="resnet10t", pretrained=name),
+                num_classes=2,
+                image_size=(32, 32),
+                root=tmp_path,
             )
 
 
@@ -230,7 +280,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
     write_json(path, {"old": 1})
     with pytest.raises(ValueError, match="Out of range"):
         write_json(path, float("nan"))
-    with pytest.raises(StorageError, match="No space left") as caught, atomic_path(path) as temporary:
+    with (
+        pytest.raises(StorageError, match="No space left") as caught,
+        atomic_path(path) as temporary,
+    ):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "free some space" in caught.value.hint

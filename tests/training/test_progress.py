@@ -1,4 +1,5 @@
-"""What a terminal shows while a run is trained: lines that fit its width, and what goes on after the last batch."""
+"""What a terminal shows while a run is trained: lines that fit its width, and what goes on after
+the last batch."""
 
 from __future__ import annotations
 
@@ -31,10 +32,14 @@ def watch(patch: pytest.MonkeyPatch, width: int) -> Terminal:
 
 def read(terminal: Terminal) -> list[str]:
     """Its lines, without what moves the cursor or colors them."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    return (
+        re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    )
 
 
-@pytest.mark.parametrize(("width", "monitor"), [(40, "val/f1"), (80, "val/f1"), (80, "val/accuracy"), (200, "val/f1")])
+@pytest.mark.parametrize(
+    ("width", "monitor"), [(40, "val/f1"), (80, "val/f1"), (80, "val/accuracy"), (200, "val/f1")]
+)
 def test_the_line_of_an_epoch_fits_the_terminal_and_keeps_the_deciding_figure(
     monkeypatch: pytest.MonkeyPatch, width: int, monitor: str
 ) -> None:
@@ -42,7 +47,9 @@ def test_the_line_of_an_epoch_fits_the_terminal_and_keeps_the_deciding_figure(
     with Progress(epochs=12, monitor=monitor) as progress:
         progress.begin(batches=1, done=0)
         progress.batch(epoch=12, images=4, loss=0.5)
-        progress.epoch(epoch=12, metrics={**METRICS, "train/images_per_s": 412}, best=True, seconds_left=75)
+        progress.epoch(
+            epoch=12, metrics={**METRICS, "train/images_per_s": 412}, best=True, seconds_left=75
+        )
     lines = [line.rstrip() for line in read(terminal)]
     (line,) = [line for line in lines if line.endswith("*best")]
     assert line.startswith("epoch 12/12  ")
@@ -51,15 +58,20 @@ def test_the_line_of_an_epoch_fits_the_terminal_and_keeps_the_deciding_figure(
     assert ("412 images/s  1:15 left" in line) == (width == 200)
 
 
-def test_a_pipe_gets_the_whole_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_the_whole_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     with Progress(epochs=2) as progress:
         progress.begin(batches=1, done=0)
-        progress.epoch(epoch=1, metrics={**METRICS, "train/images_per_s": 412}, best=False, seconds_left=75)
+        progress.epoch(
+            epoch=1, metrics={**METRICS, "train/images_per_s": 412}, best=False, seconds_left=75
+        )
         progress.finish("predicting")
-    assert capsys.readouterr().err == (
-        "epoch 1/2  train/loss 0.5000  train/accuracy 0.5000  val/loss 0.5000  val/accuracy 0.5000  val/f1 0.5000"
-        "  412 images/s  1:15 left\n"
+    assert (
+        capsys.readouterr().err
+        == "epoch 1/2  train/loss 0.5000  train/accuracy 0.5000  val/loss 0.5000  val/accuracy"
+        " 0.5000  val/f1 0.5000  412 images/s  1:15 left\n"
     )
 
 

@@ -69,7 +69,10 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
 
     started: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(processes, "_start", start)
-    reason = r"^process 1 of this run ended before its time \(exit code 1\): ModuleNotFoundError: .*no_such_module_here"
+    reason = (
+        r"^process 1 of this run ended before its time \(exit code 1\): ModuleNotFoundError:"
+        r" .*no_such_module_here"
+    )
     with (
         pytest.raises(TrackerError, match=reason),
         processes.share_work(TrainConfig(devices=3), {}, first=True, on_stuck=lambda _: None),
@@ -81,10 +84,16 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
 def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follower() -> None:
     follower = "import time; time.sleep(1); raise ValueError('the disk is gone')"
     done = subprocess.run(
-        [sys.executable, "-c", STUCK, follower], capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        [sys.executable, "-c", STUCK, follower],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
     )
     assert done.returncode == 1, done.stderr
-    reason = "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
+    reason = (
+        "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
+    )
     assert done.stdout.splitlines() == ["begun", repr(TrackerError(reason))]
 
 
@@ -98,10 +107,26 @@ def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
 
 
 @pytest.mark.slow
-def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_as_a_signal(tmp_path: Path) -> None:
+def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_as_a_signal(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "script.py").write_text(UNDER_TORCHRUN)
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, "script.py"], cwd=tmp_path, capture_output=True, timeout=COMMAND_LIMIT_S, check=False)
+    torchrun = [
+        sys.executable,
+        "-P",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    subprocess.run(
+        [*torchrun, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
     assert (tmp_path / "reason").read_text() == "process 1: DataError: x.png: the image is broken"
 
 

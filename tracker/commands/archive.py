@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from tracker.workflows.clean import Plan
     from tracker.workspace.competition import Workspace
 
-Runs = Annotated[list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")]
+Runs = Annotated[
+    list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")
+]
 
 
 def archive_command(runs: Runs) -> None:
@@ -24,10 +26,14 @@ def archive_command(runs: Runs) -> None:
     workspace = find_workspace()
     names = _resolve(workspace, runs)
     records = archive_runs(workspace, names)
-    print_text(f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes them back)")
+    print_text(
+        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes them back)"
+    )
     best = find_sota(workspace)
     if best is not None and best.run_uid in {record.uid for record in records}:
-        print_text(f"{best.run} is SOTA: its submission {best.number} stays in the leaderboard, and SOTA")
+        print_text(
+            f"{best.run} is SOTA: its submission {best.number} stays in the leaderboard, and SOTA"
+        )
     _copy(workspace, names)
 
 
@@ -46,7 +52,9 @@ def unarchive_command(runs: Runs) -> None:
 
 def tag_command(
     run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest, sota or s12.")],
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Tags, without blanks: final-candidate.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Tags, without blanks: final-candidate.")
+    ],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
     """Give a run tags, or take them away; a checkpoint of a tagged run is never freed."""
@@ -65,7 +73,9 @@ def tag_command(
 def clean_command(
     checkpoints: Annotated[
         bool,
-        typer.Option("--checkpoints", help="Also best.pth of runs that no submission, ensemble or tag keeps."),
+        typer.Option(
+            "--checkpoints", help="Also best.pth of runs that no submission, ensemble or tag keeps."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -88,19 +98,27 @@ def clean_command(
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfigError("nothing was freed: there is no terminal to ask on", hint="tracker clean --yes")
+            raise ConfigError(
+                "nothing was freed: there is no terminal to ask on", hint="tracker clean --yes"
+            )
         question = f"Free {_render_size(plan.size)}? These files are deleted."
-        ask(question, no="nothing was freed", go_on=f"tracker clean{' --checkpoints' * checkpoints} --yes")
+        ask(
+            question,
+            no="nothing was freed",
+            go_on=f"tracker clean{' --checkpoints' * checkpoints} --yes",
+        )
     done = free(workspace, plan, checkpoints=checkpoints)
-    print_text(f"freed {_render_size(sum(item.size for item in done))} ({render_count(len(done), 'file')})")
+    print_text(
+        f"freed {_render_size(sum(item.size for item in done))} ({render_count(len(done), 'file')})"
+    )
     if checkpoints and workspace.mlflow_uri.startswith("http"):
         print_text(f"the copies on {workspace.shown_mlflow_uri} stay")
 
 
 # what tracker.workflows.reuse takes it for
 LAST_IS_FOR = (
-    "only a new run of the same config and data goes on from it: with a larger train.patience, or with more"
-    " train.epochs where sched.name is not cosine"
+    "only a new run of the same config and data goes on from it: with a larger train.patience, or"
+    " with more train.epochs where sched.name is not cosine"
 )
 
 

@@ -11,15 +11,22 @@ from tracker.commands.runs import Archived, Json, Where, Wide
 
 def compare_command(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[R...]", help="exp3, exp5..exp9, s12, sota; none: the newest.")
+        list[str] | None,
+        typer.Argument(metavar="[R...]", help="exp3, exp5..exp9, s12, sota; none: the newest."),
     ] = None,
     where: Where = "",
     sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
-    each: Annotated[bool, typer.Option("--each", help="A row for each seed and fold, no means.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Equal keys and F1 by class, too.")] = False,
+    each: Annotated[
+        bool, typer.Option("--each", help="A row for each seed and fold, no means.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Equal keys and F1 by class, too.")
+    ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(help="Newest finished runs to look at when none is named (200), 0: all.", min=0),
+        typer.Option(
+            help="Newest finished runs to look at when none is named (200), 0: all.", min=0
+        ),
     ] = None,
     archived: Archived = False,
     markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
@@ -38,7 +45,9 @@ def compare_command(
 
     refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
     if runs:
-        refuse_beside("named runs", {"--limit": limit is not None}, why="all that are named are compared")
+        refuse_beside(
+            "named runs", {"--limit": limit is not None}, why="all that are named are compared"
+        )
     workspace = find_workspace()
     newest = NEWEST if limit is None else limit
     found = compare_runs(
@@ -65,11 +74,14 @@ def compare_command(
         print_comparison(found, workspace.competition, marks=marks, wide=wide)
 
 
-PublicImages = Annotated[int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)]
+PublicImages = Annotated[
+    int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)
+]
 
 
 def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
-    """Say what the scores are worth: validation against public against private, and the luck in the best."""
+    """Say what the scores are worth: validation against public against private, and the luck in the
+    best."""
     from tracker.comparison.cv_lb import tell_truth
     from tracker.console.cv_lb import render_truth
     from tracker.core.terminal import print_json, print_text
@@ -87,7 +99,8 @@ def select_command(
     public_images: PublicImages = 0,
     as_json: Json = False,
 ) -> None:
-    """Choose the final submissions by public score, validation and how much they differ, with the reasons."""
+    """Choose the final submissions by public score, validation and how much they differ, with the
+    reasons."""
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
     from tracker.core.terminal import print_json, print_text

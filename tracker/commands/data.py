@@ -9,20 +9,28 @@ import typer
 
 from tracker.commands.runs import Json, Wide
 
-ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file with config sections.")]
+ConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG]", help="TOML file with config sections.")
+]
 Parent = Annotated[str, typer.Option("--from", help="Use the config of a run, sota or s12.")]
-Assign = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated, the last word.")]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value; may be repeated, the last word."),
+]
 
 
 def stats_command(
     config: ConfigFile = None,
     parent: Parent = "",
     assign: Assign = None,
-    figures: Annotated[Path | None, typer.Option(help="Folder for pictures: classes.png, ages.png.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures: classes.png, ages.png.")
+    ] = None,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Count images by class, mask, gender and age; their sizes, formats, mean and standard deviation."""
+    """Count images by class, mask, gender and age; their sizes, formats, mean and standard
+    deviation."""
     import sys
 
     from tracker.commands.options import refuse_together
@@ -34,7 +42,9 @@ def stats_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found, drawn = survey(workspace, resolve_for(workspace, config, parent, assign), figures=figures)
+    found, drawn = survey(
+        workspace, resolve_for(workspace, config, parent, assign), figures=figures
+    )
     if as_json:
         print_json(found.to_dict())
     else:
@@ -50,11 +60,15 @@ def check_command(
     parent: Parent = "",
     assign: Assign = None,
     write_exclude: Annotated[
-        Path | None, typer.Option(help="CSV to write of the broken training images, for data.exclude.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="CSV to write of the broken training images, for data.exclude.", metavar="FILE"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that is wrong."""
+    """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that
+    is wrong."""
     from tracker.core.terminal import print_json
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
@@ -62,7 +76,9 @@ def check_command(
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = check_data(workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude)
+    found = check_data(
+        workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude
+    )
     if as_json:
         print_json(found.to_dict())
     else:
@@ -75,12 +91,17 @@ def split_command(
     config: ConfigFile = None,
     parent: Parent = "",
     assign: Assign = None,
-    out: Annotated[Path, typer.Option(help="CSV to write: id, label, split or fold.")] = Path("split.csv"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that has another split.")] = False,
+    out: Annotated[Path, typer.Option(help="CSV to write: id, label, split or fold.")] = Path(
+        "split.csv"
+    ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that has another split.")
+    ] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Write which images train and which validate, or the fold of each, and show the balance of the classes."""
+    """Write which images train and which validate, or the fold of each, and show the balance of the
+    classes."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import write_split

@@ -1,4 +1,5 @@
-"""The demo: a small competition, from photographs to the leaderboard, through the functions of the commands."""
+"""The demo: a small competition, from photographs to the leaderboard, through the functions of the
+commands."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ CHANGE = {"optim.lr": 0.003}
 
 
 def run_demo(folder: Path) -> None:
-    """Tell the whole story in `folder`, which must be new or empty; raises ConfigError when it is not."""
+    """Tell the whole story in `folder`, which must be new or empty; raises ConfigError when it is
+    not."""
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", hint="tracker demo NEWFOLDER")
     require(*TRAINING)
@@ -50,7 +52,9 @@ def run_demo(folder: Path) -> None:
     second = _train(workspace, first.name, "three times the learning rate", CHANGE)
     _submit(workspace, second, "three times the learning rate")
     _train_again(workspace, second.name)
-    third = _train(workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True)
+    third = _train(
+        workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True
+    )
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
     print_diff(diff_runs(workspace, first.name, second.name), brief=True)
@@ -61,22 +65,38 @@ def run_demo(folder: Path) -> None:
             print(problem, file=sys.stderr)
     best = find_sota(workspace)
     number, was = best.number if best else None, list_sota_numbers(workspace)
-    print_leaderboard(rows, workspace.competition, list_validation(workspace, rows), sota=number, was_sota=was)
-    print(f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web page)")
+    print_leaderboard(
+        rows, workspace.competition, list_validation(workspace, rows), sota=number, was_sota=was
+    )
+    print(
+        f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web"
+        " page)"
+    )
 
 
 def _make_workspace(folder: Path) -> Workspace:
     from tracker.setup.demo_faces import make_competition
 
-    _say(f"a competition of drawn faces in {folder}: {PEOPLE} people to learn from, {EVAL_PEOPLE} to predict")
+    _say(
+        f"a competition of drawn faces in {folder}: {PEOPLE} people to learn from, {EVAL_PEOPLE} to"
+        " predict"
+    )
     with translate_os_errors(folder, "write"):
         folder.mkdir(parents=True, exist_ok=True)
         make_competition(folder / "data", people=PEOPLE, eval_people=EVAL_PEOPLE, seed=SEED)
-    data = {"train_dir": str(folder / "data/train"), "eval_dir": str(folder / "data/eval"), "split": "by_profile"}
+    data = {
+        "train_dir": str(folder / "data/train"),
+        "eval_dir": str(folder / "data/eval"),
+        "split": "by_profile",
+    }
     return init_workspace(
         folder,
         data=data,
-        competition={"name": "masks-demo", "daily_limit": 5, "similar_share": 0.999},  # its runs may be alike
+        competition={
+            "name": "masks-demo",
+            "daily_limit": 5,
+            "similar_share": 0.999,
+        },  # its runs may be alike
         leaderboard_options={"solution": folder / "data" / "solution.csv"},
     )
 
@@ -90,7 +110,12 @@ def _train_again(workspace: Workspace, name: str) -> None:
 
 
 def _train(
-    workspace: Workspace, parent: str | None, note: str, flags: Mapping[str, object], *, force: bool = False
+    workspace: Workspace,
+    parent: str | None,
+    note: str,
+    flags: Mapping[str, object],
+    *,
+    force: bool = False,
 ) -> RunRecord:
     words = [f"--from {parent}"] if parent else []
     words += ["--force"] if force else []
@@ -112,7 +137,10 @@ def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
         return
     primary = workspace.competition.primary
     score = primary.render(row.scores.get(f"public_{primary.name}"))
-    print(f"submission {row.number}: public {primary.name} {score}, {quota.left} of {quota.limit} left today")
+    print(
+        f"submission {row.number}: public {primary.name} {score}, {quota.left} of {quota.limit}"
+        " left today"
+    )
 
 
 def _say(line: str) -> None:

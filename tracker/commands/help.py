@@ -1,6 +1,8 @@
-"""The page of `tracker --help`: the panels of Typer's own page, without the Markdown and traceback machinery.
+"""The page of `tracker --help`: the panels of Typer's own page, without the Markdown and traceback
+machinery.
 
-Typer's renderer imports 77 ms of it, more than everything else that --help does; see bench/startup.py.
+Typer's renderer imports 77 ms of it, more than everything else that --help does; see
+bench/startup.py.
 """
 
 from __future__ import annotations
@@ -22,15 +24,25 @@ def print_help(group: Any, context: Any) -> None:
     usage = Text("Usage: ", style="yellow").append(
         " ".join([context.command_path, *group.collect_usage_pieces(context)])
     )
-    records = [record for option in group.get_params(context) if (record := option.get_help_record(context))]
-    panels: dict[str, list[tuple[str, str]]] = {"Options": [(names, text.strip()) for names, text in records]}
+    records = [
+        record
+        for option in group.get_params(context)
+        if (record := option.get_help_record(context))
+    ]
+    panels: dict[str, list[tuple[str, str]]] = {
+        "Options": [(names, text.strip()) for names, text in records]
+    }
     for name, command in group.commands.items():
         panel = command.rich_help_panel
-        panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append((name, command.help or ""))
+        panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append(
+            (name, command.help or "")
+        )
     parts = [Padding(usage, (1, 1)), Padding(Text(group.help or ""), (0, 1, 1, 1))]
     console = Console(highlight=False)
     narrow = console.width < NARROW
-    console.print(Group(*parts, *[_panel(title, rows, narrow=narrow) for title, rows in panels.items()]))
+    console.print(
+        Group(*parts, *[_panel(title, rows, narrow=narrow) for title, rows in panels.items()])
+    )
 
 
 def _panel(title: str, rows: list[tuple[str, str]], *, narrow: bool) -> Panel:

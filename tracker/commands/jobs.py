@@ -14,10 +14,13 @@ T = TypeVar("T")
 
 
 def logs_command(
-    run: Annotated[str, typer.Argument(metavar="R", help="exp12, latest (the running one), sota or s12.")],
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this.")] = (
-        False
-    ),
+    run: Annotated[
+        str, typer.Argument(metavar="R", help="exp12, latest (the running one), sota or s12.")
+    ],
+    follow: Annotated[
+        bool,
+        typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this."),
+    ] = (False),
 ) -> None:
     """Show what a run has printed, or its epochs when it runs in a terminal."""
     from tracker.console.runs import render_end
@@ -51,7 +54,8 @@ def stop_command(
 
 
 def print_detached() -> None:
-    """Start this very command in the background, wait until its run exists, and say how to look after it."""
+    """Start this very command in the background, wait until its run exists, and say how to look
+    after it."""
     from tracker.jobs.background import Child
 
     _, record = start_again(Child.wait_for_run)
@@ -60,7 +64,8 @@ def print_detached() -> None:
 
 
 def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
-    """Start this very command in the background and wait for what it makes; exit as it did when it made nothing."""
+    """Start this very command in the background and wait for what it makes; exit as it did when it
+    made nothing."""
     import sys
 
     from tracker.jobs.background import Child

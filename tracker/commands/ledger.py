@@ -25,7 +25,9 @@ def init_command() -> None:
 
 
 def verify_command(
-    head: Annotated[str, typer.Option(help="Head printed earlier: the ledger must still have that row.")] = "",
+    head: Annotated[
+        str, typer.Option(help="Head printed earlier: the ledger must still have that row.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Check every row against its hash; exit code 1 names the first that does not agree."""
@@ -40,11 +42,16 @@ def verify_command(
     elif not found.problem:
         print_text(f"all {found.rows} rows agree, head {found.head}")
     if found.problem:
-        raise LedgerError(found.problem, hint="compare with a backup; tracker ledger restore makes a ledger of one")
+        raise LedgerError(
+            found.problem,
+            hint="compare with a backup; tracker ledger restore makes a ledger of one",
+        )
 
 
 def history_command(
-    number: Annotated[int | None, typer.Argument(metavar="[N]", help="Only what concerns submission N.")] = None,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[N]", help="Only what concerns submission N.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Newest rows to show, 0: all.", min=0)] = 50,
     wide: Wide = False,
     as_json: Json = False,
@@ -69,7 +76,9 @@ def history_command(
 
 
 def upgrade_command(
-    backup: Annotated[Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")] = None,
+    backup: Annotated[
+        Path | None, typer.Option(help="Where the backup goes; else beside tracker.toml.")
+    ] = None,
 ) -> None:
     """Bring an older ledger to this program's schema; a backup is made first."""
     from tracker.core.terminal import print_text
@@ -79,7 +88,11 @@ def upgrade_command(
     workspace = find_workspace()
     target = backup or default_backup(workspace.root)
     before, after = upgrade_ledger(workspace.ledger_url, backup=target)
-    print_text(f"schema {before} -> {after}, backup {target}" if before != after else f"schema {after} is up to date")
+    print_text(
+        f"schema {before} -> {after}, backup {target}"
+        if before != after
+        else f"schema {after} is up to date"
+    )
 
 
 def backup_command(file: File) -> None:
@@ -102,7 +115,9 @@ def restore_command(file: File) -> None:
 
 def import_command(
     file: File,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be added; add nothing.")
+    ] = False,
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
     from tracker.core.terminal import print_text
@@ -120,7 +135,8 @@ def import_command(
 
 
 def export_command(file: File) -> None:
-    """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same rows."""
+    """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same
+    rows."""
     from tracker.core.terminal import print_text
     from tracker.ledger.handkept import export_table
     from tracker.workspace.competition import find_workspace

@@ -1,4 +1,5 @@
-"""Options that contradict each other are refused, before anything is read or written; whether there is one to ask."""
+"""Options that contradict each other are refused, before anything is read or written; whether there
+is one to ask."""
 
 from __future__ import annotations
 
@@ -13,14 +14,20 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def may_ask() -> bool:
     """Whether somebody sits at a terminal; scripts and pipes are never asked."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+    return (
+        sys.stdin is not None
+        and sys.stdin.isatty()
+        and sys.stdout is not None
+        and sys.stdout.isatty()
+    )
 
 
 def ask(question: str, *, no: str, go_on: str) -> None:
-    """Ask in a terminal; returns after a yes. `no` says what was not done, `go_on` is the command that does not ask.
+    """Ask in a terminal; returns after a yes. `no` says what was not done, `go_on` is the command
+    that does not ask.
 
-    Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D), and
-    InterruptedByUserError after Ctrl-C.
+    Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D),
+    and InterruptedByUserError after Ctrl-C.
     """
     from tracker.core.errors import InterruptedByUserError
     from tracker.core.terminal import print_text
@@ -50,10 +57,14 @@ def refuse_together(given: Mapping[str, bool]) -> None:
 
 
 def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
-    """Raise ConfigError when one of the options was given, which `option`, that was given too, leaves nothing to do."""
+    """Raise ConfigError when one of the options was given, which `option`, that was given too,
+    leaves nothing to do."""
     from tracker.training.errors import ConfigError
 
     names = [name for name, is_given in given.items() if is_given]
     if names:
         verb = "do" if len(names) > 1 else "does"
-        raise ConfigError(f"{' and '.join(names)} {verb} nothing beside {option}: {why}", hint="leave one of them away")
+        raise ConfigError(
+            f"{' and '.join(names)} {verb} nothing beside {option}: {why}",
+            hint="leave one of them away",
+        )

@@ -8,16 +8,24 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column and every character, however wide.")
+]
 
 
 def explain_command(
-    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
+    ] = "latest",
     pick: Annotated[
         str | None,
-        typer.Option(help="Validation images to show: wrong (surest first, the default) or uncertain."),
+        typer.Option(
+            help="Validation images to show: wrong (surest first, the default) or uncertain."
+        ),
     ] = None,
-    image: Annotated[list[str] | None, typer.Option(help="Id of an image to show instead; may be repeated.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Id of an image to show instead; may be repeated.")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="Images to show (12).", min=1)] = None,
     wide: Wide = False,
     as_json: Json = False,
@@ -50,12 +58,17 @@ def explain_command(
 
 def remove_background_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Data folder; it stays as it is.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; DIR-cutout when not given.")] = None,
-    method: Annotated[str, typer.Option(help="grabcut, or rembg, which is an extra of the package.")] = "grabcut",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; DIR-cutout when not given.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="grabcut, or rembg, which is an extra of the package.")
+    ] = "grabcut",
     processes: Annotated[int, typer.Option(help="Processes, 0: one a core.", min=0)] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:
-    """Write a copy of a data folder without backgrounds, and measure its mean and standard deviation."""
+    """Write a copy of a data folder without backgrounds, and measure its mean and standard
+    deviation."""
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
     from tracker.training.errors import TrackerError
@@ -65,23 +78,32 @@ def remove_background_command(
     print_cutout(done)
     if problems := done.report.problems:
         raise TrackerError(
-            "\n  ".join([f"{render_count(len(problems), 'image')} failed, the rest is done:", *problems])
+            "\n  ".join(
+                [f"{render_count(len(problems), 'image')} failed, the rest is done:", *problems]
+            )
         )
 
 
 def suspects_command(
     run: Annotated[
-        str, typer.Argument(metavar="[R]", help="Run that judges its validation images; best an ensemble of folds.")
+        str,
+        typer.Argument(
+            metavar="[R]", help="Run that judges its validation images; best an ensemble of folds."
+        ),
     ] = "latest",
-    out: Annotated[str, typer.Option(help="Folder for tables and pictures, in the workspace.")] = "suspects",
+    out: Annotated[
+        str, typer.Option(help="Folder for tables and pictures, in the workspace.")
+    ] = "suspects",
     threshold: Annotated[
-        int, typer.Option(help="Bits of 256 in which nearly equal images may differ.", min=0, max=64)
+        int,
+        typer.Option(help="Bits of 256 in which nearly equal images may differ.", min=0, max=64),
     ] = 24,
     count: Annotated[int, typer.Option(help="Suspects and pairs to draw, 0: all.", min=0)] = 60,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Find labels that are likely wrong, and nearly equal images across training, validation and evaluation."""
+    """Find labels that are likely wrong, and nearly equal images across training, validation and
+    evaluation."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects
@@ -91,7 +113,9 @@ def suspects_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found = find_suspects(workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count)
+    found = find_suspects(
+        workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count
+    )
     if as_json:
         print_json(found.to_dict())
     else:

@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column and every character, however wide.")
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Work in the background; the terminal may close.")
+]
 
 
 def queue_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with a run table for each training.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="TOML file with a run table for each training.")
+    ],
     detach: Detach = False,
     wide: Wide = False,
     as_json: Json = False,
@@ -43,15 +49,22 @@ def queue_command(
 
 
 def sweep_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file: base config, space, number of trials.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="TOML file: base config, space, number of trials."),
+    ],
     join: Annotated[
-        bool, typer.Option("--join", help="Work beside other processes, here or on other machines, on one study.")
+        bool,
+        typer.Option(
+            "--join", help="Work beside other processes, here or on other machines, on one study."
+        ),
     ] = False,
     detach: Detach = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Search config keys with Optuna, every trial a run; called again, go on with the trials that are left."""
+    """Search config keys with Optuna, every trial a run; called again, go on with the trials that
+    are left."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.jobs.sweep import run_sweep
@@ -93,4 +106,7 @@ def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     folder = find_folder(find_workspace(), file, kind)
     child, _ = start_again(Child.wait_for_folder)
     print(f"{file} is worked on in the background, process {child.pid}")
-    print(f"follow: tail -f {find_output(folder, child.pid, alone=alone) / OUTPUT_NAME}\nstop:   kill {child.pid}")
+    print(
+        f"follow: tail -f {find_output(folder, child.pid, alone=alone) / OUTPUT_NAME}\nstop:   kill"
+        f" {child.pid}"
+    )

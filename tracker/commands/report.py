@@ -12,12 +12,16 @@ from tracker.commands.runs import Archived, Json, Wide
 
 def report_command(
     html: Annotated[
-        Path | None, typer.Option(metavar="F", help="HTML file; report.html when no option names one.")
+        Path | None,
+        typer.Option(metavar="F", help="HTML file; report.html when no option names one."),
     ] = None,
     md: Annotated[Path | None, typer.Option(metavar="F", help="Markdown file.")] = None,
-    browser: Annotated[bool, typer.Option("--open", help="Open the HTML file in the browser.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--open", help="Open the HTML file in the browser.")
+    ] = False,
 ) -> None:
-    """Write the team's report: every submission, SOTA's steps, what agrees with what, family and audit."""
+    """Write the team's report: every submission, SOTA's steps, what agrees with what, family and
+    audit."""
     import sys
 
     from tracker.report.write import copy_report, write_report
@@ -25,7 +29,9 @@ def report_command(
     from tracker.workspace.competition import find_workspace
 
     if html is not None and md is not None and html.resolve() == md.resolve():
-        raise ConfigError(f"--html and --md name the same file: {html}", hint="give each a file of its own")
+        raise ConfigError(
+            f"--html and --md name the same file: {html}", hint="give each a file of its own"
+        )
     workspace = find_workspace()
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"

@@ -14,26 +14,37 @@ if TYPE_CHECKING:
 
 Archived = Annotated[bool, typer.Option("--archived", help="With the runs that were put away.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Wide = Annotated[bool, typer.Option("--wide", help="Every column and every character, however wide.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="Every column and every character, however wide.")
+]
 Where = Annotated[str, typer.Option(help='Condition, as in "val/f1 > 0.75 and model.name ~ swin".')]
 
 
 def train_command(
     config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
-    parent: Annotated[str, typer.Option("--from", help="Start from the config of a run, sota or s12.")] = "",
+    parent: Annotated[
+        str, typer.Option("--from", help="Start from the config of a run, sota or s12.")
+    ] = "",
     assign: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help='section.key=value; may be repeated, the last word. A list in quotes: "eval.center_crop=[96,128]".',
+            help=(
+                "section.key=value; may be repeated, the last word. A list in quotes:"
+                ' "eval.center_crop=[96,128]".'
+            ),
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest unfinished run, or with the one in --from.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the newest unfinished run, or with the one in --from."
+        ),
     ] = False,
     note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
     fact: Annotated[
-        list[str] | None, typer.Option(help="name=value to keep with the run, not in its config; may be repeated.")
+        list[str] | None,
+        typer.Option(help="name=value to keep with the run, not in its config; may be repeated."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="model.name")] = None,
     epochs: Annotated[int | None, typer.Option(help="train.epochs")] = None,
@@ -41,10 +52,16 @@ def train_command(
     batch_size: Annotated[int | None, typer.Option(help="train.batch_size")] = None,
     loss: Annotated[str | None, typer.Option(help="loss.name")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
-    folds: Annotated[int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Train again what a run has done already.")] = False,
+    folds: Annotated[
+        int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)
+    ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what a run has done already.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Train in the background; the terminal may close.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
+    ] = False,
 ) -> None:
     """Train a run and predict the evaluation images."""
     from functools import partial
@@ -65,20 +82,40 @@ def train_command(
         return
     workspace = find_workspace()
     source = resolve_run(workspace, parent) if parent else None
-    flags = {"model": model, "epochs": epochs, "lr": lr, "batch_size": batch_size, "loss": loss, "seed": seed}
+    flags = {
+        "model": model,
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "loss": loss,
+        "seed": seed,
+    }
     given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
     if resume:
         if config or given or assign or note or fact or folds or force:
-            raise ConfigError("--resume goes on with an unchanged config", hint="leave the other options away")
+            raise ConfigError(
+                "--resume goes on with an unchanged config", hint="leave the other options away"
+            )
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
         facts = _parse_facts(fact or ())
         if folds:
             _refuse_folds_twice(assign or ())
             given["data.folds"] = folds
-        resolved = resolve_config(workspace, config_file=config, parent=source, flags=given, assignments=assign or ())
+        resolved = resolve_config(
+            workspace, config_file=config, parent=source, flags=given, assignments=assign or ()
+        )
         make = train_folds if folds else train
-        work = partial(make, workspace, resolved, parent=source, note=note, facts=facts, quiet=quiet, force=force)
+        work = partial(
+            make,
+            workspace,
+            resolved,
+            parent=source,
+            note=note,
+            facts=facts,
+            quiet=quiet,
+            force=force,
+        )
     if detach:
         print_detached()
         return
@@ -91,7 +128,12 @@ def _refuse_folds_twice(assignments: Sequence[str]) -> None:
     from tracker.commands.options import refuse_together
 
     keys = [text.partition("=")[0].strip() for text in assignments]
-    refuse_together({"--folds": True, **{f"--set {key}": True for key in keys if key in ("data.folds", "data.fold")}})
+    refuse_together(
+        {
+            "--folds": True,
+            **{f"--set {key}": True for key in keys if key in ("data.folds", "data.fold")},
+        }
+    )
 
 
 def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
@@ -106,7 +148,10 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     if quiet:
         return
     folder = workspace.runs_dir / record.name
-    config, curves = load_config(workspace.runs_dir, record.name), read_curves(folder / "metrics.jsonl")
+    config, curves = (
+        load_config(workspace.runs_dir, record.name),
+        read_curves(folder / "metrics.jsonl"),
+    )
     advice = advise_run(record, config, curves, workspace.competition.metrics)
     for sentence in advice.sentences if advice else ():
         print_text(f"  {sentence}")
@@ -139,9 +184,12 @@ def _follow() -> None:
 
 
 def infer_command(
-    parent: Annotated[str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")],
+    parent: Annotated[
+        str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")
+    ],
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="eval.key=value; may be repeated, the last word.")
+        list[str] | None,
+        typer.Option("--set", help="eval.key=value; may be repeated, the last word."),
     ] = None,
     note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
@@ -163,7 +211,9 @@ def infer_command(
 
 
 def reproduce_command(
-    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
+    run: Annotated[
+        str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
+    ] = "latest",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and tell whether predictions and weights agree."""
@@ -183,9 +233,13 @@ def reproduce_command(
 
 
 def ensemble_command(
-    runs: Annotated[list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")
+    ],
     method: Annotated[str, typer.Option(help="hard, soft, weighted or rank.")] = "soft",
-    weights: Annotated[str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")
+    ] = "",
     note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
@@ -205,7 +259,10 @@ def ensemble_command(
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
-        print(f"{record.name}: {describe_ensemble(config['ensemble'])}, {render_scores(record.summary, comp)}")
+        print(
+            f"{record.name}: {describe_ensemble(config['ensemble'])},"
+            f" {render_scores(record.summary, comp)}"
+        )
         print_members(list_members(workspace, config), comp)
         if problem := copy_run(workspace, record.name):
             print(problem, file=sys.stderr)
@@ -231,7 +288,11 @@ def options_command(wide: Wide = False) -> None:
     rows = []
     for key, option in list_options().items():
         choices = option.metadata["choices"]
-        words = f"{option.metadata['doc']} One of: {', '.join(choices)}." if choices else option.metadata["doc"]
+        words = (
+            f"{option.metadata['doc']} One of: {', '.join(choices)}."
+            if choices
+            else option.metadata["doc"]
+        )
         rows.append((key, defaults[key], words))
     if wide or find_width() is None:
         print_table(("key", "default", "meaning"), rows, wide=wide)
@@ -242,7 +303,8 @@ def options_command(wide: Wide = False) -> None:
 
 
 def _render_defaults() -> dict[str, str]:
-    """The default of each key: what a new run of this workspace takes, outside of one for each format of the data."""
+    """The default of each key: what a new run of this workspace takes, outside of one for each
+    format of the data."""
     from tracker.console.shown_config import list_defaults
     from tracker.core.errors import UnknownRunError
     from tracker.core.terminal import print_note
@@ -266,7 +328,10 @@ def _render_defaults() -> dict[str, str]:
         }
     shown = {key: render_value(value) for key, value in values.items()}
     for key, option in list_options().items():
-        by_format = [f"{render_value(value)} ({name})" for name, value in option.metadata["by_format"].items()]
+        by_format = [
+            f"{render_value(value)} ({name})"
+            for name, value in option.metadata["by_format"].items()
+        ]
         shown[key] = ", ".join(by_format) or shown[key]
     return shown
 
@@ -297,7 +362,9 @@ def runs_command(
     workspace = find_workspace()
     records = pick_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
     if where and not records:
-        (print_note if as_json else print_text)(explain_no_runs(workspace, where, archived=archived))
+        (print_note if as_json else print_text)(
+            explain_no_runs(workspace, where, archived=archived)
+        )
     uids = [record.uid for record in records]
     submitted, notes = list_run_numbers_submitted(workspace, uids), list_notes(workspace, uids)
     if not as_json:
@@ -307,7 +374,10 @@ def runs_command(
         if records or not where:
             print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
         if not archived and (count := count_archived(workspace.runs_dir)):
-            print_text(f"{render_count(count, 'archived run')} left out: tracker runs --archived lists them")
+            print_text(
+                f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"
+                " them"
+            )
         return
     configs = {}
     for record in records:
@@ -319,12 +389,17 @@ def runs_command(
 
 
 def show_command(
-    run: Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")] = "latest",
-    full: Annotated[bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")] = False,
+    run: Annotated[
+        str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
+    ] = "latest",
+    full: Annotated[
+        bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")
+    ] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its config."""
+    """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its
+    config."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, name_ensembles
@@ -342,7 +417,10 @@ def show_command(
     workspace = find_workspace()
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows, notes = list_submissions_of(workspace, record), list_notes(workspace, [record.uid]).get(record.uid, [])
+    rows, notes = (
+        list_submissions_of(workspace, record),
+        list_notes(workspace, [record.uid]).get(record.uid, []),
+    )
     comp, validation = workspace.competition, list_validation(workspace, rows)
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
     advice = advise_run(record, config, curves, comp.metrics)
@@ -351,11 +429,18 @@ def show_command(
         for item in found:
             del item["is_sota"], item["was_sota"]
         known = {"config": config, "metrics": dict(record.summary), "submissions": found}
-        known |= {"notes": [note.to_dict() for note in notes], "advice": advice.to_dict() if advice else None}
+        known |= {
+            "notes": [note.to_dict() for note in notes],
+            "advice": advice.to_dict() if advice else None,
+        }
         print_json({**record.to_dict(), **known})
         return
     (named,) = name_ensembles(workspace, [record])
-    about: dict[str, Any] = {"notes": notes, "advice": advice, "members": list_members(workspace, config)}
+    about: dict[str, Any] = {
+        "notes": notes,
+        "advice": advice,
+        "members": list_members(workspace, config),
+    }
     shown = choose_config(workspace, record, config, full=full)
     with show_all(wide):
         print_run(named, shown, rows, comp, validation=validation, **about)
@@ -364,15 +449,23 @@ def show_command(
 def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
-    everything: Annotated[bool, typer.Option("--all", help="Show what is equal or ignored, too.")] = False,
-    stats: Annotated[bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")] = True,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show what is equal or ignored, too.")
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")
+    ] = True,
     resamples: Annotated[
         int | None,
         typer.Option(help="Resamples behind interval and p (10,000).", min=1000, max=1_000_000),
     ] = None,
-    images: Annotated[int, typer.Option(help="List so many of the images that changed.", min=0)] = 0,
+    images: Annotated[
+        int, typer.Option(help="List so many of the images that changed.", min=0)
+    ] = 0,
     markdown: Annotated[bool, typer.Option("--md", help="Print Markdown, to be pasted.")] = False,
-    picture: Annotated[bool, typer.Option("--open", help="Draw the curves of both runs and open the picture.")] = False,
+    picture: Annotated[
+        bool, typer.Option("--open", help="Draw the curves of both runs and open the picture.")
+    ] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
@@ -390,7 +483,9 @@ def diff_command(
     require(*(PICTURES if picture else ()))
     refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
     if not stats:
-        refuse_beside("--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample")
+        refuse_beside(
+            "--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample"
+        )
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
     found = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
@@ -403,14 +498,22 @@ def diff_command(
 
 
 def adopt_command(
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")] = None,
-    mlflow: Annotated[str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")] = "",
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Folder of a run made elsewhere.")
+    ] = None,
+    mlflow: Annotated[
+        str, typer.Option("--mlflow", help="Id of a run in MLflow, instead of a folder.")
+    ] = "",
     note: Annotated[str, typer.Option(help="What this run is; shown everywhere.")] = "",
     names: Annotated[
         list[str] | None,
-        typer.Option("--map", help="NAME=OURS: what a metric or config key is called here; may be repeated."),
+        typer.Option(
+            "--map", help="NAME=OURS: what a metric or config key is called here; may be repeated."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Adopt again what was adopted before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Adopt again what was adopted before.")
+    ] = False,
 ) -> None:
     """Take in a run made by another script: config, curves, checkpoint, prediction CSV."""
     from tracker.core.terminal import print_text
@@ -420,9 +523,13 @@ def adopt_command(
 
     workspace = find_workspace()
     if folder and not mlflow:
-        record, remarks = adopt_folder(workspace, folder, note=note, names=_parse_names(names or ()), force=force)
+        record, remarks = adopt_folder(
+            workspace, folder, note=note, names=_parse_names(names or ()), force=force
+        )
     elif mlflow and not folder:
-        record, remarks = adopt_mlflow(workspace, mlflow, note=note, names=_parse_names(names or ()), force=force)
+        record, remarks = adopt_mlflow(
+            workspace, mlflow, note=note, names=_parse_names(names or ()), force=force
+        )
     else:
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
     print(f"{record.name}: adopted, {len(record.summary)} metrics")

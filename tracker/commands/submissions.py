@@ -19,7 +19,8 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
-    """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be refused."""
+    """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be
+    refused."""
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
@@ -39,16 +40,24 @@ def submit_command(
     run: Run = "latest",
     memo: Annotated[str, typer.Option(help="What is new; required.")] = "",
     even_if_similar: Annotated[
-        bool, typer.Option("--even-if-similar", help="Send predictions that hardly differ from earlier ones.")
+        bool,
+        typer.Option(
+            "--even-if-similar", help="Send predictions that hardly differ from earlier ones."
+        ),
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Record a submission, unless its predictions were sent before, and say whether it is the new SOTA.
+    """Record a submission, unless its predictions were sent before, and say whether it is the new
+    SOTA.
 
     In a terminal it asks before it takes the last one that the daily limit leaves.
     """
-    from tracker.console.submissions import print_check_details, render_submission_scores, submission_to_json
+    from tracker.console.submissions import (
+        print_check_details,
+        render_submission_scores,
+        submission_to_json,
+    )
     from tracker.core.errors import RefusedError
     from tracker.core.terminal import print_json, print_text
     from tracker.leaderboards import build_leaderboard
@@ -77,10 +86,18 @@ def submit_command(
     sota = find_sota(workspace)
     if report is None:
         best = sota.number if sota else None
-        print_json(submission_to_json(row, comp, list_validation(workspace, [row]), sota=best, was=row.number == best))
+        print_json(
+            submission_to_json(
+                row, comp, list_validation(workspace, [row]), sota=best, was=row.number == best
+            )
+        )
         return
-    unnamed = run == "latest" and may_ask()  # a script reads the answer alone, the line below names the run
-    print_text(f"{row.run}: " * unnamed + answer_submit(comp, row, examination.sota, sota, report.answer))
+    unnamed = (
+        run == "latest" and may_ask()
+    )  # a script reads the answer alone, the line below names the run
+    print_text(
+        f"{row.run}: " * unnamed + answer_submit(comp, row, examination.sota, sota, report.answer)
+    )
     print_text(f"submission {row.number}: {row.run}, file {row.file}")
     if scores := render_submission_scores(row, comp):
         print_text(scores)
@@ -88,15 +105,21 @@ def submit_command(
     _explain_sealed(workspace, [row])
     print(render_quota(quota, comp))
     head = read_head(workspace.ledger_url)
-    print(f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted rows)")
+    print(
+        f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted"
+        " rows)"
+    )
     if quota.left == 0:
         print("that was the last one")
     if step := build_leaderboard(workspace).next_step(row.number, comp):
         print(step)
 
 
-def _confirm_last(workspace: Workspace, report: CheckReport, memo: str, *, even_if_similar: bool) -> None:
-    """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused takes none."""
+def _confirm_last(
+    workspace: Workspace, report: CheckReport, memo: str, *, even_if_similar: bool
+) -> None:
+    """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused
+    takes none."""
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
     if refused or report.quota.left != 1:
         return
@@ -119,7 +142,9 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
     from tracker.ledger.read import has_run
 
     # the others are teammates', or from before tracker: not ours to copy
-    _copy_runs(workspace, [row.run for row in rows if row.run is not None and has_run(workspace, row)])
+    _copy_runs(
+        workspace, [row.run for row in rows if row.run is not None and has_run(workspace, row)]
+    )
 
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
@@ -135,11 +160,17 @@ def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
 def score_command(
     number: Annotated[int, typer.Argument(metavar="N", help="Number of the submission.")],
     public_f1: Annotated[str, typer.Option(help="Macro F1 on the public split.")] = "",
-    public_acc: Annotated[str, typer.Option(help="Accuracy on the public split: 0.8165 or 81.65.")] = "",
+    public_acc: Annotated[
+        str, typer.Option(help="Accuracy on the public split: 0.8165 or 81.65.")
+    ] = "",
     private_f1: Annotated[str, typer.Option(help="Macro F1 on the private split.")] = "",
     private_acc: Annotated[str, typer.Option(help="Accuracy on the private split.")] = "",
-    public: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
-    private: Annotated[list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")] = None,
+    public: Annotated[
+        list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")
+    ] = None,
+    private: Annotated[
+        list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")
+    ] = None,
 ) -> None:
     """Record what the leaderboard said about a submission, and say whether it is the new SOTA."""
     from tracker.console.notes import render_corrections
@@ -174,9 +205,12 @@ def _name_scores(**values: str) -> list[str]:
 def leaderboard_command(
     context: typer.Context,
     sort: Annotated[
-        str, typer.Option(help="Score as in public_f1 or val_f1 (the best first), config key or field.")
+        str,
+        typer.Option(help="Score as in public_f1 or val_f1 (the best first), config key or field."),
     ] = "",
-    limit: Annotated[int, typer.Option(help="Newest submissions to show, or the first by --sort, 0: all.", min=0)] = 50,
+    limit: Annotated[
+        int, typer.Option(help="Newest submissions to show, or the first by --sort, 0: all.", min=0)
+    ] = 50,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
@@ -192,18 +226,27 @@ def leaderboard_command(
 
 
 def _refuse_own_options(context: typer.Context) -> None:
-    """Raise ConfigError when options of the bare command stand before a subcommand, which has its own."""
+    """Raise ConfigError when options of the bare command stand before a subcommand, which has its
+    own."""
     from tracker.commands.options import refuse_beside
 
     names = {"--sort": "sort", "--limit": "limit", "--wide": "wide", "--json": "as_json"}
     sources = {option: context.get_parameter_source(name) for option, name in names.items()}
-    given = {option: source is not None and source.name == "COMMANDLINE" for option, source in sources.items()}
+    given = {
+        option: source is not None and source.name == "COMMANDLINE"
+        for option, source in sources.items()
+    }
     subcommand = str(context.invoked_subcommand)
     refuse_beside(subcommand, given, why=f"options of {subcommand} stand behind that word")
 
 
 def _print_rows(
-    workspace: Workspace, *, sort: str = "", limit: int = 0, wide: bool = False, as_json: bool = False
+    workspace: Workspace,
+    *,
+    sort: str = "",
+    limit: int = 0,
+    wide: bool = False,
+    as_json: bool = False,
 ) -> None:
     """The newest submissions, or the first by `sort`, with their ranks among all."""
     from tracker.comparison.pick import pick_submissions
@@ -221,7 +264,13 @@ def _print_rows(
         for row in rows:
             is_best, was = row.number == marks.now, row.number in marks.then
             item = submission_to_json(row, comp, validation, sota=marks.now, was=was or is_best)
-            found.append({**item, "rank": ranks.get(row.number), "duplicate_of": marks.duplicates.get(row.number)})
+            found.append(
+                {
+                    **item,
+                    "rank": ranks.get(row.number),
+                    "duplicate_of": marks.duplicates.get(row.number),
+                }
+            )
         print_json(found)
         return
     ancestors = [row.number for row in rows if name_node(workspace, row) in marks.ancestors]
@@ -240,7 +289,8 @@ def _print_rows(
 
 
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
-    """Open the private scores of all submissions to a local leaderboard, for good; asks in a terminal."""
+    """Open the private scores of all submissions to a local leaderboard, for good; asks in a
+    terminal."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
@@ -256,21 +306,30 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
     rows = reveal(workspace)
     _tell_mlflow(workspace, rows)
     if not as_json:
-        done = f"opened the private scores of {_count(sealed)}" if sealed else "no private score was sealed"
+        done = (
+            f"opened the private scores of {_count(sealed)}"
+            if sealed
+            else "no private score was sealed"
+        )
         print_text(f"{done}; the ledger keeps them")
     _print_rows(workspace, wide=wide, as_json=as_json)
 
 
 def _count(numbers: Collection[int]) -> str:
     """The submissions in words."""
-    return f"{len(numbers)} submissions" if len(numbers) != 1 else f"submission {next(iter(numbers))}"
+    return (
+        f"{len(numbers)} submissions" if len(numbers) != 1 else f"submission {next(iter(numbers))}"
+    )
 
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
-    """Say why some of the rows have no private score while earlier ones have; nothing where all are sealed."""
+    """Say why some of the rows have no private score while earlier ones have; nothing where all are
+    sealed."""
     from tracker.workspace.leaderboard_kinds import KINDS
 
-    if not KINDS[workspace.leaderboard].knows_solution:  # asked here: the lists are fast without what submits
+    if not KINDS[
+        workspace.leaderboard
+    ].knows_solution:  # asked here: the lists are fast without what submits
         return
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_noted
@@ -279,8 +338,8 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     sealed = [str(row.number) for row in list_sealed(workspace, rows)]
     if sealed and list_noted(workspace, "revealed"):
         print_text(
-            f"no private score of {', '.join(sealed)}: submitted after the private scores were opened, sealed until"
-            " tracker leaderboard reveal is called again"
+            f"no private score of {', '.join(sealed)}: submitted after the private scores were"
+            " opened, sealed until tracker leaderboard reveal is called again"
         )
 
 
@@ -324,10 +383,17 @@ def audit_command(as_json: Json = False) -> None:
 
 
 def note_command(
-    what: Annotated[str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")],
+    what: Annotated[
+        str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")
+    ],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")
+    ],
     rejected: Annotated[
-        bool, typer.Option("--rejected", help="The leaderboard refused the file: it does not count in the quota.")
+        bool,
+        typer.Option(
+            "--rejected", help="The leaderboard refused the file: it does not count in the quota."
+        ),
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""

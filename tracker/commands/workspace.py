@@ -19,46 +19,72 @@ FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; found by looking when not given
 
 
 def init_command(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")] = HERE,
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")
+    ] = HERE,
     train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
-    eval_dir: Annotated[str, typer.Option(help="Folder with images/ and info.csv to predict.")] = "",
+    eval_dir: Annotated[
+        str, typer.Option(help="Folder with images/ and info.csv to predict.")
+    ] = "",
     labels: Annotated[str, typer.Option(help="CSV of training labels (format csv).")] = "",
     data_format: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "",
     split: Annotated[
-        str, typer.Option(help="by_profile (default of mask_profiles), stratified (of others), by_image.")
+        str,
+        typer.Option(
+            help="by_profile (default of mask_profiles), stratified (of others), by_image."
+        ),
     ] = "",
     age_bands: Annotated[str, typer.Option(help="Two ages, as in 29,58 (mask_profiles).")] = "",
-    solution: Annotated[Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")] = None,
+    solution: Annotated[
+        Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")
+    ] = None,
     leaderboard: Annotated[str, typer.Option(help="manual, local or kaggle.")] = "",
-    kaggle: Annotated[str, typer.Option(help="Kaggle competition, as in its address: submit sends there.")] = "",
+    kaggle: Annotated[
+        str, typer.Option(help="Kaggle competition, as in its address: submit sends there.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the competition.")] = "",
     classes: Annotated[str, typer.Option(help="Class names in order, with commas between.")] = "",
     id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
     label_column: Annotated[str, typer.Option(help="Column of answers.")] = "",
-    answers: Annotated[str, typer.Option(help="index or name: what stands in the label column.")] = "",
+    answers: Annotated[
+        str, typer.Option(help="index or name: what stands in the label column.")
+    ] = "",
     metric: Annotated[
-        list[str] | None, typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides.")
+        list[str] | None,
+        typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides."),
     ] = None,
-    primary_metric: Annotated[str, typer.Option(help="Metric that decides, when not the first.")] = "",
+    primary_metric: Annotated[
+        str, typer.Option(help="Metric that decides, when not the first.")
+    ] = "",
     daily_limit: Annotated[int, typer.Option(help="Submissions a day, 0: no limit.", min=0)] = 0,
     quota_window: Annotated[str, typer.Option(help="day or rolling (24 hours).")] = "",
-    time_zone: Annotated[str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")] = "",
+    time_zone: Annotated[
+        str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")
+    ] = "",
     deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
     similar_share: Annotated[
         float | None,
-        typer.Option(help="Share of equal answers from which submit asks; fits their number when not given."),
+        typer.Option(
+            help="Share of equal answers from which submit asks; fits their number when not given."
+        ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option(
             "--pretrained/--no-pretrained",
-            help="Start new runs from timm's weights; when not given, one look whether they can be had.",
+            help=(
+                "Start new runs from timm's weights; when not given, one look whether they can be"
+                " had."
+            ),
         ),
     ] = None,
     mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
     ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
     gitignore: Annotated[
-        bool, typer.Option("--gitignore/--no-gitignore", help="In a git repository: ignore runs and databases.")
+        bool,
+        typer.Option(
+            "--gitignore/--no-gitignore", help="In a git repository: ignore runs and databases."
+        ),
     ] = True,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
@@ -68,11 +94,22 @@ def init_command(
     from tracker.setup.pretrained import look_for_weights
 
     board = {"solution": solution or "", "competition": kaggle}
-    _refuse_contradictions(labels=labels, data_format=data_format, leaderboard=leaderboard, board=board)
-    data: dict[str, Any] = {"format": data_format, "train_dir": train_dir, "eval_dir": eval_dir, "labels": labels}
-    form = data_format or (detect_format(data) if train_dir else "")  # without images it is told later
+    _refuse_contradictions(
+        labels=labels, data_format=data_format, leaderboard=leaderboard, board=board
+    )
+    data: dict[str, Any] = {
+        "format": data_format,
+        "train_dir": train_dir,
+        "eval_dir": eval_dir,
+        "labels": labels,
+    }
+    form = data_format or (
+        detect_format(data) if train_dir else ""
+    )  # without images it is told later
     if form and form not in list_with_people():
-        refuse_beside(f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages")
+        refuse_beside(
+            f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages"
+        )
     data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
     competition = {
         "name": name,
@@ -99,7 +136,9 @@ def init_command(
     workspace = init_workspace(
         folder,
         data={key: value for key, value in data.items() if value},
-        competition={key: value for key, value in competition.items() if value not in ("", [], None)},
+        competition={
+            key: value for key, value in competition.items() if value not in ("", [], None)
+        },
         metrics=metric or (),
         mlflow_uri=mlflow_uri,
         ledger_url=ledger_url,
@@ -115,12 +154,17 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
-    step = "tracker run train" if train_dir else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    step = (
+        "tracker run train"
+        if train_dir
+        else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    )
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 
 
 def _warn_of_deadline(workspace: Workspace) -> None:
-    """Say when the deadline has passed already, most likely by a typing error: every submission would be refused."""
+    """Say when the deadline has passed already, most likely by a typing error: every submission
+    would be refused."""
     import datetime as dt
 
     from tracker.core.terminal import print_note
@@ -128,23 +172,33 @@ def _warn_of_deadline(workspace: Workspace) -> None:
     comp = workspace.competition
     if comp.deadline and comp.deadline <= dt.datetime.now(dt.UTC):
         print_note(
-            f"the deadline {comp.deadline:%Y-%m-%d %H:%M} ({comp.time_zone}) has passed: every submission will be"
-            ' refused; correct it in tracker.toml, or set deadline = "" for none',
+            f"the deadline {comp.deadline:%Y-%m-%d %H:%M} ({comp.time_zone}) has passed: every"
+            ' submission will be refused; correct it in tracker.toml, or set deadline = "" for'
+            " none",
             before="warning: ",
         )
 
 
-def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]) -> None:
-    """Raise ConfigError for options of which one would have no effect; `board` has keys of [leaderboard]."""
+def _refuse_contradictions(
+    *, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]
+) -> None:
+    """Raise ConfigError for options of which one would have no effect; `board` has keys of
+    [leaderboard]."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.workspace.leaderboard_kinds import KINDS
 
-    flags = {option.flag: option for kind in KINDS.values() for option in kind.options if option.flag}
+    flags = {
+        option.flag: option for kind in KINDS.values() for option in kind.options if option.flag
+    }
     refuse_together({flag: bool(board.get(option.key)) for flag, option in flags.items()})
     own = KINDS[leaderboard].options if leaderboard in KINDS else ()
     for flag, option in flags.items():
         if leaderboard and option not in own:
-            refuse_beside(f"--leaderboard {leaderboard}", {flag: bool(board.get(option.key))}, why=option.unused)
+            refuse_beside(
+                f"--leaderboard {leaderboard}",
+                {flag: bool(board.get(option.key))},
+                why=option.unused,
+            )
     readers = [known.name for known in FORMATS.values() if "data.labels" in known.only_keys]
     if data_format and data_format not in readers:
         given = {"--labels": bool(labels)}
@@ -153,7 +207,8 @@ def _refuse_contradictions(*, labels: str, data_format: str, leaderboard: str, b
 
 
 def _ignore_outputs(workspace: Workspace) -> None:
-    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever comes of it."""
+    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever
+    comes of it."""
     import sys
 
     from tracker.core.errors import render_error
@@ -180,7 +235,9 @@ def _numbers(text: str) -> list[int]:
 
 
 def demo_command(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")] = Path("demo"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="New folder for the demo.")
+    ] = Path("demo"),
 ) -> None:
     """Make a small competition and go the whole way through it."""
     from tracker.commands.demo import run_demo
@@ -189,7 +246,9 @@ def demo_command(
 
 
 def ui_command(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any free one.", min=0, max=65535)] = 5000,
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; 0: any free one.", min=0, max=65535)
+    ] = 5000,
     browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve the MLflow web page of this workspace on this machine."""
@@ -200,7 +259,9 @@ def ui_command(
 
 
 def sync_command(
-    run: Annotated[list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")] = None,
+    run: Annotated[
+        list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")
+    ] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
     from tracker.ledger.resolve import resolve_run
@@ -216,4 +277,6 @@ def sync_command(
     done, problems = sync_all(workspace, names)
     print(f"{render_count(len(done), 'run')} up to date")
     if problems:
-        raise TrackerError(f"{render_count(len(problems), 'run')} not up to date:\n  " + "\n  ".join(problems))
+        raise TrackerError(
+            f"{render_count(len(problems), 'run')} not up to date:\n  " + "\n  ".join(problems)
+        )

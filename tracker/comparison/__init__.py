@@ -1,4 +1,5 @@
-"""What changed, whether it helped, and whether the difference is real. Computes; `console` and `report` show it.
+"""What changed, whether it helped, and whether the difference is real. Computes; `console` and
+`report` show it.
 
 Imports `ledger` and below.
 """

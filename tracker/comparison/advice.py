@@ -1,8 +1,9 @@
-"""What the curves of a run say about how long it should have been trained. Plain Python: `show` loads no numpy for it.
+"""What the curves of a run say about how long it should have been trained. Plain Python: `show`
+loads no numpy for it.
 
-A trend is judged by order alone: Mann-Kendall's test counts the pairs of epochs in which the curve rose, and under
-mere noise every order is equally likely, however large the noise is (Mann 1945, Econometrica 13). No threshold is in
-units of loss or F1.
+A trend is judged by order alone: Mann-Kendall's test counts the pairs of epochs in which the curve
+rose, and under mere noise every order is equally likely, however large the noise is (Mann 1945,
+Econometrica 13). No threshold is in units of loss or F1.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ Series = Mapping[int, float]  # by epoch
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """`state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few epochs).
+    """`state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few
+    epochs).
 
-    `past_best` epochs came after `best_epoch` of `monitor`; `noise` is the standard deviation from epoch to epoch;
-    `gap_opened` is the epoch from which the validation loss left the training loss behind; `stop_at` has the best epoch
+    `past_best` epochs came after `best_epoch` of `monitor`; `noise` is the standard deviation from
+    epoch to epoch;
+    `gap_opened` is the epoch from which the validation loss left the training loss behind;
+    `stop_at` has the best epoch
     by each metric; `patience` would have kept the same best epoch and saved `saved` epochs.
     """
 
@@ -55,7 +59,9 @@ class Advice:
         return asdict(self)
 
 
-def advise(curves: Curves, *, monitor: str = MONITOR, metrics: Sequence[Metric] = ()) -> Advice | None:
+def advise(
+    curves: Curves, *, monitor: str = MONITOR, metrics: Sequence[Metric] = ()
+) -> Advice | None:
     """Read the curves of a run by epoch; None where the monitored metric was never finite.
 
     `metrics` are the competition's: they say which way is better.
@@ -91,14 +97,16 @@ def advise(curves: Curves, *, monitor: str = MONITOR, metrics: Sequence[Metric] 
 def advise_run(
     record: RunRecord, config: Mapping[str, Any], curves: Curves, metrics: Sequence[Metric]
 ) -> Advice | None:
-    """Advice about a run that was trained; None for other kinds, and where it has no curve of its monitored metric."""
+    """Advice about a run that was trained; None for other kinds, and where it has no curve of its
+    monitored metric."""
     if record.kind != "train":
         return None
     return advise(curves, monitor=config.get("train", {}).get("monitor", MONITOR), metrics=metrics)
 
 
 def find_best(values: Series, sign: int) -> int:
-    """The first epoch with the best value, the highest where `sign` is 1, the lowest where it is -1."""
+    """The first epoch with the best value, the highest where `sign` is 1, the lowest where it is
+    -1."""
     return max(values, key=lambda epoch: (sign * values[epoch], -epoch))
 
 
@@ -117,7 +125,9 @@ def _finite(values: Series) -> dict[int, float]:
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
-def _find_state(series: Mapping[str, Series], finite: Mapping[str, Series], monitor: str, sign: int, best: int) -> str:
+def _find_state(
+    series: Mapping[str, Series], finite: Mapping[str, Series], monitor: str, sign: int, best: int
+) -> str:
     if _has_diverged(series, finite["train/loss"]):
         return "diverged"
     watched = finite[monitor]
@@ -138,8 +148,13 @@ def _find_state(series: Mapping[str, Series], finite: Mapping[str, Series], moni
 
 
 def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
-    """A loss that is no number; a training loss that ends clearly above its first epoch, or rises since its best."""
-    if any(not math.isfinite(value) for name in ("train/loss", "val/loss") for value in series[name].values()):
+    """A loss that is no number; a training loss that ends clearly above its first epoch, or rises
+    since its best."""
+    if any(
+        not math.isfinite(value)
+        for name in ("train/loss", "val/loss")
+        for value in series[name].values()
+    ):
         return True
     losses = list(train.values())
     if not losses:
@@ -151,7 +166,8 @@ def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
 
 
 def _after(values: Series, epoch: int, sign: int) -> list[float]:
-    """What came after an epoch; the epoch itself was chosen for its value and says nothing about a trend."""
+    """What came after an epoch; the epoch itself was chosen for its value and says nothing about a
+    trend."""
     return [sign * value for number, value in values.items() if number > epoch]
 
 
@@ -162,7 +178,8 @@ def _keeps_falling(train: Series, since: int) -> bool:
 
 
 def _chance_of_rise(values: Sequence[float]) -> float:
-    """One-sided p of Mann-Kendall's test: how often noise alone has as many pairs of which the later is higher."""
+    """One-sided p of Mann-Kendall's test: how often noise alone has as many pairs of which the
+    later is higher."""
     count = len(values)
     if count < 2:
         return 1.0
@@ -188,7 +205,8 @@ def _count_inversions(count: int) -> list[int]:
 
 
 def _estimate_noise(values: Sequence[float]) -> float | None:
-    """Standard deviation of the noise, from the median of second differences, to which a steady trend adds nothing."""
+    """Standard deviation of the noise, from the median of second differences, to which a steady
+    trend adds nothing."""
     if len(values) < FEWEST:
         return None
     bends = [abs(values[i - 1] - 2 * values[i] + values[i + 1]) for i in range(1, len(values) - 1)]
@@ -196,12 +214,14 @@ def _estimate_noise(values: Sequence[float]) -> float | None:
 
 
 def _luck(noise: float, count: int) -> float:
-    """How far the best of `count` epochs stands above another one of them by noise alone, in 95 of 100 runs."""
+    """How far the best of `count` epochs stands above another one of them by noise alone, in 95 of
+    100 runs."""
     return math.sqrt(2) * noise * statistics.NormalDist().inv_cdf(0.95 ** (1 / count))
 
 
 def _find_gap(train: Series, val: Series) -> int | None:
-    """The epoch from which the validation loss stays above the training loss, or above the smallest gap there was.
+    """The epoch from which the validation loss stays above the training loss, or above the smallest
+    gap there was.
 
     By more than the noise; None where the gap does not widen.
     """
@@ -224,7 +244,8 @@ def _find_patience(values: Series, sign: int) -> int:
     return max([later - earlier for earlier, later in pairwise(records)], default=1)
 
 
-# --- Sentences --------------------------------------------------------------------------------------------------------
+# --- Sentences
+# --------------------------------------------------------------------------------------------------------
 
 
 def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> list[str]:
@@ -232,7 +253,10 @@ def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> lis
     best = f"{advice.monitor} was best in epoch {advice.best_epoch} of {advice.epochs}{equal}"
     lines = [WORDS[advice.state](advice, best, watched)]
     if advice.state == "overfitting" and advice.gap_opened is not None:
-        lines.append(f"The validation loss has left the training loss behind since epoch {advice.gap_opened}.")
+        lines.append(
+            "The validation loss has left the training loss behind since epoch"
+            f" {advice.gap_opened}."
+        )
     if advice.state in ("overfitting", "plateau") and advice.saved:
         kept = f"train.patience={advice.patience} would have kept the same best.pth"
         lines.append(f"In hindsight {kept} and saved {_epochs(advice.saved)}.")
@@ -259,11 +283,17 @@ def _write_improving(_: Advice, best: str, __: Series) -> str:
 
 def _write_overfitting(advice: Advice, best: str, _: Series) -> str:
     share = 100 * advice.past_best / advice.epochs
-    return f"Overfitting: {best}; the {_epochs(advice.past_best)} after it ({share:.0f} %) brought nothing better."
+    return (
+        f"Overfitting: {best}; the {_epochs(advice.past_best)} after it ({share:.0f} %) brought"
+        " nothing better."
+    )
 
 
 def _write_diverged(_: Advice, best: str, __: Series) -> str:
-    return f"Diverged: the training loss did not stay down; {best}. Lower optim.lr, or set train.clip_grad."
+    return (
+        f"Diverged: the training loss did not stay down; {best}. Lower optim.lr, or set"
+        " train.clip_grad."
+    )
 
 
 def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
@@ -271,8 +301,8 @@ def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
     reach = _luck(noise, len(watched))
     level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
     return (
-        f"No telling whether more epochs would help or harm: {best}, but from epoch {level} on nothing stands out of "
-        f"the noise ({noise:.2g} from epoch to epoch)."
+        f"No telling whether more epochs would help or harm: {best}, but from epoch {level} on"
+        f" nothing stands out of the noise ({noise:.2g} from epoch to epoch)."
     )
 
 

@@ -49,10 +49,22 @@ def audit(workspace: Workspace) -> Audit:
         submissions=len(rows),
         wasted=find_wasted(rows),
         sota_chain=list_sota_numbers(workspace),
-        one_key=[{"number": row.number, "sota": row.sota, "key": keys[0]} for row, keys in alone if len(keys) == 1],
-        several_keys=[{"number": row.number, "sota": row.sota, "keys": keys} for row, keys in changes if len(keys) > 1],
+        one_key=[
+            {"number": row.number, "sota": row.sota, "key": keys[0]}
+            for row, keys in alone
+            if len(keys) == 1
+        ],
+        several_keys=[
+            {"number": row.number, "sota": row.sota, "keys": keys}
+            for row, keys in changes
+            if len(keys) > 1
+        ],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
-        by_day=dict(sorted(Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items())),
+        by_day=dict(
+            sorted(
+                Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items()
+            )
+        ),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
@@ -66,7 +78,8 @@ def find_day(competition: Competition, time: str | None) -> str:
 
 
 def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys that changed, without those that follow; those that say what an ensemble is made of are one change."""
+    """The keys that changed, without those that follow; those that say what an ensemble is made of
+    are one change."""
     following = list_following(diff)
     keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
     return list(dict.fromkeys(keys))
@@ -75,19 +88,26 @@ def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
 def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
 
-    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may agree by chance.
+    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may
+    agree by chance.
     """
     found: list[dict[str, Any]] = []
-    with_any: dict[Any, list[int]] = {}  # places by predictions, and by each two scores: who differs in all is no match
+    with_any: dict[
+        Any, list[int]
+    ] = {}  # places by predictions, and by each two scores: who differs in all is no match
     without: dict[Any, list[int]] = {}  # of these those whose predictions are not known
     for place, row in enumerate(rows):
         pairs = [*combinations(sorted(row.scores.items()), 2)]
         own = row.predictions_fingerprint
         known = without if own else with_any
-        for earlier in merge(with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)):
+        for earlier in merge(
+            with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
+        ):
             evidence = _compare(rows[earlier], row)
             if evidence:
-                found.append({"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence})
+                found.append(
+                    {"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence}
+                )
                 break
         for key in [*pairs, own] if own else pairs:
             with_any.setdefault(key, []).append(place)
@@ -98,7 +118,11 @@ def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
 
 def _compare(earlier: Submission, row: Submission) -> str:
     if row.predictions_fingerprint and earlier.predictions_fingerprint:
-        return "equal predictions" if row.predictions_fingerprint == earlier.predictions_fingerprint else ""
+        return (
+            "equal predictions"
+            if row.predictions_fingerprint == earlier.predictions_fingerprint
+            else ""
+        )
     shared = row.scores.keys() & earlier.scores.keys()
     if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
         return f"equal on all {len(shared)} scores"
@@ -110,10 +134,17 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
     found, records = [], list_runs(workspace.runs_dir)
     here = {(record.name, record.uid) for record in records}
     for row in rows:
-        kept = row.file and row.predictions_fingerprint and row.run_uid and (row.run, row.run_uid) in here
+        kept = (
+            row.file
+            and row.predictions_fingerprint
+            and row.run_uid
+            and (row.run, row.run_uid) in here
+        )
         if kept and not (workspace.root / str(row.file)).is_file():
             found.append({"what": f"submission {row.number}", "file": row.file})
-    places = {str(Path(place) / "runs") for place in list_places(workspace)}  # it may have moved since the row
+    places = {
+        str(Path(place) / "runs") for place in list_places(workspace)
+    }  # it may have moved since the row
     known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
     for name in sorted(known):
         if not (workspace.runs_dir / name).exists():
@@ -121,15 +152,25 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
     for record in records:
         folder = workspace.runs_dir / record.name
         if record.status == "broken":
-            found.append({"what": record.name, "file": str(workspace.relative(folder / "run.json"))})
+            found.append(
+                {"what": record.name, "file": str(workspace.relative(folder / "run.json"))}
+            )
         elif record.status == "finished":
-            gone = [name for name in _list_files(record) if not (folder / name).is_file() and name not in record.freed]
-            found += [{"what": record.name, "file": str(workspace.relative(folder / name))} for name in gone]
+            gone = [
+                name
+                for name in _list_files(record)
+                if not (folder / name).is_file() and name not in record.freed
+            ]
+            found += [
+                {"what": record.name, "file": str(workspace.relative(folder / name))}
+                for name in gone
+            ]
     return found
 
 
 def _list_files(record: RunRecord) -> list[str]:
-    """The files that a finished run had; a loop of one's own need not have kept weights or predictions."""
+    """The files that a finished run had; a loop of one's own need not have kept weights or
+    predictions."""
     trained = record.kind == "train" and record.fingerprints.get("weights")
     weights = ["best.pth"] if trained else []
     predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []

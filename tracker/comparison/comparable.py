@@ -1,7 +1,8 @@
-"""Which figures of runs may be compared: validation scores on the same images with the same labels, losses of one kind.
+"""Which figures of runs may be compared: validation scores on the same images with the same labels,
+losses of one kind.
 
-The only place that decides it. A scheme is how a run validates; scores of one scheme measure the same thing, so a line
-through them makes sense. Of two runs the images must be the same, too.
+The only place that decides it. A scheme is how a run validates; scores of one scheme measure the
+same thing, so a line through them makes sense. Of two runs the images must be the same, too.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ SPLIT = {
     "data.folds": "folds",
 }
 LABELS = {"data.age_bands": "age bands"}
-SOURCES = {"data.label_fixes": "label fixes", "data.exclude": "excluded images", "data.train_dir": "folder"}
+SOURCES = {
+    "data.label_fixes": "label fixes",
+    "data.exclude": "excluded images",
+    "data.train_dir": "folder",
+}
 IMAGES = {"data.split_seed": "split seed", "data.fold": "fold"}
 WORDS = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
 SCHEME_KEYS = (*SPLIT, *LABELS, *SOURCES, DATA)
@@ -48,10 +53,15 @@ LOSS = {
     "loss.class_weights": "class weights",
 }
 # Words in the keys of a loop of one's own that say how it validates, and what its loss is.
-_OWN_SPLIT = re.compile(r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE)
-_OWN_PACE = re.compile(r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE)
+_OWN_SPLIT = re.compile(
+    r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE
+)
+_OWN_PACE = re.compile(
+    r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE
+)
 _OWN_LOSS = re.compile(
-    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?", re.IGNORECASE
+    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?",
+    re.IGNORECASE,
 )
 _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
 _OPTIMIZER = re.compile(
@@ -64,10 +74,13 @@ Scheme = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """What a run's figures rest on; `own` is a loop of one's own, of which only what its config names is known.
+    """What a run's figures rest on; `own` is a loop of one's own, of which only what its config
+    names is known.
 
-    `scheme` is empty where it is unknown; `images` says which images of it validate; `training` what train/ figures are
-    measured on. `file` is validation.npz with the checksums of its images, labels and classes in `marks`.
+    `scheme` is empty where it is unknown; `images` says which images of it validate; `training`
+    what train/ figures are
+    measured on. `file` is validation.npz with the checksums of its images, labels and classes in
+    `marks`.
     """
 
     name: str
@@ -80,7 +93,8 @@ class Basis:
     marks: tuple[int, ...] = ()
 
 
-# --- What a run's figures rest on -------------------------------------------------------------------------------------
+# --- What a run's figures rest on
+# -------------------------------------------------------------------------------------
 
 
 def find_basis(
@@ -92,7 +106,8 @@ def find_basis(
     folder: Path | None = None,
     recorded: bool = True,
 ) -> Basis:
-    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data fingerprint.
+    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data
+    fingerprint.
 
     Not `recorded` is a row of a table kept by hand.
     """
@@ -103,7 +118,11 @@ def find_basis(
         return Basis(
             name=name,
             own=True,
-            scheme={key: value for key, value in _name(values, _OWN_SPLIT).items() if not _OWN_PACE.fullmatch(key)},
+            scheme={
+                key: value
+                for key, value in _name(values, _OWN_SPLIT).items()
+                if not _OWN_PACE.fullmatch(key)
+            },
             training=_name(values, _OWN_MIXING),
             loss=_find_own_loss(values),
             file=file,
@@ -115,7 +134,9 @@ def find_basis(
         own=False,
         scheme=find_scheme(workspace, config, data=data),
         images=_find_images(workspace, config),
-        training={key: value for key, value in name_files(known).items() if key.startswith(TRAINING)},
+        training={
+            key: value for key, value in name_files(known).items() if key.startswith(TRAINING)
+        },
         loss={} if "ensemble" in config else _find_loss(known),
         file=file,
         marks=marks,
@@ -124,13 +145,17 @@ def find_basis(
 
 def _name(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
     """The values whose keys have such a name in their table."""
-    return {key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])}
+    return {
+        key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
+    }
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
     """The same of a run of this workspace."""
     folder = workspace.runs_dir / record.name
-    return find_basis(workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder)
+    return find_basis(
+        workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder
+    )
 
 
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
@@ -141,11 +166,14 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     return find_basis(workspace, name, row.config, data=data, folder=folder, recorded=recorded)
 
 
-def find_scheme(workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None) -> Scheme:
-    """How a config validates: the keys that decide on what and against which labels; empty when it does not tell.
+def find_scheme(
+    workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None
+) -> Scheme:
+    """How a config validates: the keys that decide on what and against which labels; empty when it
+    does not tell.
 
-    The data fingerprint tells images and labels; where it is unknown, the names of folder, label fixes and exclusions
-    do. An ensemble has its members' scheme when it is the same for all.
+    The data fingerprint tells images and labels; where it is unknown, the names of folder, label
+    fixes and exclusions do. An ensemble has its members' scheme when it is the same for all.
     """
     members = config.get("ensemble", {}).get("members")
     if members:
@@ -166,7 +194,9 @@ def find_scheme(workspace: Workspace, config: Mapping[str, Any], *, data: str | 
 def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
     try:
         record = load_run(workspace.runs_dir, name)
-        return find_scheme(workspace, load_config(workspace.runs_dir, name), data=record.fingerprints.get("data"))
+        return find_scheme(
+            workspace, load_config(workspace.runs_dir, name), data=record.fingerprints.get("data")
+        )
     except TrackerError:
         return {}
 
@@ -176,7 +206,9 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
     members = config.get("ensemble", {}).get("members", ())
     if members:
         try:
-            found = [_find_images(workspace, load_config(workspace.runs_dir, name)) for name in members]
+            found = [
+                _find_images(workspace, load_config(workspace.runs_dir, name)) for name in members
+            ]
         except TrackerError:
             return {}
         if not all(found):
@@ -184,14 +216,19 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
         folds = sorted({str(images.get("data.fold")) for images in found})
         return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
     known = {**_defaults(), **flatten(config)}
-    return {"data.split_seed": known["data.split_seed"], "data.fold": known["data.fold"] if known["data.folds"] else 0}
+    return {
+        "data.split_seed": known["data.split_seed"],
+        "data.fold": known["data.fold"] if known["data.folds"] else 0,
+    }
 
 
 def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a loop's config says of its loss: `criterion`, `loss.name`, `reduction`."""
     found = {}
     for key, value in values.items():
-        if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(key):
+        if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
+            key
+        ):
             found[key] = value
     return found
 
@@ -212,7 +249,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def read_marks(path: Path) -> tuple[int, ...]:
-    """Checksums of images, labels and classes in a validation.npz, from its table of contents; empty when damaged."""
+    """Checksums of images, labels and classes in a validation.npz, from its table of contents;
+    empty when damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename: info.CRC for info in archive.infolist()}
@@ -222,15 +260,23 @@ def read_marks(path: Path) -> tuple[int, ...]:
     return tuple(found[name] for name in names) if all(name in found for name in names) else ()
 
 
-# --- Whether figures can be compared ----------------------------------------------------------------------------------
+# --- Whether figures can be compared
+# ----------------------------------------------------------------------------------
 
 
 def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
-    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared; empty when it can.
+    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared; empty when
+    it can.
 
     Scores of a leaderboard are of the same images for all.
     """
-    split = "val" if name.startswith(("val/", "val_")) else "train" if name.startswith(("train/", "train_")) else ""
+    split = (
+        "val"
+        if name.startswith(("val/", "val_"))
+        else "train"
+        if name.startswith(("train/", "train_"))
+        else ""
+    )
     if not split:
         return ""
     reason = ""
@@ -245,10 +291,14 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty when they can."""
     if a.marks and a.marks == b.marks:
         return ""
-    told_by_files = a.own or b.own or not a.scheme or not b.scheme  # an ensemble of loops has no scheme
+    told_by_files = (
+        a.own or b.own or not a.scheme or not b.scheme
+    )  # an ensemble of loops has no scheme
     if a.marks and b.marks and told_by_files:
         return _compare_files(a, b)
-    if reason := explain_scheme(a, b) or _describe("other validation images", _differ(a.images, b.images)):
+    if reason := explain_scheme(a, b) or _describe(
+        "other validation images", _differ(a.images, b.images)
+    ):
         return reason
     return _compare_files(a, b)
 
@@ -256,7 +306,8 @@ def explain_validation(a: Basis, b: Basis) -> str:
 def explain_scheme(a: Basis, b: Basis) -> str:
     """How two runs validate otherwise, or that it is not known; empty when both do alike.
 
-    Of two rows of a table kept by hand that tell nothing, the figures stand in one column: they are compared.
+    Of two rows of a table kept by hand that tell nothing, the figures stand in one column: they are
+    compared.
     """
     if a.own and b.own and (a.scheme or b.scheme):
         return _describe("another validation", _differ(a.scheme, b.scheme))
@@ -265,9 +316,13 @@ def explain_scheme(a: Basis, b: Basis) -> str:
         return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
     differing = _differ(a.scheme, b.scheme)
     for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
-        if reason := _describe(headline, {key: pair for key, pair in differing.items() if key in keys}):
+        if reason := _describe(
+            headline, {key: pair for key, pair in differing.items() if key in keys}
+        ):
             return reason
-    return _describe("other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)})
+    return _describe(
+        "other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)}
+    )
 
 
 def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
@@ -280,7 +335,8 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
 
 
 def _explain_training(a: Basis, b: Basis) -> str:
-    """Why figures of the training images do not compare: others, or the same ones cropped otherwise."""
+    """Why figures of the training images do not compare: others, or the same ones cropped
+    otherwise."""
     differing = _differ(a.training, b.training)
     if differing.keys() <= set(CROPS):
         return _describe("measured on another crop of the training images", differing)
@@ -288,23 +344,34 @@ def _explain_training(a: Basis, b: Basis) -> str:
 
 
 def _are_known(pair: tuple[Any, Any]) -> bool:
-    """Whether both sides tell: one may know its data by fingerprint, the other by the names of files."""
+    """Whether both sides tell: one may know its data by fingerprint, the other by the names of
+    files."""
     return None not in pair
 
 
 def explain_key(key: str, monitor: str) -> str:
     """Why runs that differ in a config key cannot be compared by `monitor`; empty when they can."""
     if key in (*SPLIT, *LABELS, *SOURCES, *IMAGES):
-        return f"{key} changes which images or labels validate, so {monitor} does not compare the trials"
+        return (
+            f"{key} changes which images or labels validate, so {monitor} does not compare the"
+            " trials"
+        )
     if key in LOSS and strip_split(monitor) == "loss":
-        return f"{key} changes what {monitor} means, so it does not compare the trials: monitor val/f1 does"
+        return (
+            f"{key} changes what {monitor} means, so it does not compare the trials: monitor val/f1"
+            " does"
+        )
     return ""
 
 
 def _explain_loss(a: Basis, b: Basis) -> str:
     if a.own != b.own:  # another program may average otherwise
         return f"the loss of {a.name if a.own else b.name} is not known"
-    unnamed = [basis.name for basis in (a, b) if basis.own and not any(isinstance(v, str) for v in basis.loss.values())]
+    unnamed = [
+        basis.name
+        for basis in (a, b)
+        if basis.own and not any(isinstance(v, str) for v in basis.loss.values())
+    ]
     if unnamed:
         return f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({NAME_LOSS})"
     return _describe("another loss", _differ(a.loss, b.loss))
@@ -319,7 +386,9 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
 def _describe(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
     """`another split (ratio 0.2 against 0.1)`, or nothing."""
     words = {**WORDS, **LOSS}
-    parts = [f"{words.get(key, key)} {_show(x)} against {_show(y)}" for key, (x, y) in differing.items()]
+    parts = [
+        f"{words.get(key, key)} {_show(x)} against {_show(y)}" for key, (x, y) in differing.items()
+    ]
     return f"{headline} ({', '.join(parts)})" if parts else ""
 
 
@@ -339,7 +408,10 @@ def _compare_files(a: Basis, b: Basis) -> str:
         known = [load_probabilities(file) for file in (a.file, b.file)]
     except TrackerError:
         return ""
-    labels = [dict(zip(kept.ids, [] if kept.labels is None else kept.labels.tolist(), strict=False)) for kept in known]
+    labels = [
+        dict(zip(kept.ids, [] if kept.labels is None else kept.labels.tolist(), strict=False))
+        for kept in known
+    ]
     if labels[0] == labels[1] and known[0].classes == known[1].classes:
         return ""
     shared = len(labels[0].keys() & labels[1].keys())

@@ -1,5 +1,5 @@
-"""Many runs in one table: the config keys in which they differ, and what came of it. Plain data; render_compare.py
-renders it.
+"""Many runs in one table: the config keys in which they differ, and what came of it. Plain data;
+render_compare.py renders it.
 
 Runs that differ in nothing but the seed or the fold are one row, with mean and standard deviation.
 """
@@ -20,7 +20,13 @@ from tracker.comparison.subject import load_side
 from tracker.comparison.where import Condition, explain_nothing_found, parse_where
 from tracker.core.config_diff import is_by_hand, is_complete, knows, shorten_print
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.read import get_submission, has_run, list_newest_of_runs, list_notes, list_numbers
+from tracker.ledger.read import (
+    get_submission,
+    has_run,
+    list_newest_of_runs,
+    list_notes,
+    list_numbers,
+)
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import list_runs, load_config, load_run
@@ -56,9 +62,11 @@ _SCORES = ("public_", "private_", "overall_")
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A metric over the `n` seeds or folds of a row that know it; `sd` is the sample's (n - 1), None for one.
+    """A metric over the `n` seeds or folds of a row that know it; `sd` is the sample's (n - 1),
+    None for one.
 
-    `runs` are more where a seed was trained repeatedly: repeats say nothing about the noise between seeds.
+    `runs` are more where a seed was trained repeatedly: repeats say nothing about the noise between
+    seeds.
     """
 
     mean: float
@@ -69,7 +77,8 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run, or runs that differ in seed or fold alone; `config` has the keys in which the rows differ."""
+    """A run, or runs that differ in seed or fold alone; `config` has the keys in which the rows
+    differ."""
 
     runs: Sequence[str]
     config: Mapping[str, Any]
@@ -81,7 +90,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Incomparable:
-    """`runs` whose `metric` does not compare with that of `other`, a run of the most rows that do, and why."""
+    """`runs` whose `metric` does not compare with that of `other`, a run of the most rows that do, and
+    why."""
 
     metric: str
     runs: Sequence[str]
@@ -96,9 +106,11 @@ class Incomparable:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each metric.
+    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each
+    metric.
 
-    `not_known` are the keys that a run of another program never logged: not known to differ. Others are compared by
+    `not_known` are the keys that a run of another program never logged: not known to differ. Others
+    are compared by
     them.
     `best` is among rows whose figures are comparable; `incomparable` are the others.
     """
@@ -126,7 +138,11 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
-        names = ["not_comparable" if name == "incomparable" else name for name in plain if name != "nothing_found"]
+        names = [
+            "not_comparable" if name == "incomparable" else name
+            for name in plain
+            if name != "nothing_found"
+        ]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
 
@@ -170,12 +186,13 @@ def compare_runs(
     limit: int = NEWEST,
     archived: bool = False,
 ) -> Comparison:
-    """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
+    """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit`
+    finished ones.
 
-    A condition on the status looks at the newest runs however they ended.
-    Archived runs are compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
-    rows of their own; with `everything`, F1 by class and keys that are equal are among the columns. Raises
-    UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
+    A condition on the status looks at the newest runs however they ended. Archived runs are
+    compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
+    rows of their own; with `everything`, F1 by class and keys that are equal are among the columns.
+    Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
@@ -187,17 +204,25 @@ def compare_runs(
     if condition is not None:
         values = [subject.values() for subject in subjects]
         condition.check_names(name for known in values for name in known)
-        chosen = [subject for subject, known in zip(subjects, values, strict=True) if condition.test(known)]
+        chosen = [
+            subject
+            for subject, known in zip(subjects, values, strict=True)
+            if condition.test(known)
+        ]
     nothing = ""
     if condition is not None and not chosen:
         looked_at = render_count(len(subjects), "run" if ended or words else "finished run")
-        nothing = _explain_nothing(workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}")
+        nothing = _explain_nothing(
+            workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}"
+        )
     groups = _group(chosen, () if each else REPEATS)
     if sort:
         groups = _sort(workspace, groups, sort)
     keys, equal, not_known = _find_keys(chosen, () if each else REPEATS, everything=everything)
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
-    names = _list_metrics(chosen, [*_SCORES, *own, *list_monitors(), "val/", "train/"], everything=everything)
+    names = _list_metrics(
+        chosen, [*_SCORES, *own, *list_monitors(), "val/", "train/"], everything=everything
+    )
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
     return Comparison(
@@ -215,7 +240,9 @@ def compare_runs(
     )
 
 
-def _explain_nothing(workspace: Workspace, condition: Condition, subjects: Sequence[Subject], scope: str) -> str:
+def _explain_nothing(
+    workspace: Workspace, condition: Condition, subjects: Sequence[Subject], scope: str
+) -> str:
     """What was looked at, and which of all other runs the condition is true of."""
     seen = {subject.name for subject in subjects}
     records = [record for record in list_runs(workspace.runs_dir) if record.name not in seen]
@@ -225,7 +252,9 @@ def _explain_nothing(workspace: Workspace, condition: Condition, subjects: Seque
     return explain_nothing_found(condition, scope, values, others=others, command=command)
 
 
-def find_others(workspace: Workspace, condition: Condition, records: Sequence[RunRecord]) -> dict[str, str]:
+def find_others(
+    workspace: Workspace, condition: Condition, records: Sequence[RunRecord]
+) -> dict[str, str]:
     """{name: why it was not looked at} of the runs of which a condition is true."""
     found = {}
     for record, known in zip(records, load_values(workspace, records), strict=True):
@@ -239,9 +268,12 @@ def find_others(workspace: Workspace, condition: Condition, records: Sequence[Ru
 
 
 def _suggest_subjects(workspace: Workspace) -> str:
-    """What to compare where no run has finished: those that have not, or submissions, if the ledger has any."""
+    """What to compare where no run has finished: those that have not, or submissions, if the ledger
+    has any."""
     unfinished = [
-        record.name for record in list_runs(workspace.runs_dir, archived=False) if record.status in UNFINISHED
+        record.name
+        for record in list_runs(workspace.runs_dir, archived=False)
+        if record.status in UNFINISHED
     ]
     if unfinished:
         named = " ".join(unfinished[:MOST_NAMED])
@@ -252,19 +284,29 @@ def _suggest_subjects(workspace: Workspace) -> str:
     return "tracker run train makes one"
 
 
-# --- Loading ----------------------------------------------------------------------------------------------------------
+# --- Loading
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _load(
-    workspace: Workspace, words: Sequence[str], limit: int, skipped: list[str], *, archived: bool, unfinished: bool
+    workspace: Workspace,
+    words: Sequence[str],
+    limit: int,
+    skipped: list[str],
+    *,
+    archived: bool,
+    unfinished: bool,
 ) -> Iterator[Subject]:
     if words:
         return _load_named(workspace, expand_words(workspace, words, archived=archived))
     return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 
-def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool = False) -> list[str]:
-    """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs within a range.
+def expand_words(
+    workspace: Workspace, words: Sequence[str], *, archived: bool = False
+) -> list[str]:
+    """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs
+    within a range.
 
     Raises UnknownRunError for an empty range.
     """
@@ -283,7 +325,9 @@ def expand_words(workspace: Workspace, words: Sequence[str], *, archived: bool =
         if kind == "exp" and not archived:
             inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
         if not inside:
-            raise UnknownRunError(f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them")
+            raise UnknownRunError(
+                f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them"
+            )
         found += inside
     return list(dict.fromkeys(found))
 
@@ -308,7 +352,8 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]
 def _load_newest(
     workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
 ) -> Iterator[Subject]:
-    """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in `skipped`."""
+    """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in
+    `skipped`."""
     records: list[RunRecord] = []
     for number in list_run_numbers(workspace.runs_dir):
         try:
@@ -337,16 +382,24 @@ def _build_subjects(
                 raise
             skipped.append(f"{record.name}: {error}")
             continue
-        yield _build_subject(workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ()))
+        yield _build_subject(
+            workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ())
+        )
 
 
 def _build_subject(
-    workspace: Workspace, record: RunRecord, config: Mapping[str, Any], row: Submission | None, notes: Sequence[Note]
+    workspace: Workspace,
+    record: RunRecord,
+    config: Mapping[str, Any],
+    row: Submission | None,
+    notes: Sequence[Note],
 ) -> Subject:
     data = record.fingerprints.get("data")
     outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
     summary = {name: value for name, value in record.summary.items() if value is not None}
-    fields = {name: getattr(record, name) for name in FIELDS} | {"tags": ", ".join(record.tags) or None}
+    fields = {name: getattr(record, name) for name in FIELDS} | {
+        "tags": ", ".join(record.tags) or None
+    }
     if "adopted_from" in record.facts:  # the time that adopting took
         fields["duration_s"] = None
     return Subject(
@@ -362,7 +415,8 @@ def _build_subject(
 
 
 def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Everything that a condition can ask for of each run; of one whose config cannot be read what its record has."""
+    """Everything that a condition can ask for of each run; of one whose config cannot be read what
+    its record has."""
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
     found = []
     for record in records:
@@ -370,7 +424,9 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        found.append(_build_subject(workspace, record, config, submitted.get(record.uid), ()).values())
+        found.append(
+            _build_subject(workspace, record, config, submitted.get(record.uid), ()).values()
+        )
     return found
 
 
@@ -378,7 +434,12 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
     """A submission whose run is not here: what the ledger knows of it."""
     side = load_side(workspace, word)
     row = get_submission(workspace, int(word[1:]))
-    fields = {**dict.fromkeys(FIELDS), "name": side.name, "note": row.memo, "best_epoch": row.best_epoch}
+    fields = {
+        **dict.fromkeys(FIELDS),
+        "name": side.name,
+        "note": row.memo,
+        "best_epoch": row.best_epoch,
+    }
     return Subject(
         fields={**fields, "author": row.author, "created_at": row.submitted_at},
         config=flatten(side.config),
@@ -392,21 +453,29 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
     )
 
 
-# --- The table --------------------------------------------------------------------------------------------------------
+# --- The table
+# --------------------------------------------------------------------------------------------------------
 
 
 def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
-    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none together without.
+    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none
+    together without.
 
-    One that broke off is alone: other lengths are no seeds. So is one of another program that names no seed.
+    One that broke off is alone: other lengths are no seeds. So is one of another program that names
+    no seed.
     """
     if not repeats:
         return [[subject] for subject in subjects]
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
-        broken_off = subject.fields["status"] not in (None, "finished")  # None: of a submission whose run is not here
+        broken_off = subject.fields["status"] not in (
+            None,
+            "finished",
+        )  # None: of a submission whose run is not here
         recorded = subject.fields["status"] is not None
-        unseeded = recorded and not is_complete(subject.config) and "train.seed" not in subject.outcome
+        unseeded = (
+            recorded and not is_complete(subject.config) and "train.seed" not in subject.outcome
+        )
         alone = broken_off or (unseeded and "ensemble.method" not in subject.outcome)
         groups.setdefault(subject.name if alone else subject.family(repeats), []).append(subject)
     return list(groups.values())
@@ -415,12 +484,15 @@ def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Sub
 def _find_keys(
     subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool
 ) -> tuple[list[str], int, list[str]]:
-    """The config keys in which the subjects differ, in the config's order, how many are equal, and which some miss.
+    """The config keys in which the subjects differ, in the config's order, how many are equal, and
+    which some miss.
 
-    That an ensemble has no learning rate is no difference from the runs that have one, nor that another program's run
-    tells nothing of a key (`knows`).
+    That an ensemble has no learning rate is no difference from the runs that have one, nor that
+    another program's run tells nothing of a key (`knows`).
     """
-    known = list(dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats))
+    known = list(
+        dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats)
+    )
     trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
 
     complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
@@ -430,10 +502,16 @@ def _find_keys(
     def is_known(subject: Subject, key: str) -> bool:
         if key == DATA:
             return subject.outcome.get(key) is not None
-        return key in subject.outcome or knows(subject.config, key, of_complete=key in complete, by_hand=by_hand)
+        return key in subject.outcome or knows(
+            subject.config, key, of_complete=key in complete, by_hand=by_hand
+        )
 
     def differs(key: str) -> bool:
-        asked = subjects if key.startswith("ensemble.") else [one for one in trained if is_known(one, key)]
+        asked = (
+            subjects
+            if key.startswith("ensemble.")
+            else [one for one in trained if is_known(one, key)]
+        )
         return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
 
     differing = [key for key in known if differs(key)]
@@ -442,13 +520,19 @@ def _find_keys(
     return (known if everything else differing), len(equal), missed
 
 
-def _list_metrics(subjects: Sequence[Subject], order: Sequence[str], *, everything: bool) -> list[str]:
+def _list_metrics(
+    subjects: Sequence[Subject], order: Sequence[str], *, everything: bool
+) -> list[str]:
     """In the `order` of their beginnings; F1 by class only on demand."""
-    known = dict.fromkeys(name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED)
+    known = dict.fromkeys(
+        name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED
+    )
     names = [name for name in known if everything or name.count("/") < 2]
 
     def rank(name: str) -> int:
-        return next((place for place, start in enumerate(order) if name.startswith(start)), len(order))
+        return next(
+            (place for place, start in enumerate(order) if name.startswith(start)), len(order)
+        )
 
     return sorted(names, key=rank)
 
@@ -462,7 +546,9 @@ def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[st
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
         note=_share_note(group),
-        notes=sorted((note for subject in group for note in subject.notes), key=lambda note: note.time),
+        notes=sorted(
+            (note for subject in group for note in subject.notes), key=lambda note: note.time
+        ),
     )
 
 
@@ -476,11 +562,15 @@ def _share_note(group: Sequence[Subject]) -> str:
 
 
 def _spread(group: Sequence[Subject], name: str) -> Spread | None:
-    """Mean and standard deviation of a metric over the seeds whose runs know it, None when none does."""
+    """Mean and standard deviation of a metric over the seeds whose runs know it, None when none
+    does."""
     known = [subject for subject in group if name in subject.metrics]
     if not known:
         return None
-    values = [statistics.fmean(subject.metrics[name] for subject in runs) for runs in _group_repeats(known)]
+    values = [
+        statistics.fmean(subject.metrics[name] for subject in runs)
+        for runs in _group_repeats(known)
+    ]
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), sd=sd, n=len(values), runs=len(known))
 
@@ -505,11 +595,16 @@ def _is_repeat(one: Subject, other: Subject) -> bool:
 
 
 def _find_best(
-    workspace: Workspace, groups: Sequence[Sequence[Subject]], rows: Sequence[Row], names: Sequence[str]
+    workspace: Workspace,
+    groups: Sequence[Sequence[Subject]],
+    rows: Sequence[Row],
+    names: Sequence[str],
 ) -> tuple[dict[str, int], list[Incomparable]]:
-    """{metric: place of the row with the best mean} among the comparable rows, and why others are not among them.
+    """{metric: place of the row with the best mean} among the comparable rows, and why others are
+    not among them.
 
-    Without metrics in which all rows are equal, or where no two comparable rows outnumber the others.
+    Without metrics in which all rows are equal, or where no two comparable rows outnumber the
+    others.
     """
     best: dict[str, int] = {}
     why: list[Incomparable] = []
@@ -533,7 +628,10 @@ def _find_comparable(
     """
     parts: list[list[int]] = []
     for place in places:
-        own = next((part for part in parts if not _explain_rows(groups[part[0]], groups[place], name)), None)
+        own = next(
+            (part for part in parts if not _explain_rows(groups[part[0]], groups[place], name)),
+            None,
+        )
         if own is None:
             parts.append([place])
         else:
@@ -557,7 +655,9 @@ def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -
     """
     if name.startswith(_SCORES):
         return ""
-    left, right = ({subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other))
+    left, right = (
+        {subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other)
+    )
     if len(one) + len(other) > 2 and left.keys() != right.keys():
         folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
         return f"other validation images (folds {folds[0]} against {folds[1]})"
@@ -566,9 +666,12 @@ def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -
 
 
 def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:
-    """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises ConfigError."""
+    """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises
+    ConfigError."""
     if groups:
-        check_sort_name(name, [key for group in groups for subject in group for key in subject.values()])
+        check_sort_name(
+            name, [key for group in groups for subject in group for key in subject.values()]
+        )
     is_metric = any(name in subject.metrics for group in groups for subject in group)
     order = sort_key(workspace.competition.metrics, name, is_metric=is_metric)
 
@@ -586,11 +689,16 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
     names = list(dict.fromkeys(known))
     if name not in names:
         near = find_nearest(name, names)
-        raise ConfigError(f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else "")
+        raise ConfigError(
+            f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else ""
+        )
 
 
-def sort_key(declared: Sequence[Metric], name: str, *, is_metric: bool) -> Callable[[Any], tuple[int, float, str]]:
-    """What puts values of `name` in order: of a metric the best first, of others ascending; the unknown last."""
+def sort_key(
+    declared: Sequence[Metric], name: str, *, is_metric: bool
+) -> Callable[[Any], tuple[int, float, str]]:
+    """What puts values of `name` in order: of a metric the best first, of others ascending; the
+    unknown last."""
     sign = -1.0 if is_metric and higher_is_better(declared, name) else 1.0
 
     def find_key(value: Any) -> tuple[int, float, str]:

@@ -1,7 +1,9 @@
-"""What the scores are worth: validation against public against private, and the luck in the best of many looks.
+"""What the scores are worth: validation against public against private, and the luck in the best of
+many looks.
 
-Validation figures compare only within one validation scheme. Private scores are those that the ledger has: typed in,
-imported, told by the leaderboard or revealed. A sealed solution's private answers are never read.
+Validation figures compare only within one validation scheme. Private scores are those that the
+ledger has: typed in, imported, told by the leaderboard or revealed. A sealed solution's private
+answers are never read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,13 @@ from typing import Any
 
 from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
 from tracker.comparison.leaderboard_noise import Luck, Sample, count_sample, estimate_luck
-from tracker.comparison.statistics.regression import Line, RankCorrelation, find_outliers, fit_line, rank_correlation
+from tracker.comparison.statistics.regression import (
+    Line,
+    RankCorrelation,
+    find_outliers,
+    fit_line,
+    rank_correlation,
+)
 from tracker.ledger.read import find_figure, list_submissions
 from tracker.ledger.records import Submission
 from tracker.runs.record import RunRecord
@@ -35,9 +43,11 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an earlier point.
+    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an
+    earlier point.
 
-    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores; `reason` says why
+    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores;
+    `reason` says why
     there is no line.
     """
 
@@ -56,7 +66,8 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`; else `reason`.
+    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`;
+    else `reason`.
 
     `limited` says that the line led beyond what the metric can be, where the figures end.
     """
@@ -78,7 +89,8 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest first."""
+    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest
+    first."""
 
     submissions: int
     scored: int
@@ -93,7 +105,8 @@ class Truth:
 
 
 def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
-    """Look at every submission of the ledger; `public_images` where nothing else tells their number.
+    """Look at every submission of the ledger; `public_images` where nothing else tells their
+    number.
 
     Raises ConfigError for a number below 0, LedgerError when the ledger is out of reach.
     """
@@ -116,7 +129,9 @@ def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
     )
 
 
-def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Expectation:
+def expect_public(
+    workspace: Workspace, record: RunRecord, config: Mapping[str, Any]
+) -> Expectation:
     """What the primary public score of a run may be, by the submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
@@ -132,7 +147,9 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
         reason = f"the run has no val/{metric}"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
-        reason = f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
+        reason = (
+            f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
+        )
     else:
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
@@ -150,21 +167,28 @@ def expect_public(workspace: Workspace, record: RunRecord, config: Mapping[str, 
     )
 
 
-def relate_validation(workspace: Workspace, rows: Sequence[Submission], metric: str) -> dict[int, Relation]:
+def relate_validation(
+    workspace: Workspace, rows: Sequence[Submission], metric: str
+) -> dict[int, Relation]:
     """Validation against public within each submission's own validation scheme, by number."""
     schemes = group_by_scheme(workspace, rows)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
     return {number: relation for relation in relations for number in relation.numbers}
 
 
-def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[tuple[Scheme, list[int]]]:
-    """Validation schemes with their validated submissions, the largest first, then in order of the first one."""
+def group_by_scheme(
+    workspace: Workspace, rows: Sequence[Submission]
+) -> list[tuple[Scheme, list[int]]]:
+    """Validation schemes with their validated submissions, the largest first, then in order of the
+    first one."""
     metrics = [metric.name for metric in workspace.competition.metrics]
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
         if any(find_figure(workspace, row, "val", name) is not None for name in metrics):
             scheme = find_scheme(workspace, row.config, data=row.data_fingerprint)
-            groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(row.number)
+            groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(
+                row.number
+            )
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
@@ -174,14 +198,17 @@ def _relate(
     schemes: Sequence[tuple[Scheme, Sequence[int]]],
     names: tuple[str, str, str],
 ) -> list[Relation]:
-    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself, the largest first."""
+    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself,
+    the largest first."""
     metric, x, y = names
     place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
         a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
-            groups.setdefault(place_of[row.number] if x == "val" else None, []).append((row.number, a, b))
+            groups.setdefault(place_of[row.number] if x == "val" else None, []).append(
+                (row.number, a, b)
+            )
     found = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
     return sorted(found, key=lambda item: (-item.n, item.scheme or 0))
 
@@ -197,11 +224,17 @@ def _build_relation(
         assert line is not None  # noqa: S101
         expected = line.intercept + line.slope * xs[place]
         number = points[place][0]
-        outliers.append(Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance))
+        outliers.append(
+            Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance)
+        )
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
-        reason = f"all have the same {part} score" if len(points) >= 3 else f"three are needed, there are {len(points)}"
+        reason = (
+            f"all have the same {part} score"
+            if len(points) >= 3
+            else f"three are needed, there are {len(points)}"
+        )
     return Relation(
         metric=metric,
         x=x,
@@ -219,5 +252,12 @@ def _build_relation(
 
 def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
     """{values, numbers} of each scheme; `values` has the keys in which they differ."""
-    differing = [key for key in SCHEME_KEYS if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1]
-    return [{"values": {key: scheme.get(key) for key in differing}, "numbers": numbers} for scheme, numbers in schemes]
+    differing = [
+        key
+        for key in SCHEME_KEYS
+        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1
+    ]
+    return [
+        {"values": {key: scheme.get(key) for key in differing}, "numbers": numbers}
+        for scheme, numbers in schemes
+    ]

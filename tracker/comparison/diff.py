@@ -1,4 +1,5 @@
-"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py renders it."""
+"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py
+renders it."""
 
 from __future__ import annotations
 
@@ -31,15 +32,18 @@ NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
 
 @dataclass(frozen=True, kw_only=True)
 class RunDiff:
-    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an unknown side.
+    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an
+    unknown side.
 
-    `ignored` keys differ, too; `not_known` are keys that one side, another program's run, never logged: they are not
+    `ignored` keys differ, too; `not_known` are keys that one side, another program's run, never
+    logged: they are not
     known to have changed, and no changes.
     `not_comparable` says of which metrics neither side is better, and why. `statistics` and
-    `folds` are of the validation images; where they are None, `problem` and `folds_problem` say why. `gap` is
-    validation minus training at the best epoch. `curves` has (epoch, value), None for what is no number. `moves` counts
-    the images that changed class, `images` are some of them. `ensembles` says in words what each side that is one is
-    made of, `members` how its members scored.
+    `folds` are of the validation images; where they are None, `problem` and `folds_problem` say
+    why. `gap` is
+    validation minus training at the best epoch. `curves` has (epoch, value), None for what is no
+    number. `moves` counts the images that changed class, `images` are some of them. `ensembles`
+    says in words what each side that is one is made of, `members` how its members scored.
     """
 
     a: str
@@ -84,9 +88,11 @@ def diff_runs(
     resamples: int = RESAMPLES,
     images: int = 0,
 ) -> RunDiff:
-    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal metrics are included.
+    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal
+    metrics are included.
 
-    `images` is how many of the changed images are listed. Without `statistics`, the validation images are not read.
+    `images` is how many of the changed images are listed. Without `statistics`, the validation
+    images are not read.
     """
     left, right = load_side(workspace, a), load_side(workspace, b)
     if statistics:
@@ -96,15 +102,29 @@ def diff_runs(
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
     recorded = left.recorded or right.recorded
     differing = diff_configs(left.config, right.config, data=data, recorded=recorded)
-    ignored = [key for key in differing if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
+    ignored = [
+        key
+        for key in differing
+        if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
+    ]
     config = {key: values for key, values in differing.items() if key not in ignored}
     unknown = list_unknown(left.config, right.config, recorded=recorded)
-    not_known = [key for key in unknown if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)]
+    not_known = [
+        key
+        for key in unknown
+        if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
+    ]
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
-    own = [workspace.competition.primary_metric, *(metric.name for metric in workspace.competition.metrics)]
+    own = [
+        workspace.competition.primary_metric,
+        *(metric.name for metric in workspace.competition.metrics),
+    ]
     figures = list(dict.fromkeys([*own, *list_figures()]))
-    validation = {name: [side.metrics.get(f"val/{name}") for side in (left, right)] for name in [*own, *METRICS]}
+    validation = {
+        name: [side.metrics.get(f"val/{name}") for side in (left, right)]
+        for name in [*own, *METRICS]
+    }
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
     ensembles = [side for side in (left, right) if "ensemble" in side.config]
     return RunDiff(
@@ -163,20 +183,30 @@ def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, l
         pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
         if any(pair):
             found[name] = [
-                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()] for curve in pair
+                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
+                for curve in pair
             ]
     return found
 
 
 def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
     """The metrics of both sides that do not compare, and why."""
-    shared = [name for name in left.metrics if left.metrics[name] is not None and right.metrics.get(name) is not None]
+    shared = [
+        name
+        for name in left.metrics
+        if left.metrics[name] is not None and right.metrics.get(name) is not None
+    ]
     reasons = {name: explain_incomparable(left.basis, right.basis, name) for name in shared}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _diff_metrics(
-    workspace: Workspace, left: Side, right: Side, not_comparable: Mapping[str, str], *, everything: bool
+    workspace: Workspace,
+    left: Side,
+    right: Side,
+    not_comparable: Mapping[str, str],
+    *,
+    everything: bool,
 ) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs."""
     names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
@@ -189,7 +219,9 @@ def _diff_metrics(
         delta = None if a is None or b is None else b - a
         better = None
         if delta and name not in not_comparable:
-            better = "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
+            better = (
+                "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
+            )
         found[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return found
 
@@ -197,7 +229,8 @@ def _diff_metrics(
 def _diff_predictions(
     workspace: Workspace, left: Side, right: Side, images: int
 ) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
-    """Share of equal predictions over the images that both predicted, None when one has none; and what changed."""
+    """Share of equal predictions over the images that both predicted, None when one has none; and
+    what changed."""
     try:
         old, new = left.answers(), right.answers()
     except TrackerError as error:
@@ -205,14 +238,26 @@ def _diff_predictions(
     if old is None or new is None:
         return None, [], []
     diff = diff_answers(old, new)
-    names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
+    names = dict(
+        zip(workspace.competition.answer_words, workspace.competition.classes, strict=True)
+    )
     moves = [
-        Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number) for (a, b), number in diff.moves.items()
+        Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number)
+        for (a, b), number in diff.moves.items()
     ]
     changed = (name for name, answer in new.by_id.items() if old.by_id.get(name, answer) != answer)
-    listed = [(name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)]
-    found = [ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b)) for name, a, b in listed]
-    return {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total}, moves, found
+    listed = [
+        (name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)
+    ]
+    found = [
+        ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b))
+        for name, a, b in listed
+    ]
+    return (
+        {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total},
+        moves,
+        found,
+    )
 
 
 def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What the validation images of two runs say about them: read, checked to be the same images, and compared."""
+"""What the validation images of two runs say about them: read, checked to be the same images, and
+compared."""
 
 from __future__ import annotations
 
@@ -22,12 +23,20 @@ if TYPE_CHECKING:
     from tracker.training.predict.probabilities import Kept
 
 VALIDATION = "validation.npz"
-DECIDE_NOTHING = ("data.image_size", "data.mean", "data.std", "data.sampler", "data.cache", "data.workers")
+DECIDE_NOTHING = (
+    "data.image_size",
+    "data.mean",
+    "data.std",
+    "data.sampler",
+    "data.cache",
+    "data.workers",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """How many images of one true class (None where unknown) were called `a` by one run and `b` by the other."""
+    """How many images of one true class (None where unknown) were called `a` by one run and `b` by
+    the other."""
 
     truth: str | None
     a: str
@@ -47,7 +56,8 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """`paired` is None for the reason in `problem`; `folds` has a test of each metric where both sides have folds."""
+    """`paired` is None for the reason in `problem`; `folds` has a test of each metric where both sides
+    have folds."""
 
     paired: Paired | None = None
     problem: str = ""
@@ -58,13 +68,16 @@ class Evidence:
 
 
 def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int) -> Evidence:
-    """Compare two sides on their validation images, or say why that cannot be done; list `images` that changed."""
+    """Compare two sides on their validation images, or say why that cannot be done; list `images`
+    that changed."""
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
         if lack := _name_lack(side):
             absent.setdefault(lack, []).append(side.name)
     if absent:
-        return Evidence(problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items()))
+        return Evidence(
+            problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items())
+        )
     try:
         return _weigh_runs(runs_dir, left, right, resamples, images)
     except TrackerError as error:
@@ -74,7 +87,11 @@ def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int, images: in
 def _name_lack(side: Side) -> str:
     if side.folder is None:
         return "left no validation predictions here (known from the ledger alone)"
-    return "" if (side.folder / VALIDATION).is_file() else f"kept no validation predictions ({VALIDATION})"
+    return (
+        ""
+        if (side.folder / VALIDATION).is_file()
+        else f"kept no validation predictions ({VALIDATION})"
+    )
 
 
 def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images: int) -> Evidence:
@@ -87,14 +104,21 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
     folds, problem = _test_folds(runs_dir, left, right)
     changed = (before != after).nonzero()[0]
-    columns = [[a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)]
+    columns = [
+        [a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)
+    ]
     cells = list(zip(*columns, strict=True))
     listed = [(a.ids[place], cell) for place, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
-        paired=compare_guesses(labels, before, after, len(a.classes), groups=groups, resamples=resamples),
+        paired=compare_guesses(
+            labels, before, after, len(a.classes), groups=groups, resamples=resamples
+        ),
         folds=folds,
         folds_problem=problem,
-        moves=[Move(truth=t, a=x, b=y, images=number) for (t, x, y), number in Counter(cells).most_common()],
+        moves=[
+            Move(truth=t, a=x, b=y, images=number)
+            for (t, x, y), number in Counter(cells).most_common()
+        ],
         images=[ChangedImage(id=image, truth=t, a=x, b=y) for image, (t, x, y) in listed],
     )
 
@@ -113,7 +137,8 @@ def _labels(kept: Kept) -> Any:
 
 
 def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
-    """Both runs' validation predictions in the same order; raises TrackerError when they are of different images."""
+    """Both runs' validation predictions in the same order; raises TrackerError when they are of
+    different images."""
     from tracker.training.predict.probabilities import select
 
     a, b = _load(left), _load(right)
@@ -124,13 +149,15 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
         shared = sum(name in places for name in a.ids)
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
-                f"the validation sets differ: {shared:,} images are shared by the {len(a.ids):,} of {left.name} and "
-                f"the {len(b.ids):,} of {right.name}{_name_causes(left, right)}"
+                f"the validation sets differ: {shared:,} images are shared by the {len(a.ids):,} of"
+                f" {left.name} and the {len(b.ids):,} of {right.name}{_name_causes(left, right)}"
             )
         b = select(b, [places[name] for name in a.ids])
     wrong = int((_labels(a) != _labels(b)).sum())
     if wrong:
-        raise TrackerError(f"{wrong:,} of the {len(a.ids):,} shared validation images have other labels")
+        raise TrackerError(
+            f"{wrong:,} of the {len(a.ids):,} shared validation images have other labels"
+        )
     return a, b
 
 
@@ -143,17 +170,22 @@ def _name_causes(left: Side, right: Side) -> str:
 
 
 def _validates_people(runs_dir: Path, side: Side) -> bool:
-    """Whether the images to validate on were drawn person by person; for an ensemble, those of its first member."""
+    """Whether the images to validate on were drawn person by person; for an ensemble, those of its
+    first member."""
     config: Mapping[str, Any] = side.config
     while members := config.get("ensemble", {}).get("members"):
         config = load_config(runs_dir, members[0])
     data = config.get("data", {})
-    if not {"format", "split"} & data.keys():  # a loop of one's own: the photographs are those of tracker.toml
+    if (
+        not {"format", "split"} & data.keys()
+    ):  # a loop of one's own: the photographs are those of tracker.toml
         data = load_workspace(runs_dir.parent).data
     return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
 
-def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, FoldTest] | None, str]:
+def _test_folds(
+    runs_dir: Path, left: Side, right: Side
+) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and why not; no reason where a side has no folds at all."""
     from tracker.comparison.statistics.paired import corrected_fold_test
     from tracker.training.predict.probabilities import measure
@@ -177,14 +209,23 @@ def _test_folds(runs_dir: Path, left: Side, right: Side) -> tuple[Mapping[str, F
 
 
 def _find_folds(runs_dir: Path, side: Side) -> list[str]:
-    """The runs of an ensemble in the order of their folds; empty where it is anything but one run for each fold."""
+    """The runs of an ensemble in the order of their folds; empty where it is anything but one run
+    for each fold."""
     names = side.config.get("ensemble", {}).get("members", [])
     try:
         tables = {name: load_config(runs_dir, name).get("data", {}) for name in names}
     except TrackerError:
         return []
-    by_fold = {table.get("fold"): name for name, table in tables.items() if table.get("folds") == len(names)}
-    return [by_fold[fold] for fold in range(len(names))] if set(by_fold) == set(range(len(names))) else []
+    by_fold = {
+        table.get("fold"): name
+        for name, table in tables.items()
+        if table.get("folds") == len(names)
+    }
+    return (
+        [by_fold[fold] for fold in range(len(names))]
+        if set(by_fold) == set(range(len(names)))
+        else []
+    )
 
 
 def _load_member(runs_dir: Path, name: str) -> Any:

@@ -1,7 +1,8 @@
 """How noisy a leaderboard is, and how much of the best of many scores is luck.
 
-A score is skill plus noise, for the public images are a sample. Noise that all submissions share (easy or hard images)
-moves them together and chooses none; only each one's own part makes the best look better than it is.
+A score is skill plus noise, for the public images are a sample. Noise that all submissions share
+(easy or hard images) moves them together and chooses none; only each one's own part makes the best
+look better than it is.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from tracker.workspace.predictions import Answers, unpack_answers
 
 DRAWS = 20_000
 SEED = 0
-SHARED = 0.5  # share of a score's variance that all submissions have in common, where nothing tells it
+SHARED = (
+    0.5  # share of a score's variance that all submissions have in common, where nothing tells it
+)
 NEWEST_ANSWERS = 20  # submissions whose answers are compared with each other
 SCATTER_POINTS = 8  # public and private scores that are needed to see the noise in them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """How many images the public and the private score are about, None when unknown, and who says so."""
+    """How many images the public and the private score are about, None when unknown, and who says
+    so."""
 
     public: int | None
     private: int | None
@@ -42,9 +46,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """Luck in the best public score after `looks`: at least `low` (were the scores the true skills), at most `high`.
+    """Luck in the best public score after `looks`: at least `low` (were the scores the true
+    skills), at most `high`.
 
-    `high` is for submissions that are all equally good; `own_sd` is one score's own noise, from `source`.
+    `high` is for submissions that are all equally good; `own_sd` is one score's own noise, from
+    `source`.
     """
 
     metric: str
@@ -58,7 +64,8 @@ class Luck:
 
 
 def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
-    """The sizes of both parts: as given, from the solution's Usage column, by competition.public_share, or halves.
+    """The sizes of both parts: as given, from the solution's Usage column, by
+    competition.public_share, or halves.
 
     Of the solution only ids and usage are read, no answer. Raises ConfigError for a number below 0.
     """
@@ -70,12 +77,20 @@ def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
     solution = build_leaderboard(workspace).find_solution()
     if solution is not None:
         usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
-        return Sample(public=usages.count("public"), private=usages.count("private") or None, source="solution")
+        return Sample(
+            public=usages.count("public"),
+            private=usages.count("private") or None,
+            source="solution",
+        )
     if not total:
         return Sample(public=None, private=None, source="")
     share = workspace.competition.public_share
     public = max(1, round(total * (share or 0.5)))
-    source = f"{share:g} of {total} images" if share else f"half of {total} images assumed, see public_share"
+    source = (
+        f"{share:g} of {total} images"
+        if share
+        else f"half of {total} images assumed, see public_share"
+    )
     return Sample(public=public, private=total - public or None, source=source)
 
 
@@ -90,7 +105,11 @@ def _count_images(workspace: Workspace) -> int:
         return len(unpack_answers(packed[-1][2]).by_id)
     eval_dir = str(workspace.data.get("eval_dir") or "")
     try:
-        return len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),))) if eval_dir else 0
+        return (
+            len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),)))
+            if eval_dir
+            else 0
+        )
     except TrackerError:
         return 0
 
@@ -102,11 +121,14 @@ def list_looks(rows: Sequence[Submission], metric: str) -> list[Submission]:
 
 
 def estimate_luck(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Luck | None:
-    """How much of the best primary public score is luck; None with fewer than two looks or no idea of the noise."""
+    """How much of the best primary public score is luck; None with fewer than two looks or no idea
+    of the noise."""
     metric = workspace.competition.primary
     looks = list_looks(rows, metric.name)
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
-    noise = _noise_by_scatter(looks, metric.name) or estimate_noise(workspace, looks, metric, sample)
+    noise = _noise_by_scatter(looks, metric.name) or estimate_noise(
+        workspace, looks, metric, sample
+    )
     if len(looks) < 2 or noise is None:
         return None
     own_sd, source = noise
@@ -133,46 +155,66 @@ def expected_luck(skills: Sequence[float], own_sd: float) -> float:
 
 
 def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, str] | None:
-    """From private against public scores: what the line leaves over is the noise of two parts of like size."""
+    """From private against public scores: what the line leaves over is the noise of two parts of
+    like size."""
     pairs = [
         (row.scores[f"public_{metric}"], row.scores[f"private_{metric}"])
         for row in looks
         if f"private_{metric}" in row.scores
     ]
-    line = fit_line([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) >= SCATTER_POINTS else None
+    line = (
+        fit_line([x for x, _ in pairs], [y for _, y in pairs])
+        if len(pairs) >= SCATTER_POINTS
+        else None
+    )
     if line is None:
         return None
-    words = f"the scatter of {len(pairs)} private scores about their line, half of it taken as the public part's"
+    words = (
+        f"the scatter of {len(pairs)} private scores about their line, half of it taken as the"
+        " public part's"
+    )
     return line.residual_sd / math.sqrt(2), words
 
 
 def estimate_noise(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: Sample
 ) -> tuple[float, str] | None:
-    """Standard deviation of a public score's own noise, and where it is from; private scores are not used.
+    """Standard deviation of a public score's own noise, and where it is from; private scores are
+    not used.
 
-    The scores of two submissions that differ on a share d of m images differ by noise of variance d / m at most, half
-    of it each one's own. Without answers it is p (1 - p) / m less an assumed shared part. For macro F1 with rare
-    classes both are too small. None when m is unknown, and for a metric that is not computed from right and wrong
-    answers.
+    The scores of two submissions that differ on a share d of m images differ by noise of variance d
+    / m at most, half of it each one's own. Without answers it is p (1 - p) / m less an assumed
+    shared part. For macro F1 with rare classes both are too small. None when m is unknown, and for
+    a metric that is not computed from right and wrong answers.
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
     answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
     shares = list(compare_answers(answers).values())
     if shares:
-        words = f"answers that differ on {np.mean(shares):.1%} of the images on average, {sample.public} public images"
+        words = (
+            f"answers that differ on {np.mean(shares):.1%} of the images on average,"
+            f" {sample.public} public images"
+        )
         return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), words
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
-    words = f"{sample.public} public images, half of the variance assumed to be shared (no answers are known)"
+    words = (
+        f"{sample.public} public images, half of the variance assumed to be shared (no answers are"
+        " known)"
+    )
     return math.sqrt((1 - SHARED) * middle * (1 - middle) / sample.public), words
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
-    """Share of images with differing answers of each pair, the lower number first, over the images that all have."""
+    """Share of images with differing answers of each pair, the lower number first, over the images
+    that all have."""
     numbers = sorted(answers)
-    shared = set.intersection(*[set(answers[number].by_id) for number in numbers]) if len(numbers) > 1 else set()
+    shared = (
+        set.intersection(*[set(answers[number].by_id) for number in numbers])
+        if len(numbers) > 1
+        else set()
+    )
     if not shared:
         return {}
     table = np.array([[answers[number].by_id[name] for name in shared] for number in numbers])
@@ -182,4 +224,6 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
     """The answers of those of the submissions whose answers the ledger has."""
-    return {number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)}
+    return {
+        number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)
+    }

@@ -19,7 +19,8 @@ from tracker.workspace.metrics import choose_figures
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A run in an ensemble; without a weight where all count the same, without scores where its folder is gone.
+    """A run in an ensemble; without a weight where all count the same, without scores where its
+    folder is gone.
 
     `value` is its validation score by `metric`, the deciding one where that was measured.
     """
@@ -43,10 +44,16 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
     records = [_find(workspace, name) for name in names]
-    sent = list_newest_of_runs(workspace, [record.uid for record in records if record]) if any(records) else {}
+    sent = (
+        list_newest_of_runs(workspace, [record.uid for record in records if record])
+        if any(records)
+        else {}
+    )
     key = f"public_{workspace.competition.primary_metric}"
     measured = {name for record in records if record for name in _list_validation(record)}
-    metric = next(iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric)
+    metric = next(
+        iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric
+    )
     found = []
     for name, weight, record in zip(names, weights, records, strict=False):
         row = sent.get(record.uid) if record else None
@@ -66,7 +73,11 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
 
 
 def _list_validation(record: RunRecord) -> dict[str, float | None]:
-    return {key.removeprefix("val/"): value for key, value in record.summary.items() if key.startswith("val/")}
+    return {
+        key.removeprefix("val/"): value
+        for key, value in record.summary.items()
+        if key.startswith("val/")
+    }
 
 
 def _find(workspace: Workspace, name: str) -> RunRecord | None:
@@ -78,7 +89,10 @@ def _find(workspace: Workspace, name: str) -> RunRecord | None:
 
 def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[RunRecord]:
     """The records as people read them: what an ensemble is made of stands before its note."""
-    return [_name_ensemble(workspace, record) if record.kind == "ensemble" else record for record in records]
+    return [
+        _name_ensemble(workspace, record) if record.kind == "ensemble" else record
+        for record in records
+    ]
 
 
 def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
@@ -93,7 +107,9 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
     """A line a member; nothing for a run that is no ensemble."""
     if not members:
         return
-    figures = choose_figures(competition, {name for member in members for name in member.validation})
+    figures = choose_figures(
+        competition, {name for member in members for name in member.validation}
+    )
     primary = competition.primary
     rows = [
         (
@@ -106,5 +122,12 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
         for member in members
     ]
     print_table(
-        ("member", "weight", *(f"val {name}" for name in figures), f"public {primary.name}", "submission"), rows
+        (
+            "member",
+            "weight",
+            *(f"val {name}" for name in figures),
+            f"public {primary.name}",
+            "submission",
+        ),
+        rows,
     )

@@ -1,4 +1,5 @@
-"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit, as in compare."""
+"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit, as in
+compare."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ from typing import Any
 
 from tracker.comparison.compare import check_sort_name, find_others, load_values, sort_key
 from tracker.comparison.where import explain_nothing_found, parse_where
-from tracker.ledger.read import list_newest_submissions, list_ranks, list_submissions, list_validation
+from tracker.ledger.read import (
+    list_newest_submissions,
+    list_ranks,
+    list_submissions,
+    list_validation,
+)
 from tracker.ledger.records import Submission
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
@@ -23,7 +29,8 @@ SPLITS = ("public_", "private_", "val_")
 def pick_runs(
     workspace: Workspace, *, where: str = "", sort: str = "", limit: int = 0, archived: bool = False
 ) -> list[RunRecord]:
-    """The runs of which the condition is true, newest first or by `sort`; of these the first `limit`, 0: all.
+    """The runs of which the condition is true, newest first or by `sort`; of these the first
+    `limit`, 0: all.
 
     Raises ConfigError for a condition or a name that cannot be understood.
     """
@@ -52,9 +59,11 @@ def pick_runs(
 def pick_submissions(
     workspace: Workspace, *, sort: str = "", limit: int = 0
 ) -> tuple[list[Submission], dict[int, int]]:
-    """The newest submissions in their order, or the first by `sort`, and their ranks among all; `limit` 0: all.
+    """The newest submissions in their order, or the first by `sort`, and their ranks among all;
+    `limit` 0: all.
 
-    Without `sort` no other submission is read. Raises ConfigError for a name that no submission has.
+    Without `sort` no other submission is read. Raises ConfigError for a name that no submission
+    has.
     """
     competition = workspace.competition
     if not sort:
@@ -65,9 +74,13 @@ def pick_submissions(
         rows = sort_submissions(competition, every, validation, sort)[: limit or None]
         if sort.startswith("val_"):
             return rows, rank_submissions(competition, every, validation, sort)
-    name = sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
+    name = (
+        sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
+    )
     best_is_high = higher_is_better(competition.metrics, name)
-    return rows, list_ranks(workspace, name, [row.number for row in rows], higher_is_better=best_is_high)
+    return rows, list_ranks(
+        workspace, name, [row.number for row in rows], higher_is_better=best_is_high
+    )
 
 
 def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
@@ -80,13 +93,19 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     scope += ", without the archived ones" if others else ""
     found = find_others(workspace, condition, others)
     command = "tracker runs --archived looks at them, too"
-    return explain_nothing_found(condition, scope, load_values(workspace, looked_at), others=found, command=command)
+    return explain_nothing_found(
+        condition, scope, load_values(workspace, looked_at), others=found, command=command
+    )
 
 
 def sort_submissions(
-    competition: Competition, rows: Sequence[Submission], validation: Mapping[int, Mapping[str, float]], name: str
+    competition: Competition,
+    rows: Sequence[Submission],
+    validation: Mapping[int, Mapping[str, float]],
+    name: str,
 ) -> list[Submission]:
-    """By a score or validation figure (`public_f1`, `val_f1`), the best first, or by a field or config key.
+    """By a score or validation figure (`public_f1`, `val_f1`), the best first, or by a field or
+    config key.
 
     Raises ConfigError for a name that no submission has.
     """
@@ -101,20 +120,38 @@ def sort_submissions(
 
 def list_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
     """Everything by which submissions can be put in order, by its name."""
-    fields = {"number": row.number, "run": row.run, "memo": row.memo, "author": row.author, "sota": row.sota}
+    fields = {
+        "number": row.number,
+        "run": row.run,
+        "memo": row.memo,
+        "author": row.author,
+        "sota": row.sota,
+    }
     known = {f"val_{name}": value for name, value in figures.items()}
-    return {**fields, "submitted_at": row.submitted_at, **flatten_config(row), **known, **row.scores}
+    return {
+        **fields,
+        "submitted_at": row.submitted_at,
+        **flatten_config(row),
+        **known,
+        **row.scores,
+    }
 
 
 def flatten_config(row: Submission) -> dict[str, Any]:
     """The config of a submission by dotted keys; of a hand-kept row what its table tells."""
-    return flatten({name: table for name, table in row.config.items() if isinstance(table, Mapping)})
+    return flatten(
+        {name: table for name, table in row.config.items() if isinstance(table, Mapping)}
+    )
 
 
 def rank_submissions(
-    competition: Competition, rows: Sequence[Submission], validation: Mapping[int, Mapping[str, float]], name: str
+    competition: Competition,
+    rows: Sequence[Submission],
+    validation: Mapping[int, Mapping[str, float]],
+    name: str,
 ) -> dict[int, int]:
-    """{number: place} by a score or figure, equal ones sharing a place; without those where it is not known."""
+    """{number: place} by a score or figure, equal ones sharing a place; without those where it is
+    not known."""
     known: dict[int, float] = {}
     for row in rows:
         value = list_values(row, validation.get(row.number, {})).get(name)

@@ -1,7 +1,9 @@
-"""Which submissions to choose at the end: good by public score and validation, and not all wrong on the same images.
+"""Which submissions to choose at the end: good by public score and validation, and not all wrong on
+the same images.
 
-The set is chosen whose best member has the highest expected private score. Private scores that the ledger has are told
-beside the choice and never used for it; a sealed solution's private answers are not read.
+The set is chosen whose best member has the highest expected private score. Private scores that the
+ledger has are told beside the choice and never used for it; a sealed solution's private answers are
+not read.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ LINE_POINTS = 5  # submissions that a line needs before validation moves an expe
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A submission that may be chosen; `expected` is its public score, moved to what its validation makes of it."""
+    """A submission that may be chosen; `expected` is its public score, moved to what its validation
+    makes of it."""
 
     number: int
     run: str | None
@@ -54,7 +57,8 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
-    """A set of submissions in simulated splits: how often it held the best private one, and its best on average."""
+    """A set of submissions in simulated splits: how often it held the best private one, and its
+    best on average."""
 
     numbers: Sequence[int]
     holds_best: float
@@ -63,9 +67,11 @@ class Simulated:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """The choice beside simply the best public scores; `possible` is the mean private score of the best of all.
+    """The choice beside simply the best public scores; `possible` is the mean private score of the
+    best of all.
 
-    `used` says whether the choice rests on it; `left_out` has why submissions are not `among`, with their numbers.
+    `used` says whether the choice rests on it; `left_out` has why submissions are not `among`, with
+    their numbers.
     """
 
     source: str
@@ -80,7 +86,8 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class Hindsight:
-    """Who led on private, where the ledger has private scores; `scores` has those that it has by number."""
+    """Who led on private, where the ledger has private scores; `scores` has those that it has by
+    number."""
 
     leader: int
     score: float
@@ -90,9 +97,11 @@ class Hindsight:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The choice, best first. `differing` is the share of images on which two contenders' answers differ.
+    """The choice, best first. `differing` is the share of images on which two contenders' answers
+    differ.
 
-    `lucky` has the best public ones that are not chosen because validation shows others to be better; `instead_of`
+    `lucky` has the best public ones that are not chosen because validation shows others to be
+    better; `instead_of`
     is whose place the best public one took because validation cannot tell the two apart.
     """
 
@@ -115,7 +124,8 @@ class Selection:
 
 
 def select_final(workspace: Workspace, count: int, *, public_images: int = 0) -> Selection:
-    """Choose `count` submissions; raises ConfigError for a count below 1, TrackerError when nothing is scored."""
+    """Choose `count` submissions; raises ConfigError for a count below 1, TrackerError when nothing
+    is scored."""
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
     metric, rows = workspace.competition.primary, list_submissions(workspace)
@@ -138,7 +148,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     chosen, instead_of = _favor_public(contenders, places, by_public[0], apart, differing)
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
-    panel = load_panel(workspace, candidates, answers, sample, needed=needed) if len(contenders) > count else None
+    panel = (
+        load_panel(workspace, candidates, answers, sample, needed=needed)
+        if len(contenders) > count
+        else None
+    )
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
@@ -170,13 +184,17 @@ def expect_private(
 ) -> list[Contender]:
     """Every look with the score to expect of it, the best first.
 
-    Where a line through submissions of its own validation scheme says what a validation score is worth, the public
-    score counts by how much of the scatter about the line is skill: s^2 / (s^2 + own_sd^2), a half when unknown.
+    Where a line through submissions of its own validation scheme says what a validation score is
+    worth, the public score counts by how much of the scatter about the line is skill: s^2 / (s^2 +
+    own_sd^2), a half when unknown.
     """
     relations = relate_validation(workspace, looks, metric.name)
     found = []
     for row in looks:
-        public, validation = row.scores[f"public_{metric.name}"], find_figure(workspace, row, "val", metric.name)
+        public, validation = (
+            row.scores[f"public_{metric.name}"],
+            find_figure(workspace, row, "val", metric.name),
+        )
         relation, guess, expected = relations.get(row.number), None, public
         enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
@@ -211,11 +229,13 @@ def _model(
     own_sd: float | None,
     sample: Sample,
 ) -> NDArray[np.float64] | None:
-    """Private scores [draws, contenders], the higher the better, as the expected ones with normal noise.
+    """Private scores [draws, contenders], the higher the better, as the expected ones with normal
+    noise.
 
-    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m public and k private
-    images; where answers are unknown, as if all differed alike. None without an idea of the noise. Only scores from 0
-    to 1 have one (estimate_noise), and few images do not lead beyond.
+    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m
+    public and k private images; where answers are unknown, as if all differed alike. None without
+    an idea of the noise. Only scores from 0 to 1 have one (estimate_noise), and few images do not
+    lead beyond.
     """
     if own_sd is None or sample.public is None:
         return None
@@ -231,10 +251,14 @@ def _model(
     return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))
 
 
-def _choose(private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int) -> list[int]:
-    """Places of the set whose best member is best on average, the best expected ones where nothing is simulated.
+def _choose(
+    private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int
+) -> list[int]:
+    """Places of the set whose best member is best on average, the best expected ones where nothing
+    is simulated.
 
-    Another set than the best expected ones must be better by three standard errors of the simulation.
+    Another set than the best expected ones must be better by three standard errors of the
+    simulation.
     """
     usual = list(range(min(count, len(contenders))))
     if private is None:
@@ -249,9 +273,13 @@ def _choose(private: NDArray[np.float64] | None, contenders: Sequence[Contender]
 
 
 def _find_apart(
-    workspace: Workspace, looks: Sequence[Submission], contenders: Sequence[Contender], metric: Metric
+    workspace: Workspace,
+    looks: Sequence[Submission],
+    contenders: Sequence[Contender],
+    metric: Metric,
 ) -> set[tuple[int, int]]:
-    """(better, worse) of the contenders that validation tells apart, by the line of their common scheme."""
+    """(better, worse) of the contenders that validation tells apart, by the line of their common
+    scheme."""
     relations = relate_validation(workspace, looks, metric.name)
     found = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
@@ -259,7 +287,11 @@ def _find_apart(
         if relation is None or relation.line is None or relation is not relations.get(worse.number):
             continue
         known = [item.validation for item in (better, worse) if item.by_validation is not None]
-        if len(known) == 2 and None not in known and relation.line.tells_apart(known[0] or 0.0, known[1] or 0.0):
+        if (
+            len(known) == 2
+            and None not in known
+            and relation.line.tells_apart(known[0] or 0.0, known[1] or 0.0)
+        ):
             found.add((better.number, worse.number))
     return found
 
@@ -271,23 +303,34 @@ def _favor_public(
     apart: Collection[tuple[int, int]],
     differing: Mapping[tuple[int, int], float],
 ) -> tuple[list[int], int | None]:
-    """The chosen numbers, with the best public one among them where validation cannot tell it from a chosen one.
+    """The chosen numbers, with the best public one among them where validation cannot tell it from
+    a chosen one.
 
-    It takes the place of the one that is most like it, or expected least, of those that are expected to be better.
+    It takes the place of the one that is most like it, or expected least, of those that are
+    expected to be better.
     """
     order = [item.number for item in contenders]
     chosen = [order[place] for place in places]
     if best in chosen:
         return chosen, None
-    rivals = [number for number in chosen if order.index(number) < order.index(best) and (number, best) not in apart]
+    rivals = [
+        number
+        for number in chosen
+        if order.index(number) < order.index(best) and (number, best) not in apart
+    ]
     if not rivals:
         return chosen, None
-    nearest = min(reversed(rivals), key=lambda number: differing.get((min(number, best), max(number, best)), math.inf))
+    nearest = min(
+        reversed(rivals),
+        key=lambda number: differing.get((min(number, best), max(number, best)), math.inf),
+    )
     chosen = [best if number == nearest else number for number in chosen]
     return sorted(chosen, key=order.index), nearest
 
 
-def _find_lucky(by_public: Sequence[int], chosen: Sequence[int], apart: Collection[tuple[int, int]]) -> list[int]:
+def _find_lucky(
+    by_public: Sequence[int], chosen: Sequence[int], apart: Collection[tuple[int, int]]
+) -> list[int]:
     """The best public ones than which validation shows every other chosen one to be better."""
     others = [number for number in chosen if number not in by_public]
     passed = [number for number in by_public if number not in chosen]
@@ -311,21 +354,28 @@ def _simulate(
     behind: Sequence[int],
     rejected: Sequence[int],
 ) -> Simulation | None:
-    """By real predictions where there are any, else by the model, else (or when all are chosen) not at all."""
+    """By real predictions where there are any, else by the model, else (or when all are chosen) not
+    at all."""
     if len(chosen) == len(contenders):
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
     if panel is not None:
         numbers, scores, source = panel.numbers, panel.draw_private(metric), panel.source
     elif private is not None:
-        numbers, scores, source = [item.number for item in contenders], private, "a model of the noise"
+        numbers, scores, source = (
+            [item.number for item in contenders],
+            private,
+            "a model of the noise",
+        )
     else:
         return None
 
     left_out = {
         "rejected by a note": rejected,
         f"not among the {len(contenders)} best by expected score": behind,
-        "without predictions on the same validation images": {item.number for item in contenders} - {*numbers},
+        "without predictions on the same validation images": (
+            {item.number for item in contenders} - {*numbers}
+        ),
     }
 
     def look(wanted: Sequence[int]) -> Simulated:
@@ -346,10 +396,14 @@ def _simulate(
     )
 
 
-def _look_back(looks: Sequence[Submission], chosen: Sequence[int], metric: Metric) -> Hindsight | None:
+def _look_back(
+    looks: Sequence[Submission], chosen: Sequence[int], metric: Metric
+) -> Hindsight | None:
     """Who led on private, by the scores that the ledger has; None when it has none."""
     known = {
-        row.number: row.scores[f"private_{metric.name}"] for row in looks if f"private_{metric.name}" in row.scores
+        row.number: row.scores[f"private_{metric.name}"]
+        for row in looks
+        if f"private_{metric.name}" in row.scores
     }
     if not known:
         return None

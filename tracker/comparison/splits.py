@@ -1,4 +1,5 @@
-"""Private scores as they might be: real predictions on resampled images, or normal noise about expected scores."""
+"""Private scores as they might be: real predictions on resampled images, or normal noise about
+expected scores."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Panel:
-    """What submissions said about images whose answers are known: classes [images] and [submissions, images].
+    """What submissions said about images whose answers are known: classes [images] and
+    [submissions, images].
 
-    `size` images make a private part, drawn without replacement from a solution, with replacement from validation.
+    `size` images make a private part, drawn without replacement from a solution, with replacement
+    from validation.
     """
 
     numbers: list[int]
@@ -44,9 +47,11 @@ class Panel:
     source: str
 
     def draw_private(self, metric: Metric) -> NDArray[np.float64]:
-        """Scores [draws, submissions] of the metric, one that is resampled, on resampled private parts, seeded.
+        """Scores [draws, submissions] of the metric, one that is resampled, on resampled private
+        parts, seeded.
 
-        Images with the same truth and the same guesses are alike, so only how many of each kind are drawn matters.
+        Images with the same truth and the same guesses are alike, so only how many of each kind are
+        drawn matters.
         """
         rng = np.random.default_rng(SEED)
         kinds, counts = np.unique(np.vstack([self.truth, self.guesses]), axis=1, return_counts=True)
@@ -74,20 +79,24 @@ def load_panel(
     *,
     needed: Sequence[int],
 ) -> Panel | None:
-    """The solution's images once its private half was revealed, else validation images that the runs share.
+    """The solution's images once its private half was revealed, else validation images that the
+    runs share.
 
     None when there is neither for all of `needed`, or the metric is not computed from answers.
     """
     if not is_resampled(workspace.competition.primary.kind):
         return None
-    found = _panel_of_solution(workspace, rows, answers, sample) or _panel_of_validation(workspace, rows, sample)
+    found = _panel_of_solution(workspace, rows, answers, sample) or _panel_of_validation(
+        workspace, rows, sample
+    )
     return found if found is not None and set(needed) <= set(found.numbers) else None
 
 
 def _panel_of_solution(
     workspace: Workspace, rows: Sequence[Submission], answers: Mapping[int, Answers], sample: Sample
 ) -> Panel | None:
-    """All images of a local solution; None, with the answers unread, unless every submission here was revealed."""
+    """All images of a local solution; None, with the answers unread, unless every submission here
+    was revealed."""
     revealed = list_noted(workspace, "revealed")
     known = [row.number for row in rows if row.number in revealed and row.number in answers]
     solution = build_leaderboard(workspace).find_solution()
@@ -97,13 +106,20 @@ def _panel_of_solution(
     table = read_table(solution, (competition.id_column, competition.label_column))
     place = {word: index for index, word in enumerate(competition.answer_words)}
     truth = np.array([place[normalize_answer(text)] for _, text in table], np.int64)
-    guesses = np.array([[place[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64)
-    words = f"{len(truth)} images of the revealed solution, {sample.private} of them private each time"
+    guesses = np.array(
+        [[place[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64
+    )
+    words = (
+        f"{len(truth)} images of the revealed solution, {sample.private} of them private each time"
+    )
     return Panel(known, truth, guesses, len(place), sample.private, False, words)
 
 
-def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Panel | None:
-    """Validation or out-of-fold images of the first run's set, with every run that was validated on the same."""
+def _panel_of_validation(
+    workspace: Workspace, rows: Sequence[Submission], sample: Sample
+) -> Panel | None:
+    """Validation or out-of-fold images of the first run's set, with every run that was validated on
+    the same."""
     from tracker.training.predict.probabilities import align
 
     kept: list[tuple[int, Kept]] = []
@@ -120,7 +136,9 @@ def _panel_of_validation(workspace: Workspace, rows: Sequence[Submission], sampl
     size = sample.private or sample.public or len(truth)
     words = f"{len(truth)} validation images, resampled to {size}"
     classes = aligned[0].probabilities.shape[1]
-    return Panel([number for number, _ in kept], truth.astype(np.int64), guesses, classes, size, True, words)
+    return Panel(
+        [number for number, _ in kept], truth.astype(np.int64), guesses, classes, size, True, words
+    )
 
 
 def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
@@ -141,15 +159,19 @@ def _is_same_set(first: Kept, other: Kept) -> bool:
     if first.classes != other.classes or first.labels is None or other.labels is None:
         return False
     pairs = (
-        dict(zip(kept.ids, kept.labels.tolist(), strict=True)) for kept in (first, other) if kept.labels is not None
+        dict(zip(kept.ids, kept.labels.tolist(), strict=True))
+        for kept in (first, other)
+        if kept.labels is not None
     )
     return next(pairs) == next(pairs)
 
 
 def draw_normal(means: Sequence[float], squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores [draws, n] about `means` whose differences have the variances `squares` [n, n], seeded.
+    """Scores [draws, n] about `means` whose differences have the variances `squares` [n, n],
+    seeded.
 
-    Their covariance is -1/2 J squares J with J = I - 1/n (classical scaling); what is not a covariance is cut off.
+    Their covariance is -1/2 J squares J with J = I - 1/n (classical scaling); what is not a
+    covariance is cut off.
     """
     n = len(means)
     centre = np.eye(n) - 1 / n

@@ -1,4 +1,5 @@
-"""What can be compared: a run of this workspace, or a submission that is known from the ledger alone."""
+"""What can be compared: a run of this workspace, or a submission that is known from the ledger
+alone."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from typing import Any
 
 from tracker.comparison.advice import Advice, advise_run
 from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
-from tracker.ledger.read import find_sota, get_packed_answers, get_submission, has_run, list_notes, list_submissions_of
+from tracker.ledger.read import (
+    find_sota,
+    get_packed_answers,
+    get_submission,
+    has_run,
+    list_notes,
+    list_submissions_of,
+)
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.runs.points import Curves, read_curves
@@ -21,7 +29,8 @@ from tracker.workspace.predictions import Answers, load_answers, unpack_answers
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What is compared: a run of this workspace, or a submission that is known from the ledger alone."""
+    """What is compared: a run of this workspace, or a submission that is known from the ledger
+    alone."""
 
     name: str
     config: Mapping[str, Any]
@@ -49,7 +58,11 @@ def load_side(workspace: Workspace, word: str) -> Side:
         return _load_run_side(workspace, resolve_run(workspace, word), row)
     prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
     prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
-    figures = {f"{part}/{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
+    figures = {
+        f"{part}/{name}": getattr(row, f"{part}_{name}")
+        for part in ("train", "val")
+        for name in COLUMNS
+    }
     return Side(
         name=f"s{row.number}",
         config=row.config,

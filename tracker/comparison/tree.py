@@ -1,4 +1,5 @@
-"""The family of runs and submissions: who was made from whom, what was changed, and what came of it."""
+"""The family of runs and submissions: who was made from whom, what was changed, and what came of
+it."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition
 
 
-BASED_ON = "based_on"  # column of hand-kept tables: the number of the submission that a row started from
+BASED_ON = (  # column of hand-kept tables: the number of the submission that a row started from
+    "based_on"
+)
 
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
@@ -48,8 +51,10 @@ MAX_INDENT = 12  # deeper generations are drawn at this depth and name their par
 class Node:
     """A run, or a submission `s7` whose run folder is not here.
 
-    `change` is {key: [parent's, own]}, None without a parent or where a config is not known; `not_known` are the keys
-    that one of the two, another program's run, never logged; `scores` has what is known of `val_`, `public_` and
+    `change` is {key: [parent's, own]}, None without a parent or where a config is not known;
+    `not_known` are the keys
+    that one of the two, another program's run, never logged; `scores` has what is known of `val_`,
+    `public_` and
     `private_` metrics; `sota_line` marks the best submission and all that it was made from.
     """
 
@@ -71,7 +76,8 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All nodes, each after its parent and before its younger siblings; `problems` are parents that do not count."""
+    """All nodes, each after its parent and before its younger siblings; `problems` are parents that
+    do not count."""
 
     nodes: Sequence[Node]
     problems: Sequence[str]
@@ -80,7 +86,9 @@ class Family:
         """Plain values for --json."""
         found = asdict(self)
         for node in found["nodes"]:
-            del node["has_config"]  # the document is as it was; `model` says as much as its readers need
+            del node[
+                "has_config"
+            ]  # the document is as it was; `model` says as much as its readers need
         return found
 
 
@@ -92,7 +100,8 @@ def indent(node: Node) -> int:
 def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     """The family of this workspace's runs and of every submission in the ledger.
 
-    Without `archived`, a run that was put away is left out, and what was made from it follows its nearest ancestor.
+    Without `archived`, a run that was put away is left out, and what was made from it follows its
+    nearest ancestor.
     """
     submissions = list_submissions(workspace)
     records = list_runs(workspace.runs_dir)
@@ -103,8 +112,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     elsewhere = [row for row in submissions if row.run_uid not in here]
     told = _list_based_on(workspace)
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
-    members = [_build_run(workspace, record, sent.get(record.uid) if record.uid else None, names) for record in records]
-    members += [_build_submission(row, _find_parent_of_row(row, told, node_of.get), names) for row in elsewhere]
+    members = [
+        _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
+        for record in records
+    ]
+    members += [
+        _build_submission(row, _find_parent_of_row(row, told, node_of.get), names)
+        for row in elsewhere
+    ]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
     hidden = {record.name for record in records if record.archived_at and not archived}
     return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
@@ -128,7 +143,8 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
-    """The nodes that SOTA was made from, as the family has them, without reading every run or submission."""
+    """The nodes that SOTA was made from, as the family has them, without reading every run or
+    submission."""
     told = _list_based_on(workspace)
     found: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
@@ -144,7 +160,9 @@ def name_node(workspace: Workspace, row: Submission | Origin) -> str:
     return str(row.run) if has_run(workspace, row) else f"s{row.number}"
 
 
-def _find_parent(workspace: Workspace, query: Query, name: str, told: Mapping[int, str]) -> str | None:
+def _find_parent(
+    workspace: Workspace, query: Query, name: str, told: Mapping[int, str]
+) -> str | None:
     number = parse_submission(name)
     if number is None:
         try:
@@ -173,8 +191,12 @@ class _Member:
     recorded: bool
 
 
-def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]) -> _Member:
-    config = row.config if row else _load_config(workspace, record)  # the ledger's copy is read more quickly
+def _build_run(
+    workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]
+) -> _Member:
+    config = (
+        row.config if row else _load_config(workspace, record)
+    )  # the ledger's copy is read more quickly
     figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
     node = Node(
         name=record.name,
@@ -183,12 +205,18 @@ def _build_run(workspace: Workspace, record: RunRecord, row: Submission | None, 
         parent=record.parent,
         model=name_model(config),
         has_config=bool(config),
-        text=" / ".join(dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)),
+        text=" / ".join(
+            dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)
+        ),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
     return _Member(
-        node=node, config=config, data=record.fingerprints.get("data"), time=record.created_at, recorded=True
+        node=node,
+        config=config,
+        data=record.fingerprints.get("data"),
+        time=record.created_at,
+        recorded=True,
     )
 
 
@@ -232,15 +260,20 @@ def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _list_based_on(workspace: Workspace) -> dict[int, str]:
-    """{number: what a hand-kept table says that the submission was based on}, of those where it says it."""
-    told = {number: columns.get(BASED_ON) for number, columns in list_imported_columns(workspace).items()}
+    """{number: what a hand-kept table says that the submission was based on}, of those where it
+    says it."""
+    told = {
+        number: columns.get(BASED_ON)
+        for number, columns in list_imported_columns(workspace).items()
+    }
     return {number: text for number, text in told.items() if text}
 
 
 def _find_parent_of_row(
     row: Submission | Origin, told: Mapping[int, str], name_of: Callable[[int], str | None]
 ) -> str | None:
-    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger keeps its diff."""
+    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger
+    keeps its diff."""
     if row.run_uid is None and told:
         text = told.get(row.number, "")
         return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
@@ -249,7 +282,9 @@ def _find_parent_of_row(
 
 def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) -> Family:
     by_name = {member.node.name: member for member in members}
-    parents, problems = _check_parents({name: member.node.parent for name, member in by_name.items()})
+    parents, problems = _check_parents(
+        {name: member.node.parent for name, member in by_name.items()}
+    )
     line = {sota, *_follow(sota, parents)} if sota else set()
     shown = {name: _find_shown(name, parents, hidden) for name in parents if name not in hidden}
     nodes = []
@@ -266,7 +301,9 @@ def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) 
                 sota_line=name in line,
             )
         )
-    return Family(nodes=nodes, problems=[text for text in problems if text.partition(":")[0] not in hidden])
+    return Family(
+        nodes=nodes, problems=[text for text in problems if text.partition(":")[0] not in hidden]
+    )
 
 
 def _find_shown(name: str, parents: Mapping[str, str | None], hidden: Set[str]) -> str | None:
@@ -277,10 +314,16 @@ def _find_shown(name: str, parents: Mapping[str, str | None], hidden: Set[str]) 
 def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
     """The parents that are here and lead to a beginning; the eldest of a circle becomes one."""
     parents = {name: parent if parent in claimed else None for name, parent in claimed.items()}
-    problems = [f"{name}: its parent {claimed[name]} is not here" for name in claimed if claimed[name] != parents[name]]
+    problems = [
+        f"{name}: its parent {claimed[name]} is not here"
+        for name in claimed
+        if claimed[name] != parents[name]
+    ]
     reached = {name for name, _ in _walk(parents)}
     while lost := next((name for name in parents if name not in reached), None):
-        circle = set(_follow(list(_follow(lost, parents))[-1], parents))  # beyond the way that leads into it
+        circle = set(
+            _follow(list(_follow(lost, parents))[-1], parents)
+        )  # beyond the way that leads into it
         eldest = next(name for name in parents if name in circle)
         parents[eldest] = None
         problems.append(f"{eldest}: it descends from itself")
@@ -298,7 +341,8 @@ def _follow(name: str, parents: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """(name, depth), parents before their children, siblings as given; no recursion, since chains may be long."""
+    """(name, depth), parents before their children, siblings as given; no recursion, since chains
+    may be long."""
     children: dict[str | None, list[str]] = {}
     for name, parent in parents.items():
         children.setdefault(parent, []).append(name)
@@ -313,8 +357,12 @@ def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | Non
     if not parent.config or not member.config:
         return None
     recorded = parent.recorded or member.recorded
-    change = diff_configs(parent.config, member.config, data=(parent.data, member.data), recorded=recorded)
-    if "ensemble" in member.config:  # it has no training config of its own, which is no change of each of its keys
+    change = diff_configs(
+        parent.config, member.config, data=(parent.data, member.data), recorded=recorded
+    )
+    if (
+        "ensemble" in member.config
+    ):  # it has no training config of its own, which is no change of each of its keys
         return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
     return change
 
@@ -356,7 +404,8 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
 
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
-    """Validation, public and private score by the deciding metric; another one when that was not measured."""
+    """Validation, public and private score by the deciding metric; another one when that was not
+    measured."""
     found = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
@@ -370,7 +419,8 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
 
 
 def find_metric(competition: Competition, key: str) -> Metric:
-    """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain number."""
+    """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain
+    number."""
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
     better = higher_is_better(competition.metrics, name)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, Paired
     from tracker.workspace.competition import Competition
 
-WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"  # 117 of 4,000 equal pairs, see DECISIONS.md
+WHY_LEVEL = (  # 117 of 4,000 equal pairs, see DECISIONS.md
+    "the limit that keeps false alarms under 1 in 20"
+)
 SHOWN = 3  # changed keys; the table below has them all
 
 
@@ -31,9 +33,11 @@ def write_verdict(
     not_comparable: Mapping[str, str],
     evidence: Evidence,
 ) -> list[str]:
-    """A few lines, the most important first; macro F1 decides unless the competition's own metric is resampled, too.
+    """A few lines, the most important first; macro F1 decides unless the competition's own metric
+    is resampled, too.
 
-    `validation` has the competition's metrics and those of METRICS of both runs as far as they are known;
+    `validation` has the competition's metrics and those of METRICS of both runs as far as they are
+    known;
     `not_comparable` says why some of them do not compare.
     """
     computed = find_kind(competition.primary.kind)
@@ -49,12 +53,16 @@ def write_verdict(
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
-        lines.append(f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is ahead")
+        lines.append(
+            f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is"
+            " ahead"
+        )
     return lines
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
-    """Two numbers with as many decimals as tell them from each other and from zero: `0.006 to 0.019`."""
+    """Two numbers with as many decimals as tell them from each other and from zero: `0.006 to
+    0.019`."""
     for decimals in (3, 4, 5):
         texts = [f"{value:{'+' * signed}.{decimals}f}" for value in (low, high)]
         if texts[0] != texts[1] and all(
@@ -86,7 +94,10 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
     if found.better:
         low, high = sorted((abs(found.low), abs(found.high)))
         surely = f"p = {found.p:.2g}, below the limit of {LEVEL:g}"
-        return f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores}, {samples}; {surely})"
+        return (
+            f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores},"
+            f" {samples}; {surely})"
+        )
     interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
     if not found.low <= 0 <= found.high:
         return (
@@ -114,11 +125,16 @@ def _mind_the_others(paired: Paired, metric: str, names: tuple[str, str]) -> lis
 def _judge_folds(test: FoldTest, metric: str) -> str:
     better = f"val/{metric}"
     ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
-    counts = "0 is in it: no difference shown" if test.low <= 0 <= test.high else "0 is outside: a difference"
+    counts = (
+        "0 is in it: no difference shown"
+        if test.low <= 0 <= test.high
+        else "0 is outside: a difference"
+    )
     return (
-        f"over {len(test.a)} folds: {METRICS[metric].title} {render_number(test.delta, signed=True)} "
-        f"(95 % interval {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), "
-        f"better in {ahead} of them"
+        f"over {len(test.a)} folds: {METRICS[metric].title}"
+        f" {render_number(test.delta, signed=True)} (95 % interval"
+        f" {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), better in"
+        f" {ahead} of them"
     )
 
 

@@ -5,9 +5,10 @@
     single     = "not" single | "(" condition ")" | NAME operator VALUE
     operator   = "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
 
-A name is a config key, a metric or a field of a run. A value is a number, true, false, null, a list as in TOML, or a
-text, in quotes when it has blanks or brackets in it. `~` looks for a regular expression anywhere in the value, whatever
-the case. What a run does not know satisfies `= null` and no other comparison.
+A name is a config key, a metric or a field of a run. A value is a number, true, false, null, a list
+as in TOML, or a text, in quotes when it has blanks or brackets in it. `~` looks for a regular
+expression anywhere in the value, whatever the case. What a run does not know satisfies `= null` and
+no other comparison.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was understood: the names in it with their places, and the test of a run's values."""
+    """A condition that was understood: the names in it with their places, and the test of a run's
+    values."""
 
     text: str
     names: tuple[tuple[str, int], ...]
@@ -66,7 +68,12 @@ class Condition:
         for name, place in self.names:
             if name not in words:
                 near = find_nearest(name, words)
-                raise _error(self.text, place, f"no run has {name!r}", hint=f"nearest: {near}" if near else "")
+                raise _error(
+                    self.text,
+                    place,
+                    f"no run has {name!r}",
+                    hint=f"nearest: {near}" if near else "",
+                )
 
 
 @dataclass(frozen=True)
@@ -77,26 +84,41 @@ class _Token:
 
 
 def parse_where(text: str) -> Condition:
-    """Understand a condition; raises ConfigError that shows the place where it cannot be understood."""
+    """Understand a condition; raises ConfigError that shows the place where it cannot be
+    understood."""
     return _Parser(text).parse()
 
 
 def explain_nothing_found(
-    condition: Condition, looked_at: str, values: Sequence[Values], *, others: Mapping[str, str], command: str
+    condition: Condition,
+    looked_at: str,
+    values: Sequence[Values],
+    *,
+    others: Mapping[str, str],
+    command: str,
 ) -> str:
     """Why a list is empty: what was looked at, and what would find more.
 
-    `others` are runs of which the condition is true though they were not looked at, with the reason; `command` shows
+    `others` are runs of which the condition is true though they were not looked at, with the
+    reason; `command` shows
     them.
     """
     if others:
         named = [f"{name} ({why})" for name, why in list(others.items())[:MOST_NAMED]]
         more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
         fits = "fits" if len(others) == 1 else "fit"
-        return f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
+        return (
+            f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
+        )
     names = dict.fromkeys(name for name, _ in condition.names)
-    known = [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names] if values else []
-    return f"nothing found: looked at {looked_at}" + (f"; there {', '.join(known)}" if known else "")
+    known = (
+        [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names]
+        if values
+        else []
+    )
+    return f"nothing found: looked at {looked_at}" + (
+        f"; there {', '.join(known)}" if known else ""
+    )
 
 
 def _summarize(values: Sequence[Any]) -> str:
@@ -142,7 +164,11 @@ class _Parser:
 
     def _read_single(self) -> Test:
         if self._depth == DEEPEST:
-            raise _error(self._text, self._tokens[0].place, f"more than {DEEPEST} brackets and nots within each other")
+            raise _error(
+                self._text,
+                self._tokens[0].place,
+                f"more than {DEEPEST} brackets and nots within each other",
+            )
         self._depth += 1
         test = self._read_part()
         self._depth -= 1
@@ -179,7 +205,9 @@ class _Parser:
     def _match(self, name: _Token, sign: _Token, value: _Token) -> Test:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what may mean something else in a later Python is no news to the user
+                warnings.simplefilter(
+                    "ignore"
+                )  # what may mean something else in a later Python is no news to the user
                 pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
         except (re.error, RecursionError, OverflowError) as error:
             raise _error(self._text, value.place, f"not a regular expression: {error}") from None
@@ -195,7 +223,9 @@ class _Parser:
         def equal(values: Values) -> bool:
             known = values.get(name.text)
             if known is None or wanted is None:
-                return known is wanted if sign.text != "!=" else wanted is None and known is not None
+                return (
+                    known is wanted if sign.text != "!=" else wanted is None and known is not None
+                )
             return _is_equal(known, wanted) == (sign.text != "!=")
 
         def ordered(values: Values) -> bool:
@@ -203,7 +233,11 @@ class _Parser:
             if known is None:
                 return False
             if _is_number(known) != _is_number(wanted) or not isinstance(known, int | float | str):
-                raise _error(self._text, sign.place, f"{name.text} is {known!r}, not to be ordered with {wanted!r}")
+                raise _error(
+                    self._text,
+                    sign.place,
+                    f"{name.text} is {known!r}, not to be ordered with {wanted!r}",
+                )
             return ORDER[sign.text](known, wanted)
 
         return ordered if sign.text in ORDER else equal
@@ -237,7 +271,11 @@ def _split(text: str) -> list[_Token]:
 
 def _strip_quotes(token: _Token) -> str:
     value = parse_toml_value(token.text) if token.kind == "quoted" else token.text
-    return value if isinstance(value, str) and not token.text.startswith("'") else token.text.strip("'")
+    return (
+        value
+        if isinstance(value, str) and not token.text.startswith("'")
+        else token.text.strip("'")
+    )
 
 
 def _read_value(token: _Token) -> Any:
@@ -259,5 +297,7 @@ def _is_equal(known: Any, wanted: Any) -> bool:
 
 def _error(text: str, place: int, what: str, *, hint: str = "") -> ConfigError:
     return ConfigError(
-        f"--where, character {place + 1}: {what}", problems=[text.replace("\n", " "), " " * place + "^"], hint=hint
+        f"--where, character {place + 1}: {what}",
+        problems=[text.replace("\n", " "), " " * place + "^"],
+        hint=hint,
     )

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Incomparable, Row, Spread
     from tracker.workspace.competition import Competition
 
-SIDE_BY_SIDE = 4  # so many runs are columns, as in diff, where there is room; more are lines unless these lose columns
+# so many runs are columns, as in diff, where there is room; more are lines unless these lose
+# columns
+SIDE_BY_SIDE = 4
 MOST_REASONS = 4  # not to compare, each a line; --wide shows all
 TEXTS = ("note", "noted last")
 ASKED_FIRST = (
@@ -40,15 +42,20 @@ PLUS_MINUS = "\u00b1"
 def print_comparison(
     found: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
 ) -> None:
-    """Runs side by side where they fit and are few or would lose columns, else below each other; then remarks."""
+    """Runs side by side where they fit and are few or would lose columns, else below each other;
+    then remarks."""
     header, lines = build_cells(found, competition, marks)
     legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
     width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
-    rows: list[tuple[Styled, ...]] = list(zip([Styled(name) for name in header], *lines, strict=True))[1:]
+    rows: list[tuple[Styled, ...]] = list(
+        zip([Styled(name) for name in header], *lines, strict=True)
+    )[1:]
     listed = list(_list_columns(header, found, competition))
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
-    if not (few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)):
+    if not (
+        few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)
+    ):
         columns, rows = listed, [tuple(line) for line in lines]
     if lines:
         print_table(columns, rows, legend=legend, wide=wide)
@@ -56,10 +63,14 @@ def print_comparison(
         print_text(line)
 
 
-def _list_columns(header: Sequence[str], found: Comparison, competition: Competition) -> Iterator[Column]:
-    """The deciding public score and validation figure stay longest, then the config keys that tell rows apart best.
+def _list_columns(
+    header: Sequence[str], found: Comparison, competition: Competition
+) -> Iterator[Column]:
+    """The deciding public score and validation figure stay longest, then the config keys that tell
+    rows apart best.
 
-    What came of it otherwise (private, other metrics, training figures) and notes leave before them.
+    What came of it otherwise (private, other metrics, training figures) and notes leave before
+    them.
     """
     stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
     keys = {key: 100 + place for place, key in enumerate(order_keys(found))}
@@ -80,7 +91,8 @@ def _list_columns(header: Sequence[str], found: Comparison, competition: Competi
 
 
 def order_keys(found: Comparison) -> list[str]:
-    """The keys that differ, in the order that people ask for them (`ASKED_FIRST`), then with the fewest values.
+    """The keys that differ, in the order that people ask for them (`ASKED_FIRST`), then with the
+    fewest values.
 
     Keys that most rows do not know, or that have one value wherever they are known, come last.
     """
@@ -96,13 +108,16 @@ def order_keys(found: Comparison) -> list[str]:
 
 
 def shorten_keys(header: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
-    """{key: its title}: what comes after the dot where no other column is called so; `model` for model.name."""
+    """{key: its title}: what comes after the dot where no other column is called so; `model` for
+    model.name."""
     short = {}
     for key in keys:
         section, _, last = key.rpartition(".")
         short[key] = section if last == "name" and section else last
     taken = Counter([*short.values(), *header])
-    return {key: title if taken[title] == 1 or title == key else key for key, title in short.items()}
+    return {
+        key: title if taken[title] == 1 or title == key else key for key, title in short.items()
+    }
 
 
 def _list_marks(found: Comparison, marks: Marks) -> list[str]:
@@ -126,7 +141,8 @@ def render_markdown(found: Comparison, competition: Competition) -> str:
 
 
 def render_csv(found: Comparison) -> str:
-    """The whole table for a spreadsheet, numbers in full; `NAME sd` and `NAME n` where a row has several runs."""
+    """The whole table for a spreadsheet, numbers in full; `NAME sd` and `NAME n` where a row has
+    several runs."""
     grouped = any(len(row.runs) > 1 for row in found.rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -141,7 +157,16 @@ def render_csv(found: Comparison) -> str:
             values = [spread.mean, spread.sd, spread.n] if spread else [None, None, None]
             numbers += values if grouped else values[:1]
         notes = " / ".join(map(str, row.notes))
-        writer.writerow([" ".join(row.runs), " ".join(map(str, row.submissions)), *config, *numbers, row.note, notes])
+        writer.writerow(
+            [
+                " ".join(row.runs),
+                " ".join(map(str, row.submissions)),
+                *config,
+                *numbers,
+                row.note,
+                notes,
+            ]
+        )
     return text.getvalue()
 
 
@@ -158,7 +183,16 @@ def build_cells(
         metrics = [_render_metric(found, place, metric, competition) for metric in found.metrics]
         values = [Styled(config[key][place], whole=True) for key in found.keys]
         submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
-        lines.append([name, submissions, *metrics, *values, Styled(row.note or "-"), Styled(render_newest(row.notes))])
+        lines.append(
+            [
+                name,
+                submissions,
+                *metrics,
+                *values,
+                Styled(row.note or "-"),
+                Styled(render_newest(row.notes)),
+            ]
+        )
     kept = [
         place
         for place, name in enumerate(header)
@@ -200,7 +234,14 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
     if spread is None:
         return "-"
     split, _, rest = name.partition("_")
-    score = next((m for m in competition.metrics if split in ("public", "private", "overall") and m.name == rest), None)
+    score = next(
+        (
+            m
+            for m in competition.metrics
+            if split in ("public", "private", "overall") and m.name == rest
+        ),
+        None,
+    )
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     if spread.sd is None:
         return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
@@ -217,20 +258,31 @@ def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
         return
     several = sum(len(row.runs) > 1 for row in found.rows)
     rows = render_count(len(found.rows), "row")
-    yield f"{found.runs} of {render_count(found.considered, 'run')} in {rows}; {_render_equal(found.equal_keys)}"
+    yield (
+        f"{found.runs} of {render_count(found.considered, 'run')} in {rows};"
+        f" {_render_equal(found.equal_keys)}"
+    )
     if found.not_known:
         keys = "key is" if len(found.not_known) == 1 else "keys are"
-        yield f"{len(found.not_known)} {keys} not known of every run; those that know them are compared by them"
+        yield (
+            f"{len(found.not_known)} {keys} not known of every run; those that know them are"
+            " compared by them"
+        )
     if found.rows and not found.keys:
         yield "no config key that all know differs" if found.not_known else "no config key differs"
     if several:
         yield (
-            f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or data.fold alone; "
-            "repeats of one seed, or with equal weights, count once (--each: a row each)"
+            f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or"
+            " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
+            " row each)"
         )
     if briefly:
         yield from _explain_briefly(found)
-    sentences = [*dict.fromkeys(sentence for found_in in found.not_comparable.values() for sentence in found_in)]
+    sentences = [
+        *dict.fromkeys(
+            sentence for found_in in found.not_comparable.values() for sentence in found_in
+        )
+    ]
     for sentence in () if briefly else sentences:
         names = [name for name, told in found.not_comparable.items() if sentence in told]
         yield f"{', '.join(names)}: not comparable: {sentence}"
@@ -243,7 +295,8 @@ def _render_equal(keys: int) -> str:
 
 
 def _explain_briefly(found: Comparison) -> Iterator[str]:
-    """A line for each reason not to compare, with all its runs and metrics; the reasons of the first metrics first."""
+    """A line for each reason not to compare, with all its runs and metrics; the reasons of the
+    first metrics first."""
     groups: dict[str, list[Incomparable]] = {}
     for item in found.incomparable:
         groups.setdefault(_leave_out_details(item), []).append(item)
@@ -257,7 +310,8 @@ def _explain_briefly(found: Comparison) -> Iterator[str]:
 
 
 def _name_sides(items: Sequence[Incomparable]) -> str:
-    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each other`."""
+    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each
+    other`."""
     runs = dict.fromkeys(name for item in items for name in item.runs)
     others = dict.fromkeys(item.other for item in items)
     if runs.keys() & others.keys():
@@ -276,7 +330,8 @@ def _name_these_runs(item: Incomparable) -> str:
 
 
 def _join_reasons(items: Sequence[Incomparable]) -> str:
-    """One reason for all `items`: with the details of one where all have them, without where they differ."""
+    """One reason for all `items`: with the details of one where all have them, without where they
+    differ."""
     if len({item.reason for item in items}) == 1:
         return items[0].reason
     if len({_name_these_runs(item) for item in items}) == 1:
@@ -294,7 +349,9 @@ def name_runs(names: Iterable[str]) -> str:
         else:
             number = int(name[len(start) :])
         numbers.setdefault(start, []).append(number)
-    return ", ".join(text for start, found in numbers.items() for text in _name_ranges(start, sorted(found)))
+    return ", ".join(
+        text for start, found in numbers.items() for text in _name_ranges(start, sorted(found))
+    )
 
 
 def _name_ranges(start: str, numbers: Sequence[int]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What `tracker leaderboard truth` and `tracker select` print: sentences, with the assumptions beside the figures."""
+"""What `tracker leaderboard truth` and `tracker select` print: sentences, with the assumptions
+beside the figures."""
 
 from __future__ import annotations
 
@@ -23,15 +24,25 @@ def render_truth(found: Truth) -> str:
     """The whole answer as lines."""
     lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
     if not found.relations:
-        lines.append("nothing to relate yet: no submission has two of validation, public and private score")
+        lines.append(
+            "nothing to relate yet: no submission has two of validation, public and private score"
+        )
     for relation in found.relations:
         if relation.scheme is None or relation.line is not None:
             lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
     lines += _explain_no_lines(found.relations)
     if len(found.schemes) > 1:
-        lines += ["", "the validation scheme was changed, so validation scores of these groups do not compare:"]
+        lines += [
+            "",
+            (
+                "the validation scheme was changed, so validation scores of these groups do not"
+                " compare:"
+            ),
+        ]
         for scheme in found.schemes:
-            values = ", ".join(f"{key} {render_value(value)}" for key, value in scheme["values"].items())
+            values = ", ".join(
+                f"{key} {render_value(value)}" for key, value in scheme["values"].items()
+            )
             lines.append(f"  {join_numbers(scheme['numbers'])}: {values}")
     return "\n".join([*lines, "", *_describe_luck(found), ""])
 
@@ -42,7 +53,10 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
     if relation.scheme is not None and schemes > 1:
         yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
-        yield f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the interval"
+        yield (
+            f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the"
+            " interval"
+        )
     if relation.line is None:
         yield f"  no line: {relation.reason}"
     else:
@@ -50,16 +64,23 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
         sign = "+" if line.intercept >= 0 else "-"
         intercept = render_number(abs(line.intercept))
         yield (
-            f"  {WORDS[relation.y]} = {render_number(line.slope)} * {WORDS[relation.x]} {sign} {intercept}, "
-            f"residual standard deviation {render_number(line.residual_sd)}"
+            f"  {WORDS[relation.y]} = {render_number(line.slope)} * {WORDS[relation.x]} {sign}"
+            f" {intercept}, residual standard deviation {render_number(line.residual_sd)}"
         )
     if relation.rank is not None:
         rank = relation.rank
-        bounds = f", 95 % interval {rank.low:.3f} to {rank.high:.3f}" if rank.low is not None else ", no interval"
+        bounds = (
+            f", 95 % interval {rank.low:.3f} to {rank.high:.3f}"
+            if rank.low is not None
+            else ", no interval"
+        )
         yield f"  Spearman {rank.rho:.3f}{bounds}"
     for item in relation.outliers:
         expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
-        yield f"  far off: submission {item.number}: {expected} ({item.distance:+.1f} residual standard deviations)"
+        yield (
+            f"  far off: submission {item.number}: {expected} ({item.distance:+.1f} residual"
+            " standard deviations)"
+        )
 
 
 def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
@@ -86,27 +107,40 @@ def _describe_luck(found: Truth) -> Iterator[str]:
         yield "how much of the best score is luck: unknown without the number of public images"
         yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
     elif luck is None:
-        yield "how much of the best score is luck: unknown, it needs two scored submissions and a noise to reckon with"
+        yield (
+            "how much of the best score is luck: unknown, it needs two scored submissions and a"
+            " noise to reckon with"
+        )
     if luck is None:
         return
     score = f"public {luck.metric} {render_number(luck.score)}"
     yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
-    low, high = render_number(max(0.0, luck.low)), render_number(luck.high)  # below zero by the draws alone
+    low, high = (
+        render_number(max(0.0, luck.low)),
+        render_number(luck.high),
+    )  # below zero by the draws alone
     yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
     yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
-    yield "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was tried next"
+    yield (
+        "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was"
+        " tried next"
+    )
 
 
 def render_selection(found: Selection, competition: Competition) -> str:
     """The choice with its reasons as lines."""
     by_number = {item.number: item for item in found.contenders}
-    ranks = [item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))]
+    ranks = [
+        item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))
+    ]
     lines = [f"choose {join_numbers(found.chosen)}"]
     for number in found.chosen:
         lines.append(f"  {number}: {_give_reasons(by_number[number], ranks, found)}")
     if found.repeats:
         lines.append(f"not considered, equal to earlier ones: {join_numbers(found.repeats)}")
-    lines += _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+    lines += (
+        _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+    )
     if found.private is not None:
         among = "is among the chosen" if found.private.chosen else "is not among the chosen"
         score = f"private {found.metric} {render_number(found.private.score)}"
@@ -121,13 +155,17 @@ def _conclude(found: Selection, ranks: Sequence[int], competition: Competition) 
     reason = _give_main_reason(found, ranks[:count])
     final = "as the final one" if count == 1 else f"as the final {count}"
     return (
-        f"so: choose {join_numbers(found.chosen)} {final}: {reason}{_tell_private(found, ranks[:count], competition)}"
+        f"so: choose {join_numbers(found.chosen)} {final}:"
+        f" {reason}{_tell_private(found, ranks[:count], competition)}"
     )
 
 
 def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
     """Why these; `by_public` are as many with the best public scores."""
-    chosen, usual = set(found.chosen), [item.number for item in found.contenders[: len(found.chosen)]]
+    chosen, usual = (
+        set(found.chosen),
+        [item.number for item in found.contenders[: len(found.chosen)]],
+    )
     it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
     if len(found.contenders) == len(chosen):
         return f"{it_is} all that there is to choose from"
@@ -135,14 +173,17 @@ def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
         return _explain_favor(found, by_public[0], found.instead_of)
     if chosen == set(by_public):
         judged = any(item.by_validation is not None for item in found.contenders)
-        return f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
+        return (
+            f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
+        )
     if chosen == set(usual):
         return _explain_validation(found, by_public)
     others = [number for number in found.chosen if number not in usual]
     passed = [number for number in usual if number not in chosen]
     return (
-        f"{join_numbers(others)} may be right where the rest is wrong, while {join_numbers(passed)}, with higher "
-        f"expected {found.metric}, would say nearly the same as the rest"
+        f"{join_numbers(others)} may be right where the rest is wrong, while"
+        f" {join_numbers(passed)}, with higher expected {found.metric}, would say nearly the same"
+        " as the rest"
     )
 
 
@@ -150,7 +191,9 @@ def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
     """Why others than the best public ones, where expected scores decide."""
     passed = [number for number in by_public if number not in found.chosen]
     if passed == list(found.lucky) and found.private is not None:
-        return f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
+        return (
+            f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
+        )
     if passed == list(found.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
         likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
@@ -159,8 +202,8 @@ def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
     unclear = [number for number in passed if number not in found.lucky]
     has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
     return (
-        f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot tell {them} from "
-        f"{join_numbers(unclear)} {SURELY}"
+        f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot"
+        f" tell {them} from {join_numbers(unclear)} {SURELY}"
     )
 
 
@@ -169,14 +212,16 @@ def _explain_favor(found: Selection, best: int, rival: int) -> str:
     expected = {item.number: render_number(item.expected) for item in found.contenders}
     rest = [number for number in found.chosen if number != best]
     reason = (
-        f"validation cannot tell submission {best} from submission {rival} {SURELY} "
-        f"(expected {found.metric} {expected[best]} and {expected[rival]}), so the higher public score decides"
+        f"validation cannot tell submission {best} from submission {rival} {SURELY} (expected"
+        f" {found.metric} {expected[best]} and {expected[rival]}), so the higher public score"
+        " decides"
     )
     return f"{reason}; {join_numbers(rest)} beside it" if rest else reason
 
 
 def _tell_private(found: Selection, by_public: Sequence[int], competition: Competition) -> str:
-    """Whether private scores, where they are known, agree with what was preferred to a higher figure."""
+    """Whether private scores, where they are known, agree with what was preferred to a higher
+    figure."""
     if found.private is None:
         return ""
     preferred = [number for number in found.chosen if number not in by_public]
@@ -189,7 +234,10 @@ def _tell_private(found: Selection, by_public: Sequence[int], competition: Compe
     best = max if competition.primary.higher_is_better else min
     ahead = best((*preferred, *passed), key=lambda number: known[number])
     verdict = "agree" if ahead in preferred else "say otherwise"
-    scores = [f"submission {number} has {render_number(known[number])}" for number in (*preferred, *passed)]
+    scores = [
+        f"submission {number} has {render_number(known[number])}"
+        for number in (*preferred, *passed)
+    ]
     return f". The private scores {verdict}: {', '.join(scores)}"
 
 
@@ -204,11 +252,13 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
     if item.by_validation is not None:
         side = "above" if item.public > item.by_validation else "below"
         reasons.append(
-            f"validation {render_number(item.validation)} predicts {render_number(item.by_validation)}, "
-            f"its public score is {side} that"
+            f"validation {render_number(item.validation)} predicts"
+            f" {render_number(item.by_validation)}, its public score is {side} that"
         )
     elif item.validation is not None:
-        reasons.append(f"validation {render_number(item.validation)}, with too few like it for a line")
+        reasons.append(
+            f"validation {render_number(item.validation)}, with too few like it for a line"
+        )
     reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
     return "; ".join(reasons)
 
@@ -216,20 +266,35 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
 def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
     """Why it and not the best expected one that was not chosen; nothing when all were."""
     order = [contender.number for contender in found.contenders]
-    following = next((other for other in found.contenders if other.number not in found.chosen), None)
+    following = next(
+        (other for other in found.contenders if other.number not in found.chosen), None
+    )
     if following is None:
         return
-    own, others = f"expected score {render_number(item.expected)}", render_number(following.expected)
+    own, others = (
+        f"expected score {render_number(item.expected)}",
+        render_number(following.expected),
+    )
     if order.index(item.number) < order.index(following.number):
         equal = ": equal, so the earlier one" if item.expected == following.expected else ""
-        yield f"{own}, the best of those not chosen is submission {following.number} with {others}{equal}"
+        yield (
+            f"{own}, the best of those not chosen is submission {following.number} with"
+            f" {others}{equal}"
+        )
         return
     if following.number == found.instead_of:
-        yield f"{own}, not told apart from submission {following.number} ({others}) by validation {SURELY}"
+        yield (
+            f"{own}, not told apart from submission {following.number} ({others}) by validation"
+            f" {SURELY}"
+        )
         return
     shares = _list_shares(following.number, found)
     near = min(shares, key=lambda number: shares[number]) if shares else None
-    why = "" if near is None else f", which differs from {near} on only {shares[near]:.1%} of the images"
+    why = (
+        ""
+        if near is None
+        else f", which differs from {near} on only {shares[near]:.1%} of the images"
+    )
     yield f"{own}, chosen rather than submission {following.number} ({others}){why}"
 
 
@@ -240,14 +305,19 @@ def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
         near = min(shares, key=lambda number: shares[number])
         yield f"differs least from {near}, on {shares[near]:.1%} of the images"
     else:
-        yield from (f"differs from {other} on {share:.1%} of the images" for other, share in shares.items())
+        yield from (
+            f"differs from {other} on {share:.1%} of the images" for other, share in shares.items()
+        )
     if not found.differing and len(found.chosen) > 1:
         yield "answers unknown, so not how much it differs from the others"
 
 
 def _list_shares(number: int, found: Selection) -> dict[int, float]:
     """The share of images on which it differs, by chosen submission, where it is known."""
-    shares = {other: found.differing.get(f"{min(number, other)},{max(number, other)}") for other in found.chosen}
+    shares = {
+        other: found.differing.get(f"{min(number, other)},{max(number, other)}")
+        for other in found.chosen
+    }
     return {other: share for other, share in shares.items() if share is not None}
 
 
@@ -257,33 +327,52 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
     yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
     if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
-        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = simulated.by_public
+        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = (
+            simulated.by_public
+        )
     for words, item in named.items():
         yield f"  {words} {_tell_simulated(item, found.metric)}"
-    gaps = [abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)]
+    gaps = [
+        abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)
+    ]
     if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
-        yield "  the best public ones do better here; the choice keeps to expected scores and differing answers"
+        yield (
+            "  the best public ones do better here; the choice keeps to expected scores and"
+            " differing answers"
+        )
     if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
         yield "  no other choice has more"
     else:
-        limit = f"who names the best of all each time has {render_number(simulated.possible)} on average"
+        limit = (
+            f"who names the best of all each time has {render_number(simulated.possible)} on"
+            " average"
+        )
         yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
-        unlike = f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
+        unlike = (
+            f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
+        )
         unlike = unlike if found.private else ""
         size = f"number of images: {found.sample.source}"
-        yield f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source}; {size}{unlike}"
+        yield (
+            f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source};"
+            f" {size}{unlike}"
+        )
     for reason, numbers in simulated.left_out.items():
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
 def _tell_simulated(item: Simulated, metric: str) -> str:
-    """How often the best of all is in a set, and what the set scores: the best of it counts, each time another."""
+    """How often the best of all is in a set, and what the set scores: the best of it counts, each
+    time another."""
     score, count = render_number(item.mean_best), len(item.numbers)
     if count == 1:
         return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"
     which = "the better one" if count == 2 else f"the best one of {count}"
-    return f"has the best of all in {item.holds_best:.0%}; {which} counts each time: {metric} {score} on average"
+    return (
+        f"has the best of all in {item.holds_best:.0%}; {which} counts each time: {metric} {score}"
+        " on average"
+    )
 
 
 def _say_why_not(found: Selection) -> Iterator[str]:

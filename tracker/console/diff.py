@@ -1,4 +1,5 @@
-"""A RunDiff for people: on the terminal, or as Markdown to be pasted. Both are views of the same sections."""
+"""A RunDiff for people: on the terminal, or as Markdown to be pasted. Both are views of the same
+sections."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ PIPED_WIDTH = 100
 SHORT = 24  # letters of a config value that is shown whole, fewer where the terminal is narrow
 PLACE_OF_KEYS = 30  # columns beside two config values
 MOVES = 8  # kinds of change to predictions; --json has them all
-NOT_LOGGED = "a key that one of two programs never logged is not known to have changed: it counts as no change"
+NOT_LOGGED = (
+    "a key that one of two programs never logged is not known to have changed: it counts as no"
+    " change"
+)
 WARNED = ("overfitting", "diverged")
 
 
@@ -41,14 +45,23 @@ class Section:
 
 
 def print_diff(
-    diff: RunDiff, *, everything: bool = False, brief: bool = False, markdown: bool = False, wide: bool | None = None
+    diff: RunDiff,
+    *,
+    everything: bool = False,
+    brief: bool = False,
+    markdown: bool = False,
+    wide: bool | None = None,
 ) -> None:
     """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
     if markdown:
-        print(_fit_output(render_markdown(diff, everything=everything)))  # its texts are cleaned where they are escaped
+        print(
+            _fit_output(render_markdown(diff, everything=everything))
+        )  # its texts are cleaned where they are escaped
         return
     width = find_width() or PIPED_WIDTH
-    for place, section in enumerate(list_sections(diff, everything=everything, brief=brief, width=width)):
+    for place, section in enumerate(
+        list_sections(diff, everything=everything, brief=brief, width=width)
+    ):
         if section.rows:
             print_table(section.columns, section.rows, wide=wide)
         for line in section.lines:
@@ -61,10 +74,16 @@ def print_diff(
 def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
     """The same as Markdown."""
     parts = []
-    for place, section in enumerate(list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)):
+    for place, section in enumerate(
+        list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)
+    ):
         if section.rows:
             rows = [[escape(cell.text) for cell in row] for row in section.rows]
-            parts.append(render_table([escape(column.title) for column in section.columns], rows).rstrip("\n"))
+            parts.append(
+                render_table([escape(column.title) for column in section.columns], rows).rstrip(
+                    "\n"
+                )
+            )
         if section.drawing and section.lines:
             parts.append("\n".join(["```text", *map(clean_text, section.lines), "```"]))
         elif section.lines:
@@ -102,25 +121,33 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
         pairs = {key: render_values(pair) for key, pair in diff.config.items()}
         if diff.ensembles:  # in words instead of its keys
             made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
-            pairs = made | {key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)}
+            pairs = made | {
+                key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)
+            }
         following = list_following(diff.config)
         order = [*(key for key in pairs if key not in following), *following]
         short = min(SHORT, max(LEAST, (width - PLACE_OF_KEYS) // 2))
         rows = []
         for key in order:
-            rows.append((Styled(key), *[Styled(text, whole=len(text) <= short) for text in pairs[key]]))
+            rows.append(
+                (Styled(key), *[Styled(text, whole=len(text) <= short) for text in pairs[key]])
+            )
         sides = [Column(name, text=True) for name in (diff.a, diff.b)]
         yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
     if diff.config and (following := list_following(diff.config)):
-        yield Section(lines=[f"no change of their own, they follow from another key: {', '.join(following)}"])
+        yield Section(
+            lines=[f"no change of their own, they follow from another key: {', '.join(following)}"]
+        )
     if diff.not_known:
         yield Section(lines=[f"{tell_unknown(diff.not_known)} (--all shows them)", NOT_LOGGED])
     if diff.members:
         yield Section(lines=list(_list_members(diff)))
     if diff.ignored:
-        yield Section(lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"])
+        yield Section(
+            lines=[f"ignored by tracker.toml: {', '.join(diff.ignored)} (--all shows them)"]
+        )
 
 
 def _list_members(diff: RunDiff) -> Iterator[str]:
@@ -138,7 +165,9 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         if name in by_class and not everything:
             continue
         better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
-        style = {"a": "red", "b": "green", None: ""}[item["better"] if _is_shown(name, diff) else None]
+        style = {"a": "red", "b": "green", None: ""}[
+            item["better"] if _is_shown(name, diff) else None
+        ]
         delta = Styled(render_number(item["delta"], signed=True), style)
         figures = [Styled(render_number(item[side])) for side in ("a", "b")]
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
@@ -153,11 +182,17 @@ def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         yield Section(lines=[*_list_by_class(by_class, beginnings, diff)])
     yield Section(lines=[*_explain_incomparable(diff)])
     if diff.best_epoch[0] != diff.best_epoch[1]:
-        yield Section(lines=[f"best epoch: {render_number(diff.best_epoch[0])} -> {render_number(diff.best_epoch[1])}"])
+        yield Section(
+            lines=[
+                f"best epoch: {render_number(diff.best_epoch[0])} ->"
+                f" {render_number(diff.best_epoch[1])}"
+            ]
+        )
 
 
 def _is_shown(name: str, diff: RunDiff) -> bool:
-    """Whether it is known that the difference is no chance: only then has it the color of better or worse.
+    """Whether it is known that the difference is no chance: only then has it the color of better or
+    worse.
 
     A leaderboard's score counts as it is.
     """
@@ -170,7 +205,11 @@ def _is_shown(name: str, diff: RunDiff) -> bool:
 def _explain_incomparable(diff: RunDiff) -> Iterator[str]:
     """Of which metrics nobody is better, a line for each reason; F1 by class goes without saying."""
     for reason in dict.fromkeys(diff.not_comparable.values()):
-        names = [name for name, why in diff.not_comparable.items() if why == reason and name.count("/") < 2]
+        names = [
+            name
+            for name, why in diff.not_comparable.items()
+            if why == reason and name.count("/") < 2
+        ]
         if names:
             yield f"{', '.join(names)}: not comparable: {reason}"
 
@@ -189,11 +228,15 @@ def _list_by_class(
 ) -> Iterator[str]:
     """A line on each metric that has classes; --all shows each class."""
     for beginning in beginnings:
-        if of_metric := {name: item for name, item in by_class.items() if name.startswith(beginning)}:
+        if of_metric := {
+            name: item for name, item in by_class.items() if name.startswith(beginning)
+        }:
             yield _render_by_class(beginning, of_metric, diff)
 
 
-def _render_by_class(beginning: str, by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff) -> str:
+def _render_by_class(
+    beginning: str, by_class: Mapping[str, Mapping[str, Any]], diff: RunDiff
+) -> str:
     title = f"{beginning.rstrip('/')} by class"
     if any(name in diff.not_comparable for name in by_class):
         return f"{title}: not comparable (--all shows each)"
@@ -201,7 +244,8 @@ def _render_by_class(beginning: str, by_class: Mapping[str, Mapping[str, Any]], 
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
     most = f"most {name.removeprefix(beginning)} {render_number(item['delta'], signed=True)}"
     return (
-        f"{title}: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a}; {most} (--all shows each)"
+        f"{title}: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a};"
+        f" {most} (--all shows each)"
     )
 
 
@@ -222,8 +266,10 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     )
     yield Section(columns=columns, rows=rows)
     lines = [
-        f"a difference is called real where the 95 % interval leaves out 0 and the swap test has p <= {LEVEL:g}, "
-        f"{WHY_LEVEL}",
+        (
+            "a difference is called real where the 95 % interval leaves out 0 and the swap test"
+            f" has p <= {LEVEL:g}, {WHY_LEVEL}"
+        ),
         _render_mcnemar(diff, paired),
     ]
     if diff.folds_problem:
@@ -248,8 +294,8 @@ def _render_mcnemar(diff: RunDiff, paired: Paired) -> str:
     test = paired.mcnemar
     drawn = "" if paired.units == paired.samples else f", people drawn whole ({paired.units:,})"
     return (
-        f"right in {diff.b} only: {test.only_b:,}, in {diff.a} only: {test.only_a:,} (McNemar p = {test.p:.3g}); "
-        f"{paired.resamples:,} resamples{drawn}"
+        f"right in {diff.b} only: {test.only_b:,}, in {diff.a} only: {test.only_a:,} (McNemar p ="
+        f" {test.p:.3g}); {paired.resamples:,} resamples{drawn}"
     )
 
 
@@ -261,7 +307,10 @@ def _render_predictions(diff: RunDiff) -> str:
         return f"predictions: {found['problem']}"
     if not found["changed"]:
         return f"predictions: all {found['total']} equal"
-    return f"predictions: {found['changed']} of {found['total']} differ ({found['equal_share'] * 100:.2f} % equal)"
+    return (
+        f"predictions: {found['changed']} of {found['total']} differ"
+        f" ({found['equal_share'] * 100:.2f} % equal)"
+    )
 
 
 def _list_differing_prints(diff: RunDiff) -> Iterator[str]:
@@ -273,7 +322,8 @@ def _list_differing_prints(diff: RunDiff) -> Iterator[str]:
 
 
 def _list_moves(diff: RunDiff) -> Iterator[Section]:
-    """Which validation images are right or wrong now, true class by true class, and where predictions went."""
+    """Which validation images are right or wrong now, true class by true class, and where
+    predictions went."""
     validation, evaluation = diff.moves["validation"], diff.moves["evaluation"]
     if validation:
         columns = (
@@ -315,7 +365,13 @@ def _count_by_class(moves: Sequence[Move]) -> list[tuple[Styled, ...]]:
 def _name_change(changed: Move | ChangedImage) -> str:
     if changed.truth is None:
         return "-"
-    return "right" if changed.b == changed.truth else "wrong" if changed.a == changed.truth else "wrong as before"
+    return (
+        "right"
+        if changed.b == changed.truth
+        else "wrong"
+        if changed.a == changed.truth
+        else "wrong as before"
+    )
 
 
 def _render_image(image: ChangedImage) -> tuple[Styled, ...]:
@@ -360,7 +416,9 @@ def draw_diff(diff: RunDiff, folder: Path) -> Path:
     with translate_os_errors(folder, "create"):
         folder.mkdir(parents=True, exist_ok=True)
     curves = [{name: pair[side] for name, pair in diff.curves.items()} for side in (0, 1)]
-    return draw_two_runs((diff.a, diff.b), curves, diff.best_epoch, folder / f"diff-{diff.a}-{diff.b}.png")
+    return draw_two_runs(
+        (diff.a, diff.b), curves, diff.best_epoch, folder / f"diff-{diff.a}-{diff.b}.png"
+    )
 
 
 def _list_remarks(diff: RunDiff) -> Iterator[str]:

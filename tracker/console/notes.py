@@ -26,7 +26,10 @@ def render_corrections(
     for name, old in before.items():
         if after[name] != old:
             metric = competition.metric(name.partition("_")[2])
-            yield f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the ledger's history"
+            yield (
+                f"{name.replace('_', ' ')} was {metric.render(old)}; the old value stays in the"
+                " ledger's history"
+            )
 
 
 def print_notes(notes: Sequence[Note], competition: Competition) -> None:
@@ -34,7 +37,8 @@ def print_notes(notes: Sequence[Note], competition: Competition) -> None:
     if notes:
         days = [competition.local_time(note.time, "%Y-%m-%d") for note in notes]
         rows = [
-            (day, note.author, str(note.submission or "-"), str(note)) for day, note in zip(days, notes, strict=True)
+            (day, note.author, str(note.submission or "-"), str(note))
+            for day, note in zip(days, notes, strict=True)
         ]
         columns = (
             f"noted ({competition.time_zone})",

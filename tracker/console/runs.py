@@ -35,7 +35,11 @@ def render_end(record: RunRecord, competition: Competition) -> str:
         at = f"best epoch {record.best_epoch}, " if record.best_epoch else ""
         return f"{record.name} finished: {at}{render_scores(record.summary, competition)}"
     reason = f" ({record.error.partition(chr(10))[0]})" if record.error else ""
-    best = f", best {record.best_epoch}: {render_scores(record.summary, competition)}" if record.best_epoch else ""
+    best = (
+        f", best {record.best_epoch}: {render_scores(record.summary, competition)}"
+        if record.best_epoch
+        else ""
+    )
     return f"{record.name} {record.status}{reason} after epoch {record.epoch}{best}"
 
 
@@ -74,14 +78,19 @@ def print_runs(
     measured = list_measured(record.summary for record in records)
     chosen = choose_figures(competition, measured)
     figures = [*chosen, "loss"] if "loss" in measured and "loss" not in chosen else chosen
-    primary = competition.primary_metric if competition.primary_metric in chosen else "".join(chosen[:1])
+    primary = (
+        competition.primary_metric if competition.primary_metric in chosen else "".join(chosen[:1])
+    )
     columns = [
         Column("run"),
         Column("kind", leaves=9),
         Column("status", leaves=1),
         Column("parent", leaves=8),
         Column("best epoch", leaves=3, right=True),
-        *[Column(f"val/{name}", leaves=order_figure(name, primary), right=True) for name in figures],
+        *[
+            Column(f"val/{name}", leaves=order_figure(name, primary), right=True)
+            for name in figures
+        ],
         Column("submission", leaves=2, right=True),
         Column(f"created ({competition.time_zone})", leaves=7),
         Column("note", leaves=1, text=True),
@@ -113,7 +122,8 @@ def print_runs(
 
 @dataclass(frozen=True)
 class ShownConfig:
-    """The keys of a config that are shown: all of them, or those that differ from `base`, the config `base_name`."""
+    """The keys of a config that are shown: all of them, or those that differ from `base`, the
+    config `base_name`."""
 
     values: Mapping[str, Any]
     base_name: str = ""
@@ -137,8 +147,10 @@ def print_run(
     from tracker.comparison.members import print_members
 
     about = {
-        "status": style_status(record.status, archived=record.archived_at is not None).text
-        + (f": {record.error}" if record.error else ""),
+        "status": (
+            style_status(record.status, archived=record.archived_at is not None).text
+            + (f": {record.error}" if record.error else "")
+        ),
         "kind": record.kind,
         "parent": record.parent or "-",
         "note": record.note or "-",
@@ -149,7 +161,9 @@ def print_run(
     print_table((record.name, ""), list(about.items()))
     figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     if figures:
-        trained = record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
+        trained = (
+            record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
+        )
         title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
     for sentence in advice.sentences if advice else ():
@@ -160,21 +174,33 @@ def print_run(
     print_notes(notes, comp)
     _print_config(config)
     if config.full:
-        for name, value in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
+        for (
+            name,
+            value,
+        ) in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
             print_text(f"fingerprint of {name}:\n  {value or '-'}")
 
 
 def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
-    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody knows."""
+    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody
+    knows."""
     zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
     when = comp.local_time(record.created_at, seconds)
-    freed = {f"{name} freed ({zone})": comp.local_time(at, seconds) for name, at in record.freed.items()}
+    freed = {
+        f"{name} freed ({zone})": comp.local_time(at, seconds) for name, at in record.freed.items()
+    }
     epochs = {"epochs": f"{record.epoch}, best {render_number(record.best_epoch)}"}
     without_epochs = record.kind != "train" and not record.epoch
     if "adopted_from" in record.facts:
         adopted = comp.local_time(str(record.facts.get("adopted_at", record.created_at)), seconds)
-        begun = {f"trained ({zone})": f"{when} to {comp.local_time(record.finished_at or record.created_at, seconds)}"}
-        begun = begun if "adopted_at" in record.facts else {}  # older ones know only when they were adopted
+        begun = {
+            f"trained ({zone})": (
+                f"{when} to {comp.local_time(record.finished_at or record.created_at, seconds)}"
+            )
+        }
+        begun = (
+            begun if "adopted_at" in record.facts else {}
+        )  # older ones know only when they were adopted
         return {f"adopted ({zone})": adopted, **begun, **(epochs if record.epoch else {}), **freed}
     times = {f"created ({zone})": when, "duration": f"{record.duration_s:.0f} s"}
     return (times if without_epochs else times | epochs) | freed
@@ -183,9 +209,14 @@ def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
 def _print_config(shown: ShownConfig) -> None:
     """The config, or what of it differs and from what."""
     if shown.base is None:
-        print_table(("config", "value"), [(key, render_value(value)) for key, value in shown.values.items()])
+        print_table(
+            ("config", "value"), [(key, render_value(value)) for key, value in shown.values.items()]
+        )
         return
-    pairs = [(key, render_value(shown.base.get(key)), render_value(value)) for key, value in shown.values.items()]
+    pairs = [
+        (key, render_value(shown.base.get(key)), render_value(value))
+        for key, value in shown.values.items()
+    ]
     if pairs:
         print_table(("config", shown.base_name, "this run"), pairs)
     elif shown.left_out:

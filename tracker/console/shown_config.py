@@ -1,4 +1,5 @@
-"""What of a run's config `show` shows: what differs from its parent, or from what a new run would take."""
+"""What of a run's config `show` shows: what differs from its parent, or from what a new run would
+take."""
 
 from __future__ import annotations
 
@@ -16,11 +17,16 @@ from tracker.workspace.competition import Workspace
 
 
 def choose_config(
-    workspace: Workspace, record: RunRecord, config: Mapping[str, Mapping[str, Any]], *, full: bool = False
+    workspace: Workspace,
+    record: RunRecord,
+    config: Mapping[str, Mapping[str, Any]],
+    *,
+    full: bool = False,
 ) -> ShownConfig:
     """The keys that differ, and from what; with `full`, all of them.
 
-    A key that only the parent has was given up, where the run has the section; an ensemble has none of a training's.
+    A key that only the parent has was given up, where the run has the section; an ensemble has none
+    of a training's.
     """
     own = flatten(config)
     if full:
@@ -35,18 +41,23 @@ def choose_config(
 
 def list_defaults(workspace: Workspace) -> tuple[dict[str, Any], set[str]]:
     """What a new run of this workspace takes, by dotted key, and the keys that tracker.toml sets."""
-    tables = merge(config_to_dict(Config()), format_defaults(workspace.defaults), workspace.defaults)
+    tables = merge(
+        config_to_dict(Config()), format_defaults(workspace.defaults), workspace.defaults
+    )
     return flatten(tables), set(flatten(workspace.defaults))
 
 
 def _find_base(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]]:
-    """The parent's config, where it is here and of the same kind; else the defaults of this workspace."""
+    """The parent's config, where it is here and of the same kind; else the defaults of this
+    workspace."""
     if record.parent and "ensemble" not in config:
         try:
             return record.parent, load_config(workspace.runs_dir, record.parent)
         except TrackerError:
             pass  # its folder is gone
     given = merge(workspace.defaults, {"data": {"format": config.get("data", {}).get("format")}})
-    return "the defaults", merge(config_to_dict(Config()), format_defaults(given), workspace.defaults)
+    return "the defaults", merge(
+        config_to_dict(Config()), format_defaults(given), workspace.defaults
+    )

@@ -50,7 +50,12 @@ def style_change(
 
 
 def submission_to_json(
-    row: Submission, competition: Competition, validation: Validation, *, sota: int | None, was: bool
+    row: Submission,
+    competition: Competition,
+    validation: Validation,
+    *,
+    sota: int | None,
+    was: bool,
 ) -> dict[str, Any]:
     """The documented object of a submission: null where unknown."""
     plain = row.to_dict()
@@ -77,9 +82,12 @@ def print_leaderboard(
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
 
-    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones that some repeat.
+    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones
+    that some repeat.
     """
-    measured = choose_figures(competition, {name for row in rows for name in validation.get(row.number, ())})
+    measured = choose_figures(
+        competition, {name for row in rows for name in validation.get(row.number, ())}
+    )
     columns = [
         Column("number"),
         Column("rank", leaves=1, right=True),
@@ -89,7 +97,12 @@ def print_leaderboard(
         Column("change to SOTA then", leaves=8, text=True),
         Column("noted last", leaves=7, text=True),
     ]
-    marks = Marks(now=sota, then=was_sota, ancestors=[str(number) for number in ancestors], duplicates=duplicates or {})
+    marks = Marks(
+        now=sota,
+        then=was_sota,
+        ancestors=[str(number) for number in ancestors],
+        duplicates=duplicates or {},
+    )
     used: list[str] = []
     table: list[list[Cell]] = []
     for row in rows:
@@ -108,7 +121,11 @@ def print_leaderboard(
                 ],
                 *[render_number(figures.get(name)) for name in measured],
                 row.memo,
-                style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ") if row.sota else "-",
+                (
+                    style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ")
+                    if row.sota
+                    else "-"
+                ),
                 render_newest(row.notes),
             ]
         )
@@ -129,8 +146,14 @@ def _list_score_columns(competition: Competition, measured: Sequence[str]) -> It
     for split, leaves in (("public", 1), ("private", 6)):
         for metric in competition.metrics:
             minor = metric.name != competition.primary_metric
-            yield Column(f"{split} {metric.name}", leaves=leaves + 9 if minor else leaves, right=True)
-    deciding = competition.primary_metric if competition.primary_metric in measured else "".join(measured[:1])
+            yield Column(
+                f"{split} {metric.name}", leaves=leaves + 9 if minor else leaves, right=True
+            )
+    deciding = (
+        competition.primary_metric
+        if competition.primary_metric in measured
+        else "".join(measured[:1])
+    )
     for name in measured:
         yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
 
@@ -154,7 +177,10 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     from tracker.comparison.members import print_members
 
     what = f", {report.ensemble}" if report.ensemble else ""
-    print_text(f"{report.run}: {render_count(report.images, 'prediction')}, {_short(report.fingerprint)}{what}")
+    print_text(
+        f"{report.run}: {render_count(report.images, 'prediction')},"
+        f" {_short(report.fingerprint)}{what}"
+    )
     print_members(report.members, competition)
     if report.sota is not None:
         change = render_change(report.config_diff, report.not_known)
@@ -165,19 +191,24 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
             print_text(f"  {name}: {render_number(old)} -> {render_number(new)}{remark}")
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
-            print_text("answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8]))
+            print_text(
+                "answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8])
+            )
     print_text(_render_expected(report.expected))
     for item in report.nearest:
         share = item["equal_share"] * 100
         print_text(
-            f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ, {share:.2f} % equal"
+            f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ,"
+            f" {share:.2f} % equal"
         )
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:
     """What the submissions with the same validation scheme make of a candidate's validation score."""
     name = f"expected public {expected['metric']}"
-    left_out = f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
+    left_out = (
+        f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
+    )
     if expected["value"] is None:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
@@ -203,14 +234,22 @@ def render_submission_scores(row: Submission, competition: Competition) -> str:
 def print_audit(audit: Audit, competition: Competition) -> None:
     """How the submissions were spent."""
     chain = " -> ".join(map(str, audit.sota_chain))
-    print_text(f"{render_count(audit.submissions, 'submission')}, {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}")
+    print_text(
+        f"{render_count(audit.submissions, 'submission')},"
+        f" {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}"
+    )
     for item in audit.wasted:
-        print_text(f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})")
+        print_text(
+            f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})"
+        )
     one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
     print_text(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
     several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
     print_text(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
-    print_text("by author: " + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-"))
+    print_text(
+        "by author: "
+        + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-")
+    )
     print_text(
         f"by day ({competition.time_zone}): "
         + (", ".join(f"{day} {count}" for day, count in audit.by_day.items()) or "-")

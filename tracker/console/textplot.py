@@ -25,7 +25,8 @@ class Panel:
 
 
 def render_curves(title: str, panels: Sequence[Panel], *, width: int) -> list[str]:
-    """Lines of at most `width` characters: title and names, the curves, a mark below each best epoch."""
+    """Lines of at most `width` characters: title and names, the curves, a mark below each best
+    epoch."""
     values = [value for panel in panels for _, value in panel.curve if value is not None]
     if not values:
         return []
@@ -61,7 +62,8 @@ def _draw(panel: Panel, low: float, high: float, epochs: int, columns: int) -> l
 
 
 def _mark(panel: Panel, epochs: int, columns: int, room: int) -> str:
-    """`^ best 3 of 15: 0.78` under the best epoch, the words to the left of the mark where there is no room."""
+    """`^ best 3 of 15: 0.78` under the best epoch, the words to the left of the mark where there is no
+    room."""
     found = [value for epoch, value in panel.curve if epoch == panel.best]
     if panel.best is None or not found:
         return ""

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition
 
 
-def print_family(family: Family, competition: Competition, *, marks: Marks | None = None, wide: bool = False) -> None:
+def print_family(
+    family: Family, competition: Competition, *, marks: Marks | None = None, wide: bool = False
+) -> None:
     """A tree on stdout: a line a node with its marks, scores, change and memo."""
     if not family.nodes:
         print("no runs and no submissions yet")
@@ -74,7 +76,10 @@ def _describe_kind(node: Node) -> Styled:
     """What is no finished training: `ensemble`, `killed`."""
     kind = node.kind if node.kind != "train" else ""
     status = node.status if node.status not in ("finished", "submitted") else ""
-    return Styled(" ".join(filter(None, (kind, status))) or "-", style_status(node.status).style if status else "")
+    return Styled(
+        " ".join(filter(None, (kind, status))) or "-",
+        style_status(node.status).style if status else "",
+    )
 
 
 def _style_origin(node: Node) -> Styled:

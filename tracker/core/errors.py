@@ -1,4 +1,5 @@
-"""The errors of runs and of the ledger; the whole tree, with those of training/errors.py and of single modules.
+"""The errors of runs and of the ledger; the whole tree, with those of training/errors.py and of
+single modules.
 
 TrackerError                  exit 1
   ConfigError                 exit 2   a wrong value in a config, a setting or an argument
@@ -9,8 +10,10 @@ TrackerError                  exit 1
     AlreadyTrainedError       exit 3   a run has the same config, data and code
     DuplicateError            exit 3   these predictions were already submitted
   LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
-  LeaderboardError            exit 1   a leaderboard elsewhere cannot be reached or did not take a file
-  TargetError                 exit 1   a tracker that runs are copied to refused something, or could not be reached
+  LeaderboardError            exit 1   a leaderboard elsewhere cannot be reached or did not take a
+  file
+  TargetError                 exit 1   a tracker that runs are copied to refused something, or could
+  not be reached
     TargetAwayError           exit 1   its server does not answer at all
     MlflowError               exit 1   MLflow refused something, or could not be reached
       MlflowAwayError         exit 1   no MLflow server answers
@@ -22,7 +25,13 @@ TrackerError                  exit 1
 
 from __future__ import annotations
 
-from tracker.training.errors import ConfigError, DataError, MissingLibraryError, StorageError, TrackerError
+from tracker.training.errors import (
+    ConfigError,
+    DataError,
+    MissingLibraryError,
+    StorageError,
+    TrackerError,
+)
 
 __all__ = [
     "AlreadyTrainedError",
@@ -75,7 +84,8 @@ class DuplicateError(RefusedError):
 
 
 class InterruptedByUserError(TrackerError):
-    """The command was stopped, which is no error; what was recorded stays, and `hint` is the command that goes on."""
+    """The command was stopped, which is no error; what was recorded stays, and `hint` is the
+    command that goes on."""
 
     exit_code = 130
 

@@ -17,7 +17,8 @@ MEANINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What there is to mark: numbers of submissions, and names of runs (`s7` where a run is not here).
+    """What there is to mark: numbers of submissions, and names of runs (`s7` where a run is not
+    here).
 
     `duplicates` has the number of the earlier submission that a submission repeats.
     """

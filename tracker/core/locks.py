@@ -12,7 +12,8 @@ from tracker.training.files import translate_os_errors
 
 
 class FileLock:
-    """A POSIX record lock: freed by the system when the process ends, and not inherited by forked workers."""
+    """A POSIX record lock: freed by the system when the process ends, and not inherited by forked
+    workers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,11 +40,15 @@ class FileLock:
 
     def find_holder(self) -> int | None:
         """The process that holds the lock; None when it is free, or held by this process."""
-        layout, place = ("hhqqi", 4) if sys.platform == "linux" else ("qqihh", 2)  # struct flock of Linux, BSD, macOS
+        layout, place = (
+            ("hhqqi", 4) if sys.platform == "linux" else ("qqihh", 2)
+        )  # struct flock of Linux, BSD, macOS
         values = [0] * 5
         values[layout.index("h")] = fcntl.F_WRLCK
         with translate_os_errors(self._path, "read"), self._path.open("rb+") as file:
-            found = struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *values)))
+            found = struct.unpack(
+                layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *values))
+            )
         return None if found[layout.index("h")] == fcntl.F_UNLCK else int(found[place])
 
     def __enter__(self) -> FileLock:

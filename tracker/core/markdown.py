@@ -20,12 +20,15 @@ _FIRST_STRONG_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 def escape(text: str | None) -> str:
     """A text on one line that Markdown and HTML show as it is; `-` when there is none.
 
-    It cannot steer a terminal either. Right-to-left text is isolated, so that it does not turn what stands beside it.
+    It cannot steer a terminal either. Right-to-left text is isolated, so that it does not turn what
+    stands beside it.
     """
     line = clean_text(" ".join((text or "").split()))
     if line in ("", "-"):
         return "-"
-    shown = _INLINE.sub(lambda mark: "\\" + mark[0], line).replace("&", "&amp;").replace("<", "&lt;")
+    shown = (
+        _INLINE.sub(lambda mark: "\\" + mark[0], line).replace("&", "&amp;").replace("<", "&lt;")
+    )
     shown = _TAG_END.sub("&gt;", shown)
     shown = _START.sub(r"\1\\\2", shown)
     if any(unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT for letter in line):
@@ -33,7 +36,9 @@ def escape(text: str | None) -> str:
     return shown
 
 
-def render_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[int] = ()) -> str:
+def render_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[int] = ()
+) -> str:
     """A table of cells that are escaped already; the columns in `numbers` are set to the right."""
     rules = ["---:" if place in numbers else "---" for place in range(len(columns))]
     lines = [columns, rules, *rows]

@@ -20,18 +20,31 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."),
+    Setting(
+        "TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."
+    ),
     Setting("TRACKER_AUTHOR", "", "Name written into submissions; empty: the login name."),
-    Setting("TRACKER_LEDGER_URL", "", "Ledger URL instead of tracker.toml's; keeps a password out of it."),
+    Setting(
+        "TRACKER_LEDGER_URL",
+        "",
+        "Ledger URL instead of tracker.toml's; keeps a password out of it.",
+    ),
     Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI instead of tracker.toml's."),
     Setting(
-        "TRACKER_SWEEP_URL", "", "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it."
+        "TRACKER_SWEEP_URL",
+        "",
+        "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it.",
     ),
-    Setting("TRACKER_LEADERBOARD_WAIT_S", "600", "Seconds to wait for a score of Kaggle; later ones come with sync."),
+    Setting(
+        "TRACKER_LEADERBOARD_WAIT_S",
+        "600",
+        "Seconds to wait for a score of Kaggle; later ones come with sync.",
+    ),
     Setting(
         "TRACKER_MLFLOW_WAIT_S",
         "120",
-        "Seconds to wait at most, while the copy moves forward, for MLflow to catch up when a run ends.",
+        "Seconds to wait at most, while the copy moves forward, for MLflow to catch up when a run"
+        " ends.",
     ),
 )
 
@@ -47,7 +60,8 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-# MLflow's own retries repeat a request whose answer was lost, and so create a run twice: we look first, then repeat
+# MLflow's own retries repeat a request whose answer was lost, and so create a run twice: we look
+# first, then repeat
 _REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
@@ -70,7 +84,8 @@ def get_seconds(name: str) -> float:
 
 
 class HubPlaces(NamedTuple):
-    """Where timm finds weights: the hub's address, empty where HF_HUB_OFFLINE forbids it, and the two caches."""
+    """Where timm finds weights: the hub's address, empty where HF_HUB_OFFLINE forbids it, and the
+    two caches."""
 
     address: str
     caches: tuple[Path, Path]
@@ -81,10 +96,16 @@ def get_hub_places() -> HubPlaces:
     environment = os.environ  # noqa: TID251
     cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
     home = Path(environment.get("HF_HOME") or cache / "huggingface")
-    hub = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    hub = (
+        environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    )
     torch = Path(environment.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
     offline = environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    address = "" if offline else environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    address = (
+        ""
+        if offline
+        else environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    )
     return HubPlaces(address, (Path(hub).expanduser(), torch.expanduser()))
 
 
@@ -104,11 +125,12 @@ def is_follower() -> bool:
 
 
 def find_rank() -> tuple[int, str]:
-    """The place of this process in the group that a launcher started, and the variable that says so; 0 is the first.
+    """The place of this process in the group that a launcher started, and the variable that says
+    so; 0 is the first.
 
-    RANK (torchrun, accelerate) wins. Without it the first process is the one where neither SLURM_PROCID (srun) nor
-    LOCAL_RANK, NODE_RANK (Lightning) is above 0: in a Slurm shell, SLURM_PROCID is 0. A process started by one of a
-    group has that one's place.
+    RANK (torchrun, accelerate) wins. Without it the first process is the one where neither
+    SLURM_PROCID (srun) nor LOCAL_RANK, NODE_RANK (Lightning) is above 0: in a Slurm shell,
+    SLURM_PROCID is 0. A process started by one of a group has that one's place.
     """
     names = ["RANK"] if _get_number("RANK") is not None else ["SLURM_PROCID", "LOCAL_RANK"]
     if "LOCAL_RANK" in names and _get_number("LOCAL_RANK") is not None:
@@ -131,7 +153,8 @@ def get_columns() -> int | None:
 
 
 def allows_color() -> bool:
-    """Whether the environment lets a terminal have colors: NO_COLOR (no-color.org) and TERM=dumb do not."""
+    """Whether the environment lets a terminal have colors: NO_COLOR (no-color.org) and TERM=dumb do
+    not."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # noqa: TID251
 
 
@@ -141,7 +164,8 @@ def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def quiet_libraries() -> None:
-    """Switch off telemetry and update checks of the libraries, for us and for processes that we start."""
+    """Switch off telemetry and update checks of the libraries, for us and for processes that we
+    start."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)  # noqa: TID251
 

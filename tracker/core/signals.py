@@ -11,15 +11,18 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
-INSIST_S = 10.0  # by then a KeyboardInterrupt that was not swallowed has ended the loop and its processes
+INSIST_S = (
+    10.0  # by then a KeyboardInterrupt that was not swallowed has ended the loop and its processes
+)
 
 
 class Signals:
-    """What a `terminate_as_interrupt` block knows of the signals that end it; `received` names the first of them.
+    """What a `terminate_as_interrupt` block knows of the signals that end it; `received` names the
+    first of them.
 
-    After the first all are ignored, for the process is about to end: an impatient second Ctrl-C must not break what
-    records the first. With `insist`, KeyboardInterrupt is raised again until `ignore` is called: a destructor or a
-    callback may swallow it, and the run would go on.
+    After the first all are ignored, for the process is about to end: an impatient second Ctrl-C
+    must not break what records the first. With `insist`, KeyboardInterrupt is raised again until
+    `ignore` is called: a destructor or a callback may swallow it, and the run would go on.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals], *, insist: bool) -> None:
@@ -36,7 +39,8 @@ class Signals:
         self._stop_insisting()
 
     def explain(self, error: BaseException) -> BaseException:
-        """What ended the block: the signal, where one came, whatever other processes' ends or a library made of it."""
+        """What ended the block: the signal, where one came, whatever other processes' ends or a
+        library made of it."""
         return KeyboardInterrupt(self.received) if self.received else error
 
     def restore(self) -> None:
@@ -53,7 +57,8 @@ class Signals:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
         self._before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
-        # torch's raises, and a loader process may end now; not SIG_DFL: Python complains when one is on its way
+        # torch's raises, and a loader process may end now; not SIG_DFL: Python complains when one
+        # is on its way
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
@@ -86,7 +91,8 @@ class NoSignals(Signals):
 
 @contextmanager
 def terminate_as_interrupt(*also: signal.Signals, insist: bool = False) -> Iterator[Signals]:
-    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended, recorded as interrupted."""
+    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended,
+    recorded as interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield NoSignals()
         return

@@ -1,7 +1,8 @@
 """Tables and lines of text for terminals of any width: plain data in, lines out.
 
-A row is one line. Where a terminal is too narrow for all columns, the less important ones leave and are named below the
-table; only texts (memos, notes, reasons) are cut, at their end. Without a width nothing is left out or cut.
+A row is one line. Where a terminal is too narrow for all columns, the less important ones leave and
+are named below the table; only texts (memos, notes, reasons) are cut, at their end. Without a width
+nothing is left out or cut.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cya
 class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
-    `leaves` is its place in the order of leaving: the highest leaves first, 1 only where a text would not even have
-    `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything else is shown whole
-    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side alone misleads.
+    `leaves` is its place in the order of leaving: the highest leaves first, 1 only where a text
+    would not even have
+    `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything
+    else is shown whole
+    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side
+    alone misleads.
     """
 
     title: str
@@ -43,7 +47,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Styled:
-    """A cell with a style, words of `SGR` as in `bold green`; `whole` in a column of texts where it is a number.
+    """A cell with a style, words of `SGR` as in `bold green`; `whole` in a column of texts where it
+    is a number.
 
     Where there is no room for the text the first of the `shorter` ones that fits takes its place.
     """
@@ -65,9 +70,11 @@ def draw_table(
     color: bool = False,
     shows_all: str = "--wide",
 ) -> list[str]:
-    """The lines of a table: titles, a rule, a line for each row, and a line on what `width` has no room for.
+    """The lines of a table: titles, a rule, a line for each row, and a line on what `width` has no
+    room for.
 
-    `width` is in columns of the terminal, None for as many as it takes; `shows_all` is what makes the rest visible.
+    `width` is in columns of the terminal, None for as many as it takes; `shows_all` is what makes
+    the rest visible.
     """
     table = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
     widths = fit_columns(columns, table, width)
@@ -87,7 +94,9 @@ def draw_table(
     return lines
 
 
-def _draw_row(columns: Sequence[Column], row: Sequence[Styled], widths: dict[int, int], *, color: bool) -> str:
+def _draw_row(
+    columns: Sequence[Column], row: Sequence[Styled], widths: dict[int, int], *, color: bool
+) -> str:
     parts = []
     last = list(widths)[-1]
     for place, own in widths.items():
@@ -102,8 +111,11 @@ def _draw_row(columns: Sequence[Column], row: Sequence[Styled], widths: dict[int
     return GAP.join(parts).rstrip(" ")
 
 
-def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[Styled]], width: int | None) -> dict[int, int]:
-    """{place: width} of the columns that are shown; those that are no texts have the width of their longest cell."""
+def fit_columns(
+    columns: Sequence[Column], rows: Sequence[Sequence[Styled]], width: int | None
+) -> dict[int, int]:
+    """{place: width} of the columns that are shown; those that are no texts have the width of their
+    longest cell."""
     full, whole, empty = {}, {}, set()
     for place, column in enumerate(columns):
         cells = [row[place] for row in rows]
@@ -132,7 +144,11 @@ def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[Styled]], wid
 def _list_group(columns: Sequence[Column], place: int) -> list[int]:
     """The places of the columns that leave with this one, itself among them."""
     group = columns[place].group
-    return [one for one, column in enumerate(columns) if one == place or (group and column.group == group)]
+    return [
+        one
+        for one, column in enumerate(columns)
+        if one == place or (group and column.group == group)
+    ]
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> bool:
@@ -162,7 +178,8 @@ def _widen(widths: dict[int, int], full: dict[int, int], room: int) -> dict[int,
 def measure(text: str) -> int:
     """The columns of a terminal that a text takes, at most.
 
-    Terminals disagree on emoji of several characters: one that joins them takes fewer columns than are counted here.
+    Terminals disagree on emoji of several characters: one that joins them takes fewer columns than
+    are counted here.
     """
     if text.isascii():
         return len(text)
@@ -182,7 +199,8 @@ def _measure_letter(letter: str) -> int:
 
 
 def split_clusters(text: str) -> Iterator[str]:
-    """What a reader takes for single characters: an emoji of several, a letter with its accents, a Hangul block."""
+    """What a reader takes for single characters: an emoji of several, a letter with its accents, a
+    Hangul block."""
     cluster = ""
     for letter in text:
         joined = (
@@ -205,7 +223,8 @@ def _is_flag(letter: str) -> bool:
 
 
 def cut(text: str, width: int) -> str:
-    """A text of at most `width` columns: whole, or its beginning and an ellipsis; no character is split.
+    """A text of at most `width` columns: whole, or its beginning and an ellipsis; no character is
+    split.
 
     The ellipsis has room for two columns, which it takes in terminals with Korean fonts.
     """
@@ -220,10 +239,11 @@ def cut(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int | None) -> list[str]:
-    """Lines of at most `width` columns, broken between words; what follows is indented a little more.
+    """Lines of at most `width` columns, broken between words; what follows is indented a little
+    more.
 
-    A word that is longer than a line stays whole, and so does a line that is a command, to be copied: the terminal
-    breaks them.
+    A word that is longer than a line stays whole, and so does a line that is a command, to be
+    copied: the terminal breaks them.
     """
     lines = []
     for line in text.split("\n"):

@@ -46,12 +46,17 @@ def print_text(text: str, *, style: str = "", end: str = "\n") -> None:
     """Lines on stdout, cleaned, wrapped between words where a terminal is narrower."""
     body = text.removesuffix("\n")
     lines = wrap(clean_text(body), find_width())
-    _write([paint(line, style) if has_color() else line for line in lines], end=text[len(body) :] + end)
+    _write(
+        [paint(line, style) if has_color() else line for line in lines], end=text[len(body) :] + end
+    )
 
 
 def print_note(text: str, *, before: str = "", style: str = "") -> None:
-    """A remark on stderr, cleaned, and wrapped in a terminal; `style` is that of the word `before` it."""
-    width = find_width(sys.stderr) if _is_terminal(sys.stderr) else None  # programs read it line by line
+    """A remark on stderr, cleaned, and wrapped in a terminal; `style` is that of the word `before`
+    it."""
+    width = (
+        find_width(sys.stderr) if _is_terminal(sys.stderr) else None
+    )  # programs read it line by line
     first, *others = wrap(before + clean_text(text), width)
     first = paint(before, style) + first.removeprefix(before)
     print("\n".join([first, *others]), file=sys.stderr, flush=True)
@@ -59,7 +64,8 @@ def print_note(text: str, *, before: str = "", style: str = "") -> None:
 
 @contextmanager
 def show_all(wide: bool) -> Iterator[None]:
-    """Tables that are printed here show every column and character if `wide`; for views of several tables."""
+    """Tables that are printed here show every column and character if `wide`; for views of several
+    tables."""
     token = WIDE.set(wide)
     try:
         yield
@@ -78,23 +84,33 @@ def print_table(
 ) -> None:
     """A table on stdout, `legend` below it; nothing in user texts is markup or steers the terminal.
 
-    With `wide`, every column and every character; None is what `show_all` says around it. `shows_all` names what shows
-    them where it is not --wide. A column that is a bare title is a text, but for the first.
+    With `wide`, every column and every character; None is what `show_all` says around it.
+    `shows_all` names what shows them where it is not --wide. A column that is a bare title is a
+    text, but for the first.
     """
     if wide is None:
         wide = WIDE.get()
         shows_all = shows_all or ("a pipe" if wide is None else "")
     known = [
-        column if isinstance(column, Column) else Column(column, text=place > 0) for place, column in enumerate(columns)
+        column if isinstance(column, Column) else Column(column, text=place > 0)
+        for place, column in enumerate(columns)
     ]
     heads = [replace(column, title=_clean_cell(column.title)) for column in known]
-    plain = [column.text and not isinstance(given, Column) for column, given in zip(known, columns, strict=True)]
+    plain = [
+        column.text and not isinstance(given, Column)
+        for column, given in zip(known, columns, strict=True)
+    ]
     cells = [
-        [_keep_word(_clean_cell(cell)) if bare else _clean_cell(cell) for cell, bare in zip(row, plain, strict=True)]
+        [
+            _keep_word(_clean_cell(cell)) if bare else _clean_cell(cell)
+            for cell, bare in zip(row, plain, strict=True)
+        ]
         for row in rows
     ]
     width = None if wide else find_width()
-    lines = draw_table(heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide")
+    lines = draw_table(
+        heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide"
+    )
     above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, ""])
@@ -112,8 +128,11 @@ def _clean_cell(cell: CellT) -> CellT:
 
 
 def _keep_word(cell: Cell) -> Cell:
-    """A cell of a bare title that is never cut where it is one word of code: a number, a name, a fingerprint."""
-    is_word = isinstance(cell, str) and cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
+    """A cell of a bare title that is never cut where it is one word of code: a number, a name, a
+    fingerprint."""
+    is_word = (
+        isinstance(cell, str) and cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
+    )
     return Styled(str(cell), whole=True) if is_word else cell
 
 
@@ -128,7 +147,8 @@ def _write(lines: Sequence[str], *, end: str = "\n") -> None:
 
 
 def find_width(stream: TextIO | None = None) -> int | None:
-    """Columns of stdout or `stream`: what COLUMNS asks for, or the terminal's; None for a pipe or a file."""
+    """Columns of stdout or `stream`: what COLUMNS asks for, or the terminal's; None for a pipe or a
+    file."""
     if (columns := get_columns()) is not None:
         return columns
     output: TextIO | None = stream or sys.stdout
@@ -150,7 +170,13 @@ def _is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "killed": "red", "failed": "red"}
+STATUS_STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "killed": "red",
+    "failed": "red",
+}
 
 
 def style_status(status: str, *, archived: bool = False) -> Styled:

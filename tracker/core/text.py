@@ -25,16 +25,19 @@ def check_utf8(what: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"{what} is not UTF-8 (character {error.start + 1})", hint="check the terminal's encoding"
+            f"{what} is not UTF-8 (character {error.start + 1})",
+            hint="check the terminal's encoding",
         ) from error
 
 
-# Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8; newlines stay.
+# Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8;
+# newlines stay.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
-    """A text that cannot steer a terminal or turn its neighbours: such characters are shown as `\\x1b` or `\\u202e`."""
+    """A text that cannot steer a terminal or turn its neighbours: such characters are shown as
+    `\\x1b` or `\\u202e`."""
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -46,7 +49,8 @@ def render_number(value: Any, *, signed: bool = False) -> str:
 
 
 def render_value(value: Any, *, whole: bool = False) -> str:
-    """A config value as it is typed, its floats in four significant digits but for `whole`; `-` when there is none."""
+    """A config value as it is typed, its floats in four significant digits but for `whole`; `-`
+    when there is none."""
     if value is None or isinstance(value, str):
         return "-" if value is None else value
     return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
@@ -61,6 +65,9 @@ def _shorten(value: Any) -> Any:
 
 
 def render_values(values: Sequence[Any]) -> list[str]:
-    """Config values beside each other: whole where four digits would make different ones look the same."""
-    short, whole = ([render_value(value, whole=digits) for value in values] for digits in (False, True))
+    """Config values beside each other: whole where four digits would make different ones look the
+    same."""
+    short, whole = (
+        [render_value(value, whole=digits) for value in values] for digits in (False, True)
+    )
     return short if len(set(short)) == len(set(whole)) else whole

@@ -1,4 +1,5 @@
-"""The images of a workspace: check, statistics, split, explain, suspects, cut-outs; with what they print.
+"""The images of a workspace: check, statistics, split, explain, suspects, cut-outs; with what they
+print.
 
 Imports `workflows` and below.
 """

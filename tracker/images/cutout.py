@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Mean and standard deviation of the images of one part; `key` is the config key of its folder, or empty."""
+    """Mean and standard deviation of the images of one part; `key` is the config key of its folder,
+    or empty."""
 
     key: str
     folder: str
@@ -38,10 +39,13 @@ class Cutout:
     measured: tuple[Measured, ...]
 
 
-def remove_background(folder: Path, out: Path | None, *, method: str, processes: int = 0, redo: bool = False) -> Cutout:
+def remove_background(
+    folder: Path, out: Path | None, *, method: str, processes: int = 0, redo: bool = False
+) -> Cutout:
     """Write `folder` without backgrounds to `out`, beside it when not given, and measure it.
 
-    `processes` 0: one a core. The channels are measured as the workspace's config prepares images, outside of one as
+    `processes` 0: one a core. The channels are measured as the workspace's config prepares images,
+    outside of one as
     the default config does. Raises ConfigError, StorageError and TrackerError.
     """
     require(*IMAGES)
@@ -70,10 +74,19 @@ def remove_background(folder: Path, out: Path | None, *, method: str, processes:
 
 
 def _find_parts(folder: Path, out: Path, config: Config, root: Path) -> dict[str, Path]:
-    """New folders by config key: those of the config that lie in `folder`, or train and eval in it, or all of it."""
+    """New folders by config key: those of the config that lie in `folder`, or train and eval in it,
+    or all of it."""
     named = {"train_dir": config.data.train_dir, "eval_dir": config.data.eval_dir}
-    places = {key: (root / Path(name).expanduser()).resolve() for key, name in named.items() if name}
-    parts = {key: out / place.relative_to(folder) for key, place in places.items() if place.is_relative_to(folder)}
+    places = {
+        key: (root / Path(name).expanduser()).resolve() for key, name in named.items() if name
+    }
+    parts = {
+        key: out / place.relative_to(folder)
+        for key, place in places.items()
+        if place.is_relative_to(folder)
+    }
     if not parts:
-        parts = {f"{name}_dir": out / name for name in ("train", "eval") if (folder / name).is_dir()}
+        parts = {
+            f"{name}_dir": out / name for name in ("train", "eval") if (folder / name).is_dir()
+        }
     return parts or {"": out}

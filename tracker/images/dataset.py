@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What a check of the data found; the counts of images and the fingerprint only when there is no problem."""
+    """What a check of the data found; the counts of images and the fingerprint only when there is
+    no problem."""
 
     problems: tuple[str, ...]
     training: int | None = None
@@ -43,7 +44,8 @@ class DataCheck:
 
 @dataclass(frozen=True)
 class Written:
-    """The CSV of broken training images, as data.exclude takes it; `left` are the problems that there are with it."""
+    """The CSV of broken training images, as data.exclude takes it; `left` are the problems that
+    there are with it."""
 
     exclude: str
     broken: int
@@ -51,41 +53,56 @@ class Written:
     left: tuple[str, ...]
 
 
-def check_data(workspace: Workspace, config: Config, *, write_exclude: Path | None = None) -> DataCheck:
+def check_data(
+    workspace: Workspace, config: Config, *, write_exclude: Path | None = None
+) -> DataCheck:
     """Decode every image and check labels, label fixes and ids, as a run does before it begins.
 
-    `write_exclude` is a CSV to write where training images are broken: those, and the ones that the config leaves out.
+    `write_exclude` is a CSV to write where training images are broken: those, and the ones that the
+    config leaves out.
     Raises ConfigError and StorageError.
     """
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
     if write_exclude and (write_exclude.suffix.lower() != CSV or "," in str(write_exclude)):
-        raise ConfigError(f"--write-exclude {write_exclude}: expected the path of a .csv, without commas")
+        raise ConfigError(
+            f"--write-exclude {write_exclude}: expected the path of a .csv, without commas"
+        )
     try:
         config = replace(config, data=locate_data(workspace, config.data))
         report = inspect_data(config.data, task, root=workspace.root, cache=cache)
         written = None
         if write_exclude and report.broken:
             name = _write_excludable(report, write_exclude, workspace, config)
-            again = inspect_data(replace(config.data, exclude=name), task, root=workspace.root, cache=cache)
+            again = inspect_data(
+                replace(config.data, exclude=name), task, root=workspace.root, cache=cache
+            )
             written = Written(name, report.broken, len(report.excludable), again.problems)
     except DataError as error:
         return DataCheck(error.problems or (str(error),))
     data = report.data
     if data is None:
         return DataCheck(report.problems, notes=report.notes, written=written)
-    return DataCheck((), len(data.train), len(data.val), len(data.eval), data.fingerprint, report.notes)
+    return DataCheck(
+        (), len(data.train), len(data.val), len(data.eval), data.fingerprint, report.notes
+    )
 
 
 def _write_excludable(report: DataReport, path: Path, workspace: Workspace, config: Config) -> str:
-    """Write the CSV and return what data.exclude calls it; one that others wrote stays. Raises ConfigError."""
+    """Write the CSV and return what data.exclude calls it; one that others wrote stays. Raises
+    ConfigError."""
     text = _render_csv(("path", "reason"), report.excludable)
     before = _read_if_there(path)
-    tables = [(workspace.root / Path(name).expanduser()).resolve() for name in split_words(config.data.exclude)]
+    tables = [
+        (workspace.root / Path(name).expanduser()).resolve()
+        for name in split_words(config.data.exclude)
+    ]
     if before not in (None, text.encode()) and path.resolve() not in tables:
         raise ConfigError(
             f"{path} is there, and data.exclude does not name it",
-            hint=f"--set data.exclude={path} adds to it; another name after --write-exclude keeps it",
+            hint=(
+                f"--set data.exclude={path} adds to it; another name after --write-exclude keeps it"
+            ),
         )
     write_text(path, text)
     absolute, root = path.resolve(), workspace.root.resolve()
@@ -108,8 +125,11 @@ def _read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
 
 
-def survey(workspace: Workspace, config: Config, *, figures: Path | None = None) -> tuple[Survey, list[Path]]:
-    """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and StorageError."""
+def survey(
+    workspace: Workspace, config: Config, *, figures: Path | None = None
+) -> tuple[Survey, list[Path]]:
+    """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and
+    StorageError."""
     require(*IMAGES, *(PICTURES if figures else ()))
     from tracker.training.inspect.survey import survey_data
 
@@ -124,8 +144,11 @@ def survey(workspace: Workspace, config: Config, *, figures: Path | None = None)
     return found, draw_survey(found, figures)
 
 
-def write_split(workspace: Workspace, config: Config, path: Path, *, force: bool = False) -> SplitTable:
-    """Write the split to a CSV of id, label and split or fold; another one that is there stays without `force`.
+def write_split(
+    workspace: Workspace, config: Config, path: Path, *, force: bool = False
+) -> SplitTable:
+    """Write the split to a CSV of id, label and split or fold; another one that is there stays
+    without `force`.
 
     Raises ConfigError, DataError and StorageError.
     """
@@ -135,6 +158,9 @@ def write_split(workspace: Workspace, config: Config, path: Path, *, force: bool
     table = tabulate_split(config, data, task)
     text = _render_csv(("id", "label", table.column), table.rows)
     if _read_if_there(path) not in (None, text.encode()) and not force:
-        raise ConfigError(f"{path} is there and has another split", hint="--force replaces it, --out names another")
+        raise ConfigError(
+            f"{path} is there and has another split",
+            hint="--force replaces it, --out names another",
+        )
     write_text(path, text)
     return table

@@ -28,7 +28,10 @@ def print_check(check: DataCheck) -> None:
             print_text(f"  {problem}")
         _print_written(check)
         return
-    counts = f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation images"
+    counts = (
+        f"{check.training} training, {check.validation} validation, {check.evaluation} evaluation"
+        " images"
+    )
     print_text(f"{counts}: all can be used\ndata fingerprint {check.fingerprint}")
 
 
@@ -37,7 +40,10 @@ def _print_written(check: DataCheck) -> None:
     if check.written is None:
         return
     name, left = check.written.exclude, check.written.left
-    print_text(f"{name}: {check.written.broken} broken, {check.written.images} training images to leave out")
+    print_text(
+        f"{name}: {check.written.broken} broken, {check.written.images} training images to"
+        " leave out"
+    )
     if left:
         print_text(f"with it there would still be {render_count(len(left), 'problem')}:")
         print_text("\n".join(f"  {problem}" for problem in left))
@@ -54,7 +60,9 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
             Column("people", leaves=2, right=True),
             Column("mean R, G, B", leaves=3),
             Column("std R, G, B", leaves=4),
-            Column("width x height", leaves=6, text=True),  # of photographs from everywhere it is a long list
+            Column(
+                "width x height", leaves=6, text=True
+            ),  # of photographs from everywhere it is a long list
             Column("format", leaves=5),
         ),
         [
@@ -72,40 +80,65 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
         wide=wide,
     )
     labelled = {name: part for name, part in found.parts.items() if part.classes}
-    _print_counts("class", {name: part.classes for name, part in labelled.items()}, "images", wide=wide)
+    _print_counts(
+        "class", {name: part.classes for name, part in labelled.items()}, "images", wide=wide
+    )
     attributes = next(iter(labelled.values())).attributes
     for attribute in attributes:
         _print_counts(
-            attribute, {name: part.attributes[attribute] for name, part in labelled.items()}, "images", wide=wide
+            attribute,
+            {name: part.attributes[attribute] for name, part in labelled.items()},
+            "images",
+            wide=wide,
         )
     if found.age_bands:
         first, second = found.age_bands
         print_text(f"age: young below {first}, middle below {second}, then old")
         decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
-        rows = {name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()}
+        rows = {
+            name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()
+        }
         _print_counts("years", rows, "people", wide=wide)
 
 
 def print_split(table: SplitTable, *, wide: bool = False) -> None:
     """The balance of the classes in each part, and what is missing where it is validated on."""
     prefix = "fold " if table.column == "fold" else ""
-    _print_counts("class", {f"{prefix}{part}": counts for part, counts in table.counts.items()}, "images", wide=wide)
+    _print_counts(
+        "class",
+        {f"{prefix}{part}": counts for part, counts in table.counts.items()},
+        "images",
+        wide=wide,
+    )
 
 
 def list_warnings(table: SplitTable) -> list[str]:
     """A sentence for each class that a part to validate on does not have."""
     prefix = "fold " if table.column == "fold" else ""
-    return [f"no image of class {name} in {prefix}{part}: its F1 counts 0 there" for part, name in table.missing]
+    return [
+        f"no image of class {name} in {prefix}{part}: its F1 counts 0 there"
+        for part, name in table.missing
+    ]
 
 
-def _print_counts(what: str, parts: Mapping[str, Mapping[str, int]], unit: str, *, wide: bool) -> None:
+def _print_counts(
+    what: str, parts: Mapping[str, Mapping[str, int]], unit: str, *, wide: bool
+) -> None:
     """A row for each name, and for each part its count and share."""
     totals = {part: sum(counts.values()) for part, counts in parts.items()}
     names = list(next(iter(parts.values())))
-    rows = [(name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()]) for name in names]
-    columns = [Column(f"{part} {unit}", leaves=place, right=True) for place, part in enumerate(parts, start=1)]
-    print_table([what, *columns], [*rows, ("all", *[str(total) for total in totals.values()])], wide=wide)
+    rows = [
+        (name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()])
+        for name in names
+    ]
+    columns = [
+        Column(f"{part} {unit}", leaves=place, right=True)
+        for place, part in enumerate(parts, start=1)
+    ]
+    print_table(
+        [what, *columns], [*rows, ("all", *[str(total) for total in totals.values()])], wide=wide
+    )
 
 
 def _render_share(count: int, total: int) -> str:

@@ -34,7 +34,8 @@ class ExplainedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What is on the sheet, and out of how many `candidates` it was picked; the path is relative to the workspace."""
+    """What is on the sheet, and out of how many `candidates` it was picked; the path is relative to
+    the workspace."""
 
     run: str
     pick: str
@@ -48,11 +49,18 @@ class Explanation:
 
 
 def explain(
-    workspace: Workspace, name: str, *, pick: str = "wrong", ids: Sequence[str] = (), count: int = 12
+    workspace: Workspace,
+    name: str,
+    *,
+    pick: str = "wrong",
+    ids: Sequence[str] = (),
+    count: int = 12,
 ) -> Explanation:
-    """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`, one of PICKS.
+    """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`, one of
+    PICKS.
 
-    Raises ConfigError for an ensemble, an unknown pick or image, TrackerError when there is nothing to show.
+    Raises ConfigError for an ensemble, an unknown pick or image, TrackerError when there is nothing
+    to show.
     """
     if pick not in PICKS:
         raise ConfigError(f"--pick {pick}: expected one of {', '.join(PICKS)}")
@@ -60,14 +68,19 @@ def explain(
     if record.kind == "ensemble":
         members = load_config(workspace.runs_dir, name)["ensemble"]["members"]
         raise ConfigError(
-            f"{name} is an ensemble: each member looks at something else", hint=f"tracker explain {members[0]}"
+            f"{name} is an ensemble: each member looks at something else",
+            hint=f"tracker explain {members[0]}",
         )
     require(*TRAINING, "captum")
     trained = find_trained(workspace, name)
-    config = config_from_dict(load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml")
+    config = config_from_dict(
+        load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
+    )
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
-    shown, candidates = (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
+    shown, candidates = (
+        (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
+    )
     from tracker.training.inspect.explain import draw_explained, explain_images
     from tracker.training.run.loop import translate_torch_errors
 
@@ -101,20 +114,29 @@ def explain(
 
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
-    """Validation, training or evaluation images by their ids; raises ConfigError with the nearest known one."""
+    """Validation, training or evaluation images by their ids; raises ConfigError with the nearest
+    known one."""
     from tracker.training.inspect.explain import Shown
 
     known = {image.id: Shown(image.id, image.path, None) for image in data.eval}
-    known |= {sample.id: Shown(sample.id, sample.path, sample.label) for sample in (*data.train, *data.val)}
+    known |= {
+        sample.id: Shown(sample.id, sample.path, sample.label)
+        for sample in (*data.train, *data.val)
+    }
     for wanted in ids:
         if wanted not in known:
             near = find_nearest(wanted, known, cutoff=0.6) or list(known)[-1]
-            raise ConfigError(f"--image {wanted}: no such image in the data of this run", hint=f"--image {near}")
+            raise ConfigError(
+                f"--image {wanted}: no such image in the data of this run", hint=f"--image {near}"
+            )
     return [known[wanted] for wanted in dict.fromkeys(ids)]
 
 
-def _pick(workspace: Workspace, name: str, data: LoadedData, pick: str, count: int) -> tuple[list[Shown], int]:
-    """Validation images: the surest of the wrong ones, or the least sure of all; and how many there are to pick from.
+def _pick(
+    workspace: Workspace, name: str, data: LoadedData, pick: str, count: int
+) -> tuple[list[Shown], int]:
+    """Validation images: the surest of the wrong ones, or the least sure of all; and how many there
+    are to pick from.
 
     What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
     """

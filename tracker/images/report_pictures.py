@@ -21,7 +21,9 @@ SHOWN = 15  # lines of a table; all are in the files
 
 def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     """What is on the sheet, and where that is."""
-    rows = [(image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images]
+    rows = [
+        (image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images
+    ]
     columns = (
         "image",
         Column("truth", leaves=2),
@@ -30,14 +32,19 @@ def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     )
     print_table(columns, rows, wide=wide)
     what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
-    print_text(f"{found.sheet}: {len(found.images)} of {render_count(found.candidates, f'{what} image')}")
+    print_text(
+        f"{found.sheet}: {len(found.images)} of {render_count(found.candidates, f'{what} image')}"
+    )
 
 
 def print_cutout(done: Cutout) -> None:
     """What was written, and the config lines for it."""
     report = done.report
     copied = f", {render_count(report.copied, 'other file')} copied" if report.copied else ""
-    print_text(f"{done.out}: {render_count(report.cut, 'image')} cut out, {report.before} there already{copied}")
+    print_text(
+        f"{done.out}: {render_count(report.cut, 'image')} cut out, {report.before} there"
+        f" already{copied}"
+    )
     if done.measured:
         print("\n[data]")
     for part in done.measured:
@@ -45,11 +52,14 @@ def print_cutout(done: Cutout) -> None:
 
 
 def _render_measured(part: Measured) -> list[str]:
-    """Lines of a config; there is one mean for training and evaluation, so that of the latter is a remark."""
+    """Lines of a config; there is one mean for training and evaluation, so that of the latter is a
+    remark."""
     lines = [f"{part.key} = {json.dumps(part.folder, ensure_ascii=False)}"] if part.key else []
     remark = f"  # {part.images} images"
     channels = [f"mean = {list(part.mean)}{remark}", f"std = {list(part.std)}"]
-    return lines + ([f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels)
+    return lines + (
+        [f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels
+    )
 
 
 def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
@@ -73,12 +83,25 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
         _print_order(found)
     for line in describe_model(found):
         print_text(line)
-    print_text(f"it judges {found.covered} of {found.images} training images, those that it was not trained on")
+    print_text(
+        f"it judges {found.covered} of {found.images} training images, those that it was not"
+        " trained on"
+    )
     if found.covered < found.images:
-        print(f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all of them")
+        print(
+            f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all"
+            " of them"
+        )
     if pairs:
         lines = [
-            (str(number), p.a.id, p.b.id, f"{p.a.split}, {p.b.split}", _render_labels(p), str(p.distance))
+            (
+                str(number),
+                p.a.id,
+                p.b.id,
+                f"{p.a.split}, {p.b.split}",
+                _render_labels(p),
+                str(p.distance),
+            )
             for number, p in enumerate(pairs[:SHOWN], start=1)
         ]
         heads = (
@@ -92,10 +115,12 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
         print_table(heads, lines, wide=wide)
         if len(pairs) > SHOWN:
             print_text(
-                f"the first {SHOWN} of {len(pairs)} pairs, the nearest first; all are in {_name_file(found, 'pairs')}"
+                f"the first {SHOWN} of {len(pairs)} pairs, the nearest first; all are in"
+                f" {_name_file(found, 'pairs')}"
             )
     print_text(
-        f"{render_count(len(pairs), 'pair')} of nearly equal images (at most {found.threshold} of 256 bits differ)"
+        f"{render_count(len(pairs), 'pair')} of nearly equal images (at most {found.threshold} of"
+        " 256 bits differ)"
     )
     print_text("\n".join(found.files))
     if suspects:
@@ -107,9 +132,14 @@ def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
 def _print_order(found: SuspectReport) -> None:
     """In which order suspects come, and where those are that the table leaves out."""
     count = len(found.suspects)
-    shown = f"the first {SHOWN} of {count} labels" if count > SHOWN else render_count(count, "label")
+    shown = (
+        f"the first {SHOWN} of {count} labels" if count > SHOWN else render_count(count, "label")
+    )
     rest = f"; all are in {_name_file(found, 'labels')}" if count > SHOWN else ""
-    order = "those that confident learning found first, then those with more images against them, then by p(given)"
+    order = (
+        "those that confident learning found first, then those with more images against them, then"
+        " by p(given)"
+    )
     print_text(f"{shown}: {order}{rest}")
 
 
@@ -130,17 +160,25 @@ def describe_model(found: SuspectReport) -> Iterator[str]:
     elif not doubts:
         yield f"no label looks wrong to {found.run}"
     if doubts:
-        yield f"a weak model's doubts: {found.run} would give {render_count(len(doubts), 'label')} otherwise"
-    for strength in found.model:
-        what = "labels" if len(found.model) == 1 else {"label": "masks"}.get(strength.field, f"{strength.field}s")
         yield (
-            f"  it agrees with {strength.accuracy:.1%} of the {strength.judged} {what} that it judges "
-            f"(the commonest one alone: {strength.majority:.1%})"
+            f"a weak model's doubts: {found.run} would give {render_count(len(doubts), 'label')}"
+            " otherwise"
+        )
+    for strength in found.model:
+        what = (
+            "labels"
+            if len(found.model) == 1
+            else {"label": "masks"}.get(strength.field, f"{strength.field}s")
+        )
+        yield (
+            f"  it agrees with {strength.accuracy:.1%} of the {strength.judged} {what} that it"
+            f" judges (the commonest one alone: {strength.majority:.1%})"
         )
         if strength.weak and strength.credible < 0.5:
             yield (
-                "  so most of these doubts are its own mistakes: where 3.3 % of the labels are wrong, as in public "
-                f"test sets (Northcutt et al. 2021), at most {strength.credible:.0%} of such doubts are right"
+                "  so most of these doubts are its own mistakes: where 3.3 % of the labels are"
+                " wrong, as in public test sets (Northcutt et al. 2021), at most"
+                f" {strength.credible:.0%} of such doubts are right"
             )
         elif strength.weak:
             yield "  that may be chance: it does not know more than the commonest one"

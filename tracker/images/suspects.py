@@ -1,4 +1,5 @@
-"""What to look at in the data: labels that are likely wrong, and nearly equal images in several parts of it."""
+"""What to look at in the data: labels that are likely wrong, and nearly equal images in several
+parts of it."""
 
 from __future__ import annotations
 
@@ -22,11 +23,25 @@ if TYPE_CHECKING:
     from tracker.training.inspect.suspects import Strength, Suspect
 
 LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
-LABEL_COLUMNS = ("number", "id", "field", "value", "accept", "given", "suggested", "score", "confident", "images")
+LABEL_COLUMNS = (
+    "number",
+    "id",
+    "field",
+    "value",
+    "accept",
+    "given",
+    "suggested",
+    "score",
+    "confident",
+    "images",
+)
 PAIR_COLUMNS = ("number", "a", "b", "split_a", "split_b", "label_a", "label_b", "distance")
 COLUMNS, ROWS = 6, 5  # of a page of pictures
 PHOTOS = 3  # of a person on a page
-ODD, EVEN = "tab:blue", "tab:orange"  # frames of suspects by their number: where one ends and the next begins
+ODD, EVEN = (
+    "tab:blue",
+    "tab:orange",
+)  # frames of suspects by their number: where one ends and the next begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +83,26 @@ class SuspectReport:
             "covered": self.covered,
             "images": self.images,
             "model": [
-                {**asdict(strength), "accuracy": strength.accuracy, "weak": strength.weak} for strength in self.model
+                {**asdict(strength), "accuracy": strength.accuracy, "weak": strength.weak}
+                for strength in self.model
             ],
-            "suspects": [{**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects],
+            "suspects": [
+                {**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects
+            ],
             "threshold": self.threshold,
             "pairs": pairs,
             "files": list(self.files),
         }
 
 
-def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, count: int) -> SuspectReport:
-    """Look for both in the data of a run, and write them with pictures of the first `count` (0: all) to `out`.
+def find_suspects(
+    workspace: Workspace, name: str, *, out: str, threshold: int, count: int
+) -> SuspectReport:
+    """Look for both in the data of a run, and write them with pictures of the first `count` (0:
+    all) to `out`.
 
-    Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no validation.npz.
+    Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no
+    validation.npz.
     """
     from tracker.training.inspect.duplicates import find_duplicates
     from tracker.training.inspect.suspects import find_suspects, judge_model
@@ -96,11 +118,16 @@ def find_suspects(workspace: Workspace, name: str, *, out: str, threshold: int, 
     rows = [row for row, image in enumerate(kept.ids) if image in samples]
     if not rows and samples:
         raise DataError(
-            f"none of the {len(kept.ids)} validation images of {name} is a training image here ({kept.ids[0]}, ...)",
+            f"none of the {len(kept.ids)} validation images of {name} is a training image here"
+            f" ({kept.ids[0]}, ...)",
             hint=f"run.save_validation needs ids as this program has them: {next(iter(samples))}",
         )
     judged = [samples[kept.ids[row]] for row in rows]
-    suspects = find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands) if judged else []
+    suspects = (
+        find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
+        if judged
+        else []
+    )
     model = judge_model(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
     suspects = [_doubt_weak(suspect, model) for suspect in suspects]
     images = _list_images(config, task, data, folds=source != name)
@@ -134,15 +161,20 @@ def _doubt_weak(suspect: Suspect, model: Sequence[Strength]) -> Suspect:
 def _check_unreviewed(path: Path) -> None:
     """What somebody has looked at must not be written over."""
     if path.is_file() and any(accept for (accept,) in read_table(path, ("accept",))):
-        raise ConfigError(f"{path} was reviewed, and would be lost", hint="move it, or give another --out FOLDER")
+        raise ConfigError(
+            f"{path} was reviewed, and would be lost", hint="move it, or give another --out FOLDER"
+        )
 
 
 def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
-    """The run itself, or an ensemble's first member, and where its images are, with all people in it."""
+    """The run itself, or an ensemble's first member, and where its images are, with all people in
+    it."""
     while load_run(workspace.runs_dir, name).kind == "ensemble":
         name = load_config(workspace.runs_dir, name)["ensemble"]["members"][0]
     tables, source = load_config(workspace.runs_dir, name), f"{name}/config.toml"
-    if not tables.get("data", {}).get("train_dir"):  # a loop of one's own need not say where the images are
+    if not tables.get("data", {}).get(
+        "train_dir"
+    ):  # a loop of one's own need not say where the images are
         tables, source = {"data": dict(workspace.data)}, "tracker.toml"
     config = config_from_dict(tables, source=source)
     return name, replace(config, data=replace(config.data, undersample=()))
@@ -153,17 +185,27 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
     from tracker.training.data.split import assign_folds, name_unit
     from tracker.training.inspect.duplicates import Image
 
-    splits = {sample.id: "train" for sample in data.train} | {sample.id: "validation" for sample in data.val}
+    splits = {sample.id: "train" for sample in data.train} | {
+        sample.id: "validation" for sample in data.val
+    }
     samples = [*data.train, *data.val]
     if folds and config.data.folds:
         fold_of = assign_folds(samples, config.data)
-        splits = {sample.id: f"fold {fold_of[name_unit(sample, config.data)]}" for sample in samples}
-    known = [Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label]) for sample in samples]
+        splits = {
+            sample.id: f"fold {fold_of[name_unit(sample, config.data)]}" for sample in samples
+        }
+    known = [
+        Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label])
+        for sample in samples
+    ]
     return known + [Image(image.id, image.path, "evaluation", None) for image in data.eval]
 
 
-def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int) -> list[Path]:
-    """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages of pictures."""
+def _write_suspects(
+    folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int
+) -> list[Path]:
+    """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages
+    of pictures."""
     from tracker.training.pictures.sheets import Legend, Tile, draw_pages
 
     table = folder / f"{LABELS}.csv"
@@ -179,14 +221,24 @@ def _write_suspects(folder: Path, suspects: Sequence[Suspect], samples: Mapping[
     tiles = []
     for number, suspect in enumerate(suspects[:count], start=1):
         frame = ODD if number % 2 else EVEN
-        shown = sorted(suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True)  # without a mask first
+        shown = sorted(
+            suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True
+        )  # without a mask first
         for image in shown[:PHOTOS]:
-            change = suspect.value if suspect.field == "swap" else f"{suspect.given} -> {suspect.suggested}"
+            change = (
+                suspect.value
+                if suspect.field == "swap"
+                else f"{suspect.given} -> {suspect.suggested}"
+            )
             title = f"#{number} {suspect.field}  p(given) {suspect.score:.2f}\n{change}"
             tiles.append(Tile(samples[image].path, title, image, frame))
     legend = Legend(
-        {ODD: "suspects of odd number", EVEN: "of even number: where the color changes, the next suspect begins"},
-        "Given label -> suggested label. p(given) is the probability that the model gives to the given label.",
+        {
+            ODD: "suspects of odd number",
+            EVEN: "of even number: where the color changes, the next suspect begins",
+        },
+        "Given label -> suggested label. p(given) is the probability that the model gives to the"
+        " given label.",
     )
     return [table, *draw_pages(tiles, folder, LABELS, legend=legend, columns=COLUMNS, rows=ROWS)]
 
@@ -216,7 +268,11 @@ def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
         for image in (pair.a, pair.b)
     ]
     legend = Legend(
-        {WRONG: "the labels of the pair differ", NEUTRAL: "the labels are equal, or one is unknown"},
-        "Two images of one number are nearly equal: of 256 bits that tell what they look like, so many differ.",
+        {
+            WRONG: "the labels of the pair differ",
+            NEUTRAL: "the labels are equal, or one is unknown",
+        },
+        "Two images of one number are nearly equal: of 256 bits that tell what they look like, so"
+        " many differ.",
     )
     return [table, *draw_pages(tiles, folder, PAIRS, legend=legend, columns=COLUMNS, rows=ROWS)]

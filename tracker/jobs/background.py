@@ -1,6 +1,8 @@
-"""A tracker command in a session of its own: it outlives the terminal, and its output is kept with the run it makes.
+"""A tracker command in a session of its own: it outlives the terminal, and its output is kept with
+the run it makes.
 
-The output is written to `.tracker/output/PID.log` until the run folder exists, and to its `output.log` from then on.
+The output is written to `.tracker/output/PID.log` until the run folder exists, and to its
+`output.log` from then on.
 """
 
 from __future__ import annotations
@@ -23,15 +25,22 @@ from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
 POLL_S = 0.1
-HOLD = 'read -r _ && exec "$@" < /dev/null'  # of sh: the command begins at a line on stdin, never when it is closed
+HOLD = (  # of sh: the command begins at a line on stdin, never when it is closed
+    'read -r _ && exec "$@" < /dev/null'
+)
 CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
 
 
 class Child:
-    """A command in the background: started here, or by a process that has died since (then without `process`)."""
+    """A command in the background: started here, or by a process that has died since (then without
+    `process`)."""
 
     def __init__(
-        self, workspace: Workspace, pid: int, started: str, process: subprocess.Popen[bytes] | None = None
+        self,
+        workspace: Workspace,
+        pid: int,
+        started: str,
+        process: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self.pid = pid
         self.started = started
@@ -50,7 +59,8 @@ class Child:
     ) -> Child:
         """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it.
 
-        It begins when `keep` has returned: whoever dies before, having kept no number, leaves no process behind.
+        It begins when `keep` has returned: whoever dies before, having kept no number, leaves no
+        process behind.
         """
         quiet_libraries()
         folder = workspace.lock_dir / "output"
@@ -91,7 +101,8 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs and when it was not started here."""
+        """Its exit code, negative for a signal; None while it runs and when it was not started
+        here."""
         return None if self._process is None else self._process.poll()
 
     def wait_for_folder(self) -> bool:

@@ -1,4 +1,5 @@
-"""One training of a queue or a sweep: a `tracker run train` in a process of its own, found again after a crash."""
+"""One training of a queue or a sweep: a `tracker run train` in a process of its own, found again
+after a crash."""
 
 from __future__ import annotations
 
@@ -40,9 +41,12 @@ class Training:
     force: bool = False
 
     def resolve(self, workspace: Workspace) -> Config:
-        """The config that it will train; raises ConfigError with every problem, UnknownRunError, StorageError."""
+        """The config that it will train; raises ConfigError with every problem, UnknownRunError,
+        StorageError."""
         parent = resolve_run(workspace, self.parent) if self.parent else None
-        return resolve_config(workspace, config_file=self.config_file, parent=parent, assignments=self.assignments)
+        return resolve_config(
+            workspace, config_file=self.config_file, parent=parent, assignments=self.assignments
+        )
 
     def words(self) -> list[str]:
         """The words of the command line."""
@@ -52,12 +56,17 @@ class Training:
             words += ["--set", assignment]
         for name, value in self.facts.items():
             words += ["--fact", f"{name}={value}"]
-        return [*words, *(["--note", self.note] if self.note else []), *(["--force"] if self.force else [])]
+        return [
+            *words,
+            *(["--note", self.note] if self.note else []),
+            *(["--force"] if self.force else []),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What must be kept to find a begun training again: its process, and the run as soon as there is one."""
+    """What must be kept to find a begun training again: its process, and the run as soon as there
+    is one."""
 
     pid: int = 0
     started: str = ""
@@ -75,16 +84,20 @@ class JobEnd:
 
 @dataclass(frozen=True)
 class Hooks:
-    """`keep` puts a job on disk, nothing happens before; `follow` gets the run's name and each piece of its output."""
+    """`keep` puts a job on disk, nothing happens before; `follow` gets the run's name and each piece
+    of its output."""
 
     keep: Callable[[Job], None]
     follow: Callable[[str, str], None]
 
 
 def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, list[str]]:
-    """A training from the keys of `KEYS` and `FLAGS`, and what is wrong with them; files are relative to `folder`."""
+    """A training from the keys of `KEYS` and `FLAGS`, and what is wrong with them; files are
+    relative to `folder`."""
     problems = [
-        f"{key}: unknown key (known: {', '.join((*KEYS, *FLAGS))})" for key in table if key not in {*KEYS, *FLAGS}
+        f"{key}: unknown key (known: {', '.join((*KEYS, *FLAGS))})"
+        for key in table
+        if key not in {*KEYS, *FLAGS}
     ]
     words = {str: "a text", bool: "true or false", dict: "a table, as in set = { optim.lr = 1e-3 }"}
     wrong = [key for key, kind in KEYS.items() if key in table and not _fits(table[key], kind)]
@@ -96,9 +109,15 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
         for section, keys in changes.items()
         if not isinstance(keys, Mapping)
     ]
-    nested = flatten({section: keys for section, keys in changes.items() if isinstance(keys, Mapping)})
+    nested = flatten(
+        {section: keys for section, keys in changes.items() if isinstance(keys, Mapping)}
+    )
     flags = {FLAGS[key]: value for key, value in known.items() if key in FLAGS}
-    twice = [f"{key}: stands in set, too, as {name}" for key, name in FLAGS.items() if key in known and name in nested]
+    twice = [
+        f"{key}: stands in set, too, as {name}"
+        for key, name in FLAGS.items()
+        if key in known and name in nested
+    ]
     problems += twice
     values = flags | nested
     assignments = []
@@ -106,9 +125,13 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
         try:
             assignments.append(render_assignment(name, value))
         except TypeError:  # a date, of which TOML has four kinds and a config none
-            problems.append(f"{name}: expected a number, a text, true, false or a list, not {value}")
+            problems.append(
+                f"{name}: expected a number, a text, true, false or a list, not {value}"
+            )
     training = Training(
-        config_file=(folder / Path(known["config"]).expanduser()).resolve() if "config" in known else None,
+        config_file=(
+            (folder / Path(known["config"]).expanduser()).resolve() if "config" in known else None
+        ),
         parent=known.get("from", ""),
         assignments=tuple(assignments),
         note=known.get("note", ""),
@@ -118,12 +141,14 @@ def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, lis
 
 
 def _fits(value: Any, kind: type) -> bool:
-    """Whether a value is of this kind; a text with a NUL can be neither a path nor a word of a command line."""
+    """Whether a value is of this kind; a text with a NUL can be neither a path nor a word of a
+    command line."""
     return type(value) is kind and not (isinstance(value, str) and "\0" in value)
 
 
 def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
-    """The finished run of the same config, data and code, if there is one; raises DataError for bad images."""
+    """The finished run of the same config, data and code, if there is one; raises DataError for bad
+    images."""
     _, data = prepare_data(workspace, config)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
@@ -134,7 +159,8 @@ def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
 
 
 def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) -> JobEnd:
-    """Train to the end. A training that was begun before, as `job` says, is waited for, or resumed if it has died.
+    """Train to the end. A training that was begun before, as `job` says, is waited for, or resumed
+    if it has died.
 
     KeyboardInterrupt ends the run, so that it can be resumed, and is raised again.
     """
@@ -153,14 +179,23 @@ def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) 
         hooks.keep(Job(pid=child.pid, started=child.started, run=name))
 
     child = Child.start(workspace, words, cwd=workspace.root, keep=begin)
-    record = _watch(workspace, child, Job(pid=child.pid, started=child.started, run=name), hooks, shown=shown)
+    record = _watch(
+        workspace, child, Job(pid=child.pid, started=child.started, run=name), hooks, shown=shown
+    )
     if record is None:
-        return JobEnd(before, "failed", find_reason(child.take_output()) or f"it ended with code {child.exit_code}")
+        return JobEnd(
+            before,
+            "failed",
+            find_reason(child.take_output()) or f"it ended with code {child.exit_code}",
+        )
     return _describe(record)
 
 
-def _watch(workspace: Workspace, child: Child, job: Job, hooks: Hooks, *, shown: int = 0) -> RunRecord | None:
-    """Wait for the end of a process, passing on its output from byte `shown` on; the run that it made, if any."""
+def _watch(
+    workspace: Workspace, child: Child, job: Job, hooks: Hooks, *, shown: int = 0
+) -> RunRecord | None:
+    """Wait for the end of a process, passing on its output from byte `shown` on; the run that it
+    made, if any."""
     name = job.run
     try:
         alive = child.is_alive()
@@ -213,7 +248,9 @@ def describe_problem(error: TrackerError) -> str:
 
 def one_line(text: str) -> str:
     """A text of several lines as one."""
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip()).replace(":; ", ": ")
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip()).replace(
+        ":; ", ": "
+    )
 
 
 def _size(path: Path) -> int:

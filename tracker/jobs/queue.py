@@ -1,7 +1,9 @@
-"""A file of trainings, run one after another: `[[run]]` tables with the words of `tracker run train`.
+"""A file of trainings, run one after another: `[[run]]` tables with the words of `tracker run
+train`.
 
-What has become of each is in `.tracker/queues/NAME/state.json`, by a hash of its table and its config file: entries may
-be added, edited and moved at any time. What is begun is on disk before it begins, so a queue that was killed goes on.
+What has become of each is in `.tracker/queues/NAME/state.json`, by a hash of its table and its
+config file: entries may be added, edited and moved at any time. What is begun is on disk before it
+begins, so a queue that was killed goes on.
 """
 
 from __future__ import annotations
@@ -77,16 +79,28 @@ def read_queue(file: Path) -> list[Entry]:
     """The entries of a queue file; raises ConfigError or StorageError when it is none."""
     tables = read_toml(file)
     runs = tables.get("run")
-    if not isinstance(runs, list) or not runs or not all(isinstance(table, Mapping) for table in runs):
-        raise ConfigError(f"{file} has no [[run]] tables", hint='see "A queue of runs" in docs/training.md')
+    if (
+        not isinstance(runs, list)
+        or not runs
+        or not all(isinstance(table, Mapping) for table in runs)
+    ):
+        raise ConfigError(
+            f"{file} has no [[run]] tables", hint='see "A queue of runs" in docs/training.md'
+        )
     if unknown := [key for key in tables if key != "run"]:
-        raise ConfigError(f"{file}: unknown key {', '.join(unknown)}", hint="a queue has [[run]] tables only")
+        raise ConfigError(
+            f"{file}: unknown key {', '.join(unknown)}", hint="a queue has [[run]] tables only"
+        )
     entries, seen = [], Counter[str]()
     for number, table in enumerate(runs, start=1):
         training, problems = read_training(table, file.resolve().parent)
         key = hash_table(table, training.config_file)
         seen[key] += 1
-        entries.append(Entry(number=number, key=f"{key}-{seen[key]}", training=training, problems=tuple(problems)))
+        entries.append(
+            Entry(
+                number=number, key=f"{key}-{seen[key]}", training=training, problems=tuple(problems)
+            )
+        )
     return entries
 
 
@@ -114,27 +128,36 @@ def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
 
 
 @contextmanager
-def own_folder(workspace: Workspace, file: Path, kind: str, *, alone: bool = True) -> Iterator[Path]:
-    """The folder of a file while this process works on it, `alone` or not; raises RefusedError when another does."""
+def own_folder(
+    workspace: Workspace, file: Path, kind: str, *, alone: bool = True
+) -> Iterator[Path]:
+    """The folder of a file while this process works on it, `alone` or not; raises RefusedError when
+    another does."""
     folder = find_folder(workspace, file, kind)
     lock = FileLock(folder / "lock")
     if alone and not lock.acquire(wait=False):
-        hint = "wait for it, or kill it" + (", or work beside it with --join" if kind == "sweeps" else "")
+        hint = "wait for it, or kill it" + (
+            ", or work beside it with --join" if kind == "sweeps" else ""
+        )
         raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
     remove_leftovers(folder)
     try:
         with outlive_terminal(workspace) as output:
-            output.keep_in(find_output(folder, os.getpid(), alone=alone), f"kill {os.getpid()} ends this command")
+            output.keep_in(
+                find_output(folder, os.getpid(), alone=alone),
+                f"kill {os.getpid()} ends this command",
+            )
             yield folder
     finally:
         lock.release()
 
 
 def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
-    """Train every entry that has not finished in an earlier call; a failed one does not keep the others from it.
+    """Train every entry that has not finished in an earlier call; a failed one does not keep the
+    others from it.
 
-    The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError when another process
-    works on it, and InterruptedByUserError.
+    The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError
+    when another process works on it, and InterruptedByUserError.
     """
     require(*TRAINING)
     entries = read_queue(file)
@@ -171,7 +194,9 @@ class _Queue:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            raise StorageError(f"cannot read {path}: {error}", hint="delete it to begin the queue anew") from error
+            raise StorageError(
+                f"cannot read {path}: {error}", hint="delete it to begin the queue anew"
+            ) from error
 
     def warn(self, entry: Entry) -> None:
         """Say at once what will keep an entry from being trained, as far as it can be known.
@@ -187,13 +212,17 @@ class _Queue:
             say(f"entry {entry.number} will fail: {describe_problem(error)}")
 
     def wait_for_others(self, keys: Collection[str]) -> None:
-        """Wait for what an earlier call began and is not in the file any more: one training at a time."""
+        """Wait for what an earlier call began and is not in the file any more: one training at a
+        time."""
         for key, state in self._states.items():
             child = Child(self._workspace, state.get("pid", 0), state.get("started", ""))
             if key in keys or state["status"] != "running" or not child.is_alive():
                 continue
             name = state["run"] or f"process {child.pid}"
-            say(f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop ends it")
+            say(
+                f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop"
+                " ends it"
+            )
             while child.is_alive():
                 time.sleep(POLL_S)
 
@@ -206,11 +235,17 @@ class _Queue:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
                 hint = f"tracker run queue {self._file}"
-                raise InterruptedByUserError(f"interrupted in entry {entry.number}", hint=hint) from None
+                raise InterruptedByUserError(
+                    f"interrupted in entry {entry.number}", hint=hint
+                ) from None
             except TrackerError as error:
                 run = find_run(self._workspace, self._states.get(entry.key, {}).get("run", ""))
                 end = JobEnd(run, "failed", describe_problem(error))
-            state = {"status": end.status, "run": end.run.name if end.run else "", "reason": end.reason}
+            state = {
+                "status": end.status,
+                "run": end.run.name if end.run else "",
+                "reason": end.reason,
+            }
             self._keep(entry, **state)
             say(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
         record = find_run(self._workspace, state["run"])
@@ -242,5 +277,9 @@ class _Queue:
         return entry.training.resolve(self._workspace)
 
     def _keep(self, entry: Entry, **changes: Any) -> None:
-        self._states[entry.key] = {**self._states.get(entry.key, {}), "entry": entry.label, **changes}
+        self._states[entry.key] = {
+            **self._states.get(entry.key, {}),
+            "entry": entry.label,
+            **changes,
+        }
         write_json(self._path, self._states)

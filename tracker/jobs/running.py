@@ -37,7 +37,8 @@ SILENCE_S = 8.0  # without a line, until `logs -f` says what the run is doing
 def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
     """The run meant by a word, where `latest` is the newest that is running.
 
-    When none is running, the newest of all with `or_newest`; else, and when there is no run, raises TrackerError.
+    When none is running, the newest of all with `or_newest`; else, and when there is no run, raises
+    TrackerError.
     """
     if word != "latest":
         return resolve_run(workspace, word)
@@ -60,16 +61,20 @@ def stream_logs(
     offset: int = 0,
     on_silence: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
-    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until the run ends.
+    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until
+    the run ends.
 
-    `offset` bytes are left out. `on_silence` gets a sentence about the run when it has printed nothing for a while.
+    `offset` bytes are left out. `on_silence` gets a sentence about the run when it has printed
+    nothing for a while.
     """
     folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
     read = _read_output if (folder / OUTPUT_NAME).is_file() else _Epochs(workspace).read
     heard, told = time.monotonic(), ""
     while True:
-        running = load_run(workspace.runs_dir, name).status == "running"  # before reading: nothing is missed
+        running = (
+            load_run(workspace.runs_dir, name).status == "running"
+        )  # before reading: nothing is missed
         text, offset = read(folder, offset)
         if text:
             yield text
@@ -92,7 +97,8 @@ def _read_output(folder: Path, offset: int) -> tuple[str, int]:
 
 
 class _Epochs:
-    """A line for each new point of a whole epoch, and one wherever the run was resumed: it may repeat epochs."""
+    """A line for each new point of a whole epoch, and one wherever the run was resumed: it may
+    repeat epochs."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -103,7 +109,11 @@ class _Epochs:
         lines, own = [], list_shown()
         for at, point in read_new_points(folder / "metrics.jsonl", offset):
             offset = at
-            shown = {key: value for key, value in point["values"].items() if key in own} if point else {}
+            shown = (
+                {key: value for key, value in point["values"].items() if key in own}
+                if point
+                else {}
+            )
             if point and shown:
                 resumes = [moment for moment in list_resumes(folder) if moment <= point["time"]]
                 if len(resumes) > self._resumes:
@@ -123,7 +133,9 @@ def describe_silence(workspace: Workspace, name: str) -> str:
     shown = list_shown()
     epoch, since = 0, from_utc_text(record.created_at).timestamp()
     for point in read_points(workspace.runs_dir / name / "metrics.jsonl"):
-        if any(key in shown if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]):
+        if any(
+            key in shown if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]
+        ):
             epoch, since = point["epoch"], point["time"]
     moment = to_utc_text(dt.datetime.fromtimestamp(since, dt.UTC))
     clock = workspace.competition.local_time(moment, "%H:%M")
@@ -136,22 +148,34 @@ def describe_silence(workspace: Workspace, name: str) -> str:
 
 
 def stop_run(
-    workspace: Workspace, name: str, *, reason: str, wait_s: float = 60.0, facts: dict[str, Any] | None = None
+    workspace: Workspace,
+    name: str,
+    *,
+    reason: str,
+    wait_s: float = 60.0,
+    facts: dict[str, Any] | None = None,
 ) -> RunRecord:
-    """End a running run as Ctrl-C would, and wait until that is recorded; `reason` and `facts` go into its record.
+    """End a running run as Ctrl-C would, and wait until that is recorded; `reason` and `facts` go
+    into its record.
 
-    Raises TrackerError when it does not run, runs elsewhere, or has not ended within `wait_s` seconds.
+    Raises TrackerError when it does not run, runs elsewhere, or has not ended within `wait_s`
+    seconds.
     """
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)
     if record.status != "running":
-        raise TrackerError(f"{name} is not running, it is {record.status}", hint="tracker runs lists the runs")
+        raise TrackerError(
+            f"{name} is not running, it is {record.status}", hint="tracker runs lists the runs"
+        )
     if record.host != os.uname().nodename:
-        raise TrackerError(f"{name} runs on {record.host}", hint=f"tracker stop {name} on that machine")
+        raise TrackerError(
+            f"{name} runs on {record.host}", hint=f"tracker stop {name} on that machine"
+        )
     holder = FileLock(folder / ".lock").find_holder()
     if holder != record.pid:  # its number may belong to somebody else's process by now
         raise TrackerError(
-            f"{name} is process {record.pid} by its record, but {holder} holds its folder; nothing was stopped",
+            f"{name} is process {record.pid} by its record, but {holder} holds its folder; nothing"
+            " was stopped",
             hint="try again; where the folder is a shared disk's, stop it on its own machine",
         )
     write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})

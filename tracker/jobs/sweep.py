@@ -1,8 +1,10 @@
-"""A sweep: Optuna proposes the values of config keys, every trial is an ordinary run in a process of its own.
+"""A sweep: Optuna proposes the values of config keys, every trial is an ordinary run in a process
+of its own.
 
-All trials of a study wait in its storage from the beginning, and workers claim them there, so many workers on many
-machines make exactly as many. A trial belongs to the worker that holds its lock; when that has died, the next worker of
-that workspace goes on with its run. A trial draws from (seed, its number), whoever carries it out.
+All trials of a study wait in its storage from the beginning, and workers claim them there, so many
+workers on many machines make exactly as many. A trial belongs to the worker that holds its lock;
+when that has died, the next worker of that workspace goes on with its run. A trial draws from
+(seed, its number), whoever carries it out.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ from tracker.jobs.running import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.runs.points import read_new_points
-from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options, name_files, outcome_values
+from tracker.training.config import (
+    TABLE_KEYS,
+    Config,
+    config_to_dict,
+    list_options,
+    name_files,
+    outcome_values,
+)
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
@@ -70,7 +79,9 @@ class SweepResult:
     @property
     def failed(self) -> bool:
         """Whether all has ended and nothing was found."""
-        return self.best is None and all(trial.state not in ("waiting", "running") for trial in self.trials)
+        return self.best is None and all(
+            trial.state not in ("waiting", "running") for trial in self.trials
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -78,10 +89,12 @@ class SweepResult:
 
 
 def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepResult:
-    """Carry out trials until none is left to claim; `join` allows other processes to do so at the same time.
+    """Carry out trials until none is left to claim; `join` allows other processes to do so at the
+    same time.
 
-    Raises ConfigError for a wrong file, DataError, RefusedError when another process works on it or the study was begun
-    with another config or other data, TrackerError when the storage fails, and InterruptedByUserError.
+    Raises ConfigError for a wrong file, DataError, RefusedError when another process works on it or
+    the study was begun with another config or other data, TrackerError when the storage fails, and
+    InterruptedByUserError.
     """
     sweep = read_sweep(file)
     require(*TRAINING, *(["psycopg"] if sweep.storage else []))
@@ -112,7 +125,8 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         return _collect(study, worker.monitor)
 
 
-# --- The study --------------------------------------------------------------------------------------------------------
+# --- The study
+# --------------------------------------------------------------------------------------------------------
 
 
 def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
@@ -126,7 +140,9 @@ def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool
             pruner=make_pruner(sweep, config),
         )
     except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config))
+        study = optuna.load_study(
+            study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config)
+        )
         if join:
             _wait_until_ready(study)
             return study
@@ -141,7 +157,9 @@ def _wait_until_ready(study: optuna.Study) -> None:
     deadline = time.monotonic() + BEGIN_S
     while not study.user_attrs.get("ready"):
         if time.monotonic() > deadline:
-            raise TrackerError("the process that began this sweep has died", hint="call it without --join once")
+            raise TrackerError(
+                "the process that began this sweep has died", hint="call it without --join once"
+            )
         time.sleep(POLL_S)
 
 
@@ -149,10 +167,14 @@ def make_pruner(sweep: Sweep, config: Config) -> BasePruner:
     """What ends bad trials early, as the file says."""
     if sweep.pruner == "median":
         spared = sweep.warmup_epochs + 1  # Optuna counts steps from 0, we epochs from 1
-        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup_trials, n_warmup_steps=spared)
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=sweep.startup_trials, n_warmup_steps=spared
+        )
     if sweep.pruner == "hyperband":
         epochs = config.train.epochs
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, sweep.warmup_epochs), max_resource=epochs)
+        return optuna.pruners.HyperbandPruner(
+            min_resource=max(1, sweep.warmup_epochs), max_resource=epochs
+        )
     return optuna.pruners.NopPruner()
 
 
@@ -161,19 +183,28 @@ def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
     seed = sweep.seed * 1_000_003 + number
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=sweep.startup_trials, constant_liar=True)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=sweep.startup_trials, constant_liar=True
+    )
 
 
 def _check_same(study: optuna.Study, config: Config, data: str) -> None:
-    """Trials can only be compared when all begin from the same config and data; raises RefusedError."""
+    """Trials can only be compared when all begin from the same config and data; raises
+    RefusedError."""
     outcome = outcome_values(config_to_dict(config))
-    values = {key: value for key, value in outcome.items() if key not in TABLE_KEYS}  # the data fingerprint has those
+    values = {
+        key: value for key, value in outcome.items() if key not in TABLE_KEYS
+    }  # the data fingerprint has those
     if "base" not in study.user_attrs:
-        study.set_user_attr("data", data)  # first: another process that finds the base must find the data, too
+        study.set_user_attr(
+            "data", data
+        )  # first: another process that finds the base must find the data, too
         study.set_user_attr("base", values)
     silent = {key for key, option in list_options().items() if not option.metadata["outcome"]}
     # An earlier version kept more keys, and files with their folders.
-    base = name_files({key: value for key, value in study.user_attrs["base"].items() if key not in silent})
+    base = name_files(
+        {key: value for key, value in study.user_attrs["base"].items() if key not in silent}
+    )
     for key in TABLE_KEYS:
         base.pop(key, None)
     changed = sorted(key for key in {*base, *values} if base.get(key) != values.get(key))
@@ -185,14 +216,20 @@ def _check_same(study: optuna.Study, config: Config, data: str) -> None:
         )
 
 
-# --- Trials -----------------------------------------------------------------------------------------------------------
+# --- Trials
+# -----------------------------------------------------------------------------------------------------------
 
 
 class Worker:
     """Claims trials, one at a time, and carries them out."""
 
     def __init__(
-        self, workspace: Workspace, sweep: Sweep, study: optuna.Study, storage: BaseStorage, folder: Path
+        self,
+        workspace: Workspace,
+        sweep: Sweep,
+        study: optuna.Study,
+        storage: BaseStorage,
+        folder: Path,
     ) -> None:
         self.monitor: str = study.user_attrs["monitor"]
         self._workspace = workspace
@@ -201,7 +238,9 @@ class Worker:
         self._storage = storage
         self._folder = folder
         self._place = [os.uname().nodename, str(workspace.root)]
-        self._unknown = None if sweep.storage else self._place  # of a trial whose worker died in claiming it
+        self._unknown = (
+            None if sweep.storage else self._place
+        )  # of a trial whose worker died in claiming it
         self._lock: FileLock | None = None
 
     def claim(self) -> FrozenTrial | None:
@@ -209,9 +248,14 @@ class Worker:
         self.release()
         for state in (TrialState.RUNNING, TrialState.WAITING):
             for trial in self._study.get_trials(deepcopy=False, states=(state,)):
-                if state == TrialState.RUNNING and trial.user_attrs.get("place", self._unknown) != self._place:
+                if (
+                    state == TrialState.RUNNING
+                    and trial.user_attrs.get("place", self._unknown) != self._place
+                ):
                     continue
-                lock = FileLock(self._folder / f"trial-{self._study.study_name}-{trial.number}.lock")
+                lock = FileLock(
+                    self._folder / f"trial-{self._study.study_name}-{trial.number}.lock"
+                )
                 if not lock.acquire(wait=False):
                     continue
                 if self._take(trial, state):
@@ -221,7 +265,8 @@ class Worker:
         return None
 
     def _take(self, trial: FrozenTrial, state: TrialState) -> bool:
-        """Whether the trial, whose lock here is held, is ours; the storage decides between machines."""
+        """Whether the trial, whose lock here is held, is ours; the storage decides between
+        machines."""
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             id_ = self._find_id(trial)
             if state == TrialState.RUNNING:
@@ -240,7 +285,8 @@ class Worker:
             self._lock = None
 
     def work(self, trial: FrozenTrial) -> None:
-        """Bring a trial to its end and tell Optuna; raises KeyboardInterrupt, after which it can be claimed again."""
+        """Bring a trial to its end and tell Optuna; raises KeyboardInterrupt, after which it can be
+        claimed again."""
         self._study.sampler = make_sampler(self._sweep, trial.number)
         handle = optuna.trial.Trial(self._study, self._find_id(trial))
         handle.set_user_attr("place", self._place)
@@ -257,7 +303,10 @@ class Worker:
         base = self._sweep.base
         training = replace(
             base,
-            assignments=(*base.assignments, *(d.render(suggested[d.name]) for d in self._sweep.space)),
+            assignments=(
+                *base.assignments,
+                *(d.render(suggested[d.name]) for d in self._sweep.space),
+            ),
             note=f"{base.note}: {values}" if base.note else values,
             facts={"sweep": self._study.study_name, "trial": handle.number},
         )
@@ -267,7 +316,9 @@ class Worker:
         if not job.pid and not base.force and (same := find_same(self._workspace, config)):
             judge.catch_up(same.name)
             return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
-        hooks = Hooks(keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow)
+        hooks = Hooks(
+            keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow
+        )
         return carry_out(self._workspace, training, job, hooks)
 
     def _tell(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
@@ -291,7 +342,12 @@ class _Judge:
     """Reports a run's epochs to Optuna, and ends the run when its pruner says so."""
 
     def __init__(
-        self, workspace: Workspace, handle: optuna.trial.Trial, monitor: str, epochs: int, reported: int
+        self,
+        workspace: Workspace,
+        handle: optuna.trial.Trial,
+        monitor: str,
+        epochs: int,
+        reported: int,
     ) -> None:
         self._workspace = workspace
         self._handle = handle
@@ -305,7 +361,9 @@ class _Judge:
         say(text.removesuffix("\n"))
         if any(epoch < self._epochs and self._handle.should_prune() for epoch in self.report(name)):
             reason = f"pruned by {self._handle.study.study_name} after epoch {self._epoch}"
-            with suppress(TrackerError):  # it has ended by itself, or takes long to end and is asked again
+            with suppress(
+                TrackerError
+            ):  # it has ended by itself, or takes long to end and is asked again
                 stop_run(self._workspace, name, reason=reason, facts={"pruned": True})
 
     def catch_up(self, name: str) -> None:
@@ -327,7 +385,8 @@ def _render(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-# --- What came of it --------------------------------------------------------------------------------------------------
+# --- What came of it
+# --------------------------------------------------------------------------------------------------
 
 
 def _collect(study: optuna.Study, monitor: str) -> SweepResult:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
-from tracker.training.config import Config, config_to_dict, find_problem, list_options, render_assignment
+from tracker.training.config import (
+    Config,
+    config_to_dict,
+    find_problem,
+    list_options,
+    render_assignment,
+)
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, read_toml
@@ -41,7 +47,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """A config key and what it may be; `values` has what each choice stands for, None where it is a number."""
+    """A config key and what it may be; `values` has what each choice stands for, None where it is a
+    number."""
 
     name: str
     distribution: BaseDistribution
@@ -55,8 +62,12 @@ class Dimension:
         if isinstance(limits, CategoricalDistribution):
             return trial.suggest_categorical(self.name, limits.choices)
         if isinstance(limits, IntDistribution):
-            return trial.suggest_int(self.name, limits.low, limits.high, step=limits.step, log=limits.log)
-        return trial.suggest_float(self.name, limits.low, limits.high, step=limits.step, log=limits.log)
+            return trial.suggest_int(
+                self.name, limits.low, limits.high, step=limits.step, log=limits.log
+            )
+        return trial.suggest_float(
+            self.name, limits.low, limits.high, step=limits.step, log=limits.log
+        )
 
     def contains(self, value: Any) -> bool:
         """Whether a value as in the config may be suggested."""
@@ -72,7 +83,8 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep file (docs/training.md); `study` is named by all of it but the number of trials and the storage."""
+    """A sweep file (docs/training.md); `study` is named by all of it but the number of trials and
+    the storage."""
 
     study: str
     base: Training
@@ -92,8 +104,13 @@ def read_sweep(file: Path) -> Sweep:
     """Read a sweep file; raises StorageError, or ConfigError with every problem found."""
     tables = read_toml(file)
     known = (*DEFAULTS, "base", "space", "first")
-    problems = [f"{key}: unknown key (known: {', '.join(known)})" for key in tables if key not in known]
-    settings = {key: _read_setting(key, tables.get(key, default), problems) for key, default in DEFAULTS.items()}
+    problems = [
+        f"{key}: unknown key (known: {', '.join(known)})" for key in tables if key not in known
+    ]
+    settings = {
+        key: _read_setting(key, tables.get(key, default), problems)
+        for key, default in DEFAULTS.items()
+    }
     base, wrong = Training(), ["base: is a table, write [base]"]
     if isinstance(tables.get("base", {}), Mapping):
         base, wrong = read_training(tables.get("base", {}), file.resolve().parent)
@@ -119,25 +136,34 @@ def _read_setting(key: str, value: Any, problems: list[str]) -> Any:
         words = {str: "a text", int: f"a whole number of at least {int(key == 'trials')}"}
         problems.append(f"{key}: expected {words[kind]}, not {value!r}")
     elif value not in CHOICES.get(key, (value,)):
-        problems.append(f"{key}: expected one of {', '.join(filter(None, CHOICES[key]))}, not {value!r}")
+        problems.append(
+            f"{key}: expected one of {', '.join(filter(None, CHOICES[key]))}, not {value!r}"
+        )
     return value
 
 
 def _read_space(tables: Any, problems: list[str]) -> tuple[Dimension, ...]:
     """`optim.lr = {...}` or `"optim.lr" = {...}`, a list of choices or limits."""
     if not isinstance(tables, Mapping) or not tables:
-        problems.append("space: is a table of config keys, as in [space] and optim.lr = { low = 1e-5, high = 1e-2 }")
+        problems.append(
+            "space: is a table of config keys, as in [space] and optim.lr = { low = 1e-5, high ="
+            " 1e-2 }"
+        )
         return ()
     found = []
     for name, value in _to_dotted(tables).items():
         try:
-            found.append(_read_choices(name, value) if isinstance(value, list) else _read_limits(name, value))
+            found.append(
+                _read_choices(name, value) if isinstance(value, list) else _read_limits(name, value)
+            )
         except ConfigError as error:
             problems += [f"space.{problem}" for problem in error.problems]
     return tuple(found)
 
 
-def _read_first(tables: Any, space: tuple[Dimension, ...], problems: list[str]) -> tuple[Mapping[str, Any], ...]:
+def _read_first(
+    tables: Any, space: tuple[Dimension, ...], problems: list[str]
+) -> tuple[Mapping[str, Any], ...]:
     """The values that the first trials have; what a table leaves out is sampled."""
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         problems.append("first: expected [[first]] tables of values in the space")
@@ -160,7 +186,11 @@ def _to_dotted(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Keys written as optim.lr, which TOML nests, or as "optim.lr"."""
     dotted: dict[str, Any] = {}
     for name, value in tables.items():
-        dotted |= {name: value} if "." in name or not isinstance(value, Mapping) else flatten({name: value})
+        dotted |= (
+            {name: value}
+            if "." in name or not isinstance(value, Mapping)
+            else flatten({name: value})
+        )
     return dotted
 
 
@@ -189,7 +219,10 @@ def _read_limits(name: str, limits: Any) -> Dimension:
     if name in list_options() and kind not in (int, float):
         raise ConfigError("limits", problems=[f"{name}: is no number, give a list of choices"])
     if not isinstance(limits, Mapping) or not {"low", "high"} <= set(limits) <= set(LIMITS):
-        words = f"{name}: expected {{ low = 1, high = 2 }}, with step or log = true, or a list of choices"
+        words = (
+            f"{name}: expected {{ low = 1, high = 2 }}, with step or log = true, or a list of"
+            " choices"
+        )
         raise ConfigError("limits", problems=[words])
     problems = [problem for end in ("low", "high") if (problem := find_problem(name, limits[end]))]
     if problems:
@@ -197,7 +230,9 @@ def _read_limits(name: str, limits: Any) -> Dimension:
     make = IntDistribution if kind is int else FloatDistribution
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Optuna lowers `high` to the last value that steps reach
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # Optuna lowers `high` to the last value that steps reach
             return Dimension(name=name, distribution=make(**limits))
     except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError("limits", problems=[f"{name}: {error}"]) from error

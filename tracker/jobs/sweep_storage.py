@@ -21,13 +21,16 @@ SCHEMA_LOCK = 0x0F7A  # any number: PostgreSQL's advisory lock while Optuna make
 
 
 def open_storage(url: str, folder: Path) -> BaseStorage:
-    """The storage at a PostgreSQL URL, or in `folder`; raises ConfigError, StorageError, or TrackerError."""
+    """The storage at a PostgreSQL URL, or in `folder`; raises ConfigError, StorageError, or
+    TrackerError."""
     if url:
         return _open_postgresql(url)
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    lock: Any = FileLock(folder / "journal.lock")  # freed when its holder is killed; Optuna's own is waited for 30 s
+    lock: Any = FileLock(
+        folder / "journal.lock"
+    )  # freed when its holder is killed; Optuna's own is waited for 30 s
     with translate_os_errors(folder, "write"):
         folder.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(folder / "journal.jsonl"), lock_obj=lock))
@@ -45,12 +48,16 @@ def _open_postgresql(url: str) -> BaseStorage:
             hint="without it, the study is a file in the workspace",
         )
     try:
-        with psycopg.connect(f"postgresql://{rest}", connect_timeout=CONNECT_S, autocommit=True) as connection:
+        with psycopg.connect(
+            f"postgresql://{rest}", connect_timeout=CONNECT_S, autocommit=True
+        ) as connection:
             # two processes that make the tables at once break each other
             connection.execute("SELECT pg_advisory_lock(%s)", [SCHEMA_LOCK])
             return RDBStorage(f"postgresql+psycopg://{rest}", engine_kwargs={"pool_pre_ping": True})
     except psycopg.Error as error:
-        raise TrackerError(f"the sweep's storage cannot be reached: {one_line(str(error))}") from error
+        raise TrackerError(
+            f"the sweep's storage cannot be reached: {one_line(str(error))}"
+        ) from error
 
 
 @contextmanager

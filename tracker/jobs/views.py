@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition
 
 
-def print_outcomes(outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False) -> None:
+def print_outcomes(
+    outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False
+) -> None:
     """What became of the entries of a queue."""
     names = choose_figures(competition, list_measured(outcome.metrics for outcome in outcomes))
     columns = [
@@ -31,7 +33,12 @@ def print_outcomes(outcomes: Sequence[Outcome], competition: Competition, *, wid
     rows: list[list[Cell]] = []
     for outcome in outcomes:
         figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
-        about: list[Cell] = [str(outcome.entry), outcome.label, outcome.run or "-", style_status(outcome.status)]
+        about: list[Cell] = [
+            str(outcome.entry),
+            outcome.label,
+            outcome.run or "-",
+            style_status(outcome.status),
+        ]
         rows.append([*about, *figures, outcome.reason or "-"])
     print_table(columns, rows, wide=wide)
 
@@ -52,13 +59,23 @@ def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
     for trial in found.trials:
         is_best = found.best is not None and trial.value == top
         name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
-        about: list[Cell] = [name, trial.run or "-", style_status(trial.state), render_number(trial.value)]
-        rows.append([*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"])
+        about: list[Cell] = [
+            name,
+            trial.run or "-",
+            style_status(trial.state),
+            render_number(trial.value),
+        ]
+        rows.append(
+            [*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"]
+        )
     legend = explain_marks([BEST] if found.best is not None else [])
     print_table(columns, rows, title=found.study, legend=legend, wide=wide)
     if found.best is None:
         print_text("no trial has been completed")
         return
     best = next(trial for trial in found.trials if trial.number == found.best)
-    print_text(f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on {best.host}")
+    print_text(
+        f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on"
+        f" {best.host}"
+    )
     print_text(f"train from it: tracker run train --from {best.run}")

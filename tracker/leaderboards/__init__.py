@@ -19,12 +19,14 @@ Scores = Mapping[tuple[str, str], float]  # (split, metric): value
 
 
 class LeaderboardError(TrackerError):
-    """A leaderboard elsewhere cannot be reached or did not take a file; the ledger has the submission."""
+    """A leaderboard elsewhere cannot be reached or did not take a file; the ledger has the
+    submission."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of sending a file: its name there, the reason when it was refused, the scores known so far."""
+    """What came of sending a file: its name there, the reason when it was refused, the scores known
+    so far."""
 
     reference: str = ""
     rejected: str = ""
@@ -32,7 +34,8 @@ class Outcome:
 
 
 class Leaderboard(Protocol):
-    """Where submissions go. The bodies here are those of a kind that does nothing; a kind overrides what it does."""
+    """Where submissions go. The bodies here are those of a kind that does nothing; a kind overrides
+    what it does."""
 
     kind: Kind
 
@@ -40,7 +43,8 @@ class Leaderboard(Protocol):
         """Remember what is needed of the workspace; nothing is read yet."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError or DataError when this workspace's leaderboard cannot work, as with a wrong solution."""
+        """Raise ConfigError or DataError when this workspace's leaderboard cannot work, as with a
+        wrong solution."""
 
     def score_public(self, answers: Answers) -> Scores:
         """Before anything is written: public scores, empty when not known yet.
@@ -54,14 +58,16 @@ class Leaderboard(Protocol):
         return {}
 
     def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
-        """After the ledger has the row: send the file, once however often this is called; raises LeaderboardError.
+        """After the ledger has the row: send the file, once however often this is called; raises
+        LeaderboardError.
 
         `sent`: the ledger has noted that the file is there, only its score is to be fetched.
         """
         return Outcome()
 
     def find_solution(self) -> Path | None:
-        """The CSV with every id, its true answer and Usage (Public or Private), None when it is not known here."""
+        """The CSV with every id, its true answer and Usage (Public or Private), None when it is not
+        known here."""
         return None
 
     def next_step(self, number: int, competition: Competition) -> str:
@@ -70,7 +76,8 @@ class Leaderboard(Protocol):
 
 
 def build_leaderboard(workspace: Workspace) -> Leaderboard:
-    """The leaderboard named in tracker.toml; nothing is read and nobody is asked before one of its methods is."""
+    """The leaderboard named in tracker.toml; nothing is read and nobody is asked before one of its
+    methods is."""
     kind = KINDS[workspace.leaderboard]
     module, _, name = kind.implementation.partition(":")
     board = cast("Leaderboard", getattr(importlib.import_module(module), name)(workspace))

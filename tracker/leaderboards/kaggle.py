@@ -1,6 +1,8 @@
-"""Kaggle, through its official client (`pip install 'kaggle>=2.2'`), which is imported when something is sent.
+"""Kaggle, through its official client (`pip install 'kaggle>=2.2'`), which is imported when
+something is sent.
 
-A file is recognised on Kaggle by its name, which has its fingerprint: it is looked for before it is sent.
+A file is recognised on Kaggle by its name, which has its fingerprint: it is looked for before it is
+sent.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ class KaggleLeaderboard(Leaderboard):
         self._api: Any = None
 
     def score_public(self, answers: Answers) -> Scores:
-        """Nothing is known before the file is sent; raises RefusedError when Kaggle takes none today."""
+        """Nothing is known before the file is sent; raises RefusedError when Kaggle takes none
+        today."""
         with self._client() as api:
             limits = api.competition_get_submission_limits(self._slug)
         if not limits.num_allowed_now:
             raise RefusedError(
-                f"Kaggle takes no more today, the team has submitted {limits.num_today}", hint="nothing was sent"
+                f"Kaggle takes no more today, the team has submitted {limits.num_today}",
+                hint="nothing was sent",
             )
         return {}
 
@@ -48,7 +52,9 @@ class KaggleLeaderboard(Leaderboard):
             if not sent and self._find(api, path.name) is None:
                 response = api.competition_submit(str(path), message, self._slug, quiet=True)
                 if not response.ref:
-                    raise LeaderboardError(f"Kaggle did not take the file: {response.message}", hint=_LATER)
+                    raise LeaderboardError(
+                        f"Kaggle did not take the file: {response.message}", hint=_LATER
+                    )
                 reference = str(response.ref)
             return self._wait(lambda: self._find(api, path.name), reference)
 
@@ -60,13 +66,17 @@ class KaggleLeaderboard(Leaderboard):
         return None
 
     def _wait(self, look: Callable[[], Any], reference: str) -> Outcome:
-        """Poll until the submission is scored or refused, or the patience ends: then the scores come with sync."""
+        """Poll until the submission is scored or refused, or the patience ends: then the scores
+        come with sync."""
         deadline = time.monotonic() + get_seconds("TRACKER_LEADERBOARD_WAIT_S")
         while True:
             row = look()
             status = row.status.name if row is not None else "PENDING"
             if status == "ERROR":
-                return Outcome(reference=str(row.ref), rejected=row.error_description or "Kaggle gives no reason")
+                return Outcome(
+                    reference=str(row.ref),
+                    rejected=row.error_description or "Kaggle gives no reason",
+                )
             if status == "COMPLETE":
                 return Outcome(reference=str(row.ref), scores=self._read_scores(row))
             if time.monotonic() >= deadline:
@@ -97,7 +107,8 @@ _LATER = "nothing is lost: tracker sync sends what is in the ledger and not on K
 
 
 def _sign_in() -> Any:
-    """A client with credentials; its own way to say that there are none is a page of text and exit()."""
+    """A client with credentials; its own way to say that there are none is a page of text and
+    exit()."""
     import contextlib
     import io
 
@@ -109,7 +120,8 @@ def _sign_in() -> Any:
             api.authenticate()
         except SystemExit:
             raise ConfigError(
-                "no Kaggle credentials", hint="kaggle auth login, or set KAGGLE_USERNAME and KAGGLE_KEY"
+                "no Kaggle credentials",
+                hint="kaggle auth login, or set KAGGLE_USERNAME and KAGGLE_KEY",
             ) from None
     return api
 

@@ -19,20 +19,27 @@ USAGES = ("public", "private")
 
 
 class LocalLeaderboard(Leaderboard):
-    """Scores against the solution; the file is read again by each command, so nothing stale is used."""
+    """Scores against the solution; the file is read again by each command, so nothing stale is
+    used."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._competition = workspace.competition
         self._path = workspace.leaderboard_options.get("solution", "")
 
     def check_settings(self) -> None:
-        """Read the solution; raises ConfigError for a metric that is not computed here, DataError for wrong rows."""
+        """Read the solution; raises ConfigError for a metric that is not computed here, DataError
+        for wrong rows."""
         _ = self._truth  # reads the file
-        unknown = [metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)]
+        unknown = [
+            metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)
+        ]
         if unknown:
             raise ConfigError(
                 f"the local leaderboard cannot compute {', '.join(unknown)}",
-                hint=f"give competition.metrics the kind {' or '.join(list_kinds())}, or use the manual leaderboard",
+                hint=(
+                    f"give competition.metrics the kind {' or '.join(list_kinds())}, or use the"
+                    " manual leaderboard"
+                ),
             )
 
     def score_public(self, answers: Answers) -> Scores:
@@ -49,7 +56,8 @@ class LocalLeaderboard(Leaderboard):
 
     @cached_property
     def _truth(self) -> Mapping[str, tuple[str, str]]:
-        """{id: (true answer, usage)}; raises ConfigError without a solution, DataError with every wrong row."""
+        """{id: (true answer, usage)}; raises ConfigError without a solution, DataError with every
+        wrong row."""
         path = self.find_solution()
         if path is None:
             raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
@@ -66,7 +74,8 @@ class LocalLeaderboard(Leaderboard):
             truth[name] = (answer, usage.lower())
         if problems or not truth:
             raise DataError(
-                f"{render_count(len(problems), 'problem')} in the solution:", problems=problems or [f"{path} is empty"]
+                f"{render_count(len(problems), 'problem')} in the solution:",
+                problems=problems or [f"{path} is empty"],
             )
         return truth
 
@@ -74,7 +83,8 @@ class LocalLeaderboard(Leaderboard):
         self.check_settings()
         if answers.by_id.keys() != self._truth.keys():
             raise RefusedError(
-                f"the predictions are for {len(answers.by_id)} ids, the solution has {len(self._truth)}, not the same",
+                f"the predictions are for {len(answers.by_id)} ids, the solution has"
+                f" {len(self._truth)}, not the same",
                 hint="check leaderboard.solution and data.eval_dir",
             )
         scores = {}
@@ -83,7 +93,9 @@ class LocalLeaderboard(Leaderboard):
             for metric in self._competition.metrics if ids else ():
                 truth = [self._truth[name][0] for name in ids]
                 guesses = [answers.by_id[name] for name in ids]
-                scores[split, metric.name] = compute_metric(metric, truth, guesses, self._competition.answer_words)
+                scores[split, metric.name] = compute_metric(
+                    metric, truth, guesses, self._competition.answer_words
+                )
         return scores
 
 
@@ -92,8 +104,11 @@ def list_kinds() -> list[str]:
     return [metric.kind for metric in list_resampled()]
 
 
-def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]) -> float:
-    """The metric over answers that are all in `words`; raises ConfigError for a kind that cannot be computed."""
+def compute_metric(
+    metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]
+) -> float:
+    """The metric over answers that are all in `words`; raises ConfigError for a kind that cannot be
+    computed."""
     import numpy as np
 
     from tracker.training.scores import confusion_matrix, count_classes
@@ -101,7 +116,9 @@ def compute_metric(metric: Metric, truth: list[str], guesses: list[str], words: 
     computed = find_kind(metric.kind)
     if computed is None or not computed.is_resampled:
         known = ", ".join(list_kinds())
-        raise ConfigError(f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {known}")
+        raise ConfigError(
+            f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {known}"
+        )
     place = {word: index for index, word in enumerate(words)}
     rows = np.array([place[word] for word in truth], dtype=np.int64)
     columns = np.array([place[word] for word in guesses], dtype=np.int64)

@@ -1,4 +1,5 @@
-"""The append-only record of runs, submissions and scores: schema, reading, appending, chain, migrations, tables.
+"""The append-only record of runs, submissions and scores: schema, reading, appending, chain,
+migrations, tables.
 
 Imports `runs`, `workspace` and below.
 """

@@ -1,7 +1,7 @@
 """The ledger's append door, through SQLAlchemy.
 
-Rows are added one transaction at a time, under a lock that all writers share, and each is chained by hash to the one
-before it. There is no method that changes a row. Reading is in read.py.
+Rows are added one transaction at a time, under a lock that all writers share, and each is chained
+by hash to the one before it. There is no method that changes a row. Reading is in read.py.
 """
 
 from __future__ import annotations
@@ -108,35 +108,49 @@ class Ledger:
         self._url = url
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
-        """Add the final record of a run, unless its newest row says the same; a folder that moved is no news."""
+        """Add the final record of a run, unless its newest row says the same; a folder that moved
+        is no news."""
         made = {
             "summary": canonical_json(record.summary),
             "config": canonical_json(config),
             **_fingerprints("runs", record),
             "path": path,
         }
-        row = {name: made[name] if name in made else getattr(record, name) for name in list_columns("runs")}
+        row = {
+            name: made[name] if name in made else getattr(record, name)
+            for name in list_columns("runs")
+        }
         with self._write() as connection:
-            newest = sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
+            newest = (
+                sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
+            )
             before = connection.execute(newest).mappings().first()
-            if before is None or any(before[name] != value for name, value in row.items() if name != "path"):
+            if before is None or any(
+                before[name] != value for name, value in row.items() if name != "path"
+            ):
                 _append(connection, "run", row)
 
     def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
         """Give a submission the next number, or refuse it.
 
-        Raises DuplicateError when the same predictions were sent before and RefusedError when the quota is spent or
-        the deadline has passed; then nothing is written.
+        Raises DuplicateError when the same predictions were sent before and RefusedError when the
+        quota is spent or the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
             _refuse_duplicate(connection, draft.answers.fingerprint)
-            window = ask_quota(_ask(connection), competition, on_server=self._engine.dialect.name == "postgresql")
+            window = ask_quota(
+                _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
+            )
             if window.refusal:
                 raise window.refusal
             data = draft.record.fingerprints.get("data")
-            sota, diff = self._compare_with_sota(connection, draft.config, competition, data=data, recorded=True)
+            sota, diff = self._compare_with_sota(
+                connection, draft.config, competition, data=data, recorded=True
+            )
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar()
-            row = _submission_row(draft, number=(last or 0) + 1, now=to_utc_text(window.now), sota=sota, diff=diff)
+            row = _submission_row(
+                draft, number=(last or 0) + 1, now=to_utc_text(window.now), sota=sota, diff=diff
+            )
             _append(connection, "submission", row)
             after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
@@ -144,14 +158,15 @@ class Ledger:
     def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.
 
-        Raises DuplicateError when predictions are known already, RefusedError when the numbers are taken or a SOTA is
-        no earlier submission.
+        Raises DuplicateError when predictions are known already, RefusedError when the numbers are
+        taken or a SOTA is no earlier submission.
         """
         with self._write() as connection:
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
             if rows[0].number <= last:
                 raise RefusedError(
-                    f"the ledger has submissions up to {last}, the table begins with {rows[0].number}",
+                    f"the ledger has submissions up to {last}, the table begins with"
+                    f" {rows[0].number}",
                     hint="import into the ledger of a new workspace: tracker init NEWFOLDER",
                 )
             known = {
@@ -162,24 +177,42 @@ class Ledger:
             for row in rows:
                 if row.columns.get("sota") not in known:
                     raise RefusedError(
-                        f"submission {row.number}: its sota, {row.columns['sota']}, is not in the ledger"
+                        f"submission {row.number}: its sota, {row.columns['sota']}, is not in the"
+                        " ledger"
                     )
                 self._append_historical(connection, row, competition)
 
-    def _append_historical(self, connection: sa.Connection, row: Historical, competition: Competition) -> None:
+    def _append_historical(
+        self, connection: sa.Connection, row: Historical, competition: Competition
+    ) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
             _refuse_duplicate(connection, known["predictions_fingerprint"])
         sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
         if row.derived:
             sota, diff = self._compare_with_sota(connection, row.config, competition)
-        values = {"number": row.number, "memo": row.memo, "config": canonical_json(row.config), "sota": sota, **known}
-        _append(connection, "submission", {**values, "config_diff": None if diff is None else canonical_json(diff)})
+        values = {
+            "number": row.number,
+            "memo": row.memo,
+            "config": canonical_json(row.config),
+            "sota": sota,
+            **known,
+        }
+        _append(
+            connection,
+            "submission",
+            {**values, "config_diff": None if diff is None else canonical_json(diff)},
+        )
         now, author = utc_now(), get_author()
         for (split, metric), value in row.scores.items():
             score = {"submission": row.number, "split": split, "metric": metric, "value": value}
             _append(connection, "score", {**score, "author": author, "scored_at": now})
-        note = {"submission": row.number, "run_uid": None, "kind": "imported", "text": canonical_json(row.extra)}
+        note = {
+            "submission": row.number,
+            "run_uid": None,
+            "kind": "imported",
+            "text": canonical_json(row.extra),
+        }
         _append(connection, "note", {**note, "author": author, "noted_at": now})
 
     def _compare_with_sota(
@@ -196,22 +229,33 @@ class Ledger:
         sota = connection.execute(query, {"metric": competition.primary_metric}).scalar()
         if sota is None:
             return None, None
-        select = sa.select(SUBMISSIONS.c.config, SUBMISSIONS.c.data_fingerprint).where(SUBMISSIONS.c.number == sota)
+        select = sa.select(SUBMISSIONS.c.config, SUBMISSIONS.c.data_fingerprint).where(
+            SUBMISSIONS.c.number == sota
+        )
         best = connection.execute(select).one()
         prints = (best.data_fingerprint, data)
         return sota, diff_configs(json.loads(best.config), config, data=prints, recorded=recorded)
 
     def append_missing(
-        self, number: int, scores: Mapping[tuple[str, str], float], notes: Mapping[str, str] | None = None
+        self,
+        number: int,
+        scores: Mapping[tuple[str, str], float],
+        notes: Mapping[str, str] | None = None,
     ) -> bool:
         """Add what the ledger lacks of a submission; False when that is nothing.
 
-        That is: scores whose newest value is another, and `notes` (texts by kind) of kinds that it has none of.
+        That is: scores whose newest value is another, and `notes` (texts by kind) of kinds that it
+        has none of.
         """
-        newest = sa.select(SCORES.c.split, SCORES.c.metric, SCORES.c.value).where(SCORES.c.submission == number)
+        newest = sa.select(SCORES.c.split, SCORES.c.metric, SCORES.c.value).where(
+            SCORES.c.submission == number
+        )
         noted = sa.select(NOTES.c.kind).where(NOTES.c.submission == number)
         with self._write() as connection:
-            known = {(row.split, row.metric): row.value for row in connection.execute(newest.order_by(SCORES.c.seq))}
+            known = {
+                (row.split, row.metric): row.value
+                for row in connection.execute(newest.order_by(SCORES.c.seq))
+            }
             kinds = set(connection.execute(noted).scalars())
             fresh = {key: value for key, value in scores.items() if known.get(key) != value}
             missing = {kind: text for kind, text in (notes or {}).items() if kind not in kinds}
@@ -220,7 +264,9 @@ class Ledger:
                 _append_note(connection, kind=kind, text=text, submission=number, run_uid=None)
         return bool(fresh or missing)
 
-    def append_note(self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None) -> None:
+    def append_note(
+        self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None
+    ) -> None:
         """Add a note of one of the kinds in the schema."""
         with self._write() as connection:
             _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
@@ -288,7 +334,9 @@ def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> Non
     connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
 
 
-def _append_scores(connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+def _append_scores(
+    connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]
+) -> None:
     for (split, metric), value in scores.items():
         row = {"submission": number, "split": split, "metric": metric, "value": value}
         _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
@@ -303,9 +351,11 @@ def _append_note(
 
 @contextmanager
 def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
-    """Wait for a lock and hold it while the block runs; the system frees it when the process is killed.
+    """Wait for a lock and hold it while the block runs; the system frees it when the process is
+    killed.
 
-    All who write to a PostgreSQL ledger share it, with SQLite those of this workspace. No transaction is open.
+    All who write to a PostgreSQL ledger share it, with SQLite those of this workspace. No
+    transaction is open.
     """
     if workspace.ledger_url.startswith("sqlite:///"):
         with FileLock(workspace.lock_dir / f"{name}.lock"):
@@ -319,7 +369,8 @@ def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
 
 @contextmanager
 def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
-    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign, newer or older."""
+    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign, newer
+    or older."""
     with open_engine(workspace.ledger_url) as engine:
         with engine.begin() as connection:
             check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
@@ -328,7 +379,8 @@ def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
 
 @contextmanager
 def open_engine(url: str) -> Iterator[sa.Engine]:
-    """Connections to an existing ledger of any version; raises LedgerError when it is missing or foreign."""
+    """Connections to an existing ledger of any version; raises LedgerError when it is missing or
+    foreign."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise missing_ledger(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
@@ -343,16 +395,19 @@ def open_engine(url: str) -> Iterator[sa.Engine]:
 
 
 def create_ledger(url: str) -> bool:
-    """Make the tables in an empty database; False when it is a ledger already. Raises LedgerError for a foreign one."""
+    """Make the tables in an empty database; False when it is a ledger already. Raises LedgerError
+    for a foreign one."""
     with create_tables(url) as connection:
         return connection is not None
 
 
 @contextmanager
 def create_tables(url: str) -> Iterator[sa.Connection | None]:
-    """The transaction that makes the tables in an empty database, so that rows can come with them, all or nothing.
+    """The transaction that makes the tables in an empty database, so that rows can come with them,
+    all or nothing.
 
-    None when it is a ledger already; raises LedgerError for a foreign one, and beside the log of a lost one.
+    None when it is a ledger already; raises LedgerError for a foreign one, and beside the log of a
+    lost one.
     """
     if url.startswith("sqlite:///"):
         refuse_logs(Path(url.removeprefix("sqlite:///")))
@@ -360,14 +415,18 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
     try:
         with translate_ledger_errors(url), engine.connect() as connection:
             if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("COMMIT")  # the journal mode cannot change in a transaction
+                connection.exec_driver_sql(
+                    "COMMIT"
+                )  # the journal mode cannot change in a transaction
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
             names = sa.inspect(connection).get_table_names()
             if "migrations" in names:
-                check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
+                check_version(
+                    connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar()
+                )
                 yield None
                 return
             if names:
@@ -375,7 +434,11 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
             for statement in load_schema(engine.dialect.name):
                 # no parameters: a % in the script is its own
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-            row = {"version": SCHEMA_VERSION, "name": f"schema {SCHEMA_VERSION}", "applied_at": utc_now()}
+            row = {
+                "version": SCHEMA_VERSION,
+                "name": f"schema {SCHEMA_VERSION}",
+                "applied_at": utc_now(),
+            }
             connection.execute(sa.insert(MIGRATIONS).values(**row))
             yield connection
             connection.commit()
@@ -386,7 +449,9 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
 def _build_engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        if url.startswith("sqlite:///"):  # what follows is a path as it is: ? and % in it mean nothing, as when read
+        if url.startswith(
+            "sqlite:///"
+        ):  # what follows is a path as it is: ? and % in it mean nothing, as when read
             parsed = sa.URL.create("sqlite", database=url.removeprefix("sqlite:///"))
         if parsed.get_backend_name() == "sqlite":
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})

@@ -1,4 +1,5 @@
-"""The hash chain of the ledger: how a row is hashed, and whether every row still agrees with its hash."""
+"""The hash chain of the ledger: how a row is hashed, and whether every row still agrees with its
+hash."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What verify found: `problem` names the first row that does not agree, and is empty when all do."""
+    """What verify found: `problem` names the first row that does not agree, and is empty when all
+    do."""
 
     rows: int
     head: str
@@ -53,16 +55,21 @@ def read_head(url: str) -> str:
 
 
 def verify_ledger(url: str, *, head: str = "") -> Verification:
-    """Derive every hash again, in one snapshot, and look for the guards; with `head`, it must still have that row.
+    """Derive every hash again, in one snapshot, and look for the guards; with `head`, it must still
+    have that row.
 
-    Raises ConfigError when `head` is not of the form that verify prints, LedgerError when the ledger cannot be read.
+    Raises ConfigError when `head` is not of the form that verify prints, LedgerError when the
+    ledger cannot be read.
     """
     wanted = _parse_head(head) if head else None
     with open_reader(url) as query:
         total = query("SELECT count(*) AS n FROM chain", {})[0]["n"]
         previous, seq, problem, seen = "", 0, _find_stray(query), False
         while not problem:
-            rows = query("SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n", {"seq": seq, "n": CHUNK})
+            rows = query(
+                "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
+                {"seq": seq, "n": CHUNK},
+            )
             if not rows:
                 break
             contents = _read_contents(query, seq, rows[-1]["seq"])
@@ -71,27 +78,44 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
                 if problem:
                     break
                 previous, seq = link["hash"], link["seq"]
-                seen = seen or (seq, previous.removeprefix("sha256:")[: len(wanted[1])]) == wanted if wanted else False
+                seen = (
+                    seen or (seq, previous.removeprefix("sha256:")[: len(wanted[1])]) == wanted
+                    if wanted
+                    else False
+                )
     if not problem and seq != total:
         problem = f"the chain has {total} rows and ends with row {seq}"
     if not problem and wanted and wanted[0] > 0 and not seen:
         what = "is gone" if wanted[0] > seq else "is another one"
         problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
-    return Verification(rows=total, head=render_head(seq, previous), problem=problem or check_guards(url))
+    return Verification(
+        rows=total, head=render_head(seq, previous), problem=problem or check_guards(url)
+    )
 
 
 def _parse_head(head: str) -> tuple[int, str]:
     number, colon, digits = head.strip().partition(":")
-    if not (colon and number.isdecimal() and (digits or number == "0") and set(digits) <= set("0123456789abcdef")):
-        raise ConfigError(f"--head {head}: expected what verify or submit printed, as in 12:9f86d081884c7d65")
+    if not (
+        colon
+        and number.isdecimal()
+        and (digits or number == "0")
+        and set(digits) <= set("0123456789abcdef")
+    ):
+        raise ConfigError(
+            f"--head {head}: expected what verify or submit printed, as in 12:9f86d081884c7d65"
+        )
     return int(number), digits
 
 
 def _read_contents(query: Query, after: int, last: int) -> dict[int, list[tuple[str, Row]]]:
-    """{seq: [(kind, row without seq)]} of the tables between two places of the chain; one each, as long as keys are."""
+    """{seq: [(kind, row without seq)]} of the tables between two places of the chain; one each, as
+    long as keys are."""
     found: dict[int, list[tuple[str, Row]]] = {}
     for kind, table in TABLES.items():
-        for row in query(f"SELECT * FROM {table} WHERE seq > :after AND seq <= :last", {"after": after, "last": last}):
+        for row in query(
+            f"SELECT * FROM {table} WHERE seq > :after AND seq <= :last",
+            {"after": after, "last": last},
+        ):
             found.setdefault(row.pop("seq"), []).append((kind, row))
     return found
 
@@ -102,7 +126,11 @@ def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, 
     if seq != before + 1:
         return f"row {before + 1} is missing"
     if len(contents) != 1:
-        return f"row {seq}: is there {len(contents)} times" if contents else f"row {seq}: its {kind} is missing"
+        return (
+            f"row {seq}: is there {len(contents)} times"
+            if contents
+            else f"row {seq}: its {kind} is missing"
+        )
     found, row = contents[0]
     if found != kind:
         return f"row {seq}: is a {found}, was a {kind}"
@@ -122,14 +150,23 @@ def _agrees(link: Row, row: Row) -> bool:
 
 
 def _describe(kind: str, row: Row) -> str:
-    name = {"run": row.get("name"), "submission": row.get("number")}.get(kind, row.get("submission"))
-    return f"{kind} of submission {name}" if kind in ("score", "note") and name else f"{kind} {name or ''}".strip()
+    name = {"run": row.get("name"), "submission": row.get("number")}.get(
+        kind, row.get("submission")
+    )
+    return (
+        f"{kind} of submission {name}"
+        if kind in ("score", "note") and name
+        else f"{kind} {name or ''}".strip()
+    )
 
 
 def _find_stray(query: Query) -> str:
     """A row that never was in the chain, or is there twice under two kinds."""
     for kind, table in TABLES.items():
-        sql = f"FROM {table} t LEFT JOIN chain c ON c.seq = t.seq AND c.kind = :kind WHERE c.seq IS NULL"
+        sql = (
+            f"FROM {table} t LEFT JOIN chain c ON c.seq = t.seq AND c.kind = :kind WHERE c.seq IS"
+            " NULL"
+        )
         stray = query(f"SELECT count(*) AS n, min(t.seq) AS seq {sql}", {"kind": kind})[0]
         if stray["n"]:
             return f"{kind} {stray['seq'] or 'without a seq'} is not in the chain"

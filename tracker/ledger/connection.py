@@ -1,4 +1,5 @@
-"""The ledger's read-only connection, without SQLAlchemy, so that commands start fast; its version and its errors.
+"""The ledger's read-only connection, without SQLAlchemy, so that commands start fast; its version
+and its errors.
 
 Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only session.
 """
@@ -33,7 +34,8 @@ def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -
 def open_reader(url: str) -> Iterator[Query]:
     """A function that runs queries with `:name` parameters, all on the ledger as of one moment.
 
-    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
+    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it
+    cannot be read.
     """
     with _connect(url) as (cursor, to_style):
 
@@ -48,13 +50,16 @@ def open_reader(url: str) -> Iterator[Query]:
 
 @contextmanager
 def _connect(url: str) -> Iterator[tuple[Any, Any]]:
-    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's style."""
+    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's
+    style."""
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
             raise missing_ledger(path)
         try:
-            connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+            connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
+            )
             try:
                 connection.execute("BEGIN")
                 yield connection.cursor(), str
@@ -108,17 +113,25 @@ def missing_ledger(path: Path) -> LedgerError:
     """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
     hint = "restore it from a backup; for a new empty one: tracker ledger init"
     if logs := find_logs(path):
-        hint = f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back together, or {hint}"
+        hint = (
+            f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back"
+            f" together, or {hint}"
+        )
     return LedgerError(f"no ledger at {path}", hint=hint)
 
 
 def refuse_logs(path: Path) -> None:
-    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is made meanwhile."""
+    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is
+    made meanwhile."""
     logs = find_logs(path)
     if logs and not path.exists():  # in this order: another process makes the file before its log
         raise LedgerError(
-            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or delete it",
-            hint="move it away first, with all that begin with that name; it may hold rows of the lost ledger",
+            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or"
+            " delete it",
+            hint=(
+                "move it away first, with all that begin with that name; it may hold rows of the"
+                " lost ledger"
+            ),
         )
 
 
@@ -134,15 +147,22 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
     if "no such table: migrations" in text:
         return foreign_database()
     if "not a database" in text or "malformed" in text:
-        return LedgerError(f"{path} is not a readable ledger: {text}", hint="restore it from a backup")
+        return LedgerError(
+            f"{path} is not a readable ledger: {text}", hint="restore it from a backup"
+        )
     if "locked" in text:
-        return LedgerError(f"{path} is locked by another program", hint="close it there and try again")
+        return LedgerError(
+            f"{path} is locked by another program", hint="close it there and try again"
+        )
     if "full" in text or "disk I/O" in text:
         return StorageError(
-            f"cannot write {path}: {text}", hint="check the disk, free some space; nothing was half-written"
+            f"cannot write {path}: {text}",
+            hint="check the disk, free some space; nothing was half-written",
         )
     if "readonly" in text or "unable to open" in text:
-        return StorageError(f"cannot use {path}: {text}", hint="check its permissions and those of its folder")
+        return StorageError(
+            f"cannot use {path}: {text}", hint="check its permissions and those of its folder"
+        )
     return LedgerError(f"{path}: {text}")
 
 
@@ -151,7 +171,8 @@ def translate_postgres(error: Exception, url: str) -> TrackerError:
     if 'relation "migrations" does not exist' in str(error):
         return foreign_database()
     return LedgerError(
-        f"ledger {safe_url(url)}: {first_line(error)}", hint="check that the server is up, and ledger.url"
+        f"ledger {safe_url(url)}: {first_line(error)}",
+        hint="check that the server is up, and ledger.url",
     )
 
 

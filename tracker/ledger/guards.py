@@ -1,4 +1,5 @@
-"""Whether a ledger's database still has what keeps its rows from being changed, as ledger.db.sql made it."""
+"""Whether a ledger's database still has what keeps its rows from being changed, as ledger.db.sql
+made it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ _VIEW_COLUMNS = {
     "score_records": "submission, split, metric, value, is_highest, is_lowest",
 }
 _UNIQUE_KEYS = {
-    **{f"{table}_pkey": "PRIMARY KEY (seq)" for table in ("chain", "runs", "submissions", "scores", "notes")},
+    **{
+        f"{table}_pkey": "PRIMARY KEY (seq)"
+        for table in ("chain", "runs", "submissions", "scores", "notes")
+    },
     "migrations_pkey": "PRIMARY KEY (version)",
     "chain_hash_key": "UNIQUE (hash)",
     "submissions_number_key": "UNIQUE (number)",
@@ -30,10 +34,12 @@ Parts = dict[str, Any]
 
 
 def check_guards(url: str) -> str:
-    """What is wrong with the first guard that is missing or is not as ledger.db.sql made it; empty when all are right.
+    """What is wrong with the first guard that is missing or is not as ledger.db.sql made it; empty
+    when all are right.
 
-    Guards are triggers, and the indexes behind unique keys; the views must show what the tables have. A trigger that is
-    not ours is told too, as are a rule and a child table: they may drop or add rows.
+    Guards are triggers, and the indexes behind unique keys; the views must show what the tables
+    have. A trigger that is not ours is told too, as are a rule and a child table: they may drop or
+    add rows.
     """
     find = _find_sqlite if url.startswith("sqlite") else _find_postgres
     with open_reader(url) as query:
@@ -55,11 +61,17 @@ def _compare(wanted: Parts, found: Parts) -> str:
 
 
 def _check_views(query: Query) -> str:
-    """The first view whose rows are not those of its definition in ledger.db.sql, which PostgreSQL keeps rewritten."""
+    """The first view whose rows are not those of its definition in ledger.db.sql, which PostgreSQL
+    keeps rewritten."""
     for name, definition in _VIEW.findall("\n".join(load_schema("postgresql"))):
         columns = _VIEW_COLUMNS[name]
         shown, right = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({definition}) d"
-        parts = [f"({shown} EXCEPT {right})", f"({right} EXCEPT {shown})", f"({shown})", f"({right})"]
+        parts = [
+            f"({shown} EXCEPT {right})",
+            f"({right} EXCEPT {shown})",
+            f"({shown})",
+            f"({right})",
+        ]
         counts = [query(f"SELECT count(*) AS n FROM {part} p", {})[0]["n"] for part in parts]
         if counts[0] or counts[1] or counts[2] != counts[3]:
             return f"the view {name} does not show the rows of the tables"
@@ -67,8 +79,11 @@ def _check_views(query: Query) -> str:
 
 
 def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, tables and views by name, as they should be and as they are; a table's text has its unique keys."""
-    rows = query("SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {})
+    """Triggers, tables and views by name, as they should be and as they are; a table's text has its
+    unique keys."""
+    rows = query(
+        "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {}
+    )
     wanted = {}
     for statement in load_schema("sqlite"):
         if match := re.search(r"CREATE (?:TRIGGER|TABLE|VIEW) (\w+).*", statement, re.DOTALL):
@@ -76,7 +91,8 @@ def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
     found = {
         row["name"]: _squeeze(row["sql"])
         for row in rows
-        if not row["name"].startswith("sqlite_") and (row["type"] != "view" or row["name"] in wanted)
+        if not row["name"].startswith("sqlite_")
+        and (row["type"] != "view" or row["name"] in wanted)
     }
     return wanted, found
 
@@ -86,24 +102,31 @@ def _squeeze(sql: str) -> str:
 
 
 def _find_postgres(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, the functions that they call, and unique keys by name, as they should be and as they are."""
+    """Triggers, the functions that they call, and unique keys by name, as they should be and as
+    they are."""
     script = "\n".join(load_schema("postgresql"))
-    wanted: Parts = {match["name"]: (*_describe(match), "O") for match in _TRIGGER.finditer(" ".join(script.split()))}
+    wanted: Parts = {
+        match["name"]: (*_describe(match), "O")
+        for match in _TRIGGER.finditer(" ".join(script.split()))
+    }
     wanted |= {name: _squeeze(body) for name, body in _FUNCTION.findall(script)}
     found: Parts = {}
     triggers = (
-        "SELECT t.tgname AS name, pg_get_triggerdef(t.oid) AS text, t.tgenabled AS enabled FROM pg_trigger t "
-        "JOIN pg_class c ON c.oid = t.tgrelid "
-        "WHERE NOT t.tgisinternal AND c.relnamespace = current_schema()::regnamespace"
+        "SELECT t.tgname AS name, pg_get_triggerdef(t.oid) AS text, t.tgenabled AS enabled FROM"
+        " pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND"
+        " c.relnamespace = current_schema()::regnamespace"
     )
     for row in query(triggers, {}):
         match = _TRIGGER.fullmatch(row["text"].removesuffix("()"))
         enabled = row["enabled"] if isinstance(row["enabled"], str) else row["enabled"].decode()
         found[row["name"]] = (*_describe(match), enabled) if match else row["text"]
     functions = (
-        "SELECT proname AS name, prosrc AS text FROM pg_proc WHERE pronamespace = current_schema()::regnamespace"
+        "SELECT proname AS name, prosrc AS text FROM pg_proc WHERE pronamespace ="
+        " current_schema()::regnamespace"
     )
-    found |= {row["name"]: _squeeze(row["text"]) for row in query(functions, {}) if row["name"] in wanted}
+    found |= {
+        row["name"]: _squeeze(row["text"]) for row in query(functions, {}) if row["name"] in wanted
+    }
     keys = (
         "SELECT conname AS name, pg_get_constraintdef(oid) AS text FROM pg_constraint "
         "WHERE connamespace = current_schema()::regnamespace"
@@ -118,11 +141,16 @@ def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
     """Columns that may not be empty, and the views with their columns' names."""
     wanted: Parts = dict(_VIEW_COLUMNS)
     for table, body in _TABLE.findall(script):
-        wanted |= {f"{table}.{line.split()[0]} NOT NULL": True for line in body.splitlines() if "NOT NULL" in line}
+        wanted |= {
+            f"{table}.{line.split()[0]} NOT NULL": True
+            for line in body.splitlines()
+            if "NOT NULL" in line
+        }
     columns = (
-        "SELECT c.relname AS name, c.relkind = 'v' AS is_view, a.attname AS column, a.attnotnull AS filled "
-        "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
-        "WHERE c.relkind IN ('v', 'r') AND c.relnamespace = current_schema()::regnamespace ORDER BY a.attnum"
+        "SELECT c.relname AS name, c.relkind = 'v' AS is_view, a.attname AS column, a.attnotnull AS"
+        " filled FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT"
+        " a.attisdropped WHERE c.relkind IN ('v', 'r') AND c.relnamespace ="
+        " current_schema()::regnamespace ORDER BY a.attnum"
     )
     found: Parts = {}
     for row in query(columns, {}):
@@ -135,13 +163,20 @@ def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
 
 def _find_strange_rows(query: Query) -> str:
     """A rule, or a table whose rows PostgreSQL shows among those of another."""
-    rules = "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname = current_schema()"
+    rules = (
+        "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname ="
+        " current_schema()"
+    )
     children = (
-        "SELECT 'table', c.relname, p.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "JOIN pg_class p ON p.oid = i.inhparent WHERE p.relnamespace = current_schema()::regnamespace"
+        "SELECT 'table', c.relname, p.relname FROM pg_inherits i JOIN pg_class c ON c.oid ="
+        " i.inhrelid JOIN pg_class p ON p.oid = i.inhparent WHERE p.relnamespace ="
+        " current_schema()::regnamespace"
     )
     for row in query(f"{rules} UNION ALL {children} ORDER BY name LIMIT 1", {}):
-        return f"the {row['what']} {row['name']} on {row['of']} is not one of the ledger's: it may add or drop rows"
+        return (
+            f"the {row['what']} {row['name']} on {row['of']} is not one of the ledger's: it may add"
+            " or drop rows"
+        )
     return ""
 
 

@@ -1,10 +1,11 @@
 """Submission tables that people keep by hand, in and out: CSV and JSON both ways, Markdown out.
 
-A row is flat: `number`, `memo`, `<split>_<metric>`, `train_` and `val_` figures, and `section.key` columns that are the
-config. Columns of other names are kept with the row. An empty cell is unknown and stays unknown.
+A row is flat: `number`, `memo`, `<split>_<metric>`, `train_` and `val_` figures, and `section.key`
+columns that are the config. Columns of other names are kept with the row. An empty cell is unknown
+and stays unknown.
 
-What people type is interpreted (81.65 is a percentage, `1,2` a list). Rows that export wrote are marked by `MARK`, and
-are read as they stand.
+What people type is interpreted (81.65 is a percentage, `1,2` a list). Rows that export wrote are
+marked by `MARK`, and are read as they stand.
 """
 
 from __future__ import annotations
@@ -57,16 +58,19 @@ class HandKept:
     extra_keys: Sequence[str]
 
 
-# --- In ---------------------------------------------------------------------------------------------------------------
+# --- In
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def read_handkept(path: Path, competition: Competition) -> HandKept:
-    """Read a table; raises ConfigError with every wrong cell, DataError when the file cannot be read."""
+    """Read a table; raises ConfigError with every wrong cell, DataError when the file cannot be
+    read."""
     problems: list[str] = []
     cells = _read_cells(path)
     if not cells:
         raise ConfigError(
-            f"{path}: the table has no rows", hint="its first line has the names, each other a submission"
+            f"{path}: the table has no rows",
+            hint="its first line has the names, each other a submission",
         )
     rows = []
     for place, row_cells in enumerate(cells, start=2):
@@ -78,8 +82,12 @@ def read_handkept(path: Path, competition: Competition) -> HandKept:
         problems.append("number: must grow from row to row")
     for place, row in enumerate(rows, start=2):
         sota = row.columns.get("sota")
-        if sota is not None and (sota >= row.number or (sota >= numbers[0] and sota not in numbers)):
-            problems.append(f"row {place}, sota: {sota}, expected the number of an earlier submission")
+        if sota is not None and (
+            sota >= row.number or (sota >= numbers[0] and sota not in numbers)
+        ):
+            problems.append(
+                f"row {place}, sota: {sota}, expected the number of an earlier submission"
+            )
     if problems:
         raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
@@ -95,7 +103,10 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             rows = parse_json(text)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
-            return [row if row.get(MARK) else {name.strip(): cell for name, cell in row.items()} for row in rows]
+            return [
+                row if row.get(MARK) else {name.strip(): cell for name, cell in row.items()}
+                for row in rows
+            ]
         csv.field_size_limit(1 << 30)  # packed answers are long
         return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
     except FileNotFoundError:
@@ -119,7 +130,8 @@ def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
 def _read_row(
     number: int, cells: Mapping[str, Any], competition: Competition, folder: Path
 ) -> tuple[Historical, list[str]]:
-    """A row, numbered by its place unless it says another number, and its problems, each beginning with its column."""
+    """A row, numbered by its place unless it says another number, and its problems, each beginning
+    with its column."""
     row = Historical(number=number, memo="", derived="sota" not in cells)
     exact = bool(cells.get(MARK))
     problems = []
@@ -158,7 +170,9 @@ def _take(row: Historical, name: str, cell: Any, competition: Competition, *, ex
     elif name in COLUMN_PARSERS:
         row.columns[name] = COLUMN_PARSERS[name](cell)
     elif "." in name:
-        _take_config(row.config, name, cell if exact or not isinstance(cell, str) else parse_cell(cell))
+        _take_config(
+            row.config, name, cell if exact or not isinstance(cell, str) else parse_cell(cell)
+        )
     elif split in SPLITS and rest:
         known = competition.metric(metric)
         row.scores[split, metric] = _read_score(cell) if exact else parse_score(known, str(cell))
@@ -178,7 +192,9 @@ def _read_figure(metric: Metric, cell: Any, *, exact: bool) -> float | None:
     if not exact:
         return parse_score(metric, str(cell))
     value = float(str(cell))
-    return None if math.isnan(value) else value  # SQLite has no NaN: the row would not agree with its hash
+    return (
+        None if math.isnan(value) else value
+    )  # SQLite has no NaN: the row would not agree with its hash
 
 
 def _read_score(cell: Any) -> float:
@@ -200,7 +216,9 @@ def _settle_predictions(row: Historical, competition: Competition, folder: Path 
         return
     said = row.columns.setdefault("predictions_fingerprint", answers.fingerprint)
     if said != answers.fingerprint:
-        raise ConfigError(f"their fingerprint is {answers.fingerprint}, predictions_fingerprint says {said}")
+        raise ConfigError(
+            f"their fingerprint is {answers.fingerprint}, predictions_fingerprint says {said}"
+        )
 
 
 def parse_cell(text: str) -> Any:
@@ -214,7 +232,8 @@ def parse_cell(text: str) -> Any:
 
 
 def import_table(workspace: Workspace, table: HandKept) -> int:
-    """Add all rows in one transaction; returns how many. Raises DuplicateError or RefusedError with nothing added."""
+    """Add all rows in one transaction; returns how many. Raises DuplicateError or RefusedError with
+    nothing added."""
     from tracker.ledger.append import open_ledger
 
     with open_ledger(workspace) as ledger:
@@ -229,7 +248,10 @@ def render_summary(table: HandKept) -> str:
     figures = dict.fromkeys(name for row in rows for name in row.columns if name in FIGURES)
     known = sum("predictions_fingerprint" in row.columns for row in rows)
     lines = [
-        f"{table.path}: {render_count(len(rows), 'submission')}, {rows[0].number} to {rows[-1].number}",
+        (
+            f"{table.path}: {render_count(len(rows), 'submission')}, {rows[0].number} to"
+            f" {rows[-1].number}"
+        ),
         f"scores: {', '.join(scores) or 'none'}",
         f"training and validation: {', '.join(figures) or 'none'}",
         f"config keys: {', '.join(table.config_keys) or 'none'}",
@@ -239,25 +261,30 @@ def render_summary(table: HandKept) -> str:
     return "\n".join(lines)
 
 
-# --- Out --------------------------------------------------------------------------------------------------------------
+# --- Out
+# --------------------------------------------------------------------------------------------------------------
 
 
 def export_table(workspace: Workspace, path: Path) -> int:
-    """Write all submissions to a .csv, .json or .md file; raises ConfigError for another kind, StorageError."""
+    """Write all submissions to a .csv, .json or .md file; raises ConfigError for another kind,
+    StorageError."""
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         ".csv": _to_csv,
         ".json": _to_json,
         ".md": _to_markdown,
     }
     if path.suffix.lower() not in writers:
-        raise ConfigError(f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md")
+        raise ConfigError(
+            f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md"
+        )
     rows = list_flat(workspace)
     write_text(path, writers[path.suffix.lower()](rows))
     return len(rows)
 
 
 def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every submission as one flat object; unknown values are null, config keys that a row lacks are left out."""
+    """Every submission as one flat object; unknown values are null, config keys that a row lacks
+    are left out."""
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     extra = list_imported_columns(workspace)
     submissions = list_submissions(workspace)
@@ -273,7 +300,10 @@ def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
                 **{name: plain[name] for name in FIGURES},
                 **flatten(row.config),
                 **{f"{section}.": {} for section, table in row.config.items() if not table},
-                **{name: plain[name] for name in ("best_epoch", "sota", "config_diff", "run_uid", *PRINTS)},
+                **{
+                    name: plain[name]
+                    for name in ("best_epoch", "sota", "config_diff", "run_uid", *PRINTS)
+                },
                 **{name: plain[name] for name in ("author", "host", "submitted_at", "file")},
                 "answers": packed.get(row.number),
                 **{name: extra.get(row.number, {}).get(name) for name in extra_keys},
@@ -287,7 +317,8 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 def render_cell(value: Any) -> str:
-    """A config value as the cell that `parse_rendered` reads back: texts as they are unless they are JSON."""
+    """A config value as the cell that `parse_rendered` reads back: texts as they are unless they
+    are JSON."""
     if isinstance(value, str) and value and parse_rendered(value) == value:
         return value
     return json.dumps(value, ensure_ascii=False)
@@ -304,7 +335,10 @@ def parse_rendered(cell: str) -> Any:
 def _list_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names in all rows, the config keys together before `best_epoch`."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    config, others = [name for name in names if "." in name], [name for name in names if "." not in name]
+    config, others = (
+        [name for name in names if "." in name],
+        [name for name in names if "." not in name],
+    )
     place = others.index("best_epoch") if others else 0
     return [*others[:place], *config, *others[place:]]
 
@@ -318,7 +352,10 @@ def _to_csv(rows: list[dict[str, Any]]) -> str:
     if rows:
         writer.writerow([MARK, *columns])
     for row in rows:
-        cells = [(render_cell if "." in name else _plain)(row[name]) if name in row else "" for name in columns]
+        cells = [
+            (render_cell if "." in name else _plain)(row[name]) if name in row else ""
+            for name in columns
+        ]
         writer.writerow([FORMAT, *cells])
     return text.getvalue()
 
@@ -338,7 +375,11 @@ def _to_markdown(rows: list[dict[str, Any]]) -> str:
     from tracker.core.markdown import escape, render_table
 
     hidden = {*PRINTS, "answers", "run_uid", "host", "config_diff"}
-    names = [n for n in _list_columns(rows) if n not in hidden and any(row.get(n) is not None for row in rows)]
+    names = [
+        n
+        for n in _list_columns(rows)
+        if n not in hidden and any(row.get(n) is not None for row in rows)
+    ]
     cells = [[escape(_for_people(row.get(name))) for name in names] for row in rows]
     return render_table([escape(name) for name in names], cells)
 

@@ -1,4 +1,5 @@
-"""A submission from before tracker, as the ledger takes it from a table kept by hand, and what its cells may hold."""
+"""A submission from before tracker, as the ledger takes it from a table kept by hand, and what its
+cells may hold."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 @dataclass
 class Historical:
-    """A row of a table: `columns` are those of the ledger's submissions, `extra` those that it does not know."""
+    """A row of a table: `columns` are those of the ledger's submissions, `extra` those that it does
+    not know."""
 
     number: int
     memo: str
@@ -50,7 +52,10 @@ def check_value(value: Any, depth: int = 0) -> None:
         raise ConfigError(f"nested deeper than {DEEPEST} levels")
     if isinstance(value, str):
         if _WRONG_TEXT.search(value):
-            raise ConfigError(f"{value!r} has a NUL or half of a surrogate pair, expected a text of whole characters")
+            raise ConfigError(
+                f"{value!r} has a NUL or half of a surrogate pair, expected a text of whole"
+                " characters"
+            )
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{value} is no JSON number, expected a finite one")
     elif isinstance(value, dict):
@@ -61,7 +66,10 @@ def check_value(value: Any, depth: int = 0) -> None:
         for inner in value:
             check_value(inner, depth + 1)
     elif not isinstance(value, int | float | None):
-        raise ConfigError(f"{value} is a {type(value).__name__}, expected a number, text, truth value, list or table")
+        raise ConfigError(
+            f"{value} is a {type(value).__name__}, expected a number, text, truth value, list or"
+            " table"
+        )
 
 
 def parse_integer(cell: Any, lowest: int = 0) -> int:
@@ -82,8 +90,8 @@ def _parse_time(cell: Any) -> str:
         return to_utc_text(dt.datetime.fromisoformat(str(cell)))
     except (ValueError, OverflowError):
         raise ConfigError(
-            f"{cell!r}, expected a time with its offset from UTC such as 2021-08-23T14:00:00+02:00; "
-            "rename the column, it is then kept with the row as it is"
+            f"{cell!r}, expected a time with its offset from UTC such as 2021-08-23T14:00:00+02:00;"
+            " rename the column, it is then kept with the row as it is"
         ) from None
 
 

@@ -28,15 +28,22 @@ class Event:
 
 HISTORY = {
     "run": "SELECT seq, NULL AS submission, finished_at AS time, author, name, status FROM runs",
-    "submission": "SELECT seq, number AS submission, submitted_at AS time, author, run, memo FROM submissions",
+    "submission": (
+        "SELECT seq, number AS submission, submitted_at AS time, author, run, memo FROM submissions"
+    ),
     "score": "SELECT seq, submission, scored_at AS time, author, split, metric, value FROM scores",
-    "note": "SELECT seq, submission, noted_at AS time, author, kind AS what, text, "
-    "(SELECT max(r.name) FROM runs r WHERE r.uid = notes.run_uid) AS run FROM notes",
+    "note": (
+        "SELECT seq, submission, noted_at AS time, author, kind AS what, text, "
+        "(SELECT max(r.name) FROM runs r WHERE r.uid = notes.run_uid) AS run FROM notes"
+    ),
 }
 
 
-def list_history(workspace: Workspace, *, submission: int | None = None, limit: int = 0) -> list[Event]:
-    """Every row as it was added, corrected scores included: all of them, or of one submission, or the newest."""
+def list_history(
+    workspace: Workspace, *, submission: int | None = None, limit: int = 0
+) -> list[Event]:
+    """Every row as it was added, corrected scores included: all of them, or of one submission, or
+    the newest."""
     events = []
     with open_reader(workspace.ledger_url) as query:
         for kind, sql in HISTORY.items():
@@ -44,10 +51,15 @@ def list_history(workspace: Workspace, *, submission: int | None = None, limit: 
                 continue
             column = "number" if kind == "submission" else "submission"
             where = f" WHERE {column} = :submission" if submission is not None else ""
-            known = {"limit": min(limit, LARGEST) or LARGEST, **({"submission": submission} if where else {})}
+            known = {
+                "limit": min(limit, LARGEST) or LARGEST,
+                **({"submission": submission} if where else {}),
+            }
             for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
                 shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
-                events.append(Event(kind=kind, **shared, text=_describe_event(workspace, kind, row)))
+                events.append(
+                    Event(kind=kind, **shared, text=_describe_event(workspace, kind, row))
+                )
     events.sort(key=lambda event: event.seq)
     return events[-limit if limit else None :]
 
@@ -59,5 +71,8 @@ def _describe_event(workspace: Workspace, kind: str, row: Row) -> str:
         return f"{row['run'] or 'unknown run'}: {row['memo']}"
     if kind == "score":
         metric = next((m for m in workspace.competition.metrics if m.name == row["metric"]), None)
-        return f"{row['split']} {row['metric']} {metric.render(row['value']) if metric else row['value']}"
+        return (
+            f"{row['split']} {row['metric']}"
+            f" {metric.render(row['value']) if metric else row['value']}"
+        )
     return f"{row['what']}{' on ' + row['run'] if row['run'] else ''}: {row['text']}"

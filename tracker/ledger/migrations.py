@@ -1,7 +1,7 @@
 """Brings an older ledger to this program's schema: numbered steps, one transaction, a backup first.
 
-A step is frozen once released: it must lead from the schema it was written for to the next one, whatever ledger.db.sql
-has become since. tests/assets has a ledger of each old schema.
+A step is frozen once released: it must lead from the schema it was written for to the next one,
+whatever ledger.db.sql has become since. tests/assets has a ledger of each old schema.
 """
 
 from __future__ import annotations
@@ -20,14 +20,20 @@ from tracker.ledger.transfer import copy_ledger
 
 
 def m002_imported_submissions(connection: sa.Connection) -> None:
-    """Rows from a hand-kept table have no author or time, and facts from elsewhere are kept as notes."""
+    """Rows from a hand-kept table have no author or time, and facts from elsewhere are kept as
+    notes."""
     unknown = ("run", "run_uid", "author", "host", "submitted_at")
-    old, new = "('note', 'rejected', 'revealed')", "('note', 'sent', 'rejected', 'revealed', 'imported')"
+    old, new = (
+        "('note', 'rejected', 'revealed')",
+        "('note', 'sent', 'rejected', 'revealed', 'imported')",
+    )
     if connection.dialect.name == "postgresql":
         for name in unknown:
             connection.exec_driver_sql(f"ALTER TABLE submissions ALTER COLUMN {name} DROP NOT NULL")
         connection.exec_driver_sql("ALTER TABLE notes DROP CONSTRAINT notes_kind_check")
-        connection.exec_driver_sql(f"ALTER TABLE notes ADD CONSTRAINT notes_kind_check CHECK (kind IN {new})")
+        connection.exec_driver_sql(
+            f"ALTER TABLE notes ADD CONSTRAINT notes_kind_check CHECK (kind IN {new})"
+        )
     else:
         texts = {f"{name:24} TEXT    NOT NULL": f"{name:24} TEXT" for name in unknown}
         _edit_sqlite_schema(connection, "submissions", texts)
@@ -39,10 +45,11 @@ STEPS: Mapping[int, Callable[[sa.Connection], None]] = {2: m002_imported_submiss
 
 
 def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
-    """Bring the ledger at `url` up to date and return its schema before and after; `backup` is written first.
+    """Bring the ledger at `url` up to date and return its schema before and after; `backup` is
+    written first.
 
-    Raises LedgerError for a foreign or newer ledger, StorageError when the backup cannot be written; then nothing
-    was changed.
+    Raises LedgerError for a foreign or newer ledger, StorageError when the backup cannot be
+    written; then nothing was changed.
     """
     with open_engine(url) as engine:
         before = _read_version(engine)
@@ -77,12 +84,15 @@ def _read_version(engine: sa.Engine) -> int:
 
 
 def _edit_sqlite_schema(connection: sa.Connection, table: str, texts: Mapping[str, str]) -> None:
-    """Loosen constraints of a table without rebuilding it (sqlite.org/lang_altertable.html, section 7)."""
+    """Loosen constraints of a table without rebuilding it (sqlite.org/lang_altertable.html, section
+    7)."""
     select = sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name")
     sql = connection.execute(select, {"name": table}).scalar_one()
     for old, new in texts.items():
         if old not in sql:
-            raise LedgerError(f"table {table} is not as schema 1 made it", hint="restore the ledger from a backup")
+            raise LedgerError(
+                f"table {table} is not as schema 1 made it", hint="restore the ledger from a backup"
+            )
         sql = sql.replace(old, new)
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
     connection.exec_driver_sql("PRAGMA writable_schema = ON")
@@ -96,4 +106,6 @@ def _check_sqlite(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
         if found != "ok":
-            raise LedgerError(f"the upgrade was undone: {found}", hint="the backup has the ledger as it was")
+            raise LedgerError(
+                f"the upgrade was undone: {found}", hint="the backup has the ledger as it was"
+            )

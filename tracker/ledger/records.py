@@ -30,7 +30,8 @@ class Note:
 class Submission:
     """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run.
 
-    `not_known` are the config keys of which either it or SOTA then, of another program, tells nothing: none of them is
+    `not_known` are the config keys of which either it or SOTA then, of another program, tells
+    nothing: none of them is
     in `config_diff`.
     """
 

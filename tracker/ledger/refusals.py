@@ -1,4 +1,5 @@
-"""What the ledger refuses, each rule once: asked when a candidate is examined, and again under the writers' lock."""
+"""What the ledger refuses, each rule once: asked when a candidate is examined, and again under the
+writers' lock."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tracker.workspace.quota import check_clock, check_quota, split_times, windo
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaWindow:
-    """The time, UTC times of the submissions that count now, and why there may be no further one; None: there may."""
+    """The time, UTC times of the submissions that count now, and why there may be no further one;
+    None: there may."""
 
     now: dt.datetime
     times: Sequence[str]
@@ -37,9 +39,16 @@ def ask_duplicate(query: Query, fingerprint: str) -> DuplicateError | None:
 
 
 def ask_quota(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
-    """The quota and the deadline by the clock of the server where there is one, else by this machine's."""
-    now = query(SERVER_CLOCK, {})[0]["now"].astimezone(dt.UTC) if on_server else dt.datetime.now(dt.UTC)
-    found = [row["submitted_at"] for row in query(QUOTA_QUERY, {"since": window_start(competition, now)})]
+    """The quota and the deadline by the clock of the server where there is one, else by this
+    machine's."""
+    now = (
+        query(SERVER_CLOCK, {})[0]["now"].astimezone(dt.UTC)
+        if on_server
+        else dt.datetime.now(dt.UTC)
+    )
+    found = [
+        row["submitted_at"] for row in query(QUOTA_QUERY, {"since": window_start(competition, now)})
+    ]
     times, later = split_times(competition, now, found)
     refusal = None
     try:

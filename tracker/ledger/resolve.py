@@ -19,10 +19,15 @@ def parse_submission(word: str) -> int | None:
 
 
 def name_first_score(workspace: Workspace) -> str:
-    """The command that brings the first public score; where it is not typed in, it comes with the submission."""
+    """The command that brings the first public score; where it is not typed in, it comes with the
+    submission."""
     if KINDS[workspace.leaderboard].needs_upload_by_hand:
         return name_score_command(workspace.competition)
-    return "tracker sync" if list_newest_submissions(workspace, 1) else 'tracker submit R --memo "what is new"'
+    return (
+        "tracker sync"
+        if list_newest_submissions(workspace, 1)
+        else 'tracker submit R --memo "what is new"'
+    )
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:
@@ -40,8 +45,15 @@ def resolve_run(workspace: Workspace, name: str) -> str:
 
 
 def _run_of(workspace: Workspace, row: Submission) -> str:
-    """The name of the run folder that a submission came from; raises UnknownRunError when it is not here."""
+    """The name of the run folder that a submission came from; raises UnknownRunError when it is not
+    here."""
     if row.run is not None and has_run(workspace, row):
         return row.run
-    what = f"was made by {row.author}" if row.run_uid and row.author else "is known from the ledger alone"
-    raise UnknownRunError(f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it")
+    what = (
+        f"was made by {row.author}"
+        if row.run_uid and row.author
+        else "is known from the ledger alone"
+    )
+    raise UnknownRunError(
+        f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it"
+    )

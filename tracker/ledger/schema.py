@@ -1,4 +1,5 @@
-"""ledger.db.sql, read: its statements for each database, and its tables, from which every list of columns follows."""
+"""ledger.db.sql, read: its statements for each database, and its tables, from which every list of
+columns follows."""
 
 from __future__ import annotations
 
@@ -8,12 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"  # in a checkout a link to the one above
+SCHEMA_FILE = (
+    Path(__file__).resolve().parent.parent / "ledger.db.sql"
+)  # in a checkout a link to the one above
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column as the schema has it; `kind` is INTEGER, TEXT or DOUBLE PRECISION, `references` `table.column` or ""."""
+    """A column as the schema has it; `kind` is INTEGER, TEXT or DOUBLE PRECISION, `references`
+    `table.column` or ""."""
 
     name: str
     kind: str
@@ -25,18 +29,26 @@ class Column:
 
 @cache
 def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[Column, ...]]:
-    """The columns of each table, in the order of the schema. SQLite reads the text, in two milliseconds."""
+    """The columns of each table, in the order of the schema. SQLite reads the text, in two
+    milliseconds."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in load_schema("sqlite", path):
             connection.execute(statement)
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid").fetchall()
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
+        ).fetchall()
         return {name: _read_columns(connection, name) for (name,) in names}
 
 
 def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, ...]:
-    keys = connection.execute('SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', [table])
+    keys = connection.execute(
+        'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', [table]
+    )
     references = {name: f"{other}.{key}" for name, other, key in keys}
-    sql = "SELECT i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.origin = 'u'"
+    sql = (
+        "SELECT i.name FROM pragma_index_list(?) l, pragma_index_info(l.name) i WHERE l.origin"
+        " = 'u'"
+    )
     unique = {name for (name,) in connection.execute(sql, [table])}
     rows = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', [table])
     return tuple(
@@ -53,7 +65,8 @@ def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, .
 
 
 def list_columns(table: str, *, kind: str = "", end: str = "") -> tuple[str, ...]:
-    """Names of a table's columns but `seq`, which is the chain's; with `kind` or `end` those of this type or ending."""
+    """Names of a table's columns but `seq`, which is the chain's; with `kind` or `end` those of
+    this type or ending."""
     return tuple(
         column.name
         for column in load_tables()[table]

@@ -1,6 +1,7 @@
 """Whole ledgers from one database to another: backup and restore, row by row with their hashes.
 
-A backup is a SQLite ledger, whatever the database it came from: it can be read, verified and worked with as it is.
+A backup is a SQLite ledger, whatever the database it came from: it can be read, verified and worked
+with as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from tracker.core.errors import LedgerError
-from tracker.ledger.append import METADATA, MIGRATIONS, create_tables, open_engine, translate_ledger_errors
+from tracker.ledger.append import (
+    METADATA,
+    MIGRATIONS,
+    create_tables,
+    open_engine,
+    translate_ledger_errors,
+)
 from tracker.ledger.connection import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, translate_os_errors
@@ -23,10 +30,11 @@ BATCH = 1000
 
 
 def copy_ledger(url: str, target: Path) -> int:
-    """Copy the ledger at `url` to a SQLite file as of one moment, while others write; returns the rows copied.
+    """Copy the ledger at `url` to a SQLite file as of one moment, while others write; returns the
+    rows copied.
 
-    Raises LedgerError when the source is missing or foreign, StorageError when `target` cannot be written; an existing
-    file is not replaced.
+    Raises LedgerError when the source is missing or foreign, StorageError when `target` cannot be
+    written; an existing file is not replaced.
     """
     _refuse_existing(target)
     source = Path(url.removeprefix("sqlite:///"))
@@ -42,7 +50,8 @@ def copy_ledger(url: str, target: Path) -> int:
 
 
 def restore_ledger(source: Path, url: str) -> int:
-    """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when it is not empty."""
+    """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when
+    it is not empty."""
     if not source.is_file():
         raise missing_ledger(source)
     with open_engine(f"sqlite:///{source}"):
@@ -65,12 +74,17 @@ def _refuse_existing(target: Path) -> None:
 
 @contextmanager
 def _translate_errors(source: Path, target: Path) -> Iterator[None]:
-    """SQLite's errors in our words: what the disk refuses is about the new file, anything else about the old one."""
+    """SQLite's errors in our words: what the disk refuses is about the new file, anything else
+    about the old one."""
     try:
         yield
     except sqlite3.Error as error:
         about_target = translate_sqlite(error, target)
-        raise about_target if isinstance(about_target, StorageError) else translate_sqlite(error, source) from error
+        raise (
+            about_target
+            if isinstance(about_target, StorageError)
+            else translate_sqlite(error, source)
+        ) from error
 
 
 def _copy_file(source: Path, target: Path) -> int:

@@ -1,7 +1,9 @@
-"""Replays a run folder and its rows of the ledger to every target of tracker/mirror_targets/, each by its own state.
+"""Replays a run folder and its rows of the ledger to every target of tracker/mirror_targets/, each
+by its own state.
 
-Points go by (metric, step), files by size and time, scores by submission. Copying twice changes nothing, and what could
-not be copied is copied the next time. A target that fails does not keep the others from their copy.
+Points go by (metric, step), files by size and time, scores by submission. Copying twice changes
+nothing, and what could not be copied is copied the next time. A target that fails does not keep the
+others from their copy.
 """
 
 from __future__ import annotations
@@ -47,13 +49,18 @@ class Connections:
     With `remember_away` a server that is away is waited for once, not for each run.
     """
 
-    def __init__(self, known: Mapping[str, Any] | None = None, *, remember_away: bool = False) -> None:
+    def __init__(
+        self, known: Mapping[str, Any] | None = None, *, remember_away: bool = False
+    ) -> None:
         self._known = dict(known or {})  # by the target's title
         self._away: dict[str, TargetAwayError] = {}
         self._remember_away = remember_away
 
-    def open(self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]) -> Any:
-        """The connection, made if need be; `on_answer` is called before its library is loaded, which takes seconds.
+    def open(
+        self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]
+    ) -> Any:
+        """The connection, made if need be; `on_answer` is called before its library is loaded,
+        which takes seconds.
 
         Raises TargetError, TargetAwayError or MissingLibraryError.
         """
@@ -79,7 +86,9 @@ class Connections:
 class RunCopy:
     """One run's copies, those of all targets. One process at a time works on them."""
 
-    def __init__(self, workspace: Workspace, name: str, connections: Connections | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, name: str, connections: Connections | None = None
+    ) -> None:
         self._workspace = workspace
         self._name = name
         self._connections = connections or Connections()
@@ -91,7 +100,8 @@ class RunCopy:
         return all(target in self._copies for target in list_targets())
 
     def push(self, on_answer: Callable[[], None] = lambda: None) -> RunRecord:
-        """Copy what is new to each target; raises the first one's error after all have had their turn."""
+        """Copy what is new to each target; raises the first one's error after all have had their
+        turn."""
         problems = self._open(on_answer)
         with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
             record = load_run(self._workspace.runs_dir, self._name)
@@ -160,7 +170,9 @@ class _TargetCopy:
     def _push(self, about: About) -> None:
         if not self._target.start(about.record):
             return
-        if self._state.get("offset", 0) < self._offset:  # this process or another began anew, in another place
+        if (
+            self._state.get("offset", 0) < self._offset
+        ):  # this process or another began anew, in another place
             self._seen, self._offset = set(), 0
         self._push_params(about.record)
         self._push_points()
@@ -174,12 +186,16 @@ class _TargetCopy:
     def _push_params(self, record: RunRecord) -> None:
         stat = (self._folder / "config.toml").stat()
         version = [stat.st_size, stat.st_mtime_ns]
-        if self._state.get("params") not in (True, version):  # True: by an earlier version of this program
+        if self._state.get("params") not in (
+            True,
+            version,
+        ):  # True: by an earlier version of this program
             self._target.params(flatten(load_config(self._folder.parent, record.name)))
             self._state.save(params=version)
 
     def _push_points(self) -> None:
-        """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied once."""
+        """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied
+        once."""
         points: list[Point] = []
         count = 0
         for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
@@ -195,12 +211,17 @@ class _TargetCopy:
             self._state.save()
 
     def _read_point(self, at: int, line: Mapping[str, Any] | None) -> Point | None:
-        """A line of metrics.jsonl without what was there before; None when nothing is left, or it makes no sense."""
+        """A line of metrics.jsonl without what was there before; None when nothing is left, or it
+        makes no sense."""
         if line is None or line["time"] < 0:
-            self._target.say("torn lines, and points whose step or time makes no sense, are not copied")
+            self._target.say(
+                "torn lines, and points whose step or time makes no sense, are not copied"
+            )
             return None
         step, stamp = int(line["step"]), round(line["time"] * 1000)
-        values = {key: value for key, value in line["values"].items() if (key, step) not in self._seen}
+        values = {
+            key: value for key, value in line["values"].items() if (key, step) not in self._seen
+        }
         self._seen.update((key, step) for key in values)
         return Point(at, stamp, step, values) if values else None
 
@@ -253,7 +274,8 @@ def list_files(folder: Path) -> list[str]:
 
 
 def sync_run(workspace: Workspace, name: str, connections: Connections | None = None) -> RunRecord:
-    """Copy one run; an answer that was lost is asked for again. Raises TargetError, or MissingLibraryError."""
+    """Copy one run; an answer that was lost is asked for again. Raises TargetError, or
+    MissingLibraryError."""
     copy = RunCopy(workspace, name, connections)
     for pause_s in RETRY_AFTER_S:
         started = time.monotonic()

@@ -1,8 +1,9 @@
-"""The mirror process: copies a run folder to MLflow and other trackers while the run goes on, and after it.
+"""The mirror process: copies a run folder to MLflow and other trackers while the run goes on, and
+after it.
 
-It is a process of its own, so that importing and feeding their libraries never takes a moment from the training loop,
-and so that the death of the trainer itself is copied too. What it does is in `mirror.json` of the run folder. Which
-trackers there are is known to tracker/mirror_targets/ alone.
+It is a process of its own, so that importing and feeding their libraries never takes a moment from
+the training loop, and so that the death of the trainer itself is copied too. What it does is in
+`mirror.json` of the run folder. Which trackers there are is known to tracker/mirror_targets/ alone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,14 @@ class Mirror:
         """Start the process in a session of its own: Ctrl-C ends the training, not the copying."""
         quiet_libraries()
         (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
-        command = [sys.executable, "-P", "-m", "tracker.mirror.process", str(self._workspace.root), self._run]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tracker.mirror.process",
+            str(self._workspace.root),
+            self._run,
+        ]
         with (self._folder / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -47,13 +55,17 @@ class Mirror:
     def wait(self) -> str:
         """Wait while the copy moves forward, TRACKER_MLFLOW_WAIT_S at most.
 
-        Returns a line that says what is not copied yet and who will do it; empty when everything is copied.
+        Returns a line that says what is not copied yet and who will do it; empty when everything is
+        copied.
         """
         if self._process is None:
             return describe_lag("the copying has not begun")
         problem = self._wait(self._process)
         if (code := self._process.poll()) is None:
-            return f"{name_remote()} behind ({problem}): copying goes on in the background, else tracker sync does it"
+            return (
+                f"{name_remote()} behind ({problem}): copying goes on in the background, else"
+                " tracker sync does it"
+            )
         if code == 0:
             return ""
         return describe_lag(last_line(self._folder / LOG_NAME))
@@ -66,7 +78,9 @@ class Mirror:
         targets = [target for target in list_targets() if target.remote]
         while process.poll() is None:
             progress = read_progress(self._folder)
-            if problem := progress.get("problem") or ("" if progress.get("connected") else self._find_away()):
+            if problem := progress.get("problem") or (
+                "" if progress.get("connected") else self._find_away()
+            ):
                 return str(problem)
             stamps = [_stamp(self._folder / target.state_name) for target in targets]
             signs = (progress, stamps, _work_done(process.pid))
@@ -121,7 +135,8 @@ def _stamp(path: Path) -> int:
 
 
 def _work_done(pid: int) -> tuple[float, ...]:
-    """Processor time and bytes read of a process: they move while it starts, and while it sends a large file."""
+    """Processor time and bytes read of a process: they move while it starts, and while it sends a
+    large file."""
     import psutil
 
     try:

@@ -1,4 +1,5 @@
-"""The mirror process: follows one run to its end and copies it; see tracker/mirror/mirror.py, which starts it."""
+"""The mirror process: follows one run to its end and copies it; see tracker/mirror/mirror.py, which
+starts it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ ATTEMPTS = 5  # after the end of the run
 
 
 def follow(workspace: Workspace, name: str) -> None:
-    """Copy a run until it has ended; raises TargetError when a target stays out of reach after that."""
+    """Copy a run until it has ended; raises TargetError when a target stays out of reach after
+    that."""
     folder = workspace.runs_dir / name
     copy = RunCopy(workspace, name)
     failures = failures_after_end = 0

@@ -9,7 +9,8 @@ from tracker.workspace.competition import Workspace
 
 
 def copy_run(workspace: Workspace, name: str) -> str:
-    """Bring a run's copies up to date, once; returns the line that says what kept them back, or nothing."""
+    """Bring a run's copies up to date, once; returns the line that says what kept them back, or
+    nothing."""
     from tracker.mirror.copy import sync_run
 
     try:

@@ -26,7 +26,8 @@ STOP_LIMIT_S = 20.0
 
 
 def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
-    """Serve until interrupted, which is InterruptedByUserError; a tracking server elsewhere is only named.
+    """Serve until interrupted, which is InterruptedByUserError; a tracking server elsewhere is only
+    named.
 
     Raises ConfigError when the port is taken.
     """
@@ -46,7 +47,8 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
 
 
 def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
-    """The competition's experiment, and the query that shows its training runs, the best leaderboard score on top.
+    """The competition's experiment, and the query that shows its training runs, the best
+    leaderboard score on top.
 
     Of a workspace that cannot be written a copy is served, and nothing made.
     """
@@ -55,9 +57,14 @@ def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
     from tracker.workspace.relocation import find_experiment
 
     if served is workspace:
-        made = ensure_experiment(connect(workspace), workspace)  # the migration is done here, under its lock
+        made = ensure_experiment(
+            connect(workspace), workspace
+        )  # the migration is done here, under its lock
         return f"{made}/runs?{_query(viewStateShareKey=VIEW_KEY)}"
-    print(f"{workspace.root} cannot be written: a copy of its MLflow database is served", file=sys.stderr)
+    print(
+        f"{workspace.root} cannot be written: a copy of its MLflow database is served",
+        file=sys.stderr,
+    )
     return f"{find_experiment(served) or '0'}/runs?{_query(**_sort_by_score(workspace))}"
 
 
@@ -69,7 +76,10 @@ def _query(**view: str) -> str:
 def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None:
     # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
     process = subprocess.Popen(
-        server_command(workspace, port), stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True
+        server_command(workspace, port),
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        start_new_session=True,
     )
     try:
         url = f"http://{HOST}:{port}/#/experiments/{page}"
@@ -85,9 +95,13 @@ def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None
 
 
 def _sort_by_score(workspace: Workspace) -> dict[str, str]:
-    """The order for a store that was only copied, and may have been made before MLflow was given the view."""
+    """The order for a store that was only copied, and may have been made before MLflow was given
+    the view."""
     primary = workspace.competition.primary
-    return {"orderByKey": f"metrics.`public_{primary.name}`", "orderByAsc": str(not primary.higher_is_better).lower()}
+    return {
+        "orderByKey": f"metrics.`public_{primary.name}`",
+        "orderByAsc": str(not primary.higher_is_better).lower(),
+    }
 
 
 def server_command(workspace: Workspace, port: int) -> list[str]:
@@ -100,13 +114,16 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
         "--port": str(port),
         "--workers": "1",
         # uvicorn looks for modules in the current folder first, where the user's own code is
-        "--uvicorn-opts": f"--log-level warning --app-dir {shlex.quote(sysconfig.get_path('purelib'))}",
+        "--uvicorn-opts": (
+            f"--log-level warning --app-dir {shlex.quote(sysconfig.get_path('purelib'))}"
+        ),
     }
     command = [sys.executable, "-P", "-W", "ignore", "-c", _LAUNCH, "server"]
     return command + [word for option in options.items() for word in option]
 
 
-# the job runner would be 230 MB for nothing; what the server starts shall not import from the current folder either
+# the job runner would be 230 MB for nothing; what the server starts shall not import from the
+# current folder either
 _LAUNCH = (
     "import os, sys; os.environ['MLFLOW_SERVER_ENABLE_JOB_EXECUTION'] = 'false'; "
     "os.environ['PYTHONWARNINGS'] = 'ignore'; "  # its worker is a process of its own
@@ -122,7 +139,9 @@ def _free_port(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError as error:
-            raise ConfigError(f"port {wanted} is taken", hint="tracker ui --port 0 takes a free one") from error
+            raise ConfigError(
+                f"port {wanted} is taken", hint="tracker ui --port 0 takes a free one"
+            ) from error
         return int(probe.getsockname()[1])
 
 

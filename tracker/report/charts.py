@@ -1,4 +1,5 @@
-"""The report's two charts: the timeline of scores with SOTA's steps, and one figure against another."""
+"""The report's two charts: the timeline of scores with SOTA's steps, and one figure against
+another."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ STEPS_TOLD = 10
 FEW = 12
 
 
-def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, height: float, name: str) -> Markup:
+def draw_timeline(
+    entries: Sequence[Entry], metric: Metric, *, width: float, height: float, name: str
+) -> Markup:
     """Public and private score by submission number, with the line of the best public score so far."""
     public, private = f"public_{metric.name}", f"private_{metric.name}"
     scored = list_scored(entries, metric)
@@ -29,7 +32,9 @@ def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, hei
     left, right, bottom = 46.0, width - 16, height - 28
     numbers = [entry.number for entry in entries]
     x = Scale(min(numbers) - 0.5, max(numbers) + 0.5, left, right)
-    known = [entry.values[key] for entry in scored for key in (public, private) if key in entry.values]
+    known = [
+        entry.values[key] for entry in scored for key in (public, private) if key in entry.values
+    ]
     y = fit_scale(known, bottom, 16.0)
     drawing = Drawing(width, height)
     _draw_rows(drawing, y, metric, (left, right))
@@ -43,15 +48,23 @@ def draw_timeline(entries: Sequence[Entry], metric: Metric, *, width: float, hei
     for entry in reversed(steps):
         text = metric.render(entry.values[public])
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
-    return drawing.finish(name, f"{label_metric(metric.name)} by submission", describe_timeline(entries, metric))
+    return drawing.finish(
+        name, f"{label_metric(metric.name)} by submission", describe_timeline(entries, metric)
+    )
 
 
 def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
     """The submissions that the timeline draws: those with a public or a private score."""
-    return [entry for entry in entries if {f"public_{metric.name}", f"private_{metric.name}"} & entry.values.keys()]
+    return [
+        entry
+        for entry in entries
+        if {f"public_{metric.name}", f"private_{metric.name}"} & entry.values.keys()
+    ]
 
 
-def _draw_rows(drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]) -> None:
+def _draw_rows(
+    drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]
+) -> None:
     """Horizontal rules with the values they stand for."""
     ticks = scale.ticks(6)
     for tick, text in zip(ticks, render_ticks(ticks), strict=True):
@@ -61,7 +74,9 @@ def _draw_rows(drawing: Drawing, scale: Scale, metric: Metric, between: tuple[fl
 
 def render_ticks(ticks: Sequence[float]) -> list[str]:
     """The ticks' labels, all with as many digits as the finest of them needs."""
-    digits = next((n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6)
+    digits = next(
+        (n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6
+    )
     return [f"{value:.{digits}f}" for value in ticks]
 
 
@@ -69,7 +84,9 @@ def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
     """Submission numbers for the axis: all of them, or round ones."""
     if len(numbers) <= most:
         return list(numbers)
-    return [int(number) for number in Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)]
+    return [
+        int(number) for number in Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
+    ]
 
 
 def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: float) -> None:
@@ -77,16 +94,25 @@ def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: 
     if not places:
         return
     path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
-    for (x, y), (following, level) in zip(places, [*places[1:], (right, places[-1][1])], strict=True):
+    for (x, y), (following, level) in zip(
+        places, [*places[1:], (right, places[-1][1])], strict=True
+    ):
         path += f"H{following:.1f}V{level:.1f}"
         drawing.keep_clear((x, y), (following, y))
         drawing.keep_clear((following, y), (following, level))
     drawing.path(path, "steps")
 
 
-def _draw_entry(drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Scale, *, joined: bool) -> None:
-    """The public score filled, the private one hollow; larger where it was SOTA, crossed where it was spent in vain."""
-    scores = {s: v for s in ("private", "public") if (v := entry.values.get(f"{s}_{metric.name}")) is not None}
+def _draw_entry(
+    drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Scale, *, joined: bool
+) -> None:
+    """The public score filled, the private one hollow; larger where it was SOTA, crossed where it
+    was spent in vain."""
+    scores = {
+        s: v
+        for s in ("private", "public")
+        if (v := entry.values.get(f"{s}_{metric.name}")) is not None
+    }
     if joined and len(scores) == 2:
         drawing.line((x, y(scores["private"])), (x, y(scores["public"])), "joined")
     for split, value in scores.items():
@@ -97,11 +123,17 @@ def _draw_entry(drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Sca
             at = y(value)
             drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "vain")
             kind = "hidden"
-        drawing.dot((x, y(value)), radius, kind, f"{entry.number}, {split} {metric.render(value)}: {entry.memo}")
+        drawing.dot(
+            (x, y(value)),
+            radius,
+            kind,
+            f"{entry.number}, {split} {metric.render(value)}: {entry.memo}",
+        )
 
 
 def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
-    """What the timeline shows, in words: how many submissions are drawn, and which of them became SOTA."""
+    """What the timeline shows, in words: how many submissions are drawn, and which of them became
+    SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
         return f"{render_count(len(entries), 'submission')}, {NO_PUBLIC_SCORE}."
@@ -112,9 +144,16 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
         else f"{drawn} of {len(entries)} submissions have a score"
     )
     told = steps[-STEPS_TOLD:]
-    words = [f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told]
-    what = f"{len(steps)} became SOTA" + (f", the last {len(told)}" if len(told) < len(steps) else "")
-    return f"{count}; {what} with this public {label_metric(metric.name)} (submission): {', '.join(words)}."
+    words = [
+        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told
+    ]
+    what = f"{len(steps)} became SOTA" + (
+        f", the last {len(told)}" if len(told) < len(steps) else ""
+    )
+    return (
+        f"{count}; {what} with this public {label_metric(metric.name)} (submission):"
+        f" {', '.join(words)}."
+    )
 
 
 def draw_relation(
@@ -140,7 +179,9 @@ def draw_relation(
     for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((x(tick), top), (x(tick), bottom), "grid")
         drawing.text((x(tick), bottom + 16), "middle", text, "tick")
-    drawing.text(((left + right) / 2, size - 6), "middle", f"{name_axis(relation.x)} \u2192", "axis")
+    drawing.text(
+        ((left + right) / 2, size - 6), "middle", f"{name_axis(relation.x)} \u2192", "axis"
+    )
     drawing.text((left, top - 2), "start", f"{name_axis(relation.y)} \u2191", "axis")
     low, high = max(x.low, y.low), min(x.high, y.high)
     if relation.same_metric and low < high:

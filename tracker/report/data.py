@@ -14,7 +14,13 @@ from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import read_rows
-from tracker.ledger.read import count_since, find_sota, list_submissions, list_validation, read_clock
+from tracker.ledger.read import (
+    count_since,
+    find_sota,
+    list_submissions,
+    list_validation,
+    read_clock,
+)
 from tracker.ledger.records import Submission
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Metric, Workspace
@@ -30,8 +36,10 @@ ENOUGH_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 o
 class Entry:
     """A submission with all that the report shows of it.
 
-    `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out; `gain` is the public
-    score minus that of SOTA then; `equal_to` is the earlier submission whose result this one only repeated.
+    `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out;
+    `gain` is the public
+    score minus that of SOTA then; `equal_to` is the earlier submission whose result this one only
+    repeated.
     """
 
     number: int
@@ -71,9 +79,11 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation schemes.
+    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation
+    schemes.
 
-    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not compare; None when they
+    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not
+    compare; None when they
     are few. Without validation scores there is one scheme of all.
     """
 
@@ -97,7 +107,8 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class TeamReport:
-    """The whole report. `generated_at` is UTC text, `head` the ledger's, `best_private` by the deciding metric."""
+    """The whole report. `generated_at` is UTC text, `head` the ledger's, `best_private` by the
+    deciding metric."""
 
     competition: Competition
     generated_at: str
@@ -129,7 +140,9 @@ def build_report(workspace: Workspace) -> TeamReport:
         sota=next((entry for entry in entries if entry.is_sota), None),
         best_private=_find_best(entries, competition.primary, "private"),
         columns=_list_columns(entries, competition),
-        relations=_list_relations(entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]),
+        relations=_list_relations(
+            entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]
+        ),
         family=build_family(workspace),
         audit=found,
     )
@@ -138,13 +151,19 @@ def build_report(workspace: Workspace) -> TeamReport:
 def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audit) -> list[Entry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
-    public = {row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows}
+    public = {
+        row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows
+    }
     equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
     chain = set(found.sota_chain)
     validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
-        figures = {f"{part}_{name}": getattr(row, f"{part}_{name}") for part in ("train", "val") for name in COLUMNS}
+        figures = {
+            f"{part}_{name}": getattr(row, f"{part}_{name}")
+            for part in ("train", "val")
+            for name in COLUMNS
+        }
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
         own, then = public[row.number], public.get(row.sota or 0)
         entries.append(
@@ -155,7 +174,11 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
                 memo=row.memo,
                 author=row.author,
                 submitted_at=row.submitted_at,
-                values={name: value for name, value in {**row.scores, **figures}.items() if value is not None},
+                values={
+                    name: value
+                    for name, value in {**row.scores, **figures}.items()
+                    if value is not None
+                },
                 sota=row.sota,
                 change=row.config_diff,
                 not_known=row.not_known,
@@ -176,8 +199,11 @@ def _describe_model(config: Mapping[str, Any]) -> str | None:
 
 
 def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
-    """What people noted, by submission number or run uid, oldest first; other kinds than a plain note are named."""
-    rows = read_rows(workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq")
+    """What people noted, by submission number or run uid, oldest first; other kinds than a plain
+    note are named."""
+    rows = read_rows(
+        workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq"
+    )
     found: dict[str, list[str]] = {}
     for row in rows:
         if row["kind"] not in NOT_REMARKS:
@@ -190,7 +216,9 @@ def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | 
     """The entry with the best score of a split; ties go to the earlier one."""
     name, best = f"{split}_{metric.name}", None
     for entry in entries:
-        if name in entry.values and (best is None or metric.is_better(entry.values[name], best.values[name])):
+        if name in entry.values and (
+            best is None or metric.is_better(entry.values[name], best.values[name])
+        ):
             best = entry
     return best
 
@@ -258,7 +286,8 @@ def _shorten(name: str) -> str:
 def _list_relations(
     entries: Sequence[Entry], competition: Competition, schemes: Sequence[Sequence[int]]
 ) -> list[Relation]:
-    """Validation against public, public against private, validation against private, where enough is known."""
+    """Validation against public, public against private, validation against private, where enough
+    is known."""
     primary = competition.primary_metric
     names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
     pairs = [
@@ -269,18 +298,30 @@ def _list_relations(
     found = []
     for choices in pairs:
         relations = [_relate(entries, x, y, schemes) for x, y in choices]
-        if relation := next((item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None):
+        if relation := next(
+            (item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None
+        ):
             found.append(relation)
     return found
 
 
 def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence[int]]) -> Relation:
-    points = [(e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values]
+    points = [
+        (e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values
+    ]
     groups = [points]
     if x.startswith("val_"):
-        groups = [group for numbers in schemes if (group := [point for point in points if point[0] in numbers])]
+        groups = [
+            group
+            for numbers in schemes
+            if (group := [point for point in points if point[0] in numbers])
+        ]
     largest = max(groups, key=len, default=[])
     enough = len(largest) >= ENOUGH_TO_RANK
-    rho = spearman([point[1] for point in largest], [point[2] for point in largest]) if enough else None
+    rho = (
+        spearman([point[1] for point in largest], [point[2] for point in largest])
+        if enough
+        else None
+    )
     others = [point[0] for point in points if point not in largest]
     return Relation(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

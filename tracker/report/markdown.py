@@ -1,4 +1,5 @@
-"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and sentences."""
+"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and
+sentences."""
 
 from __future__ import annotations
 
@@ -24,10 +25,13 @@ def render_markdown(report: TeamReport) -> str:
         "## Submissions\n",
         _render_submissions(report),
         "## Do the scores agree?\n",
-        "\n".join(f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations)
+        "\n".join(
+            f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations
+        )
         or "Not known yet.",
         f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
-        "\n".join(_render_node(node, report) for node in report.family.nodes) or "No runs and no submissions yet.",
+        "\n".join(_render_node(node, report) for node in report.family.nodes)
+        or "No runs and no submissions yet.",
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
         "\n## Audit\n",
         "\n".join(_render_audit(report)),
@@ -40,7 +44,10 @@ def _render_top(report: TeamReport) -> Iterator[str]:
     yield f"{report.competition.local_time(report.generated_at)} ({report.competition.time_zone})\n"
     if best:
         model = f", {escape(best.model)}" if best.model else ""
-        score = f"{metric.render(best.values[f'public_{metric.name}'])} public {label_metric(metric.name)}"
+        score = (
+            f"{metric.render(best.values[f'public_{metric.name}'])} public"
+            f" {label_metric(metric.name)}"
+        )
         yield f"- SOTA: {score}, submission {best.number}{model}: {escape(best.memo)}"
     else:
         yield f"- {NO_PUBLIC_SCORE}"
@@ -52,14 +59,25 @@ def _render_top(report: TeamReport) -> Iterator[str]:
 def _render_submissions(report: TeamReport) -> str:
     if not report.entries:
         return "Nothing was submitted yet.\n"
-    names = ["No.", "Model", "Memo", *(column.name for column in report.columns), "Change against SOTA then", "Notes"]
+    names = [
+        "No.",
+        "Model",
+        "Memo",
+        *(column.name for column in report.columns),
+        "Change against SOTA then",
+        "Notes",
+    ]
     rows = [
         [
             f"{entry.number}{_mark(NOW if entry.is_sota else THEN if entry.was_sota else '')}",
             escape(entry.model),
             escape(entry.memo),
             *(column.render(entry) or "-" for column in report.columns),
-            f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}" if entry.sota is not None else "-",
+            (
+                f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
+                if entry.sota is not None
+                else "-"
+            ),
             escape("; ".join(_list_notes(entry))),
         ]
         for entry in report.entries
@@ -79,9 +97,20 @@ def _list_notes(entry: Entry) -> list[str]:
 
 def _render_node(node: Node, report: TeamReport) -> str:
     mark = _mark(NOW if node.is_sota else ANCESTOR if node.sota_line else "")
-    sent = f" (submission {node.submission})" if node.submission is not None and node.kind != "submission" else ""
-    scores = ", ".join(f"{name} {text}" for name, text in list_scores(node, report.competition).items())
-    words = [f"{escape(node.name)}{mark}{sent}", escape(describe_origin(node)), scores, escape(node.text)]
+    sent = (
+        f" (submission {node.submission})"
+        if node.submission is not None and node.kind != "submission"
+        else ""
+    )
+    scores = ", ".join(
+        f"{name} {text}" for name, text in list_scores(node, report.competition).items()
+    )
+    words = [
+        f"{escape(node.name)}{mark}{sent}",
+        escape(describe_origin(node)),
+        scores,
+        escape(node.text),
+    ]
     return "  " * indent(node) + "- " + "; ".join(word for word in words if word not in ("", "-"))
 
 
@@ -90,24 +119,39 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     entries = {entry.number: entry for entry in report.entries}
     yield "### Spent in vain\n"
     rows = [
-        [str(item["number"]), str(item["equal_to"]), escape(item["evidence"]), escape(entries[item["number"]].memo)]
+        [
+            str(item["number"]),
+            str(item["equal_to"]),
+            escape(item["evidence"]),
+            escape(entries[item["number"]].memo),
+        ]
         for item in audit.wasted
     ]
     yield render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
-    for title, items in (("One key away from SOTA", audit.one_key), ("Several keys at once", audit.several_keys)):
+    for title, items in (
+        ("One key away from SOTA", audit.one_key),
+        ("Several keys at once", audit.several_keys),
+    ):
         yield f"### {title}\n"
         rows = []
         for item in items:
             entry = entries[item["number"]]
             gain = render_gain(entry) or "-"
             rows.append(
-                [str(entry.number), str(entry.sota), escape(render_change(entry.change, entry.not_known)), gain]
+                [
+                    str(entry.number),
+                    str(entry.sota),
+                    escape(render_change(entry.change, entry.not_known)),
+                    gain,
+                ]
             )
         names = ("No.", "SOTA then", "change", f"public {label_metric(metric.name)}")
         yield render_table(names, rows, numbers=(3,)) if rows else "None.\n"
     yield "### Who and when\n"
     yield f"- Quota: {render_quota(report.quota, report.competition)}"
-    yield "- By author: " + ", ".join(f"{escape(name)} {count}" for name, count in audit.by_author.items())
+    yield "- By author: " + ", ".join(
+        f"{escape(name)} {count}" for name, count in audit.by_author.items()
+    )
     yield f"- By day ({report.competition.time_zone}): " + ", ".join(
         f"{day} {count}" for day, count in audit.by_day.items()
     )
@@ -119,4 +163,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     if audit.freed:
         yield "\n### Files freed by tracker clean\n"
         for item in audit.freed:
-            yield f"- {escape(item['file'])} on {report.competition.local_time(item['freed_at'], '%Y-%m-%d')}"
+            yield (
+                f"- {escape(item['file'])} on"
+                f" {report.competition.local_time(item['freed_at'], '%Y-%m-%d')}"
+            )

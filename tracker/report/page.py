@@ -1,4 +1,5 @@
-"""The report as one HTML file that loads nothing: styles, charts and the few lines that sort tables are inside."""
+"""The report as one HTML file that loads nothing: styles, charts and the few lines that sort tables
+are inside."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ from markupsafe import Markup
 from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, indent, list_scores
 from tracker.core.config_diff import render_ensemble_change, tell_unknown
 from tracker.core.text import clean_text, render_value
-from tracker.report.charts import describe_relation, describe_timeline, draw_relation, draw_timeline, name_relation
+from tracker.report.charts import (
+    describe_relation,
+    describe_timeline,
+    draw_relation,
+    draw_timeline,
+    name_relation,
+)
 from tracker.report.data import Column, Relation, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_metric
@@ -30,12 +37,21 @@ CLOSE_UP_SHARE = 0.5
 
 
 def render_page(report: TeamReport) -> str:
-    """The whole page. Every text from the ledger or the runs is escaped by the template, and cleaned."""
+    """The whole page. Every text from the ledger or the runs is escaped by the template, and
+    cleaned."""
     folder = FileSystemLoader(FOLDER)
     environment = Environment(
-        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=folder,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"value": render_value, "minute": report.competition.local_time, "metric": label_metric}
+    environment.filters |= {
+        "value": render_value,
+        "minute": report.competition.local_time,
+        "metric": label_metric,
+    }
     environment.filters |= {"ensemble_change": render_ensemble_change, "unknown": tell_unknown}
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -79,10 +95,14 @@ def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
 
 
 def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
-    """Heading, words and drawings of each relation, with a close-up of the better half where points crowd there."""
+    """Heading, words and drawings of each relation, with a close-up of the better half where points
+    crowd there."""
     steps = report.audit.sota_chain
     for place, relation in enumerate(report.relations):
-        metrics = (find_metric(report.competition, relation.x), find_metric(report.competition, relation.y))
+        metrics = (
+            find_metric(report.competition, relation.x),
+            find_metric(report.competition, relation.y),
+        )
         parts = {"all": relation, "close": zoom_in(relation, metrics[1])}
         yield {
             "title": name_relation(relation),
@@ -91,7 +111,12 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
             "others": len(relation.others),
             "drawings": {
                 which: draw_relation(
-                    part, metrics, steps, size=SCATTER, name=f"scatter-{place}-{which}", close=which == "close"
+                    part,
+                    metrics,
+                    steps,
+                    size=SCATTER,
+                    name=f"scatter-{place}-{which}",
+                    close=which == "close",
                 )
                 for which, part in parts.items()
                 if part is not None

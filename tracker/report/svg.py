@@ -1,4 +1,5 @@
-"""Small SVG drawings: scales, round ticks, labels that do not cover each other, and text that a screen reader finds.
+"""Small SVG drawings: scales, round ticks, labels that do not cover each other, and text that a
+screen reader finds.
 
 Sizes are in SVG units, which are pixels where a drawing is as wide on the page as it was drawn.
 """
@@ -40,10 +41,15 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int, *, whole: bool = False) -> list[float]:
-        """About `most` round values between low and high, or fewer; with `whole`, whole numbers only."""
+        """About `most` round values between low and high, or fewer; with `whole`, whole numbers
+        only."""
         rough = max((self.high - self.low) / most, 1.0 if whole else 0.0)
         power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * nice for nice in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)) if power * nice >= rough)
+        step = next(
+            power * nice
+            for nice in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10))
+            if power * nice >= rough
+        )
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(number * step, 10) for number in range(first, last + 1)]
 
@@ -63,7 +69,8 @@ def measure_text(text: str) -> float:
 
 
 class Drawing:
-    """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are escaped."""
+    """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are
+    escaped."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -86,7 +93,9 @@ class Drawing:
 
     def dot(self, at: tuple[float, float], radius: float, kind: str, title: str) -> None:
         """A point that shows its title under the mouse; labels keep off it."""
-        shape = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>')
+        shape = Markup(
+            '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
+        )
         self._parts.append(shape.format(kind, *at, radius, title))
         self._taken.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
 
@@ -96,7 +105,8 @@ class Drawing:
         self._taken.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
 
     def label(self, at: tuple[float, float], text: str, kind: str) -> None:
-        """A text at the first free place around a point; nothing where there is none. Call it after all dots."""
+        """A text at the first free place around a point; nothing where there is none. Call it after
+        all dots."""
         wide = measure_text(text)
         for dx, dy, anchor in BESIDE:
             left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
@@ -110,14 +120,19 @@ class Drawing:
         left, top, right, bottom = box
         if left < 0 or top < 0 or right > self.width or bottom > self.height:
             return False
-        return not any(left < r and right > x and top < b and bottom > y for x, y, r, b in self._taken)
+        return not any(
+            left < r and right > x and top < b and bottom > y for x, y, r, b in self._taken
+        )
 
     def finish(self, name: str, title: str, about: str) -> Markup:
-        """The whole drawing; `name` is unique on the page, title and description are for those who do not see it."""
+        """The whole drawing; `name` is unique on the page, title and description are for those who
+        do not see it."""
         head = Markup(
-            '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-t {n}-d">'
-            '<title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'
+            '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-t'
+            ' {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'
         )
         return (
-            head.format(self.width, self.height, title, about, n=name) + Markup("").join(self._parts) + Markup("</svg>")
+            head.format(self.width, self.height, title, about, n=name)
+            + Markup("").join(self._parts)
+            + Markup("</svg>")
         )

@@ -15,7 +15,10 @@ from tracker.training.errors import TrackerError
 from tracker.training.files import write_text
 from tracker.workspace.competition import Workspace
 
-HTML, MARKDOWN = "report.html", "report.md"  # names of the copies in MLflow, whatever the files are called
+HTML, MARKDOWN = (
+    "report.html",
+    "report.md",
+)  # names of the copies in MLflow, whatever the files are called
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,9 @@ class Written:
     about: str
 
 
-def write_report(workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None) -> Written:
+def write_report(
+    workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None
+) -> Written:
     """Write the files that are asked for.
 
     Raises StorageError when a file cannot be written, LedgerError when the ledger cannot be read.
@@ -37,7 +42,9 @@ def write_report(workspace: Workspace, *, html: Path | None = None, markdown: Pa
         if path is not None:
             texts[name] = render(report)
             write_text(path, texts[name])
-    return Written(texts=texts, about=describe_timeline(report.entries, workspace.competition.primary))
+    return Written(
+        texts=texts, about=describe_timeline(report.entries, workspace.competition.primary)
+    )
 
 
 def copy_report(workspace: Workspace, written: Written) -> str:
@@ -47,5 +54,8 @@ def copy_report(workspace: Workspace, written: Written) -> str:
     try:
         keep_report(workspace, written.texts, about=written.about)
     except TrackerError as error:
-        return f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to date"
+        return (
+            f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to"
+            " date"
+        )
     return ""

@@ -34,7 +34,8 @@ def collect_environment(folder: Path) -> dict[str, Any]:
 
 
 def describe_versions() -> list[str]:
-    """A line each for this program, Python and the libraries whose version explains most; none is imported."""
+    """A line each for this program, Python and the libraries whose version explains most; none is
+    imported."""
     lines = [
         f"tracker {__version__}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
@@ -51,7 +52,8 @@ def collect_code(folder: Path) -> str:
 
 
 def code_fingerprint(git: dict[str, Any] | None) -> str:
-    """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside git."""
+    """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside
+    git."""
     if git is None:
         return f"tracker:{__version__}"
     if not git["diff"]:
@@ -67,12 +69,19 @@ def _describe_git(folder: Path) -> dict[str, Any] | None:
         "commit": commit.strip(),
         "branch": (run_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
         "diff": run_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
-        "untracked": (run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or "").splitlines(),
+        "untracked": (
+            (
+                run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or ""
+            ).splitlines()
+        ),
     }
 
 
-def run_git(folder: Path, *arguments: str, given: str | None = None, limit_s: float = GIT_TIMEOUT_S) -> str | None:
-    """The output of a git command, which reads `given`; None when it fails, or git or the repository is missing."""
+def run_git(
+    folder: Path, *arguments: str, given: str | None = None, limit_s: float = GIT_TIMEOUT_S
+) -> str | None:
+    """The output of a git command, which reads `given`; None when it fails, or git or the
+    repository is missing."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -92,7 +101,9 @@ def _describe_hardware() -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
         "memory_mb": memory // 2**20,
     }
 
@@ -102,9 +113,15 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
+    )
 
 
 def _list_packages() -> dict[str, str]:
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    found = {
+        d.metadata["Name"]: d.version
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"]
+    }
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))

@@ -1,7 +1,8 @@
-"""What is said of a run after it was made: its tags, whether it is archived, and the files that were freed.
+"""What is said of a run after it was made: its tags, whether it is archived, and the files that
+were freed.
 
-It is `marks.json` in the run folder: it moves with the folder, no ledger is needed to read it, and a running run, which
-writes run.json every few seconds, cannot overwrite it.
+It is `marks.json` in the run folder: it moves with the folder, no ledger is needed to read it, and
+a running run, which writes run.json every few seconds, cannot overwrite it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{LONGEST_TAG}}}", tag):
             raise ConfigError(
                 f"{tag!r} cannot be a tag",
-                hint=f"1 to {LONGEST_TAG} letters, digits and . : / + = - _, without blanks: final-candidate",
+                hint=(
+                    f"1 to {LONGEST_TAG} letters, digits and . : / + = - _, without blanks:"
+                    " final-candidate"
+                ),
             )
     return tuple(dict.fromkeys(found))
 
@@ -51,10 +55,13 @@ def change_marks(workspace: Workspace, name: str, **changes: Any) -> RunRecord:
     return record
 
 
-def tag_run(workspace: Workspace, name: str, tags: Sequence[str], *, remove: bool = False) -> RunRecord:
+def tag_run(
+    workspace: Workspace, name: str, tags: Sequence[str], *, remove: bool = False
+) -> RunRecord:
     """Add tags to a run, or remove them.
 
-    Raises UnknownRunError, StorageError, or ConfigError for what cannot be a tag, or a tag to remove that is not there.
+    Raises UnknownRunError, StorageError, or ConfigError for what cannot be a tag, or a tag to
+    remove that is not there.
     """
     wanted = check_tags(tags)
     with FileLock(workspace.lock_dir / "marks.lock"):
@@ -63,19 +70,27 @@ def tag_run(workspace: Workspace, name: str, tags: Sequence[str], *, remove: boo
             has = f"its tags: {', '.join(record.tags)}" if record.tags else "it has no tags"
             raise ConfigError(f"{name} has no tag {', '.join(absent)}", hint=has)
         kept = tuple(tag for tag in record.tags if tag not in wanted)
-        record = replace(record, tags=kept if remove else tuple(dict.fromkeys([*record.tags, *wanted])))
+        record = replace(
+            record, tags=kept if remove else tuple(dict.fromkeys([*record.tags, *wanted]))
+        )
         write_marks(workspace.runs_dir / name, record)
     return record
 
 
 def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
-    """Put runs away, all or none; raises UnknownRunError, StorageError, or ConfigError for one that is running."""
+    """Put runs away, all or none; raises UnknownRunError, StorageError, or ConfigError for one that
+    is running."""
     records = [load_run(workspace.runs_dir, name) for name in names]
     if running := [record.name for record in records if record.status == "running"]:
         listed = f"{running[0]} is" if len(running) == 1 else f"{', '.join(running)} are"
-        raise ConfigError(f"{listed} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}")
+        raise ConfigError(
+            f"{listed} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}"
+        )
     now = utc_now()
-    return [change_marks(workspace, record.name, archived_at=record.archived_at or now) for record in records]
+    return [
+        change_marks(workspace, record.name, archived_at=record.archived_at or now)
+        for record in records
+    ]
 
 
 def unarchive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:

@@ -1,8 +1,9 @@
-"""Where the output of a command goes: its terminal, file or pipe, and a log once nothing can be written there.
+"""Where the output of a command goes: its terminal, file or pipe, and a log once nothing can be
+written there.
 
-A training must not end because a window was closed. On SIGHUP, or when a write to stdout or stderr fails, both go on in
-a log, as they do from the beginning in a command that `Child` starts: `.tracker/output/PID.log` until there is a run
-folder, its `output.log` from then on.
+A training must not end because a window was closed. On SIGHUP, or when a write to stdout or stderr
+fails, both go on in a log, as they do from the beginning in a command that `Child` starts:
+`.tracker/output/PID.log` until there is a run folder, its `output.log` from then on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # what draws a progr
 
 
 class Output:
-    """stdout and stderr of this process; `log` is where they go when nothing can be written where they were."""
+    """stdout and stderr of this process; `log` is where they go when nothing can be written where
+    they were."""
 
     def __init__(self, pending: Path) -> None:
         self.log = pending
@@ -39,24 +41,30 @@ class Output:
         self._lock = threading.RLock()  # a signal may come while this thread has it
 
     def move(self, reason: str) -> None:
-        """Let both go to the log from now on, and say so there; nothing happens when they do so already."""
+        """Let both go to the log from now on, and say so there; nothing happens when they do so
+        already."""
         with self._lock:
             if self.in_log:
                 return
             self.in_log = True
-            mine = os.getpid() == self._pid  # a loader process moves its own output, and says nothing
+            mine = (
+                os.getpid() == self._pid
+            )  # a loader process moves its own output, and says nothing
             if mine:
                 _write_if_possible(2, f"{reason}: output goes on in {self.log}\n")
             with suppress(OSError):
                 self._redirect()
             if mine:
-                _write_if_possible(2, f"{utc_now()} {reason}: output goes on here; {self.end_hint}\n")
+                _write_if_possible(
+                    2, f"{utc_now()} {reason}: output goes on here; {self.end_hint}\n"
+                )
 
     def keep_in(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
-        """The log is output.log of this folder from now on; what the pending log has is moved there.
+        """The log is output.log of this folder from now on; what the pending log has is moved
+        there.
 
-        The line `resumed` comes between it and what an earlier process has left there. Raises StorageError. Output
-        that is not in a log has none there either: an older one is put aside.
+        The line `resumed` comes between it and what an earlier process has left there. Raises
+        StorageError. Output that is not in a log has none there either: an older one is put aside.
         """
         target = folder / OUTPUT_NAME
         with self._lock, translate_os_errors(target, "write"):
@@ -143,7 +151,8 @@ class Stream:
 
 @contextmanager
 def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
-    """No closed terminal, broken pipe or full disk behind stdout or stderr ends the block; inside another, it is that.
+    """No closed terminal, broken pipe or full disk behind stdout or stderr ends the block; inside
+    another, it is that.
 
     A SIGHUP that is ignored (nohup) or handled by the caller stays so.
     """
@@ -190,14 +199,18 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 
 def _write_if_possible(descriptor: int, text: str) -> None:
-    """Write a line unless nobody takes it now; a signal handler must neither wait nor use a stream that is in use."""
+    """Write a line unless nobody takes it now; a signal handler must neither wait nor use a stream
+    that is in use."""
     with suppress(OSError, ValueError):
         if select.select([], [descriptor], [], 0)[1]:
             os.write(descriptor, text.encode())
 
 
 def _open_standard(descriptor: int) -> TextIO:
-    """A stream for a descriptor that was closed when Python started, and where another file may be now."""
+    """A stream for a descriptor that was closed when Python started, and where another file may be
+    now."""
     if _is_file(descriptor, Path(os.devnull)):  # cli.py took it
-        return os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        return os.fdopen(
+            descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
     return Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")

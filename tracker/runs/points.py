@@ -45,11 +45,14 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
 
 
 def parse_point(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one of these."""
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one
+    of these."""
     try:
         point: dict[str, Any] = json.loads(line)
         point["values"] = {key: float(value) for key, value in point["values"].items()}
-        whole = all(type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch"))
+        whole = all(
+            type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch")
+        )
         timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
@@ -62,7 +65,8 @@ def drop_system(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def read_curves(path: Path) -> Curves:
-    """Curves by metric name; a step logged again after a resume counts once, the machine's figures are left out."""
+    """Curves by metric name; a step logged again after a resume counts once, the machine's figures
+    are left out."""
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
         for key, value in drop_system(point["values"]).items():
@@ -72,4 +76,7 @@ def read_curves(path: Path) -> Curves:
 
 def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
     """The values with None in place of what JSON cannot hold."""
-    return {key: value if value is not None and math.isfinite(value) else None for key, value in values.items()}
+    return {
+        key: value if value is not None and math.isfinite(value) else None
+        for key, value in values.items()
+    }

@@ -30,11 +30,18 @@ from tracker.training.files import TEMPORARY, translate_os_errors
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
-FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}  # what a folder has before its first record
+FIRST_FILES = {
+    ".lock",
+    "config.toml",
+    "env.json",
+    "output.log",
+    MARKS,
+}  # what a folder has before its first record
 
 
 def load_run(runs_dir: Path, name: str) -> RunRecord:
-    """The record of a run, its status corrected when its process has died, and completed by what it had logged.
+    """The record of a run, its status corrected when its process has died, and completed by what it
+    had logged.
 
     Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
     """
@@ -43,28 +50,42 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
-        record = RunRecord(**{key: value for key, value in raw.items() if key in known}, **read_marks(folder))
+        record = RunRecord(
+            **{key: value for key, value in raw.items() if key in known}, **read_marks(folder)
+        )
         check_record(record)
-        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()  # what could not be written again is damage
+        json.dumps(
+            raw, ensure_ascii=False, allow_nan=False
+        ).encode()  # what could not be written again is damage
     except FileNotFoundError:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
         newest = list_run_numbers(runs_dir)[:1]
-        hint = f"the newest is exp{newest[0]}; tracker runs lists them" if newest else "tracker run train makes one"
+        hint = (
+            f"the newest is exp{newest[0]}; tracker runs lists them"
+            if newest
+            else "tracker run train makes one"
+        )
         raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup") from error
+        raise StorageError(
+            f"cannot read {path}: {error}", hint="restore the file from a backup"
+        ) from error
     if record.status == "running" and not _is_alive(folder, record):
         from tracker.runs.killed import complete  # late: it reads with this module
 
         return complete(
-            folder, RunRecord(**{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat})
+            folder,
+            RunRecord(
+                **{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat}
+            ),
         )
     return record
 
 
 def _load_unrecorded(folder: Path) -> RunRecord:
-    """The record of a run that is being made, or whose process died before it wrote one; it has no uid.
+    """The record of a run that is being made, or whose process died before it wrote one; it has no
+    uid.
 
     Raises StorageError when the folder has more than that: then run.json was lost.
     """
@@ -72,15 +93,22 @@ def _load_unrecorded(folder: Path) -> RunRecord:
         names = {path.name for path in folder.iterdir()}
         since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
     if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
-        raise StorageError(f"{folder / 'run.json'} is missing", hint="restore the file from a backup")
-    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder))
+        raise StorageError(
+            f"{folder / 'run.json'} is missing", hint="restore the file from a backup"
+        )
+    record = RunRecord(
+        name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder)
+    )
     if is_abandoned(folder):
-        return replace(record, status="killed", finished_at=since, error="killed before its first record")
+        return replace(
+            record, status="killed", finished_at=since, error="killed before its first record"
+        )
     return record
 
 
 def _is_alive(folder: Path, record: RunRecord) -> bool:
-    """Whether the process of a running run still lives: by its lock here, by its heartbeat elsewhere."""
+    """Whether the process of a running run still lives: by its lock here, by its heartbeat
+    elsewhere."""
     if record.host == os.uname().nodename:
         if record.pid == os.getpid():
             return True
@@ -96,7 +124,9 @@ def _is_alive(folder: Path, record: RunRecord) -> bool:
     return age.total_seconds() < STALE_HEARTBEAT_S
 
 
-def list_runs(runs_dir: Path, *, limit: int | None = None, archived: bool = True) -> list[RunRecord]:
+def list_runs(
+    runs_dir: Path, *, limit: int | None = None, archived: bool = True
+) -> list[RunRecord]:
     """The newest runs first; a folder whose record cannot be read is listed as `broken`.
 
     Without `archived`, the newest of those that were not put away.
@@ -131,7 +161,9 @@ def find_latest(runs_dir: Path) -> str:
             record = load_run(runs_dir, name)
             if record.status == "finished" and record.archived_at is None:
                 return name
-    raise UnknownRunError("no finished run with predictions yet", hint="tracker run train makes one")
+    raise UnknownRunError(
+        "no finished run with predictions yet", hint="tracker run train makes one"
+    )
 
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -141,19 +173,24 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     problems = list(_find_foreign(tables))
     if problems:
         raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {path}:", problems=problems, hint="restore the file"
+            f"{render_count(len(problems), 'wrong value')} in {path}:",
+            problems=problems,
+            hint="restore the file",
         )
     return tables
 
 
 def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The config of a run that this program trained or inferred; raises ConfigError for one of any other loop."""
+    """The config of a run that this program trained or inferred; raises ConfigError for one of any
+    other loop."""
     if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):
         raise ConfigError(
-            f"{record.name} was made by another program or by a loop of your own: its model and its data are"
-            " unknown here",
-            hint="train, predict and explain where it was trained; run.save_probabilities or tracker adopt bring the"
-            f" result (tracker show {record.name} has its config)",
+            f"{record.name} was made by another program or by a loop of your own: its model and its"
+            " data are unknown here",
+            hint=(
+                "train, predict and explain where it was trained; run.save_probabilities or"
+                f" tracker adopt bring the result (tracker show {record.name} has its config)"
+            ),
         )
     return load_config(runs_dir, record.name)
 
@@ -167,4 +204,7 @@ def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
         for key, value in table.items():
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dt.date | dt.time):
-                    yield f"{section}.{key}: expected a number, a text, true, false or a list, not {item}"
+                    yield (
+                        f"{section}.{key}: expected a number, a text, true, false or a list, not"
+                        f" {item}"
+                    )

@@ -24,12 +24,15 @@ RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
 MARKS = "marks.json"  # what was said of a run after it was made; `tracker.runs.marks` writes it
 
-KEPT = ".killed.json"  # what the points of a killed loop add to run.json, so that they are read once
+KEPT = (  # what the points of a killed loop add to run.json, so that they are read once
+    ".killed.json"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """run.json: what a run is and how it ended; the last three are from marks.json, which the run does not write."""
+    """run.json: what a run is and how it ended; the last three are from marks.json, which the run
+    does not write."""
 
     name: str
     uid: str
@@ -53,7 +56,9 @@ class RunRecord:
     fingerprints: Mapping[str, str | None] = field(default_factory=dict)
     tags: Sequence[str] = ()
     archived_at: str | None = None
-    freed: Mapping[str, str] = field(default_factory=dict)  # files that tracker clean removed: {name: when}
+    freed: Mapping[str, str] = field(
+        default_factory=dict
+    )  # files that tracker clean removed: {name: when}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -68,7 +73,19 @@ MARK_FIELDS = ("tags", "archived_at", "freed")
 
 RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
-        ("name", "uid", "kind", "status", "note", "author", "host", "created_at", "heartbeat", "error"), (str,)
+        (
+            "name",
+            "uid",
+            "kind",
+            "status",
+            "note",
+            "author",
+            "host",
+            "created_at",
+            "heartbeat",
+            "error",
+        ),
+        (str,),
     ),
     **dict.fromkeys(("parent", "finished_at", "best_at"), (str, NoneType)),
     **dict.fromkeys(("pid", "epoch"), (int,)),
@@ -134,7 +151,10 @@ def read_marks(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, LookupError) as error:
-        hint = f"restore the file from a backup, or delete it: {folder.name} then has no tags and is not archived"
+        hint = (
+            f"restore the file from a backup, or delete it: {folder.name} then has no tags and is"
+            " not archived"
+        )
         raise StorageError(f"cannot read {path}: {error}", hint=hint) from error
     return found
 
@@ -151,7 +171,8 @@ def _check_marks(tags: Any, archived_at: Any, freed: Any) -> None:
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Whether a run's process died before it wrote the record; one that is about to write it holds the lock."""
+    """Whether a run's process died before it wrote the record; one that is about to write it holds
+    the lock."""
     if not folder.is_dir() or (folder / "run.json").exists():
         return False
     if not (folder / ".lock").exists():

@@ -1,4 +1,5 @@
-"""Writes one run folder: config.toml, env.json, run.json and metrics.jsonl, whatever happens to the process."""
+"""Writes one run folder: config.toml, env.json, run.json and metrics.jsonl, whatever happens to the
+process."""
 
 from __future__ import annotations
 
@@ -24,7 +25,13 @@ from tracker.runs.points import finite
 from tracker.runs.read import load_run
 from tracker.runs.record import KEPT, RunRecord, allocate_run
 from tracker.training.errors import ConfigError, StorageError
-from tracker.training.files import remove_leftovers, storage_error, translate_os_errors, write_json, write_text
+from tracker.training.files import (
+    remove_leftovers,
+    storage_error,
+    translate_os_errors,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,14 +46,18 @@ class Recorder:
     def __init__(self, folder: Path, record: RunRecord, lock: FileLock) -> None:
         self.folder = folder
         self.record = record
-        self.summarize: Callable[[], Mapping[str, Any]] = dict  # fields that each write of the record takes along
+        self.summarize: Callable[[], Mapping[str, Any]] = (
+            dict  # fields that each write of the record takes along
+        )
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
         self._names: set[str] = set()  # of metrics, found fit
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._metrics_fd = _open_points(folder / "metrics.jsonl")
-        self._heart = threading.Thread(target=self._beat, name=f"heartbeat {record.name}", daemon=True)
+        self._heart = threading.Thread(
+            target=self._beat, name=f"heartbeat {record.name}", daemon=True
+        )
         self._heart.start()
 
     @classmethod
@@ -99,16 +110,23 @@ class Recorder:
 
     @classmethod
     def reopen(cls, runs_dir: Path, name: str) -> Recorder:
-        """Go on with a run that was killed, interrupted or failed; raises ConfigError when it is not."""
+        """Go on with a run that was killed, interrupted or failed; raises ConfigError when it is
+        not."""
         lock = FileLock(runs_dir / name / ".lock")
         record = load_run(runs_dir, name)
         if record.status == "finished":
-            raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+            raise ConfigError(
+                f"{name} is finished",
+                hint=f"tracker run train --from {name} starts a new run from it",
+            )
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
         remove_leftovers(runs_dir / name)
         (runs_dir / name / KEPT).unlink(missing_ok=True)
-        write_json(runs_dir / name / f"env-resumed-{int(time.time())}.json", collect_environment(runs_dir.parent))
+        write_json(
+            runs_dir / name / f"env-resumed-{int(time.time())}.json",
+            collect_environment(runs_dir.parent),
+        )
         record = replace(
             record,
             status="running",
@@ -136,7 +154,8 @@ class Recorder:
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
         """Put one point on disk before returning.
 
-        Raises StorageError when the disk is full, ConfigError for a wrong name or value; nothing is written then.
+        Raises StorageError when the disk is full, ConfigError for a wrong name or value; nothing is
+        written then.
         """
         if not self._names.issuperset(values):
             for name in values:
@@ -161,7 +180,9 @@ class Recorder:
     def artifact(self, path: Path) -> None:
         """Nothing to do: the mirror picks up the files of the run folder."""
 
-    def progress(self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float | None]) -> None:
+    def progress(
+        self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float | None]
+    ) -> None:
         """Keep how far the run has come and the metrics of its best epoch."""
         best_at = utc_now() if best_epoch == epoch else self.record.best_at
         self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=finite(summary))
@@ -171,12 +192,14 @@ class Recorder:
         self._update(fingerprints={**self.record.fingerprints, **values})
 
     def describe(self, *, note: str, parent: str | None) -> None:
-        """Another note and parent, where they are given; raises ConfigError for a note that is not UTF-8."""
+        """Another note and parent, where they are given; raises ConfigError for a note that is not
+        UTF-8."""
         check_utf8("the note", note)
         self._update(note=note or self.record.note, parent=parent or self.record.parent)
 
     def change_config(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Write another config.toml; raises StorageError, or ConfigError for a text that is not UTF-8."""
+        """Write another config.toml; raises StorageError, or ConfigError for a text that is not
+        UTF-8."""
         import tomli_w
 
         text = tomli_w.dumps(config)
@@ -184,8 +207,11 @@ class Recorder:
         write_text(self.folder / "config.toml", text)
         self.fingerprint(config=fingerprint)
 
-    def finish(self, status: str, *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
-        """Write the final record and let go of the folder; `times` are when a run of elsewhere began and ended."""
+    def finish(
+        self, status: str, *, error: str = "", times: tuple[str, str] | None = None
+    ) -> RunRecord:
+        """Write the final record and let go of the folder; `times` are when a run of elsewhere
+        began and ended."""
         self._stop.set()
         self._heart.join()
         try:
@@ -213,7 +239,8 @@ class Recorder:
 
 
 def _open_points(path: Path) -> int:
-    """Open metrics.jsonl for appending; a line torn by a crash is closed so that the next one stands alone."""
+    """Open metrics.jsonl for appending; a line torn by a crash is closed so that the next one
+    stands alone."""
     with translate_os_errors(path, "write"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         size = os.fstat(fd).st_size

@@ -12,13 +12,18 @@ RESUMED = "env-resumed-"  # what files of recorder.Recorder.reopen begin with
 
 
 def list_resumes(folder: Path) -> list[int]:
-    """When a run was resumed, in seconds since 1970: each time kept its environment under that name."""
+    """When a run was resumed, in seconds since 1970: each time kept its environment under that
+    name."""
     found = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
     return sorted(int(text) for text in found if text.isascii() and text.isdecimal())
 
 
 def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
-    """The line between what a run printed before and after it was resumed at a moment, with `epoch` epochs done."""
+    """The line between what a run printed before and after it was resumed at a moment, with `epoch`
+    epochs done."""
     comp = workspace.competition
     when = comp.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
-    return f"-- resumed {when} ({comp.time_zone}) {f'after epoch {epoch}' if epoch > 0 else 'from the beginning'} --"
+    return (
+        f"-- resumed {when} ({comp.time_zone})"
+        f" {f'after epoch {epoch}' if epoch > 0 else 'from the beginning'} --"
+    )

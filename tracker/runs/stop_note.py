@@ -11,7 +11,8 @@ STOP_NAME = "stop.json"
 
 
 def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not that."""
+    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not
+    that."""
     path = folder / STOP_NAME
     try:
         note = parse_json(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """What a run takes of its machine: processor, memory, disk and GPU, sampled beside the loop.
 
-The figures are points of metrics.jsonl like all others, so MLflow draws them on its page of system metrics. Their step
-is the run's age in whole seconds, resumed parts counted together.
+The figures are points of metrics.jsonl like all others, so MLflow draws them on its page of system
+metrics. Their step is the run's age in whole seconds, resumed parts counted together.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ MB = 2**20
 
 
 class SystemMetrics:
-    """While the block runs, a thread logs a sample at once, every `interval_s` seconds, and at the end."""
+    """While the block runs, a thread logs a sample at once, every `interval_s` seconds, and at the
+    end."""
 
     def __init__(self, recorder: Recorder, *, interval_s: float = INTERVAL_S) -> None:
         self._recorder = recorder
         self._interval_s = interval_s
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"system metrics {recorder.record.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"system metrics {recorder.record.name}", daemon=True
+        )
 
     def __enter__(self) -> SystemMetrics:
         try:
@@ -46,7 +49,10 @@ class SystemMetrics:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._end.set()
         if self._thread.ident is not None:  # it was started
@@ -56,16 +62,23 @@ class SystemMetrics:
         sampler = Sampler(str(self._recorder.folder))
         ended = False
         while True:
-            with suppress(OSError, StorageError):  # a full disk may have room again; the loop's own writes report it
-                values = {f"{SYSTEM_PREFIX}{name}": value for name, value in sampler.sample().items()}
-                self._recorder.metrics(values, step=int(self._recorder.age_s), epoch=self._recorder.record.epoch)
+            with suppress(
+                OSError, StorageError
+            ):  # a full disk may have room again; the loop's own writes report it
+                values = {
+                    f"{SYSTEM_PREFIX}{name}": value for name, value in sampler.sample().items()
+                }
+                self._recorder.metrics(
+                    values, step=int(self._recorder.age_s), epoch=self._recorder.record.epoch
+                )
             if ended:
                 return
             ended = self._end.wait(self._interval_s)
 
 
 class Sampler:
-    """Measures this process with those that it has started in its session, the machine, and its GPUs."""
+    """Measures this process with those that it has started in its session, the machine, and its
+    GPUs."""
 
     def __init__(self, folder: str) -> None:
         import psutil
@@ -77,7 +90,8 @@ class Sampler:
         psutil.cpu_percent()  # it measures since its last call
 
     def sample(self) -> dict[str, float]:
-        """Figures by name: 100 % is one core, except `machine_cpu_percent`, where it is all; MB are 2**20 bytes."""
+        """Figures by name: 100 % is one core, except `machine_cpu_percent`, where it is all; MB are
+        2**20 bytes."""
         import psutil
 
         processes = self._list_processes()
@@ -96,7 +110,8 @@ class Sampler:
         return values
 
     def _list_processes(self) -> list[Any]:
-        """This process and its descendants; the mirror, in a session of its own, is no part of the training."""
+        """This process and its descendants; the mirror, in a session of its own, is no part of the
+        training."""
         import psutil
 
         session, found = os.getsid(0), [self._process]
@@ -120,7 +135,8 @@ def _count_cpu_s(processes: list[Any]) -> float:
 
 
 def _measure_memory(process: Any) -> float:
-    """Bytes; what processes share counts once where the system tells (Linux; 40 ms for a process of 600 MB)."""
+    """Bytes; what processes share counts once where the system tells (Linux; 40 ms for a process of
+    600 MB)."""
     import psutil
 
     with suppress(psutil.Error):
@@ -137,7 +153,9 @@ def _list_gpus() -> list[Any]:
 
     try:
         pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [
+            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
     except pynvml.NVMLError:
         return []
 

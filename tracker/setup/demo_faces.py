@@ -1,4 +1,5 @@
-"""Draws the demo's photographs: simple faces whose mask, gender and age can be seen, and a competition made of them."""
+"""Draws the demo's photographs: simple faces whose mask, gender and age can be seen, and a
+competition made of them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ MASKS = ((120, 180, 220), (235, 235, 240), (60, 60, 70), (160, 210, 170))
 
 
 def make_competition(root: Path, *, people: int, eval_people: int, seed: int) -> None:
-    """Write train/<profile>/, eval/images/, eval/info.csv and solution.csv (half Public, half Private)."""
+    """Write train/<profile>/, eval/images/, eval/info.csv and solution.csv (half Public, half
+    Private)."""
     rng = random.Random(seed)  # noqa: S311
     for number in range(people):
         gender, age = _pick_person(rng, number)
@@ -41,7 +43,13 @@ def make_competition(root: Path, *, people: int, eval_people: int, seed: int) ->
         for _, mask in PHOTOS:
             name = f"{rng.getrandbits(64):016x}.jpg"
             look.draw(mask).save(images / name)
-            rows.append((name, mask_profile_label(mask, gender, age, BANDS), ("Public", "Private")[number // 6 % 2]))
+            rows.append(
+                (
+                    name,
+                    mask_profile_label(mask, gender, age, BANDS),
+                    ("Public", "Private")[number // 6 % 2],
+                )
+            )
     rng.shuffle(rows)
     _write_csv(root / "eval" / "info.csv", ("ImageID", "ans"), [(name, 0) for name, _, _ in rows])
     _write_csv(root / "solution.csv", ("ImageID", "ans", "Usage"), rows)
@@ -53,7 +61,9 @@ def _pick_person(rng: random.Random, number: int) -> tuple[str, int]:
     return GENDERS[number % 2], rng.randint(*AGE_RANGES[band])
 
 
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[str, int]] | list[tuple[str, int, str]]) -> None:
+def _write_csv(
+    path: Path, header: tuple[str, ...], rows: list[tuple[str, int]] | list[tuple[str, int, str]]
+) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -30,17 +30,24 @@ def ignore_outputs(root: Path) -> list[str]:
         return []
     path = (root / GITIGNORE).resolve()
     with translate_os_errors(path, "read"):
-        lines = [line for line, names in OUTPUTS.items() if not all(_is_ignored(root, name, top) for name in names)]
+        lines = [
+            line
+            for line, names in OUTPUTS.items()
+            if not all(_is_ignored(root, name, top) for name in names)
+        ]
         before = path.read_bytes() if path.exists() else b""
     if lines:
         end = b"\r\n" if b"\r\n" in before else b"\n"
         gap = end if before and not before.endswith(b"\n") else b""
-        write_bytes(path, before + gap + b"".join(line.encode() + end for line in (HEADING, *lines)))
+        write_bytes(
+            path, before + gap + b"".join(line.encode() + end for line in (HEADING, *lines))
+        )
     return lines
 
 
 def _find_work_tree(folder: Path) -> Path | None:
-    """The top of the git work tree that `folder` is in; a worktree's or a submodule's .git is a file."""
+    """The top of the git work tree that `folder` is in; a worktree's or a submodule's .git is a
+    file."""
     for place in (folder, *folder.parents):
         git = place / ".git"
         if git.is_file() or (git / "HEAD").is_file():
@@ -56,10 +63,14 @@ def _is_ignored(root: Path, name: str, top: Path) -> bool:
 
 
 def _decide(path: Path, top: Path, *, folder: bool) -> bool:
-    """What the patterns say about this very path: the last one that matches, those nearest to it last."""
+    """What the patterns say about this very path: the last one that matches, those nearest to it
+    last."""
     ignored = False
     above = [place for place in reversed(path.parents) if place.is_relative_to(top)]
-    for base, source in ((top, top / ".git" / "info" / "exclude"), *((place, place / GITIGNORE) for place in above)):
+    for base, source in (
+        (top, top / ".git" / "info" / "exclude"),
+        *((place, place / GITIGNORE) for place in above),
+    ):
         relative = path.relative_to(base).as_posix()
         for pattern, keeps, only_folders in _read_patterns(source):
             if pattern.fullmatch(relative) and (folder or not only_folders):
@@ -68,7 +79,8 @@ def _decide(path: Path, top: Path, *, folder: bool) -> bool:
 
 
 def _read_patterns(source: Path) -> Iterator[tuple[re.Pattern[str], bool, bool]]:
-    """The patterns of a file: for a relative path, whether what matches is kept (`!`), whether it must be a folder."""
+    """The patterns of a file: for a relative path, whether what matches is kept (`!`), whether it
+    must be a folder."""
     if not source.is_file():
         return
     for line in source.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
@@ -81,7 +93,11 @@ def _read_patterns(source: Path) -> Iterator[tuple[re.Pattern[str], bool, bool]]
         text = text.rstrip("/")
         anchored = "/" in text
         text = text.removeprefix("/")
-        yield re.compile(("" if anchored else "(?:.*/)?") + _to_expression(text)), keeps, only_folders
+        yield (
+            re.compile(("" if anchored else "(?:.*/)?") + _to_expression(text)),
+            keeps,
+            only_folders,
+        )
 
 
 def _to_expression(text: str) -> str:

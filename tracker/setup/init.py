@@ -89,12 +89,16 @@ def init_workspace(
     leaderboard_options: Mapping[str, str | Path] | None = None,
     pretrained: Callable[[], bool] = lambda: False,
 ) -> Workspace:
-    """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when something is wrong.
+    """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when
+    something is wrong.
 
-    `data` has the keys of the config's data section; `competition` those of tracker.toml; absent ones are found by
-    looking at the training folder, or left at their defaults. `leaderboard_options` has keys of [leaderboard], which
-    also tell its kind where `leaderboard` does not. A metric is `name`, `name:lower`, `name:higher` or
-    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`. `pretrained` says
+    `data` has the keys of the config's data section; `competition` those of tracker.toml; absent
+    ones are found by
+    looking at the training folder, or left at their defaults. `leaderboard_options` has keys of
+    [leaderboard], which also tell its kind where `leaderboard` does not. A metric is `name`,
+    `name:lower`, `name:higher` or
+    `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`.
+    `pretrained` says
     what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     """
     if (root / TRACKER_TOML).exists():
@@ -102,7 +106,9 @@ def init_workspace(
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
     found = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
-    tables = [_parse_metric(text) for text in metrics] or [asdict(metric) for metric in DEFAULT_METRICS]
+    tables = [_parse_metric(text) for text in metrics] or [
+        asdict(metric) for metric in DEFAULT_METRICS
+    ]
     images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     values = {
         "name": root.resolve().name,
@@ -122,16 +128,25 @@ def init_workspace(
         "ledger_url": _keep_url(ledger_url, root),
         "pretrained": pretrained(),
     }
-    paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
+    paths = {
+        key: _keep_path(Path(data[key]), root)
+        for key in ("train_dir", "eval_dir", "labels")
+        if data.get(key)
+    }
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
     text = TEMPLATE.format(
         kinds=" and ".join(f'"{metric.kind}"' for metric in list_resampled()),
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
-        monitor=_describe_monitor(next((m for m in tables if m["name"] == values["primary_metric"]), {})),
+        monitor=_describe_monitor(
+            next((m for m in tables if m["name"] == values["primary_metric"]), {})
+        ),
         similar_words=_describe_share(values["similar_share"], images),
         leaderboard_section=_write_leaderboard(leaderboard, leaderboard_options or {}, root),
-        **{key: _dump({"value": value}).removeprefix("value = ").rstrip("\n") for key, value in values.items()},
+        **{
+            key: _dump({"value": value}).removeprefix("value = ").rstrip("\n")
+            for key, value in values.items()
+        },
     )
     check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
@@ -140,7 +155,9 @@ def init_workspace(
 def _prepare(workspace: Workspace) -> None:
     from tracker.ledger.append import create_ledger
 
-    build_leaderboard(workspace).check_settings()  # reads a solution: a wrong one is better found now
+    build_leaderboard(
+        workspace
+    ).check_settings()  # reads a solution: a wrong one is better found now
     create_ledger(workspace.ledger_url)
     note_location(workspace)
 
@@ -148,10 +165,14 @@ def _prepare(workspace: Workspace) -> None:
 def _write_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -> str:
     """The section [leaderboard]: what the kinds are, the kind, and every key that a kind has."""
     comments = [f'# "{known.name}": {known.sentence}' for known in KINDS.values()]
-    table: dict[str, Any] = {"kind": kind or choose_kind(key for key, value in given.items() if value)}
+    table: dict[str, Any] = {
+        "kind": kind or choose_kind(key for key, value in given.items() if value)
+    }
     for option in list_options():
         value = given.get(option.key) or option.default
-        table[option.key] = _keep_path(Path(value), root) if value and option.is_path else str(value)
+        table[option.key] = (
+            _keep_path(Path(value), root) if value and option.is_path else str(value)
+        )
     return "\n".join([*comments, _dump(table)])
 
 
@@ -162,7 +183,8 @@ def _dump(table: Mapping[str, Any]) -> str:
 
 
 def _keep_path(path: Path, root: Path) -> str:
-    """A path as kept in tracker.toml: relative to it where the files lie below or beside the workspace."""
+    """A path as kept in tracker.toml: relative to it where the files lie below or beside the
+    workspace."""
     absolute, base = path.expanduser().resolve(), root.resolve()
     beside = base.parent != Path(base.anchor) and absolute.is_relative_to(base.parent)
     if absolute.is_relative_to(base) or (beside and absolute != base.parent):
@@ -171,7 +193,8 @@ def _keep_path(path: Path, root: Path) -> str:
 
 
 def _keep_url(url: str, root: Path) -> str:
-    """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may be moved."""
+    """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may
+    be moved."""
     path = Path(url.removeprefix("sqlite:///"))
     inside = url.startswith("sqlite:////") and path.is_relative_to(root.resolve())
     return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
@@ -181,9 +204,13 @@ def _parse_metric(text: str) -> dict[str, Any]:
     name, *words = text.split(":")
     unknown = set(words) - {"lower", "higher", "percent"}
     if unknown:
-        raise ConfigError(f"--metric {text}: unknown word {', '.join(sorted(unknown))}", hint="as in rmse:lower")
+        raise ConfigError(
+            f"--metric {text}: unknown word {', '.join(sorted(unknown))}", hint="as in rmse:lower"
+        )
     if {"lower", "higher"} <= set(words):
-        raise ConfigError(f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower")
+        raise ConfigError(
+            f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower"
+        )
     computed = METRICS.get(name)
     usual = computed.higher_is_better if computed else not is_loss(name)
     higher = "higher" in words or (usual and "lower" not in words)
@@ -196,14 +223,16 @@ def _parse_metric(text: str) -> dict[str, Any]:
 
 
 def _describe_monitor(primary: Mapping[str, Any]) -> str:
-    """The [train] section that lets the deciding metric choose best.pth; empty where the default is nearest to it."""
+    """The [train] section that lets the deciding metric choose best.pth; empty where the default is
+    nearest to it."""
     computed = find_kind(primary.get("kind", GIVEN))
     other = "loss" if is_loss(primary.get("name", "")) else first_metric()
     near = computed.name if computed else other
     if near == first_metric():
         return ""
     return (
-        f'\n[train]\n# Chooses best.pth: as near to the deciding metric as training measures.\nmonitor = "val/{near}"\n'
+        "\n[train]\n# Chooses best.pth: as near to the deciding metric as training"
+        f' measures.\nmonitor = "val/{near}"\n'
     )
 
 
@@ -229,10 +258,12 @@ def _check_eval_dir(eval_dir: str) -> None:
 
 
 def fit_similar_share(images: int) -> float:
-    """The share of equal answers from which submit asks, for so many images to predict; 0: not known.
+    """The share of equal answers from which submit asks, for so many images to predict; 0: not
+    known.
 
-    A tenth of a percent of the answers may differ, as always, but of few images 3 at least, and never more than 1 %: a
-    handful of changed answers is hardly ever worth a submission, whatever the number of images.
+    A tenth of a percent of the answers may differ, as always, but of few images 3 at least, and
+    never more than 1 %: a handful of changed answers is hardly ever worth a submission, whatever
+    the number of images.
     """
     few = min(CLOSE, images // 100)
     if few <= images * (1 - Competition.similar_share):
@@ -245,13 +276,22 @@ def _describe_share(share: Any, images: int) -> str:
     if not images or type(share) is not float or not 0 < share <= 1:
         return ""
     differ = sum(1 for count in range(1, images) if (images - count) / images >= share)
-    return f": of {images}, {differ} may differ" if differ else f": with {images} images, no others than equal ones"
+    return (
+        f": of {images}, {differ} may differ"
+        if differ
+        else f": with {images} images, no others than equal ones"
+    )
 
 
 def _count_images(eval_dir: str, id_column: str) -> int:
-    """How many images are to be predicted; 0 where info.csv does not tell, which `tracker data check` reports."""
+    """How many images are to be predicted; 0 where info.csv does not tell, which `tracker data
+    check` reports."""
     try:
-        return len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,))) if eval_dir else 0
+        return (
+            len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,)))
+            if eval_dir
+            else 0
+        )
     except DataError:
         return 0
 

@@ -12,23 +12,40 @@ LATER = "change it in tracker.toml: true, false or a weights file"
 
 
 def look_for_weights() -> tuple[bool, str]:
-    """Whether model.pretrained can be true, and why, in a sentence; first the caches are looked at, then the hub."""
+    """Whether model.pretrained can be true, and why, in a sentence; first the caches are looked at,
+    then the hub."""
     places = get_hub_places()
     names = sorted({name for cache in places.caches for name in _list_cached(cache)})
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        return True, f"model.pretrained = true: weights of {names[0]}{more} are in the cache; {LATER}"
-    problem = ask(places.address, limit_s=LOOK_LIMIT_S) if places.address else "HF_HUB_OFFLINE is set"
+        return (
+            True,
+            f"model.pretrained = true: weights of {names[0]}{more} are in the cache; {LATER}",
+        )
+    problem = (
+        ask(places.address, limit_s=LOOK_LIMIT_S) if places.address else "HF_HUB_OFFLINE is set"
+    )
     if problem:
         return False, f"model.pretrained = false: no weights in the cache, {problem}; {LATER}"
-    return True, f"model.pretrained = true: {places.address} answers, timm loads its weights from there; {LATER}"
+    return (
+        True,
+        (
+            f"model.pretrained = true: {places.address} answers, timm loads its weights from there;"
+            f" {LATER}"
+        ),
+    )
 
 
 def _list_cached(cache: Path) -> list[str]:
-    """Models with weights in a cache: timm's repositories in that of the hub's client, files in torch's."""
+    """Models with weights in a cache: timm's repositories in that of the hub's client, files in
+    torch's."""
     try:
-        repositories = [path for path in cache.glob("models--timm--*") if any(path.glob("snapshots/*/*.*"))]
+        repositories = [
+            path for path in cache.glob("models--timm--*") if any(path.glob("snapshots/*/*.*"))
+        ]
         files = [path for path in cache.iterdir() if path.suffix in (".pth", ".safetensors")]
     except OSError:
         return []
-    return [path.name.removeprefix("models--timm--") for path in repositories] + [path.stem for path in files]
+    return [path.name.removeprefix("models--timm--") for path in repositories] + [
+        path.stem for path in files
+    ]

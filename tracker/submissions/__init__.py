@@ -1,4 +1,5 @@
-"""From predictions to a row of the ledger and its scores: what `check` examines and `submit` writes, scores, notes.
+"""From predictions to a row of the ledger and its scores: what `check` examines and `submit`
+writes, scores, notes.
 
 Imports `comparison`, `mirror` and below.
 """

@@ -1,4 +1,5 @@
-"""The one line that check, submit and score begin with: better than SOTA or not, a duplicate, a refusal."""
+"""The one line that check, submit and score begin with: better than SOTA or not, a duplicate, a
+refusal."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def answer_check(
 ) -> str:
     """What check says of a run first; `validation` has {val_f1: [SOTA's, this run's]}.
 
-    `searched`: it is an ensemble whose weights were searched on the validation images. `not_known`: config keys of
+    `searched`: it is an ensemble whose weights were searched on the validation images. `not_known`:
+    config keys of
     which one of the two tells nothing.
     """
     if duplicate is not None:
@@ -47,7 +49,11 @@ def answer_check(
 
 
 def answer_submit(
-    competition: Competition, row: Submission, before: Submission | None, after: Submission | None, checked: str
+    competition: Competition,
+    row: Submission,
+    before: Submission | None,
+    after: Submission | None,
+    checked: str,
 ) -> str:
     """What submit says first: the public score against SOTA; without a score, what check said."""
     if row.scores.get(f"public_{competition.primary_metric}") is None:
@@ -56,7 +62,9 @@ def answer_submit(
     return answer_score(competition, row, before, after)
 
 
-def answer_score(competition: Competition, row: Submission, before: Submission | None, after: Submission | None) -> str:
+def answer_score(
+    competition: Competition, row: Submission, before: Submission | None, after: Submission | None
+) -> str:
     """What score says first; `before` and `after` are SOTA before and after the score was recorded."""
     metric, key = competition.primary, f"public_{competition.primary_metric}"
     own = row.scores.get(key)
@@ -77,7 +85,11 @@ def answer_score(competition: Competition, row: Submission, before: Submission |
 
 
 def _place_by_validation(
-    competition: Competition, validation: Pairs, not_comparable: Mapping[str, str], *, searched: bool
+    competition: Competition,
+    validation: Pairs,
+    not_comparable: Mapping[str, str],
+    *,
+    searched: bool,
 ) -> str:
     """Above or below SOTA by the deciding metric, or by the first that both have."""
     names = sorted(validation, key=lambda name: name != f"val_{competition.primary_metric}")
@@ -107,7 +119,8 @@ def _render_gap(metric: Metric, value: float, best: float) -> str:
 
 
 def _subtract_shown(metric: Metric, value: float, best: float) -> float:
-    """The gap between two scores as they are shown, for both stand beside it; the whole one where they look equal."""
+    """The gap between two scores as they are shown, for both stand beside it; the whole one where
+    they look equal."""
     old, new = (Decimal(metric.render(score)) for score in (best, value))
     gap = float(abs(new - old))
     return gap if math.isfinite(gap) and gap else abs(value - best)
@@ -123,7 +136,11 @@ def _render_size(gap: float) -> str:
 
 
 def _render_pair(metric: Metric, old: float | None, new: float) -> str:
-    return metric.render(new) if old is None or old == new else f"{metric.render(old)} -> {metric.render(new)}"
+    return (
+        metric.render(new)
+        if old is None or old == new
+        else f"{metric.render(old)} -> {metric.render(new)}"
+    )
 
 
 def _count_changes(diff: Mapping[str, Sequence[Any]]) -> str:
@@ -131,4 +148,6 @@ def _count_changes(diff: Mapping[str, Sequence[Any]]) -> str:
     changes = list_changes(diff)
     if not changes:
         return "no config key changed"
-    return f"{len(changes)} keys changed at once" if len(changes) > 1 else f"one change: {changes[0]}"
+    return (
+        f"{len(changes)} keys changed at once" if len(changes) > 1 else f"one change: {changes[0]}"
+    )

@@ -1,4 +1,5 @@
-"""A candidate examined once: what `check` prints and what `submit` writes rest on the same look at files and ledger."""
+"""A candidate examined once: what `check` prints and what `submit` writes rest on the same look at
+files and ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.data import list_competition_ids
 from tracker.workspace.metrics import choose_figures
-from tracker.workspace.predictions import Answers, check_answers, diff_answers, load_answers, unpack_answers
+from tracker.workspace.predictions import (
+    Answers,
+    check_answers,
+    diff_answers,
+    load_answers,
+    unpack_answers,
+)
 from tracker.workspace.quota import Quota, build_quota
 
 if TYPE_CHECKING:
@@ -44,7 +51,8 @@ class Candidate:
 class CheckReport:
     """What submit would say, `answer` in one line; `refusal` is empty when it would be accepted.
 
-    `not_comparable` says why figures of `validation` do not compare with SOTA's; `ensemble` and `members` are an
+    `not_comparable` says why figures of `validation` do not compare with SOTA's; `ensemble` and
+    `members` are an
     ensemble's.
     """
 
@@ -79,7 +87,9 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
     if record.status == "running":
         raise RefusedError(f"{name} is still running", hint="wait until it has finished")
     if not path.is_file():
-        raise RefusedError(f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record))
+        raise RefusedError(
+            f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record)
+        )
     config = load_config(workspace.runs_dir, name)
     answers = load_answers(path, workspace.competition)
     check_answers(answers, workspace.competition, list_competition_ids(workspace, config))
@@ -96,9 +106,18 @@ def _how_to_predict(record: RunRecord) -> str:
     broken_off = record.status in ("killed", "interrupted", "failed")
     if "adopted_from" in record.facts:
         return "put the prediction CSV into its folder, then: tracker adopt DIR --force"
-    if record.kind == "train" and record.uid and not record.fingerprints.get("data"):  # of a loop of one's own
-        again = f'in its script, resume="{record.name}" and' if broken_off else "train again, and in the script"
-        return f"{again} run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run ends"
+    if (
+        record.kind == "train" and record.uid and not record.fingerprints.get("data")
+    ):  # of a loop of one's own
+        again = (
+            f'in its script, resume="{record.name}" and'
+            if broken_off
+            else "train again, and in the script"
+        )
+        return (
+            f"{again} run.save_probabilities(ids, probabilities) or run.save_predictions(...)"
+            " before the run ends"
+        )
     if broken_off:
         return f"finish it: tracker run train --from {record.name} --resume"
     return "set data.eval_dir and train again"
@@ -106,10 +125,13 @@ def _how_to_predict(record: RunRecord) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """A candidate beside what was sent before, at one moment; what changes with time is asked again when it is sent.
+    """A candidate beside what was sent before, at one moment; what changes with time is asked again
+    when it is sent.
 
-    `duplicate`, `spent` (quota, deadline or clock) and `similar` are the reasons to refuse it. `nearest` has the
-    earlier submissions with the fewest other answers; `changed_from_sota` counts answers by "old -> new" class.
+    `duplicate`, `spent` (quota, deadline or clock) and `similar` are the reasons to refuse it.
+    `nearest` has the
+    earlier submissions with the fewest other answers; `changed_from_sota` counts answers by "old ->
+    new" class.
     """
 
     candidate: Candidate
@@ -132,7 +154,8 @@ class Examination:
 def examine(workspace: Workspace, run: str) -> Examination:
     """Look at a run's predictions and at the ledger once; writes nothing.
 
-    Raises RefusedError, DataError or UnknownRunError where the predictions themselves cannot be sent.
+    Raises RefusedError, DataError or UnknownRunError where the predictions themselves cannot be
+    sent.
     """
     competition = workspace.competition
     candidate = load_candidate(workspace, run)
@@ -156,7 +179,8 @@ def examine(workspace: Workspace, run: str) -> Examination:
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:
-    """What submit would say, and how close the predictions are to what was sent before; writes nothing."""
+    """What submit would say, and how close the predictions are to what was sent before; writes
+    nothing."""
     return report_examination(workspace, examine(workspace, run))
 
 
@@ -172,7 +196,9 @@ def report_examination(workspace: Workspace, examination: Examination) -> CheckR
     duplicate = examination.duplicate.number if examination.duplicate else None
     refusal = str(examination.find_refusal() or "")
     validation = _compare_validation(workspace, record, sota)
-    not_comparable = _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
+    not_comparable = (
+        _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
+    )
     answer = answer_check(
         workspace.competition,
         duplicate=duplicate,
@@ -213,15 +239,23 @@ def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[An
 def _compare_with_earlier(
     workspace: Workspace, answers: Answers, sota: Submission | None
 ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
-    """The nearest earlier submissions, and how many answers move between which classes against SOTA."""
+    """The nearest earlier submissions, and how many answers move between which classes against
+    SOTA."""
     found: list[dict[str, Any]] = []
     changed = None
     for number, run, packed in list_packed_answers(workspace):
         diff = diff_answers(unpack_answers(packed), answers)
-        found.append({"number": number, "run": run, "changed": diff.changed, "equal_share": diff.equal_share})
+        found.append(
+            {"number": number, "run": run, "changed": diff.changed, "equal_share": diff.equal_share}
+        )
         if sota and number == sota.number:
-            names = dict(zip(workspace.competition.answer_words, workspace.competition.classes, strict=True))
-            changed = {f"{names.get(a, a)} -> {names.get(b, b)}": count for (a, b), count in diff.moves.items()}
+            names = dict(
+                zip(workspace.competition.answer_words, workspace.competition.classes, strict=True)
+            )
+            changed = {
+                f"{names.get(a, a)} -> {names.get(b, b)}": count
+                for (a, b), count in diff.moves.items()
+            }
     return sorted(found, key=lambda item: int(item["changed"]))[:NEAREST], changed
 
 
@@ -230,7 +264,9 @@ def _compare_validation(
 ) -> dict[str, Sequence[float | None]]:
     """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
     known: dict[str, Sequence[float | None]] = {}
-    for name in dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]):
+    for name in dict.fromkeys(
+        [*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]
+    ):
         old = find_figure(workspace, sota, "val", name) if sota else None
         known[name] = [old, record.summary.get(f"val/{name}")]
     measured = [name for name, values in known.items() if values != [None, None]]
@@ -242,7 +278,11 @@ def _find_incomparable(
     workspace: Workspace, candidate: Candidate, sota: Submission, names: Sequence[str]
 ) -> dict[str, str]:
     """Of the figures `names` those that do not compare with SOTA's, and why."""
-    from tracker.comparison.comparable import basis_of_run, basis_of_submission, explain_incomparable
+    from tracker.comparison.comparable import (
+        basis_of_run,
+        basis_of_submission,
+        explain_incomparable,
+    )
 
     old = basis_of_submission(workspace, sota)
     new = basis_of_run(workspace, candidate.record, candidate.config)
@@ -250,13 +290,16 @@ def _find_incomparable(
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _find_similar(competition: Competition, nearest: Sequence[Mapping[str, Any]]) -> RefusedError | None:
+def _find_similar(
+    competition: Competition, nearest: Sequence[Mapping[str, Any]]
+) -> RefusedError | None:
     """The refusal of predictions nearly those of an earlier submission; equal ones are a duplicate."""
     for item in nearest:
         if item["changed"] and item["equal_share"] >= competition.similar_share:
             share = f"{item['equal_share'] * 100:.2f} %"
             return RefusedError(
-                f"{share} of the predictions are those of submission {item['number']}, {item['changed']} differ",
+                f"{share} of the predictions are those of submission {item['number']},"
+                f" {item['changed']} differ",
                 hint="if that is meant: tracker submit --even-if-similar",
             )
     return None

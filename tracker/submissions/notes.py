@@ -14,7 +14,8 @@ from tracker.workspace.competition import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class NoteTarget:
-    """What a remark is about: a submission or a run, and the run folder of this workspace that shows it."""
+    """What a remark is about: a submission or a run, and the run folder of this workspace that
+    shows it."""
 
     submission: int | None
     run_uid: str | None
@@ -25,7 +26,8 @@ class NoteTarget:
 
 
 def find_target(workspace: Workspace, word: str) -> NoteTarget:
-    """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises UnknownRunError."""
+    """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises
+    UnknownRunError."""
     number = parse_submission(f"s{word.removeprefix('s')}")
     row = get_submission(workspace, number) if number is not None else None
     if word == "sota":
@@ -38,7 +40,8 @@ def find_target(workspace: Workspace, word: str) -> NoteTarget:
 
 
 def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = False) -> NoteTarget:
-    """Add a remark; raises UnknownRunError, or ConfigError for an empty text or a run that is said to be rejected."""
+    """Add a remark; raises UnknownRunError, or ConfigError for an empty text or a run that is said
+    to be rejected."""
     from tracker.ledger.append import open_ledger
 
     if not text.strip():
@@ -46,12 +49,18 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
     check_utf8("the note", text)
     target = find_target(workspace, word)
     if rejected and target.submission is None:
-        raise ConfigError(f"--rejected is for submissions, not for {target}", hint="tracker note 3 --rejected TEXT")
+        raise ConfigError(
+            f"--rejected is for submissions, not for {target}",
+            hint="tracker note 3 --rejected TEXT",
+        )
     if rejected and target.submission and get_submission(workspace, target.submission).scores:
         raise ConfigError(
-            f"submission {target.submission} has scores: the leaderboard has taken it", hint="leave --rejected out"
+            f"submission {target.submission} has scores: the leaderboard has taken it",
+            hint="leave --rejected out",
         )
     kind = "rejected" if rejected else "note"
     with open_ledger(workspace) as ledger:
-        ledger.append_note(kind=kind, text=text.strip(), submission=target.submission, run_uid=target.run_uid)
+        ledger.append_note(
+            kind=kind, text=text.strip(), submission=target.submission, run_uid=target.run_uid
+        )
     return target

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from tracker.leaderboards import build_leaderboard
-from tracker.ledger.read import get_packed_answers, get_submission, list_packed_answers, list_submissions, list_unscored
+from tracker.ledger.read import (
+    get_packed_answers,
+    get_submission,
+    list_packed_answers,
+    list_submissions,
+    list_unscored,
+)
 from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Competition, Workspace, parse_score
@@ -15,53 +21,68 @@ from tracker.workspace.predictions import unpack_answers
 
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
-    """Record what the leaderboard said about a submission; a correction is recorded beside the old value.
+    """Record what the leaderboard said about a submission; a correction is recorded beside the old
+    value.
 
     Raises ConfigError without a score, and where the local leaderboard has computed them.
     """
     from tracker.ledger.append import open_ledger
 
     if not scores:
-        raise ConfigError("no score given", hint=name_score_command(workspace.competition, number, every=True))
+        raise ConfigError(
+            "no score given", hint=name_score_command(workspace.competition, number, every=True)
+        )
     row = get_submission(workspace, number)
     kind = KINDS[workspace.leaderboard]
     if kind.knows_solution and row.predictions_fingerprint:
         raise ConfigError(
             f"the {kind.name} leaderboard has scored submission {number} itself",
-            hint=f'private scores stay sealed there; kind = "{DEFAULT.name}" in tracker.toml takes typed ones',
+            hint=(
+                f'private scores stay sealed there; kind = "{DEFAULT.name}" in tracker.toml takes'
+                " typed ones"
+            ),
         )
     with open_ledger(workspace) as ledger:
         ledger.append_missing(number, scores)  # what is typed again adds no row
     return get_submission(workspace, number)
 
 
-def parse_scores(competition: Competition, given: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:
+def parse_scores(
+    competition: Competition, given: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str], float]:
     """{(split, metric): value} from `metric=value` texts by split; raises ConfigError."""
     scores = {}
     for split, texts in given.items():
         for text in texts:
             name, equals, value = text.partition("=")
             if not equals:
-                raise ConfigError(f"--{split} {text}: expected metric=value, as in --{split} auc=0.913")
+                raise ConfigError(
+                    f"--{split} {text}: expected metric=value, as in --{split} auc=0.913"
+                )
             if (split, name.strip()) in scores:
-                raise ConfigError(f"the {split} {name.strip()} was given twice", hint="give each score once")
+                raise ConfigError(
+                    f"the {split} {name.strip()} was given twice", hint="give each score once"
+                )
             scores[split, name.strip()] = parse_score(competition.metric(name.strip()), value)
     return scores
 
 
 def list_sealed(workspace: Workspace, rows: Iterable[Submission]) -> list[Submission]:
-    """Those of `rows` whose private scores can be computed here and were not; none where they come from elsewhere."""
+    """Those of `rows` whose private scores can be computed here and were not; none where they come
+    from elsewhere."""
     if not KINDS[workspace.leaderboard].knows_solution:
         return []
     return [
         row
         for row in rows
-        if row.predictions_fingerprint and not any(name.startswith(("private_", "overall_")) for name in row.scores)
+        if row.predictions_fingerprint
+        and not any(name.startswith(("private_", "overall_")) for name in row.scores)
     ]
 
 
 def reveal(workspace: Workspace) -> list[Submission]:
-    """Score every submission on the private images and record it; submissions already revealed stay as they are."""
+    """Score every submission on the private images and record it; submissions already revealed stay
+    as they are."""
     from tracker.ledger.append import open_ledger
 
     board = build_leaderboard(workspace)
@@ -74,7 +95,11 @@ def reveal(workspace: Workspace) -> list[Submission]:
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     with open_ledger(workspace) as ledger:
         for row in list_submissions(workspace):
-            hidden = board.score_private(unpack_answers(packed[row.number])) if row.number in packed else {}
+            hidden = (
+                board.score_private(unpack_answers(packed[row.number]))
+                if row.number in packed
+                else {}
+            )
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
             if hidden:
                 ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
@@ -82,7 +107,8 @@ def reveal(workspace: Workspace) -> list[Submission]:
 
 
 def score_missing(workspace: Workspace) -> list[int]:
-    """Score submissions whose public score is missing because submit was cut off; returns their numbers."""
+    """Score submissions whose public score is missing because submit was cut off; returns their
+    numbers."""
     from tracker.ledger.append import open_ledger
 
     board = build_leaderboard(workspace)

@@ -1,4 +1,5 @@
-"""From an examined candidate to a row in the ledger and to the leaderboard, and what sync makes up for."""
+"""From an examined candidate to a row in the ledger and to the leaderboard, and what sync makes up
+for."""
 
 from __future__ import annotations
 
@@ -30,17 +31,23 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.quota import Quota
 
 
-def submit(workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False) -> tuple[Submission, Quota]:
+def submit(
+    workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False
+) -> tuple[Submission, Quota]:
     """Examine a run and submit it, see `submit_examined`."""
     memo = check_memo(memo)
-    return submit_examined(workspace, examine(workspace, run), memo, even_if_similar=even_if_similar)
+    return submit_examined(
+        workspace, examine(workspace, run), memo, even_if_similar=even_if_similar
+    )
 
 
 def check_memo(memo: str) -> str:
     """The memo without the space around it; raises RefusedError when nothing is left."""
     memo = memo.strip()
     if not memo:
-        raise RefusedError("no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"')
+        raise RefusedError(
+            "no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"'
+        )
     check_utf8("the memo", memo)
     return memo
 
@@ -48,18 +55,22 @@ def check_memo(memo: str) -> str:
 def submit_examined(
     workspace: Workspace, examination: Examination, memo: str, *, even_if_similar: bool = False
 ) -> tuple[Submission, Quota]:
-    """Record a submission, score it where the leaderboard can, and return it with what is left of the quota.
+    """Record a submission, score it where the leaderboard can, and return it with what is left of
+    the quota.
 
-    What changes while others submit, duplicate and quota, is asked again under the ledger's lock. Predictions that
-    hardly differ from an earlier submission's are refused unless `even_if_similar`. Raises RefusedError or
-    DuplicateError with nothing written, LedgerError when the ledger is out of reach.
+    What changes while others submit, duplicate and quota, is asked again under the ledger's lock.
+    Predictions that hardly differ from an earlier submission's are refused unless
+    `even_if_similar`. Raises RefusedError or DuplicateError with nothing written, LedgerError when
+    the ledger is out of reach.
     """
     from tracker.ledger.append import Draft, open_ledger
 
     if refusal := examination.find_refusal(even_if_similar=even_if_similar):
         raise refusal
     candidate, board = examination.candidate, build_leaderboard(workspace)
-    public = board.score_public(candidate.answers)  # before the row: a wrong solution file must not cost a number
+    public = board.score_public(
+        candidate.answers
+    )  # before the row: a wrong solution file must not cost a number
     with open_ledger(workspace) as ledger:
         kept = _keep_copy(workspace, candidate)
         draft = Draft(
@@ -87,21 +98,28 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
     from tracker.ledger.append import exclusive, open_ledger
 
     with exclusive(workspace, f"send-{number}"):
-        row = get_submission(workspace, number)  # another process may have sent it while this one waited
+        row = get_submission(
+            workspace, number
+        )  # another process may have sent it while this one waited
         if row.file is not None and _is_open(row):
             sent = number in list_noted(workspace, "sent")
             outcome = board.send(workspace.root / row.file, _describe(workspace, row), sent=sent)
             told = {"sent": outcome.reference, "rejected": outcome.rejected}
             with open_ledger(workspace) as ledger:
-                ledger.append_missing(number, outcome.scores, {kind: text for kind, text in told.items() if text})
+                ledger.append_missing(
+                    number, outcome.scores, {kind: text for kind, text in told.items() if text}
+                )
             row = get_submission(workspace, number)
     for note in row.notes:
         if note.kind == "rejected":
-            raise LeaderboardError(f"submission {number} was {note}", hint="it does not count in the quota")
+            raise LeaderboardError(
+                f"submission {number} was {note}", hint="it does not count in the quota"
+            )
 
 
 def _describe(workspace: Workspace, row: Submission) -> str:
-    """What the leaderboard shows beside the file: the run, its validation score by the deciding metric, the memo."""
+    """What the leaderboard shows beside the file: the run, its validation score by the deciding
+    metric, the memo."""
     primary = workspace.competition.primary
     value = find_figure(workspace, row, "val", primary.name)
     score = "" if value is None else f" ({primary.render(value)})"
@@ -115,7 +133,8 @@ def _is_open(row: Submission) -> bool:
 
 
 def send_missing(workspace: Workspace) -> list[str]:
-    """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for each failure."""
+    """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for
+    each failure."""
     board, problems = build_leaderboard(workspace), []
     if not board.kind.sends:
         return []
@@ -137,7 +156,10 @@ def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:
         write_bytes(target, candidate.path.read_bytes())
     if load_answers(target, workspace.competition).fingerprint != candidate.answers.fingerprint:
         target.unlink()
-        raise RefusedError(f"{candidate.path} was changed after it was examined", hint="tracker check says what it is")
+        raise RefusedError(
+            f"{candidate.path} was changed after it was examined",
+            hint="tracker check says what it is",
+        )
     return target
 
 
@@ -149,9 +171,11 @@ def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
 
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Bring the ledger up to date, then the runs' copies; returns the runs done and a line for each that failed.
+    """Bring the ledger up to date, then the runs' copies; returns the runs done and a line for each
+    that failed.
 
-    Raises MissingLibraryError without a library of theirs when nothing else is wrong: the ledger is up to date then.
+    Raises MissingLibraryError without a library of theirs when nothing else is wrong: the ledger is
+    up to date then.
     """
     from tracker.mirror.copy import Connections, sync_run
     from tracker.mirror.targets import list_targets
@@ -174,8 +198,11 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     return [name for name in copied if name in indexed], problems
 
 
-def _try_each(names: Sequence[str], work: Callable[[str], object], problems: list[str]) -> list[str]:
-    """The runs for which `work` succeeds; each other adds a line to `problems`. Raises UnknownRunError."""
+def _try_each(
+    names: Sequence[str], work: Callable[[str], object], problems: list[str]
+) -> list[str]:
+    """The runs for which `work` succeeds; each other adds a line to `problems`. Raises
+    UnknownRunError."""
     done = []
     for name in names:
         try:
@@ -189,7 +216,8 @@ def _try_each(names: Sequence[str], work: Callable[[str], object], problems: lis
 
 
 def _index_ended(workspace: Workspace, name: str) -> None:
-    """Add a run that has ended to the ledger's index, unless it is there; raises LedgerError or UnknownRunError."""
+    """Add a run that has ended to the ledger's index, unless it is there; raises LedgerError or
+    UnknownRunError."""
     from tracker.ledger.append import open_ledger
 
     record = load_run(workspace.runs_dir, name)

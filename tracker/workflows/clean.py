@@ -28,7 +28,8 @@ LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeableFile:
-    """A file that can be freed: what it is (LAST, CACHE, BEST or COPY), its run, its size on disk in bytes."""
+    """A file that can be freed: what it is (LAST, CACHE, BEST or COPY), its run, its size on disk
+    in bytes."""
 
     what: str
     path: Path
@@ -52,8 +53,8 @@ class Plan:
 def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
     """What can be freed; with `checkpoints`, also best.pth of runs that nothing keeps.
 
-    Raises LedgerError when the ledger cannot be read, and TrackerError when a run cannot be read: it may be an ensemble
-    of runs whose checkpoints must stay.
+    Raises LedgerError when the ledger cannot be read, and TrackerError when a run cannot be read:
+    it may be an ensemble of runs whose checkpoints must stay.
     """
     records = list_runs(workspace.runs_dir)
     finished = [record for record in records if record.status == "finished"]
@@ -66,7 +67,11 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
             if record.name not in kept:
                 files += _find_copy(workspace, record)  # before the file that it is compared with
                 files += _find_file(workspace, record, BEST)
-    kept = {name: reason for name, reason in kept.items() if (workspace.runs_dir / name / BEST).is_file()}
+    kept = {
+        name: reason
+        for name, reason in kept.items()
+        if (workspace.runs_dir / name / BEST).is_file()
+    }
     return Plan(files=files, kept=kept)
 
 
@@ -75,7 +80,10 @@ def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, s
     if broken := [record.name for record in records if record.status == "broken"]:
         raise TrackerError(
             f"{broken[0]} cannot be read, so nobody knows which checkpoints it needs",
-            hint=f"tracker show {broken[0]} says what is wrong; without --checkpoints, tracker clean frees the rest",
+            hint=(
+                f"tracker show {broken[0]} says what is wrong; without --checkpoints, tracker clean"
+                " frees the rest"
+            ),
         )
     submitted = list_run_numbers_submitted(workspace, [record.uid for record in records])
     by_uid = {record.uid: record.name for record in records if record.uid}
@@ -96,18 +104,25 @@ def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, s
     return kept
 
 
-def _list_needed(workspace: Workspace, record: RunRecord, by_uid: Mapping[str, str]) -> Iterator[str]:
-    """The runs whose weights a run has: those that it was inferred from, or that an ensemble is made of."""
+def _list_needed(
+    workspace: Workspace, record: RunRecord, by_uid: Mapping[str, str]
+) -> Iterator[str]:
+    """The runs whose weights a run has: those that it was inferred from, or that an ensemble is
+    made of."""
     seen: set[str] = set()
     waiting = [record]
     while waiting:
         one = waiting.pop()
         names = [one.parent] if one.kind == "infer" and one.parent else []
         if one.kind == "ensemble":
-            members = load_config(workspace.runs_dir, one.name).get("ensemble", {}).get("members", [])
+            members = (
+                load_config(workspace.runs_dir, one.name).get("ensemble", {}).get("members", [])
+            )
             uids = one.facts.get("members", [])
             names = [*map(str, members), *(by_uid[uid] for uid in uids if uid in by_uid)]
-        new = [name for name in dict.fromkeys(names) if name not in seen and name in by_uid.values()]
+        new = [
+            name for name in dict.fromkeys(names) if name not in seen and name in by_uid.values()
+        ]
         seen.update(new)
         yield from new
         waiting += [load_run(workspace.runs_dir, name) for name in new]
@@ -115,17 +130,26 @@ def _list_needed(workspace: Workspace, record: RunRecord, by_uid: Mapping[str, s
 
 def _find_file(workspace: Workspace, record: RunRecord, name: str) -> list[FreeableFile]:
     path = workspace.runs_dir / record.name / name
-    return [FreeableFile(what=name, path=path, run=record.name, size=path.stat().st_size)] if path.is_file() else []
+    return (
+        [FreeableFile(what=name, path=path, run=record.name, size=path.stat().st_size)]
+        if path.is_file()
+        else []
+    )
 
 
 def _find_copy(workspace: Workspace, record: RunRecord) -> list[FreeableFile]:
-    """MLflow's copy of a checkpoint where MLflow's files are in this workspace, and it has what the run folder has."""
+    """MLflow's copy of a checkpoint where MLflow's files are in this workspace, and it has what the
+    run folder has."""
     folder = workspace.runs_dir / record.name
     try:
         state: Any = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
         own = is_own_store(workspace, state.get("tracking_uri"))
         path = workspace.root / "mlartifacts" / str(state["run_id"]) / "artifacts" / BEST
-        if not own or not (folder / BEST).is_file() or not filecmp.cmp(path, folder / BEST, shallow=False):
+        if (
+            not own
+            or not (folder / BEST).is_file()
+            or not filecmp.cmp(path, folder / BEST, shallow=False)
+        ):
             return []
     except (OSError, ValueError, LookupError, AttributeError, RecursionError):
         return []
@@ -137,20 +161,26 @@ def _find_caches(workspace: Workspace) -> list[FreeableFile]:
     from tracker.training.input.cache import list_unused
 
     caches = list_unused(workspace.lock_dir)
-    return [FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512) for path in caches]
+    return [
+        FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512) for path in caches
+    ]
 
 
 def free(workspace: Workspace, plan: Plan, *, checkpoints: bool = False) -> list[FreeableFile]:
-    """Remove the files of a plan, and return those that were removed; the records keep what was freed and when.
+    """Remove the files of a plan, and return those that were removed; the records keep what was
+    freed and when.
 
-    What has come into use since the plan was made stays. Raises StorageError and what `plan_clean` raises.
+    What has come into use since the plan was made stays. Raises StorageError and what `plan_clean`
+    raises.
     """
     from tracker.training.input.cache import remove_unused
 
     current = plan_clean(workspace, checkpoints=checkpoints).files
     files = [item for item in plan.files if item in current]
     for name in dict.fromkeys(item.run for item in files if item.run):
-        _note_freed(workspace, name, [item.what for item in files if item.run == name and item.what != COPY])
+        _note_freed(
+            workspace, name, [item.what for item in files if item.run == name and item.what != COPY]
+        )
     done = []
     for item in files:
         if item.what == CACHE:
@@ -164,7 +194,8 @@ def free(workspace: Workspace, plan: Plan, *, checkpoints: bool = False) -> list
 
 
 def _note_freed(workspace: Workspace, name: str, files: Iterable[str]) -> None:
-    """Keep in the record what is about to be freed: written afterwards, a crash between would make it a loss."""
+    """Keep in the record what is about to be freed: written afterwards, a crash between would make
+    it a loss."""
     record = load_run(workspace.runs_dir, name)
     now = utc_now()
     change_marks(workspace, name, freed={**record.freed, **dict.fromkeys(files, now)})

@@ -24,13 +24,19 @@ from tracker.workspace.competition import Workspace
 
 @contextmanager
 def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
-    """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's index say how."""
+    """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's
+    index say how."""
     name = recorder.record.name
     mirror = Mirror(workspace, name)
     mirror.start()
     with outlive_terminal(workspace) as output:
-        resumed = [render_resume(workspace, time, recorder.record.epoch) for time in list_resumes(recorder.folder)]
-        output.keep_in(recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:]))
+        resumed = [
+            render_resume(workspace, time, recorder.record.epoch)
+            for time in list_resumes(recorder.folder)
+        ]
+        output.keep_in(
+            recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:])
+        )
         take_stop_note(recorder.folder)  # of an end that never came
         with terminate_as_interrupt(insist=True) as signals:
             try:
@@ -43,7 +49,9 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 if isinstance(end, KeyboardInterrupt):
                     train = recorder.record.kind == "train"
                     hint = f"tracker run train --from {name} --resume" if train else ""
-                    raise InterruptedByUserError(f"{name} was interrupted ({end})", hint=hint) from error
+                    raise InterruptedByUserError(
+                        f"{name} was interrupted ({end})", hint=hint
+                    ) from error
                 raise
         index_run(workspace, recorder.finish("finished"))
         if problem := mirror.wait():
@@ -51,7 +59,8 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
 
 
 def record_failure(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
-    """Write how a run ended that did not finish: interrupted by Ctrl-C, SIGTERM or `tracker stop`, else failed."""
+    """Write how a run ended that did not finish: interrupted by Ctrl-C, SIGTERM or `tracker stop`,
+    else failed."""
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
     recorder.params(facts)
@@ -71,11 +80,16 @@ def describe_error(error: BaseException) -> str:
     """The reason that a run's record gives for its end."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Ctrl-C"
-    return str(error) if isinstance(error, TrackerError) else f"{type(error).__name__}: {error}".rstrip(": ")
+    return (
+        str(error)
+        if isinstance(error, TrackerError)
+        else f"{type(error).__name__}: {error}".rstrip(": ")
+    )
 
 
 def index_run(workspace: Workspace, record: RunRecord) -> None:
-    """Append the run to the ledger's index; a run must not be lost because the ledger is out of reach."""
+    """Append the run to the ledger's index; a run must not be lost because the ledger is out of
+    reach."""
     try:
         with translate_import_errors():
             from tracker.ledger.append import open_ledger

@@ -26,7 +26,8 @@ def train_folds(
     force: bool = False,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> RunRecord:
-    """Train the folds of data.folds that no run has trained yet, or with `force` all, and combine them by soft vote.
+    """Train the folds of data.folds that no run has trained yet, or with `force` all, and combine
+    them by soft vote.
 
     Each image's validation probabilities come from the one run that was not trained on it.
     """
@@ -35,7 +36,9 @@ def train_folds(
         own = replace(config, data=replace(config.data, fold=fold))
         words = f"{note} (fold {fold} of {folds})".strip()
         try:
-            record = train(workspace, own, parent=parent, note=words, facts=facts, quiet=quiet, force=force)
+            record = train(
+                workspace, own, parent=parent, note=words, facts=facts, quiet=quiet, force=force
+            )
             names.append(record.name)
         except AlreadyTrainedError as error:
             say(f"fold {fold}: {error.run} has it already")

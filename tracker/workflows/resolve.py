@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tracker.runs.read import list_runs, load_run, load_trained_config
-from tracker.training.config import Config, config_from_dict, crop_defaults, format_defaults, merge, parse_assignment
+from tracker.training.config import (
+    Config,
+    config_from_dict,
+    crop_defaults,
+    format_defaults,
+    merge,
+    parse_assignment,
+)
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import follow_model
 from tracker.training.input.pipeline_file import pin_pipeline_file
@@ -32,10 +39,11 @@ def resolve_config(
     flags: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> Config:
-    """Defaults, those of tracker.toml, the parent run, the file, flags and --set, the later the stronger.
+    """Defaults, those of tracker.toml, the parent run, the file, flags and --set, the later the
+    stronger.
 
-    A run made from another has its parent's config; only a new one takes the defaults that depend on data.format.
-    Raises ConfigError with every problem found.
+    A run made from another has its parent's config; only a new one takes the defaults that depend
+    on data.format. Raises ConfigError with every problem found.
     """
     layers: list[Mapping[str, Any]] = [read_toml(config_file)] if config_file is not None else []
     for name, value in (flags or {}).items():
@@ -55,8 +63,11 @@ def resolve_config(
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
 
 
-def _change(workspace: Workspace, parent: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A parent's config with what is given for the new run, and what "model" and another model bring with them."""
+def _change(
+    workspace: Workspace, parent: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A parent's config with what is given for the new run, and what "model" and another model
+    bring with them."""
     before = merge(workspace.defaults, parent)
     return merge(before, follow_model(before, own, root=workspace.root), crop_defaults(own), own)
 
@@ -68,14 +79,23 @@ def resolve_for(
     from tracker.ledger.resolve import resolve_run
 
     source = resolve_run(workspace, parent) if parent else None
-    return resolve_config(workspace, config_file=config_file, parent=source, assignments=assignments or ())
+    return resolve_config(
+        workspace, config_file=config_file, parent=source, assignments=assignments or ()
+    )
 
 
 def find_resumable(workspace: Workspace) -> str:
-    """The newest run that can be resumed and is not archived; raises ConfigError when there is none."""
+    """The newest run that can be resumed and is not archived; raises ConfigError when there is
+    none."""
     for record in list_runs(workspace.runs_dir, archived=False):
-        resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get("pruned")
-        ours = record.kind == "train" and record.fingerprints.get("data")  # not of a loop of one's own
+        resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get(
+            "pruned"
+        )
+        ours = record.kind == "train" and record.fingerprints.get(
+            "data"
+        )  # not of a loop of one's own
         if record.uid and ours and resumable:
             return record.name
-    raise ConfigError("no killed, interrupted or failed run to resume", hint="tracker runs lists the runs")
+    raise ConfigError(
+        "no killed, interrupted or failed run to resume", hint="tracker runs lists the runs"
+    )

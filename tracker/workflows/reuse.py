@@ -29,7 +29,8 @@ POINTS = "metrics.jsonl"
 def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> RunRecord | None:
     """The finished run with the most epochs that this config would repeat; None when there is none.
 
-    Raises AlreadyTrainedError when a run has the same config, data and code: it would only be trained again.
+    Raises AlreadyTrainedError when a run has the same config, data and code: it would only be
+    trained again.
     """
     code = collect_code(workspace.root)
     found: RunRecord | None = None
@@ -45,24 +46,34 @@ def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> 
         if is_same_training(earlier, config):
             raise AlreadyTrainedError(record.name)
         folder = workspace.runs_dir / record.name
-        if (found is None or record.epoch > found.epoch) and _leads_to(folder, record, earlier, config):
+        if (found is None or record.epoch > found.epoch) and _leads_to(
+            folder, record, earlier, config
+        ):
             found = record
     return found
 
 
-def _leads_to(folder: Path, record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether training from scratch would come by this run's last epoch, and its files are there to go on from."""
+def _leads_to(
+    folder: Path, record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]
+) -> bool:
+    """Whether training from scratch would come by this run's last epoch, and its files are there to
+    go on from."""
     patience = config["train"]["patience"]
     return (
         _shares_trajectory(record, earlier, config)
         and record.epoch <= config["train"]["epochs"]
-        and (not patience or 0 < earlier["train"]["patience"] <= patience)  # else it might have stopped before
+        and (
+            not patience or 0 < earlier["train"]["patience"] <= patience
+        )  # else it might have stopped before
         and all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
     )
 
 
-def _shares_trajectory(record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether last.pth of a run may be gone on from; that of an earlier version knows only its own folders."""
+def _shares_trajectory(
+    record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]
+) -> bool:
+    """Whether last.pth of a run may be gone on from; that of an earlier version knows only its own
+    folders."""
     if record.fingerprints.get("config") == config_fingerprint(earlier):
         return trajectory_fingerprint(earlier) == trajectory_fingerprint(config)
     return old_trajectory_fingerprint(earlier) == old_trajectory_fingerprint(config)
@@ -73,7 +84,10 @@ def copy_progress(source: Path, target: Path) -> None:
     for name in CHECKPOINTS:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(source / name, temporary)
-    with translate_os_errors(target / POINTS, "write"), (target / POINTS).open("ab") as file:  # open in the recorder
+    with (
+        translate_os_errors(target / POINTS, "write"),
+        (target / POINTS).open("ab") as file,
+    ):  # open in the recorder
         lines = (source / POINTS).read_bytes().splitlines(keepends=True)
         file.writelines(line for line in lines if not _is_of_machine(line))
 

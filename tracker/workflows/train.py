@@ -34,10 +34,12 @@ def train(
     quiet: bool = False,
     force: bool = False,
 ) -> RunRecord:
-    """Train a new run and return its final record; errors leave the run recorded as failed or interrupted.
+    """Train a new run and return its final record; errors leave the run recorded as failed or
+    interrupted.
 
-    A run that differs from a finished one only by more epochs goes on from its last epoch, where that gives the same
-    weights. Raises AlreadyTrainedError when one has the same config, data and code. `force` trains from scratch.
+    A run that differs from a finished one only by more epochs goes on from its last epoch, where
+    that gives the same weights. Raises AlreadyTrainedError when one has the same config, data and
+    code. `force` trains from scratch.
     """
     require(*TRAINING)
     from tracker.training.model.model import check_model
@@ -49,7 +51,12 @@ def train(
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_earlier(workspace, tables, data.fingerprint)
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=tables, parent=parent, note=note, fingerprints=fingerprints
+        workspace.runs_dir,
+        kind="train",
+        config=tables,
+        parent=parent,
+        note=note,
+        fingerprints=fingerprints,
     )
     name = recorder.record.name
     recorder.params(facts or {})
@@ -58,7 +65,10 @@ def train(
         recorder.params({"continues": earlier.uid})
         best = {key: value for key, value in earlier.summary.items() if value is not None}
         recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
-        say = f"{name} goes on after epoch {earlier.epoch} of {earlier.name}, which had the same config up to there"
+        say = (
+            f"{name} goes on after epoch {earlier.epoch} of {earlier.name}, which had the same"
+            " config up to there"
+        )
     else:
         say = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
@@ -67,14 +77,21 @@ def train(
 
 
 def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
-    """Go on with a killed, interrupted or failed run; raises ConfigError when its data have changed."""
+    """Go on with a killed, interrupted or failed run; raises ConfigError when its data have
+    changed."""
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
     if record.status == "finished":
-        raise ConfigError(f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it")
+        raise ConfigError(
+            f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it"
+        )
     if not record.uid:
-        raise ConfigError(f"{name} was killed before its first record", hint="tracker run train makes a new run")
-    config = config_from_dict(load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml")
+        raise ConfigError(
+            f"{name} was killed before its first record", hint="tracker run train makes a new run"
+        )
+    config = config_from_dict(
+        load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
+    )
     task, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
         raise ConfigError(
@@ -123,7 +140,8 @@ def _fit(
 
 
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
-    """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions will be the same."""
+    """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions
+    will be the same."""
     from tracker.ledger.read import list_twins
 
     recorder.fingerprint(weights=weights)

@@ -29,7 +29,8 @@ TRACKER_TOML = "tracker.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A leaderboard metric: how it is computed, which way is better, and whether people may type it in percent."""
+    """A leaderboard metric: how it is computed, which way is better, and whether people may type it
+    in percent."""
 
     name: str
     kind: str = GIVEN
@@ -83,7 +84,8 @@ class Competition:
     public_share: float = 0.0
 
     def local_time(self, text: str | None, form: str = "%Y-%m-%d %H:%M") -> str:
-        """A UTC text as people of the competition read it; `-` for none. What is no time, as in old tables, stays."""
+        """A UTC text as people of the competition read it; `-` for none. What is no time, as in old
+        tables, stays."""
         try:
             moment = dt.datetime.fromisoformat(text or "")
         except ValueError:
@@ -113,9 +115,11 @@ class Competition:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections for every new run.
+    """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections
+    for every new run.
 
-    `leaderboard` is the kind, `leaderboard_options` has the other keys of [leaderboard] that are set.
+    `leaderboard` is the kind, `leaderboard_options` has the other keys of [leaderboard] that are
+    set.
     """
 
     root: Path
@@ -146,7 +150,9 @@ class Workspace:
     def leaderboard_files(self) -> tuple[Path, ...]:
         """The files that [leaderboard] names, as a solution."""
         paths = [option.key for option in list_options() if option.is_path]
-        return tuple(Path(self.leaderboard_options[key]) for key in paths if key in self.leaderboard_options)
+        return tuple(
+            Path(self.leaderboard_options[key]) for key in paths if key in self.leaderboard_options
+        )
 
     @property
     def lock_dir(self) -> Path:
@@ -165,23 +171,31 @@ class Workspace:
     def relative(self, path: Path) -> str:
         """A path as kept in records: relative to the workspace when it is inside."""
         absolute = path.expanduser().resolve()
-        return absolute.relative_to(self.root).as_posix() if absolute.is_relative_to(self.root) else str(absolute)
+        return (
+            absolute.relative_to(self.root).as_posix()
+            if absolute.is_relative_to(self.root)
+            else str(absolute)
+        )
 
 
 def find_workspace(start: Path | None = None) -> Workspace:
-    """The workspace named by TRACKER_WORKSPACE, or around `start`; raises UnknownRunError or ConfigError."""
+    """The workspace named by TRACKER_WORKSPACE, or around `start`; raises UnknownRunError or
+    ConfigError."""
     named = get_setting("TRACKER_WORKSPACE")
     if named:
         root = Path(named).expanduser().resolve()
         if not (root / TRACKER_TOML).is_file():
-            raise UnknownRunError(f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}", hint=f"tracker init {named}")
+            raise UnknownRunError(
+                f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}", hint=f"tracker init {named}"
+            )
         return load_workspace(root)
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / TRACKER_TOML).is_file():
             return load_workspace(folder)
     raise UnknownRunError(
-        f"no {TRACKER_TOML} in {here} or above it", hint="tracker init makes a workspace here, or cd into one"
+        f"no {TRACKER_TOML} in {here} or above it",
+        hint="tracker init makes a workspace here, or cd into one",
     )
 
 
@@ -200,19 +214,32 @@ def load_workspace(root: Path) -> Workspace:
     for section, table in defaults.items():
         if not isinstance(table, Mapping):
             reader.problems.append(f"{section}: is a table, write [{section}]")
-    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db")
+    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(
+        mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db"
+    )
     try:
         urlsplit(mlflow_uri).port  # noqa: B018 (it is looked at where it is read)
     except ValueError as error:
-        reader.problems.append(f"mlflow.tracking_uri, or TRACKER_MLFLOW_URI: not an address ({error})")
-    ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(ledger, "ledger.url", "sqlite:///ledger.db")
-    if _absolute_sqlite(mlflow_uri, root) != mlflow_uri and re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
-        # percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if that were a path
         reader.problems.append(
-            f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or % in it"
+            f"mlflow.tracking_uri, or TRACKER_MLFLOW_URI: not an address ({error})"
+        )
+    ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(
+        ledger, "ledger.url", "sqlite:///ledger.db"
+    )
+    if _absolute_sqlite(mlflow_uri, root) != mlflow_uri and re.search(
+        r"\?|%[0-9A-Fa-f]{2}", str(root)
+    ):
+        # percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if
+        # that were a path
+        reader.problems.append(
+            f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or %"
+            " in it"
         )
     if reader.problems:
-        raise ConfigError(f"{render_count(len(reader.problems), 'wrong value')} in {path}:", problems=reader.problems)
+        raise ConfigError(
+            f"{render_count(len(reader.problems), 'wrong value')} in {path}:",
+            problems=reader.problems,
+        )
     return Workspace(
         root=root,
         competition=competition,
@@ -225,7 +252,9 @@ def load_workspace(root: Path) -> Workspace:
     )
 
 
-def _read_leaderboard(reader: _Reader, raw: Mapping[str, Any], root: Path) -> tuple[str, dict[str, str]]:
+def _read_leaderboard(
+    reader: _Reader, raw: Mapping[str, Any], root: Path
+) -> tuple[str, dict[str, str]]:
     """The kind, and the keys that are set, of whatever kind they are: paths among them absolute."""
     options = list_options()
     board = reader.table(raw, "leaderboard", ("kind", *(option.key for option in options)))
@@ -286,7 +315,9 @@ class _Reader:
         self.tables(table, f"{name}.", known)
         return table
 
-    def value(self, table: Mapping[str, Any], name: str, default: Any, wanted: type, words: str) -> Any:
+    def value(
+        self, table: Mapping[str, Any], name: str, default: Any, wanted: type, words: str
+    ) -> Any:
         """The value of the last part of `name`, or the default when it is absent or wrong."""
         value = table.get(name.rpartition(".")[2], default)
         if type(value) is not wanted:
@@ -307,7 +338,9 @@ class _Reader:
         self.problems.append(f"{name}: expected a list of texts, not {found!r}")
         return ()
 
-    def choice(self, table: Mapping[str, Any], name: str, default: str, choices: tuple[str, ...]) -> str:
+    def choice(
+        self, table: Mapping[str, Any], name: str, default: str, choices: tuple[str, ...]
+    ) -> str:
         """One word of several."""
         word = self.text(table, name, default)
         if word not in choices:
@@ -374,7 +407,9 @@ def _read_share(reader: _Reader, table: Mapping[str, Any], name: str, default: f
     """A share of the images; only where the default is 0 may it be 0, for unknown."""
     share = table.get(name, default)
     if type(share) not in (int, float) or not 0 <= share <= 1 or (share == 0 and default):
-        reader.problems.append(f"competition.{name}: expected a share such as {default or 0.5}, not {share!r}")
+        reader.problems.append(
+            f"competition.{name}: expected a share such as {default or 0.5}, not {share!r}"
+        )
         return 1.0
     return float(share)
 
@@ -391,7 +426,9 @@ def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:
         reader.tables(item, "competition.metrics.", ("name", "kind", "higher_is_better", "percent"))
         name = reader.text(item, "competition.metrics.name", "")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            reader.problems.append(f"competition.metrics.name: expected lower-case letters, not {name!r}")
+            reader.problems.append(
+                f"competition.metrics.name: expected lower-case letters, not {name!r}"
+            )
         metrics.append(
             Metric(
                 name=name,
@@ -410,7 +447,9 @@ def _read_deadline(reader: _Reader, raw: Any, zone: str) -> dt.datetime | None:
     try:
         tz = zoneinfo.ZoneInfo(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        reader.problems.append(f"competition.time_zone: unknown zone {zone!r}, expected one like Asia/Seoul")
+        reader.problems.append(
+            f"competition.time_zone: unknown zone {zone!r}, expected one like Asia/Seoul"
+        )
         return None
     if raw == "":
         return None
@@ -427,7 +466,9 @@ def parse_score(metric: Metric, text: str) -> float:
     try:
         if not text.isascii():  # Decimal knows the digits of every script
             raise ArithmeticError
-        number = Decimal(text.strip().rstrip("%").strip())  # a percentage is divided before it is rounded to binary
+        number = Decimal(
+            text.strip().rstrip("%").strip()
+        )  # a percentage is divided before it is rounded to binary
         if metric.percent and (number > 1 or text.strip().endswith("%")):
             number /= 100
         value = float(number)
@@ -447,7 +488,8 @@ def already_made(root: Path) -> ConfigError:
 
 
 def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], None]) -> Workspace:
-    """Make `root` a workspace; when the text is wrong or `prepare` fails, tracker.toml is taken away again.
+    """Make `root` a workspace; when the text is wrong or `prepare` fails, tracker.toml is taken
+    away again.
 
     Raises ConfigError, for a folder that is a workspace already too, or whatever `prepare` raises.
     """

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
-    """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is known."""
+    """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is
+    known."""
     eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
     if not eval_dir:
         return None
@@ -54,5 +55,6 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
 
 def locate_data(workspace: Workspace, data: DataConfig) -> DataConfig:
-    """The same with paths of the workspace's earlier places as they are now; the record keeps what it says."""
+    """The same with paths of the workspace's earlier places as they are now; the record keeps what
+    it says."""
     return replace(data, **find_moved_paths(workspace.root, asdict(data)))

@@ -1,7 +1,8 @@
-"""The kinds of leaderboards as plain data: what each is called, its keys in tracker.toml, what it can do.
+"""The kinds of leaderboards as plain data: what each is called, its keys in tracker.toml, what it
+can do.
 
-A new kind is a file in this folder with a class after `Leaderboard`, and an entry below. This module imports nothing,
-so that whoever reads tracker.toml can ask it.
+A new kind is a file in this folder with a class after `Leaderboard`, and an entry below. This
+module imports nothing, so that whoever reads tracker.toml can ask it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 class Option:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
-    `needs`: what the kind needs it for, said where it is missing; empty: it may be missing. `is_path`: it names a
-    file, relative to tracker.toml. `flag`: the option of `tracker init` that sets it, if it has one of its own, and
+    `needs`: what the kind needs it for, said where it is missing; empty: it may be missing.
+    `is_path`: it names a
+    file, relative to tracker.toml. `flag`: the option of `tracker init` that sets it, if it has one
+    of its own, and
     `unused`: why that option says nothing to the other kinds.
     """
 
@@ -31,9 +34,11 @@ class Option:
 class Kind:
     """A kind of leaderboard.
 
-    `sentence` is its comment in tracker.toml, `implementation` is "module:Class". `needs_upload_by_hand`: a person
-    uploads the file and types the scores. `sends`: the file goes elsewhere by itself. `knows_solution`: every score is
-    computed here, and private ones are sealed until they are revealed.
+    `sentence` is its comment in tracker.toml, `implementation` is "module:Class".
+    `needs_upload_by_hand`: a person
+    uploads the file and types the scores. `sends`: the file goes elsewhere by itself.
+    `knows_solution`: every score is computed here, and private ones are sealed until they are
+    revealed.
     """
 
     name: str
@@ -59,7 +64,8 @@ def list_options() -> list[Option]:
 
 
 def choose_kind(given: Iterable[str]) -> str:
-    """The kind that the keys `given` belong to; the first one, which needs none, when they belong to none."""
+    """The kind that the keys `given` belong to; the first one, which needs none, when they belong
+    to none."""
     keys = set(given)
     for kind in KINDS.values():
         if any(option.key in keys for option in kind.options):
@@ -90,7 +96,9 @@ LOCAL = Kind(
 )
 KAGGLE = Kind(
     name="kaggle",
-    sentence='sent to the competition of this name by the official client (pip install "kaggle>=2.2").',
+    sentence=(
+        'sent to the competition of this name by the official client (pip install "kaggle>=2.2").'
+    ),
     implementation="tracker.leaderboards.kaggle:KaggleLeaderboard",
     options=(
         Option(

@@ -1,7 +1,8 @@
-"""The competition's metrics where they are shown: which way is better, which have a column, how a score is typed in.
+"""The competition's metrics where they are shown: which way is better, which have a column, how a
+score is typed in.
 
-What is computed here is in the registry, tracker/training/metrics.py. Which names may be logged, and how MLflow writes
-them, is in tracker/core/metric_names.py.
+What is computed here is in the registry, tracker/training/metrics.py. Which names may be logged,
+and how MLflow writes them, is in tracker/core/metric_names.py.
 """
 
 from __future__ import annotations
@@ -16,32 +17,45 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition, Metric
 
 
-LAST = "last/"  # before the name of a metric in a summary: its last logged value, where another was better
+# before the name of a metric in a summary: its last logged value, where another was better
+LAST = "last/"
 
 SPLITS = ("public", "private", "overall", "val", "train")
 
-COLUMNS = ("loss", "accuracy", "f1")  # those that have columns of the ledger, older than the registry
+COLUMNS = (
+    "loss",
+    "accuracy",
+    "f1",
+)  # those that have columns of the ledger, older than the registry
 
 NO_PUBLIC_SCORE = "no SOTA yet: no submission has a public score"
 
-SHORT_OPTIONS = {"f1": "f1", "accuracy": "acc"}  # --public-f1, --public-acc; any other is --public NAME=X
+SHORT_OPTIONS = {
+    "f1": "f1",
+    "accuracy": "acc",
+}  # --public-f1, --public-acc; any other is --public NAME=X
 
 # A word of a name that says how wrong something is.
 _LOSS = re.compile(
-    r".*(loss|errors?|entropy|perplexity)|err|nll|bce|r?msl?e|mae|s?mape|brier|ece|wer|cer|eer|fid", re.IGNORECASE
+    r".*(loss|errors?|entropy|perplexity)|err|nll|bce|r?msl?e|mae|s?mape|brier|ece|wer|cer|eer|fid",
+    re.IGNORECASE,
 )
 
 
 def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
     """Whether more is better of `val/f1`, `val/f1/cat`, `public_f1`, `val_loss` or `loss`.
 
-    A metric that tracker.toml declares has its direction there, whatever it is measured on; of others, less is better
-    where the name is that of a loss or an error.
+    A metric that tracker.toml declares has its direction there, whatever it is measured on; of
+    others, less is better where the name is that of a loss or an error.
     """
     name = name.removeprefix(LAST)
     own = strip_split(name)
     directions = {metric.name: metric.higher_is_better for metric in declared}
-    for candidate in (name, own, own.partition("/")[0]):  # the last: without the class of val/f1/cat
+    for candidate in (
+        name,
+        own,
+        own.partition("/")[0],
+    ):  # the last: without the class of val/f1/cat
         if candidate in directions:
             return directions[candidate]
     computed = METRICS.get(own.partition("/")[0])
@@ -62,7 +76,8 @@ def is_loss(name: str) -> bool:
 
 
 def choose_figures(competition: Competition, measured: Collection[str]) -> list[str]:
-    """Which of the `measured` validation figures (`f1`, not `val/f1`) stand beside scores: the competition's metrics.
+    """Which of the `measured` validation figures (`f1`, not `val/f1`) stand beside scores: the
+    competition's metrics.
 
     Where none of these was measured, what training measured stands there, under its own name.
     """
@@ -71,7 +86,11 @@ def choose_figures(competition: Competition, measured: Collection[str]) -> list[
 
 
 def name_score_command(
-    competition: Competition, number: int | None = None, *, split: str = "public", every: bool = False
+    competition: Competition,
+    number: int | None = None,
+    *,
+    split: str = "public",
+    every: bool = False,
 ) -> str:
     """The command that records a score of the deciding metric, or one of every metric."""
     metrics = competition.metrics if every else (competition.primary,)
@@ -95,7 +114,8 @@ def list_measured(summaries: Iterable[Mapping[str, float | None]]) -> set[str]:
 
 
 def order_figure(name: str, primary: str) -> int:
-    """When a validation figure leaves: the deciding metric last, accuracy and other metrics before the loss."""
+    """When a validation figure leaves: the deciding metric last, accuracy and other metrics before
+    the loss."""
     if name == primary:
         return 1
     return 4 if name == "loss" else 6

@@ -1,4 +1,5 @@
-"""Prediction tables: reading, checking against the competition, comparing, and their canonical fingerprint."""
+"""Prediction tables: reading, checking against the competition, comparing, and their canonical
+fingerprint."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from tracker.workspace.competition import Competition
 SHOWN = 5
 LONGEST = 50  # characters of an unknown answer that an error shows
 PART = 1000
-_WHOLE = re.compile(r"([+-]?[0-9]{1,640})(?:\.0*)?")  # Python may refuse to read more digits than that
+_WHOLE = re.compile(
+    r"([+-]?[0-9]{1,640})(?:\.0*)?"
+)  # Python may refuse to read more digits than that
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
@@ -62,7 +65,12 @@ class Answers:
         items = iter(rows if _ascend(self.ids) else sorted(rows))
         while part := list(itertools.islice(items, PART)):
             text = "\n".join(map(",".join, part)) + "\n"
-            if '"' in text or "\r" in text or text.count(",") != len(part) or text.count("\n") != len(part):
+            if (
+                '"' in text
+                or "\r" in text
+                or text.count(",") != len(part)
+                or text.count("\n") != len(part)
+            ):
                 text = "".join([f"{_quote(name)},{_quote(answer)}\n" for name, answer in part])
             yield text.encode()
 
@@ -73,7 +81,8 @@ class Answers:
 
 @dataclass(frozen=True)
 class AnswerDiff:
-    """How two tables differ: images in both, those with another answer, and (from, to) counts of the changes."""
+    """How two tables differ: images in both, those with another answer, and (from, to) counts of
+    the changes."""
 
     total: int
     changed: int
@@ -97,7 +106,8 @@ def normalize_answer(text: str) -> str:
 
 
 def load_answers(path: Path, competition: Competition) -> Answers:
-    """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id listed twice."""
+    """Read a prediction CSV; raises DataError for a missing file or column, RefusedError for an id
+    listed twice."""
     columns = (competition.id_column, competition.label_column)
     ids: list[str] = []
     found: list[str] = []
@@ -107,12 +117,15 @@ def load_answers(path: Path, competition: Competition) -> Answers:
         found += map(short.__getitem__, answers)
     if not _ascend(ids) and len(set(ids)) != len(ids):
         twice = [name for name, count in Counter(ids).items() if count > 1]
-        raise RefusedError(f"{path}: {_some(twice, 'id')} listed twice", hint="every image needs exactly one row")
+        raise RefusedError(
+            f"{path}: {_some(twice, 'id')} listed twice", hint="every image needs exactly one row"
+        )
     return Answers(ids, found)
 
 
 def _ascend(names: Sequence[str]) -> bool:
-    """Whether each name is greater than the one before it, as in most tables: then nothing must be looked up."""
+    """Whether each name is greater than the one before it, as in most tables: then nothing must be
+    looked up."""
     return all(map(operator.lt, names, itertools.islice(names, 1, None)))
 
 
@@ -123,32 +136,48 @@ def unpack_answers(packed: str) -> Answers:
 
 
 def check_answers(answers: Answers, competition: Competition, ids: Sequence[str] | None) -> None:
-    """Raise RefusedError unless the ids are exactly `ids` (when known) and every answer is a known one."""
+    """Raise RefusedError unless the ids are exactly `ids` (when known) and every answer is a known
+    one."""
     if not answers.ids:
         raise RefusedError("the prediction file has no rows")
     if ids is not None:
         missing = sorted(set(ids) - set(answers.by_id))
         foreign = sorted(set(answers.by_id) - set(ids))
         if missing:
-            raise RefusedError(f"{_some(missing, 'image')} without a prediction", hint="predict every image")
+            raise RefusedError(
+                f"{_some(missing, 'image')} without a prediction", hint="predict every image"
+            )
         if foreign:
-            raise RefusedError(f"{_some(foreign, 'id')} not in the competition", hint="submit its ids only")
+            raise RefusedError(
+                f"{_some(foreign, 'id')} not in the competition", hint="submit its ids only"
+            )
     words = set(competition.answer_words)
-    wrong = sorted(f"{name}={answer[:LONGEST]!r}" for name, answer in answers.by_id.items() if answer not in words)
+    wrong = sorted(
+        f"{name}={answer[:LONGEST]!r}"
+        for name, answer in answers.by_id.items()
+        if answer not in words
+    )
     if wrong and words:
         known = ", ".join(competition.answer_words[:20])
         numbered = [
-            f"{word} is {name}" for word, name in zip(competition.answer_words, competition.classes, strict=True)
+            f"{word} is {name}"
+            for word, name in zip(competition.answer_words, competition.classes, strict=True)
         ]
         by_number = tuple(competition.answer_words) != tuple(competition.classes)
-        hint = f"the number of each class: {', '.join(numbered[:20])}" if by_number else "the name of each class"
+        hint = (
+            f"the number of each class: {', '.join(numbered[:20])}"
+            if by_number
+            else "the name of each class"
+        )
         raise RefusedError(f"{_some(wrong, 'answer')} unknown: expected one of {known}", hint=hint)
 
 
 def diff_answers(old: Answers, new: Answers) -> AnswerDiff:
     """Compare the images that are in both."""
     shared = [name for name in new.by_id if name in old.by_id]
-    moves = Counter((old.by_id[name], new.by_id[name]) for name in shared if old.by_id[name] != new.by_id[name])
+    moves = Counter(
+        (old.by_id[name], new.by_id[name]) for name in shared if old.by_id[name] != new.by_id[name]
+    )
     return AnswerDiff(len(shared), sum(moves.values()), dict(moves.most_common()))
 
 

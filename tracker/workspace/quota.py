@@ -40,23 +40,35 @@ def window_start(competition: Competition, now: dt.datetime) -> str:
     return to_utc_text(_midnight(competition, now, days=0))
 
 
-def split_times(competition: Competition, now: dt.datetime, times: Sequence[str]) -> tuple[list[str], int]:
-    """Of the submissions since `window_start`: the times in the window, and how many are of a later one."""
-    end = now + CLOCK_SLACK if competition.quota_window == "rolling" else _midnight(competition, now, days=1)
+def split_times(
+    competition: Competition, now: dt.datetime, times: Sequence[str]
+) -> tuple[list[str], int]:
+    """Of the submissions since `window_start`: the times in the window, and how many are of a later
+    one."""
+    end = (
+        now + CLOCK_SLACK
+        if competition.quota_window == "rolling"
+        else _midnight(competition, now, days=1)
+    )
     counted = [time for time in times if time < to_utc_text(end)]
     return counted, len(times) - len(counted)
 
 
 def check_clock(now: dt.datetime, times: Sequence[str]) -> None:
-    """Raise RefusedError when the ledger shows that this machine's clock, which tells `now`, is behind.
+    """Raise RefusedError when the ledger shows that this machine's clock, which tells `now`, is
+    behind.
 
     Texts of imported tables that are no times of the ledger's form say nothing.
     """
     newest = max((time for time in times if _UTC_TEXT.fullmatch(time)), default="")
     if newest > to_utc_text(now + CLOCK_SLACK):
         raise RefusedError(
-            f"the clock of this machine is behind: it says {to_utc_text(now)}, the newest submission is of {newest}",
-            hint="set it; if that submission's clock was wrong, tracker note N --rejected TEXT takes it from the quota",
+            f"the clock of this machine is behind: it says {to_utc_text(now)}, the newest"
+            f" submission is of {newest}",
+            hint=(
+                "set it; if that submission's clock was wrong, tracker note N --rejected TEXT takes"
+                " it from the quota"
+            ),
         )
 
 
@@ -77,18 +89,31 @@ def build_quota(competition: Competition, now: dt.datetime, times: Sequence[str]
     )
 
 
-def check_quota(competition: Competition, now: dt.datetime, times: Sequence[str], *, later: int = 0) -> Quota:
+def check_quota(
+    competition: Competition, now: dt.datetime, times: Sequence[str], *, later: int = 0
+) -> Quota:
     """The quota at `now`; raises RefusedError when it is spent or the deadline has passed.
 
     `later`: submissions beyond the window's end, which are not counted; the message tells them.
     """
     quota = build_quota(competition, now, times)
     if competition.deadline and now >= competition.deadline:
-        raise RefusedError(f"the deadline passed at {_render(competition, quota.deadline)}", hint="nothing was sent")
+        raise RefusedError(
+            f"the deadline passed at {_render(competition, quota.deadline)}",
+            hint="nothing was sent",
+        )
     if quota.left == 0:
-        free = f"the next is free at {_render(competition, quota.resets_at)}" if quota.resets_at else ""
+        free = (
+            f"the next is free at {_render(competition, quota.resets_at)}"
+            if quota.resets_at
+            else ""
+        )
         uncounted = f" ({later} more lie in the future: a clock was wrong)" if later else ""
-        spent = f"all {quota.limit} submissions of today are" if quota.limit > 1 else "the one submission of today is"
+        spent = (
+            f"all {quota.limit} submissions of today are"
+            if quota.limit > 1
+            else "the one submission of today is"
+        )
         raise RefusedError(f"{spent} spent{uncounted}", hint=free)
     return quota
 
@@ -105,7 +130,11 @@ def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.da
 
 def render_quota(quota: Quota, competition: Competition) -> str:
     """What is left to submit, in one line."""
-    until = f", deadline {competition.local_time(quota.deadline)} ({competition.time_zone})" if quota.deadline else ""
+    until = (
+        f", deadline {competition.local_time(quota.deadline)} ({competition.time_zone})"
+        if quota.deadline
+        else ""
+    )
     if quota.left is None:
         return f"no daily limit, {quota.used} submitted today{until}"
     return f"{quota.left} of {quota.limit} submissions left{until}"

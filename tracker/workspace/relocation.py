@@ -1,6 +1,8 @@
-"""Workspaces that were moved, copied or mounted elsewhere: the absolute paths that MLflow keeps follow them.
+"""Workspaces that were moved, copied or mounted elsewhere: the absolute paths that MLflow keeps
+follow them.
 
-`.tracker/location.json` says where the workspace was when MLflow was last opened, and before. A workspace of an earlier
+`.tracker/location.json` says where the workspace was when MLflow was last opened, and before. A
+workspace of an earlier
 version has no such file: there the experiments' paths tell it.
 """
 
@@ -32,7 +34,10 @@ KEPT_COPIES = 3  # of the database; older ones are removed
 
 BUSY_S = 30.0  # a server that writes at this moment is waited for
 
-FOLDERS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))  # files of one run or model
+FOLDERS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)  # files of one run or model
 
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -63,10 +68,12 @@ def find_database(workspace: Workspace) -> Path | None:
 
 
 def follow_workspace(workspace: Workspace) -> str:
-    """Point MLflow's database to where the workspace is now; returns what was done in a sentence, or nothing.
+    """Point MLflow's database to where the workspace is now; returns what was done in a sentence,
+    or nothing.
 
-    Only paths inside the workspace's own earlier places are changed, all in one transaction, after a copy of the
-    database. It may be called by several processes at once. Raises sqlite3.Error and OSError; then nothing has changed.
+    Only paths inside the workspace's own earlier places are changed, all in one transaction, after
+    a copy of the database. It may be called by several processes at once. Raises sqlite3.Error and
+    OSError; then nothing has changed.
     """
     database = find_database(workspace)
     known = _load_location(workspace)
@@ -74,12 +81,19 @@ def follow_workspace(workspace: Workspace) -> str:
     places: list[str] = []
     done = ""
     if database is not None and database.is_file():
-        own = database.is_relative_to(root)  # what lies outside may be the database of other workspaces, too
+        own = database.is_relative_to(
+            root
+        )  # what lies outside may be the database of other workspaces, too
         places = _find_former_places(workspace, database, known, own=own)
         done = _move_paths(database, places, root) if places else ""
-    if known is None or (known.root != root and (known.root in places or not Path(known.root).exists())):
+    if known is None or (
+        known.root != root and (known.root in places or not Path(known.root).exists())
+    ):
         earlier = [*places, *((known.root, *known.earlier) if known else ())]
-        _save_location(workspace, Location(root, tuple(place for place in dict.fromkeys(earlier) if place != root)))
+        _save_location(
+            workspace,
+            Location(root, tuple(place for place in dict.fromkeys(earlier) if place != root)),
+        )
     return done
 
 
@@ -95,12 +109,15 @@ def is_own_store(workspace: Workspace, uri: str | None) -> bool:
 def list_places(workspace: Workspace) -> list[str]:
     """Where the workspace is, and where it was."""
     known = _load_location(workspace)
-    return list(dict.fromkeys([str(workspace.root), *((known.root, *known.earlier) if known else ())]))
+    return list(
+        dict.fromkeys([str(workspace.root), *((known.root, *known.earlier) if known else ())])
+    )
 
 
 @contextmanager
 def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
-    """The workspace, its MLflow database a copy for the time of the block where it cannot be written (another user's).
+    """The workspace, its MLflow database a copy for the time of the block where it cannot be
+    written (another user's).
 
     Raises StorageError when there is none to be copied.
     """
@@ -110,7 +127,8 @@ def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
         return
     if not database.is_file():
         raise StorageError(
-            f"no {database.name}, and {workspace.root} cannot be written", hint="its owner makes it: tracker sync"
+            f"no {database.name}, and {workspace.root} cannot be written",
+            hint="its owner makes it: tracker sync",
         )
     with tempfile.TemporaryDirectory(prefix="tracker-ui-") as folder:
         served = replace(workspace, mlflow_uri=f"sqlite:///{Path(folder) / database.name}")
@@ -158,22 +176,32 @@ def note_location(workspace: Workspace) -> None:
 def _save_location(workspace: Workspace, location: Location) -> None:
     try:
         workspace.lock_dir.mkdir(parents=True, exist_ok=True)
-        write_json(workspace.lock_dir / LOCATION_NAME, {"root": location.root, "earlier": list(location.earlier)})
+        write_json(
+            workspace.lock_dir / LOCATION_NAME,
+            {"root": location.root, "earlier": list(location.earlier)},
+        )
     except (OSError, StorageError):
         return  # the experiments' paths tell it the next time
 
 
-def _find_former_places(workspace: Workspace, database: Path, known: Location | None, *, own: bool) -> list[str]:
-    """The earlier places whose paths must follow. A place that is this very folder (a link, a second mount) is none."""
+def _find_former_places(
+    workspace: Workspace, database: Path, known: Location | None, *, own: bool
+) -> list[str]:
+    """The earlier places whose paths must follow. A place that is this very folder (a link, a
+    second mount) is none."""
     with closing(_open_read_only(database)) as connection:
         if not _has_column(connection, "experiments", "artifact_location"):
             return []  # a database that is being made
-        experiments = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        experiments = connection.execute(
+            "SELECT experiment_id, artifact_location FROM experiments"
+        ).fetchall()
         if known is None:
             places = list(_guess_places(connection, experiments, workspace.root))
         else:
             paths = [path for _, location in experiments if (path := _local_path(location or ""))]
-            held = [place for place in known.earlier if any(_is_inside(path, place) for path in paths)]
+            held = [
+                place for place in known.earlier if any(_is_inside(path, place) for path in paths)
+            ]
             places = [known.root, *held]
     return [
         place
@@ -187,7 +215,8 @@ def _find_former_places(workspace: Workspace, database: Path, known: Location | 
 def _guess_places(
     connection: sqlite3.Connection, experiments: Sequence[tuple[int, str | None]], root: Path
 ) -> Iterator[str]:
-    """The folders of which experiments say that they have `mlartifacts`, and from which `root` was moved or copied."""
+    """The folders of which experiments say that they have `mlartifacts`, and from which `root` was
+    moved or copied."""
     for number, location in experiments:
         path = PurePosixPath(_local_path(location or "") or "/")
         artifacts = path.parent if path.name == str(number) else path
@@ -197,7 +226,9 @@ def _guess_places(
         runs = connection.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", [number])
         here = any((root / ARTIFACTS / run).is_dir() for (run,) in runs)
         if here or not place.exists() or (place / TRACKER_TOML).is_file():
-            yield str(place)  # else somebody chose another folder for the files, which is still there
+            yield str(
+                place
+            )  # else somebody chose another folder for the files, which is still there
 
 
 def _is_same_folder(a: Path, b: Path) -> bool:
@@ -226,7 +257,8 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _move(text: str, places: Sequence[str], root: str) -> str | None:
-    """A path or file URI in an earlier place as it is in `root`, in the same form; None when it is none."""
+    """A path or file URI in an earlier place as it is in `root`, in the same form; None when it is
+    none."""
     path = _local_path(text)
     if path is None:
         return None
@@ -247,7 +279,9 @@ def _move_json(text: str, places: Sequence[str], root: str) -> str | None:
         return None
     if not isinstance(values, dict):
         return None
-    moved = {key: _move(value, places, root) for key, value in values.items() if isinstance(value, str)}
+    moved = {
+        key: _move(value, places, root) for key, value in values.items() if isinstance(value, str)
+    }
     changed = {key: value for key, value in moved.items() if value is not None}
     return json.dumps({**values, **changed}) if changed else None
 
@@ -260,10 +294,15 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
     return any(row[1] == column for row in connection.execute(f"PRAGMA table_info({table})"))
 
 
-def _move_paths(database: Path, places: Sequence[str], root: str, *, bring_files: bool = True) -> str:
-    """Change the paths in one transaction, after a copy; returns a sentence, or nothing when none had to be."""
+def _move_paths(
+    database: Path, places: Sequence[str], root: str, *, bring_files: bool = True
+) -> str:
+    """Change the paths in one transaction, after a copy; returns a sentence, or nothing when none
+    had to be."""
     with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")  # a second process waits here, and finds nothing left to do
+        connection.execute(
+            "BEGIN IMMEDIATE"
+        )  # a second process waits here, and finds nothing left to do
         changes = list(_find_changes(connection, places, root))
         if not changes:
             return ""
@@ -280,16 +319,21 @@ def _move_paths(database: Path, places: Sequence[str], root: str, *, bring_files
     if not bring_files:
         return ""
     paths = render_count(len(changes), "path")
-    return f"the workspace was in {places[0]}: {paths} in {database.name} changed to {root} (copy: {copy})"
+    return (
+        f"the workspace was in {places[0]}: {paths} in {database.name} changed to {root} (copy:"
+        f" {copy})"
+    )
 
 
-def _find_changes(connection: sqlite3.Connection, places: Sequence[str], root: str) -> Iterator[Change]:
+def _find_changes(
+    connection: sqlite3.Connection, places: Sequence[str], root: str
+) -> Iterator[Change]:
     for table, column in COLUMNS:
         if not _has_column(connection, table, column):
             continue  # MLflow's versions differ
         rows = connection.execute(
-            f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '/%' OR {column} LIKE 'file:%'"
-            f" OR {column} LIKE '{{%'"
+            f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '/%' OR {column} LIKE"
+            f" 'file:%' OR {column} LIKE '{{%'"
         )
         for row, old in rows:
             move = _move_json if table == "datasets" else _move
@@ -299,7 +343,8 @@ def _find_changes(connection: sqlite3.Connection, places: Sequence[str], root: s
 
 
 def _stays(table: str, old: str, new: str) -> bool:
-    """Whether what was named is still there and not here. Experiments' and runs' files have their place here anyway."""
+    """Whether what was named is still there and not here. Experiments' and runs' files have their
+    place here anyway."""
     before, after = _local_path(old), _local_path(new)
     if table in ("experiments", *dict(FOLDERS)) or before is None or after is None:
         return False
@@ -311,7 +356,9 @@ def _bring_files(change: Change, places: Sequence[str]) -> None:
     before, after = Path(_local_path(change.old) or ""), Path(_local_path(change.new) or "")
     if (change.table, change.column) not in FOLDERS or after.exists() or not before.is_dir():
         return
-    if any((Path(place) / TRACKER_TOML).is_file() for place in places if _is_inside(str(before), place)):
+    if any(
+        (Path(place) / TRACKER_TOML).is_file() for place in places if _is_inside(str(before), place)
+    ):
         return  # this is a copy, and those files are the other's
     after.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=after.parent, prefix=f".{after.name}.") as folder:
@@ -337,7 +384,8 @@ def _copy_database(database: Path, copy: Path) -> None:
 
 
 def _copy_for_reading(database: Path, copy: Path) -> None:
-    """The same where the database cannot be written: with a log (WAL) it can then not be opened, only copied."""
+    """The same where the database cannot be written: with a log (WAL) it can then not be opened,
+    only copied."""
     try:
         _copy_database(database, copy)
     except sqlite3.OperationalError:

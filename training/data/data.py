@@ -1,6 +1,8 @@
-"""Which images there are, what they show, and how they are split; everything is checked before training.
+"""Which images there are, what they show, and how they are split; everything is checked before
+training.
 
-`load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data` returns both.
+`load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data`
+returns both.
 """
 
 from __future__ import annotations
@@ -27,12 +29,26 @@ from tracker.training.tables import read_table
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
-NOTES = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".ini", ".db")
+NOTES = (
+    ".txt",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".md",
+    ".html",
+    ".log",
+    ".ini",
+    ".db",
+)
 
 
 @dataclass
 class Findings:
-    """What is found while the folders are read: `problems` is said of paths in `broken` and of all else.
+    """What is found while the folders are read: `problems` is said of paths in `broken` and of all
+    else.
 
     `ignored` counts files beside the images by their kind.
     """
@@ -59,7 +75,8 @@ class Findings:
         return [path for path in paths if not self._is_ignored(path, folder)]
 
     def _is_ignored(self, path: Path, folder: Path) -> bool:
-        """Whether a path is hidden, or is what programs and people leave beside images; it is counted by its kind."""
+        """Whether a path is hidden, or is what programs and people leave beside images; it is
+        counted by its kind."""
         kind = _name_clutter(path.relative_to(folder))
         if not kind and path.suffix.lower() in NOTES and not path.is_dir():
             kind = path.suffix.lower()
@@ -70,14 +87,20 @@ class Findings:
     def note_ignored(self) -> list[str]:
         """A sentence about the files beside the images, if there are any."""
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.ignored.most_common())
-        return [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"] if kinds else []
+        return (
+            [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"]
+            if kinds
+            else []
+        )
 
 
-def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> LoadedData:
+def load_data(
+    config: DataConfig, task: Task, *, root: Path, cache: Path | None = None
+) -> LoadedData:
     """List, check and split the images; `cache` keeps the checks of unchanged files between runs.
 
-    Raises DataError with every corrupt or missing image, folder that does not parse, class without images and
-    id that is both in training and evaluation.
+    Raises DataError with every corrupt or missing image, folder that does not parse, class without
+    images and id that is both in training and evaluation.
     """
     report = inspect_data(config, task, root=root, cache=cache)
     if report.data is not None:
@@ -85,18 +108,25 @@ def load_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None 
     hint = "mend or remove these files, then run the same command again"
     if report.broken:
         hint = (
-            "mend these files; or leave training images out: tracker data check --write-exclude broken.csv, then "
-            "--set data.exclude=broken.csv"
+            "mend these files; or leave training images out: tracker data check --write-exclude"
+            " broken.csv, then --set data.exclude=broken.csv"
         )
     raise DataError(
-        f"{render_count(len(report.problems), 'problem')} in the data:", problems=report.problems, hint=hint
+        f"{render_count(len(report.problems), 'problem')} in the data:",
+        problems=report.problems,
+        hint=hint,
     )
 
 
-def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | None = None) -> DataReport:
-    """The same as a report, also of data that cannot be used; raises DataError where there is nothing to look at."""
+def inspect_data(
+    config: DataConfig, task: Task, *, root: Path, cache: Path | None = None
+) -> DataReport:
+    """The same as a report, also of data that cannot be used; raises DataError where there is
+    nothing to look at."""
     if not config.train_dir:
-        raise DataError("no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER")
+        raise DataError(
+            "no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER"
+        )
     train_dir = locate(root, config.train_dir)
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
@@ -106,15 +136,25 @@ def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | No
     images = _read_eval(config, task, root, found)
     for sample, image in _list_overlaps(samples, images):
         found.blame(sample.id, image.id, "is both a training and an evaluation image")
-    checked = check_images([*(sample.path for sample in samples), *(image.path for image in images)], cache=cache)
+    checked = check_images(
+        [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
+    )
     for sample in samples:
         if checked[sample.path].problem:
             found.blame(sample.id, sample.path, checked[sample.path].problem)
-    problems += [f"{image.path}: {checked[image.path].problem}" for image in images if checked[image.path].problem]
+    problems += [
+        f"{image.path}: {checked[image.path].problem}"
+        for image in images
+        if checked[image.path].problem
+    ]
     eval_ids = [image.id for image in images]
     problems += found.exclude.list_unused(eval_ids)
     counts = Counter(sample.label for sample in samples)
-    problems += [f"class {name!r}: no training image" for label, name in enumerate(task.classes) if not counts[label]]
+    problems += [
+        f"class {name!r}: no training image"
+        for label, name in enumerate(task.classes)
+        if not counts[label]
+    ]
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
@@ -128,7 +168,9 @@ def inspect_data(config: DataConfig, task: Task, *, root: Path, cache: Path | No
     return DataReport((), rows, 0, notes, data)
 
 
-def _read_exclude(config: DataConfig, task: Task, root: Path, train_dir: Path, problems: list[str]) -> Exclude:
+def _read_exclude(
+    config: DataConfig, task: Task, root: Path, train_dir: Path, problems: list[str]
+) -> Exclude:
     folders = [str(train_dir), str(train_dir.resolve()), str(Path(config.train_dir))]
     below = FORMATS[config.format].images_folder
     if below and (train_dir / below).is_dir():
@@ -150,9 +192,14 @@ def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
             write_bytes(run_dir / name, content)
 
 
-def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, found: Findings) -> list[Sample]:
-    """The training images with their labels as corrected by data.label_fixes, without those of data.exclude."""
-    fixes = LabelFixes.read(locate(root, config.label_fixes) if config.label_fixes else None, found.problems)
+def _read_samples(
+    folder: Path, config: DataConfig, task: Task, root: Path, found: Findings
+) -> list[Sample]:
+    """The training images with their labels as corrected by data.label_fixes, without those of
+    data.exclude."""
+    fixes = LabelFixes.read(
+        locate(root, config.label_fixes) if config.label_fixes else None, found.problems
+    )
     source = Source(
         folder=folder,
         labels=locate(root, config.labels) if config.labels else None,
@@ -167,7 +214,9 @@ def _read_samples(folder: Path, config: DataConfig, task: Task, root: Path, foun
     return [sample for sample in fixed if not found.exclude.covers(sample.id)]
 
 
-def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> tuple[EvalImage, ...]:
+def _read_eval(
+    config: DataConfig, task: Task, root: Path, found: Findings
+) -> tuple[EvalImage, ...]:
     """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
     if not config.eval_dir:
         return ()
@@ -181,7 +230,11 @@ def _read_eval(config: DataConfig, task: Task, root: Path, found: Findings) -> t
         twice = [name for name, count in Counter(names).items() if count > 1]
         found.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
-        names = [path.name for path in found.list_visible(images) if path.suffix.lower() in IMAGE_SUFFIXES]
+        names = [
+            path.name
+            for path in found.list_visible(images)
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
     if not names:
         found.problems.append(f"{folder}: no image to predict")
     return tuple(EvalImage(name, images / name) for name in names)
@@ -193,7 +246,8 @@ def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     images = _read_eval(config, task, root, found)
     if found.problems:
         raise DataError(
-            f"{render_count(len(found.problems), 'problem')} in the evaluation set:", problems=found.problems
+            f"{render_count(len(found.problems), 'problem')} in the evaluation set:",
+            problems=found.problems,
         )
     return [image.id for image in images]
 
@@ -207,7 +261,9 @@ def _name_clutter(relative: Path) -> str:
     return ""
 
 
-def _list_overlaps(samples: Sequence[Sample], images: Sequence[EvalImage]) -> Iterator[tuple[Sample, EvalImage]]:
+def _list_overlaps(
+    samples: Sequence[Sample], images: Sequence[EvalImage]
+) -> Iterator[tuple[Sample, EvalImage]]:
     """The training images that are evaluation images, too."""
     by_id = {sample.id: sample for sample in samples}
     by_path = {sample.path.resolve(): sample for sample in samples}
@@ -223,7 +279,8 @@ def _list_overlaps(samples: Sequence[Sample], images: Sequence[EvalImage]) -> It
 def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
     counts = Counter(sample.label for sample in train)
     problems = [
-        f"class {name!r}: every image fell into validation, lower data.val_ratio or use split stratified"
+        f"class {name!r}: every image fell into validation, lower data.val_ratio or use split"
+        " stratified"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
@@ -231,9 +288,13 @@ def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: T
 
 
 def _fingerprint(
-    samples: Sequence[Sample], images: Sequence[EvalImage], hashes: dict[Path, str], left_out: Sequence[str]
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    hashes: dict[Path, str],
+    left_out: Sequence[str],
 ) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no content."""
+    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no
+    content."""
     lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]

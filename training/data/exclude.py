@@ -1,8 +1,10 @@
 """Training images that are left out, as data.exclude says; the folders stay as they are.
 
-`data.exclude` is glob patterns with commas between, and paths of CSVs with a column `path` (or `id`); other columns
-are for people. The path of an image is relative to data.train_dir; that of a folder leaves out all of it. `*` matches
-across folders; a pattern without a slash also matches the name of a file or a folder.
+`data.exclude` is glob patterns with commas between, and paths of CSVs with a column `path` (or
+`id`); other columns
+are for people. The path of an image is relative to data.train_dir; that of a folder leaves out all
+of it. `*` matches across folders; a pattern without a slash also matches the name of a file or a
+folder.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ CSV = ".csv"
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or the CSV's name."""
+    """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or
+    the CSV's name."""
 
     text: str
     source: str
@@ -41,8 +44,11 @@ class Exclude:
     left_out: dict[str, Rule] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> Exclude:
-        """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a missing CSV."""
+    def read(
+        cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
+    ) -> Exclude:
+        """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a
+        missing CSV."""
         found = cls()
         for text in split_words(words):
             if text.lower().endswith(CSV):
@@ -52,15 +58,21 @@ class Exclude:
                 found.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
         return found
 
-    def _read_csv(self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str) -> None:
+    def _read_csv(
+        self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
+    ) -> None:
         table = locate(root, text)
         columns = dict.fromkeys((LINE, "path", "id", id_column, "reason"))
-        rows = read_table(table, tuple(columns), **dict.fromkeys([name for name in columns if name != LINE], ""))
+        rows = read_table(
+            table, tuple(columns), **dict.fromkeys([name for name in columns if name != LINE], "")
+        )
         for row in rows:
             cells = dict(zip(columns, row, strict=True))
             name = cells["path"] or cells["id"] or cells[id_column]
             if not name:
-                problems.append(f"{table}:{cells[LINE]}: no path (of its columns, path or id is read)")
+                problems.append(
+                    f"{table}:{cells[LINE]}: no path (of its columns, path or id is read)"
+                )
                 continue
             rule = Rule(_cut_prefix(name, folders), text, f"{table}:{cells[LINE]}", cells["reason"])
             self.paths.setdefault(rule.text, rule)
@@ -75,15 +87,19 @@ class Exclude:
         return True
 
     def describe(self, eval_ids: Iterable[str]) -> list[str]:
-        """In sentences: how many images each rule left out, and that evaluation images are predicted all the same."""
+        """In sentences: how many images each rule left out, and that evaluation images are
+        predicted all the same."""
         notes = []
         if self.left_out:
             counts = Counter(rule.source for rule in self.left_out.values())
             parts = ", ".join(f"{source}: {count}" for source, count in counts.items())
-            notes.append(f"left out of the training images by data.exclude: {len(self.left_out)} ({parts})")
+            notes.append(
+                f"left out of the training images by data.exclude: {len(self.left_out)} ({parts})"
+            )
         hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
         notes += [
-            f"data.exclude: {source} also fits {render_count(count, 'evaluation image')}, predicted all the same"
+            f"data.exclude: {source} also fits {render_count(count, 'evaluation image')}, predicted"
+            " all the same"
             for source, count in hit.items()
         ]
         return notes
@@ -95,7 +111,11 @@ class Exclude:
         unused = [rule for rule in rules if id(rule) not in used]
         names = [*self.left_out, *eval_ids] if unused else []
         parts = {part for name in names for part in _list_parts(name)}
-        idle = [rule for rule in unused if not (rule.text in parts or any(_fits(rule, name) for name in names))]
+        idle = [
+            rule
+            for rule in unused
+            if not (rule.text in parts or any(_fits(rule, name) for name in names))
+        ]
         return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
 
     def to_rows(self) -> Iterator[tuple[str, str]]:
@@ -107,7 +127,9 @@ class Exclude:
         if not self.paths and not self.patterns:
             return None
         by_path = (self.paths[part] for part in _list_parts(name) if part in self.paths)
-        return next(by_path, None) or next((rule for rule in self.patterns if _fits(rule, name)), None)
+        return next(by_path, None) or next(
+            (rule for rule in self.patterns if _fits(rule, name)), None
+        )
 
 
 def split_words(words: str) -> list[str]:
@@ -122,16 +144,21 @@ def _list_parts(name: str) -> list[str]:
 
 
 def _fits(rule: Rule, name: str) -> bool:
-    """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no pattern."""
+    """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no
+    pattern."""
     if rule.pattern is None:
         return False
     parts = _list_parts(name)
-    candidates = parts if "/" in rule.text else [*parts, *(PurePosixPath(part).name for part in parts)]
+    candidates = (
+        parts if "/" in rule.text else [*parts, *(PurePosixPath(part).name for part in parts)]
+    )
     return any(rule.pattern.match(candidate) for candidate in candidates)
 
 
 def _cut_prefix(text: str, folders: Sequence[str]) -> str:
     """A path relative to the training folder, however it was written."""
     text = text.strip().removeprefix("./").rstrip("/")
-    longest = max((folder for folder in folders if text.startswith(f"{folder}/")), key=len, default="")
+    longest = max(
+        (folder for folder in folders if text.startswith(f"{folder}/")), key=len, default=""
+    )
     return text.removeprefix(f"{longest}/") if longest else text

@@ -1,4 +1,5 @@
-"""Which samples are trained on and which validate: by person, by image or by class, once or in folds."""
+"""Which samples are trained on and which validate: by person, by image or by class, once or in
+folds."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def split_samples(samples: Sequence[Sample], config: DataConfig) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def split_samples(
+    samples: Sequence[Sample], config: DataConfig
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Training and validation samples, in the order given; sampling is without replacement.
 
     Raises ConfigError when there are more folds than people or images.
@@ -29,10 +32,16 @@ def split_samples(samples: Sequence[Sample], config: DataConfig) -> tuple[tuple[
         for sample in samples:
             by_class[sample.label].append(sample.id)
         held = {
-            unit for label in sorted(by_class) for unit in _hold_out(sorted(by_class[label]), config.val_ratio, rng)
+            unit
+            for label in sorted(by_class)
+            for unit in _hold_out(sorted(by_class[label]), config.val_ratio, rng)
         }
     else:
-        held = set(_hold_out(sorted({name_unit(sample, config) for sample in samples}), config.val_ratio, rng))
+        held = set(
+            _hold_out(
+                sorted({name_unit(sample, config) for sample in samples}), config.val_ratio, rng
+            )
+        )
     chosen = [name_unit(sample, config) in held for sample in samples]
     train = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
     val = [sample for sample, out in zip(samples, chosen, strict=True) if out]
@@ -45,7 +54,8 @@ def name_unit(sample: Sample, config: DataConfig) -> str:
 
 
 def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int]:
-    """The fold of every person or image; each fold has nearly as many, and nearly the same of each class.
+    """The fold of every person or image; each fold has nearly as many, and nearly the same of each
+    class.
 
     by_image is not stratified. Raises ConfigError when there are more folds than people or images.
     """
@@ -56,11 +66,15 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
     for sample in samples:
         labels[name_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
     if len(labels) < config.folds:
-        raise ConfigError(f"data.folds: {config.folds} folds of {len(labels)} units", hint="take fewer folds")
+        raise ConfigError(
+            f"data.folds: {config.folds} folds of {len(labels)} units", hint="take fewer folds"
+        )
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):
         strata[tuple(sorted(labels[unit]))].append(unit)
-    dealt = [strata[key][index] for key in sorted(strata) for index in rng.permutation(len(strata[key]))]
+    dealt = [
+        strata[key][index] for key in sorted(strata) for index in rng.permutation(len(strata[key]))
+    ]
     return {unit: number % config.folds for number, unit in enumerate(dealt)}
 
 
@@ -70,7 +84,9 @@ def _hold_out(units: Sequence[str], ratio: float, rng: np.random.Generator) -> l
     return [units[index] for index in rng.permutation(len(units))[:number]]
 
 
-def _undersample(samples: list[Sample], config: DataConfig, rng: np.random.Generator) -> list[Sample]:
+def _undersample(
+    samples: list[Sample], config: DataConfig, rng: np.random.Generator
+) -> list[Sample]:
     """Without some of the people of an age range."""
     if not config.undersample:
         return samples

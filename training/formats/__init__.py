@@ -1,6 +1,7 @@
 """The formats of training data, a file each; a new one is a file here and a line in FORMATS.
 
-They know neither configs nor the command line; config, data, survey and `tracker init` ask this registry.
+They know neither configs nor the command line; config, data, survey and `tracker init` ask this
+registry.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ from tracker.training.formats.image_folder import IMAGE_FOLDER
 from tracker.training.formats.labels_table import LABELS_TABLE
 from tracker.training.formats.mask_profiles import MASK_PROFILES
 
-__all__ = ["FORMATS", "Format", "Listing", "Source", "by_format", "detect_format", "list_with_people"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Listing",
+    "Source",
+    "by_format",
+    "detect_format",
+    "list_with_people",
+]
 
-FORMATS: dict[str, Format] = {known.name: known for known in (MASK_PROFILES, IMAGE_FOLDER, LABELS_TABLE)}
+FORMATS: dict[str, Format] = {
+    known.name: known for known in (MASK_PROFILES, IMAGE_FOLDER, LABELS_TABLE)
+}
 
 
 def detect_format(folder: Path | None, labels: Path | None) -> str:
-    """The format of a training folder and a table of labels, by looking; image_folder when nothing else fits."""
+    """The format of a training folder and a table of labels, by looking; image_folder when nothing
+    else fits."""
     newest_first = reversed(FORMATS.values())
-    return next((known.name for known in newest_first if known.detect(folder, labels)), IMAGE_FOLDER.name)
+    return next(
+        (known.name for known in newest_first if known.detect(folder, labels)), IMAGE_FOLDER.name
+    )
 
 
 def by_format(key: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What a format of training data is: how a folder is recognized, read, and split when nothing else is said."""
+"""What a format of training data is: how a folder is recognized, read, and split when nothing else
+is said."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where training images are, and what is known before they are read; `labels` is data.labels, None for none."""
+    """Where training images are, and what is known before they are read; `labels` is data.labels,
+    None for none."""
 
     folder: Path
     labels: Path | None
@@ -40,11 +42,13 @@ class Source:
 class Format:
     """A value of data.format, and all that depends on it.
 
-    `detect` looks at a folder (None for none) and a given table of labels. `suggest_classes` gives the values of
-    tracker.toml that the data tell, from folder, table and the name of the label column; raises DataError. `read`
-    raises DataError, or blames what it cannot read. `defaults` are what new runs take, by dotted key. `only_keys` of a
-    config, or of `tracker init`, have no effect with a format that lacks them. `images_folder` is the folder below
-    train_dir that may hold the images. `count_attributes` counts images of class labels by what a class is made of.
+    `detect` looks at a folder (None for none) and a given table of labels. `suggest_classes` gives
+    the values of
+    tracker.toml that the data tell, from folder, table and the name of the label column; raises
+    DataError. `read` raises DataError, or blames what it cannot read. `defaults` are what new runs
+    take, by dotted key. `only_keys` of a config, or of `tracker init`, have no effect with a format
+    that lacks them. `images_folder` is the folder below train_dir that may hold the images.
+    `count_attributes` counts images of class labels by what a class is made of.
     """
 
     name: str
@@ -55,8 +59,15 @@ class Format:
     has_people: bool = False
     only_keys: tuple[str, ...] = ()
     images_folder: str = ""
-    count_attributes: Callable[[Sequence[int]], dict[str, dict[str, int]]] = field(default=lambda labels: {})
+    count_attributes: Callable[[Sequence[int]], dict[str, dict[str, int]]] = field(
+        default=lambda labels: {}
+    )
 
 
-# What a format without people takes: images divided by class, and channels as the model was trained with.
-PLAIN_DEFAULTS: Mapping[str, Any] = {"data.split": "stratified", "data.mean": "model", "data.std": "model"}
+# What a format without people takes: images divided by class, and channels as the model was trained
+# with.
+PLAIN_DEFAULTS: Mapping[str, Any] = {
+    "data.split": "stratified",
+    "data.mean": "model",
+    "data.std": "model",
+}

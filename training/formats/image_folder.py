@@ -13,10 +13,13 @@ from tracker.training.numbers import render_count
 
 
 def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str, Any]:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
     if len(names) < 2:
         raise DataError(
-            f"{folder} has {render_count(len(names), 'class folder')}, expected two or more", hint="see --format"
+            f"{folder} has {render_count(len(names), 'class folder')}, expected two or more",
+            hint="see --format",
         )
     return {"classes": names}
 
@@ -25,14 +28,18 @@ def _read(source: Source) -> list[Sample]:
     samples, classes = [], source.task.classes
     for class_dir in source.listing.list_visible(source.folder):
         if class_dir.name not in classes or not class_dir.is_dir():
-            source.listing.blame(class_dir.name, class_dir, f"not a folder named like a class ({', '.join(classes)})")
+            source.listing.blame(
+                class_dir.name, class_dir, f"not a folder named like a class ({', '.join(classes)})"
+            )
             continue
         for path in source.listing.list_files(class_dir):
             name = path.relative_to(source.folder).as_posix()
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 samples.append(Sample(name, path, classes.index(class_dir.name), name))
             else:
-                source.listing.blame(name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                source.listing.blame(
+                    name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                )
     return samples
 
 

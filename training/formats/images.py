@@ -23,19 +23,30 @@ if TYPE_CHECKING:
     from PIL import Image as Pillow
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-# What OpenCV decodes, and quickly. The rest is Pillow's, by which it was checked: TIFF has too many kinds for OpenCV.
+# What OpenCV decodes, and quickly. The rest is Pillow's, by which it was checked: TIFF has too many
+# kinds for OpenCV.
 OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 BROKEN = (  # what Pillow raises for files that are not what they should be
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+    ),
     *(RuntimeError, MemoryError, struct.error),
 )
 
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What a check found; `problem` is empty when the image can be used. Size in bytes, mtime in ns."""
+    """What a check found; `problem` is empty when the image can be used. Size in bytes, mtime in
+    ns."""
 
     size: int
     mtime_ns: int
@@ -44,7 +55,8 @@ class ImageCheck:
 
 
 def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, ImageCheck]:
-    """Decode every image in full and hash it; files of unchanged size and mtime are taken from `cache`."""
+    """Decode every image in full and hash it; files of unchanged size and mtime are taken from
+    `cache`."""
     known = _load_cache(cache)
     unique = list(dict.fromkeys(paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -90,7 +102,8 @@ def _find_problem(content: bytes) -> str:
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises DataError."""
+    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises
+    DataError."""
     from PIL import Image
 
     try:
@@ -133,8 +146,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
 
-    The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent pixels the colour that is
-    stored under them. `content` are the bytes of the file, where they were read before.
+    The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
+    pixels the colour that is stored under them. `content` are the bytes of the file, where they
+    were read before.
     """
     import cv2
 
@@ -159,7 +173,9 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
             tags = getattr(image, "tag_v2", {})  # which the upright copy has lost
             return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(image), tags))
     except (*BROKEN, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be decoded", hint="it changed since it was checked; run again") from error
+        raise DataError(
+            f"{path}: cannot be decoded", hint="it changed since it was checked; run again"
+        ) from error
 
 
 def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
@@ -172,7 +188,8 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         kind = "whole numbers" if image.mode == "I" else "floats"
         raise DataError(
-            f"pixels are {kind} of 32 bits, of which black and white are unknown: save it with 8 or 16 bits"
+            f"pixels are {kind} of 32 bits, of which black and white are unknown: save it with 8 or"
+            " 16 bits"
         )
     if not image.mode.startswith("I;16"):
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
@@ -184,7 +201,8 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
 
 
 def open_small(path: Path, size: tuple[int, int]) -> Pillow.Image:
-    """The image as RGB and upright, at least of this width and height unless the file has fewer pixels.
+    """The image as RGB and upright, at least of this width and height unless the file has fewer
+    pixels.
 
     A large JPEG is not decoded in full for it. Raises DataError.
     """

@@ -7,8 +7,8 @@ Columns `id,field,value`, a line for each correction:
     20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
     cat/7.png,label,dog             an image of any format
 
-Where there is a column `accept`, as in what `tracker data suspects` writes, only lines with `yes` in it are taken.
-Other columns are for people.
+Where there is a column `accept`, as in what `tracker data suspects` writes, only lines with `yes`
+in it are taken. Other columns are for people.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class LabelFixes:
 
     @classmethod
     def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
-        """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is missing."""
+        """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is
+        missing."""
         fixes = cls(table, problems)
         columns = (LINE, "id", "field", "value", "accept")
         rows = read_table(table, columns, accept="yes") if table else []
@@ -45,14 +46,19 @@ class LabelFixes:
             if accept.lower() not in ACCEPTED:
                 problems.append(f"{table}:{line}: accept is {accept!r}, expected yes or no")
             elif kind not in FIELDS:
-                problems.append(f"{table}:{line}: unknown field {kind!r}, expected {', '.join(FIELDS)}")
+                problems.append(
+                    f"{table}:{line}: unknown field {kind!r}, expected {', '.join(FIELDS)}"
+                )
             elif before and before[1] != value:
-                problems.append(f"{table}:{line}: {name} {kind} is {before[1]!r} in line {before[0]}")
+                problems.append(
+                    f"{table}:{line}: {name} {kind} is {before[1]!r} in line {before[0]}"
+                )
             else:
                 fixes._values[name, kind] = (line, value)
         if rows and not fixes._values and not problems:
             problems.append(
-                f"{table}: none of its {len(rows)} lines is accepted: write yes under accept, or leave it out"
+                f"{table}: none of its {len(rows)} lines is accepted: write yes under accept, or"
+                " leave it out"
             )
         return fixes
 
@@ -77,7 +83,8 @@ class LabelFixes:
     def list_unused(self) -> list[str]:
         """A problem for every line that was about nothing."""
         return [
-            f"{self.table}:{line}: no {'image' if kind == 'label' else 'person'} {name} in the training data"
+            f"{self.table}:{line}: no {'image' if kind == 'label' else 'person'} {name} in the"
+            " training data"
             for (name, kind), (line, _) in self._values.items()
             if (name, kind) not in self._used
         ]
@@ -92,5 +99,7 @@ class LabelFixes:
             return value
         if first:
             shown = ", ".join(known[:8])
-            self.problems.append(f"{self.table}:{line}: unknown {kind} {value!r}, expected one of {shown}")
+            self.problems.append(
+                f"{self.table}:{line}: unknown {kind} {value!r}, expected one of {shown}"
+            )
         return now

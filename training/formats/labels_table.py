@@ -27,7 +27,11 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 
 def _read(source: Source) -> list[Sample]:
     task, table = source.task, source.labels or source.folder / TABLE
-    words = {word: label for words in (task.classes, task.answer_words) for label, word in enumerate(words)}
+    words = {
+        word: label
+        for words in (task.classes, task.answer_words)
+        for label, word in enumerate(words)
+    }
     images = source.folder / IMAGES if (source.folder / IMAGES).is_dir() else source.folder
     samples, seen = [], set()
     for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):

@@ -1,4 +1,5 @@
-"""Format mask_profiles: `<id>_<gender>_<race>_<age>/` folders of seven photographs of a person each.
+"""Format mask_profiles: `<id>_<gender>_<race>_<age>/` folders of seven photographs of a person
+each.
 
 A class is a mask, a gender and an age band together: class = mask * 6 + gender * 3 + age band.
 """
@@ -20,7 +21,9 @@ MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")
 AGES = ("young", "middle", "old")
 ATTRIBUTES = {"mask": MASKS, "gender": GENDERS, "age": AGES}  # the last changes from class to class
-MASK_PROFILE_CLASSES = tuple(f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES)
+MASK_PROFILE_CLASSES = tuple(
+    f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES
+)
 PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})")
 PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 
@@ -38,7 +41,9 @@ def find_age_band(age: int, bands: tuple[int, int]) -> int:
 def _detect(folder: Path | None, table: Path | None) -> bool:
     if folder is None or not folder.is_dir():
         return False
-    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    names = [
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ]
     fitting = [name for name in names if PROFILE.fullmatch(name)]
     return len(fitting) > len(names) / 2
 
@@ -51,14 +56,17 @@ def _read(source: Source) -> list[Sample]:
     classes = len(source.task.classes)
     if classes != len(MASK_PROFILE_CLASSES):
         raise DataError(
-            f"format mask_profiles has {len(MASK_PROFILE_CLASSES)} classes, the competition has {classes}",
+            f"format mask_profiles has {len(MASK_PROFILE_CLASSES)} classes, the competition has"
+            f" {classes}",
             hint="set competition.classes in tracker.toml, or data.format",
         )
     samples = []
     for profile in source.listing.list_visible(source.folder):
         match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
         if match is None:
-            source.listing.blame(profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>")
+            source.listing.blame(
+                profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>"
+            )
             continue
         gender = source.fixes.fix_gender(match["id"], match["gender"], GENDERS)
         person = Person(match["id"], gender, source.fixes.fix_age(match["id"], int(match["age"])))

@@ -47,7 +47,8 @@ class EvalImage:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of every image file.
+    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of
+    every image file.
 
     `notes` are sentences for the user: what was left out, and what lies beside the images.
     """
@@ -64,7 +65,8 @@ class LoadedData:
 class DataReport:
     """All that a check of the data found; `data` only where there are no `problems`.
 
-    `excludable` are (path, reason) of the training images that are left out and of those that would have to be;
+    `excludable` are (path, reason) of the training images that are left out and of those that would
+    have to be;
     `broken` is how many of them are the latter.
     """
 

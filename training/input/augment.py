@@ -1,8 +1,9 @@
 """What is done to an image between its file and the model.
 
-A pipeline is a list of albumentations steps with the colours at its end: normalisation, and the jitter that is one
-matrix with it. Its head, the leading steps that draw no random number, makes the same of an image every time, so that
-training/input/cache.py can keep the result. Which steps draw is found by running them with generators that refuse to.
+A pipeline is a list of albumentations steps with the colours at its end: normalisation, and the
+jitter that is one matrix with it. Its head, the leading steps that draw no random number, makes the
+same of an image every time, so that training/input/cache.py can keep the result. Which steps draw
+is found by running them with generators that refuse to.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ from tracker.training.input.fit_image import FitImage
 from tracker.training.input.pipeline_file import names_file, read_pipeline_file
 from tracker.training.tables import parse_json, parse_yaml
 
-# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it hangs for ever once
-# it uses them, or sets their number. They are ended here, in the process that forks.
+# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it
+# hangs for ever once it uses them, or sets their number. They are ended here, in the process that
+# forks.
 cv2.setNumThreads(1)
 
-KEY_VERSION = 1  # raise it when images are decoded in another way: kept results must not be used any more
-WHOLE = (1.0, "squash", "area")  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
+KEY_VERSION = (
+    1  # raise it when images are decoded in another way: kept results must not be used any more
+)
+WHOLE = (
+    1.0,
+    "squash",
+    "area",
+)  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
 
@@ -58,7 +66,9 @@ class _NoDraws:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)  # pickle asks for these
-        raise DrawsError("a step draws random numbers for this image, but not for the test pictures")
+        raise DrawsError(
+            "a step draws random numbers for this image, but not for the test pictures"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,23 +83,39 @@ class _Walked:
 class Pipeline:
     """RGB uint8 [h, w, 3] to normalised float32 [height, width, 3], in two parts.
 
-    `prepare` makes the same of an image every time: uint8 of `prepared_shape`, or of any shape when that is None;
-    pipelines of one `key` prepare alike. `finish` draws from its seed. Both raise STEP_ERRORS. Not for two threads.
+    `prepare` makes the same of an image every time: uint8 of `prepared_shape`, or of any shape when
+    that is None;
+    pipelines of one `key` prepare alike. `finish` draws from its seed. Both raise STEP_ERRORS. Not
+    for two threads.
     """
 
     def __init__(
-        self, steps: Sequence[Any], size: tuple[int, int], *, matrix: Matrix | None, jitter: Any, noise: float
+        self,
+        steps: Sequence[Any],
+        size: tuple[int, int],
+        *,
+        matrix: Matrix | None,
+        jitter: Any,
+        noise: float,
     ) -> None:
-        """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to put before it."""
+        """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to
+        put before it."""
         probes = _draw_probes(size)
         walked = _walk(steps, probes)
-        head = list(takewhile(lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), walked))
+        head = list(
+            takewhile(
+                lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), walked
+            )
+        )
         prepared = head[-1].images if head else probes
         shapes = {image.shape for image in prepared}
         self.size = size
         self.prepared_shape = shapes.pop() if len(shapes) == 1 else None
         self._random = any(one.draws for one in walked) or jitter is not None or noise > 0
-        self._head, self._tail = [one.step for one in head], [one.step for one in walked[len(head) :]]
+        self._head, self._tail = (
+            [one.step for one in head],
+            [one.step for one in walked[len(head) :]],
+        )
         self.key = _make_key(self._head, prepared[0])
         self._matrix, self._jitter, self._noise = matrix, jitter, noise
         self._floats = np.empty((*size, 3), dtype=np.float32)
@@ -99,24 +125,30 @@ class Pipeline:
         return _run(self._head, image)
 
     def finish(self, pixels: NDArray[np.uint8], out: NDArray[np.float32], *, seed: int) -> None:
-        """Write what the rest makes of a prepared image to `out` [height, width, 3]; `pixels` stay as they are."""
+        """Write what the rest makes of a prepared image to `out` [height, width, 3]; `pixels` stay
+        as they are."""
         generator = np.random.default_rng(seed) if self._random else None
         if generator is not None:
             self._share(generator, random.Random(seed))  # noqa: S311
         result: NDArray[Any] = _run(self._tail, pixels.copy()) if self._tail else pixels
         if result.shape != out.shape:
-            raise ValueError(f"it ends in {_render_shape(result.shape)}, not in {_render_shape(out.shape)}")
+            raise ValueError(
+                f"it ends in {_render_shape(result.shape)}, not in {_render_shape(out.shape)}"
+            )
         if self._matrix is None:
             np.copyto(out, result)
         else:
             np.copyto(self._floats, result)
-            matrix = self._matrix if self._jitter is None else self._matrix @ self._draw_jitter(result)
+            matrix = (
+                self._matrix if self._jitter is None else self._matrix @ self._draw_jitter(result)
+            )
             cv2.transform(self._floats, matrix, out)
         if generator is not None and self._noise:
             out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
 
     def _share(self, generator: np.random.Generator, python: random.Random) -> None:
-        """All steps draw from one pair of generators: seeded one by one, two coins of a file would fall alike."""
+        """All steps draw from one pair of generators: seeded one by one, two coins of a file would
+        fall alike."""
         for step in (*self._tail, *([self._jitter] if self._jitter else [])):
             step.set_random_state(generator, python)
 
@@ -127,11 +159,18 @@ class Pipeline:
 
 
 def build_pipeline(
-    augment: AugmentConfig, data: DataConfig, *, root: Path, train: bool, evaluation: EvalConfig | None = None
+    augment: AugmentConfig,
+    data: DataConfig,
+    *,
+    root: Path,
+    train: bool,
+    evaluation: EvalConfig | None = None,
 ) -> Pipeline:
-    """The pipeline of a config; without `train` random steps are left out, but for the jitter of `evaluation`.
+    """The pipeline of a config; without `train` random steps are left out, but for the jitter of
+    `evaluation`.
 
-    Raises ConfigError for a pipeline file that is missing, has changed, cannot be read or ends in another size.
+    Raises ConfigError for a pipeline file that is missing, has changed, cannot be read or ends in
+    another size.
     """
     steps, matrix = _list_steps(
         augment, data, root=root, train=train, crop=evaluation.center_crop if evaluation else ()
@@ -141,14 +180,24 @@ def build_pipeline(
         steps.insert(_find_normalise(steps), jitter)
         jitter = None
     if jitter is not None and matrix is None:
-        raise ConfigError("augment.jitter_mode: fast needs a pipeline file that ends in a plain Normalize")
-    return Pipeline(steps, data.image_size, matrix=matrix, jitter=jitter, noise=augment.noise if train else 0.0)
+        raise ConfigError(
+            "augment.jitter_mode: fast needs a pipeline file that ends in a plain Normalize"
+        )
+    return Pipeline(
+        steps, data.image_size, matrix=matrix, jitter=jitter, noise=augment.noise if train else 0.0
+    )
 
 
 def _list_steps(
-    augment: AugmentConfig, data: DataConfig, *, root: Path, train: bool, crop: tuple[int, int] | tuple[()]
+    augment: AugmentConfig,
+    data: DataConfig,
+    *,
+    root: Path,
+    train: bool,
+    crop: tuple[int, int] | tuple[()],
 ) -> tuple[list[Any], Matrix | None]:
-    """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every centre crop."""
+    """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every
+    centre crop."""
     from_file = names_file(augment)
     steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
     if not train:
@@ -172,7 +221,9 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
     if augment.name == "custom":
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
     if isinstance(augment.crop_pct, str):
-        raise ConfigError("augment.crop_pct is still to be looked up", hint="tracker run train looks it up")
+        raise ConfigError(
+            "augment.crop_pct is still to be looked up", hint="tracker run train looks it up"
+        )
     fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
     return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
 
@@ -200,16 +251,22 @@ def _split_normalisation(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
     if _find_normalise(steps) < len(steps):
         return list(steps), None
     if isinstance(data.mean, str) or isinstance(data.std, str):
-        raise ConfigError("data.mean and data.std are still to be measured", hint="tracker run train measures them")
+        raise ConfigError(
+            "data.mean and data.std are still to be measured",
+            hint="tracker run train measures them",
+        )
     return list(steps), normalisation_matrix(data.mean, data.std)
 
 
 def _find_normalise(steps: Sequence[Any]) -> int:
     """The place of the first Normalize, or the end."""
-    return next((place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps))
+    return next(
+        (place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
+    )
 
 
-# --- Pipeline files ---------------------------------------------------------------------------------------------------
+# --- Pipeline files
+# ---------------------------------------------------------------------------------------------------
 
 
 def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
@@ -219,20 +276,33 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
         values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
-            warnings.simplefilter("error", RuntimeWarning)  # numbers that cannot be computed with, as a std of 0
+            warnings.simplefilter(
+                "error", RuntimeWarning
+            )  # numbers that cannot be computed with, as a std of 0
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
         return _flatten(loaded)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeWarning) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeWarning,
+    ) as error:
         raise ConfigError(
             f"augment.name: {augment.name} is not an albumentations pipeline: {_one_line(error)}",
-            hint="albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need no mask or box",
+            hint=(
+                "albumentations.save(pipeline, path, data_format='yaml') writes one; its steps need"
+                " no mask or box"
+            ),
         ) from error
 
 
 def _list_unknown(step: Any) -> list[str]:
-    """Arguments that a step does not know; some write arguments that they do not take, and do without them."""
+    """Arguments that a step does not know; some write arguments that they do not take, and do
+    without them."""
     if isinstance(step, albu.BaseCompose):
         return [name for child in step.transforms for name in _list_unknown(child)]
     written = step.to_dict_private()
@@ -257,11 +327,14 @@ def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) 
     other = next((image.shape for image in ends if image.shape != wanted), None)
     if other is not None:
         raise ConfigError(
-            f"augment.name: the pipeline file ends in {_render_shape(other)}, not in {_render_shape(wanted)}",
+            f"augment.name: the pipeline file ends in {_render_shape(other)}, not in"
+            f" {_render_shape(wanted)}",
             hint="end it in a Resize to data.image_size, or set data.image_size",
         )
     if not normalised and ends[0].dtype != np.uint8:
-        raise ConfigError(f"augment.name: the pipeline file ends in {ends[0].dtype} values; end it in Normalize")
+        raise ConfigError(
+            f"augment.name: the pipeline file ends in {ends[0].dtype} values; end it in Normalize"
+        )
     return fitted
 
 
@@ -271,7 +344,8 @@ def _end(steps: Sequence[Any], size: tuple[int, int]) -> Sequence[NDArray[Any]]:
     return walked[-1].images if walked else probes
 
 
-# --- Running steps ----------------------------------------------------------------------------------------------------
+# --- Running steps
+# ----------------------------------------------------------------------------------------------------
 
 
 def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
@@ -281,18 +355,22 @@ def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _walk(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_Walked]:
-    """Run the steps one after the other; those that drew no random number cannot draw any from then on."""
+    """Run the steps one after the other; those that drew no random number cannot draw any from then
+    on."""
     walked = []
     for step in steps:
         try:
             images, draws = _apply(step, images, _NoDraws(), _NoDraws()), False
         except DrawsError:
-            images, draws = _apply(step, images, np.random.default_rng(0), random.Random(0)), True  # noqa: S311
+            seeded = random.Random(0)  # noqa: S311
+            images, draws = _apply(step, images, np.random.default_rng(0), seeded), True
         walked.append(_Walked(step, draws, images))
     return walked
 
 
-def _apply(step: Any, images: Sequence[NDArray[Any]], generator: Any, python: Any) -> list[NDArray[Any]]:
+def _apply(
+    step: Any, images: Sequence[NDArray[Any]], generator: Any, python: Any
+) -> list[NDArray[Any]]:
     step.set_random_state(generator, python)
     try:
         return [_run([step], image) for image in images]
@@ -300,20 +378,26 @@ def _apply(step: Any, images: Sequence[NDArray[Any]], generator: Any, python: An
         raise
     except STEP_ERRORS as error:
         name = type(step).__name__
-        raise ConfigError(f"augment.name: {name} fails on a test picture: {_one_line(error)}") from error
+        raise ConfigError(
+            f"augment.name: {name} fails on a test picture: {_one_line(error)}"
+        ) from error
 
 
 def _draw_probes(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Test pictures of two shapes, each twice: what is random may end in another shape the second time."""
+    """Test pictures of two shapes, each twice: what is random may end in another shape the second
+    time."""
     side = max(PROBE_SIDE, 2 * max(size))
     noise = np.random.default_rng(0).integers(0, 256, (side, side * 5 // 4, 3), dtype=np.uint8)
     return [noise, np.ascontiguousarray(noise.transpose(1, 0, 2))] * 2
 
 
 def _make_key(head: Sequence[Any], prepared: NDArray[Any]) -> str:
-    """Equal for heads that do the same: their parameters, the libraries, and what they make of a test picture here."""
+    """Equal for heads that do the same: their parameters, the libraries, and what they make of a
+    test picture here."""
     steps = [step.to_dict_private() for step in head]
-    facts = json.dumps([KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str)
+    facts = json.dumps(
+        [KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str
+    )
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(prepared).tobytes()).hexdigest()
 
 

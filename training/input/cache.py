@@ -1,9 +1,10 @@
 """Images as the head of a pipeline leaves them, kept for later epochs and runs.
 
-One sparse file for a set of images and a head: a table with a mark of 8 bytes for each image, then the images, each
-from the start of a page. An image is written before its mark, and the mark is a sum over the image: one that was being
-written when the process died, or that a power cut left incomplete, does not fit its mark and is made again. Several
-processes may fill one file, for they write the same.
+One sparse file for a set of images and a head: a table with a mark of 8 bytes for each image, then
+the images, each from the start of a page. An image is written before its mark, and the mark is a
+sum over the image: one that was being written when the process died, or that a power cut left
+incomplete, does not fit its mark and is made again. Several processes may fill one file, for they
+write the same.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ MARK_BYTES = 8
 
 
 class PixelCache:
-    """uint8 images of one shape by their paths; `hashes` are the SHA-256 of the files when they were checked.
+    """uint8 images of one shape by their paths; `hashes` are the SHA-256 of the files when they
+    were checked.
 
-    Nothing goes wrong when the disk fills up: no more images are kept. Raises OSError when it cannot be opened.
+    Nothing goes wrong when the disk fills up: no more images are kept. Raises OSError when it
+    cannot be opened.
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...], hashes: Mapping[str, str]) -> None:
@@ -46,11 +49,15 @@ class PixelCache:
         fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
-        os.posix_fallocate(self._file, 0, self._start)  # a hole read through a map kills the process on a full tmpfs
+        os.posix_fallocate(
+            self._file, 0, self._start
+        )  # a hole read through a map kills the process on a full tmpfs
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
         self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 
-    def __reduce__(self) -> tuple[type[PixelCache], tuple[Path, tuple[int, ...], Mapping[str, str]]]:
+    def __reduce__(
+        self,
+    ) -> tuple[type[PixelCache], tuple[Path, tuple[int, ...], Mapping[str, str]]]:
         return PixelCache, self._arguments
 
     def __del__(self) -> None:
@@ -69,7 +76,8 @@ class PixelCache:
         return pixels.reshape(self._shape)
 
     def keep(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-        """Keep what was made of a file with these bytes, unless they are not those that were checked."""
+        """Keep what was made of a file with these bytes, unless they are not those that were
+        checked."""
         slot = self._slots.get(self._hashes.get(path, ""))
         if slot is None or not self._writable or image.shape != self._shape:
             return
@@ -91,7 +99,8 @@ class PixelCache:
 def open_cache(
     folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[Path, str]
 ) -> tuple[PixelCache | None, str]:
-    """The cache in `folder` for these images under a pipeline's key, or None and a sentence that says why not."""
+    """The cache in `folder` for these images under a pipeline's key, or None and a sentence that
+    says why not."""
     digests = sorted(set(hashes.values()))
     if not digests:
         return None, ""
@@ -103,7 +112,10 @@ def open_cache(
         if not _make_room(folder, file, needed):
             return (
                 None,
-                f"images are not cached: that takes {needed / 1e9:.1f} GB, more than half of what {folder} has free",
+                (
+                    f"images are not cached: that takes {needed / 1e9:.1f} GB, more than half of"
+                    f" what {folder} has free"
+                ),
             )
         cache = PixelCache(file, shape, {str(path): digest for path, digest in hashes.items()})
         os.utime(file)
@@ -113,7 +125,8 @@ def open_cache(
 
 
 def _make_room(folder: Path, file: Path, needed: int) -> bool:
-    """Remove unused files, the oldest first, until few are left and `file` takes at most half of what is free."""
+    """Remove unused files, the oldest first, until few are left and `file` takes at most half of
+    what is free."""
     others = sorted((other for other in folder.glob("pixels-*.u8") if other != file), key=_last_use)
     held = file.stat().st_blocks * 512 if file.exists() else 0
 
@@ -159,7 +172,8 @@ def remove_unused(file: Path) -> bool:
 
 
 def _mark(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros and change it."""
+    """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros
+    and change it."""
     whole = len(pixels) - len(pixels) % MARK_BYTES
     words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
     words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 Channels = tuple[float, float, float]
 
 
-def measure_channels(paths: Sequence[Path], config: Config, *, root: Path) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one pass."""
+def measure_channels(
+    paths: Sequence[Path], config: Config, *, root: Path
+) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one
+    pass."""
     config = resolve_model_input(config, root=root)
     import numpy as np
 
@@ -42,15 +45,21 @@ def measure_channels(paths: Sequence[Path], config: Config, *, root: Path) -> tu
         return np.stack([shares @ values, shares @ values**2])
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        mean, square = np.mean(list(pool.map(add_up, paths)), axis=0)  # all images have the same size by now
-    std = np.sqrt(np.maximum(square - mean**2, 1e-12))  # a channel without contrast cannot be divided by
+        mean, square = np.mean(
+            list(pool.map(add_up, paths)), axis=0
+        )  # all images have the same size by now
+    std = np.sqrt(
+        np.maximum(square - mean**2, 1e-12)
+    )  # a channel without contrast cannot be divided by
     return _to_channels(mean), _to_channels(std)
 
 
 def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
-    """The config with numbers where data.mean or data.std is "model" or "measured"; the crop of base likewise.
+    """The config with numbers where data.mean or data.std is "model" or "measured"; the crop of
+    base likewise.
 
-    Raises ConfigError for a model that timm does not have, WeightsError for one of the hub that cannot be reached.
+    Raises ConfigError for a model that timm does not have, WeightsError for one of the hub that
+    cannot be reached.
     """
     config = resolve_model_input(config, root=root)
     if MEASURED not in (config.data.mean, config.data.std):
@@ -65,9 +74,11 @@ def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
 
 
 def resolve_model_input(config: Config, *, root: Path) -> Config:
-    """The config with what its model was trained with in place of "model"; raises as `resolve_input`.
+    """The config with what its model was trained with in place of "model"; raises as
+    `resolve_input`.
 
-    Where augment.name is neither base nor standard, nothing reads the keys of their crop: they get their defaults.
+    Where augment.name is neither base nor standard, nothing reads the keys of their crop: they get
+    their defaults.
     """
     wanted = {
         "data": [key for key in ("mean", "std") if getattr(config.data, key) == OF_MODEL],
@@ -80,16 +91,24 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
     found = describe_input(config.model.name, root)
     if config.augment.name not in FITTED:
         found["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
-    chosen = {section: {key: found[section][key] for key in keys} for section, keys in wanted.items()}
+    chosen = {
+        section: {key: found[section][key] for key in keys} for section, keys in wanted.items()
+    }
     return replace(
-        config, data=replace(config.data, **chosen["data"]), augment=replace(config.augment, **chosen["augment"])
+        config,
+        data=replace(config.data, **chosen["data"]),
+        augment=replace(config.augment, **chosen["augment"]),
     )
 
 
-def follow_model(parent: Mapping[str, Any], own: Mapping[str, Any], *, root: Path) -> dict[str, dict[str, Any]]:
-    """Nested tables with "model" for what a run made from `parent` takes from the other model that `own` names.
+def follow_model(
+    parent: Mapping[str, Any], own: Mapping[str, Any], *, root: Path
+) -> dict[str, dict[str, Any]]:
+    """Nested tables with "model" for what a run made from `parent` takes from the other model that
+    `own` names.
 
-    Empty where `own` has channels of its own, or the parent's were not those of its model: they stay as they are.
+    Empty where `own` has channels of its own, or the parent's were not those of its model: they
+    stay as they are.
     """
     from tracker.training.model.hub import describe_input
 

@@ -1,8 +1,9 @@
 """Colour jitter and normalisation as one matrix.
 
-Brightness, contrast about the image's mean, saturation and a turn of the hue in YIQ are affine in R, G, B, and so is
-normalisation: their product is one matrix [3, 4], applied to an image in one pass. Nothing is cut off between the
-steps or at the end: what a step pushes past 0 or 255 stays there, where ColorJitter on uint8 cuts it off.
+Brightness, contrast about the image's mean, saturation and a turn of the hue in YIQ are affine in
+R, G, B, and so is normalisation: their product is one matrix [3, 4], applied to an image in one
+pass. Nothing is cut off between the steps or at the end: what a step pushes past 0 or 255 stays
+there, where ColorJitter on uint8 cuts it off.
 """
 
 from __future__ import annotations
@@ -15,29 +16,37 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-# Rows Y, I, Q (NTSC). Y is also the grey that contrast and saturation move about (ITU-R BT.601, as in cv2 and PIL).
+# Rows Y, I, Q (NTSC). Y is also the grey that contrast and saturation move about (ITU-R BT.601, as
+# in cv2 and PIL).
 TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 FROM_YIQ = np.linalg.inv(TO_YIQ)
 GREY = TO_YIQ[0]
-# A turn of I and Q, between the two matrices: the part that stays, and those that go with its cosine and sine.
+# A turn of I and Q, between the two matrices: the part that stays, and those that go with its
+# cosine and sine.
 KEPT_BY_HUE = np.outer(FROM_YIQ[:, 0], TO_YIQ[0])
 TURNED_COS = FROM_YIQ[:, 1:] @ TO_YIQ[1:]
 TURNED_SIN = np.outer(FROM_YIQ[:, 1], TO_YIQ[2]) - np.outer(FROM_YIQ[:, 2], TO_YIQ[1])
 
 
-def normalisation_matrix(mean: Sequence[float] | float, std: Sequence[float] | float, white: float = 255.0) -> Matrix:
+def normalisation_matrix(
+    mean: Sequence[float] | float, std: Sequence[float] | float, white: float = 255.0
+) -> Matrix:
     """[3, 4]: R, G, B in 0..white to (value / white - mean) / std."""
-    means, stds = (np.broadcast_to(np.asarray(values, dtype=np.float64), 3) for values in (mean, std))
+    means, stds = (
+        np.broadcast_to(np.asarray(values, dtype=np.float64), 3) for values in (mean, std)
+    )
     return np.hstack([np.diag(1 / (stds * white)), (-means / stds)[:, None]])
 
 
 def jitter_matrix(
     factors: tuple[float, float, float, float], order: Sequence[int], colour_mean: Sequence[float]
 ) -> Matrix:
-    """[4, 4], on (R, G, B, 1): brightness, contrast, saturation and hue, each by its factor, in this order.
+    """[4, 4], on (R, G, B, 1): brightness, contrast, saturation and hue, each by its factor, in
+    this order.
 
-    Factors are those of ColorJitter: the first three multiply, the hue's is a share of the full turn. `colour_mean` is
-    the mean of R, G, B over the image; contrast is about the grey of what the steps before it made of that mean.
+    Factors are those of ColorJitter: the first three multiply, the hue's is a share of the full
+    turn. `colour_mean` is the mean of R, G, B over the image; contrast is about the grey of what
+    the steps before it made of that mean.
     """
     brightness, contrast, saturation, hue = factors
     mean = np.array([*colour_mean, 1.0])
@@ -60,7 +69,8 @@ def jitter_matrix(
 
 
 def hue_matrix(turn: float) -> Matrix:
-    """[3, 3]: colours turned about the grey axis by a share of the full turn, red towards yellow as in HSV."""
+    """[3, 3]: colours turned about the grey axis by a share of the full turn, red towards yellow as
+    in HSV."""
     angle = 2 * math.pi * turn
     matrix: Matrix = KEPT_BY_HUE + math.cos(angle) * TURNED_COS + math.sin(angle) * TURNED_SIN
     return matrix

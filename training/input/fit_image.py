@@ -1,4 +1,5 @@
-"""An image brought to the model's size as timm does it for evaluation: resized, and the middle cut out."""
+"""An image brought to the model's size as timm does it for evaluation: resized, and the middle cut
+out."""
 
 from __future__ import annotations
 
@@ -16,30 +17,48 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
-    """RGB uint8 [h, w, 3] to [*size, 3]: resized to `size` / crop_pct, from which the middle is cut out.
+    """RGB uint8 [h, w, 3] to [*size, 3]: resized to `size` / crop_pct, from which the middle is cut
+    out.
 
-    `crop_mode` squash: both sides to that size; center: the aspect ratio stays, and what is too long is cut off.
-    `interpolation` bilinear or bicubic: Pillow's, which average where an image shrinks, as timm has it; area: cv2's.
+    `crop_mode` squash: both sides to that size; center: the aspect ratio stays, and what is too
+    long is cut off.
+    `interpolation` bilinear or bicubic: Pillow's, which average where an image shrinks, as timm has
+    it; area: cv2's.
     """
 
     def __init__(self, size: Size, crop_pct: float, crop_mode: str, interpolation: str) -> None:
         super().__init__(p=1.0)
-        self.size, self.crop_pct, self.crop_mode, self.interpolation = size, crop_pct, crop_mode, interpolation
+        self.size, self.crop_pct, self.crop_mode, self.interpolation = (
+            size,
+            crop_pct,
+            crop_mode,
+            interpolation,
+        )
 
     def apply(self, img: NDArray[np.uint8], **_params: Any) -> NDArray[np.uint8]:
         """The image, resized and cut."""
         height, width = self._find_size(*img.shape[:2])
         if self.interpolation == "area":
             shrinks = height < img.shape[0] or width < img.shape[1]
-            resized = cv2.resize(img, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            resized = cv2.resize(
+                img, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            )
         else:
-            resized = np.asarray(Image.fromarray(img).resize((width, height), FILTERS[self.interpolation]))
-        top, left = (round((whole - part) / 2) for whole, part in zip((height, width), self.size, strict=True))
+            resized = np.asarray(
+                Image.fromarray(img).resize((width, height), FILTERS[self.interpolation])
+            )
+        top, left = (
+            round((whole - part) / 2)
+            for whole, part in zip((height, width), self.size, strict=True)
+        )
         return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
 
     def _find_size(self, height: int, width: int) -> Size:
         """The size before the middle is cut out, rounded as timm and torchvision round it."""
-        target = (math.floor(self.size[0] / self.crop_pct), math.floor(self.size[1] / self.crop_pct))
+        target = (
+            math.floor(self.size[0] / self.crop_pct),
+            math.floor(self.size[1] / self.crop_pct),
+        )
         if self.crop_mode == "squash":
             return target
         if target[0] == target[1]:

@@ -1,4 +1,5 @@
-"""Batches. What an image looks like depends on (seed, epoch, position) alone: not on workers, nor on a resume."""
+"""Batches. What an image looks like depends on (seed, epoch, position) alone: not on workers, nor
+on a resume."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indic
 class Source:
     """Where a config's images come from.
 
-    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared images, None: no cache.
+    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared
+    images, None: no cache.
     """
 
     root: Path
@@ -38,7 +40,8 @@ class Source:
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
-    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the list.
+    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the
+    list.
 
     Batches are made as a whole, channels last in memory, without a copy of each image in between.
     """
@@ -68,7 +71,8 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         return images[0], int(labels[0]), int(indices[0])
 
     def __getitems__(self, positions: Sequence[Position]) -> Batch:
-        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""
+        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls
+        this."""
         images = self._buffers.take(len(positions))
         for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
             self._make(epoch, index, out)
@@ -93,11 +97,14 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 class _Buffers:
-    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more than normalisation."""
+    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more
+    than normalisation."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._free: deque[NDArray[np.float32]] = deque(maxlen=2)  # the batch at work and the one before
+        self._free: deque[NDArray[np.float32]] = deque(
+            maxlen=2
+        )  # the batch at work and the one before
 
     def take(self, count: int) -> torch.Tensor:
         """float32 [count, *shape], of any content."""
@@ -108,7 +115,9 @@ class _Buffers:
         else:
             buffer = np.empty((count, *self._shape), dtype=np.float32)
         lent = buffer[:count]
-        weakref.finalize(lent, self._free.append, buffer).atexit = False  # the tensor's storage holds `lent`
+        weakref.finalize(
+            lent, self._free.append, buffer
+        ).atexit = False  # the tensor's storage holds `lent`
         return torch.from_numpy(lent)
 
 
@@ -121,18 +130,24 @@ def build_dataset(
     train: bool,
     evaluation: EvalConfig | None = None,
 ) -> tuple[ImageDataset, str]:
-    """The images of a config, and a sentence for the user when they should be cached but cannot; raises ConfigError."""
-    pipeline = build_pipeline(config.augment, config.data, root=source.root, train=train, evaluation=evaluation)
+    """The images of a config, and a sentence for the user when they should be cached but cannot;
+    raises ConfigError."""
+    pipeline = build_pipeline(
+        config.augment, config.data, root=source.root, train=train, evaluation=evaluation
+    )
     cache, note = None, ""
     if config.data.cache and source.cache_dir is not None and pipeline.prepared_shape is not None:
-        cache, note = open_cache(source.cache_dir, pipeline.key, pipeline.prepared_shape, source.hashes)
+        cache, note = open_cache(
+            source.cache_dir, pipeline.key, pipeline.prepared_shape, source.hashes
+        )
     return ImageDataset(paths, labels, pipeline, seed=config.train.seed, cache=cache), note
 
 
 def build_loader(
     dataset: ImageDataset, sampler: Sampler[list[Position]], *, workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
-    """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at most."""
+    """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at
+    most."""
     if workers < 0:
         workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
     return DataLoader(
@@ -154,12 +169,14 @@ def _as_it_is(batch: Any) -> Any:
 def _start_worker(_: int) -> None:
     """One core a worker: more threads would fight for the cores of the model.
 
-    Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is the loop's concern,
-    which ends its workers itself.
+    Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is
+    the loop's concern, which ends its workers itself.
     """
     import signal
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a group in the background may write to the terminal
+    signal.signal(
+        signal.SIGTTOU, signal.SIG_IGN
+    )  # a group in the background may write to the terminal
     os.setpgid(0, 0)

@@ -13,10 +13,11 @@ Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def build_mixer(config: AugmentConfig, classes: int) -> Mixer | None:
-    """Mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899) or, with both on, one of them at random for each batch.
+    """Mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899) or, with both on, one of them at random
+    for each batch.
 
-    Images [batch, 3, h, w] and labels int64 [batch] in; mixed images and shares of the classes [batch, classes] out.
-    None when both are off. Draws from torch's generator.
+    Images [batch, 3, h, w] and labels int64 [batch] in; mixed images and shares of the classes
+    [batch, classes] out. None when both are off. Draws from torch's generator.
     """
     if not (config.mixup or config.cutmix):
         return None

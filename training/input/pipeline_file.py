@@ -1,4 +1,5 @@
-"""The pipeline file that augment.name may name: its bytes belong to the run, so the config has their hash."""
+"""The pipeline file that augment.name may name: its bytes belong to the run, so the config has
+their hash."""
 
 from __future__ import annotations
 
@@ -35,9 +36,12 @@ def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
 
 
 def keep_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
-    """Copy the file, where there is one, to the run folder as `augment.yaml`, or with its own suffix."""
+    """Copy the file, where there is one, to the run folder as `augment.yaml`, or with its own
+    suffix."""
     if names_file(augment):
-        write_bytes(run_dir / f"augment{Path(augment.name).suffix}", read_pipeline_file(augment, root))
+        write_bytes(
+            run_dir / f"augment{Path(augment.name).suffix}", read_pipeline_file(augment, root)
+        )
 
 
 def _read(augment: AugmentConfig, root: Path) -> bytes:

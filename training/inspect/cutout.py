@@ -1,6 +1,7 @@
 """A copy of a data folder in which the background of each image is black.
 
-`.cutout.jsonl` in the new folder says what each image was made from. Files are whole or not there, so a second call
+`.cutout.jsonl` in the new folder says what each image was made from. Files are whole or not there,
+so a second call
 after whatever ended the first does only what is missing.
 """
 
@@ -25,19 +26,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tracker.training.errors import ConfigError, DataError, MissingLibraryError, TrackerError, first_line
+from tracker.training.errors import (
+    ConfigError,
+    DataError,
+    MissingLibraryError,
+    TrackerError,
+    first_line,
+)
 from tracker.training.files import check_regular, translate_os_errors, write_bytes, write_text
 from tracker.training.formats.images import IMAGE_SUFFIXES, decode_image
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.training.progress import ItemProgress
 
 MANIFEST, LOCK = ".cutout.jsonl", ".cutout.lock"
-VERSIONS = {"grabcut": "grabcut-1", "rembg": "rembg-u2net"}  # another version makes every image again
+VERSIONS = {
+    "grabcut": "grabcut-1",
+    "rembg": "rembg-u2net",
+}  # another version makes every image again
 WORK_SIDE = 256  # pixels: GrabCut works on a smaller picture, in a tenth of the time
 ROUNDS = 4
 MARGIN_SIDE, MARGIN_TOP = 0.08, 0.04  # shares of the picture that are taken to be background
-CORE = (0.2, 0.28)  # half width and half height of the ellipse in the middle that is taken to be the subject
-QUALITY = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY, ".webp": cv2.IMWRITE_WEBP_QUALITY}
+CORE = (
+    0.2,
+    0.28,
+)  # half width and half height of the ellipse in the middle that is taken to be the subject
+QUALITY = {
+    ".jpg": cv2.IMWRITE_JPEG_QUALITY,
+    ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
+    ".webp": cv2.IMWRITE_WEBP_QUALITY,
+}
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.float32]  # [height, width], the subject's share of each pixel, 0 to 1
@@ -55,7 +72,8 @@ class Made:
 
 @dataclass(frozen=True)
 class CutoutReport:
-    """How many images were cut out now and `before`, other files copied, and a line for each that failed."""
+    """How many images were cut out now and `before`, other files copied, and a line for each that
+    failed."""
 
     cut: int
     before: int
@@ -72,20 +90,27 @@ class _Job:
     before: Made | None
 
 
-def cut_out_folder(folder: Path, out: Path, *, method: str, processes: int, redo: bool = False) -> CutoutReport:
-    """Write `folder` to `out` with the same names; images that were made of the same content before are left alone.
+def cut_out_folder(
+    folder: Path, out: Path, *, method: str, processes: int, redo: bool = False
+) -> CutoutReport:
+    """Write `folder` to `out` with the same names; images that were made of the same content before
+    are left alone.
 
-    Raises ConfigError for folders or a method that cannot be, TrackerError when rembg has no model or a process died.
+    Raises ConfigError for folders or a method that cannot be, TrackerError when rembg has no model
+    or a process died.
     """
     files = _list_files(folder, out, method)
     if method == "rembg":
-        open_rembg()  # tells what is wrong once, and downloads the model before several processes do
+        # tells what is wrong once, and downloads the model before several processes do
+        open_rembg()
     with translate_os_errors(out, "create"):
         for parent in sorted({(out / file).parent for file in files}):
             parent.mkdir(parents=True, exist_ok=True)
     with _lock(out):
         known = {} if redo else _load_manifest(out)
-        write_text(out / MANIFEST, "".join(_to_line(made) for made in known.values()))  # without a torn last line
+        write_text(
+            out / MANIFEST, "".join(_to_line(made) for made in known.values())
+        )  # without a torn last line
         for torn in out.rglob(".*.tmp"):
             torn.unlink(missing_ok=True)
         images = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
@@ -103,23 +128,36 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
     source, target = folder.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise ConfigError(f"{out} and {folder} lie in each other", hint="--out a folder beside it")
-    if target.exists() and not (target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))):
-        raise ConfigError(f"{out} exists and was not made by this command", hint="--out another folder")
-    known = sorted(path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path))
+    if target.exists() and not (
+        target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
+    ):
+        raise ConfigError(
+            f"{out} exists and was not made by this command", hint="--out another folder"
+        )
+    known = sorted(
+        path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path)
+    )
     relative = (path.relative_to(folder) for path in known)
-    files = [path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts)]
+    files = [
+        path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts)
+    ]
     if not any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files):
-        raise ConfigError(f"no image in {folder}", hint=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise ConfigError(
+            f"no image in {folder}", hint=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     return files
 
 
 def _is_image_of_another_kind(path: Path) -> bool:
-    """Whether a path has the name of an image and is neither file nor folder, which the report then tells."""
+    """Whether a path has the name of an image and is neither file nor folder, which the report then
+    tells."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutReport:
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
     cut, problems = 0, []
     try:
         with (
@@ -137,7 +175,8 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
                 bar.advance()
     except BrokenProcessPool as error:
         raise TrackerError(
-            "a process that cuts out died", hint="memory may be short: --processes 1; what was done is kept"
+            "a process that cuts out died",
+            hint="memory may be short: --processes 1; what was done is kept",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -145,7 +184,8 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
 
 
 def _start_worker() -> None:
-    """One core a process, Ctrl-C is the parent's, and when the parent is killed this process ends, too."""
+    """One core a process, Ctrl-C is the parent's, and when the parent is killed this process ends,
+    too."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -159,13 +199,23 @@ def _end_with(parent: Any) -> None:
 
 
 def _cut_out(job: _Job) -> Made | str | None:
-    """What was made of an image, None when nothing was to do, a text when it is impossible. Raises StorageError."""
+    """What was made of an image, None when nothing was to do, a text when it is impossible. Raises
+    StorageError."""
     source, target = job.folder / job.file, job.out / job.file
     try:
         check_regular(source)
         content = source.read_bytes()
-        made = Made(job.file, VERSIONS[job.method], hash_bytes(content), job.before.result if job.before else "")
-        if made == job.before and target.is_file() and hash_bytes(target.read_bytes()) == made.result:
+        made = Made(
+            job.file,
+            VERSIONS[job.method],
+            hash_bytes(content),
+            job.before.result if job.before else "",
+        )
+        if (
+            made == job.before
+            and target.is_file()
+            and hash_bytes(target.read_bytes()) == made.result
+        ):
             return None
         pixels = decode_image(source, np.frombuffer(content, dtype=np.uint8))
         mask = _MASKERS[job.method](pixels)
@@ -179,7 +229,8 @@ def _cut_out(job: _Job) -> Made | str | None:
 
 
 def find_by_grabcut(pixels: Pixels) -> Mask:
-    """The subject by GrabCut (Rother et al. 2004), which is told that it is in the middle and may reach the bottom."""
+    """The subject by GrabCut (Rother et al. 2004), which is told that it is in the middle and may
+    reach the bottom."""
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_SIDE / max(height, width))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
@@ -192,9 +243,13 @@ def find_by_grabcut(pixels: Pixels) -> Mask:
     if not (mask == cv2.GC_BGD).any():
         return np.ones((height, width), dtype=np.float32)  # a few pixels have no background
     cv2.setRNGSeed(0)  # the colour models begin with random clusters
-    cv2.grabCut(small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK
+    )
     subject = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    return np.asarray(cv2.resize(subject, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return np.asarray(
+        cv2.resize(subject, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32
+    )
 
 
 def find_by_rembg(pixels: Pixels) -> Mask:
@@ -205,7 +260,10 @@ def find_by_rembg(pixels: Pixels) -> Mask:
     return np.asarray(mask, dtype=np.float32).reshape(pixels.shape[:2]) / np.float32(255)
 
 
-_MASKERS: Mapping[str, Callable[[Pixels], Mask]] = {"grabcut": find_by_grabcut, "rembg": find_by_rembg}
+_MASKERS: Mapping[str, Callable[[Pixels], Mask]] = {
+    "grabcut": find_by_grabcut,
+    "rembg": find_by_rembg,
+}
 _sessions: dict[str, Any] = {}  # one a process: loading the network takes seconds
 
 
@@ -226,7 +284,10 @@ def open_rembg() -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise TrackerError(
             f"rembg has no model: {first_line(error)}",
-            hint="it is downloaded once to ~/.u2net: do that where there is a network, or use grabcut",
+            hint=(
+                "it is downloaded once to ~/.u2net: do that where there is a network, or use"
+                " grabcut"
+            ),
         ) from error
     return _sessions["u2net"]
 
@@ -258,12 +319,15 @@ def hash_bytes(content: bytes) -> str:
 
 @contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    """Keep a second call away from `out`; the system frees the lock when the process ends. Raises ConfigError."""
+    """Keep a second call away from `out`; the system frees the lock when the process ends. Raises
+    ConfigError."""
     with translate_os_errors(out, "write"), (out / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"another call is writing to {out}", hint="wait until it has ended") from None
+            raise ConfigError(
+                f"another call is writing to {out}", hint="wait until it has ended"
+            ) from None
         yield
 
 

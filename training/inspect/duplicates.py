@@ -1,7 +1,8 @@
-"""Images that are nearly the same, by perceptual hash: re-encoded, resized or slightly brightened copies.
+"""Images that are nearly the same, by perceptual hash: re-encoded, resized or slightly brightened
+copies.
 
-The hash is imagehash's phash with 16 x 16 bits. In trials on photographs of faces, copies differed in at most 22 bits
-of 256, and 95 % of the images in more than 75 from every other one.
+The hash is imagehash's phash with 16 x 16 bits. In trials on photographs of faces, copies differed
+in at most 22 bits of 256, and 95 % of the images in more than 75 from every other one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Image:
-    """An image, which part of the data it is in, and the name of its class, None where nobody knows."""
+    """An image, which part of the data it is in, and the name of its class, None where nobody
+    knows."""
 
     id: str
     path: Path
@@ -49,17 +51,23 @@ class Pair:
 
 
 def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
-    """Pairs that differ in at most `limit` bits, and lie in different splits or have different labels; nearest first.
+    """Pairs that differ in at most `limit` bits, and lie in different splits or have different
+    labels; nearest first.
 
     Raises DataError when an image cannot be read.
     """
-    with ItemProgress(len(images), words="hash") as progress, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with (
+        ItemProgress(len(images), words="hash") as progress,
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+    ):
         hashes = []
         for found in pool.map(lambda image: hash_image(image.path), images):
             hashes.append(found)
             progress.advance()
     rows, distances = find_near(np.array(hashes, dtype=bool).reshape(-1, BITS), limit)
-    pairs = [Pair(images[a], images[b], int(bits)) for (a, b), bits in zip(rows, distances, strict=True)]
+    pairs = [
+        Pair(images[a], images[b], int(bits)) for (a, b), bits in zip(rows, distances, strict=True)
+    ]
     told = [pair for pair in pairs if pair.a.split != pair.b.split or pair.labels_differ]
     return sorted(told, key=lambda pair: (pair.distance, pair.a.id, pair.b.id))
 
@@ -73,20 +81,28 @@ def hash_image(path: Path) -> NDArray[np.bool_]:
 
 
 def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row pairs [n, 2] of hashes [images, bits] that differ in at most `limit` bits, and their distances [n].
+    """Row pairs [n, 2] of hashes [images, bits] that differ in at most `limit` bits, and their
+    distances [n].
 
-    The bits are dealt to limit + 1 keys. Hashes with at most `limit` differences agree in at least one key, so only
-    images that share a key are compared.
+    The bits are dealt to limit + 1 keys. Hashes with at most `limit` differences agree in at least
+    one key, so only images that share a key are compared.
     """
     packed = np.packbits(hashes, axis=1)
     dealt = np.array_split(np.random.default_rng(SEED).permutation(hashes.shape[1]), limit + 1)
     found = [_compare_bucket(np.packbits(hashes[:, bits], axis=1), packed, limit) for bits in dealt]
-    rows = np.unique(np.concatenate(found), axis=0) if len(hashes) > 1 else np.empty((0, 2), dtype=np.int64)
+    rows = (
+        np.unique(np.concatenate(found), axis=0)
+        if len(hashes) > 1
+        else np.empty((0, 2), dtype=np.int64)
+    )
     return rows, _count_differences(packed, rows)
 
 
-def _compare_bucket(keys: NDArray[np.uint8], packed: NDArray[np.uint8], limit: int) -> NDArray[np.int64]:
-    """Near pairs [n, 2] among images of equal keys: each with the next in its bucket, then the one after, and so on."""
+def _compare_bucket(
+    keys: NDArray[np.uint8], packed: NDArray[np.uint8], limit: int
+) -> NDArray[np.int64]:
+    """Near pairs [n, 2] among images of equal keys: each with the next in its bucket, then the one
+    after, and so on."""
     _, bucket = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]

@@ -1,11 +1,13 @@
-"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) of its guesses, by Captum.
+"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) of its guesses,
+by Captum.
 
-A heat map is made of the deepest stage that has at least MIN_CELLS cells a side, else of the finest one, among those
-that still decide the answer: of a ViT that answers from its class token, the patches of the last block decide nothing.
+A heat map is made of the deepest stage that has at least MIN_CELLS cells a side, else of the finest
+one, among those that still decide the answer: of a ViT that answers from its class token, the
+patches of the last block decide nothing.
 
-Features that were not rectified (ViT, Swin, EfficientNet) have an offset that is the same in every cell and tells no
-place: there the mean over the cells is subtracted. In trials with squares of known place, the share of a ViT's heat on
-the square rose from 0.05..0.33 to 0.30..0.61.
+Features that were not rectified (ViT, Swin, EfficientNet) have an offset that is the same in every
+cell and tells no place: there the mean over the cells is subtracted. In trials with squares of
+known place, the share of a ViT's heat on the square rose from 0.05..0.33 to 0.30..0.61.
 """
 
 from __future__ import annotations
@@ -27,7 +29,15 @@ from tracker.training.formats.images import decode_image
 from tracker.training.formats.samples import Task
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.model.model import AttributeHeads
-from tracker.training.pictures.sheets import NEUTRAL, RIGHT, WRONG, Legend, Tile, draw_sheet, load_thumbnail
+from tracker.training.pictures.sheets import (
+    NEUTRAL,
+    RIGHT,
+    WRONG,
+    Legend,
+    Tile,
+    draw_sheet,
+    load_thumbnail,
+)
 from tracker.training.run.infer import Weights, rebuild_model
 from tracker.training.run.setup import build_fabric
 
@@ -36,7 +46,9 @@ BATCH = 8
 COLUMNS = 6
 STRENGTH = 0.65  # of the colours over the photograph where the heat is highest
 OUTSIDE = 0.6  # share of white where the model does not see the photograph
-INEXACT = 0.02  # of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts it
+# of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts
+# it
+INEXACT = 0.02
 MAX_PREFIX = 16  # class and register tokens before the patches
 
 
@@ -51,7 +63,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class View:
-    """The rectangle of a photograph that a model sees, in shares of its width and height; it may reach beyond it."""
+    """The rectangle of a photograph that a model sees, in shares of its width and height; it may
+    reach beyond it."""
 
     left: float
     top: float
@@ -63,8 +76,10 @@ class View:
 class Explained:
     """What the model guesses, how sure it is (0 to 1), and why.
 
-    `seen` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height, width] from 0 to 1 the
-    evidence in it for the guess. `view` is where that lies in the photograph, None where it is no plain rectangle.
+    `seen` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height,
+    width] from 0 to 1 the
+    evidence in it for the guess. `view` is where that lies in the photograph, None where it is no
+    plain rectangle.
     """
 
     image: Shown
@@ -85,13 +100,16 @@ def explain_images(
     evaluation: EvalConfig | None,
     say: Callable[[str], None],
 ) -> list[Explained]:
-    """Explain the guesses of a trained model; `evaluation`: with that crop, None: as validation images are seen.
+    """Explain the guesses of a trained model; `evaluation`: with that crop, None: as validation
+    images are seen.
 
     Raises ConfigError for a model without a feature map, WeightsError for weights that do not fit.
     """
     device = build_fabric(config, environment=None, say=say).device
     model = rebuild_model(config, task, weights, root=root).to(device).eval()
-    pipeline = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=evaluation)
+    pipeline = build_pipeline(
+        config.augment, config.data, root=root, train=False, evaluation=evaluation
+    )
     plain = replace(evaluation, color_jitter=0.0) if evaluation else None
     geometry = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=plain)
     views: dict[tuple[int, ...], View | None] = {}
@@ -112,17 +130,24 @@ def explain_images(
             guess = int(probabilities[row].argmax())
             seen = _stretch(pixels[row])
             view = views[sizes[row]]
-            found.append(Explained(image, guess, float(probabilities[row, guess]), seen, heat[row], view))
+            found.append(
+                Explained(image, guess, float(probabilities[row, guess]), seen, heat[row], view)
+            )
     return found
 
 
 def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
-    """Which part of photographs of this size [height, width] reaches the model; None where it is no plain rectangle.
+    """Which part of photographs of this size [height, width] reaches the model; None where it is no
+    plain rectangle.
 
-    It is found by sending a picture through whose red says how far to the right a pixel lies, and its green how far
-    down; a black and a white one tell what the colours became, and which pixels were only added at the edges.
+    It is found by sending a picture through whose red says how far to the right a pixel lies, and
+    its green how far down; a black and a white one tell what the colours became, and which pixels
+    were only added at the edges.
     """
-    right, down = (np.linspace(0, 255, side, dtype=np.float32).round().astype(np.uint8) for side in reversed(size))
+    right, down = (
+        np.linspace(0, 255, side, dtype=np.float32).round().astype(np.uint8)
+        for side in reversed(size)
+    )
     ramps = np.stack(np.broadcast_arrays(right[None, :], down[:, None], np.uint8(0)), axis=2)
     results = []
     for picture in (np.zeros_like(ramps), np.full_like(ramps, 255), ramps):
@@ -137,7 +162,9 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
     if photograph.sum() < photograph.size / 10:
         return None
     places = (mapped - black) / np.where(photograph[..., None], white - black, 1)
-    across, along = (_fit_edges(places[..., axis], photograph, 1 - axis, size[1 - axis]) for axis in (0, 1))
+    across, along = (
+        _fit_edges(places[..., axis], photograph, 1 - axis, size[1 - axis]) for axis in (0, 1)
+    )
     if across is None or along is None:
         return None
     return View(across[0], along[0], across[1], along[1])
@@ -146,7 +173,8 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
 def _fit_edges(
     places: NDArray[np.floating[Any]], photograph: NDArray[np.bool_], axis: int, side: int
 ) -> tuple[float, float] | None:
-    """Where the first and the last edge along an axis lie, when the `places` grow evenly along it; else None."""
+    """Where the first and the last edge along an axis lie, when the `places` grow evenly along it;
+    else None."""
     cells = np.indices(places.shape)[axis]
     slope, start = np.polyfit(cells[photograph], places[photograph], 1)
     off = np.abs(start + slope * cells - places)[photograph]
@@ -157,11 +185,14 @@ def _fit_edges(
     return float((first * (side - 1) + 0.5) / side), float((last * (side - 1) + 0.5) / side)
 
 
-def explain_batch(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities [images, classes], and heat maps [images, height, width] of the most probable class, 0 to 1.
+def explain_batch(
+    model: nn.Module, images: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities [images, classes], and heat maps [images, height, width] of the most probable
+    class, 0 to 1.
 
-    Images are float [images, 3, height, width]; the model is in evaluation mode. Raises ConfigError when it has no
-    feature map.
+    Images are float [images, 3, height, width]; the model is in evaluation mode. Raises ConfigError
+    when it has no feature map.
     """
     body = model.body if isinstance(model, AttributeHeads) else model
     score = model.score if isinstance(model, AttributeHeads) else model
@@ -171,26 +202,38 @@ def explain_batch(model: nn.Module, images: Tensor) -> tuple[NDArray[np.float32]
     for name, reduction in _list_stages(body):
         tap = _Tap(reduction, images, channels_last=str(getattr(body, "output_fmt", "")) == "NHWC")
         found = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
-        if found is None or not found.any() or (evidence is not None and found.numel() <= evidence.numel()):
+        if (
+            found is None
+            or not found.any()
+            or (evidence is not None and found.numel() <= evidence.numel())
+        ):
             continue
         evidence = found
         if min(found.shape[2:]) >= MIN_CELLS:
             break
     if evidence is None:
-        raise ConfigError("this model has no feature map that its answer depends on, so nothing can be explained")
-    heat = functional.interpolate(evidence.clamp_min(0), size=images.shape[2:], mode="bilinear")[:, 0]
+        raise ConfigError(
+            "this model has no feature map that its answer depends on, so nothing can be explained"
+        )
+    heat = functional.interpolate(evidence.clamp_min(0), size=images.shape[2:], mode="bilinear")[
+        :, 0
+    ]
     heat = heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(heat.dtype).tiny)
     return probabilities.float().cpu().numpy(), heat.float().cpu().numpy()
 
 
 def _list_stages(body: nn.Module) -> list[tuple[str, int]]:
     """Module and pixels a cell of each stage that timm takes features from, the deepest first."""
-    stages = [(str(stage["module"]), int(stage["reduction"])) for stage in getattr(body, "feature_info", ())]
+    stages = [
+        (str(stage["module"]), int(stage["reduction"]))
+        for stage in getattr(body, "feature_info", ())
+    ]
     return [(name, reduction) for name, reduction in reversed(stages) if reduction > 1]
 
 
 class _Tap(nn.Module):
-    """Makes a stage's output a map [images, channels, rows, columns] for Captum, and gives it back as it was."""
+    """Makes a stage's output a map [images, channels, rows, columns] for Captum, and gives it back
+    as it was."""
 
     def __init__(self, reduction: int, images: Tensor, *, channels_last: bool) -> None:
         super().__init__()
@@ -204,8 +247,11 @@ class _Tap(nn.Module):
         self._has_map, self._is_signed = True, bool((feature_map < 0).any())
         return feature_map
 
-    def attribute(self, score: Callable[[Tensor], Tensor], stage: nn.Module, classes: Tensor) -> Tensor | None:
-        """Grad-CAM [images, 1, rows, columns] of the classes [images]; None when the stage gives no map."""
+    def attribute(
+        self, score: Callable[[Tensor], Tensor], stage: nn.Module, classes: Tensor
+    ) -> Tensor | None:
+        """Grad-CAM [images, 1, rows, columns] of the classes [images]; None when the stage gives no
+        map."""
         from captum.attr import LayerGradCam
 
         hook = stage.register_forward_hook(self._pass_through)
@@ -215,13 +261,16 @@ class _Tap(nn.Module):
             if not self._has_map:
                 return None
             with torch.enable_grad():
-                found: Tensor = LayerGradCam(score, self).attribute(self._images, target=classes).detach()
+                found: Tensor = (
+                    LayerGradCam(score, self).attribute(self._images, target=classes).detach()
+                )
             return found - found.mean((2, 3), keepdim=True) if self._is_signed else found
         finally:
             hook.remove()
 
     def _pass_through(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """The stage's output, having gone through `forward` as a map; a copy, for the next layer may write to it."""
+        """The stage's output, having gone through `forward` as a map; a copy, for the next layer
+        may write to it."""
         if not isinstance(output, Tensor):
             return output
         if output.dim() == 4:
@@ -237,7 +286,8 @@ class _Tap(nn.Module):
         return torch.cat([output[:, :first], tokens], dim=1)
 
     def _find_grid(self, tokens: int) -> tuple[int, int] | None:
-        """Rows and columns of the patches at the end of so many tokens: a part of a cell at the edge may count."""
+        """Rows and columns of the patches at the end of so many tokens: a part of a cell at the
+        edge may count."""
         height, width = self._images.shape[2:]
         for part in (0, self._reduction - 1):
             rows, columns = ((side + part) // self._reduction for side in (height, width))
@@ -253,15 +303,25 @@ def _stretch(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Path) -> Path:
-    """A sheet: each photograph, and beside it the same with the heat laid over; raises StorageError."""
+    """A sheet: each photograph, and beside it the same with the heat laid over; raises
+    StorageError."""
     tiles = []
     for one in found:
         guess, truth = classes[one.guess], one.image.truth
         known = "true class unknown" if truth is None else f"true {classes[truth]}"
         frame = NEUTRAL if truth is None else RIGHT if truth == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
-        tiles.append(Tile(photograph, f"{known}\npredicted {guess}  {round(one.sure, 6):.2f}", one.image.id, frame))
-        picture = lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
+        tiles.append(
+            Tile(
+                photograph,
+                f"{known}\npredicted {guess}  {round(one.sure, 6):.2f}",
+                one.image.id,
+                frame,
+            )
+        )
+        picture = (
+            lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
+        )
         remark = "" if one.view else "as the model gets it"
         tiles.append(Tile(picture, f"evidence for\n{guess}", remark, frame))
     return draw_sheet(tiles, path, legend=_build_legend(), columns=COLUMNS)
@@ -270,16 +330,29 @@ def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Pat
 def _build_legend() -> Legend:
     heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
     colours = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
-    frames = {RIGHT: "the prediction is right", WRONG: "the prediction is wrong", NEUTRAL: "the true class is unknown"}
+    frames = {
+        RIGHT: "the prediction is right",
+        WRONG: "the prediction is wrong",
+        NEUTRAL: "the true class is unknown",
+    }
     sentence = (
-        "The number is the probability of the predicted class. Color shows which places of the photograph speak for "
-        "that class (Grad-CAM); the pale parts at the edges are cut off before the model sees them."
+        "The number is the probability of the predicted class. Color shows which places of the"
+        " photograph speak for that class (Grad-CAM); the pale parts at the edges are cut off"
+        " before the model sees them."
     )
-    return Legend(frames, sentence, colours, ("grey, blue: no evidence", "red: the strongest evidence of this image"))
+    return Legend(
+        frames,
+        sentence,
+        colours,
+        ("grey, blue: no evidence", "red: the strongest evidence of this image"),
+    )
 
 
-def lay_over(photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: View) -> NDArray[np.uint8]:
-    """The photograph in its own shape with the heat where it lies, and what the model does not see in pale grey."""
+def lay_over(
+    photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: View
+) -> NDArray[np.uint8]:
+    """The photograph in its own shape with the heat where it lies, and what the model does not see
+    in pale grey."""
     import cv2
 
     height, width = photograph.shape[:2]
@@ -287,7 +360,11 @@ def lay_over(photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: Vie
     along = ((np.arange(height) + 0.5) / height - view.top) / (view.bottom - view.top)
     x, y = np.meshgrid(across * heat.shape[1] - 0.5, along * heat.shape[0] - 0.5)
     placed = cv2.remap(
-        heat, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        heat,
+        x.astype(np.float32),
+        y.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     inside = ((across >= 0) & (across <= 1))[None, :] & ((along >= 0) & (along <= 1))[:, None]
     blended = blend(photograph, np.where(inside, placed, 0).astype(np.float32))

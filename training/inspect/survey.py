@@ -1,4 +1,5 @@
-"""What a data set is made of: counts, sizes and colours of its images, and which of them are in which part."""
+"""What a data set is made of: counts, sizes and colours of its images, and which of them are in
+which part."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from tracker.training.input.channels import Channels, measure_channels
 class PartSurvey:
     """The images of one part; what is unknown there is None or empty.
 
-    `classes` and `attributes` count images, `ages` counts people by years; `sizes` are `width x height` of the files.
+    `classes` and `attributes` count images, `ages` counts people by years; `sizes` are `width x
+    height` of the files.
     Mean and standard deviation are those of R, G, B in 0..1 after the config's crop and resize.
     """
 
@@ -38,7 +40,8 @@ class PartSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts that there are: training, validation, evaluation; `age_bands` only of a format with people.
+    """The parts that there are: training, validation, evaluation; `age_bands` only of a format with
+    people.
 
     `notes` are sentences about what is not in them.
     """
@@ -54,7 +57,8 @@ class Survey:
 
 @dataclass(frozen=True)
 class SplitTable:
-    """Which part each image is in; `column` names what `rows` (id, class, part) have last: split or fold.
+    """Which part each image is in; `column` names what `rows` (id, class, part) have last: split or
+    fold.
 
     `counts` are images by part and class, also where there is none.
     """
@@ -68,11 +72,18 @@ class SplitTable:
     def missing(self) -> list[tuple[str, str]]:
         """Part and class of what is to be validated on, but has no image there."""
         held = [part for part in self.counts if part not in ("train", "unused")]
-        return [(part, name) for part in held for name, count in self.counts[part].items() if not count]
+        return [
+            (part, name) for part in held for name, count in self.counts[part].items() if not count
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data split --json`."""
-        return {"column": self.column, "images": len(self.rows), "counts": self.counts, "missing": self.missing}
+        return {
+            "column": self.column,
+            "images": len(self.rows),
+            "counts": self.counts,
+            "missing": self.missing,
+        }
 
 
 def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> Survey:
@@ -85,13 +96,16 @@ def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> 
                 **_count_labels(samples, task, config.data.format), **_look_at(paths, config, root)
             )
     if data.eval:
-        parts["evaluation"] = PartSurvey(**_look_at([image.path for image in data.eval], config, root))
+        parts["evaluation"] = PartSurvey(
+            **_look_at([image.path for image in data.eval], config, root)
+        )
     known = FORMATS[config.data.format]
     return Survey(parts, config.data.age_bands if known.has_people else None, data.notes)
 
 
 def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
-    """The part, or with data.folds the fold, of every image; `data` were loaded without data.undersample.
+    """The part, or with data.folds the fold, of every image; `data` were loaded without
+    data.undersample.
 
     Images that data.undersample leaves out are `unused`. Raises ConfigError.
     """
@@ -113,7 +127,9 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
 
 def _count_labels(samples: Sequence[Sample], task: Task, data_format: str) -> dict[str, Any]:
     labels = Counter(sample.label for sample in samples)
-    counted: dict[str, Any] = {"classes": {name: labels[label] for label, name in enumerate(task.classes)}}
+    counted: dict[str, Any] = {
+        "classes": {name: labels[label] for label, name in enumerate(task.classes)}
+    }
     people = {sample.person.id: sample.person for sample in samples if sample.person}
     if not people:
         return counted

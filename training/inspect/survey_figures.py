@@ -17,11 +17,14 @@ COLOURS = {"training": "#4c78a8", "validation": "#f58518"}
 
 
 def draw_survey(found: Survey, folder: Path) -> list[Path]:
-    """classes.png: images by class and, where they are known, by mask, gender and age; ages.png: people by age."""
+    """classes.png: images by class and, where they are known, by mask, gender and age; ages.png:
+    people by age."""
     labelled = {name: part for name, part in found.parts.items() if part.classes}
     attributes = next(iter(labelled.values())).attributes
     panels = {"class": {name: part.classes for name, part in labelled.items()}}
-    panels |= {key: {name: part.attributes[key] for name, part in labelled.items()} for key in attributes}
+    panels |= {
+        key: {name: part.attributes[key] for name, part in labelled.items()} for key in attributes
+    }
     drawn = [_draw_panels(panels, folder / "classes.png")]
     if found.age_bands:
         ages = {name: part.ages for name, part in labelled.items()}
@@ -30,15 +33,20 @@ def draw_survey(found: Survey, folder: Path) -> list[Path]:
 
 
 def _draw_panels(panels: Mapping[str, Mapping[str, Mapping[str, int]]], path: Path) -> Path:
-    """A bar for each name, the parts end to end; the classes on the left, each attribute in a panel on the right."""
+    """A bar for each name, the parts end to end; the classes on the left, each attribute in a panel
+    on the right."""
     classes, *rest = panels.items()
     height = max(2.5, 0.3 * len(next(iter(classes[1].values()))) + 1.2)
     figure = Figure(figsize=(11 if rest else 7.5, height), layout="constrained")
-    grid = figure.add_gridspec(max(1, len(rest)), 2 if rest else 1, width_ratios=[3, 2] if rest else None)
+    grid = figure.add_gridspec(
+        max(1, len(rest)), 2 if rest else 1, width_ratios=[3, 2] if rest else None
+    )
     _draw_bars(figure.add_subplot(grid[:, 0]), *classes)
     for row, panel in enumerate(rest):
         _draw_bars(figure.add_subplot(grid[row, 1]), *panel)
-    figure.axes[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
+    figure.axes[0].legend(
+        frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2
+    )
     return save_figure(figure, path)
 
 
@@ -50,7 +58,9 @@ def _draw_bars(axes: Axes, title: str, parts: Mapping[str, Mapping[str, int]]) -
         axes.barh(places, widths, left=ends, height=0.72, color=COLOURS[part], label=part)
         ends += widths
     for place, end in zip(places, ends, strict=True):
-        axes.annotate(f"{end:.0f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.annotate(
+            f"{end:.0f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axes.set_yticks(places, names, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, ends.max() * 1.12 or 1)
@@ -59,13 +69,16 @@ def _draw_bars(axes: Axes, title: str, parts: Mapping[str, Mapping[str, int]]) -
 
 
 def _draw_ages(parts: Mapping[str, Mapping[int, int]], bands: tuple[int, int], path: Path) -> Path:
-    """Bars for each year side by side, for a split by image has people in both; where a class begins is marked."""
+    """Bars for each year side by side, for a split by image has people in both; where a class
+    begins is marked."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.add_subplot()
     width = 0.9 / len(parts)
     for place, (part, ages) in enumerate(parts.items()):
         left = np.array(list(ages)) - 0.45 + place * width
-        axes.bar(left, list(ages.values()), width=width, align="edge", color=COLOURS[part], label=part)
+        axes.bar(
+            left, list(ages.values()), width=width, align="edge", color=COLOURS[part], label=part
+        )
     for band in bands:
         axes.axvline(band - 0.5, color="0.35", linestyle="--", linewidth=1)
         axes.annotate(

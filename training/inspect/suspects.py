@@ -1,7 +1,9 @@
-"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068) with cleanlab.
+"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068)
+with cleanlab.
 
-The probabilities must come from models that were not trained on the images. Of format mask_profiles a person's gender
-and age are judged by all photographs together, the mask by each alone, for that is how their labels go wrong.
+The probabilities must come from models that were not trained on the images. Of format mask_profiles
+a person's gender and age are judged by all photographs together, the mask by each alone, for that
+is how their labels go wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from tracker.training.formats.samples import Person, Sample
 
 Probabilities = NDArray[np.float64]
 OLDEST = 129  # the last age that data.label_fixes takes
-# Mean share of wrong labels in ten public test sets (Northcutt, Athalye, Mueller 2021, arXiv:2103.14749).
+# Mean share of wrong labels in ten public test sets (Northcutt, Athalye, Mueller 2021,
+# arXiv:2103.14749).
 USUAL_NOISE = 0.033
 CHANCE = 0.05  # of taking a model that only names the commonest class for a better one
 
@@ -28,9 +31,11 @@ CHANCE = 0.05  # of taking a model that only names the commonest class for a bet
 class Suspect:
     """A label that is likely wrong, as a line of data.label_fixes would mend it.
 
-    `given` and `suggested` are words for people, `score` the probability of the given label, `images` the ids of the
-    images that it is about, `against` how many of these the model would label otherwise. `confident`: confident
-    learning calls it an error; else the model only guesses otherwise, which a weak model does for many.
+    `given` and `suggested` are words for people, `score` the probability of the given label,
+    `images` the ids of the
+    images that it is about, `against` how many of these the model would label otherwise.
+    `confident`: confident learning calls it an error; else the model only guesses otherwise, which
+    a weak model does for many.
     """
 
     id: str
@@ -63,12 +68,14 @@ class Strength:
 
     @property
     def credible(self) -> float:
-        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong as usual."""
+        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong
+        as usual."""
         return min(1.0, USUAL_NOISE / (1 - self.accuracy)) if self.right < self.judged else 1.0
 
     @property
     def weak(self) -> bool:
-        """Whether most of its doubts must be its own mistakes, or it may know no more than the commonest label.
+        """Whether most of its doubts must be its own mistakes, or it may know no more than the
+        commonest label.
 
         The latter by the one-sided binomial test against the no-information rate.
         """
@@ -80,7 +87,8 @@ class Strength:
 
 @dataclass(frozen=True)
 class _Issue:
-    """A row whose label `given` should likely be `better`; `score` is the probability of the given one."""
+    """A row whose label `given` should likely be `better`; `score` is the probability of the given
+    one."""
 
     row: int
     given: int
@@ -90,11 +98,16 @@ class _Issue:
 
 
 def find_suspects(
-    samples: Sequence[Sample], probabilities: NDArray[np.float32], classes: Sequence[str], age_bands: tuple[int, int]
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    age_bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Suspects among samples with out-of-fold probabilities [samples, classes], the most suspicious first.
+    """Suspects among samples with out-of-fold probabilities [samples, classes], the most suspicious
+    first.
 
-    Those of confident learning come first, and of people those with the most photographs against them.
+    Those of confident learning come first, and of people those with the most photographs against
+    them.
     """
     shares = probabilities.astype(np.float64).clip(1e-9)
     shares /= shares.sum(1, keepdims=True)
@@ -102,13 +115,19 @@ def find_suspects(
         found = _find_in_profiles(samples, shares, classes, age_bands)
     else:
         found = _find_in_images(samples, shares, classes)
-    return sorted(found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score))
+    return sorted(
+        found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
+    )
 
 
 def judge_model(
-    samples: Sequence[Sample], probabilities: NDArray[np.float32], classes: Sequence[str], age_bands: tuple[int, int]
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float32],
+    classes: Sequence[str],
+    age_bands: tuple[int, int],
 ) -> list[Strength]:
-    """How often the model agrees with the labels, by field as its suspects have it; a person's counts once."""
+    """How often the model agrees with the labels, by field as its suspects have it; a person's
+    counts once."""
     shares = probabilities.astype(np.float64)
     if not samples:
         return []
@@ -118,8 +137,12 @@ def judge_model(
     rows_of = _group_rows(samples)
     people = [_person_of(samples[rows[0]]) for rows in rows_of.values()]
     genders, ages = by_attribute.sum((1, 3)), by_attribute.sum((1, 2))
-    pooled = [np.stack([part[rows].mean(0) for rows in rows_of.values()]) for part in (genders, ages)]
-    bands = [mask_profile_label(0, person.gender, person.age, age_bands) % len(AGES) for person in people]
+    pooled = [
+        np.stack([part[rows].mean(0) for rows in rows_of.values()]) for part in (genders, ages)
+    ]
+    bands = [
+        mask_profile_label(0, person.gender, person.age, age_bands) % len(AGES) for person in people
+    ]
     masks = [sample.label // (len(GENDERS) * len(AGES)) for sample in samples]
     return [
         _measure("gender", [GENDERS.index(person.gender) for person in people], pooled[0]),
@@ -131,7 +154,12 @@ def judge_model(
 def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Strength:
     given = np.array(labels)
     right = int((shares.argmax(1) == given).sum())
-    return Strength(field=field, right=right, judged=len(given), majority=float(np.bincount(given).max() / len(given)))
+    return Strength(
+        field=field,
+        right=right,
+        judged=len(given),
+        majority=float(np.bincount(given).max() / len(given)),
+    )
 
 
 def _group_rows(samples: Sequence[Sample]) -> dict[str, list[int]]:
@@ -142,7 +170,9 @@ def _group_rows(samples: Sequence[Sample]) -> dict[str, list[int]]:
     return rows_of
 
 
-def _find_in_images(samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str]) -> list[Suspect]:
+def _find_in_images(
+    samples: Sequence[Sample], shares: Probabilities, classes: Sequence[str]
+) -> list[Suspect]:
     return [
         Suspect(
             id=samples[issue.row].id,
@@ -176,7 +206,8 @@ def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
     ]
 
 
-# --- mask_profiles ----------------------------------------------------------------------------------------------------
+# --- mask_profiles
+# ----------------------------------------------------------------------------------------------------
 
 
 def _find_in_profiles(
@@ -186,16 +217,29 @@ def _find_in_profiles(
     rows_of = _group_rows(samples)
     people = {group: _person_of(samples[rows[0]]) for group, rows in rows_of.items()}
     given = [GENDERS.index(person.gender) for person in people.values()]
-    genders = _judge_people(samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given)
-    given = [mask_profile_label(0, person.gender, person.age, bands) % len(AGES) for person in people.values()]
-    ages = _judge_people(samples, rows_of, by_attribute.sum((1, 2)), field="age", names=AGES, given=given)
+    genders = _judge_people(
+        samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given
+    )
+    given = [
+        mask_profile_label(0, person.gender, person.age, bands) % len(AGES)
+        for person in people.values()
+    ]
+    ages = _judge_people(
+        samples, rows_of, by_attribute.sum((1, 2)), field="age", names=AGES, given=given
+    )
     for group, suspect in ages.items():
         years = _nearest_age(people[group].age, AGES.index(suspect.suggested), bands)
         ages[group] = replace(suspect, value=str(years), given=str(people[group].age))
     mended = dict(people)  # as the suggestions would have them
-    mended |= {group: replace(mended[group], gender=suspect.value) for group, suspect in genders.items()}
-    mended |= {group: replace(mended[group], age=int(suspect.value)) for group, suspect in ages.items()}
-    issues = _find_issues([sample.label // (len(GENDERS) * len(AGES)) for sample in samples], by_attribute.sum((2, 3)))
+    mended |= {
+        group: replace(mended[group], gender=suspect.value) for group, suspect in genders.items()
+    }
+    mended |= {
+        group: replace(mended[group], age=int(suspect.value)) for group, suspect in ages.items()
+    }
+    issues = _find_issues(
+        [sample.label // (len(GENDERS) * len(AGES)) for sample in samples], by_attribute.sum((2, 3))
+    )
     masks = _suspect_masks(issues, samples, mended, classes, bands)
     return [*genders.values(), *ages.values(), *masks]
 
@@ -214,9 +258,11 @@ def _judge_people(
     names: Sequence[str],
     given: Sequence[int],
 ) -> dict[str, Suspect]:
-    """Suspects by group: the mean of what is said about a person's photographs, against what the folder says.
+    """Suspects by group: the mean of what is said about a person's photographs, against what the
+    folder says.
 
-    `shares` [samples, names] are the attribute's probabilities, `given` has its label for each person.
+    `shares` [samples, names] are the attribute's probabilities, `given` has its label for each
+    person.
     """
     pooled = np.stack([shares[rows].mean(0) for rows in rows_of.values()])
     groups, found = list(rows_of), {}
@@ -249,14 +295,17 @@ def _suspect_masks(
     classes: Sequence[str],
     bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Two photographs of a person that each should be what the other is are to be swapped, the others labelled."""
+    """Two photographs of a person that each should be what the other is are to be swapped, the
+    others labelled."""
     found, done = [], set()
     for issue in issues:
         sample = samples[issue.row]
         person = people[sample.group]
         if issue.row in done:
             continue
-        left = (one for one in issues if samples[one.row].group == sample.group and one.row not in done)
+        left = (
+            one for one in issues if samples[one.row].group == sample.group and one.row not in done
+        )
         other = next((one for one in left if _cross(issue, one)), None)
         images = [issue] if other is None else [issue, other]
         done |= {one.row for one in images}

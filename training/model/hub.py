@@ -1,7 +1,8 @@
-"""timm's models by name: in its own list, on the Hugging Face hub or in a folder; their settings and their weights.
+"""timm's models by name: in its own list, on the Hugging Face hub or in a folder; their settings
+and their weights.
 
-Whether the hub answers is asked once and for a short time, and a download is given up when nothing arrives any more:
-the hub's own client would try again for a minute.
+Whether the hub answers is asked once and for a short time, and a download is given up when nothing
+arrives any more: the hub's own client would try again for a minute.
 """
 
 from __future__ import annotations
@@ -29,12 +30,20 @@ ANSWER_LIMIT_S = 4.0  # with the start of torch and timm, an error comes within 
 STALL_LIMIT_S = 30.0  # without a byte, once a download is under way
 UNDER_WAY = 1 << 20  # bytes
 POLL_S = 0.1
-CHUNK = 1 << 16  # bytes that the hub's client writes at once: by what is written one sees that something arrives
+CHUNK = (
+    1 << 16
+)  # bytes that the hub's client writes at once: by what is written one sees that something arrives
 TWO_WAYS = (
-    "download a weights file elsewhere: --set model.pretrained=FILE; or train without: --set model.pretrained=false"
+    "download a weights file elsewhere: --set model.pretrained=FILE; or train without: --set"
+    " model.pretrained=false"
 )
 CONFIG = "config.json"
-WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # in timm's order
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)  # in timm's order
 SERVER_ERRORS = (429, 500)  # too many requests, and this or more: no use asking again now
 
 
@@ -44,16 +53,19 @@ class _StalledError(WeightsError):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where timm finds a model; `place` is a registered name, OWNER/NAME[@REVISION] on the hub, or a folder."""
+    """Where timm finds a model; `place` is a registered name, OWNER/NAME[@REVISION] on the hub, or
+    a folder."""
 
     source: str  # "timm", "hf-hub" or "local-dir"
     place: str
 
 
 def find_entry(name: str, root: Path) -> Entry:
-    """What a model.name means; raises ConfigError, with the nearest names, for one that timm does not have.
+    """What a model.name means; raises ConfigError, with the nearest names, for one that timm does
+    not have.
 
-    A timm/NAME of the hub that this timm knows is its own NAME: the same model, found without the hub.
+    A timm/NAME of the hub that this timm knows is its own NAME: the same model, found without the
+    hub.
     """
     source, colon, place = name.partition(":")
     source = source.lower().replace("_", "-") if colon else ""
@@ -69,7 +81,8 @@ def find_entry(name: str, root: Path) -> Entry:
         return Entry(source, place)
     if not source and "/" in place:
         raise ConfigError(
-            f"model.name: timm has no model {name!r}", hint=f"hf-hub:{name} of the hub, or local-dir:{name} of a folder"
+            f"model.name: timm has no model {name!r}",
+            hint=f"hf-hub:{name} of the hub, or local-dir:{name} of a folder",
         )
     _check_registered(name, name)
     return Entry("timm", name)
@@ -96,19 +109,25 @@ def _name_nearest(name: str, known: Sequence[str], shown: str) -> str:
 
 
 def read_settings(entry: Entry) -> Mapping[str, Any]:
-    """timm's pretrained_cfg of a model, empty where it has none; raises ConfigError, WeightsError without the hub."""
+    """timm's pretrained_cfg of a model, empty where it has none; raises ConfigError, WeightsError
+    without the hub."""
     import timm
 
     if entry.source == "timm":
         found = timm.get_pretrained_cfg(entry.place)
         return dict(found.to_dict()) if found else {}
-    folder = Path(entry.place) if entry.source == "local-dir" else fetch_folder(entry.place, weights=False)
+    folder = (
+        Path(entry.place)
+        if entry.source == "local-dir"
+        else fetch_folder(entry.place, weights=False)
+    )
     try:
         loaded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         settings: Mapping[str, Any] = loaded.get("pretrained_cfg", loaded)
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"model.name: cannot read {folder / CONFIG}: {error}", hint="timm's save_for_hf or push_to_hf_hub writes it"
+            f"model.name: cannot read {folder / CONFIG}: {error}",
+            hint="timm's save_for_hf or push_to_hf_hub writes it",
         ) from error
     return settings
 
@@ -128,7 +147,8 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-# --- Weights ----------------------------------------------------------------------------------------------------------
+# --- Weights
+# ----------------------------------------------------------------------------------------------------------
 
 
 def fetch_weights(entry: Entry, name: str) -> None:
@@ -158,7 +178,8 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
 
 
 def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
-    """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has; raises WeightsError."""
+    """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has; raises
+    WeightsError."""
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -180,7 +201,8 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
 
 @contextmanager
 def _plain_downloads() -> Iterator[None]:
-    """Within, the hub's client downloads by HTTP and writes what arrives at once, so that a stall can be seen."""
+    """Within, the hub's client downloads by HTTP and writes what arrives at once, so that a stall
+    can be seen."""
     from huggingface_hub import constants
 
     wanted = {"DOWNLOAD_CHUNK_SIZE": CHUNK, "HF_HUB_DISABLE_XET": True}
@@ -195,9 +217,11 @@ def _plain_downloads() -> Iterator[None]:
 
 
 def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> T:
-    """What `download` returns; raises what it raises, and WeightsError when nothing arrives in `folder` any more.
+    """What `download` returns; raises what it raises, and WeightsError when nothing arrives in
+    `folder` any more.
 
-    A download that is given up goes on in its thread until the program ends; what has arrived is used the next time.
+    A download that is given up goes on in its thread until the program ends; what has arrived is
+    used the next time.
     """
     results: list[T] = []
     errors: list[Exception] = []
@@ -232,7 +256,9 @@ def _measure(folder: Path) -> int:
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may have been renamed meanwhile
             found = path.lstat()
-            size += found.st_size if stat.S_ISREG(found.st_mode) else 0  # a new folder is no byte that has arrived
+            size += (
+                found.st_size if stat.S_ISREG(found.st_mode) else 0
+            )  # a new folder is no byte that has arrived
     return size
 
 
@@ -270,13 +296,18 @@ def _find_address(settings: Mapping[str, Any], name: str) -> str:
 def _require_answer(address: str, name: str) -> None:
     from huggingface_hub import constants
 
-    problem = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ask(address, limit_s=ANSWER_LIMIT_S)
+    problem = (
+        "HF_HUB_OFFLINE is set"
+        if constants.HF_HUB_OFFLINE
+        else ask(address, limit_s=ANSWER_LIMIT_S)
+    )
     if problem:
         raise WeightsError(f"no pretrained weights of {name}: {problem}", hint=TWO_WAYS)
 
 
 def fetch_folder(place: str, *, weights: bool) -> Path:
-    """The cached copy of a model's folder on the hub, downloaded where it is not there; raises WeightsError."""
+    """The cached copy of a model's folder on the hub, downloaded where it is not there; raises
+    WeightsError."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     repository, _, named = place.partition("@")
@@ -294,7 +325,8 @@ def fetch_folder(place: str, *, weights: bool) -> Path:
 
 @contextmanager
 def translate_hub_errors(name: str) -> Iterator[None]:
-    """Whatever a download raises becomes a WeightsError; what its client would say about it is left out."""
+    """Whatever a download raises becomes a WeightsError; what its client would say about it is left
+    out."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -306,13 +338,16 @@ def translate_hub_errors(name: str) -> Iterator[None]:
     except (ConfigError, WeightsError):
         raise
     except Exception as error:
-        raise WeightsError(f"no pretrained weights of {name}: {first_line(error)}", hint=TWO_WAYS) from error
+        raise WeightsError(
+            f"no pretrained weights of {name}: {first_line(error)}", hint=TWO_WAYS
+        ) from error
     finally:
         logger.setLevel(before)
 
 
 def ask(address: str, *, limit_s: float) -> str:
-    """Ask for the first byte at an HTTP address; returns what is wrong, empty when there is an answer in time."""
+    """Ask for the first byte at an HTTP address; returns what is wrong, empty when there is an
+    answer in time."""
     server = _name_server(address)
     late = f"no answer from {server} in {limit_s:g} s"
     problems = [late]
@@ -323,14 +358,18 @@ def ask(address: str, *, limit_s: float) -> str:
             with urllib.request.urlopen(request, timeout=limit_s, context=_trust()) as answer:  # noqa: S310
                 answer.read(1)
             problems[0] = ""
-        except urllib.error.HTTPError as error:  # an answer too: what is missing there, the download finds out
+        except (
+            urllib.error.HTTPError
+        ) as error:  # an answer too: what is missing there, the download finds out
             down = error.code == SERVER_ERRORS[0] or error.code >= SERVER_ERRORS[1]
             problems[0] = f"{server} answers {error.code}" if down else ""
         except TimeoutError:
             pass
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            problems[0] = late if isinstance(reason, TimeoutError) else f"cannot reach {server} ({reason})"
+            problems[0] = (
+                late if isinstance(reason, TimeoutError) else f"cannot reach {server} ({reason})"
+            )
 
     thread = threading.Thread(target=wait, daemon=True)  # looking a name up cannot be interrupted
     thread.start()

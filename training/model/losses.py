@@ -17,20 +17,25 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(config: LossConfig, *, weights: Tensor | None = None) -> Loss:
-    """The loss called `config.name`; `weights` [classes] weigh the images of cross_entropy, label_smoothing and focal.
+    """The loss called `config.name`; `weights` [classes] weigh the images of cross_entropy,
+    label_smoothing and focal.
 
-    A weighted loss is the sum over images divided by their number, not by their weights: so the mean of two equal
-    batches is the loss of both.
+    A weighted loss is the sum over images divided by their number, not by their weights: so the
+    mean of two equal batches is the loss of both.
     """
     if config.name == "f1":
         return soft_f1_loss
     if config.name == "focal":
-        return lambda logits, targets: focal_loss(logits, targets, gamma=config.gamma, weights=weights)
+        return lambda logits, targets: focal_loss(
+            logits, targets, gamma=config.gamma, weights=weights
+        )
     smoothing = config.smoothing if config.name == "label_smoothing" else 0.0
 
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         weight = None if weights is None else weights.to(logits)
-        each = functional.cross_entropy(logits, targets, weight, reduction="none", label_smoothing=smoothing)
+        each = functional.cross_entropy(
+            logits, targets, weight, reduction="none", label_smoothing=smoothing
+        )
         return each.mean()
 
     return cross_entropy
@@ -43,8 +48,11 @@ def to_shares(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.one_hot(targets, logits.shape[1]).to(logits.dtype)
 
 
-def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None) -> Tensor:
-    """Mean over images of -(1 - p)^gamma log p of the true class (Lin et al. 2017, arXiv 1708.02002, eq. 4)."""
+def focal_loss(
+    logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None
+) -> Tensor:
+    """Mean over images of -(1 - p)^gamma log p of the true class (Lin et al. 2017, arXiv
+    1708.02002, eq. 4)."""
     log_p = functional.log_softmax(logits, dim=1)
     each = to_shares(logits, targets) * (1 - log_p.exp()) ** gamma * log_p
     if weights is not None:
@@ -55,7 +63,8 @@ def focal_loss(logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor
 def soft_f1_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - mean over classes of 2 TP / (2 TP + FP + FN), counts taken from softmax probabilities.
 
-    A class that the batch does not have counts: its F1 is 0 whatever the model says, as in the winners' loss.
+    A class that the batch does not have counts: its F1 is 0 whatever the model says, as in the
+    winners' loss.
     """
     p = functional.softmax(logits, dim=1)
     truth = to_shares(logits, targets)

@@ -29,9 +29,11 @@ SIZES = tuple(len(names) for names in ATTRIBUTES.values())  # the last changes f
 
 
 class AttributeHeads(nn.Module):
-    """Outputs for each attribute instead of each class: class logits [batch, 18] are sums of their log-probabilities.
+    """Outputs for each attribute instead of each class: class logits [batch, 18] are sums of their
+    log-probabilities.
 
-    So softmax over the classes is the product of the attributes' probabilities, and every loss works as with one head.
+    So softmax over the classes is the product of the attributes' probabilities, and every loss
+    works as with one head.
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -43,7 +45,8 @@ class AttributeHeads(nn.Module):
         return _join([functional.log_softmax(part, dim=1) for part in self._split(images)])
 
     def score(self, images: Tensor) -> Tensor:
-        """The same order of classes, not normalised: its gradient does not vanish where the model is sure."""
+        """The same order of classes, not normalised: its gradient does not vanish where the model
+        is sure."""
         return _join(self._split(images))
 
     def _split(self, images: Tensor) -> Sequence[Tensor]:
@@ -51,7 +54,8 @@ class AttributeHeads(nn.Module):
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """Values of each attribute, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch, 18]."""
+    """Values of each attribute, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch,
+    18]."""
     total = parts[0]
     for part in parts[1:]:
         total = (total[:, :, None] + part[:, None, :]).flatten(1)
@@ -66,14 +70,18 @@ def build_model(
     root: Path,
     say: Callable[[str], None] = lambda _: None,
 ) -> nn.Module:
-    """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to `root`.
+    """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to
+    `root`.
 
-    `say` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or an option that it
+    `say` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or
+    an option that it
     does not have, WeightsError for weights that cannot be had.
     """
     joint = config.heads == "joint"
     if not joint and num_classes != math.prod(SIZES):
-        raise ConfigError(f"model.heads: attributes needs {math.prod(SIZES)} classes, not {num_classes}")
+        raise ConfigError(
+            f"model.heads: attributes needs {math.prod(SIZES)} classes, not {num_classes}"
+        )
     body = _create(config, num_classes if joint else sum(SIZES), image_size, root)
     if isinstance(config.pretrained, str):
         say(load_local_weights(body, locate(root, config.pretrained)))
@@ -84,28 +92,38 @@ def build_model(
 def check_model(config: ModelConfig, *, root: Path) -> None:
     """Have what the model needs here, its weights downloaded.
 
-    Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be had.
+    Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be
+    had.
     """
     entry = find_entry(config.name, root)
     if config.pretrained is True:
         fetch_weights(entry, config.name)
     elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
         raise WeightsError(
-            f"no such file: {config.pretrained} (model.pretrained)", hint="it takes true, false or a path"
+            f"no such file: {config.pretrained} (model.pretrained)",
+            hint="it takes true, false or a path",
         )
 
 
-def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path) -> nn.Module:
+def _create(
+    config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path
+) -> nn.Module:
     """The model with weights of timm where they are wanted, else with random ones."""
     entry = find_entry(config.name, root)
     settings = read_settings(entry)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
-    if settings.get("fixed_input_size"):  # the position embedding is made for one image size (ViT, Swin)
+    if settings.get(
+        "fixed_input_size"
+    ):  # the position embedding is made for one image size (ViT, Swin)
         options["img_size"] = image_size
     if config.pretrained is not True:
         return _call_timm(config.name, _name_for_timm(entry, weights=False), outputs, options)
     fetch_weights(entry, config.name)
-    cached = find_cached(settings) if entry.source == "timm" and not settings.get("custom_load") else None
+    cached = (
+        find_cached(settings)
+        if entry.source == "timm" and not settings.get("custom_load")
+        else None
+    )
     if cached:  # timm would ask the hub whether there is a newer file
         options["pretrained_cfg_overlay"] = {"file": str(cached)}
     with translate_hub_errors(config.name):
@@ -116,7 +134,9 @@ def _create(config: ModelConfig, outputs: int, image_size: tuple[int, int], root
 def _name_for_timm(entry: Entry, *, weights: bool) -> str:
     if entry.source == "timm":
         return entry.place
-    folder = str(fetch_folder(entry.place, weights=weights)) if entry.source == "hf-hub" else entry.place
+    folder = (
+        str(fetch_folder(entry.place, weights=weights)) if entry.source == "hf-hub" else entry.place
+    )
     return f"local-dir:{folder}"
 
 
@@ -136,14 +156,25 @@ def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> 
 
 
 def _freeze(body: Any, parts: str) -> None:
-    """Keep the parameters of these modules as they are; raises ConfigError when one is not in the model."""
+    """Keep the parameters of these modules as they are; raises ConfigError when one is not in the
+    model."""
     names = [part.strip() for part in parts.split(",") if part.strip()]
-    head = {id(parameter) for parameter in body.get_classifier().parameters()} if "body" in names else set()
+    head = (
+        {id(parameter) for parameter in body.get_classifier().parameters()}
+        if "body" in names
+        else set()
+    )
     for part in names:
-        inside = [p for name, p in body.named_parameters() if part == "body" or f"{name}.".startswith(f"{part}.")]
+        inside = [
+            p
+            for name, p in body.named_parameters()
+            if part == "body" or f"{name}.".startswith(f"{part}.")
+        ]
         if not inside:
             known = ", ".join(name for name, _ in body.named_children())
-            raise ConfigError(f"model.freeze: this model has no part {part!r}", hint=f"body, or one of {known}")
+            raise ConfigError(
+                f"model.freeze: this model has no part {part!r}", hint=f"body, or one of {known}"
+            )
         for parameter in inside:
             parameter.requires_grad = id(parameter) in head
     if not any(parameter.requires_grad for parameter in body.parameters()):
@@ -174,11 +205,14 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     """The precision to use and a sentence when it is not the one asked for.
 
-    bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is not trained on CPUs.
+    bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is
+    not trained on CPUs.
     """
     if device == "cuda":
         best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return (best if wanted == "auto" else cast("Precision", wanted)), ""  # the config knows its choices
+        return (
+            best if wanted == "auto" else cast("Precision", wanted)
+        ), ""  # the config knows its choices
     if wanted in ("auto", "32-true"):
         return "32-true", ""
     if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:

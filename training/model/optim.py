@@ -11,22 +11,32 @@ from tracker.training.config import OptimConfig, SchedConfig
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser called `config.name` over all parameters that are trained, in one fused kernel where there is one.
+    """The optimiser called `config.name` over all parameters that are trained, in one fused kernel
+    where there is one.
 
-    With `layer_decay` below 1, the learning rate falls from the head towards the first layer by that factor a layer,
-    and biases and norms are not decayed (Clark et al. 2020, arXiv 2003.10555, as timm groups the layers).
+    With `layer_decay` below 1, the learning rate falls from the head towards the first layer by
+    that factor a layer, and biases and norms are not decayed (Clark et al. 2020, arXiv 2003.10555,
+    as timm groups the layers).
     """
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if config.layer_decay < 1:
         from timm.optim import param_groups_layer_decay
 
-        groups = param_groups_layer_decay(model, config.weight_decay, layer_decay=config.layer_decay)
+        groups = param_groups_layer_decay(
+            model, config.weight_decay, layer_decay=config.layer_decay
+        )
         for group in groups:
             group["lr"] = config.lr * group.pop("lr_scale")
     if config.name == "sgd":
-        fused = not _is_sharded(model)  # torch 2.15 has no fused SGD for weights that are divided among processes
+        fused = not _is_sharded(
+            model
+        )  # torch 2.15 has no fused SGD for weights that are divided among processes
         return torch.optim.SGD(
-            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=fused,
         )
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
@@ -44,8 +54,10 @@ def _is_sharded(model: torch.nn.Module) -> bool:
 def lr_factor(step: int, *, steps_per_epoch: int, epochs: int, config: SchedConfig) -> float:
     """Factor of the peak learning rate for optimiser step `step`, counted from 0.
 
-    Linear from near zero during warm-up; then `step` multiplies by decay_rate every decay_step epochs, and
-    `cosine` falls from 1 to 0 over the rest (Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5, one cycle).
+    Linear from near zero during warm-up; then `step` multiplies by decay_rate every decay_step
+    epochs, and
+    `cosine` falls from 1 to 0 over the rest (Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5,
+    one cycle).
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:

@@ -1,4 +1,5 @@
-"""Weight files of any program: read without running anything in them, brought to timm's names, and what did not fit."""
+"""Weight files of any program: read without running anything in them, brought to timm's names, and
+what did not fit."""
 
 from __future__ import annotations
 
@@ -16,13 +17,30 @@ from tracker.training.files import NotAFileError, check_regular
 
 SHOWN = 3
 SAFETENSORS = ".safetensors"
-EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")  # before the others, as timm prefers them
+EMA_KEYS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+)  # before the others, as timm prefers them
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "module", "net")
-SAVE_HINT = 'where it was trained, save its weights alone: torch.save(model.state_dict(), "weights.pth")'
+SAVE_HINT = (
+    'where it was trained, save its weights alone: torch.save(model.state_dict(), "weights.pth")'
+)
 
-# What torch raises about a file that it cannot read: its unpickler stumbles in many ways over other bytes.
+# What torch raises about a file that it cannot read: its unpickler stumbles in many ways over other
+# bytes.
 READ_ERRORS = (
-    *(OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError),
+    *(
+        OSError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ),
     *(ArithmeticError, MemoryError, struct.error, pickle.UnpicklingError),
 )
 
@@ -30,7 +48,8 @@ State = dict[str, torch.Tensor]
 
 
 class _Foreign:
-    """Takes the place of an object of a class that torch does not load: nothing of that class is imported or run."""
+    """Takes the place of an object of a class that torch does not load: nothing of that class is
+    imported or run."""
 
     def __new__(cls, *_args: Any) -> _Foreign:
         return super().__new__(cls)
@@ -43,25 +62,31 @@ class _Foreign:
 
 
 def load_local_weights(model: torch.nn.Module, path: Path) -> str:
-    """Load a state dict (.pth, .ckpt, .bin, .safetensors) whose head may have other classes; says what did not fit.
+    """Load a state dict (.pth, .ckpt, .bin, .safetensors) whose head may have other classes; says
+    what did not fit.
 
-    It may be wrapped as `find_state` knows, its names may have a prefix. Formats that timm can convert are converted:
-    the original Swin release, position embeddings for another image size.
-    Raises WeightsError when the file cannot be read or a body tensor is missing or of another shape.
+    It may be wrapped as `find_state` knows, its names may have a prefix. Formats that timm can
+    convert are converted: the original Swin release, position embeddings for another image size.
+    Raises WeightsError when the file cannot be read or a body tensor is missing or of another
+    shape.
     """
     state, key = read_state_dict(path)
     own = model.state_dict()
     state, prefix = strip_prefix(state, own)
     state = _convert(state, model, path)
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value
+        for name, value in state.items()
+        if name in own and own[name].shape == value.shape
+    }
     missing = sorted(set(own) - set(fitting))
     unused = sorted(set(state) - set(fitting))
     classifier = str(getattr(model, "default_cfg", {}).get("classifier", ""))
     body = [name for name in missing if not (classifier and name.startswith(classifier))]
     if body or not fitting:
         raise WeightsError(
-            f"{path} does not fit this model: {len(body)} of {len(own)} tensors missing or of another shape,"
-            f" first {body[0] if body else 'all'}",
+            f"{path} does not fit this model: {len(body)} of {len(own)} tensors missing or of"
+            f" another shape, first {body[0] if body else 'all'}",
             hint="check model.name; only the classifier may differ",
         )
     model.load_state_dict(fitting, strict=False)
@@ -80,8 +105,8 @@ def _name(names: list[str]) -> str:
 def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
     """`state` with the names of `own`, which may all begin with a prefix there, and that prefix.
 
-    Names without the prefix stay as they are: a loss or a metric of the training script. Where several prefixes have
-    as many of the names, a moving average is preferred, then the shortest.
+    Names without the prefix stay as they are: a loss or a metric of the training script. Where
+    several prefixes have as many of the names, a moving average is preferred, then the shortest.
     """
     counts: dict[str, int] = {}
     for name in state:
@@ -92,11 +117,19 @@ def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
                 counts[prefix] = counts.get(prefix, 0) + 1
     if not counts:
         return state, ""
-    best = min(counts, key=lambda prefix: (-counts[prefix], "ema" not in prefix.lower(), len(prefix)))
+    best = min(
+        counts, key=lambda prefix: (-counts[prefix], "ema" not in prefix.lower(), len(prefix))
+    )
     if not best:
         return state, ""
-    stripped = {name.removeprefix(best): value for name, value in state.items() if name.startswith(best)}
-    others = {name: value for name, value in state.items() if not name.startswith(best) and name not in own}
+    stripped = {
+        name.removeprefix(best): value for name, value in state.items() if name.startswith(best)
+    }
+    others = {
+        name: value
+        for name, value in state.items()
+        if not name.startswith(best) and name not in own
+    }
     return {**others, **stripped}, best
 
 
@@ -108,7 +141,9 @@ def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
     try:
         found: State = convert(dict(state), model)
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path} does not fit this model: {first_line(error)}", hint="check model.name") from error
+        raise WeightsError(
+            f"{path} does not fit this model: {first_line(error)}", hint="check model.name"
+        ) from error
     return found
 
 
@@ -120,7 +155,8 @@ def read_state_dict(path: Path) -> tuple[State, str]:
     state, key = find_state(loaded)
     if not state and _holds_foreign(loaded):
         raise WeightsError(
-            f"{path} is a pickled module, which would run code of its own when it is loaded", hint=SAVE_HINT
+            f"{path} is a pickled module, which would run code of its own when it is loaded",
+            hint=SAVE_HINT,
         )
     if not state:
         raise WeightsError(f"{path} is not a state dict", hint=SAVE_HINT)
@@ -128,29 +164,37 @@ def read_state_dict(path: Path) -> tuple[State, str]:
 
 
 def find_state(loaded: Any) -> tuple[State, str]:
-    """The tensors in what a training script saved, and their key; a moving average first. Empty when there are none."""
+    """The tensors in what a training script saved, and their key; a moving average first. Empty
+    when there are none."""
     if not isinstance(loaded, Mapping):
         return {}, ""
     for key in (*EMA_KEYS, *STATE_KEYS):
         state, inner = find_state(loaded.get(key))
         if state:
             return state, inner or key
-    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}, ""
+    return {
+        str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)
+    }, ""
 
 
 def _holds_foreign(loaded: Any) -> bool:
-    return isinstance(loaded, _Foreign) or (isinstance(loaded, Mapping) and _Foreign in map(type, loaded.values()))
+    return isinstance(loaded, _Foreign) or (
+        isinstance(loaded, Mapping) and _Foreign in map(type, loaded.values())
+    )
 
 
 def load_file(path: Path) -> Any:
-    """What a file of torch.save holds, with placeholders for objects of other classes; raises WeightsError."""
+    """What a file of torch.save holds, with placeholders for objects of other classes; raises
+    WeightsError."""
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     try:
         check_regular(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}", hint="model.pretrained takes true, false or a path") from None
+        raise WeightsError(
+            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+        ) from None
     except NotAFileError as error:
         raise translate_load_error(path, error) from error
     except READ_ERRORS as error:
@@ -167,7 +211,8 @@ def load_file(path: Path) -> Any:
 
 
 def translate_load_error(path: Path, error: Exception) -> WeightsError:
-    """What torch says about a file that it does not load, without its advice to switch its safety off."""
+    """What torch says about a file that it does not load, without its advice to switch its safety
+    off."""
     words = str(error)
     if "weights_only" in words or "Weights only" in words:
         return WeightsError(f"{path} holds more than tensors and is not loaded", hint=SAVE_HINT)
@@ -182,6 +227,8 @@ def _read_safetensors(path: Path) -> State:
         check_regular(path)
         return dict(safe.load_file(path))
     except FileNotFoundError:
-        raise WeightsError(f"no such file: {path}", hint="model.pretrained takes true, false or a path") from None
+        raise WeightsError(
+            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+        ) from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read weights from {path}: {first_line(error)}") from error

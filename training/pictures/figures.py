@@ -33,7 +33,8 @@ UNNUMBERED_SIDE = 20  # inches
 LABEL_SIZE, SHORT_LABEL = 9, 1.6  # of class names: points, and inches that need no second line
 CARD_LEGEND = Legend(
     {RIGHT: "the prediction is right", WRONG: "the prediction is wrong"},
-    "Validation images, best epoch: wrong ones first. The number is the probability of the predicted class.",
+    "Validation images, best epoch: wrong ones first. The number is the probability of the"
+    " predicted class.",
 )
 Curve = Mapping[int, tuple[int, float]]  # step: (epoch, value)
 Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no number
@@ -51,9 +52,11 @@ class Card:
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix [true, predicted]: counts, and below each its share of the true class in percent.
+    """The confusion matrix [true, predicted]: counts, and below each its share of the true class in
+    percent.
 
-    The shading is that share, too: on the diagonal it is the recall. With more than MOST_CLASSES there are no numbers.
+    The shading is that share, too: on the diagonal it is the recall. With more than MOST_CLASSES
+    there are no numbers.
     """
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     count = len(classes)
@@ -62,7 +65,9 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     labels = _fold_classes(classes, cell)
     room = max(measure_text(label, LABEL_SIZE) for label in labels)
     side = cell * count
-    figure = Figure(figsize=(max(side + room + 0.9, NARROWEST), side + room + 1.3), layout="constrained")
+    figure = Figure(
+        figsize=(max(side + room + 0.9, NARROWEST), side + room + 1.3), layout="constrained"
+    )
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     step = max(1, round(1.4 * LABEL_SIZE / 72 / cell))
@@ -76,7 +81,15 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     for row, column in np.argwhere(confusion) if numbered else ():
         text = f"{confusion[row, column]}\n{share[row, column]:.1%}"
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10 if cell > 0.8 else 6.5)
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=10 if cell > 0.8 else 6.5,
+        )
     return save_figure(figure, path)
 
 
@@ -89,7 +102,8 @@ def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
 
 
 def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
-    """confusion.png, and images.png: photographs with truth and guess, the wrong ones first; `paths` by image id."""
+    """confusion.png, and images.png: photographs with truth and guess, the wrong ones first;
+    `paths` by image id."""
     assert kept.labels is not None  # noqa: S101  (the validation set has labels)
     guesses = kept.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
@@ -100,13 +114,20 @@ def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list
 
 
 def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
-    """The photographs most worth a look: wrong and sure of it first, then those that were hardly got right."""
+    """The photographs most worth a look: wrong and sure of it first, then those that were hardly
+    got right."""
     assert kept.labels is not None  # noqa: S101  (the validation set has labels)
     guesses, sure = kept.probabilities.argmax(1), kept.probabilities.max(1)
     right = guesses == kept.labels
     order = np.lexsort((np.where(right, sure, -sure), right))
     return [
-        Card(paths[kept.ids[i]], kept.ids[i], kept.classes[kept.labels[i]], kept.classes[guesses[i]], float(sure[i]))
+        Card(
+            paths[kept.ids[i]],
+            kept.ids[i],
+            kept.classes[kept.labels[i]],
+            kept.classes[guesses[i]],
+            float(sure[i]),
+        )
         for i in order[:CARDS]
     ]
 
@@ -129,15 +150,27 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
             points = curves.get(f"{part}/{name}", {})
             axes.plot(list(points), [value for _, value in points.values()], marker=".", label=part)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color="grey", linestyle="--", linewidth=1, label=f"best: epoch {best_epoch}")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
+            axes.axvline(
+                best_epoch,
+                color="grey",
+                linestyle="--",
+                linewidth=1,
+                label=f"best: epoch {best_epoch}",
+            )
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False
+    )
     return save_figure(figure, path)
 
 
 def draw_two_runs(
-    names: Sequence[str], curves: Sequence[Mapping[str, Line]], best: Sequence[int | None], path: Path
+    names: Sequence[str],
+    curves: Sequence[Mapping[str, Line]],
+    best: Sequence[int | None],
+    path: Path,
 ) -> Path:
-    """The curves of two runs over each other: a colour a run, training dashed, a ring at the best epoch."""
+    """The curves of two runs over each other: a colour a run, training dashed, a ring at the best
+    epoch."""
     figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
     for name, axes in _add_panels(figure):
         for place, run in enumerate(names):
@@ -147,11 +180,23 @@ def draw_two_runs(
                 label = f"{run} {'training' if part == 'train' else 'validation'}"
                 epochs = [epoch for epoch, _ in line]
                 axes.plot(
-                    epochs, values, style, color=f"C{place}", linewidth=1 if part == "train" else 1.8, label=label
+                    epochs,
+                    values,
+                    style,
+                    color=f"C{place}",
+                    linewidth=1 if part == "train" else 1.8,
+                    label=label,
                 )
                 if part == "val" and best[place] in epochs:
                     at = epochs.index(best[place] or 0)
-                    axes.plot(epochs[at], values[at], "o", color=f"C{place}", markersize=9, fillstyle="none")
+                    axes.plot(
+                        epochs[at],
+                        values[at],
+                        "o",
+                        color=f"C{place}",
+                        markersize=9,
+                        fillstyle="none",
+                    )
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, title="ring: best epoch")
     return save_figure(figure, path)

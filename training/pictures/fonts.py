@@ -1,6 +1,8 @@
-"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese, so that the system's are looked through.
+"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese, so that the system's are
+looked through.
 
-Texts are drawn character by character with the first font that has it. Only what is missing is looked for.
+Texts are drawn character by character with the first font that has it. Only what is missing is
+looked for.
 """
 
 from __future__ import annotations
@@ -19,12 +21,40 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
 KNOWN = (  # taken before others that have the same characters
-    *("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "NanumBarunGothic", "Malgun Gothic", "Apple SD Gothic Neo"),
+    *(
+        "Noto Sans CJK KR",
+        "Noto Sans KR",
+        "NanumGothic",
+        "NanumBarunGothic",
+        "Malgun Gothic",
+        "Apple SD Gothic Neo",
+    ),
     *("AppleGothic", "Baekmuk Gulim", "UnDotum"),
-    *("Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "Hiragino Sans"),
+    *(
+        "Noto Sans CJK JP",
+        "Noto Sans JP",
+        "IPAexGothic",
+        "IPAGothic",
+        "TakaoGothic",
+        "VL Gothic",
+        "Hiragino Sans",
+    ),
     *("Yu Gothic", "Meiryo", "MS Gothic"),
-    *("Noto Sans CJK SC", "Noto Sans SC", "Noto Sans CJK TC", "Source Han Sans", "WenQuanYi Zen Hei"),
-    *("WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Droid Sans Fallback", "Arial Unicode MS"),
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans SC",
+        "Noto Sans CJK TC",
+        "Source Han Sans",
+        "WenQuanYi Zen Hei",
+    ),
+    *(
+        "WenQuanYi Micro Hei",
+        "Microsoft YaHei",
+        "SimHei",
+        "PingFang SC",
+        "Droid Sans Fallback",
+        "Arial Unicode MS",
+    ),
 )
 LAST_RESORT = "Last Resort"  # matplotlib's font of boxes, which claims to have everything
 SHOWN = 8
@@ -34,9 +64,11 @@ _said: set[str] = set()
 
 @contextlib.contextmanager
 def use_fonts(figure: Figure) -> Iterator[None]:
-    """Give the texts of a figure the fonts that have their characters, also those that are made while it is drawn.
+    """Give the texts of a figure the fonts that have their characters, also those that are made
+    while it is drawn.
 
-    Nothing is warned of; once a process a sentence on stderr says which characters no font has, and what to install.
+    Nothing is warned of; once a process a sentence on stderr says which characters no font has, and
+    what to install.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = {letter for text in texts for letter in text.get_text() if _is_drawn(letter)}
@@ -56,7 +88,8 @@ def _is_drawn(letter: str) -> bool:
 
 
 def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
-    """The families that matplotlib needs beside its default for these characters, and the characters that none has."""
+    """The families that matplotlib needs beside its default for these characters, and the
+    characters that none has."""
     missing = {letter for letter in letters if not letter.isascii()}
     if missing:
         missing -= _list_letters(tuple(rcParams["font.family"]))
@@ -73,7 +106,8 @@ def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
 
 
 def _choose(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
-    """Add the candidates that have most of what is missing, the best first; returns what is still missing."""
+    """Add the candidates that have most of what is missing, the best first; returns what is still
+    missing."""
     while missing and candidates:
         best = max(candidates, key=lambda family: len(missing & _list_letters((family,))))
         found = missing & _list_letters((best,))
@@ -99,7 +133,8 @@ def _list_others() -> list[str]:
 
 
 def _list_new() -> list[str]:
-    """Families that were installed after matplotlib had made its list of fonts, which it keeps for ever."""
+    """Families that were installed after matplotlib had made its list of fonts, which it keeps for
+    ever."""
     _add_new_fonts()
     return [*_list_known(), *_list_others()]
 
@@ -109,15 +144,20 @@ def _add_new_fonts() -> None:
     """Once a process: it asks the system for all of its fonts."""
     known = {str(entry.fname) for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # a font that cannot be read is no font
+        with contextlib.suppress(
+            OSError, RuntimeError, ValueError
+        ):  # a font that cannot be read is no font
             font_manager.fontManager.addfont(path)
 
 
 @cache
 def _list_letters(families: tuple[str, ...]) -> frozenset[str]:
-    """The characters of the font that is taken for these families; none where it cannot be drawn in every size."""
+    """The characters of the font that is taken for these families; none where it cannot be drawn in
+    every size."""
     try:
-        path = font_manager.findfont(FontProperties(family=list(families)), fallback_to_default=False)
+        path = font_manager.findfont(
+            FontProperties(family=list(families)), fallback_to_default=False
+        )
         font = font_manager.get_font(path)
     except (OSError, RuntimeError, ValueError):
         return frozenset()

@@ -31,7 +31,8 @@ LETTER = 0.62  # width of a letter in font sizes; of Korean, Japanese and Chines
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, from a file or as uint8 [height, width, 3], with words above and below it and a coloured frame."""
+    """A picture, from a file or as uint8 [height, width, 3], with words above and below it and a
+    coloured frame."""
 
     picture: Path | NDArray[np.uint8]
     title: str = ""
@@ -41,7 +42,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the sheet means: `frames` by colour, a sentence, and the ends of the scale of `colours` [n, 3], 0 to 1."""
+    """What the sheet means: `frames` by colour, a sentence, and the ends of the scale of `colours`
+    [n, 3], 0 to 1."""
 
     frames: Mapping[str, str] = field(default_factory=dict)
     sentence: str = ""
@@ -50,19 +52,24 @@ class Legend:
 
 
 def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: int = 6) -> Path:
-    """Write the tiles row by row to a PNG, the legend below; as a whole or not at all. Raises StorageError."""
+    """Write the tiles row by row to a PNG, the legend below; as a whole or not at all. Raises
+    StorageError."""
     tiles = [_fold(tile) for tile in tiles]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     lines = max(tile.title.count("\n") + tile.caption.count("\n") + 2 for tile in tiles)
     width = max(TILE_WIDTH * columns, NARROWEST)
     sentence = fold_text(legend.sentence, width - 0.3, LEGEND_SIZE)
-    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2) + SCALE_HEIGHT * (legend.colours is not None)
+    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2) + SCALE_HEIGHT * (
+        legend.colours is not None
+    )
     height = (PICTURE_HEIGHT + LINE_HEIGHT * lines) * rows + below
     figure = Figure(figsize=(width, height), layout="constrained")
     for place, tile in enumerate(tiles, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(load_thumbnail(tile.picture) if isinstance(tile.picture, Path) else tile.picture)
+        axes.imshow(
+            load_thumbnail(tile.picture) if isinstance(tile.picture, Path) else tile.picture
+        )
         axes.set_title(tile.title, fontsize=TITLE_SIZE, parse_math=False)
         axes.set_xlabel(tile.caption, fontsize=CAPTION_SIZE, parse_math=False)
         axes.set_xticks([])
@@ -76,7 +83,9 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: in
 def _draw_legend(figure: Figure, legend: Legend, sentence: str) -> None:
     if legend.colours is not None:
         scale = ScalarMappable(cmap=ListedColormap(legend.colours))
-        bar = figure.colorbar(scale, ax=figure.axes, location="bottom", shrink=0.5, aspect=40, pad=0.01, panchor=False)
+        bar = figure.colorbar(
+            scale, ax=figure.axes, location="bottom", shrink=0.5, aspect=40, pad=0.01, panchor=False
+        )
         bar.set_ticks([0, 1], labels=list(legend.ends), fontsize=LEGEND_SIZE)
         bar.outline.set_linewidth(0.5)
     swatches = [Line2D([], [], color=colour, linewidth=4) for colour in legend.frames]
@@ -100,7 +109,8 @@ def _fold(tile: Tile) -> Tile:
 def fold_text(text: str, width: float, size: float) -> str:
     """The text in lines of at most `width` inches at a font size in points, nothing left out.
 
-    A line ends after a space, a slash, an underline or a hyphen where there is one in its second half.
+    A line ends after a space, a slash, an underline or a hyphen where there is one in its second
+    half.
     """
     lines = []
     for line in text.split("\n"):
@@ -124,7 +134,11 @@ def _count_fitting(text: str, width: float, size: float) -> int:
 
 def measure_text(text: str, size: float) -> float:
     """About how wide the longest line is at a font size in points, in inches."""
-    return max(sum(_measure_letter(letter) for letter in line) for line in text.split("\n")) * size / 72
+    return (
+        max(sum(_measure_letter(letter) for letter in line) for line in text.split("\n"))
+        * size
+        / 72
+    )
 
 
 def _measure_letter(letter: str) -> float:
@@ -136,13 +150,17 @@ def _measure_letter(letter: str) -> float:
 def draw_pages(
     tiles: Sequence[Tile], folder: Path, stem: str, *, legend: Legend, columns: int, rows: int
 ) -> list[Path]:
-    """The tiles on as many sheets as they need: `<stem>-1.png` and on; those of an earlier, longer list are removed."""
+    """The tiles on as many sheets as they need: `<stem>-1.png` and on; those of an earlier, longer
+    list are removed."""
     size = columns * rows
     pages = [tiles[start : start + size] for start in range(0, len(tiles), size)]
     paths = [folder / f"{stem}-{number}.png" for number in range(1, len(pages) + 1)]
     for old in set(folder.glob(f"{stem}-[0-9]*.png")) - set(paths):
         old.unlink()
-    return [draw_sheet(page, path, legend=legend, columns=columns) for page, path in zip(pages, paths, strict=True)]
+    return [
+        draw_sheet(page, path, legend=legend, columns=columns)
+        for page, path in zip(pages, paths, strict=True)
+    ]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -155,7 +173,8 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def load_thumbnail(path: Path) -> NDArray[np.uint8]:
-    """A photograph as RGB, uint8 [height, width, 3], upright and no larger than THUMBNAIL; raises DataError."""
+    """A photograph as RGB, uint8 [height, width, 3], upright and no larger than THUMBNAIL; raises
+    DataError."""
     small = open_small(path, THUMBNAIL)
     small.thumbnail(THUMBNAIL)
     return np.asarray(small)

@@ -1,4 +1,5 @@
-"""Several models' probabilities made one answer: votes and averages over the same images and classes."""
+"""Several models' probabilities made one answer: votes and averages over the same images and
+classes."""
 
 from __future__ import annotations
 
@@ -24,15 +25,21 @@ def check_method(method: str, weights: Sequence[float]) -> None:
     if method not in METHODS:
         raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
     if (method == "weighted") != bool(weights):
-        raise ConfigError("--weights belong to --method weighted", hint="--method weighted --weights 2,1,1")
+        raise ConfigError(
+            "--weights belong to --method weighted", hint="--method weighted --weights 2,1,1"
+        )
 
 
-def combine(method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()) -> Probabilities:
-    """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each, in the same order.
+def combine(
+    method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()
+) -> Probabilities:
+    """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each,
+    in the same order.
 
-    hard: votes; a tie goes to the class with the greater sum of probabilities, then to the first member's choice among
-    the tied. soft: mean. weighted: mean by `weights`. rank: mean over members of each image's rank within a class,
-    which ignores how confident a model is as a whole. Raises ConfigError for an unknown method or wrong weights.
+    hard: votes; a tie goes to the class with the greater sum of probabilities, then to the first
+    member's choice among the tied. soft: mean. weighted: mean by `weights`. rank: mean over members
+    of each image's rank within a class, which ignores how confident a model is as a whole. Raises
+    ConfigError for an unknown method or wrong weights.
     """
     check_method(method, weights)
     stacked = np.stack([member.astype(np.float64) for member in members])
@@ -41,15 +48,19 @@ def combine(method: str, members: Sequence[Probabilities], weights: Sequence[flo
     if method == "rank":
         ranks = stacked.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
         stacked = ranks / max(1, stacked.shape[1] - 1)
-    mean: NDArray[np.float64] = np.average(stacked, axis=0, weights=_check_weights(weights, len(members)))
+    mean: NDArray[np.float64] = np.average(
+        stacked, axis=0, weights=_check_weights(weights, len(members))
+    )
     return mean.astype(np.float32)
 
 
-def join_validation(members: Sequence[Kept], method: str, weights: Sequence[float] = ()) -> Kept | None:
+def join_validation(
+    members: Sequence[Kept], method: str, weights: Sequence[float] = ()
+) -> Kept | None:
     """What the ensemble says about validation images that no member was trained on.
 
-    Members validated on the same images vote on them. Members of different folds, each image in one of them, give
-    their own words: out-of-fold predictions. None when it is neither.
+    Members validated on the same images vote on them. Members of different folds, each image in one
+    of them, give their own words: out-of-fold predictions. None when it is neither.
     """
     if any(member.labels is None for member in members):
         return None
@@ -71,11 +82,12 @@ def join_validation(members: Sequence[Kept], method: str, weights: Sequence[floa
 
 
 def search_weights(members: Sequence[Kept]) -> list[float]:
-    """Weights that make the best macro F1 on the validation images that all members share; evaluation is not read.
+    """Weights that make the best macro F1 on the validation images that all members share;
+    evaluation is not read.
 
-    Members are added one by one, with replacement, always the one that helps most; a weight is how often a member was
-    taken (Caruana et al. 2004, Ensemble selection from libraries of models). Raises ConfigError when the members were
-    validated on different images.
+    Members are added one by one, with replacement, always the one that helps most; a weight is how
+    often a member was taken (Caruana et al. 2004, Ensemble selection from libraries of models).
+    Raises ConfigError when the members were validated on different images.
     """
     members = _in_one_order(members)
     truth = members[0].labels if members else None
@@ -98,7 +110,8 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
 
 
 def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
-    """The members with their images in the first one's order, where all have the same; else as they are."""
+    """The members with their images in the first one's order, where all have the same; else as they
+    are."""
     if not members or any(set(member.ids) != set(members[0].ids) for member in members):
         return members
     return align(members, [""] * len(members))
@@ -107,7 +120,10 @@ def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
 def _share_images(members: Sequence[Kept]) -> bool:
     """Whether all were validated on the same images with the same labels."""
     first = members[0]
-    return all(m.ids == first.ids and np.array_equal(np.asarray(m.labels), np.asarray(first.labels)) for m in members)
+    return all(
+        m.ids == first.ids and np.array_equal(np.asarray(m.labels), np.asarray(first.labels))
+        for m in members
+    )
 
 
 def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
@@ -126,7 +142,8 @@ def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | No
 
 
 def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the votes, the winner of a tie lifted by a part of a vote that changes no other order.
+    """Shares of the votes, the winner of a tie lifted by a part of a vote that changes no other
+    order.
 
     `stacked` is [members, images, classes].
     """

@@ -20,13 +20,18 @@ from tracker.training.input.sampler import OrderedBatches
 from tracker.training.predict.probabilities import Kept
 from tracker.training.processes import gather_images
 
-ENLARGED = 1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
+ENLARGED = (
+    1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
+)
 
 
 class Predictor:
-    """Predicts lists of images, with a loader for each that is built once; every process must call it alike."""
+    """Predicts lists of images, with a loader for each that is built once; every process must call
+    it alike."""
 
-    def __init__(self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source) -> None:
+    def __init__(
+        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source
+    ) -> None:
         self._config = config
         self._data = data
         self._task = task
@@ -35,31 +40,43 @@ class Predictor:
         self._validation: Any = None
 
     def validate(self, model: Any) -> Kept:
-        """The validation images as the model is trained to see them, whatever the eval section says."""
+        """The validation images as the model is trained to see them, whatever the eval section
+        says."""
         if self._validation is None:
             size = self._config.train.eval_batch_size
-            self._validation = self._build_loader([sample.path for sample in self._data.val], size, None)
+            self._validation = self._build_loader(
+                [sample.path for sample in self._data.val], size, None
+            )
         return self._keep_validation(_predict(self._fabric, model, self._validation, "none"))
 
     def validate_as_eval(self, model: Any) -> Kept:
         """The validation images as the eval section says."""
         evaluation = self._config.eval
-        loader = self._build_loader([sample.path for sample in self._data.val], evaluation.batch_size, evaluation)
+        loader = self._build_loader(
+            [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
+        )
         return self._keep_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
 
     def evaluate(self, model: Any) -> Kept:
         """The images to predict, as the eval section says."""
         evaluation = self._config.eval
-        loader = self._build_loader([image.path for image in self._data.eval], evaluation.batch_size, evaluation)
+        loader = self._build_loader(
+            [image.path for image in self._data.eval], evaluation.batch_size, evaluation
+        )
         logits = _predict(self._fabric, model, loader, self._config.eval.tta)
         return self._keep([image.id for image in self._data.eval], logits)
 
-    def _build_loader(self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None) -> Any:
-        """This process's part of the images, in order; nothing is random but the colour jitter of `evaluation`."""
+    def _build_loader(
+        self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None
+    ) -> Any:
+        """This process's part of the images, in order; nothing is random but the colour jitter of
+        `evaluation`."""
         dataset, _ = build_dataset(
             self._config, paths, [0] * len(paths), self._source, train=False, evaluation=evaluation
         )
-        sampler = OrderedBatches(len(paths), batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size)
+        sampler = OrderedBatches(
+            len(paths), batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size
+        )
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
     def _keep_validation(self, logits: Tensor) -> Kept:
@@ -75,7 +92,8 @@ class Predictor:
 def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:
     """Logits [images, classes], float32 on the CPU; the last image may come more than once.
 
-    With test-time augmentation the probabilities of the views are averaged, and their logarithm is returned.
+    With test-time augmentation the probabilities of the views are averaged, and their logarithm is
+    returned.
     """
     model.eval()
     parts = []
@@ -95,7 +113,8 @@ def _average(views: list[Tensor]) -> Tensor:
 
 
 def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:
-    """Views [batch, 3, height, width] of the images: as they are, mirrored, or the four corners and the centre."""
+    """Views [batch, 3, height, width] of the images: as they are, mirrored, or the four corners and
+    the centre."""
     mirrored = tta in ("flip", "crops_flip")
     for view in _list_crops(batch) if tta.startswith("crops") else (batch,):
         yield view
@@ -106,8 +125,13 @@ def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:
 def _list_crops(batch: Tensor) -> Iterator[Tensor]:
     height, width = batch.shape[2:]
     large = functional.interpolate(
-        batch, size=(round(height * ENLARGED), round(width * ENLARGED)), mode="bilinear", align_corners=False
+        batch,
+        size=(round(height * ENLARGED), round(width * ENLARGED)),
+        mode="bilinear",
+        align_corners=False,
     )
     down, right = large.shape[2] - height, large.shape[3] - width
     for top, left in ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)):
-        yield large[:, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+        yield large[:, :, top : top + height, left : left + width].contiguous(
+            memory_format=torch.channels_last
+        )

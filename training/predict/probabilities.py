@@ -22,7 +22,8 @@ from tracker.training.tables import write_table
 
 @dataclass(frozen=True)
 class Kept:
-    """Probabilities [images, classes] and the ids of the images; class names, labels and logits where there are any."""
+    """Probabilities [images, classes] and the ids of the images; class names, labels and logits
+    where there are any."""
 
     ids: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -41,11 +42,14 @@ def save_probabilities(path: Path, kept: Kept) -> None:
         "labels": kept.labels,
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez_compressed(
+            file, **{name: array for name, array in arrays.items() if array is not None}
+        )
 
 
 def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
-    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises StorageError."""
+    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises
+    StorageError."""
     save_probabilities(run_dir / "probabilities.npz", kept)
     path = run_dir / "predictions.csv"
     answers = zip(kept.ids, kept.probabilities.argmax(1), strict=True)
@@ -55,15 +59,22 @@ def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
 
 
 def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
-    """The members with their images in the first one's order; raises DataError when images or classes differ."""
+    """The members with their images in the first one's order; raises DataError when images or
+    classes differ."""
     first = members[0]
     found = []
     for member, name in zip(members, names, strict=True):
         if member.classes != first.classes:
-            raise DataError(f"{name} and {names[0]} have other classes", hint="members must know the same classes")
+            raise DataError(
+                f"{name} and {names[0]} have other classes",
+                hint="members must know the same classes",
+            )
         if set(member.ids) != set(first.ids):
             shared = len(set(member.ids) & set(first.ids))
-            raise DataError(f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are shared")
+            raise DataError(
+                f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are"
+                " shared"
+            )
         place = {image: index for index, image in enumerate(member.ids)}
         found.append(select(member, [place[image] for image in first.ids]))
     return found
@@ -82,12 +93,15 @@ def select(kept: Kept, places: Sequence[int]) -> Kept:
 
 
 def measure(validation: Kept) -> dict[str, float]:
-    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose labels are known."""
+    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose
+    labels are known."""
     assert validation.labels is not None  # noqa: S101
     guesses = validation.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
     counts = count_classes(confusion)
-    values = {f"val/{name}": _compute(METRICS[name], counts, validation) for name in reversed(METRICS)}
+    values = {
+        f"val/{name}": _compute(METRICS[name], counts, validation) for name in reversed(METRICS)
+    }
     for metric in METRICS.values():
         if metric.by_class is not None:
             by_class = zip(validation.classes, metric.by_class(counts), strict=True)
@@ -114,7 +128,9 @@ def load_probabilities(path: Path) -> Kept:
                 logits=file.get("logits"),
             )
     except FileNotFoundError:
-        raise DataError(f"no such file: {path}", hint="the run must have probabilities of the evaluation set") from None
+        raise DataError(
+            f"no such file: {path}", hint="the run must have probabilities of the evaluation set"
+        ) from None
     except _DAMAGE as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
     if not _fits(kept):
@@ -122,9 +138,19 @@ def load_probabilities(path: Path) -> Kept:
     return kept
 
 
-# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or huge.
+# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or
+# huge.
 _DAMAGE = (
-    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError),
+    *(
+        OSError,
+        ValueError,
+        LookupError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ),
     *(OverflowError, SyntaxError, zlib.error, zipfile.BadZipFile),
 )
 
@@ -132,7 +158,9 @@ _DAMAGE = (
 def _fits(kept: Kept) -> bool:
     """Whether there is a row for each id and a column for each class."""
     shape = np.shape(kept.probabilities)
-    numbers = [kept.probabilities] + [part for part in (kept.labels, kept.logits) if part is not None]
+    numbers = [kept.probabilities] + [
+        part for part in (kept.labels, kept.logits) if part is not None
+    ]
     return (
         len(shape) == 2
         and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)

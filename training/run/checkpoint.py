@@ -30,23 +30,29 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; raises WeightsError when it is missing, torn or of another format."""
+    """Read a checkpoint onto the CPU; raises WeightsError when it is missing, torn or of another
+    format."""
     try:
         check_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise WeightsError(f"no checkpoint {path}", hint="the run ended before its first epoch was complete") from None
+        raise WeightsError(
+            f"no checkpoint {path}", hint="the run ended before its first epoch was complete"
+        ) from None
     except OSError as error:
         raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except READ_ERRORS as error:
-        raise WeightsError(f"cannot read checkpoint {path}: it is torn, or not one of this program") from error
+        raise WeightsError(
+            f"cannot read checkpoint {path}: it is torn, or not one of this program"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a checkpoint of this program (format {FORMAT})")
     return state
 
 
 def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
-    """Keep a state dict, or a copy of a checkpoint of any program, at `target`; returns the weights' fingerprint.
+    """Keep a state dict, or a copy of a checkpoint of any program, at `target`; returns the
+    weights' fingerprint.
 
     Raises WeightsError when a file cannot be read safely or has no tensors, StorageError.
     """
@@ -63,20 +69,26 @@ def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
             with atomic_path(target) as temporary:
                 shutil.copyfile(path, temporary)
     if not state:
-        raise WeightsError("no tensors in these weights", hint="give a state dict, or a file with one")
+        raise WeightsError(
+            "no tensors in these weights", hint="give a state dict, or a file with one"
+        )
     return weights_fingerprint(state)
 
 
 def to_tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights of a library without torch, as NumPy arrays, in the form that `save_weights` takes; a copy."""
+    """Weights of a library without torch, as NumPy arrays, in the form that `save_weights` takes; a
+    copy."""
     return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes in name order: equal weights are equal however saved."""
+    """SHA-256 over names, dtypes, shapes and bytes in name order: equal weights are equal however
+    saved."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(
+            tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
     return "sha256:" + digest.hexdigest()

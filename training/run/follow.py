@@ -1,4 +1,5 @@
-"""What every process of a run but the first does: its share of the work, handed out by the first; it writes nothing."""
+"""What every process of a run but the first does: its share of the work, handed out by the first;
+it writes nothing."""
 
 from __future__ import annotations
 

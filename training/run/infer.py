@@ -33,7 +33,8 @@ def load_weights(path: Path) -> tuple[Weights, str]:
 
 
 def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -> nn.Module:
-    """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when they do not fit."""
+    """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when
+    they do not fit."""
     model = build_model(
         replace(config.model, pretrained=False),
         num_classes=len(task.classes),
@@ -43,7 +44,9 @@ def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise WeightsError(f"the weights do not fit {config.model.name}: {first_line(error)}") from error
+        raise WeightsError(
+            f"the weights do not fit {config.model.name}: {first_line(error)}"
+        ) from error
     return model
 
 
@@ -58,7 +61,8 @@ def infer(
     logger: RunLogger,
     quiet: bool = False,
 ) -> tuple[dict[str, float], Path | None]:
-    """Predict validation and evaluation images as the eval section says; returns val/* metrics and predictions.csv.
+    """Predict validation and evaluation images as the eval section says; returns val/* metrics and
+    predictions.csv.
 
     Raises ConfigError, DataError and StorageError.
     """
@@ -71,9 +75,13 @@ def infer(
         progress.say(f"{len(data.val)} validation images")
         validation = predictor.validate_as_eval(module)
         save_probabilities(run_dir / "validation.npz", validation)
-        for figure in draw_validation(validation, {sample.id: sample.path for sample in data.val}, run_dir):
+        for figure in draw_validation(
+            validation, {sample.id: sample.path for sample in data.val}, run_dir
+        ):
             logger.artifact(figure)
-        loss = build_loss(config.loss)(torch.from_numpy(validation.logits), torch.from_numpy(validation.labels))
+        loss = build_loss(config.loss)(
+            torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
+        )
         metrics = {"val/loss": float(loss), **measure(validation)}
         if not data.eval:
             return metrics, None

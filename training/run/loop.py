@@ -1,6 +1,7 @@
 """One run from config to predictions: setup, fit, validate, predict.
 
-Everything random is derived from (seed, epoch), so a run resumed from last.pth goes on as if it had never stopped.
+Everything random is derived from (seed, epoch), so a run resumed from last.pth goes on as if it had
+never stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ from tracker.training.logger import RunLogger
 from tracker.training.metrics import is_better, score_counts
 from tracker.training.model.model import train_mode
 from tracker.training.predict.predict import Predictor
-from tracker.training.predict.probabilities import Kept, load_probabilities, measure, save_predictions
+from tracker.training.predict.probabilities import (
+    Kept,
+    load_probabilities,
+    measure,
+    save_predictions,
+)
 from tracker.training.processes import gather_images, share_work
 from tracker.training.progress import Progress
 from tracker.training.run.checkpoint import weights_fingerprint
@@ -63,19 +69,23 @@ class FitResult:
 def translate_torch_errors() -> Iterator[None]:
     """Turn torch's errors about memory, loader processes and compiling into ours, in one line.
 
-    Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes ended that one first.
+    Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes
+    ended that one first.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrackerError(
-            "the device has not enough memory for this batch", hint="lower train.batch_size or data.image_size"
+            "the device has not enough memory for this batch",
+            hint="lower train.batch_size or data.image_size",
         ) from error
     except DataError as error:
         # a loader process puts its traceback before that, and the hint behind it
         name = "tracker.training.errors.DataError: "
         lines = [line for line in str(error).splitlines() if line.startswith(name)]
-        raise DataError(lines[-1].removeprefix(name) if lines else str(error), hint=error.hint) from error
+        raise DataError(
+            lines[-1].removeprefix(name) if lines else str(error), hint=error.hint
+        ) from error
     except (RuntimeError, OSError, EOFError) as error:
         if is_loader_end(error):
             raise _describe_loader_end(error) from error
@@ -87,7 +97,8 @@ def translate_torch_errors() -> Iterator[None]:
 
 
 def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterrupt:
-    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal comes a bit later."""
+    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal
+    comes a bit later."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(
             signal.SIGCHLD, lambda *_: None
@@ -117,16 +128,26 @@ def fit(
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
-    """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the best weights.
+    """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the
+    best weights.
 
-    `on_trained` gets the fingerprint of the best weights before inference is spent on them; `cache_dir` is for prepared
-    images. With several processes this is called in each of them; only the `first` writes, and its process is ended
-    after `on_stuck`, in another thread, when no error nor signal could free it from waiting for the others.
-    Raises ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; what was written before stays.
+    `on_trained` gets the fingerprint of the best weights before inference is spent on them;
+    `cache_dir` is for prepared
+    images. With several processes this is called in each of them; only the `first` writes, and its
+    process is ended after `on_stuck`, in another thread, when no error nor signal could free it
+    from waiting for the others. Raises ConfigError, WeightsError, NonFiniteLossError, DataError and
+    StorageError; what was written before stays.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
     source = Source(root, data.hashes, cache_dir)
-    work = {"config": config, "data": data, "task": task, "root": root, "run_dir": run_dir, "cache_dir": cache_dir}
+    work = {
+        "config": config,
+        "data": data,
+        "task": task,
+        "root": root,
+        "run_dir": run_dir,
+        "cache_dir": cache_dir,
+    }
     if first:
         keep_pipeline_file(config.augment, root, run_dir)
         keep_tables(config.data, root, run_dir)
@@ -152,14 +173,20 @@ def fit(
 
 
 def _train(
-    setup: Setup, progress: Progress, epoch: int, best: Best | None, on_epoch: Callable[[EpochReport], None]
+    setup: Setup,
+    progress: Progress,
+    epoch: int,
+    best: Best | None,
+    on_epoch: Callable[[EpochReport], None],
 ) -> Best:
     """The epochs after `epoch`, until they are done or train.patience is over."""
     train = setup.config.train
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
     predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-    while epoch < train.epochs and not (best and train.patience and epoch - best.epoch >= train.patience):
+    while epoch < train.epochs and not (
+        best and train.patience and epoch - best.epoch >= train.patience
+    ):
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
@@ -198,7 +225,8 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 
 def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
-    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of the time."""
+    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of
+    the time."""
     train, fabric = setup.config.train, setup.fabric
     seed_torch(train.seed, epoch, fabric.global_rank)
     setup.train_sampler.epoch = epoch
@@ -216,9 +244,13 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             loss, guesses, truth = _forward(setup, images, labels)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise _non_finite(value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()])
+                raise _non_finite(
+                    value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()]
+                )
             share = sizes[number] / sum(sizes[group : group + train.accumulate])
-            fabric.backward(loss * share * fabric.world_size)  # the mean over processes divides by their number
+            fabric.backward(
+                loss * share * fabric.world_size
+            )  # the mean over processes divides by their number
         confusion += confusion_matrix(truth, guesses, classes)
         total, seen = total + value * sizes[number], seen + sizes[number]
         recent.append(value)
@@ -234,7 +266,9 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     seconds = time.monotonic() - started
     return {
         "train/loss": total / seen,
-        **{f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()},
+        **{
+            f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()
+        },
         "train/lr": lr,
         "train/images_per_s": seen / seconds,
         "train/data_wait": sum(waits) / seconds,
@@ -250,7 +284,9 @@ def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
         started = time.monotonic()
 
 
-def _forward(setup: Setup, images: Tensor, labels: Tensor) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
+def _forward(
+    setup: Setup, images: Tensor, labels: Tensor
+) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
     """Loss of the batch over all processes, and the guesses and true labels of its images."""
     batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
     targets = setup.fabric.to_device(labels)
@@ -263,10 +299,14 @@ def _forward(setup: Setup, images: Tensor, labels: Tensor) -> tuple[Tensor, NDAr
     return setup.loss(logits, targets), guesses, labels.numpy()
 
 
-def _gather(setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (with their gradients), targets and labels of all processes in the order of the whole batch.
+def _gather(
+    setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (with their gradients), targets and labels of all processes in the order of the whole
+    batch.
 
-    The loss of the whole batch is then the same in every process, also for losses that are no mean over images.
+    The loss of the whole batch is then the same in every process, also for losses that are no mean
+    over images.
     """
     share = setup.config.train.batch_size // setup.fabric.world_size
     absent = share - len(labels)  # the last batch may not divide evenly
@@ -294,7 +334,9 @@ def _update_weights(setup: Setup) -> float:
     return lr
 
 
-def _non_finite(value: float, epoch: int, number: int, sizes: list[int], ids: list[str]) -> NonFiniteLossError:
+def _non_finite(
+    value: float, epoch: int, number: int, sizes: list[int], ids: list[str]
+) -> NonFiniteLossError:
     names = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
     return NonFiniteLossError(
         f"the loss is {value} in epoch {epoch}, batch {number + 1} of {len(sizes)} ({names}); "
@@ -316,8 +358,11 @@ def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float])
     return is_better(monitor, new[monitor], old[monitor])
 
 
-def _finish(setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]) -> FitResult:
-    """Fingerprint the best weights, draw what they said of the validation images, and predict with them."""
+def _finish(
+    setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]
+) -> FitResult:
+    """Fingerprint the best weights, draw what they said of the validation images, and predict with
+    them."""
     fingerprint = weights_fingerprint(load_best(setup))
     first = setup.fabric.is_global_zero
     if first:

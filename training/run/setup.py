@@ -68,7 +68,8 @@ def build_setup(
     resume: bool,
     say: Callable[[str], None],
 ) -> Setup:
-    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come from last.pth.
+    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come
+    from last.pth.
 
     Raises ConfigError and WeightsError.
     """
@@ -78,17 +79,27 @@ def build_setup(
     seed_torch(train.seed, 0)
     wanted = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
-        wanted, num_classes=len(task.classes), image_size=config.data.image_size, root=source.root, say=say
+        wanted,
+        num_classes=len(task.classes),
+        image_size=config.data.image_size,
+        root=source.root,
+        say=say,
     )
     if train.strategy != "fsdp":  # which shards contiguous weights only
         module = module.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
         module = convert(module)
-    ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema)) if train.ema else None
+    ema = (
+        AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
+        if train.ema
+        else None
+    )
     compiled: Any = torch.compile(module) if train.compile else module
     model = fabric.setup_module(compiled)
-    optimizer = build_optimizer(module.body if isinstance(module, AttributeHeads) else module, config.optim)
+    optimizer = build_optimizer(
+        module.body if isinstance(module, AttributeHeads) else module, config.optim
+    )
     labels = [sample.label for sample in data.train]
     sampler = BatchSampler(
         len(labels),
@@ -98,7 +109,9 @@ def build_setup(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    dataset, note = build_dataset(config, [sample.path for sample in data.train], labels, source, train=True)
+    dataset, note = build_dataset(
+        config, [sample.path for sample in data.train], labels, source, train=True
+    )
     if note:
         say(note)
     steps = -(-len(sampler) // train.accumulate)
@@ -112,7 +125,10 @@ def build_setup(
         model=model,
         optimizer=fabric.setup_optimizers(optimizer),
         scheduler=torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: lr_factor(step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched)
+            optimizer,
+            lambda step: lr_factor(
+                step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched
+            ),
         ),
         loss=build_loss(config.loss, weights=_weigh_classes(config, labels, len(task.classes))),
         mixer=build_mixer(config.augment, len(task.classes)),
@@ -125,18 +141,26 @@ def build_setup(
     )
 
 
-def build_fabric(config: Config, *, environment: ClusterEnvironment | None, say: Callable[[str], None]) -> Fabric:
+def build_fabric(
+    config: Config, *, environment: ClusterEnvironment | None, say: Callable[[str], None]
+) -> Fabric:
     """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.accelerator: no CUDA device here", hint="--set train.accelerator=auto")
+        raise ConfigError(
+            "train.accelerator: no CUDA device here", hint="--set train.accelerator=auto"
+        )
     if train.accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("train.accelerator: no MPS device here", hint="--set train.accelerator=auto")
+        raise ConfigError(
+            "train.accelerator: no MPS device here", hint="--set train.accelerator=auto"
+        )
     device = train.accelerator
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and torch.cuda.device_count() < train.devices:
-        raise ConfigError(f"train.devices: {train.devices} wanted, {torch.cuda.device_count()} here")
+        raise ConfigError(
+            f"train.devices: {train.devices} wanted, {torch.cuda.device_count()} here"
+        )
     precision, note = resolve_precision(train.precision, device)
     if note:
         say(note)
@@ -158,13 +182,19 @@ def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
         return "auto"
     if config.train.strategy == "ddp":
         return "ddp"
-    return ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
-        parallelize_fn=_shard, data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+    return (
+        ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
+            parallelize_fn=_shard,
+            data_parallel_size=world,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+        )
     )
 
 
 def _shard(model: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
-    """Divide each block, and what is left, among the processes; a block is gathered only while it is used."""
+    """Divide each block, and what is left, among the processes; a block is gathered only while it
+    is used."""
     from torch.distributed.fsdp import fully_shard
 
     for parent in reversed(list(model.modules())):
@@ -183,7 +213,8 @@ def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:
 
 
 def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay rises to `decay` with the steps n as (1 + n) / (10 + n)."""
+    """An exponential moving average whose decay rises to `decay` with the steps n as (1 + n) / (10
+    + n)."""
 
     def average(averaged: Any, current: Any, steps: Any) -> None:
         count = float(steps)

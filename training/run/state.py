@@ -1,4 +1,5 @@
-"""best.pth and last.pth: what a run keeps of its best epoch, and what it needs to go on after its last."""
+"""best.pth and last.pth: what a run keeps of its best epoch, and what it needs to go on after its
+last."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from tracker.training.config import config_to_dict, old_trajectory_fingerprint, trajectory_fingerprint
+from tracker.training.config import (
+    config_to_dict,
+    old_trajectory_fingerprint,
+    trajectory_fingerprint,
+)
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Kept, save_probabilities
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
@@ -35,7 +40,8 @@ class Best:
 
 
 def save_best(setup: Setup, best: Best, validation: Kept) -> None:
-    """best.pth, and validation.npz: what these weights said about every validation image; called in every process."""
+    """best.pth, and validation.npz: what these weights said about every validation image; called in
+    every process."""
     weights = _collect_weights(setup)
     if not setup.fabric.is_global_zero:
         return
@@ -53,11 +59,16 @@ def save_best(setup: Setup, best: Best, validation: Kept) -> None:
 
 
 def save_last(setup: Setup, epoch: int, best: Best) -> None:
-    """last.pth: weights, optimiser, schedule, moving average; what is random follows from seed and epoch."""
+    """last.pth: weights, optimiser, schedule, moving average; what is random follows from seed and
+    epoch."""
     model, optimizer, sharded = setup.model.module, setup.optimizer.optimizer, setup.sharded
     state = {
         "model": get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict(),
-        "optimizer": get_optimizer_state_dict(model, optimizer, options=WHOLE) if sharded else optimizer.state_dict(),
+        "optimizer": (
+            get_optimizer_state_dict(model, optimizer, options=WHOLE)
+            if sharded
+            else optimizer.state_dict()
+        ),
         "scheduler": setup.scheduler.state_dict(),
         "precision": setup.fabric.strategy.precision.state_dict(),
         "epoch": epoch,
@@ -71,7 +82,8 @@ def save_last(setup: Setup, epoch: int, best: Best) -> None:
 
 
 def restore(setup: Setup) -> tuple[int, Best | None]:
-    """Load last.pth in every process; a run that was stopped before its first epoch was complete starts again.
+    """Load last.pth in every process; a run that was stopped before its first epoch was complete
+    starts again.
 
     Raises ConfigError when it was trained with another config, WeightsError when it cannot be read.
     """
@@ -98,7 +110,9 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
     state: Any = load_checkpoint(path)["model"] if setup.fabric.is_global_zero else None
     state = setup.fabric.broadcast(state)
     if setup.sharded:
-        set_model_state_dict(setup.kept, dict(state), options=WHOLE)  # it replaces what is in the dict
+        set_model_state_dict(
+            setup.kept, dict(state), options=WHOLE
+        )  # it replaces what is in the dict
     else:
         setup.kept.load_state_dict(state)
     found: dict[str, torch.Tensor] = state
@@ -119,9 +133,15 @@ def _read_last(setup: Setup) -> dict[str, Any] | None:
         return None
     state = load_checkpoint(path)
     tables = config_to_dict(setup.config)
-    if state["trajectory"] not in (trajectory_fingerprint(tables), old_trajectory_fingerprint(tables)):
+    if state["trajectory"] not in (
+        trajectory_fingerprint(tables),
+        old_trajectory_fingerprint(tables),
+    ):
         raise ConfigError(
             f"{setup.run_dir.name} was trained with another config",
-            hint=f"resume it unchanged, or start a new run: tracker run train --from {setup.run_dir.name}",
+            hint=(
+                "resume it unchanged, or start a new run: tracker run train --from"
+                f" {setup.run_dir.name}"
+            ),
         )
     return state

@@ -33,30 +33,119 @@ def get_advice(monitor: str = "val/f1", **series: Sequence[float]) -> Advice:
 
 
 BEST_AT_3 = {
-    "train_loss": [1.2, 0.8, 0.55, 0.4, 0.3, 0.22, 0.17, 0.13, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.03],
-    "val_loss": [1.1, 0.85, 0.74, 0.76, 0.8, 0.83, 0.88, 0.9, 0.95, 0.97, 1.02, 1.05, 1.08, 1.12, 1.13],
-    "val_f1": [0.5, 0.65, 0.78, 0.77, 0.772, 0.765, 0.76, 0.762, 0.755, 0.75, 0.752, 0.745, 0.74, 0.742, 0.735],
-    "val_accuracy": [0.6, 0.7, 0.8, 0.8, 0.81, 0.79, 0.79, 0.78, 0.78, 0.77, 0.78, 0.77, 0.77, 0.76, 0.76],
+    "train_loss": [
+        1.2,
+        0.8,
+        0.55,
+        0.4,
+        0.3,
+        0.22,
+        0.17,
+        0.13,
+        0.1,
+        0.08,
+        0.06,
+        0.05,
+        0.04,
+        0.03,
+        0.03,
+    ],
+    "val_loss": [
+        1.1,
+        0.85,
+        0.74,
+        0.76,
+        0.8,
+        0.83,
+        0.88,
+        0.9,
+        0.95,
+        0.97,
+        1.02,
+        1.05,
+        1.08,
+        1.12,
+        1.13,
+    ],
+    "val_f1": [
+        0.5,
+        0.65,
+        0.78,
+        0.77,
+        0.772,
+        0.765,
+        0.76,
+        0.762,
+        0.755,
+        0.75,
+        0.752,
+        0.745,
+        0.74,
+        0.742,
+        0.735,
+    ],
+    "val_accuracy": [
+        0.6,
+        0.7,
+        0.8,
+        0.8,
+        0.81,
+        0.79,
+        0.79,
+        0.78,
+        0.78,
+        0.77,
+        0.78,
+        0.77,
+        0.77,
+        0.76,
+        0.76,
+    ],
 }
 
 
-# --- Known stories ----------------------------------------------------------------------------------------------------
+# --- Known stories
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_best_in_epoch_3_of_15_is_overfitting() -> None:
     advice = get_advice(**BEST_AT_3)
-    assert (advice.state, advice.best_epoch, advice.past_best, advice.epochs) == ("overfitting", 3, 12, 15)
+    assert (advice.state, advice.best_epoch, advice.past_best, advice.epochs) == (
+        "overfitting",
+        3,
+        12,
+        15,
+    )
     assert advice.gap_opened in (2, 3)
     assert advice.stop_at == {"val/f1": 3, "val/accuracy": 5, "val/loss": 3}
     assert (advice.patience, advice.saved) == (1, 11)
     text = " ".join(advice.sentences)
-    assert "val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %) brought nothing better" in text
+    assert (
+        "val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %) brought nothing better"
+        in text
+    )
     assert "by val/accuracy epoch 5" in text
     assert "by val/loss" not in text
 
 
 def test_a_loss_that_turns_while_training_goes_on_is_overfitting_though_f1_stands_still() -> None:
-    flat = [0.5, 0.65, 0.78, 0.77, 0.775, 0.77, 0.778, 0.77, 0.772, 0.779, 0.77, 0.775, 0.776, 0.771, 0.774]
+    flat = [
+        0.5,
+        0.65,
+        0.78,
+        0.77,
+        0.775,
+        0.77,
+        0.778,
+        0.77,
+        0.772,
+        0.779,
+        0.77,
+        0.775,
+        0.776,
+        0.771,
+        0.774,
+    ]
     assert get_advice(**{**BEST_AT_3, "val_f1": flat}).state == "overfitting"
 
 
@@ -67,12 +156,20 @@ def test_a_run_that_still_improves_is_told_to_go_on() -> None:
         val_loss=[0.2 + math.exp(-epoch / 8) for epoch in epochs],
         val_f1=[0.8 - 0.5 * math.exp(-epoch / 8) for epoch in epochs],
     )
-    assert (advice.state, advice.past_best, advice.saved, advice.gap_opened) == ("improving", 0, 0, None)
+    assert (advice.state, advice.past_best, advice.saved, advice.gap_opened) == (
+        "improving",
+        0,
+        0,
+        None,
+    )
     assert "More epochs should help" in advice.sentences[0]
 
 
 def test_a_run_that_only_recovers_is_not_called_improving() -> None:
-    assert get_advice(val_f1=[0.6, 0.7, 0.8, 0.5, 0.52, 0.55, 0.57, 0.6, 0.62, 0.65, 0.67, 0.7]).state == "plateau"
+    assert (
+        get_advice(val_f1=[0.6, 0.7, 0.8, 0.5, 0.52, 0.55, 0.57, 0.6, 0.62, 0.65, 0.67, 0.7]).state
+        == "plateau"
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +200,8 @@ def test_the_monitored_metric_decides_and_a_loss_is_better_when_it_is_lower() ->
     assert advise(make_curves(val_f1=[math.nan])) is None
 
 
-# --- Noise ------------------------------------------------------------------------------------------------------------
+# --- Noise
+# ------------------------------------------------------------------------------------------------------------
 
 
 def count_states(make: Callable[[np.random.Generator], dict[str, Sequence[float]]]) -> Counter[str]:
@@ -127,7 +225,10 @@ def test_noise_alone_is_a_plateau_whatever_its_size(epochs: int, size: float) ->
 def test_a_plateau_after_learning_is_called_one_and_its_beginning_is_found() -> None:
     def make(rng: np.random.Generator) -> dict[str, Sequence[float]]:
         noise = 0.01 * rng.standard_normal((2, 15))
-        return {"val_f1": 0.7 - 0.5 * fade(15, 1) + noise[0], "train_loss": 0.3 + fade(15, 1) + noise[1]}
+        return {
+            "val_f1": 0.7 - 0.5 * fade(15, 1) + noise[0],
+            "train_loss": 0.3 + fade(15, 1) + noise[1],
+        }
 
     assert count_states(make)["plateau"] > 0.9 * SEEDS
     told = get_advice(**make(np.random.default_rng(0)))
@@ -146,7 +247,10 @@ def test_overfitting_and_improvement_are_seen_through_noise() -> None:
 
     def improve(rng: np.random.Generator) -> dict[str, Sequence[float]]:
         noise = rng.standard_normal((2, 15))
-        return {"val_f1": 0.8 - 0.5 * fade(15, 8) + 0.01 * noise[0], "val_loss": 0.5 + fade(15, 8) + 0.02 * noise[1]}
+        return {
+            "val_f1": 0.8 - 0.5 * fade(15, 8) + 0.01 * noise[0],
+            "val_loss": 0.5 + fade(15, 8) + 0.02 * noise[1],
+        }
 
     assert count_states(overfit)["overfitting"] > 0.95 * SEEDS
     assert count_states(improve)["improving"] > 0.95 * SEEDS
@@ -157,11 +261,14 @@ def test_the_trend_test_is_that_of_kendall() -> None:
     for count in (5, 8, 12, 30, 60):
         values = list(rng.standard_normal(count) + 0.1 * np.arange(count))
         method = "exact" if count <= 12 else "asymptotic"
-        wanted = scipy.stats.kendalltau(range(count), values, alternative="greater", method=method).pvalue
+        wanted = scipy.stats.kendalltau(
+            range(count), values, alternative="greater", method=method
+        ).pvalue
         assert _chance_of_rise(values) == pytest.approx(wanted, abs=1e-6 if count <= 12 else 0.02)
 
 
-# --- Runs -------------------------------------------------------------------------------------------------------------
+# --- Runs
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_only_a_run_that_was_trained_is_advised(workspace: Workspace) -> None:

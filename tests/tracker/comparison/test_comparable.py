@@ -1,4 +1,5 @@
-"""Nobody is ahead by figures that do not measure the same: other images, other labels, another loss."""
+"""Nobody is ahead by figures that do not measure the same: other images, other labels, another
+loss."""
 
 from __future__ import annotations
 
@@ -41,15 +42,21 @@ def set_data(workspace: Workspace, run: str, fingerprint: str | None) -> None:
     path.write_text(json.dumps(record))
 
 
-def keep_validation(workspace: Workspace, run: str, ids: Sequence[str], labels: Sequence[int]) -> None:
+def keep_validation(
+    workspace: Workspace, run: str, ids: Sequence[str], labels: Sequence[int]
+) -> None:
     probabilities = np.full((len(ids), 2), 0.5, dtype=np.float32)
     kept = Kept(tuple(ids), probabilities, ("cat", "dog"), labels=np.array(labels))
     save_probabilities(workspace.runs_dir / run / "validation.npz", kept)
 
 
-def compare(workspace: Workspace, first: Config, second: Config, data: Sequence[str | None] = ("d", "d")) -> RunDiff:
+def compare(
+    workspace: Workspace, first: Config, second: Config, data: Sequence[str | None] = ("d", "d")
+) -> RunDiff:
     """exp1 and exp2 with these keys; the second has the better figures."""
-    for number, (config, fingerprint) in enumerate(zip((first, second), data, strict=True), start=1):
+    for number, (config, fingerprint) in enumerate(
+        zip((first, second), data, strict=True), start=1
+    ):
         make_run(workspace, config=config, f1=0.5 + 0.1 * number)
         set_data(workspace, f"exp{number}", fingerprint)
     path = workspace.runs_dir / "exp2" / "run.json"
@@ -78,7 +85,9 @@ def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
 ) -> None:
     found = compare(workspace, {}, keys, ("sha256:d", f"sha256:{data}"))
     assert found.verdict[1] == f"val macro F1 0.6000 -> 0.7000: not comparable: {reason}"
-    assert {name: item["better"] for name, item in found.metrics.items()} == dict.fromkeys(found.metrics)
+    assert {name: item["better"] for name, item in found.metrics.items()} == dict.fromkeys(
+        found.metrics
+    )
     assert set(found.not_comparable.values()) == {reason}
     text = render_markdown(found)
     assert f"val/accuracy, val/loss: not comparable: {reason}" in text.replace("\\", "")
@@ -86,7 +95,12 @@ def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
 
 
 def test_a_copy_of_the_data_and_another_recipe_are_compared(workspace: Workspace) -> None:
-    keys = {"data.train_dir": "/b/copy", "data.label_fixes": "b/x.csv", "optim.lr": 9.0, "train.seed": 3}
+    keys = {
+        "data.train_dir": "/b/copy",
+        "data.label_fixes": "b/x.csv",
+        "optim.lr": 9.0,
+        "train.seed": 3,
+    }
     found = compare(workspace, {"data.train_dir": "photos", "data.label_fixes": "a.csv"}, keys)
     assert {item["better"] for item in found.metrics.values()} == {"b"}
     assert found.not_comparable == {}
@@ -104,7 +118,11 @@ def test_a_copy_of_the_data_and_another_recipe_are_compared(workspace: Workspace
             {"loss.name": "focal", "loss.gamma": 3.0},
             "another loss (gamma 1.0 against 3.0)",
         ),
-        ({}, {"loss.class_weights": "balanced"}, "another loss (class weights none against balanced)"),
+        (
+            {},
+            {"loss.class_weights": "balanced"},
+            "another loss (class weights none against balanced)",
+        ),
     ],
 )
 def test_losses_of_another_kind_are_shown_without_judgement(
@@ -117,14 +135,21 @@ def test_losses_of_another_kind_are_shown_without_judgement(
         assert found.not_comparable.get(name, "") == reason
 
 
-def test_mixing_changes_what_training_figures_mean_and_not_those_of_validation(workspace: Workspace) -> None:
+def test_mixing_changes_what_training_figures_mean_and_not_those_of_validation(
+    workspace: Workspace,
+) -> None:
     found = compare(workspace, {}, {"augment.mixup": 0.2})
     reason = "measured on other training images (augment.mixup 0.0 against 0.2)"
     assert found.not_comparable == {"train/loss": reason}
-    assert (found.metrics["val/loss"]["better"], found.metrics["train/loss"]["better"]) == ("b", None)
+    assert (found.metrics["val/loss"]["better"], found.metrics["train/loss"]["better"]) == (
+        "b",
+        None,
+    )
 
 
-def test_equal_validation_images_and_labels_are_compared_whatever_else_is_known(workspace: Workspace) -> None:
+def test_equal_validation_images_and_labels_are_compared_whatever_else_is_known(
+    workspace: Workspace,
+) -> None:
     compare(workspace, {}, {"data.val_ratio": 0.1}, ("d", "e"))
     keep_validation(workspace, "exp1", ["a", "b"], [0, 1])
     keep_validation(workspace, "exp2", ["a", "b"], [0, 1])
@@ -139,23 +164,38 @@ def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: 
         tables = {"optim": {"lr": lr}, "config": {"loss": "focal"}}
         prints = {"data": None}
         recorder = Recorder.create(
-            workspace.runs_dir, kind="train", config=tables, parent=None, note="own", fingerprints=prints
+            workspace.runs_dir,
+            kind="train",
+            config=tables,
+            parent=None,
+            note="own",
+            fingerprints=prints,
         )
         figures = {"val/f1": 0.5 + 0.1 * number, "val/loss": 1.0 / number}
         recorder.progress(epoch=1, best_epoch=1, summary=figures)
         recorder.finish("finished")
     make_run(workspace, f1=0.9)
     bases = [
-        basis_of_run(workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name))
+        basis_of_run(
+            workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name)
+        )
         for name in ("exp1", "exp2", "exp3")
     ]
     hint = "(run.save_validation(...) makes it known)"
-    assert explain_incomparable(bases[0], bases[1], "val/f1") == f"how exp1 and exp2 validated is not known {hint}"
-    assert explain_incomparable(bases[0], bases[2], "val/f1") == f"how exp1 validated is not known {hint}"
+    assert (
+        explain_incomparable(bases[0], bases[1], "val/f1")
+        == f"how exp1 and exp2 validated is not known {hint}"
+    )
+    assert (
+        explain_incomparable(bases[0], bases[2], "val/f1")
+        == f"how exp1 validated is not known {hint}"
+    )
     assert explain_incomparable(bases[0], bases[2], "val/loss") == "the loss of exp1 is not known"
     keep_validation(workspace, "exp1", ["a", "b", "c"], [0, 1, 1])
     keep_validation(workspace, "exp2", ["c", "a", "b"], [1, 0, 1])
-    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", "in another order"
+    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", (
+        "in another order"
+    )
     keep_validation(workspace, "exp2", ["c", "a", "x"], [1, 0, 1])
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.metrics["val/f1"]["better"] is None
@@ -203,22 +243,29 @@ def test_keys_that_leave_loss_and_validation_as_they_are_do_not_stand_against_th
 
 
 @pytest.mark.parametrize(
-    "config", [{"loss": "focal"}, {"reduction": "sum"}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}]
+    "config",
+    [{"loss": "focal"}, {"reduction": "sum"}, {"label_smoothing": 0.1}, {"class_weights": [1, 2]}],
 )
 def test_keys_of_the_loss_stand_against_it(workspace: Workspace, config: Config) -> None:
     told = {"val_ratio": 0.2, "loss": "cross_entropy"}
     plain = make_basis("exp1", {"config": told}, data=None, folder=workspace.root)
     other = make_basis("exp2", {"config": {**told, **config}}, data=None, folder=workspace.root)
     assert explain_incomparable(plain, other, "val/loss").startswith("another loss (")
-    by_name = make_basis("exp3", {"loss": {"name": "focal"}, "split": told}, data=None, folder=workspace.root)
+    by_name = make_basis(
+        "exp3", {"loss": {"name": "focal"}, "split": told}, data=None, folder=workspace.root
+    )
     assert explain_incomparable(plain, by_name, "val/loss").startswith("another loss (")
 
 
 @pytest.mark.parametrize("name", ["train/loss", "val/loss"])
-def test_losses_of_programs_that_do_not_say_which_are_not_compared(workspace: Workspace, name: str) -> None:
+def test_losses_of_programs_that_do_not_say_which_are_not_compared(
+    workspace: Workspace, name: str
+) -> None:
     told = {"split": {"val_ratio": 0.2}}
     plain = make_basis("exp1", told, data=None, folder=workspace.root)
-    named = make_basis("exp2", {**told, "loss": {"name": "focal"}}, data=None, folder=workspace.root)
+    named = make_basis(
+        "exp2", {**told, "loss": {"name": "focal"}}, data=None, folder=workspace.root
+    )
     assert explain_incomparable(plain, named, name).startswith("the loss of exp1 is not known (")
     assert explain_incomparable(plain, plain, name).startswith("the loss of exp1 is not known (")
     assert explain_incomparable(named, named, name) == ""
@@ -231,7 +278,9 @@ def test_another_crop_is_of_the_same_training_images(workspace: Workspace) -> No
     assert found.not_comparable == {"train/loss": reason}
 
 
-def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_the_images(workspace: Workspace) -> None:
+def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_the_images(
+    workspace: Workspace,
+) -> None:
     compare(workspace, {}, {}, ("d", None))
     found = diff_runs(workspace, "exp1", "exp2")
     hint = "how exp2 validated is not known (run.save_validation(...) makes it known)"
@@ -240,7 +289,9 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
     reason = "exp1 has no validation.npz to compare the images of exp2 with"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
     keep_validation(workspace, "exp1", ["a", "b"], [0, 1])
-    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", "in another order"
+    assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", (
+        "in another order"
+    )
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
     reason = "other validation images (1 are shared by 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
@@ -250,8 +301,12 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
     bases = []
     for name, ids in (("exp1", ("a", "b")), ("exp2", ("b", "c"))):
         path = tmp_path / f"{name}.npz"
-        save_probabilities(path, Kept(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1])))
+        save_probabilities(
+            path, Kept(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1]))
+        )
         bases.append(Basis(name=name, own=False, scheme={}, file=path, marks=read_marks(path)))
     trained = replace(bases[0], scheme={"data.split": "stratified"})
-    assert explain_validation(trained, bases[1]) == "other validation images (1 are shared by 2 and 2)"
+    assert (
+        explain_validation(trained, bases[1]) == "other validation images (1 are shared by 2 and 2)"
+    )
     assert explain_validation(trained, bases[0]) == ""

@@ -16,7 +16,14 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
-from tracker.console.compare import build_cells, describe, order_keys, print_comparison, render_csv, render_markdown
+from tracker.console.compare import (
+    build_cells,
+    describe,
+    order_keys,
+    print_comparison,
+    render_csv,
+    render_markdown,
+)
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.runs.marks import archive_runs
@@ -33,7 +40,9 @@ F1S = (0.5, 0.75, 0.625)
 def seeded(workspace: Workspace) -> Workspace:
     """Two learning rates: exp1 to exp3 are seeds of one, exp4 is the other."""
     for seed, f1 in enumerate(F1S):
-        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{seed}")
+        make_run(
+            workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{seed}"
+        )
     make_run(workspace, "0000011111", config={"optim.lr": 0.5}, f1=0.7, note="a high | rate")
     return workspace
 
@@ -45,7 +54,9 @@ def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) 
         (["exp1", "exp2", "exp3"], {"optim.lr": 0.001}),
         (["exp4"], {"optim.lr": 0.5}),
     ]
-    assert found.rows[0].metrics["val/f1"] == Spread(mean=statistics.mean(F1S), sd=statistics.stdev(F1S), n=3, runs=3)
+    assert found.rows[0].metrics["val/f1"] == Spread(
+        mean=statistics.mean(F1S), sd=statistics.stdev(F1S), n=3, runs=3
+    )
     assert found.rows[1].metrics["val/f1"] == Spread(mean=0.7, sd=None, n=1)
     assert found.best["val/f1"] == 1
     assert "train/loss" not in found.best  # equal in both
@@ -53,7 +64,9 @@ def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) 
 
 def test_repeats_of_a_seed_and_runs_with_equal_weights_are_no_seeds(workspace: Workspace) -> None:
     for seed, weights, f1 in ((1, "a", 0.6), (1, "b", 0.7), (2, "c", 0.8), (3, "c", 0.8)):
-        make_run(workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{weights}")
+        make_run(
+            workspace, "0000011110", config={"train.seed": seed}, f1=f1, weights=f"sha256:{weights}"
+        )
     make_run(workspace, config={"optim.lr": 0.5}, f1=0.7)
     make_run(workspace, config={"optim.lr": 0.5}, f1=0.7)
     found = compare_runs(workspace, ["exp1..exp6"])
@@ -78,10 +91,15 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     assert found.not_comparable["val/f1"] == [reason]
     assert f"train/loss: not comparable: {reason}" in "\n".join(describe(found))
     assert compare_runs(workspace, ["exp1", "exp3"]).best == {}, "neither is the usual one"
-    folds = [make_run(workspace, config={"data.folds": 3, "data.fold": fold}, f1=0.5).name for fold in (0, 1)]
+    folds = [
+        make_run(workspace, config={"data.folds": 3, "data.fold": fold}, f1=0.5).name
+        for fold in (0, 1)
+    ]
     make_run(workspace, config={"data.folds": 3, "data.fold": 0, "optim.lr": 0.1}, f1=0.9)
     found = compare_runs(workspace, [*folds, "exp6"])
-    assert found.not_comparable["val/f1"] == ["exp6 with exp4: other validation images (folds 0, 1 against 0)"]
+    assert found.not_comparable["val/f1"] == [
+        "exp6 with exp4: other validation images (folds 0, 1 against 0)"
+    ]
 
 
 def test_each_seed_has_its_row_when_asked(seeded: Workspace) -> None:
@@ -129,16 +147,23 @@ def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_
     archive_runs(seeded, ["exp2"])
     found = compare_runs(seeded, [], where="val/f1 > 0.72")
     assert show(found, seeded, 200, capsys) == [
-        "nothing found: looked only at the newest 3 finished runs; exp5 (interrupted), exp2 (archived) fit: "
-        "tracker compare exp5 exp2"
+        "nothing found: looked only at the newest 3 finished runs; exp5 (interrupted), exp2"
+        " (archived) fit: tracker compare exp5 exp2"
     ]
-    assert [row.runs for row in compare_runs(seeded, ["exp5", "exp2"]).rows] == [["exp5"], ["exp2"]]  # as it says
+    assert [row.runs for row in compare_runs(seeded, ["exp5", "exp2"]).rows] == [
+        ["exp5"],
+        ["exp2"],
+    ]  # as it says
     found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
-    assert found.nothing_found == (
-        "nothing found: looked at the newest 3 finished runs; there val/f1 is 0.5000 to 0.7000, model.name is resnet18"
+    assert (
+        found.nothing_found
+        == "nothing found: looked at the newest 3 finished runs; there val/f1 is 0.5000 to 0.7000,"
+        " model.name is resnet18"
     )
     found = compare_runs(seeded, [], where="status = killed")
-    assert found.nothing_found.endswith("looked at the newest 4 runs; there status is finished or interrupted")
+    assert found.nothing_found.endswith(
+        "looked at the newest 4 runs; there status is finished or interrupted"
+    )
     done = run_tracker("compare", "--where", "val/f1 > 0.95", "--json", cwd=seeded.root)
     assert json.loads(done.stdout)["rows"] == []
     assert done.stderr.startswith("nothing found: looked at the newest 3 finished runs")
@@ -153,10 +178,15 @@ def test_where_no_run_has_finished_those_that_have_not_are_named(workspace: Work
 
 
 def test_conditions_and_order(seeded: Workspace) -> None:
-    found = compare_runs(seeded, [], where="val/f1 >= 0.625 and train.seed < 42", sort="val/f1", each=True)
+    found = compare_runs(
+        seeded, [], where="val/f1 >= 0.625 and train.seed < 42", sort="val/f1", each=True
+    )
     assert [row.runs for row in found.rows] == [["exp2"], ["exp3"]]
     assert (found.runs, found.considered) == (2, 4)
-    assert [row.runs[0] for row in compare_runs(seeded, [], sort="train/loss").rows] == ["exp4", "exp3"]
+    assert [row.runs[0] for row in compare_runs(seeded, [], sort="train/loss").rows] == [
+        "exp4",
+        "exp3",
+    ]
     by_lr = compare_runs(seeded, [], sort="optim.lr", each=True).rows
     assert by_lr[-1].runs == ["exp4"]
     with pytest.raises(ConfigError, match="--sort: no run has 'val/f2'") as caught:
@@ -166,7 +196,9 @@ def test_conditions_and_order(seeded: Workspace) -> None:
         compare_runs(seeded, [], where="optim.rate = 1")
 
 
-def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(workspace: Workspace) -> None:
+def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(
+    workspace: Workspace,
+) -> None:
     for loss in (0.5, None, 0.25):
         record = make_run(workspace, config={"optim.lr": loss or 9.0})
         path = workspace.runs_dir / record.name / "run.json"
@@ -195,7 +227,10 @@ def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
     assert [note.text for note in found.rows[0].notes] == ["seed 1 was lucky", "do not trust it"]
     header, lines = build_cells(found, seeded.competition)
     assert dict(zip(header, lines[0], strict=True))["noted last"].text == "do not trust it (+1)"
-    assert dict(zip(header, lines[0], strict=True))["val/f1"].text.strip() == "0.6250 \u00b1 0.1250 (3)"
+    assert (
+        dict(zip(header, lines[0], strict=True))["val/f1"].text.strip()
+        == "0.6250 \u00b1 0.1250 (3)"
+    )
     assert dict(zip(header, lines[1], strict=True))["note"].text == "a high | rate"
 
 
@@ -206,7 +241,9 @@ def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path:
     assert found.keys == ["eval.center_crop", "eval.color_jitter"]
     assert [row.runs for row in found.rows] == [["s12"], ["s17"], ["s18"]]
     assert found.best["public_f1"] == 1
-    found = compare_runs(workspace, ["s1..s18"], where="model.name ~ swin and not train.epochs > 5", sort="public_f1")
+    found = compare_runs(
+        workspace, ["s1..s18"], where="model.name ~ swin and not train.epochs > 5", sort="public_f1"
+    )
     assert [row.runs[0] for row in found.rows][:3] == ["s17", "s12", "s18"]
 
 
@@ -217,14 +254,31 @@ def test_markdown_and_csv_hold_everything(seeded: Workspace) -> None:
     assert {line.replace("\\|", "").count("|") for line in lines[:4]} == {lines[0].count("|")}
     rows = list(csv.DictReader(io.StringIO(render_csv(found))))
     assert float(rows[1]["val/f1 sd"]) == statistics.stdev(F1S)
-    assert (rows[0]["val/f1 sd"], rows[0]["note"], rows[1]["runs"]) == ("", "a high | rate", "exp3 exp2 exp1")
+    assert (rows[0]["val/f1 sd"], rows[0]["note"], rows[1]["runs"]) == (
+        "",
+        "a high | rate",
+        "exp3 exp2 exp1",
+    )
 
 
 def test_many_runs_are_lines_and_what_has_no_room_is_named(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = ["optim.lr", "optim.weight_decay", "loss.gamma", "train.epochs", "train.batch_size", "data.val_ratio"]
-    keys += ["augment.jitter", "sched.decay_rate", "train.clip_grad", "model.drop_path", "eval.batch_size"]
+    keys = [
+        "optim.lr",
+        "optim.weight_decay",
+        "loss.gamma",
+        "train.epochs",
+        "train.batch_size",
+        "data.val_ratio",
+    ]
+    keys += [
+        "augment.jitter",
+        "sched.decay_rate",
+        "train.clip_grad",
+        "model.drop_path",
+        "eval.batch_size",
+    ]
     for number in range(1, 7):
         values = dict.fromkeys(keys, number if number % 2 else number + 10)
         make_run(workspace, config={**values, "model.name": "a" * 60 + str(number)}, note="n" * 60)
@@ -238,7 +292,9 @@ def test_many_runs_are_lines_and_what_has_no_room_is_named(
     assert all(name in out for name in (*short, "train.batch_size", "eval.batch_size", "val/f1"))
 
 
-def show(found: Comparison, workspace: Workspace, width: int, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def show(
+    found: Comparison, workspace: Workspace, width: int, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
     """The lines that a terminal of `width` columns shows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
@@ -253,15 +309,27 @@ def test_of_many_runs_score_and_differing_keys_stay_longer_than_other_metrics(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
     for number in range(9):
-        config = {"optim.lr": 0.1 * (1 + number % 2), "model.name": f"a_long_name_{number % 2}", "train.epochs": number}
+        config = {
+            "optim.lr": 0.1 * (1 + number % 2),
+            "model.name": f"a_long_name_{number % 2}",
+            "train.epochs": number,
+        }
         make_run(workspace, config=config, note="what was tried in this run: " + "n" * 60)
     found = compare_runs(workspace, [])
     rows = tuple(
-        replace(row, metrics={**row.metrics, **{name: Spread(mean=0.123456, sd=None, n=1) for name in SCORES}})
+        replace(
+            row,
+            metrics={
+                **row.metrics,
+                **{name: Spread(mean=0.123456, sd=None, n=1) for name in SCORES},
+            },
+        )
         for row in found.rows
     )
     found = replace(found, rows=rows, metrics=[*SCORES, "val/f1", "val/accuracy", "train/loss"])
-    titles = next(line for line in show(found, workspace, width, capsys) if line.startswith("run")).split()
+    titles = next(
+        line for line in show(found, workspace, width, capsys) if line.startswith("run")
+    ).split()
     assert {"public_f1", "val/f1", "lr", "model", "epochs"} <= set(titles)
     assert "train/loss" not in titles or width > 80
 
@@ -271,7 +339,11 @@ def test_the_public_score_never_leaves_before_the_private_one(
 ) -> None:
     found = compare_runs(seeded, [], each=True)
     rows = [
-        replace(row, runs=[f"exp{place}0000"], metrics={name: Spread(mean=0.5, sd=0.1, n=3) for name in SCORES})
+        replace(
+            row,
+            runs=[f"exp{place}0000"],
+            metrics={name: Spread(mean=0.5, sd=0.1, n=3) for name in SCORES},
+        )
         for place, row in enumerate([*found.rows, *found.rows, *found.rows])
     ]
     for width in range(40, 140, 5):
@@ -285,7 +357,9 @@ def test_runs_turn_sideways_where_lines_would_lose_columns(
 ) -> None:
     for number in range(6):
         config = {f"augment.{key}": number for key in ("jitter", "noise", "mixup", "cutmix")}
-        make_run(workspace, config=config | {"optim.weight_decay": 0.1 * number, "train.epochs": number})
+        make_run(
+            workspace, config=config | {"optim.weight_decay": 0.1 * number, "train.epochs": number}
+        )
     lines = show(compare_runs(workspace, []), workspace, 80, capsys)
     assert any(line.startswith("optim.weight_decay ") for line in lines)
     assert any(line.split() == [f"exp{number}" for number in range(6, 0, -1)] for line in lines)
@@ -301,19 +375,26 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
     found = compare_runs(workspace, ["exp1..exp12"])
     text = " ".join(" ".join(show(found, workspace, 120, capsys)).split())
     assert text.count("another split") == 1
-    assert "not comparable: exp3, exp5..exp7 with exp1: another split (ratio 0.2 against 0.1); in val/f1" in text
+    assert (
+        "not comparable: exp3, exp5..exp7 with exp1: another split (ratio 0.2 against 0.1); in"
+        " val/f1" in text
+    )
     others = [
-        Incomparable(metric=f"val/m{number}", runs=["exp3"], other="exp1", reason=f"reason {number}")
+        Incomparable(
+            metric=f"val/m{number}", runs=["exp3"], other="exp1", reason=f"reason {number}"
+        )
         for number in range(7)
     ]
     lines = list(describe(replace(found, incomparable=others), briefly=True))
-    assert [line for line in lines if "not comparable" in line][-1] == (
-        "not comparable for 3 other reasons too; --wide shows all"
-    )
+    assert [line for line in lines if "not comparable" in line][
+        -1
+    ] == "not comparable for 3 other reasons too; --wide shows all"
     assert len([line for line in lines if "not comparable" in line]) == 5
 
 
-def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(workspace: Workspace) -> None:
+def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(
+    workspace: Workspace,
+) -> None:
     """Of `val/f1` exp1 compares with neither, of `val/loss` (which exp1 lacks) exp3 not with exp2."""
     make_run(workspace)
     found = compare_runs(workspace, [])
@@ -326,7 +407,10 @@ def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_na
         return list(describe(replace(found, incomparable=items), briefly=True))[-1]
 
     each = last((["exp2"], "exp1"), (["exp3"], "exp1"), (["exp3"], "exp2"))
-    assert each == "not comparable: exp1..exp3 with each other: another split; in val/m0, val/m1, val/m2"
+    assert (
+        each
+        == "not comparable: exp1..exp3 with each other: another split; in val/m0, val/m1, val/m2"
+    )
     named = last((["exp5"], "exp1"), (["exp5"], "exp3"))
     assert named == "not comparable: exp5 with exp1, exp3: another split; in val/m0, val/m1"
 
@@ -335,11 +419,16 @@ def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Works
     make_run(workspace)
     found = compare_runs(workspace, [])
     items = [
-        Incomparable(metric="val/loss", runs=[name], other="exp1", reason=f"the loss of {name} is not known")
+        Incomparable(
+            metric="val/loss", runs=[name], other="exp1", reason=f"the loss of {name} is not known"
+        )
         for name in ("exp13", "exp16")
     ]
     line = list(describe(replace(found, incomparable=items), briefly=True))[-1]
-    assert line == "not comparable: exp13, exp16 with exp1: the loss of these runs is not known; in val/loss"
+    assert (
+        line == "not comparable: exp13, exp16 with exp1: the loss of these runs is not known; in"
+        " val/loss"
+    )
 
 
 def test_public_scores_compare_whatever_the_folds(workspace: Workspace) -> None:
@@ -353,7 +442,9 @@ def test_public_scores_compare_whatever_the_folds(workspace: Workspace) -> None:
     assert found.rows[found.best["public_f1"]].runs == ["exp1", "exp2"]
 
 
-def test_submissions_are_suggested_only_where_there_are_some(tmp_path: Path, workspace: Workspace) -> None:
+def test_submissions_are_suggested_only_where_there_are_some(
+    tmp_path: Path, workspace: Workspace
+) -> None:
     with pytest.raises(UnknownRunError) as caught:
         compare_runs(workspace, [])
     assert caught.value.hint == "tracker run train makes one"
@@ -364,7 +455,9 @@ def test_submissions_are_suggested_only_where_there_are_some(tmp_path: Path, wor
     assert caught.value.hint == "tracker run train makes one; tracker compare s1..s18"
 
 
-def test_the_command_prints_one_json_document_and_its_errors_show_the_place(seeded: Workspace) -> None:
+def test_the_command_prints_one_json_document_and_its_errors_show_the_place(
+    seeded: Workspace,
+) -> None:
     done = run_tracker("compare", "--json", cwd=seeded.root, **NO_MLFLOW)
     shown = json.loads(done.stdout)
     assert shown["rows"][1]["metrics"]["val/f1"]["n"] == 3
@@ -379,7 +472,11 @@ def test_every_row_of_a_tie_has_the_mark_of_the_best(workspace: Workspace) -> No
         make_run(workspace, config={"optim.lr": 0.1 * (number + 1), "data.val_ratio": ratio}, f1=f1)
     found = compare_runs(workspace, ["exp1..exp4"])
     header, lines = build_cells(found, workspace.competition)
-    marked = {line[0].text for line in lines if dict(zip(header, line, strict=True))["val/f1"].text.endswith(" +")}
+    marked = {
+        line[0].text
+        for line in lines
+        if dict(zip(header, line, strict=True))["val/f1"].text.endswith(" +")
+    }
     assert marked == {"exp2", "exp3"}, "exp4 has another split"
 
 
@@ -392,8 +489,13 @@ def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: W
     assert [row.note for row in rows] == ["first seed (1 of 3 runs)", "high rate"]
 
 
-def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(workspace: Workspace) -> None:
-    make_run(workspace, config={"optim.weight_decay": 0.1, "optim.lr": 0.1, "model.name": "a", "loss.name": "f1"})
+def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(
+    workspace: Workspace,
+) -> None:
+    make_run(
+        workspace,
+        config={"optim.weight_decay": 0.1, "optim.lr": 0.1, "model.name": "a", "loss.name": "f1"},
+    )
     make_run(workspace, config={"optim.weight_decay": 0.2, "optim.lr": 0.2, "model.name": "b"})
     make_run(workspace, config={"optim.weight_decay": 0.2, "optim.lr": 0.3, "model.name": "c"})
     keys = order_keys(compare_runs(workspace, ["exp1", "exp2", "exp3"]))

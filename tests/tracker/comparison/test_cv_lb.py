@@ -1,4 +1,5 @@
-"""What the scores are worth: relations within one validation scheme, and the luck in the best of many looks."""
+"""What the scores are worth: relations within one validation scheme, and the luck in the best of
+many looks."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import Relation, Truth, tell_truth
-from tracker.comparison.leaderboard_noise import count_sample, estimate_luck, estimate_noise, expected_luck
+from tracker.comparison.leaderboard_noise import (
+    count_sample,
+    estimate_luck,
+    estimate_noise,
+    expected_luck,
+)
 from tracker.comparison.selection import select_final
 from tracker.console.cv_lb import render_truth
 from tracker.console.submissions import print_check
@@ -33,7 +39,10 @@ def import_winners(root: Path, *, private: bool = True) -> Workspace:
     """The table of 2022 on a leaderboard elsewhere, with or without its private columns."""
     workspace = make_workspace(root, solution=None)
     with TABLE.open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if private or "private" not in k} for row in csv.DictReader(file)]
+        rows = [
+            {k: v for k, v in row.items() if private or "private" not in k}
+            for row in csv.DictReader(file)
+        ]
     path = root / "table.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -51,7 +60,12 @@ def submit_all(workspace: Workspace) -> None:
     """Five scored submissions of one scheme, and one of another."""
     for number, answers in enumerate(ANSWERS):
         config = {"optim.lr": 0.1 * (number + 1), "train.seed": number}
-        make_run(workspace, answers, config={**config, "data.val_ratio": 0.2 if number else 0.5}, f1=0.9 - number / 10)
+        make_run(
+            workspace,
+            answers,
+            config={**config, "data.val_ratio": 0.2 if number else 0.5},
+            f1=0.9 - number / 10,
+        )
         submit(workspace, f"exp{number + 1}", "m")
 
 
@@ -61,20 +75,35 @@ def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) 
     workspace = import_winners(tmp_path / "ws")
     found = relation(tell_truth(workspace), "f1", "public", "private")
     rows = list_submissions(workspace)
-    public, private = ([row.scores[f"{split}_f1"] for row in rows] for split in ("public", "private"))
+    public, private = (
+        [row.scores[f"{split}_f1"] for row in rows] for split in ("public", "private")
+    )
     assert found.rank is not None
     assert found.line is not None
     assert found.rank.rho == pytest.approx(spearmanr(public, private).statistic, abs=1e-6)
     assert round(found.rank.rho, 3) == 0.985
     wanted = linregress(public, private)
-    assert (found.line.slope, found.line.intercept) == pytest.approx((wanted.slope, wanted.intercept), abs=1e-6)
+    assert (found.line.slope, found.line.intercept) == pytest.approx(
+        (wanted.slope, wanted.intercept), abs=1e-6
+    )
     assert (found.n, found.repeats) == (18, 3)
 
 
 def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> None:
     found = tell_truth(import_winners(tmp_path / "ws"))
-    relations = [item for item in found.relations if (item.metric, item.x, item.y) == ("accuracy", "val", "public")]
-    assert [item.numbers for item in relations] == [[7, 8, 9, 10, 11, 14], [12, 17, 18], [1, 2], [15, 16], [3], [13]]
+    relations = [
+        item
+        for item in found.relations
+        if (item.metric, item.x, item.y) == ("accuracy", "val", "public")
+    ]
+    assert [item.numbers for item in relations] == [
+        [7, 8, 9, 10, 11, 14],
+        [12, 17, 18],
+        [1, 2],
+        [15, 16],
+        [3],
+        [13],
+    ]
     assert [item.line is not None for item in relations] == [True, *[False] * 5]
     assert relations[1].scheme == 1
     assert found.schemes[1] == {
@@ -82,10 +111,14 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
         "numbers": [12, 17, 18],
     }
     text = render_truth(found)
-    assert "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation scheme: " in text
+    assert (
+        "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation"
+        " scheme: " in text
+    )
     assert "of one validation scheme: submissions 7, 8, 9, 10, 11 and 14\n" in text
     assert (
-        "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same validation" in text
+        "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same"
+        " validation" in text
     )
     assert "submissions 1 and 2: three are needed, there are 2\n" in text
     assert "the validation scheme was changed" in text
@@ -99,7 +132,11 @@ def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: W
     found = relation(tell_truth(workspace), "f1", "val", "public")
     assert found.numbers == [2, 3, 4, 5, 6]
     assert found.line == before.line is not None
-    moved = {item.number for item in select_final(workspace, 1).contenders if item.by_validation is not None}
+    moved = {
+        item.number
+        for item in select_final(workspace, 1).contenders
+        if item.by_validation is not None
+    }
     assert moved == {2, 3, 4, 5, 6}
 
 
@@ -112,35 +149,61 @@ def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) ->
 def test_seed_and_fold_are_no_part_of_the_scheme_and_labels_are(workspace: Workspace) -> None:
     def scheme(fingerprint: str | None = None, **data: object) -> dict[str, object]:
         tables = config_to_dict(Config())
-        return dict(find_scheme(workspace, {**tables, "data": {**tables["data"], **data}}, data=fingerprint))
+        return dict(
+            find_scheme(workspace, {**tables, "data": {**tables["data"], **data}}, data=fingerprint)
+        )
 
-    assert scheme(fold=1) == scheme() == find_scheme(workspace, {"data": {"image_size": [1, 1]}, "train": {"seed": 7}})
-    for change in ({"label_fixes": "f.csv"}, {"age_bands": [29, 58]}, {"split": "stratified"}, {"folds": 5}):
+    assert (
+        scheme(fold=1)
+        == scheme()
+        == find_scheme(workspace, {"data": {"image_size": [1, 1]}, "train": {"seed": 7}})
+    )
+    for change in (
+        {"label_fixes": "f.csv"},
+        {"age_bands": [29, 58]},
+        {"split": "stratified"},
+        {"folds": 5},
+    ):
         assert scheme(**change) != scheme()
     assert find_scheme(workspace, {"optim": {"lr": 1.0}}) == {}
     make_run(workspace, config={"data.folds": 2})
     make_run(workspace, config={"data.folds": 2, "data.fold": 1})
     make_run(workspace)
-    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp2"]}}) == scheme("sha256:d", folds=2)
+    assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp2"]}}) == scheme(
+        "sha256:d", folds=2
+    )
     assert find_scheme(workspace, {"ensemble": {"members": ["exp1", "exp3"]}}) == {}
 
 
-def test_check_tells_the_public_score_to_expect(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_tells_the_public_score_to_expect(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     import statsmodels.api as sm
 
     submit_all(workspace)
     make_run(workspace, "0000010110", config={"optim.lr": 9.0}, f1=0.65)
     report = check(workspace, "exp7")
     rows = list_submissions(workspace)[1:]
-    model = sm.OLS([r.scores["public_f1"] for r in rows], sm.add_constant([r.val_f1 for r in rows])).fit()
+    model = sm.OLS(
+        [r.scores["public_f1"] for r in rows], sm.add_constant([r.val_f1 for r in rows])
+    ).fit()
     frame = model.get_prediction([[1.0, 0.65]]).summary_frame(alpha=0.05)
-    wanted = tuple(min(1.0, number) for number in frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]])
+    wanted = tuple(
+        min(1.0, number) for number in frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]]
+    )
     expected = report.expected
     assert (expected["value"], expected["low"], expected["high"]) == pytest.approx(wanted, abs=1e-6)
     assert (expected["n"], expected["left_out"]) == (5, 1)
     print_check(report, workspace.competition)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
-    words = "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies from 0 to 1)"
+    line = next(
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("expected public f1 ")
+    )
+    words = (
+        "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies"
+        " from 0 to 1)"
+    )
     assert line.endswith(words)
 
 
@@ -156,7 +219,11 @@ def test_no_score_beyond_what_the_metric_can_be_is_expected(
     assert (expected["high"], expected["limited"]) == (1.0, True)
     assert 0.0 <= expected["low"] <= expected["value"] <= 1.0
     print_check(report, workspace.competition)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("expected public f1 "))
+    line = next(
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("expected public f1 ")
+    )
     assert line.endswith("(line through 3 submissions, few; f1 lies from 0 to 1)")
 
 
@@ -173,7 +240,10 @@ def test_a_sealed_solution_is_asked_for_usage_alone(workspace: Workspace) -> Non
     submit_all(workspace)
     before = tell_truth(workspace).to_dict()
     lines = workspace.leaderboard_files[0].read_text().splitlines()
-    sealed = [f"{line.split(',')[0]},sealed,Private" if line.endswith("Private") else line for line in lines]
+    sealed = [
+        f"{line.split(',')[0]},sealed,Private" if line.endswith("Private") else line
+        for line in lines
+    ]
     workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
     assert tell_truth(workspace).to_dict() == before
     assert before["sample"] == {"public": 5, "private": 5, "source": "solution"}
@@ -186,14 +256,20 @@ def test_the_size_of_the_public_part_is_taken_from_what_is_known(tmp_path: Path)
     assert count_sample(workspace, given=4).public == 4
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("public_share = 0.3", "public_share = 0.0"))
-    assert count_sample(load_workspace(workspace.root)).source.startswith("half of 10 images assumed")
+    assert count_sample(load_workspace(workspace.root)).source.startswith(
+        "half of 10 images assumed"
+    )
     path.write_text(path.read_text().replace("public_share = 0.0", "public_share = 3"))
     with pytest.raises(ConfigError, match=r"public_share: expected a share such as 0\.5, not 3"):
         load_workspace(workspace.root)
 
 
-@pytest.mark.parametrize(("looks", "mean_of_best"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (10, 1.538753)])
-def test_luck_of_equals_is_the_expected_maximum_of_normal_noise(looks: int, mean_of_best: float) -> None:
+@pytest.mark.parametrize(
+    ("looks", "mean_of_best"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (10, 1.538753)]
+)
+def test_luck_of_equals_is_the_expected_maximum_of_normal_noise(
+    looks: int, mean_of_best: float
+) -> None:
     assert expected_luck([0.0] * looks, 0.01) == pytest.approx(0.01 * mean_of_best, abs=0.0002)
 
 
@@ -214,7 +290,9 @@ def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: 
     for name, answers in (("a", "0000000000"), ("b", "0000000011")):
         text = "".join(f"i{n}.png,{letter}\n" for n, letter in enumerate(answers))
         (tmp_path / f"{name}.csv").write_text("ImageID,ans\n" + text)
-    (tmp_path / "t.csv").write_text("memo,public_f1,file\nfirst,0.5,a.csv\nsecond,0.6,b.csv\nthird,0.7,\n")
+    (tmp_path / "t.csv").write_text(
+        "memo,public_f1,file\nfirst,0.5,a.csv\nsecond,0.6,b.csv\nthird,0.7,\n"
+    )
     import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
     rows, metric = list_submissions(workspace), workspace.competition.primary
     sample = count_sample(workspace, given=100)

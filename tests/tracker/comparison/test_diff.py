@@ -1,4 +1,5 @@
-"""`diff` shows what differs, which way, who was better, and whether that is real; nothing that is equal."""
+"""`diff` shows what differs, which way, who was better, and whether that is real; nothing that is
+equal."""
 
 from __future__ import annotations
 
@@ -84,12 +85,18 @@ def write_curves(workspace: Workspace, run: str, *, epochs: int = 15) -> None:
     lines = []
     for epoch in range(1, epochs + 1):
         after = max(0, epoch - 3)
-        values = {"train/loss": 1 / epoch, "val/loss": 0.5 + 1 / epoch + 0.2 * after, "val/f1": 0.8 - 1 / (9 * epoch)}
+        values = {
+            "train/loss": 1 / epoch,
+            "val/loss": 0.5 + 1 / epoch + 0.2 * after,
+            "val/f1": 0.8 - 1 / (9 * epoch),
+        }
         values["val/f1"] -= 0.02 * after
         lines.append(json.dumps({"time": 1.0, "step": epoch, "epoch": epoch, "values": values}))
     path.write_text("\n".join(lines) + "\n")
     record = json.loads((workspace.runs_dir / run / "run.json").read_text())
-    (workspace.runs_dir / run / "run.json").write_text(json.dumps({**record, "epoch": epochs, "best_epoch": 3}))
+    (workspace.runs_dir / run / "run.json").write_text(
+        json.dumps({**record, "epoch": epochs, "best_epoch": 3})
+    )
 
 
 def test_only_the_keys_that_differ_are_shown(workspace: Workspace) -> None:
@@ -106,11 +113,16 @@ def test_only_the_keys_that_differ_are_shown(workspace: Workspace) -> None:
 def test_worker_counts_are_no_difference() -> None:
     base = {"data": {"workers": 1}, "optim": {"lr": 0.1}}
     assert diff_configs(base, {"data": {"workers": 4}, "optim": {"lr": 0.1}}) == {}
-    assert diff_configs(base, {"optim": {"lr": 0.1}, "loss": {"gamma": 2.0}}) == {"loss.gamma": [None, 2.0]}
+    assert diff_configs(base, {"optim": {"lr": 0.1}, "loss": {"gamma": 2.0}}) == {
+        "loss.gamma": [None, 2.0]
+    }
 
 
 def test_data_differ_by_what_they_are_and_not_by_where_they_lie() -> None:
-    old = {"data": {"train_dir": "/a/photos", "label_fixes": ""}, "augment": {"name": "base", "file_sha256": ""}}
+    old = {
+        "data": {"train_dir": "/a/photos", "label_fixes": ""},
+        "augment": {"name": "base", "file_sha256": ""},
+    }
     own = {"name": "a/p.yaml", "file_sha256": "1"}
     new = {"data": {"train_dir": "/b/faces", "label_fixes": "x/f.csv"}, "augment": own}
     pipeline = {"augment.name": ["base", "p.yaml"]}
@@ -118,7 +130,9 @@ def test_data_differ_by_what_they_are_and_not_by_where_they_lie() -> None:
     named = {"data.train_dir": ["photos", "faces"], "data.label_fixes": ["", "f.csv"], **pipeline}
     assert diff_configs(old, new, data=("sha256:d", "sha256:e")) == named == diff_configs(old, new)
     assert diff_configs(old, {**old, "data": {"train_dir": "/b/photos/", "label_fixes": ""}}) == {}
-    assert diff_configs(old, old, data=("sha256:12345678ab", "sha256:e")) == {"data": ["12345678", "e"]}
+    assert diff_configs(old, old, data=("sha256:12345678ab", "sha256:e")) == {
+        "data": ["12345678", "e"]
+    }
     banded = {**old, "data": {**old["data"], "age_bands": [29, 58]}}
     assert list(diff_configs(old, banded, data=("sha256:d", "sha256:e"))) == ["data.age_bands"]
 
@@ -142,7 +156,9 @@ def test_changes_that_an_earlier_version_kept_are_told_without_folders_and_devic
         submit(workspace, "exp3", "other photographs")
     found = audit(workspace)
     assert [item["key"] for item in found.one_key] == ["optim.lr"]
-    assert [item["keys"] for item in found.several_keys] == [["data.label_fixes", "data.train_dir", "optim.lr"]]
+    assert [item["keys"] for item in found.several_keys] == [
+        ["data.label_fixes", "data.train_dir", "optim.lr"]
+    ]
     assert verify_ledger(workspace.ledger_url).problem == ""
 
 
@@ -174,7 +190,11 @@ def test_equal_share_counts_the_images_of_both_runs(workspace: Workspace) -> Non
     make_run(workspace, "0000011110")
     make_run(workspace, "0000011001")
     make_run(workspace)
-    assert diff_runs(workspace, "exp1", "exp2").predictions == {"equal_share": 0.7, "changed": 3, "total": 10}
+    assert diff_runs(workspace, "exp1", "exp2").predictions == {
+        "equal_share": 0.7,
+        "changed": 3,
+        "total": 10,
+    }
     assert diff_runs(workspace, "exp1", "exp3").predictions is None
 
 
@@ -187,7 +207,9 @@ def test_data_and_code_are_compared_by_fingerprint(workspace: Workspace) -> None
     assert found.code["equal"]
 
 
-def test_what_is_printed_says_what_differs(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_says_what_differs(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_run(workspace, "0000011110", config={"optim.lr": 0.1}, f1=0.5)
     make_run(workspace, "0000011111", config={"optim.lr": 0.2}, f1=0.75)
     print_diff(diff_runs(workspace, "exp1", "exp2"))
@@ -215,7 +237,8 @@ def test_an_unknown_run_is_named_with_the_newest(tmp_path: Path) -> None:
     assert "the newest is exp1" in caught.value.hint
 
 
-# --- Is it real? ------------------------------------------------------------------------------------------------------
+# --- Is it real?
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Workspace) -> None:
@@ -226,7 +249,11 @@ def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Work
     assert found.statistics is not None
     assert found.statistics.metrics["f1"].better == "b"
     assert (found.statistics.mcnemar.only_a, found.statistics.mcnemar.only_b) == (0, 40)
-    assert diff_runs(workspace, "exp2", "exp1", resamples=1000).verdict[1].startswith("exp2 is better by 0.07")
+    assert (
+        diff_runs(workspace, "exp2", "exp1", resamples=1000)
+        .verdict[1]
+        .startswith("exp2 is better by 0.07")
+    )
 
 
 def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Workspace) -> None:
@@ -237,18 +264,25 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     assert "would show" in found.verdict[1]
     keep(workspace, "exp2", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
-    assert same.verdict[1] == "no difference at all: the same guesses on all 400 samples of the validation"
+    assert (
+        same.verdict[1]
+        == "no difference at all: the same guesses on all 400 samples of the validation"
+    )
 
 
 def find_styles(found: RunDiff) -> dict[str, str]:
     """The color of each metric's difference."""
     sections = list_sections(found, everything=False, brief=False, width=100)
-    table = next(section for section in sections if section.columns and section.columns[0].title == "metric")
+    table = next(
+        section for section in sections if section.columns and section.columns[0].title == "metric"
+    )
     assert [column.title for column in table.columns][-1] == "ahead"
     return {row[0].text: row[3].style for row in table.rows}
 
 
-def test_only_a_difference_that_the_statistics_show_has_the_color_of_better_or_worse(workspace: Workspace) -> None:
+def test_only_a_difference_that_the_statistics_show_has_the_color_of_better_or_worse(
+    workspace: Workspace,
+) -> None:
     shown = make_pair(workspace, guess(80), guess(10))
     assert shown.statistics is not None and shown.statistics.metrics["f1"].better == "b"
     assert find_styles(shown)["val/f1"] == "green"
@@ -266,7 +300,10 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     assert found.statistics.metrics["accuracy"].low > 0
     assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
     p = f"{found.statistics.metrics['f1'].p:.2g}"
-    assert f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20" in found.verdict[1]
+    assert (
+        f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20"
+        in found.verdict[1]
+    )
 
 
 def test_every_verdict_says_the_limit_that_it_rests_on(
@@ -275,7 +312,10 @@ def test_every_verdict_says_the_limit_that_it_rests_on(
     better = make_pair(workspace, guess(80), guess(10))
     assert "p = 0.001, below the limit of 0.03)" in better.verdict[1]
     print_diff(better, wide=True)
-    assert "leaves out 0 and the swap test has p <= 0.03, the limit that keeps" in capsys.readouterr().out
+    assert (
+        "leaves out 0 and the swap test has p <= 0.03, the limit that keeps"
+        in capsys.readouterr().out
+    )
     keep(workspace, "exp2", guess(36, since=20))
     keep(workspace, "exp1", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
@@ -292,7 +332,12 @@ def test_the_other_metric_is_told_when_it_says_something_else(workspace: Workspa
     truth = [0] * 380 + [1] * 20
     for run, lost, kept in (("exp1", 24, 14), ("exp2", 0, 6)):
         make_run(workspace, "0000011110")
-        keep(workspace, run, [*[1] * lost, *[0] * (380 - lost), *[1] * kept, *[0] * (20 - kept)], truth=truth)
+        keep(
+            workspace,
+            run,
+            [*[1] * lost, *[0] * (380 - lost), *[1] * kept, *[0] * (20 - kept)],
+            truth=truth,
+        )
     found = diff_runs(workspace, "exp1", "exp2", resamples=1000)
     assert found.verdict[1].startswith("no difference that 400 samples can show")
     assert found.verdict[2].startswith("by accuracy alone exp2 is better by 0.0")
@@ -301,10 +346,19 @@ def test_the_other_metric_is_told_when_it_says_something_else(workspace: Workspa
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"guesses": guess(20)[:300]}, "300 images are shared by the 400 of exp1 and the 300 of exp2"),
+        (
+            {"guesses": guess(20)[:300]},
+            "300 images are shared by the 400 of exp1 and the 300 of exp2",
+        ),
         ({"guesses": guess(20), "truth": [0, *TRUTH[1:]][::-1]}, "other labels"),
-        ({"guesses": guess(20), "classes": ("cat", "hound")}, "exp1 and exp2 know different classes"),
-        ({"guesses": guess(20), "ids": [f"w{number}" for number in range(IMAGES)]}, "0 images are shared"),
+        (
+            {"guesses": guess(20), "classes": ("cat", "hound")},
+            "exp1 and exp2 know different classes",
+        ),
+        (
+            {"guesses": guess(20), "ids": [f"w{number}" for number in range(IMAGES)]},
+            "0 images are shared",
+        ),
     ],
 )
 def test_other_validation_sets_are_refused_with_the_reason(
@@ -339,7 +393,9 @@ def test_a_torn_file_is_a_reason_and_no_failure(workspace: Workspace) -> None:
     (workspace.runs_dir / "exp2" / "validation.npz").write_bytes(b"PK torn")
     found = diff_runs(workspace, "exp1", "exp2")
     assert "cannot read" in found.problem
-    assert diff_runs(workspace, "exp1", "exp2", statistics=False).problem == "left out by --no-stats"
+    assert (
+        diff_runs(workspace, "exp1", "exp2", statistics=False).problem == "left out by --no-stats"
+    )
 
 
 def test_people_are_drawn_whole_where_they_validate_whole(workspace: Workspace) -> None:
@@ -356,29 +412,43 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
     workspace: Workspace, tmp_path: Path
 ) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("number,memo,public_f1,val_acc,optim.lr\n1,a,0.5,60,0.1\n2,b,0.6,70,0.2\n3,c,,,0.2\n")
+    table.write_text(
+        "number,memo,public_f1,val_acc,optim.lr\n1,a,0.5,60,0.1\n2,b,0.6,70,0.2\n3,c,,,0.2\n"
+    )
     import_table(workspace, read_handkept(table, workspace.competition))
     make_run(workspace, "0000011110", config={"optim.lr": 0.1})
     keep(workspace, "exp1", guess(20))
     found = diff_runs(workspace, "s1", "s2")
-    assert found.problem == "s1 and s2 left no validation predictions here (known from the ledger alone)"
+    assert (
+        found.problem
+        == "s1 and s2 left no validation predictions here (known from the ledger alone)"
+    )
     assert found.verdict[0] == "s1 -> s2: optim.lr 0.1 -> 0.2"
     assert found.verdict[1].startswith(
         "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 left"
     )
-    assert diff_runs(workspace, "s2", "s3").verdict[1].startswith("no validation score of both is known")
+    assert (
+        diff_runs(workspace, "s2", "s3")
+        .verdict[1]
+        .startswith("no validation score of both is known")
+    )
     assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead"
-    assert diff_runs(workspace, "exp1", "s2").problem.startswith("s2 left no validation predictions here")
+    assert diff_runs(workspace, "exp1", "s2").problem.startswith(
+        "s2 left no validation predictions here"
+    )
 
 
 def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> None:
     for errors in (10, 4):
         for fold in range(3):
-            record = make_run(workspace, config={"data.folds": 3, "data.fold": fold, "optim.lr": errors / 100})
+            record = make_run(
+                workspace, config={"data.folds": 3, "data.fold": fold, "optim.lr": errors / 100}
+            )
             ids = [f"f{fold}i{number}" for number in range(100)]
             keep(workspace, record.name, guess(errors + fold)[:100], ids=ids)
     names = [
-        ensemble(workspace, [f"exp{n}" for n in numbers], method="soft").name for numbers in ((1, 2, 3), (6, 4, 5))
+        ensemble(workspace, [f"exp{n}" for n in numbers], method="soft").name
+        for numbers in ((1, 2, 3), (6, 4, 5))
     ]
     found = diff_runs(workspace, *names, resamples=1000)
     assert found.folds is not None
@@ -387,10 +457,14 @@ def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> N
     assert any(line.startswith("over 3 folds: macro F1 +0.06") for line in found.verdict)
     assert diff_runs(workspace, "exp1", names[0]).folds is None
     keep(workspace, "exp4", guess(3)[:100], ids=[f"other{number}" for number in range(100)])
-    assert diff_runs(workspace, *names, resamples=1000).folds_problem == "the folds of the two are of different images"
+    assert (
+        diff_runs(workspace, *names, resamples=1000).folds_problem
+        == "the folds of the two are of different images"
+    )
 
 
-# --- What is shown ----------------------------------------------------------------------------------------------------
+# --- What is shown
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_changed_images_are_counted_class_by_class_and_listed(workspace: Workspace) -> None:
@@ -420,13 +494,18 @@ def test_ignored_keys_are_left_out_and_named(workspace: Workspace) -> None:
     path.write_text(path.read_text().replace('["optim.*"]', '["optim.*", 3]\nkeys = 1'))
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["diff.keys", "diff.ignore"]
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "diff.keys",
+        "diff.ignore",
+    ]
 
 
 def test_the_gap_is_validation_minus_training(workspace: Workspace) -> None:
     path = workspace.runs_dir / make_run(workspace).name / "run.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "summary": {"train/loss": 0.2, "val/loss": 0.5, "val/f1": 0.8}}))
+    path.write_text(
+        json.dumps({**record, "summary": {"train/loss": 0.2, "val/loss": 0.5, "val/f1": 0.8}})
+    )
     make_run(workspace)
     assert diff_runs(workspace, "exp1", "exp2").gap == {
         "loss": [pytest.approx(0.3), None],
@@ -435,7 +514,9 @@ def test_the_gap_is_validation_minus_training(workspace: Workspace) -> None:
     }
 
 
-def test_the_verdict_comes_first_and_the_advice_last(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verdict_comes_first_and_the_advice_last(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_pair(workspace, guess(60), guess(20))
     write_curves(workspace, "exp1")
     print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000, images=1))
@@ -443,7 +524,10 @@ def test_the_verdict_comes_first_and_the_advice_last(workspace: Workspace, capsy
     assert lines[0].startswith("exp1 -> exp2")
     assert lines[1].startswith("exp2 is better by 0.0")
     assert any("macro F1" in line and "+0.1000" in line for line in lines)
-    assert "exp1: Overfitting: val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %)" in "\n".join(lines)
+    assert (
+        "exp1: Overfitting: val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %)"
+        in "\n".join(lines)
+    )
     assert any("^ best 3 of 15: 0.7630" in line for line in lines)
     assert any("v020.png" in line and line.rstrip().endswith("right") for line in lines)
     print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000), brief=True)
@@ -468,7 +552,9 @@ def test_curves_stand_on_the_same_axes_with_the_best_epoch_marked() -> None:
     rise = [(epoch, epoch / 10) for epoch in range(1, 11)]
     torn = [(1, 0.1), (2, None), (3, 2.0)]
     lines = render_curves(
-        "val/f1", [Panel(name="exp1", curve=rise, best=10), Panel(name="exp2", curve=torn, best=1)], width=72
+        "val/f1",
+        [Panel(name="exp1", curve=rise, best=10), Panel(name="exp2", curve=torn, best=1)],
+        width=72,
     )
     assert max(map(len, lines)) <= 72
     left = lines[1].partition("\u2502")[2].partition("\u2502")[0]
@@ -480,7 +566,9 @@ def test_curves_stand_on_the_same_axes_with_the_best_epoch_marked() -> None:
     assert render_curves("val/f1", [Panel(name="a", curve=[], best=None)] * 2, width=80) == []
 
 
-def test_an_output_without_block_characters_gets_others(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_without_block_characters_gets_others(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(workspace)
     write_curves(workspace, "exp1")
     raw = io.BytesIO()
@@ -490,7 +578,9 @@ def test_an_output_without_block_characters_gets_others(workspace: Workspace, mo
     assert b"|##" in raw.getvalue()
 
 
-def test_the_picture_is_drawn_and_opened(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_is_drawn_and_opened(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(workspace)
     write_curves(workspace, "exp1")
     make_run(workspace)
@@ -501,7 +591,10 @@ def test_the_picture_is_drawn_and_opened(workspace: Workspace, monkeypatch: pyte
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
-    assert draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.lock_dir).name == "diff-exp2-exp1.png"
+    assert (
+        draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.lock_dir).name
+        == "diff-exp2-exp1.png"
+    )
 
 
 def test_a_range_keeps_its_numbers_apart() -> None:
@@ -541,6 +634,8 @@ def test_the_commands_print_advice_and_statistics(workspace: Workspace) -> None:
         ({"a": {"b.c": 1}}, {"a.b": {"c": 1}}, False),
     ],
 )
-def test_fingerprint_and_diff_agree_on_what_is_the_same(a: dict[str, Any], b: dict[str, Any], same: bool) -> None:
+def test_fingerprint_and_diff_agree_on_what_is_the_same(
+    a: dict[str, Any], b: dict[str, Any], same: bool
+) -> None:
     assert (config_fingerprint(a) == config_fingerprint(b)) == same
     assert (diff_configs(a, b) == {} and list_unknown(a, b) == []) == same

@@ -1,4 +1,5 @@
-"""A run of another program is compared by what is known of both; what it does not know is no change."""
+"""A run of another program is compared by what is known of both; what it does not know is no
+change."""
 
 from __future__ import annotations
 
@@ -28,14 +29,24 @@ from tracker.workspace.competition import Workspace
 
 
 def make_loop(
-    workspace: Workspace, config: Mapping[str, Mapping[str, Any]], f1: float = 0.6, parent: str | None = None
+    workspace: Workspace,
+    config: Mapping[str, Mapping[str, Any]],
+    f1: float = 0.6,
+    parent: str | None = None,
 ) -> str:
     """A run as a loop of one's own leaves it, or Hugging Face."""
     prints = {"data": None}
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=config, parent=parent, note="own", fingerprints=prints
+        workspace.runs_dir,
+        kind="train",
+        config=config,
+        parent=parent,
+        note="own",
+        fingerprints=prints,
     )
-    recorder.progress(epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1})
+    recorder.progress(
+        epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1}
+    )
     predictions = make_run(workspace, "0000011110", f1=f1).name
     name = recorder.finish("finished").name
     source, target = workspace.runs_dir / predictions, workspace.runs_dir / name
@@ -51,31 +62,46 @@ def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -
     assert {"loss.name", "augment.crop", "optim.weight_decay", "hf.layers"} <= set(found.not_known)
     assert found.verdict[0].startswith(f"exp1 -> {name}: optim.lr 0.01 -> 0.1; ")
     text = render_markdown(found).replace("\\", "")
-    assert f"{len(found.not_known)} keys are known of one of the two alone (--all shows them)" in text
+    assert (
+        f"{len(found.not_known)} keys are known of one of the two alone (--all shows them)" in text
+    )
     assert "a key that one of two programs never logged is not known to have changed" in text
     assert "augment.crop" not in text
     assert f"data: unknown of {name}" in text
-    assert diff_runs(workspace, "exp1", name, everything=True).config["augment.crop"] == [[320, 256], None]
+    assert diff_runs(workspace, "exp1", name, everything=True).config["augment.crop"] == [
+        [320, 256],
+        None,
+    ]
 
 
-def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(workspace: Workspace) -> None:
+def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0000011100", config={"optim.lr": 0.01})
     submit(workspace, "exp1", "m")
     name = make_loop(workspace, {"optim": {"lr": 0.1}})
     report = check(workspace, name)
     assert report.config_diff == {"optim.lr": [0.01, 0.1]}
-    one = f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known of one of the two alone"
+    one = (
+        f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known of one of the"
+        " two alone"
+    )
     assert report.answer.endswith(one)
 
 
 @pytest.mark.parametrize("other", [{"model_config": {"layers": 2}}, {"data": {"image_size": 64}}])
-def test_what_one_of_two_other_programs_never_logged_is_no_change(workspace: Workspace, other: dict[str, Any]) -> None:
+def test_what_one_of_two_other_programs_never_logged_is_no_change(
+    workspace: Workspace, other: dict[str, Any]
+) -> None:
     first = make_loop(workspace, {"optim": {"lr": 0.1}})
     second = make_loop(workspace, {"optim": {"lr": 0.2, "name": "adamw_torch_fused"}, **other})
     found = diff_runs(workspace, first, second)
     assert found.config == {"optim.lr": [0.1, 0.2]}
     assert len(found.not_known) == 2 and found.not_known[0] == "optim.name"
-    assert f"2 keys are known of one of the two alone: {', '.join(found.not_known)}" in found.verdict[0]
+    assert (
+        f"2 keys are known of one of the two alone: {', '.join(found.not_known)}"
+        in found.verdict[0]
+    )
     assert compare_runs(workspace, [first, second]).keys == ["optim.lr"]
 
 
@@ -122,28 +148,48 @@ def test_one_run_of_another_program_adds_no_columns(workspace: Workspace) -> Non
     found = compare_runs(workspace, ["exp1", "exp2", name])
     assert found.keys == ["optim.lr"]
     assert "hf.layers" in found.not_known and "augment.crop" in found.not_known
-    assert any(line.startswith(f"{len(found.not_known)} keys are not known of every run") for line in describe(found))
+    assert any(
+        line.startswith(f"{len(found.not_known)} keys are not known of every run")
+        for line in describe(found)
+    )
 
 
 @pytest.mark.parametrize("leader", [("model.name", "a", "b"), ("augment.name", "base", "none")])
-def test_what_follows_from_another_key_is_no_change_of_its_own(leader: tuple[str, str, str]) -> None:
+def test_what_follows_from_another_key_is_no_change_of_its_own(
+    leader: tuple[str, str, str],
+) -> None:
     name, *pair = leader
     diff = {"augment.crop_pct": [0.95, 0.875], name: pair}
     assert list_changes(diff) == [f"{name} {' -> '.join(pair)}"]
-    assert render_change(diff) == f"{name} {' -> '.join(pair)} (and with it augment.crop_pct 0.95 -> 0.875)"
+    assert (
+        render_change(diff)
+        == f"{name} {' -> '.join(pair)} (and with it augment.crop_pct 0.95 -> 0.875)"
+    )
     assert shorten_change(diff) == f"{name} {' -> '.join(pair)}, augment.crop_pct 0.95 -> 0.875"
 
 
 def test_a_crop_of_ones_own_is_a_change() -> None:
     assert len(list_changes({"augment.crop_pct": [0.95, 0.875], "optim.lr": [1, 2]})) == 2
-    assert len(list_changes({"augment.crop_pct": [0.95, 0.875], "augment.name": ["base", "standard"]})) == 2
+    assert (
+        len(list_changes({"augment.crop_pct": [0.95, 0.875], "augment.name": ["base", "standard"]}))
+        == 2
+    )
 
 
-def test_another_model_is_one_change_and_what_it_brings_stands_after_the_others(workspace: Workspace) -> None:
-    make_run(workspace, config={"model.name": "resnet18", "augment.crop_pct": 0.95, "optim.lr": 0.1})
-    make_run(workspace, config={"model.name": "vit", "augment.crop_pct": 0.875, "data.std": [0.5, 0.5, 0.5]})
+def test_another_model_is_one_change_and_what_it_brings_stands_after_the_others(
+    workspace: Workspace,
+) -> None:
+    make_run(
+        workspace, config={"model.name": "resnet18", "augment.crop_pct": 0.95, "optim.lr": 0.1}
+    )
+    make_run(
+        workspace,
+        config={"model.name": "vit", "augment.crop_pct": 0.875, "data.std": [0.5, 0.5, 0.5]},
+    )
     found = diff_runs(workspace, "exp1", "exp2")
-    assert found.verdict[0].startswith("exp1 -> exp2: model.name resnet18 -> vit, optim.lr 0.1 -> 0.001 (and with it ")
+    assert found.verdict[0].startswith(
+        "exp1 -> exp2: model.name resnet18 -> vit, optim.lr 0.1 -> 0.001 (and with it "
+    )
     text = render_markdown(found).replace("\\", "")
     assert text.index("| optim.lr") < text.index("| augment.crop_pct")
     assert "they follow from another key: data.std, augment.crop_pct" in text

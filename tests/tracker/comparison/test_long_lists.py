@@ -27,12 +27,16 @@ ROWS, SHOWN = 300, 10
 
 @pytest.fixture
 def long(ledger_url: str, tmp_path: Path) -> Workspace:
-    """A hand-kept table of 300 rows with few different scores, then three submissions, then corrections."""
+    """A hand-kept table of 300 rows with few different scores, then three submissions, then
+    corrections."""
     workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
     rng = random.Random(3)  # noqa: S311
     rows = []
     for number in range(1, ROWS + 1):
-        scores = {("public", "f1"): rng.randrange(40) / 40, ("public", "accuracy"): rng.randrange(5) / 5}
+        scores = {
+            ("public", "f1"): rng.randrange(40) / 40,
+            ("public", "accuracy"): rng.randrange(5) / 5,
+        }
         if number % 7 == 0:
             scores["private", "f1"] = rng.randrange(3) / 3
         rows.append(Historical(number=number, memo="m", scores={} if number % 11 == 0 else scores))
@@ -77,7 +81,10 @@ def test_a_list_reads_the_submissions_that_it_shows(
 
 def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     every = list_submissions(long)
-    turned = replace(long, competition=replace(long.competition, metrics=(Metric(name="f1", higher_is_better=False),)))
+    turned = replace(
+        long,
+        competition=replace(long.competition, metrics=(Metric(name="f1", higher_is_better=False),)),
+    )
     for workspace in (long, turned):
         for sort in ("", "private_f1", "public_f1"):
             rows, ranks = pick_submissions(workspace, sort=sort, limit=40)
@@ -90,21 +97,31 @@ def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     marks = read_marks(long, numbers=numbers)
     assert marks.duplicates == {number: wasted[number] for number in numbers if number in wasted}
     assert marks.then == [number for number in list_sota_numbers(long) if number in numbers]
-    assert [row.number for row in list_unscored(long)] == [row.number for row in every if not row.scores]
+    assert [row.number for row in list_unscored(long)] == [
+        row.number for row in every if not row.scores
+    ]
     rows, _ = pick_submissions(long, limit=2)
-    assert [(row.number, [note.text for note in row.notes]) for row in rows] == [(302, ["kept"]), (303, [])]
+    assert [(row.number, [note.text for note in row.notes]) for row in rows] == [
+        (302, ["kept"]),
+        (303, []),
+    ]
 
 
 def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Workspace) -> None:
     every = list_submissions(long)
     rng = random.Random(5)  # noqa: S311
-    rows = [replace(row, predictions_fingerprint=rng.choice([None, "a", "b", str(row.number)])) for row in every]
+    rows = [
+        replace(row, predictions_fingerprint=rng.choice([None, "a", "b", str(row.number)]))
+        for row in every
+    ]
     slow: list[tuple[int, int]] = []
     for place, row in enumerate(rows):
         for earlier in rows[:place]:
             own, other = row.predictions_fingerprint, earlier.predictions_fingerprint
             shared = row.scores.keys() & earlier.scores.keys()
-            alike = len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared)
+            alike = len(shared) > 1 and all(
+                row.scores[name] == earlier.scores[name] for name in shared
+            )
             if own == other if own and other else alike:
                 slow.append((row.number, earlier.number))
                 break

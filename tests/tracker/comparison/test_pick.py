@@ -55,7 +55,10 @@ def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> Non
 
 def test_runs_says_what_it_looked_at_where_a_condition_finds_none(three: Workspace) -> None:
     done = run_tracker("runs", "--where", "val/f1 > 0.9", cwd=three.root)
-    assert done.stdout == "nothing found: looked at 4 runs, however they ended; there val/f1 is 0.1000 to 0.8000\n"
+    assert (
+        done.stdout
+        == "nothing found: looked at 4 runs, however they ended; there val/f1 is 0.1000 to 0.8000\n"
+    )
     archive_runs(three, ["exp3"])
     done = run_tracker("runs", "--where", "val/f1 > 0.75", cwd=three.root)
     assert done.stdout.startswith(
@@ -82,10 +85,14 @@ def test_the_leaderboard_is_sorted_with_ranks_among_all(tmp_path: Path) -> None:
     assert values == sorted(values, reverse=True)
     assert [ranks[row.number] for row in scored] == [values.index(value) + 1 for value in values]
     shown = json.loads(
-        run_tracker("leaderboard", "--sort", "val_accuracy", "--limit", "3", "--json", cwd=workspace.root).stdout
+        run_tracker(
+            "leaderboard", "--sort", "val_accuracy", "--limit", "3", "--json", cwd=workspace.root
+        ).stdout
     )
     assert [row["rank"] for row in shown] == [1, 2, 3]
-    assert shown[0]["val_accuracy"] == max(figures.get("accuracy", 0) for figures in validation.values())
+    assert shown[0]["val_accuracy"] == max(
+        figures.get("accuracy", 0) for figures in validation.values()
+    )
     done = run_tracker("leaderboard", "--sort", "public_f2", cwd=workspace.root, ok=False)
     assert (done.returncode, "nearest: public_f1" in done.stderr) == (2, True)
 
@@ -102,7 +109,9 @@ def test_duplicates_have_a_mark_in_every_list(tmp_path: Path) -> None:
     assert next(row for row in shown if row["number"] == number)["duplicate_of"] == earlier
 
 
-def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(workspace: Workspace) -> None:
+def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(
+    workspace: Workspace,
+) -> None:
     for place, answers in enumerate(("1111100000", "0000111110", "0000011111", "1000011111")):
         make_run(workspace, answers, config={"optim.lr": 0.1 + place}, f1=0.5 + place / 10)
     set_parent(workspace, "exp3", "exp1")
@@ -110,14 +119,27 @@ def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(workspace
         submit(workspace, run, "m", even_if_similar=True)
     marks = read_marks(workspace)
     assert (marks.now, list(marks.then), list(marks.ancestors)) == (2, [1, 2], ["exp1"])
-    assert [node.name for node in build_family(workspace).nodes if node.sota_line] == ["exp1", "exp3"]
+    assert [node.name for node in build_family(workspace).nodes if node.sota_line] == [
+        "exp1",
+        "exp3",
+    ]
     legend = "** SOTA now, * SOTA when it was scored, ^ SOTA was made from it"
-    for words, legends in {"runs": legend, "tree": legend, "compare": f"{legend}, + the best of the table"}.items():
+    for words, legends in {
+        "runs": legend,
+        "tree": legend,
+        "compare": f"{legend}, + the best of the table",
+    }.items():
         shown = run_tracker(words, cwd=workspace.root).stdout
         assert legends in shown
-        assert all(re.search(rf"{re.escape(name)}\s", shown) for name in ("exp1 ^", "exp2 *", "exp3 **", "exp4"))
+        assert all(
+            re.search(rf"{re.escape(name)}\s", shown)
+            for name in ("exp1 ^", "exp2 *", "exp3 **", "exp4")
+        )
     shown = run_tracker("leaderboard", cwd=workspace.root).stdout
-    assert all(line in shown for line in ("\n1 * ", "\n2 ** ", "\n3  ", "** SOTA now, * SOTA when it was scored\n"))
+    assert all(
+        line in shown
+        for line in ("\n1 * ", "\n2 ** ", "\n3  ", "** SOTA now, * SOTA when it was scored\n")
+    )
 
 
 def test_what_sota_was_made_from_is_the_family_of_the_tree(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ METRIC = {"macro_f1": "f1", "accuracy": "accuracy"}
 def import_scored(
     root: Path, scores: Sequence[float], wrong: Sequence[range], validation: Sequence[object]
 ) -> Workspace:
-    """Submissions with these public scores, each with the answer 1 in place of 0 on its own range of images."""
+    """Submissions with these public scores, each with the answer 1 in place of 0 on its own range
+    of images."""
     workspace = make_workspace(root, solution=None)
     lines = ["memo,public_f1,val_f1,data.split,file"]
     for number, (score, places) in enumerate(zip(scores, wrong, strict=True)):
@@ -50,12 +51,15 @@ def import_scored(
 
 
 def reject(workspace: Workspace, number: int) -> None:
-    """As ledgers have it in which a rejected submission was scored; `tracker note` no longer writes that."""
+    """As ledgers have it in which a rejected submission was scored; `tracker note` no longer writes
+    that."""
     with open_ledger(workspace) as ledger:
         ledger.append_note(kind="rejected", text="wrong file", submission=number)
 
 
-def test_the_choice_of_2022_holds_12_and_17_and_tells_the_private_leader_when_it_is_known(tmp_path: Path) -> None:
+def test_the_choice_of_2022_holds_12_and_17_and_tells_the_private_leader_when_it_is_known(
+    tmp_path: Path,
+) -> None:
     workspace = import_winners(tmp_path / "ws")
     found = select_final(workspace, 2, public_images=6300)
     assert found.chosen == [17, 12]
@@ -63,24 +67,34 @@ def test_the_choice_of_2022_holds_12_and_17_and_tells_the_private_leader_when_it
     assert found.private is not None
     assert (found.private.leader, found.private.chosen) == (12, True)
     text = render_selection(found, workspace.competition)
-    assert "submission 12 led with private f1 0.7741 and is among the chosen; the choice did not use them" in text
+    assert (
+        "submission 12 led with private f1 0.7741 and is among the chosen; the choice did not use"
+        " them" in text
+    )
 
 
-def test_without_private_scores_the_choice_is_the_same_and_no_leader_is_named(tmp_path: Path) -> None:
+def test_without_private_scores_the_choice_is_the_same_and_no_leader_is_named(
+    tmp_path: Path,
+) -> None:
     workspace = import_winners(tmp_path / "ws", private=False)
     found = select_final(workspace, 2, public_images=6300)
     assert (found.chosen, found.private) == ([17, 12], None)
     text = render_selection(found, workspace.competition)
     assert "led" not in text
     assert "private scores" not in text
-    assert found.own_sd == select_final(import_winners(tmp_path / "other"), 2, public_images=6300).own_sd
+    assert (
+        found.own_sd
+        == select_final(import_winners(tmp_path / "other"), 2, public_images=6300).own_sd
+    )
     (workspace.root / "eval" / "info.csv").unlink()
     blind = select_final(workspace, 2)
     assert (blind.chosen, blind.simulation) == ([17, 12], None)
     assert "private" not in render_selection(blind, workspace.competition)
 
 
-def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(tmp_path: Path) -> None:
+def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(
+    tmp_path: Path,
+) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     found = select_final(workspace, 2)
     assert found.chosen == [1, 3]
@@ -90,9 +104,11 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(t
     assert found.simulation.chosen.mean_best > found.simulation.by_public.mean_best
     text = render_selection(found, workspace.competition)
     assert "differs from 3 on 25.0% of the images" in text
-    assert text.splitlines()[-1] == (
-        "so: choose submissions 1 and 3 as the final 2: submission 3 may be right where the rest is wrong, while "
-        "submission 2, with higher expected f1, would say nearly the same as the rest"
+    assert (
+        text.splitlines()[-1]
+        == "so: choose submissions 1 and 3 as the final 2: submission 3 may be right where the rest"
+        " is wrong, while submission 2, with higher expected f1, would say nearly the same as"
+        " the rest"
     )
 
 
@@ -103,11 +119,14 @@ def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Pat
     last = render_selection(found, workspace.competition).splitlines()[-1]
     assert last == "so: choose submissions 1 and 2 as the final 2: they have the best public f1"
     last = render_selection(select_final(workspace, 9), workspace.competition).splitlines()[-1]
-    assert last.endswith("submissions 1, 2 and 3 as the final 3: they are all that there is to choose from")
+    assert last.endswith(
+        "submissions 1, 2 and 3 as the final 3: they are all that there is to choose from"
+    )
 
 
 def import_lucky(root: Path, lucky: float) -> Workspace:
-    """36 submissions along a line, and submission 37: validation `lucky`, with the best public score."""
+    """36 submissions along a line, and submission 37: validation `lucky`, with the best public
+    score."""
     validation = [0.60 + 0.005 * n for n in range(36)]
     scores = [value - 0.05 + 0.003 * (-1) ** n for n, value in enumerate(validation)]
     wrong = [range(n * 10, n * 10 + 8) for n in range(37)]
@@ -130,14 +149,18 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
     assert conclude(workspace) == f"so: choose submission {BEST} as the final one: {reason}"
 
 
-def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_others(tmp_path: Path) -> None:
+def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_others(
+    tmp_path: Path,
+) -> None:
     workspace = import_lucky(tmp_path / "ws", 0.765)
     found = select_final(workspace, 1)
     expected = {item.number: item.expected for item in found.contenders}
     assert expected[CLOSE] > expected[37], "validation would have the other"
     assert (found.chosen, found.lucky, found.instead_of) == ([37], [], CLOSE)
     text = conclude(workspace)
-    assert f"validation cannot tell submission 37 from submission {CLOSE} with 95% certainty" in text
+    assert (
+        f"validation cannot tell submission 37 from submission {CLOSE} with 95% certainty" in text
+    )
     assert "so the higher public score decides" in text
     assert "luck" not in text
     two = select_final(workspace, 2)
@@ -153,7 +176,9 @@ def test_private_scores_that_are_known_have_the_last_word(
         for number, figure in zip((preferred, passed), figures, strict=True):
             record_score(workspace, number, {("private", "f1"): figure})
         text = conclude(workspace)
-        known = f"submission {preferred} has {figures[0]:.4f}, submission {passed} has {figures[1]:.4f}"
+        known = (
+            f"submission {preferred} has {figures[0]:.4f}, submission {passed} has {figures[1]:.4f}"
+        )
         assert text.endswith(f". The private scores {verdict}: {known}")
         assert "luck" not in text
 
@@ -169,12 +194,17 @@ def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
     assert len(select_final(workspace, 99).chosen) == 14
 
 
-def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(workspace: Workspace) -> None:
+def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
+    workspace: Workspace,
+) -> None:
     for answers in ("0000011110", "0000001111", "1000011111"):
         name = make_run(workspace, answers).name
         submit(workspace, name, "m", even_if_similar=True)
     kept = workspace.leaderboard_files[0].read_text()
-    sealed = [f"{row.split(',')[0]},sealed,Private" if row.endswith("Private") else row for row in kept.splitlines()]
+    sealed = [
+        f"{row.split(',')[0]},sealed,Private" if row.endswith("Private") else row
+        for row in kept.splitlines()
+    ]
     workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
     found = select_final(workspace, 2)
     assert found.private is None
@@ -189,18 +219,31 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(work
     assert not found.simulation.used
     text = render_selection(found, workspace.competition)
     assert (
-        "\ntold, not used for the choice: in 2000 simulated private parts (10 images of the revealed solution" in text
+        "\ntold, not used for the choice: in 2000 simulated private parts (10 images of the"
+        " revealed solution" in text
     )
     assert "among submissions 1, 2 and 3:" in text
 
 
-def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_chosen(tmp_path: Path) -> None:
+def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_chosen(
+    tmp_path: Path,
+) -> None:
     found = select_final(import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""]), 2)
     assert found.simulation is not None
-    told = replace(found.simulation, used=False, chosen=found.simulation.by_public, by_public=found.simulation.chosen)
-    text = render_selection(replace(found, simulation=told), load_workspace(tmp_path / "ws").competition)
+    told = replace(
+        found.simulation,
+        used=False,
+        chosen=found.simulation.by_public,
+        by_public=found.simulation.chosen,
+    )
+    text = render_selection(
+        replace(found, simulation=told), load_workspace(tmp_path / "ws").competition
+    )
     assert "told, not used for the choice" in text
-    assert "the best public ones do better here; the choice keeps to expected scores and differing answers" in text
+    assert (
+        "the best public ones do better here; the choice keeps to expected scores and differing"
+        " answers" in text
+    )
     assert "a score's own noise" not in text
 
 
@@ -211,9 +254,14 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
     assert re.search(
-        r"\n  the choice has the best of all in \d+%; the better one counts each time: f1 0\.\d{4} on average\n", text
+        r"\n  the choice has the best of all in \d+%; the better one counts each time: f1 0\.\d{4}"
+        r" on average\n",
+        text,
     )
-    assert re.search(r"\n  who names the best of all each time has 0\.\d{4} on average: no choice reaches that", text)
+    assert re.search(
+        r"\n  who names the best of all each time has 0\.\d{4} on average: no choice reaches that",
+        text,
+    )
     assert "expect less" not in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images assumed, see public_share" in text
@@ -228,7 +276,8 @@ def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: P
     told = replace(found.simulation, chosen=always, by_public=always, possible=0.7277)
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert (
-        "\n  the choice is the best of all in 100%, and has f1 0.7277 on average\n  no other choice has more\n" in text
+        "\n  the choice is the best of all in 100%, and has f1 0.7277 on average\n  no other choice"
+        " has more\n" in text
     )
 
 
@@ -243,10 +292,16 @@ def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
 def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "one", SCORES[:1], WRONG[:1], [""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
-    assert "\nonly one submission exists to choose from\nso: choose submission 1 as the final one: it is all" in text
+    assert (
+        "\nonly one submission exists to choose from\nso: choose submission 1 as the final one: it"
+        " is all" in text
+    )
     workspace = import_scored(tmp_path / "three", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert "\nonly 3 submissions exist to choose from, all are chosen\nso: choose submissions 1, 2 and 3" in text
+    assert (
+        "\nonly 3 submissions exist to choose from, all are chosen\nso: choose submissions 1, 2"
+        " and 3" in text
+    )
     assert "100%" not in text
 
 
@@ -254,12 +309,12 @@ def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "1: the best public f1 (0.8000); expected score 0.8000, the best of those not chosen is submission 2 with "
-        "0.7990; differs from 3 on" in text
+        "1: the best public f1 (0.8000); expected score 0.8000, the best of those not chosen is"
+        " submission 2 with 0.7990; differs from 3 on" in text
     )
     assert (
-        "expected score 0.7950, chosen rather than submission 2 (0.7990), which differs from 1 on only 0.2% of the "
-        "images" in text
+        "expected score 0.7950, chosen rather than submission 2 (0.7990), which differs from 1 on"
+        " only 0.2% of the images" in text
     )
 
 
@@ -280,7 +335,10 @@ def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) 
         guesses = np.where(rng.random(300) < 0.2 + number / 10, 1 - truth, truth)
         order = rng.permutation(300)
         kept = Kept(
-            tuple(f"v{n}" for n in order), np.eye(2, dtype=np.float32)[guesses[order]], ("cat", "dog"), truth[order]
+            tuple(f"v{n}" for n in order),
+            np.eye(2, dtype=np.float32)[guesses[order]],
+            ("cat", "dog"),
+            truth[order],
         )
         save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
         submit(workspace, name, "m", even_if_similar=True)
@@ -330,10 +388,14 @@ def test_drawn_scores_differ_by_the_variances_given() -> None:
 def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
     words = ("select", "-n", "2", "--public-images", "6300")
-    assert run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout.startswith("choose submissions 17 and 12\n")
+    assert run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout.startswith(
+        "choose submissions 17 and 12\n"
+    )
     shown = json.loads(run_tracker(*words, "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert shown["chosen"] == [17, 12]
     assert shown["private"].pop("scores")["12"] == 0.7741
     assert shown["private"] == {"leader": 12, "score": 0.7741, "chosen": True}
-    truth = json.loads(run_tracker("leaderboard", "truth", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    truth = json.loads(
+        run_tracker("leaderboard", "truth", "--json", cwd=workspace.root, **NO_MLFLOW).stdout
+    )
     assert truth["relations"][0]["n"] == 18

@@ -37,7 +37,12 @@ def test_the_winners_table_is_a_tree_by_what_each_row_was_based_on(workspace: Wo
     family = build_family(workspace)
     by_name = {node.name: node for node in family.nodes}
     assert [name for name, node in by_name.items() if node.parent is None] == ["s1", "s6"]
-    assert [name for name, node in by_name.items() if node.parent == "s12"] == ["s15", "s16", "s17", "s18"]
+    assert [name for name, node in by_name.items() if node.parent == "s12"] == [
+        "s15",
+        "s16",
+        "s17",
+        "s18",
+    ]
     assert [name for name, node in by_name.items() if node.sota_line] == ["s6", "s12", "s17"]
     assert [name for name, node in by_name.items() if node.is_sota] == ["s17"]
     assert by_name["s17"].change == {"eval.center_crop": [None, [320, 256]]}
@@ -60,17 +65,36 @@ def test_runs_stand_below_their_parents_with_change_and_scores(workspace: Worksp
     assert list(second.change or {}) == ["optim.lr"]
     assert (second.submission, second.text, second.scores["public_f1"]) == (1, "half", 1.0)
     assert "private_f1" not in second.scores
-    assert (third.status, list(third.change or {}), third.submission) == ("failed", ["train.epochs"], None)
+    assert (third.status, list(third.change or {}), third.submission) == (
+        "failed",
+        ["train.epochs"],
+        None,
+    )
     assert (first.sota_line, second.is_sota, third.sota_line) == (True, True, False)
 
 
 def test_a_missing_parent_and_a_circle_are_named_and_lose_no_run(workspace: Workspace) -> None:
     for _ in range(5):
         make_run(workspace)
-    for name, parent in {"exp1": "exp9", "exp2": "exp3", "exp3": "exp5", "exp4": "exp3", "exp5": "exp4"}.items():
+    for name, parent in {
+        "exp1": "exp9",
+        "exp2": "exp3",
+        "exp3": "exp5",
+        "exp4": "exp3",
+        "exp5": "exp4",
+    }.items():
         set_parent(workspace, name, parent)
-    assert list_parents(workspace) == {"exp1": None, "exp3": None, "exp2": "exp3", "exp4": "exp3", "exp5": "exp4"}
-    assert build_family(workspace).problems == ["exp1: its parent exp9 is not here", "exp3: it descends from itself"]
+    assert list_parents(workspace) == {
+        "exp1": None,
+        "exp3": None,
+        "exp2": "exp3",
+        "exp4": "exp3",
+        "exp5": "exp4",
+    }
+    assert build_family(workspace).problems == [
+        "exp1: its parent exp9 is not here",
+        "exp3: it descends from itself",
+    ]
     set_parent(workspace, "exp1", "exp1")
     assert list_parents(workspace)["exp1"] is None
 
@@ -82,7 +106,11 @@ def test_a_run_that_cannot_be_read_is_in_the_tree(workspace: Workspace) -> None:
     (workspace.runs_dir / "exp1" / "config.toml").write_text("no toml")
     (workspace.runs_dir / "exp3").mkdir()
     nodes = {node.name: node for node in build_family(workspace).nodes}
-    assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == ("killed", None, None)
+    assert (nodes["exp3"].status, nodes["exp2"].change, nodes["exp1"].model) == (
+        "killed",
+        None,
+        None,
+    )
 
 
 def test_a_loop_that_names_no_model_has_a_config_all_the_same(
@@ -99,14 +127,18 @@ def test_an_ensemble_changes_no_training_key(workspace: Workspace) -> None:
     make_run(workspace)
     make_run(workspace)
     set_parent(workspace, "exp2", "exp1")
-    (workspace.runs_dir / "exp2" / "config.toml").write_text('[ensemble]\nmethod = "hard"\nmembers = ["exp1"]\n')
+    (workspace.runs_dir / "exp2" / "config.toml").write_text(
+        '[ensemble]\nmethod = "hard"\nmembers = ["exp1"]\n'
+    )
     assert build_family(workspace).nodes[1].change == {
         "ensemble.method": [None, "hard"],
         "ensemble.members": [None, ["exp1"]],
     }
 
 
-def test_a_teammates_submission_descends_from_sota_then(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_teammates_submission_descends_from_sota_then(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "mine")
     other = make_workspace(tmp_path / "other", ledger_url=workspace.ledger_url)
@@ -116,15 +148,25 @@ def test_a_teammates_submission_descends_from_sota_then(workspace: Workspace, tm
     assert list_parents(other) == {"s1": None, "exp1": None}
 
 
-def test_a_chain_of_a_thousand_runs_stays_on_the_page(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_chain_of_a_thousand_runs_stays_on_the_page(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = config_to_dict(Config())
     for number in range(1, 1001):
         folder = workspace.runs_dir / f"exp{number}"
         folder.mkdir()
         parent = f"exp{number - 1}" if number > 1 else None
-        record = RunRecord(name=folder.name, uid=f"u{number}", status="finished", parent=parent, created_at=utc_now())
+        record = RunRecord(
+            name=folder.name,
+            uid=f"u{number}",
+            status="finished",
+            parent=parent,
+            created_at=utc_now(),
+        )
         (folder / "run.json").write_text(json.dumps(record.to_dict()))
-        (folder / "config.toml").write_text(f"[optim]\nlr = {config['optim']['lr']}\n[train]\nepochs = {number}\n")
+        (folder / "config.toml").write_text(
+            f"[optim]\nlr = {config['optim']['lr']}\n[train]\nepochs = {number}\n"
+        )
     family = build_family(workspace)
     assert [node.depth for node in family.nodes] == list(range(1000))
     json.dumps(family.to_dict())

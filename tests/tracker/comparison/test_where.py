@@ -82,7 +82,9 @@ def test_an_error_shows_the_place(text: str, place: int, words: str) -> None:
     assert caught.value.problems[1] == " " * (place - 1) + "^"
 
 
-@pytest.mark.parametrize("text", ["(" * 3000 + "a = 1" + ")" * 3000, "not " * 5000 + "a = 1", "a = " + "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["(" * 3000 + "a = 1" + ")" * 3000, "not " * 5000 + "a = 1", "a = " + "9" * 5000]
+)
 def test_depth_and_length_end_in_an_answer(text: str) -> None:
     if text[0] == "a":
         assert not parse_where(text).test({"a": 1})

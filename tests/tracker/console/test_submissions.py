@@ -48,16 +48,26 @@ def test_no_view_passes_on_what_steers_a_terminal(workspace: Workspace, tmp_path
     submit(workspace, "exp1", f"{EVIL} {ARABIC}")
     make_run(workspace, "0001111100", note=EVIL, f1=0.6, config={"optim.lr": 0.5})
     run_tracker("note", "1", EVIL, cwd=workspace.root, **NO_MLFLOW)
-    texts = {" ".join(words): run_tracker(*words, cwd=workspace.root, ok=False).stdout for words in VIEWS}
+    texts = {
+        " ".join(words): run_tracker(*words, cwd=workspace.root, ok=False).stdout for words in VIEWS
+    }
     html, markdown = tmp_path / "r.html", tmp_path / "r.md"
     run_tracker("report", "--html", html, "--md", markdown, cwd=workspace.root, **NO_MLFLOW)
-    texts |= {"html": html.read_text(encoding="utf-8"), "markdown": markdown.read_text(encoding="utf-8")}
+    texts |= {
+        "html": html.read_text(encoding="utf-8"),
+        "markdown": markdown.read_text(encoding="utf-8"),
+    }
     for name, text in texts.items():
         assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text), name
-        assert name == "check exp1" or "1b]0;owned" in text.replace("\\", ""), name  # its answer is a number
+        assert name == "check exp1" or "1b]0;owned" in text.replace("\\", ""), (
+            name
+        )  # its answer is a number
     assert ARABIC in texts["leaderboard"]
     assert get_submission(workspace, 1).memo == f"{EVIL} {ARABIC}"
-    assert json.loads(run_tracker("sota", "--json", cwd=workspace.root).stdout)["memo"] == f"{EVIL} {ARABIC}"
+    assert (
+        json.loads(run_tracker("sota", "--json", cwd=workspace.root).stdout)["memo"]
+        == f"{EVIL} {ARABIC}"
+    )
 
 
 def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +76,12 @@ def test_numbers_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[
 
 
 def test_one_thing_is_singular() -> None:
-    assert [render_count(count, "run") for count in (0, 1, 2, 1200)] == ["0 runs", "1 run", "2 runs", "1,200 runs"]
+    assert [render_count(count, "run") for count in (0, 1, 2, 1200)] == [
+        "0 runs",
+        "1 run",
+        "2 runs",
+        "1,200 runs",
+    ]
     assert render_count(2, "class", "classes") == "2 classes"
 
 
@@ -74,5 +89,10 @@ def test_no_sentence_leaves_the_plural_to_its_reader() -> None:
     paths = [path for folder in ("tracker", "training") for path in (ROOT / folder).rglob("*.py")]
     words = re.compile(r"[} ](\w+)\(s\)")
     calls = {"len", "str", "set", "list", "dict", "print", "in"}
-    found = [(path.name, word) for path in paths for word in words.findall(path.read_text()) if word not in calls]
+    found = [
+        (path.name, word)
+        for path in paths
+        for word in words.findall(path.read_text())
+        if word not in calls
+    ]
     assert found == []

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def read_drawing(module: ModuleType) -> set[tuple[str, str, int]]:
-    """(class, its base in the drawing, exit code) of each line of a module's docstring that draws a class."""
+    """(class, its base in the drawing, exit code) of each line of a module's docstring that draws a
+    class."""
     drawn, above = set(), {0: "Exception"}
     for line in (module.__doc__ or "").splitlines():
         name, _, rest = line.strip().partition(" ")
@@ -36,11 +37,17 @@ def list_errors() -> Iterator[type[TrackerError]]:
     yield TrackerError
     for path in [*(ROOT / "tracker").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
         nodes = ast.parse(path.read_text()).body
-        names = [node.name for node in nodes if isinstance(node, ast.ClassDef) and node.name.endswith("Error")]
+        names = [
+            node.name
+            for node in nodes
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+        ]
         parts = path.relative_to(ROOT).with_suffix("").parts
         if not names or parts[:2] == ("tracker", "training"):
             continue
-        dotted = ".".join(parts if parts[0] == "tracker" else ("tracker", *parts)).removesuffix(".__init__")
+        dotted = ".".join(parts if parts[0] == "tracker" else ("tracker", *parts)).removesuffix(
+            ".__init__"
+        )
         for name in names:
             found = getattr(importlib.import_module(dotted), name)
             if issubclass(found, TrackerError) and not name.startswith("_"):

@@ -1,5 +1,5 @@
-"""One text, every Markdown view: what people wrote is shown as it was typed. markdown-it, which rich brings, is the
-judge.
+"""One text, every Markdown view: what people wrote is shown as it was typed. markdown-it, which
+rich brings, is the judge.
 """
 
 from __future__ import annotations

@@ -19,7 +19,21 @@ from tracker.runs.read import load_run
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Workspace
 
-PIECES = ("_x005F_", "_x", "002F", "_", "/", ".", "..", "_empty_", "_xsha0123456789abcdef_", "?", "안경", "\0", "x0041")
+PIECES = (
+    "_x005F_",
+    "_x",
+    "002F",
+    "_",
+    "/",
+    ".",
+    "..",
+    "_empty_",
+    "_xsha0123456789abcdef_",
+    "?",
+    "안경",
+    "\0",
+    "x0041",
+)
 KEPT = (
     "val/f1",
     "정확도",
@@ -47,7 +61,11 @@ def test_different_names_stay_different_and_mlflow_takes_them() -> None:
     from mlflow.utils.validation import _validate_metric_name
 
     rng = random.Random(1)  # noqa: S311
-    names = {"".join(letters) for size in range(5) for letters in itertools.product("/.a_?\n", repeat=size)}
+    names = {
+        "".join(letters)
+        for size in range(5)
+        for letters in itertools.product("/.a_?\n", repeat=size)
+    }
     names |= {"".join(rng.choices(PIECES, k=rng.randint(1, 6))) for _ in range(5_000)}
     for name in names:
         shown = to_mlflow_name(name)
@@ -62,7 +80,11 @@ def test_a_name_that_mlflow_takes_is_kept(name: str) -> None:
 
 
 def test_a_sign_that_mlflow_refuses_is_readable_still() -> None:
-    assert [to_mlflow_name(name) for name in ("F1↑", "a+b", "/loss")] == ["F1_x2191_", "a_x002B_b", "_x002F_loss"]
+    assert [to_mlflow_name(name) for name in ("F1↑", "a+b", "/loss")] == [
+        "F1_x2191_",
+        "a_x002B_b",
+        "_x002F_loss",
+    ]
 
 
 def test_long_names_are_cut_and_stay_different() -> None:
@@ -102,8 +124,12 @@ def test_a_bad_point_is_refused_and_loses_nothing(workspace: Workspace, problem:
     assert load_run(workspace.runs_dir, "exp1").status == "finished"
 
 
-@pytest.mark.parametrize("where", [{"step": 2**63}, {"step": 1.5}, {"step": "3"}, {"epoch": float("nan")}])
-def test_a_step_that_is_no_whole_number_is_refused(workspace: Workspace, where: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "where", [{"step": 2**63}, {"step": 1.5}, {"step": "3"}, {"epoch": float("nan")}]
+)
+def test_a_step_that_is_no_whole_number_is_refused(
+    workspace: Workspace, where: dict[str, Any]
+) -> None:
     with tracker.start_run({}, root=workspace.root, follow=False) as run:
         with pytest.raises(ConfigError, match="must be a whole number"):
             run.log({"loss": 0.5}, **where)
@@ -125,12 +151,27 @@ def test_wrong_names_are_refused_by_every_way_to_log(workspace: Workspace, tmp_p
 
 
 def test_chart_names_are_of_mlflow_stay_apart_and_lead_back() -> None:
-    parts = [f"{part}{sign}{what}" for part in ("train", "val") for sign in "/ _" for what in ("accuracy", "loss")]
-    names = [*parts, "train_x0020_accuracy", "val_x0020_accuracy", "val/accuracy/cat", "a b", "lr", "train/lr"]
+    parts = [
+        f"{part}{sign}{what}"
+        for part in ("train", "val")
+        for sign in "/ _"
+        for what in ("accuracy", "loss")
+    ]
+    names = [
+        *parts,
+        "train_x0020_accuracy",
+        "val_x0020_accuracy",
+        "val/accuracy/cat",
+        "a b",
+        "lr",
+        "train/lr",
+    ]
     valid = [to_mlflow_name(name) for name in names]
     there = [to_chart_name(name) for name in valid]
     assert len(set(there)) == len(names)
-    assert [to_mlflow_name(name) for name in there if "_x0" not in name] == [n for n in there if "_x0" not in n]
+    assert [to_mlflow_name(name) for name in there if "_x0" not in name] == [
+        n for n in there if "_x0" not in n
+    ]
     assert [from_chart_name(name) for name in there] == valid
     sections = sorted({name.rpartition("/")[0] for name in there} - {""})
     assert sections == ["train", "val", "val/accuracy"]

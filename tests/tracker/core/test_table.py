@@ -1,4 +1,5 @@
-"""Tables in terminals of 80 to 200 columns: identifiers and numbers whole, a line a row, no character ever lost."""
+"""Tables in terminals of 80 to 200 columns: identifiers and numbers whole, a line a row, no
+character ever lost."""
 
 from __future__ import annotations
 
@@ -34,11 +35,31 @@ FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 PIECES = [
     *("작은", "모델로", "학습률을", "각", "한글", "값이"),  # the last: letters of blocks
     *("日本語", "の", "メモ", "ｶﾅ"),
-    *(FAMILY, "\U0001f44d\U0001f3fd", "\u2764\ufe0f", "\U0001f1f0\U0001f1f7", "1\ufe0f\u20e3", "\U0001f600"),
-    *("e\u0301", "n\u0303\u0324", "lr", "0.5", "baseline", " ", "  ", "x" * 30, "[red]", "\u0645\u0631"),
+    *(
+        FAMILY,
+        "\U0001f44d\U0001f3fd",
+        "\u2764\ufe0f",
+        "\U0001f1f0\U0001f1f7",
+        "1\ufe0f\u20e3",
+        "\U0001f600",
+    ),
+    *(
+        "e\u0301",
+        "n\u0303\u0324",
+        "lr",
+        "0.5",
+        "baseline",
+        " ",
+        "  ",
+        "x" * 30,
+        "[red]",
+        "\u0645\u0631",
+    ),
 ]
 MEMOS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=80).map("".join).filter(str.strip)
-MEMOS = MEMOS.map(lambda text: text.strip()[:200]).map(lambda text: text if len(text) >= 5 else text + "memo!")
+MEMOS = MEMOS.map(lambda text: text.strip()[:200]).map(
+    lambda text: text if len(text) >= 5 else text + "memo!"
+)
 NAMES = st.sampled_from(["exp1", "exp12", "exp1234", "exp98765"])
 SCORES = st.floats(0.0001, 1.0)
 COMPETITION = Competition(name="c", classes=("a", "b"), metrics=DEFAULT_METRICS)
@@ -62,7 +83,9 @@ def split_table(out: str) -> tuple[str, list[str], list[str]]:
     rule = next(place for place, line in enumerate(lines) if set(line) == {"-", " "})
     rows = []
     for line in lines[rule + 1 :]:
-        if not line or line.startswith(("hidden at", f"{CUT} cut", *(f"{mark} " for mark in MEANINGS))):
+        if not line or line.startswith(
+            ("hidden at", f"{CUT} cut", *(f"{mark} " for mark in MEANINGS))
+        ):
             break
         rows.append(line)
     hidden = re.search(r"hidden at this width: (.*); --wide shows all", " ".join(out.split()))
@@ -70,9 +93,13 @@ def split_table(out: str) -> tuple[str, list[str], list[str]]:
 
 
 def check_view(
-    show: Callable[[bool], None], width: int, cells: dict[str, Sequence[str]], memos: dict[str, Sequence[str]]
+    show: Callable[[bool], None],
+    width: int,
+    cells: dict[str, Sequence[str]],
+    memos: dict[str, Sequence[str]],
 ) -> None:
-    """A view in a terminal, with --wide and in a pipe; `cells` are identifiers and numbers, `memos` texts, by title."""
+    """A view in a terminal, with --wide and in a pipe; `cells` are identifiers and numbers, `memos`
+    texts, by title."""
     out = capture(lambda: show(False), width)
     titles, rows, hidden = split_table(out)
     assert all(max(cell_len(line), measure(line)) <= width for line in out.splitlines())
@@ -104,13 +131,20 @@ def check_memo(row: str, memo: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(WIDTHS), st.integers(1, 5))
-def test_runs_show_every_identifier_and_number_in_a_line_each(data: st.DataObject, width: int, count: int) -> None:
+def test_runs_show_every_identifier_and_number_in_a_line_each(
+    data: st.DataObject, width: int, count: int
+) -> None:
     names = [f"exp{data.draw(st.integers(1, 99999))}" for _ in range(count)]
     scores, losses = data.draw(st.lists(SCORES, min_size=count, max_size=count)), [1 / 3] * count
     memos = data.draw(st.lists(MEMOS, min_size=count, max_size=count))
     records = [
         RunRecord(
-            name=name, uid=f"u{place}", status="finished", note=memo, parent="exp1", created_at="2026-01-02T03:04"
+            name=name,
+            uid=f"u{place}",
+            status="finished",
+            note=memo,
+            parent="exp1",
+            created_at="2026-01-02T03:04",
         )
         for place, (name, memo) in enumerate(zip(names, memos, strict=True))
     ]
@@ -120,7 +154,9 @@ def test_runs_show_every_identifier_and_number_in_a_line_each(data: st.DataObjec
         for record, (f1, loss) in zip(records, figures, strict=True)
     ]
     submitted = {record.uid: place + 1 for place, record in enumerate(records)}
-    noted = {"u0": [Note(submission=1, run_uid="u0", kind="note", text=memos[0], author="a", time="t")]}
+    noted = {
+        "u0": [Note(submission=1, run_uid="u0", kind="note", text=memos[0], author="a", time="t")]
+    }
     marks = Marks(now=1, then=[2], ancestors=names[2:3], duplicates={4: 3})
 
     def show(wide: bool) -> None:
@@ -141,26 +177,50 @@ def test_runs_show_every_identifier_and_number_in_a_line_each(data: st.DataObjec
 def make_submission(number: int, run: str, memo: str, score: float) -> Submission:
     """A submission as the ledger has it."""
     empty = dict.fromkeys(
-        name for name in Submission.__dataclass_fields__ if name not in ("scores", "notes", "not_known")
+        name
+        for name in Submission.__dataclass_fields__
+        if name not in ("scores", "notes", "not_known")
     )
-    scores = {f"{split}_{name}": score for split in ("public", "private") for name in ("f1", "accuracy")}
-    known = {**empty, "number": number, "run": run, "memo": memo, "config": {}, "scores": scores, "sota": 1}
+    scores = {
+        f"{split}_{name}": score for split in ("public", "private") for name in ("f1", "accuracy")
+    }
+    known = {
+        **empty,
+        "number": number,
+        "run": run,
+        "memo": memo,
+        "config": {},
+        "scores": scores,
+        "sota": 1,
+    }
     return Submission(**{**known, "config_diff": {"optim.lr": [0.1, 0.0012520653814999472]}})  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(WIDTHS), st.integers(1, 5))
-def test_the_leaderboard_shows_every_identifier_and_number(data: st.DataObject, width: int, count: int) -> None:
+def test_the_leaderboard_shows_every_identifier_and_number(
+    data: st.DataObject, width: int, count: int
+) -> None:
     runs = data.draw(st.lists(NAMES, min_size=count, max_size=count))
     scores = data.draw(st.lists(SCORES, min_size=count, max_size=count))
     memos = data.draw(st.lists(MEMOS, min_size=count, max_size=count))
-    rows = [make_submission(100 + place, *row) for place, row in enumerate(zip(runs, memos, scores, strict=True))]
+    rows = [
+        make_submission(100 + place, *row)
+        for place, row in enumerate(zip(runs, memos, scores, strict=True))
+    ]
     validation = {row.number: {"f1": 0.5, "accuracy": 0.25} for row in rows}
     ranks = {row.number: place + 7 for place, row in enumerate(rows)}
 
     def show(wide: bool) -> None:
         print_leaderboard(
-            rows, COMPETITION, validation, sota=100, was_sota=[101], duplicates={102: 101}, ranks=ranks, wide=wide
+            rows,
+            COMPETITION,
+            validation,
+            sota=100,
+            was_sota=[101],
+            duplicates={102: 101},
+            ranks=ranks,
+            wide=wide,
         )
 
     cells = {
@@ -177,9 +237,15 @@ def test_the_leaderboard_shows_every_identifier_and_number(data: st.DataObject, 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(WIDTHS), st.integers(9, 11))
-def test_compare_keeps_the_deciding_figures_then_config_keys(data: st.DataObject, width: int, count: int) -> None:
+def test_compare_keeps_the_deciding_figures_then_config_keys(
+    data: st.DataObject, width: int, count: int
+) -> None:
     memos = data.draw(st.lists(MEMOS, min_size=count, max_size=count))
-    keys = {"model.name": "swin_base_patch4_window7_224", "optim.lr": 0.0012520653814999472, "train.epochs": 12}
+    keys = {
+        "model.name": "swin_base_patch4_window7_224",
+        "optim.lr": 0.0012520653814999472,
+        "train.epochs": 12,
+    }
     keys |= {f"augment.key{number}": number for number in range(4)}
     names = ("public_f1", "val/f1", "val/accuracy", "val/loss")
     rows = [
@@ -210,7 +276,11 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(data: st.DataObject
         print_comparison(found, COMPETITION, wide=wide)
 
     figures = [f"{0.5 + place / 100:.4f} \u00b1 0.01230 (3)" for place in range(count)]
-    cells = {"run": [f"exp{place}" for place in range(count)], "val/f1": figures, "val/accuracy": figures}
+    cells = {
+        "run": [f"exp{place}" for place in range(count)],
+        "val/f1": figures,
+        "val/accuracy": figures,
+    }
     cells["model"] = ["swin_base_patch4_window7_224"] * count
     check_view(show, width, cells, {"note": memos})
     _, _, hidden = split_table(capture(lambda: show(False), width))
@@ -220,7 +290,8 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(data: st.DataObject
         assert {"val/accuracy", "val/loss"} <= set(hidden)
 
 
-# --- The parts --------------------------------------------------------------------------------------------------------
+# --- The parts
+# --------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
@@ -230,7 +301,9 @@ def test_cutting_keeps_whole_characters_within_the_width(memo: str, width: int) 
     assert measure(shown) <= width
     if shown != memo:
         clusters = list(split_clusters(memo))
-        assert shown.removesuffix(CUT) in {"".join(clusters[:count]).rstrip() for count in range(len(clusters))}
+        assert shown.removesuffix(CUT) in {
+            "".join(clusters[:count]).rstrip() for count in range(len(clusters))
+        }
 
 
 @settings(max_examples=200, deadline=None)
@@ -242,7 +315,14 @@ def test_wrapping_breaks_between_words_and_loses_none(memo: str, width: int) -> 
 
 
 def test_characters_of_several_letters_are_one() -> None:
-    whole = ["\uac12", "e\u0301", FAMILY, "\U0001f1f0\U0001f1f7", "\U0001f1ef\U0001f1f5", "\U0001f44d\U0001f3fd"]
+    whole = [
+        "\uac12",
+        "e\u0301",
+        FAMILY,
+        "\U0001f1f0\U0001f1f7",
+        "\U0001f1ef\U0001f1f5",
+        "\U0001f44d\U0001f3fd",
+    ]
     whole += ["\u1100\u1161\u11a8", "1\ufe0f\u20e3"]
     assert list(split_clusters("".join(whole))) == whole
     assert cut(f"ab{FAMILY}cd", 8) == f"ab{CUT}"
@@ -252,7 +332,9 @@ def test_names_and_numbers_of_a_table_without_columns_are_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    print_table(("key", "value"), [("name", "swin_base_patch4_w7"), ("note", "a note " * 9), ("lr", "0.5")])
+    print_table(
+        ("key", "value"), [("name", "swin_base_patch4_w7"), ("note", "a note " * 9), ("lr", "0.5")]
+    )
     out = capsys.readouterr().out
     assert "swin_base_patch4_w7" in out
     assert max(map(len, out.splitlines())) <= 40
@@ -260,12 +342,21 @@ def test_names_and_numbers_of_a_table_without_columns_are_whole(
 
 
 def test_columns_leave_in_their_order_and_empty_ones_before() -> None:
-    columns = [Column("run"), Column("kind", leaves=3), Column("note", leaves=1, text=True), Column("old", leaves=2)]
+    columns = [
+        Column("run"),
+        Column("kind", leaves=3),
+        Column("note", leaves=1, text=True),
+        Column("old", leaves=2),
+    ]
     rows = [["exp1", "train", "n" * 50, "-"], ["exp2", "train", "short", "-"]]
     assert draw_table(columns, rows, width=70)[0].split() == ["run", "kind", "note", "old"]
     assert draw_table(columns, rows, width=37)[0].split() == ["run", "kind", "note"]
     assert draw_table(columns, rows, width=30)[0].split() == ["run", "note"]
-    assert " ".join(draw_table(columns, rows, width=30)[4:]).split()[4:7] == ["kind,", "old;", "--wide"]
+    assert " ".join(draw_table(columns, rows, width=30)[4:]).split()[4:7] == [
+        "kind,",
+        "old;",
+        "--wide",
+    ]
     assert draw_table(columns, rows, width=12)[2:4] == ["exp1", "exp2"]
 
 
@@ -311,17 +402,27 @@ def test_config_values_have_four_digits_but_where_they_would_look_the_same() -> 
     assert render_values([0.00125206, 0.5, None]) == ["0.001252", "0.5", "-"]
 
 
-# --- The command in a terminal ----------------------------------------------------------------------------------------
+# --- The command in a terminal
+# ----------------------------------------------------------------------------------------
 
-MEMO = "작은 모델로 시작한다, 그리고 더 큰 모델로 확인한다 " + FAMILY + " 日本語のメモ 끝까지 남는다"
+MEMO = (
+    "작은 모델로 시작한다, 그리고 더 큰 모델로 확인한다 " + FAMILY + " 日本語のメモ 끝까지 남는다"
+)
 
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("team") / "ws")
     make_run(workspace, "1000011110", note=MEMO)
-    for place, answers in enumerate(("0000011111", "0000111110", "0000011110", "1111100000", "0000011110")):
-        make_run(workspace, answers, note=f"{MEMO} {place}", config={"optim.lr": 0.0012520653814999472 + place})
+    for place, answers in enumerate(
+        ("0000011111", "0000111110", "0000011110", "1111100000", "0000011110")
+    ):
+        make_run(
+            workspace,
+            answers,
+            note=f"{MEMO} {place}",
+            config={"optim.lr": 0.0012520653814999472 + place},
+        )
     make_run(workspace, "", status="failed")
     for number in range(1, 5):
         submit(workspace, f"exp{number}", MEMO, even_if_similar=True)
@@ -346,7 +447,9 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("words", VIEWS)
-def test_a_terminal_of_80_columns_shows_a_view_without_a_folded_row(team: Workspace, words: str) -> None:
+def test_a_terminal_of_80_columns_shows_a_view_without_a_folded_row(
+    team: Workspace, words: str
+) -> None:
     shown = run_in_terminal(*words.split(), cwd=team.root, width=80)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert all(measure(line) <= 80 for line in plain.splitlines())
@@ -368,7 +471,9 @@ def test_diff_shows_both_sides_of_a_table_or_neither(team: Workspace, width: int
     done = run_tracker("diff", "exp1", "exp4", cwd=team.root, COLUMNS=str(width))
     assert max(map(measure, done.stdout.splitlines())) <= width
     lines = done.stdout.splitlines()
-    titles = [lines[place - 1] for place, line in enumerate(lines) if line and set(line) == {"-", " "}]
+    titles = [
+        lines[place - 1] for place, line in enumerate(lines) if line and set(line) == {"-", " "}
+    ]
     assert len(titles) >= 2
     assert all(("exp1" in title) == ("exp4" in title) for title in titles), titles
 
@@ -393,11 +498,18 @@ def test_a_pipe_gets_everything_without_color(team: Workspace) -> None:
 
 
 def test_an_error_is_red_and_wrapped_in_a_terminal_and_one_line_in_a_pipe(team: Workspace) -> None:
-    words = ("runs", "--where", "val/f1 > 0.5 and nothing_of_this_name = 5 and model.name ~ a_long_regular_expression")
+    words = (
+        "runs",
+        "--where",
+        "val/f1 > 0.5 and nothing_of_this_name = 5 and model.name ~ a_long_regular_expression",
+    )
     shown = run_in_terminal(*words, cwd=team.root, width=40)
     assert shown.startswith("\x1b[31merror: \x1b[0m--where, character 18:")
     done = run_tracker(*words, cwd=team.root, ok=False, COLUMNS="40")
-    assert done.stderr.splitlines()[0] == "error: --where, character 18: no run has 'nothing_of_this_name'"
+    assert (
+        done.stderr.splitlines()[0]
+        == "error: --where, character 18: no run has 'nothing_of_this_name'"
+    )
 
 
 def test_no_color_is_obeyed_in_a_terminal(team: Workspace) -> None:
@@ -416,7 +528,9 @@ def test_an_output_without_unicode_gets_plain_signs(workspace: Workspace) -> Non
     assert "x x~" in shown
 
 
-def test_long_lines_break_between_words(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lines_break_between_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     print_text("  no statistics: exp1 and exp2 kept no validation predictions (validation.npz)")
     assert capsys.readouterr().out.splitlines() == [

@@ -36,7 +36,9 @@ def test_a_time_is_shown_to_the_minute() -> None:
     assert (render_minute(None), render_minute(None, unknown="-")) == ("", "-")
 
 
-@pytest.mark.parametrize("twin", [r"splitlines\(\)\[0\]", r"get_close_matches\(.*n=1", r"^class \w*Lock\b"])
+@pytest.mark.parametrize(
+    "twin", [r"splitlines\(\)\[0\]", r"get_close_matches\(.*n=1", r"^class \w*Lock\b"]
+)
 def test_none_of_it_is_written_a_second_time(twin: str) -> None:
     files = [*ROOT.glob("tracker/**/*.py"), *ROOT.glob("training/**/*.py")]
     places = {path.resolve() for path in files if re.search(twin, path.read_text(), re.MULTILINE)}

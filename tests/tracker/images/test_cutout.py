@@ -1,4 +1,5 @@
-"""tracker data remove-background: what is written, what is left alone, and that a killed call can be completed."""
+"""tracker data remove-background: what is written, what is left alone, and that a killed call can
+be completed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ from tracker.training.errors import ConfigError, MissingLibraryError, TrackerErr
 from tracker.training.formats.images import decode_image
 from tracker.training.input.channels import measure_channels
 from tracker.training.inspect import cutout
-from tracker.training.inspect.cutout import MANIFEST, cut_out_folder, find_by_grabcut, find_by_rembg, open_rembg
+from tracker.training.inspect.cutout import (
+    MANIFEST,
+    cut_out_folder,
+    find_by_grabcut,
+    find_by_rembg,
+    open_rembg,
+)
 
 LIMIT_S = 120
 IMAGES = 14  # of make_folder
@@ -42,7 +49,10 @@ def make_folder(root: Path, *, people: int = 1) -> Path:
 def hash_tree(folder: Path) -> dict[str, str]:
     """SHA-256 of every visible file by its name."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def test_the_background_is_black_and_the_face_is_kept(tmp_path: Path) -> None:
@@ -66,7 +76,10 @@ def test_the_background_is_black_and_the_face_is_kept(tmp_path: Path) -> None:
 def test_what_is_done_is_left_alone_and_what_has_changed_is_made_again(tmp_path: Path) -> None:
     folder, out = make_folder(tmp_path), tmp_path / "out"
     cut_out_folder(folder, out, method="grabcut", processes=1)
-    made, times = hash_tree(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.*g") if path.is_file()}
+    made, times = (
+        hash_tree(out),
+        {path: path.stat().st_mtime_ns for path in out.rglob("*.*g") if path.is_file()},
+    )
     assert cut_out_folder(folder, out, method="grabcut", processes=1).cut == 0
     assert times == {path: path.stat().st_mtime_ns for path in times}
     first, second, third = list(times)[:3]
@@ -75,9 +88,9 @@ def test_what_is_done_is_left_alone_and_what_has_changed_is_made_again(tmp_path:
     source = folder / third.relative_to(out)
     source.write_bytes((folder / first.relative_to(out)).read_bytes())
     assert cut_out_folder(folder, out, method="grabcut", processes=1).cut == 3
-    assert {name: made[name] for name in made if name != third.relative_to(out).as_posix()}.items() <= hash_tree(
-        out
-    ).items()
+    assert {
+        name: made[name] for name in made if name != third.relative_to(out).as_posix()
+    }.items() <= hash_tree(out).items()
     assert cut_out_folder(folder, out, method="grabcut", processes=1, redo=True).cut == IMAGES
 
 
@@ -141,8 +154,8 @@ def test_a_second_call_at_the_same_time_is_refused(tmp_path: Path) -> None:
     out.mkdir()
     (out / MANIFEST).write_text("")
     hold = (
-        f"import fcntl, time; file = open({str(out / cutout.LOCK)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
-        "print('held'); time.sleep(600)"
+        f"import fcntl, time; file = open({str(out / cutout.LOCK)!r}, 'w'); fcntl.flock(file,"
+        " fcntl.LOCK_EX); print('held'); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-uc", hold], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -167,10 +180,13 @@ def test_the_middle_is_kept_where_the_subject_looks_like_the_frame() -> None:
     assert mask[40:88, 36:60].min() == 1
 
 
-# --- rembg ------------------------------------------------------------------------------------------------------------
+# --- rembg
+# ------------------------------------------------------------------------------------------------------------
 
 
-def test_rembg_is_asked_for_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rembg_is_asked_for_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(MissingLibraryError, match="rembg is not installed") as refused:
         remove_background(make_folder(tmp_path), None, method="rembg")

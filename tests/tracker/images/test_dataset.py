@@ -42,7 +42,9 @@ def type_words(monkeypatch: pytest.MonkeyPatch) -> Type:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Workspace:
     make_pictures(tmp_path / "ws")
-    folders = {name: str(tmp_path / "ws" / name.removesuffix("_dir")) for name in ("train_dir", "eval_dir")}
+    folders = {
+        name: str(tmp_path / "ws" / name.removesuffix("_dir")) for name in ("train_dir", "eval_dir")
+    }
     return init_workspace(tmp_path / "ws", data=folders, competition={})
 
 
@@ -55,25 +57,42 @@ def profiles(tmp_path: Path) -> Workspace:
 
 def test_stats_prints_tables_json_and_pictures(profiles: Workspace, type_words: Type) -> None:
     shown = type_words(profiles, "stats", "--set", "data.image_size=[20,24]").stdout
-    for words in ("mask_male_young", "24x20", "young below 30, middle below 60", "60 to 69", "incorrect"):
+    for words in (
+        "mask_male_young",
+        "24x20",
+        "young below 30, middle below 60",
+        "60 to 69",
+        "incorrect",
+    ):
         assert words in shown
-    done = type_words(profiles, "stats", "--json", "--figures", "a/b", "--set", "data.age_bands=[21,46]")
+    done = type_words(
+        profiles, "stats", "--json", "--figures", "a/b", "--set", "data.age_bands=[21,46]"
+    )
     found = json.loads(done.stdout)
     assert set(found["parts"]) == {"training", "validation"}
     assert set(found["parts"]["training"]) == {
         *("images", "people", "classes", "attributes", "ages", "sizes", "formats", "mean", "std")
     }
     assert found["age_bands"] == [21, 46]
-    assert sorted(path.name for path in (profiles.root / "a" / "b").iterdir()) == ["ages.png", "classes.png"]
+    assert sorted(path.name for path in (profiles.root / "a" / "b").iterdir()) == [
+        "ages.png",
+        "classes.png",
+    ]
 
 
-def test_check_lists_everything_that_is_wrong_with_exit_code_1(pictures: Workspace, type_words: Type) -> None:
+def test_check_lists_everything_that_is_wrong_with_exit_code_1(
+    pictures: Workspace, type_words: Type
+) -> None:
     assert (
         "20 training, 4 validation, 6 evaluation images: all can be used"
         in type_words(pictures, "check", "--set", "data.split=stratified").stdout
     )
     found = json.loads(type_words(pictures, "check", "--json").stdout)
-    assert (found["problems"], found["training"] + found["validation"], found["evaluation"]) == ([], 24, 6)
+    assert (found["problems"], found["training"] + found["validation"], found["evaluation"]) == (
+        [],
+        24,
+        6,
+    )
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
     (pictures.root / "train" / "cat" / "note.pdf").write_text("x")
     (pictures.root / "eval" / "images" / "e2.png").unlink()
@@ -81,7 +100,12 @@ def test_check_lists_everything_that_is_wrong_with_exit_code_1(pictures: Workspa
     done = type_words(pictures, "check", "--set", "data.label_fixes=fixes.csv")
     assert done.exit_code == 1
     assert "4 problems" in done.stdout
-    for words in ("cat01.png: empty file", "note.pdf: not an image", "e2.png: missing", "no person nobody"):
+    for words in (
+        "cat01.png: empty file",
+        "note.pdf: not an image",
+        "e2.png: missing",
+        "no person nobody",
+    ):
         assert words in done.stdout
     done = type_words(pictures, "check", "--json")
     assert done.exit_code == 1
@@ -108,7 +132,9 @@ def test_split_is_that_of_a_run_a_file_or_set(pictures: Workspace, type_words: T
     assert (pictures.root / "folds.csv").read_text().startswith("id,label,fold\ncat/cat00.png,cat,")
 
 
-def test_a_split_that_is_kept_is_not_replaced_by_another(pictures: Workspace, type_words: Type) -> None:
+def test_a_split_that_is_kept_is_not_replaced_by_another(
+    pictures: Workspace, type_words: Type
+) -> None:
     type_words(pictures, "split")
     before = (pictures.root / "split.csv").read_bytes()
     type_words(pictures, "split")
@@ -119,14 +145,18 @@ def test_a_split_that_is_kept_is_not_replaced_by_another(pictures: Workspace, ty
     assert (pictures.root / "split.csv").read_bytes() != before
 
 
-def test_split_warns_of_classes_that_nothing_validates(profiles: Workspace, type_words: Type) -> None:
+def test_split_warns_of_classes_that_nothing_validates(
+    profiles: Workspace, type_words: Type
+) -> None:
     done = type_words(profiles, "split", "--set", "data.val_ratio=0.05")
     assert "warning: no image of class mask_" in done.stderr
     assert "in val: its F1 counts 0 there" in done.stderr
     assert "val images" in done.stdout
 
 
-def test_check_writes_what_is_broken_and_training_goes_without_it(pictures: Workspace, type_words: Type) -> None:
+def test_check_writes_what_is_broken_and_training_goes_without_it(
+    pictures: Workspace, type_words: Type
+) -> None:
     assert not (type_words(pictures, "check", "--write-exclude", "bad.csv").exit_code)
     assert not (pictures.root / "bad.csv").exists(), "nothing is broken"
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
@@ -140,10 +170,15 @@ def test_check_writes_what_is_broken_and_training_goes_without_it(pictures: Work
     done = type_words(pictures, "check", "--set", "data.exclude=lists/bad.csv")
     assert done.exit_code == 0
     assert "left out of the training images by data.exclude: 1 (lists/bad.csv: 1)" in done.stdout
-    assert "lists/bad.csv: 1" in type_words(pictures, "split", "--set", "data.exclude=lists/bad.csv").stderr
+    assert (
+        "lists/bad.csv: 1"
+        in type_words(pictures, "split", "--set", "data.exclude=lists/bad.csv").stderr
+    )
 
 
-def test_check_adds_to_a_list_and_writes_over_no_other(pictures: Workspace, type_words: Type) -> None:
+def test_check_adds_to_a_list_and_writes_over_no_other(
+    pictures: Workspace, type_words: Type
+) -> None:
     table = pictures.root / "bad.csv"
     table.write_text("path,reason\ncat/cat00.png,blurred\n")
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
@@ -155,7 +190,9 @@ def test_check_adds_to_a_list_and_writes_over_no_other(pictures: Workspace, type
     found = json.loads(type_words(pictures, *words).stdout)
     assert table.read_text() == "path,reason\ncat/cat00.png,blurred\ncat/cat01.png,empty file\n"
     assert (found["written"]["broken"], found["written"]["images"]) == (1, 2)
-    assert [problem.rpartition("/")[2] for problem in found["written"]["left"]] == ["e2.png: empty file"]
+    assert [problem.rpartition("/")[2] for problem in found["written"]["left"]] == [
+        "e2.png: empty file"
+    ]
     for name in ("bad.txt", "a,b.csv"):
         with pytest.raises(ConfigError, match=r"expected the path of a \.csv"):
             type_words(pictures, "check", "--write-exclude", name)
@@ -166,10 +203,19 @@ def test_stats_at_80_columns_keep_mean_and_standard_deviation(
 ) -> None:
     sizes = {f"{640 + number}x480": 30 - number for number in range(30)}
     part = PartSurvey(
-        images=465, sizes=sizes, formats={"JPEG": 400, "PNG": 65}, mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.25)
+        images=465,
+        sizes=sizes,
+        formats={"JPEG": 400, "PNG": 65},
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.1, 0.25),
     )
     monkeypatch.setenv("COLUMNS", "80")
-    print_survey(Survey(parts={"training": replace(part, classes={"cat": 465}), "evaluation": part}, age_bands=None))
+    print_survey(
+        Survey(
+            parts={"training": replace(part, classes={"cat": 465}), "evaluation": part},
+            age_bands=None,
+        )
+    )
     out = capsys.readouterr().out
     assert "0.5000, 0.4000, 0.3000" in out
     assert "0.2000, 0.1000, 0.2500" in out

@@ -1,4 +1,5 @@
-"""tracker data suspects and explain on drawn faces; bench/suspects.py finds what is planted by a real training."""
+"""tracker data suspects and explain on drawn faces; bench/suspects.py finds what is planted by a
+real training."""
 
 from __future__ import annotations
 
@@ -42,7 +43,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:R
 
 IMAGES, PLANTED = 80, 8
 TINY = (
-    *("model.name=test_resnet", "data.image_size=[32,32]", "data.workers=0", "train.accelerator=cpu"),
+    *(
+        "model.name=test_resnet",
+        "data.image_size=[32,32]",
+        "data.workers=0",
+        "train.accelerator=cpu",
+    ),
     *("train.batch_size=16", "train.epochs=1", "data.folds=2"),
 )
 
@@ -51,13 +57,16 @@ def copy_as(source: Path, target: Path, *, resize: float = 1.0, brighten: float 
     """A photograph saved once more, in another size or brightness."""
     with Picture.open(source) as image:
         size = (round(image.width * resize), round(image.height * resize))
-        copy = ImageEnhance.Brightness(image.convert("RGB").resize(size, Picture.Resampling.BICUBIC)).enhance(brighten)
+        copy = ImageEnhance.Brightness(
+            image.convert("RGB").resize(size, Picture.Resampling.BICUBIC)
+        ).enhance(brighten)
         copy.save(target, quality=80)
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Faces with and without mask: exp1 and exp2 are folds that were trained for one epoch, exp3 is their ensemble."""
+    """Faces with and without mask: exp1 and exp2 are folds that were trained for one epoch, exp3 is
+    their ensemble."""
     root = tmp_path_factory.mktemp("judged")
     make_competition(root / "drawn", people=IMAGES // 2, eval_people=2, seed=11)
     for name, photo in {"bare": "normal", "mask": "mask1"}.items():
@@ -76,10 +85,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def planted(judged: Workspace) -> set[str]:
-    """Ids of the images whose label is wrong, by the out-of-fold probabilities that exp3 is given here.
+    """Ids of the images whose label is wrong, by the out-of-fold probabilities that exp3 is given
+    here.
 
-    What one epoch learned is different on every machine. These models are sure of most images, guess wrongly, but
-    without being sure, of one image in ten, and give the planted ones' labels between 2 and 15 %.
+    What one epoch learned is different on every machine. These models are sure of most images,
+    guess wrongly, but without being sure, of one image in ten, and give the planted ones' labels
+    between 2 and 15 %.
     """
     path = judged.runs_dir / "exp3" / "validation.npz"
     kept = load_probabilities(path)
@@ -87,8 +98,13 @@ def planted(judged: Workspace) -> set[str]:
     rows = np.random.default_rng(0).permutation(len(kept.ids))
     wrong, unsure = rows[:PLANTED], rows[PLANTED : PLANTED + IMAGES // 10]
     given = np.linspace(0.7, 0.98, len(rows))[rows]
-    given[wrong], given[unsure] = np.linspace(0.02, 0.15, len(wrong)), np.linspace(0.32, 0.45, len(unsure))
-    probabilities = np.where(np.arange(2) == kept.labels[:, None], given[:, None], 1 - given[:, None])
+    given[wrong], given[unsure] = (
+        np.linspace(0.02, 0.15, len(wrong)),
+        np.linspace(0.32, 0.45, len(unsure)),
+    )
+    probabilities = np.where(
+        np.arange(2) == kept.labels[:, None], given[:, None], 1 - given[:, None]
+    )
     save_probabilities(path, replace(kept, probabilities=probabilities.astype(np.float32)))
     return {kept.ids[row] for row in wrong}
 
@@ -108,7 +124,8 @@ def accept(path: Path, answers: Mapping[str, str]) -> None:
     path.write_text(text.getvalue())
 
 
-# --- Labels -----------------------------------------------------------------------------------------------------------
+# --- Labels
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_planted_errors_are_among_the_first_tenth_and_before_what_is_only_hard(
@@ -136,7 +153,13 @@ def test_the_pages_say_what_their_frames_and_numbers_mean(
     find_suspects(judged, "exp3", out="legend", threshold=0, count=5)
     pairs, labels = drawn
     for figure, frames in (
-        (pairs, {"the labels of the pair differ": "tab:red", "the labels are equal, or one is unknown": "0.7"}),
+        (
+            pairs,
+            {
+                "the labels of the pair differ": "tab:red",
+                "the labels are equal, or one is unknown": "0.7",
+            },
+        ),
         (labels, {"suspects of odd number": "tab:blue", "of even number": "tab:orange"}),
     ):
         (legend,) = figure.legends
@@ -144,7 +167,9 @@ def test_the_pages_say_what_their_frames_and_numbers_mean(
         colours = [handle.get_color() for handle in legend.get_lines()]
         assert dict(zip(words, colours, strict=True)) == frames
         used = {axes.spines["left"].get_edgecolor() for axes in figure.axes}
-        assert used == {to_rgba(colour) for colour in frames.values()}  # each frame of the page is explained
+        assert used == {
+            to_rgba(colour) for colour in frames.values()
+        }  # each frame of the page is explained
     assert "p(given)" in labels.legends[0].get_title().get_text()
     assert pairs.axes[0].get_xlabel().replace("\n", "") == a.id  # not cut
 
@@ -166,15 +191,21 @@ def test_a_weak_models_doubts_are_called_so_and_are_not_confident(judged: Worksp
     assert len(lines) == 2
 
 
-def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Workspace, planted: set[str]) -> None:
+def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(
+    judged: Workspace, planted: set[str]
+) -> None:
     found = find_suspects(judged, "exp3", out="reviewed", threshold=0, count=5)
     table = judged.root / "reviewed" / "labels.csv"
-    accept(table, {suspect.id: "yes" if suspect.id in planted else "no" for suspect in found.suspects})
+    accept(
+        table, {suspect.id: "yes" if suspect.id in planted else "no" for suspect in found.suspects}
+    )
     config = resolve_config(judged, assignments=("data.label_fixes=reviewed/labels.csv",))
     task, fixed = prepare_data(judged, config)
     _, before = prepare_data(judged, resolve_config(judged))
     given = {sample.id: sample.label for sample in (*before.train, *before.val)}
-    changed = {sample.id for sample in (*fixed.train, *fixed.val) if sample.label != given[sample.id]}
+    changed = {
+        sample.id for sample in (*fixed.train, *fixed.val) if sample.label != given[sample.id]
+    }
     assert changed == planted
     with pytest.raises(ConfigError, match="was reviewed, and would be lost"):
         find_suspects(judged, "exp3", out="reviewed", threshold=0, count=5)
@@ -183,7 +214,9 @@ def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(judged: Works
         load_data(config.data, task, root=judged.root)
 
 
-def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(judged: Workspace, forks: Forks) -> None:
+def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(
+    judged: Workspace, forks: Forks
+) -> None:
     done = forks.run("data", "suspects", "exp1", "--out", "half", cwd=judged.root)
     assert f"judges {IMAGES // 2} of {IMAGES} training images" in done.stdout
     assert "tracker run train --from exp1 --folds 5" in done.stdout
@@ -191,7 +224,8 @@ def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(judged: Worksp
 
 
 def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> None:
-    """A model that knows the truth judges folders whose names are wrong; no training is needed for that."""
+    """A model that knows the truth judges folders whose names are wrong; no training is needed for
+    that."""
     make_competition(tmp_path / "data", people=36, eval_people=1, seed=2)
     data: dict[str, Any] = {"train_dir": str(tmp_path / "data/train")}
     workspace = init_workspace(tmp_path / "ws", data=data, competition={})
@@ -200,7 +234,10 @@ def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> 
     truth = {sample.path: sample.label for sample in (*loaded.train, *loaded.val)}
     woman, young, swapped = sorted((tmp_path / "data" / "train").iterdir())[:3]
     moved = {}
-    for person, name in ((woman, woman.name.replace("_male_", "_female_")), (young, young.name[:-2] + "80")):
+    for person, name in (
+        (woman, woman.name.replace("_male_", "_female_")),
+        (young, young.name[:-2] + "80"),
+    ):
         moved |= {person.with_name(name) / path.name: path for path in person.iterdir()}
         person.rename(person.with_name(name))
     first, second = next(swapped.glob("normal.*")), next(swapped.glob("incorrect_mask.*"))
@@ -213,19 +250,24 @@ def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> 
     labels = [truth[moved.get(sample.path, sample.path)] for sample in samples]
     probabilities = np.full((len(samples), 18), 0.01, dtype=np.float32)
     probabilities[np.arange(len(samples)), labels] = 0.83
-    run = make_run(workspace, config={"data.format": "mask_profiles", "data.train_dir": config.data.train_dir})
+    run = make_run(
+        workspace, config={"data.format": "mask_profiles", "data.train_dir": config.data.train_dir}
+    )
     kept = Kept(tuple(sample.id for sample in samples), probabilities, classes=task.classes)
     save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
     found = find_suspects(workspace, run.name, out="suspects", threshold=0, count=0)
     assert sorted(suspect.field for suspect in found.suspects) == ["age", "gender", "swap"]
-    accept(workspace.root / "suspects" / "labels.csv", {suspect.id: "x" for suspect in found.suspects})
+    accept(
+        workspace.root / "suspects" / "labels.csv", {suspect.id: "x" for suspect in found.suspects}
+    )
     mended = resolve_config(workspace, assignments=("data.label_fixes=suspects/labels.csv",))
     _, fixed = prepare_data(workspace, mended)
     wanted = dict(zip((sample.id for sample in samples), labels, strict=True))
     assert {sample.id: sample.label for sample in (*fixed.train, *fixed.val)} == wanted
 
 
-# --- Near duplicates --------------------------------------------------------------------------------------------------
+# --- Near duplicates
+# --------------------------------------------------------------------------------------------------
 
 
 def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Path) -> None:
@@ -237,7 +279,13 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
         competition={},
     )
     _, data = prepare_data(workspace, resolve_config(workspace))
-    kinds = ({}, {"resize": 0.6}, {"resize": 1.4}, {"brighten": 1.12}, {"resize": 0.75, "brighten": 1.08})
+    kinds = (
+        {},
+        {"resize": 0.6},
+        {"resize": 1.4},
+        {"brighten": 1.12},
+        {"resize": 0.75, "brighten": 1.08},
+    )
     planted = {}
     for number, kind in enumerate(kinds):
         sample, target = data.train[7 * number], data.val[7 * number]
@@ -247,8 +295,16 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
         copy_as(data.train[7 * number + 1].path, evaluated.path, **kind)
         planted[data.train[7 * number + 1].id, evaluated.id] = ["train", "evaluation"]
         copy_as(data.val[7 * number + 1].path, data.eval[number + 5].path, **kind)
-        planted[data.val[7 * number + 1].id, data.eval[number + 5].id] = ["validation", "evaluation"]
-    keys = {"train_dir": str(train), "eval_dir": str(images.parent), "split": "by_profile", "format": "mask_profiles"}
+        planted[data.val[7 * number + 1].id, data.eval[number + 5].id] = [
+            "validation",
+            "evaluation",
+        ]
+    keys = {
+        "train_dir": str(train),
+        "eval_dir": str(images.parent),
+        "split": "by_profile",
+        "format": "mask_profiles",
+    }
     run = make_run(workspace, config={f"data.{key}": value for key, value in keys.items()})
     rows = len(data.val)
     kept = Kept(tuple(s.id for s in data.val), np.full((rows, 18), 1 / 18, dtype=np.float32))
@@ -267,7 +323,8 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
     assert (workspace.root / "suspects" / "pairs-1.png").is_file()
 
 
-# --- explain ----------------------------------------------------------------------------------------------------------
+# --- explain
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> None:
@@ -275,12 +332,16 @@ def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> No
     kept = load_probabilities(judged.runs_dir / "exp1" / "validation.npz")
     sure = dict(zip(kept.ids, kept.probabilities.max(1).tolist(), strict=True))
     errors = {
-        name for name, right in zip(kept.ids, kept.probabilities.argmax(1) == kept.labels, strict=True) if not right
+        name
+        for name, right in zip(kept.ids, kept.probabilities.argmax(1) == kept.labels, strict=True)
+        if not right
     }
     wrong = explain(judged, "exp1", pick="wrong", count=3)
     assert wrong.candidates == len(errors)
     assert [image.id for image in wrong.images] == sorted(errors, key=lambda name: -sure[name])[:3]
-    assert [image.sure for image in wrong.images] == pytest.approx([sure[i.id] for i in wrong.images], abs=1e-3)
+    assert [image.sure for image in wrong.images] == pytest.approx(
+        [sure[i.id] for i in wrong.images], abs=1e-3
+    )
     sheet = judged.runs_dir / "exp1" / "explain.png"
     before = sheet.stat().st_mtime_ns
     unsure = explain(judged, "exp1", pick="uncertain", count=5)
@@ -288,7 +349,10 @@ def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> No
     assert unsure.candidates == len(sure) == len(data.val)
     assert sheet.stat().st_mtime_ns > before
     named = explain(judged, "exp1", ids=(data.train[0].id, data.eval[0].id))
-    assert [image.truth for image in named.images] == [build_task(judged).classes[data.train[0].label], None]
+    assert [image.truth for image in named.images] == [
+        build_task(judged).classes[data.train[0].label],
+        None,
+    ]
 
 
 def test_explain_says_what_it_cannot_do(judged: Workspace) -> None:
@@ -304,8 +368,12 @@ def test_explain_says_what_it_cannot_do(judged: Workspace) -> None:
         explain(judged, run.name)
 
 
-def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(judged: Workspace, forks: Forks) -> None:
-    done = forks.run("explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=judged.root, **NO_MLFLOW)
+def test_the_command_tells_when_mlflow_has_not_the_sheet_and_does_not_fail(
+    judged: Workspace, forks: Forks
+) -> None:
+    done = forks.run(
+        "explain", "exp1", "--pick", "uncertain", "--count", "1", cwd=judged.root, **NO_MLFLOW
+    )
     assert f"runs/exp1/explain.png: 1 of {IMAGES // 2} validation images" in done.stdout
     assert "MLflow is behind" in done.stderr
 
@@ -329,7 +397,10 @@ def test_suspects_at_80_columns_say_their_order_their_number_and_the_labels_of_p
     )
     path = Path("a.jpg")
     names = [f"with_mask/with_mask_{number:04d}.jpg" for number in range(2)]
-    a, b = (Image(name, path, "train", label) for name, label in zip(names, ("with_mask", "without_mask"), strict=True))
+    a, b = (
+        Image(name, path, "train", label)
+        for name, label in zip(names, ("with_mask", "without_mask"), strict=True)
+    )
     report = SuspectReport(
         run="exp1",
         source="exp1",
@@ -348,5 +419,8 @@ def test_suspects_at_80_columns_say_their_order_their_number_and_the_labels_of_p
     assert "the first 15 of 24 labels: those that confident learning found first" in text
     assert "all are in suspects/labels.csv" in text
     assert "1 pair of nearly equal images" in text
-    assert any(line.endswith("with_mask / wi\u2026") or "with_mask / w" in line for line in out.splitlines())
+    assert any(
+        line.endswith("with_mask / wi\u2026") or "with_mask / w" in line
+        for line in out.splitlines()
+    )
     assert max(map(len, out.splitlines())) <= 80

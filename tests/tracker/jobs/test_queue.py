@@ -18,7 +18,9 @@ from tracker.workspace.competition import Workspace
 BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"
 
 
-def test_an_entry_is_known_by_what_it_and_its_config_file_say_wherever_it_stands(tmp_path: Path) -> None:
+def test_an_entry_is_known_by_what_it_and_its_config_file_say_wherever_it_stands(
+    tmp_path: Path,
+) -> None:
     file, config = tmp_path / "q.toml", tmp_path / "base.toml"
     entry, other = '[[run]]\nconfig = "base.toml"\nlr = 0.1\n', "[[run]]\nlr = 0.2\n"
 
@@ -37,13 +39,28 @@ def test_an_entry_is_known_by_what_it_and_its_config_file_say_wherever_it_stands
 
 def test_words_of_an_entry_are_those_of_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(
-        '[[run]]\nfrom = "exp3"\nconfig = "b.toml"\nmodel = "resnet18"\nbatch_size = 4\nforce = true\nnote = "n"\n'
-        'set = { loss.name = "f1", eval.center_crop = [320, 256] }\n'
+        '[[run]]\nfrom = "exp3"\nconfig = "b.toml"\nmodel = "resnet18"\nbatch_size = 4\nforce ='
+        ' true\nnote = "n"\nset = { loss.name = "f1", eval.center_crop = [320, 256] }\n'
     )
     (entry,) = read_queue(tmp_path / "q.toml")
-    changes = ['model.name="resnet18"', "train.batch_size=4", 'loss.name="f1"', "eval.center_crop=[320, 256]"]
+    changes = [
+        'model.name="resnet18"',
+        "train.batch_size=4",
+        'loss.name="f1"',
+        "eval.center_crop=[320, 256]",
+    ]
     options = [word for change in changes for word in ("--set", change)]
-    words = ["run", "train", str(tmp_path / "b.toml"), "--from", "exp3", *options, "--note", "n", "--force"]
+    words = [
+        "run",
+        "train",
+        str(tmp_path / "b.toml"),
+        "--from",
+        "exp3",
+        *options,
+        "--note",
+        "n",
+        "--force",
+    ]
     assert entry.training.words() == words
 
 
@@ -59,23 +76,36 @@ def test_files_that_are_no_queue_are_refused(tmp_path: Path) -> None:
             read_queue(tmp_path / "q.toml")
 
 
-def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(workspace: Workspace) -> None:
+def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(
+    workspace: Workspace,
+) -> None:
     (workspace.root / "q.toml").write_text(BAD)
-    done = run_tracker("run", "queue", "q.toml", "--json", cwd=workspace.root, ok=False, **NO_MLFLOW)
+    done = run_tracker(
+        "run", "queue", "q.toml", "--json", cwd=workspace.root, ok=False, **NO_MLFLOW
+    )
     assert done.returncode == 1
     (outcome,) = json.loads(done.stdout)
-    assert (outcome["entry"], outcome["run"], outcome["status"], outcome["val_f1"]) == (1, None, "failed", None)
+    assert (outcome["entry"], outcome["run"], outcome["status"], outcome["val_f1"]) == (
+        1,
+        None,
+        "failed",
+        None,
+    )
     assert "note: expected a text, not 3" in outcome["reason"]
     assert "set.lr: expected section.key" in outcome["reason"]
 
 
 def test_an_entry_that_cannot_be_a_training_fails_alone(workspace: Workspace) -> None:
     wrong = {
-        "lr = 2021-08-23": "optim.lr: expected a number, a text, true, false or a list, not 2021-08-23",
+        "lr = 2021-08-23": (
+            "optim.lr: expected a number, a text, true, false or a list, not 2021-08-23"
+        ),
         "set = { optim.lr = 2021-08-23 }": "optim.lr: expected a number",
         'config = "\\u0000"': "config: expected a text",
         'note = "\\u0000"': "note: expected a text",
-        'set = { augment.name = "\\u0000.yaml" }': "augment.name: expected a text in UTF-8 without NUL",
+        'set = { augment.name = "\\u0000.yaml" }': (
+            "augment.name: expected a text in UTF-8 without NUL"
+        ),
         'from = "s\u00b2"': "no run s\u00b2",
         'from = "s99999999999999999999999"': "no submission 99999999999999999999999",
     }
@@ -108,7 +138,10 @@ def test_an_entry_from_latest_is_judged_when_its_turn_comes(
     with begin({"optim": {"lr": 0.1}}, root=workspace.root, follow=False) as run:
         run.log({"val/f1": 0.5}, step=1)
     file = workspace.root / "q.toml"
-    file.write_text(f'[[run]]\nfrom = "latest"\nnote = 3\n[[run]]\nfrom = "latest"\n[[run]]\nfrom = "{run.name}"\n')
+    file.write_text(
+        '[[run]]\nfrom = "latest"\nnote = 3\n[[run]]\nfrom = "latest"\n[[run]]\nfrom ='
+        f' "{run.name}"\n'
+    )
     queue = _Queue(workspace, file, workspace.root / "state.json")
     for entry in read_queue(file):
         queue.warn(entry)

@@ -23,13 +23,21 @@ def follow(workspace: Workspace, recorder: Recorder) -> tuple[str, list[str]]:
         said.append(text)
         recorder.finish("finished")
 
-    return "".join(running.stream_logs(workspace, recorder.folder.name, follow=True, on_silence=end)), said
+    return (
+        "".join(running.stream_logs(workspace, recorder.folder.name, follow=True, on_silence=end)),
+        said,
+    )
 
 
 def start(workspace: Workspace, **fingerprints: str) -> Recorder:
     config = config_to_dict(Config())
     return Recorder.create(
-        workspace.runs_dir, kind="train", config=config, parent=None, note="", fingerprints=fingerprints
+        workspace.runs_dir,
+        kind="train",
+        config=config,
+        parent=None,
+        note="",
+        fingerprints=fingerprints,
     )
 
 
@@ -49,7 +57,9 @@ def test_logs_say_which_epoch_a_silent_run_is_in_and_since_when(
     moment = next(iter(running.read_points(recorder.folder / "metrics.jsonl")))["time"]
     shown, (second,) = follow(seoul, recorder)
     assert shown.startswith("epoch 3  val/f1 0.5000")
-    clock = running.dt.datetime.fromtimestamp(moment, running.dt.UTC) + running.dt.timedelta(hours=9)
+    clock = running.dt.datetime.fromtimestamp(moment, running.dt.UTC) + running.dt.timedelta(
+        hours=9
+    )
     assert second == f"exp2 is in epoch 4 of {Config().train.epochs} since {clock:%H:%M}"
 
 
@@ -81,16 +91,26 @@ def test_logs_have_a_line_where_a_run_was_resumed(workspace: Workspace) -> None:
     assert next(followed) == before
     with (recorder.folder / "metrics.jsonl").open("a") as file:
         for epoch in (2, 3):
-            point = {"time": 4070908860.5 + epoch, "step": epoch, "epoch": epoch, "values": {"val/f1": 0.25}}
+            point = {
+                "time": 4070908860.5 + epoch,
+                "step": epoch,
+                "epoch": epoch,
+                "values": {"val/f1": 0.25},
+            }
             file.write(json.dumps(point) + "\n")
-    resumed = "-- resumed 2099-01-01 00:00 (UTC) after epoch 1 --\nepoch 2  val/f1 0.2500\nepoch 3  val/f1 0.2500\n"
+    resumed = (
+        "-- resumed 2099-01-01 00:00 (UTC) after epoch 1 --\nepoch 2  val/f1 0.2500\nepoch 3 "
+        " val/f1 0.2500\n"
+    )
     assert next(followed) == resumed
     recorder.finish("finished")
     assert "".join(followed) == ""
     assert "".join(running.stream_logs(workspace, "exp1", follow=False)) == before + resumed
 
 
-def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_says_so(workspace: Workspace) -> None:
+def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_says_so(
+    workspace: Workspace,
+) -> None:
     folder = workspace.runs_dir / "exp1"
     folder.mkdir(parents=True)
     pending = workspace.root / "pending.log"
@@ -101,5 +121,10 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
     )
     for _ in range(2):
         with pending.open("wb") as file:
-            subprocess.run([sys.executable, "-c", script, pending, folder], stdout=file, stderr=file, check=True)
+            subprocess.run(
+                [sys.executable, "-c", script, pending, folder],
+                stdout=file,
+                stderr=file,
+                check=True,
+            )
     assert (folder / "output.log").read_text() == "exp1: going on\n-- resumed --\nexp1: going on\n"

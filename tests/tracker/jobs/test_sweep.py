@@ -17,7 +17,13 @@ from tracker.core.errors import RefusedError
 from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
-from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
+from tracker.training.config import (
+    AugmentConfig,
+    Config,
+    OptimConfig,
+    config_to_dict,
+    outcome_values,
+)
 from tracker.training.errors import ConfigError, DataError, TrackerError
 from tracker.workspace.competition import Workspace
 
@@ -88,12 +94,19 @@ def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) ->
     assert all(any(problem.startswith(words) for problem in problems) for words in starts), problems
 
 
-def test_trials_that_could_not_be_compared_are_refused_before_anything_is_trained(workspace: Workspace) -> None:
+def test_trials_that_could_not_be_compared_are_refused_before_anything_is_trained(
+    workspace: Workspace,
+) -> None:
     file = workspace.root / "s.toml"
-    file.write_text('monitor = "val/loss"\n[space]\nloss.gamma = [1.0, 2.0]\ndata.val_ratio = [0.1, 0.2]\n')
+    file.write_text(
+        'monitor = "val/loss"\n[space]\nloss.gamma = [1.0, 2.0]\ndata.val_ratio = [0.1, 0.2]\n'
+    )
     with pytest.raises(ConfigError, match="cannot be compared") as caught:
         run_sweep(workspace, file)
-    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["loss.gamma", "data.val_ratio"]
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
+        "loss.gamma",
+        "data.val_ratio",
+    ]
     file.write_text('monitor = "val/f1"\n[space]\nloss.name = ["focal", "f1"]\n')
     with pytest.raises(DataError, match=r"data\.train_dir is empty"):
         run_sweep(workspace, file)
@@ -102,7 +115,12 @@ def test_trials_that_could_not_be_compared_are_refused_before_anything_is_traine
 def test_a_sweep_is_another_one_when_its_content_changes_but_not_its_length(tmp_path: Path) -> None:
     text = '[base]\nconfig = "b.toml"\n[space]\ndata.image_size = [[32, 32], [64, 64]]\n'
     names = []
-    for config, more in (("", ""), ("", "trials = 9\n"), ("", "seed = 2\n"), ("[train]\nepochs = 3\n", "")):
+    for config, more in (
+        ("", ""),
+        ("", "trials = 9\n"),
+        ("", "seed = 2\n"),
+        ("[train]\nepochs = 3\n", ""),
+    ):
         (tmp_path / "b.toml").write_text(config)
         (tmp_path / "s.toml").write_text(more + text)
         names.append(read_sweep(tmp_path / "s.toml").study)
@@ -125,7 +143,14 @@ def test_many_workers_claim_each_trial_once(
     workers = [
         subprocess.Popen(
             # on other machines nothing but the storage decides
-            [sys.executable, "-c", WORKER, str(root), str(root / f"locks{number if url else 0}"), url],
+            [
+                sys.executable,
+                "-c",
+                WORKER,
+                str(root),
+                str(root / f"locks{number if url else 0}"),
+                url,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -189,7 +214,9 @@ def test_a_process_that_comes_between_two_writes_of_another_finds_the_whole_base
 
     def write_and_be_overtaken(key: str, value: object) -> None:
         write(key, value)
-        _check_same(optuna.load_study(study_name=study.study_name, storage=storage), Config(), "sha256:d")
+        _check_same(
+            optuna.load_study(study_name=study.study_name, storage=storage), Config(), "sha256:d"
+        )
 
     monkeypatch.setattr(study, "set_user_attr", write_and_be_overtaken)
     _check_same(study, Config(), "sha256:d")
@@ -199,7 +226,12 @@ def test_a_process_that_comes_between_two_writes_of_another_finds_the_whole_base
 def test_a_sweep_that_an_earlier_version_began_goes_on(tmp_path: Path) -> None:
     study = optuna.create_study(storage=open_storage("", tmp_path))
     augment = {"augment.name": "/a/own.yaml", "augment.file_sha256": "ab"}
-    older = {"data.label_fixes": "/a/fixes.csv", "train.devices": 2, "train.accelerator": "auto", **augment}
+    older = {
+        "data.label_fixes": "/a/fixes.csv",
+        "train.devices": 2,
+        "train.accelerator": "auto",
+        **augment,
+    }
     config = Config(augment=AugmentConfig(name="own.yaml", file_sha256="ab"))
     study.set_user_attr("data", "sha256:d")
     study.set_user_attr("base", {**outcome_values(config_to_dict(config)), **older})

@@ -1,4 +1,5 @@
-"""The ledger on SQLite and on PostgreSQL: unique predictions, gapless numbers, nothing changed, quota, races."""
+"""The ledger on SQLite and on PostgreSQL: unique predictions, gapless numbers, nothing changed,
+quota, races."""
 
 from __future__ import annotations
 
@@ -60,9 +61,17 @@ def shared(ledger_url: str, tmp_path: Path) -> Workspace:
 
 def draft(letter: str = "0", *, memo: str = "m", config: dict[str, Any] | None = None) -> Draft:
     """A submission of ten equal answers."""
-    record = RunRecord(name="exp1", uid="u1", summary={"val/f1": 0.5, "train/loss": 0.1}, best_epoch=3)
+    record = RunRecord(
+        name="exp1", uid="u1", summary={"val/f1": 0.5, "train/loss": 0.1}, best_epoch=3
+    )
     answers = Answers.of({f"i{number}.png": letter for number in range(10)})
-    return Draft(record=record, config=config or {"optim": {"lr": 0.1}}, memo=memo, answers=answers, file="f.csv")
+    return Draft(
+        record=record,
+        config=config or {"optim": {"lr": 0.1}},
+        memo=memo,
+        answers=answers,
+        file="f.csv",
+    )
 
 
 def add(workspace: Workspace, letter: str, f1: float | None = None, **options: Any) -> int:
@@ -76,7 +85,12 @@ def add(workspace: Workspace, letter: str, f1: float | None = None, **options: A
 def test_a_submission_is_read_back_whole(shared: Workspace) -> None:
     number = add(shared, "0", 0.76, memo='m with "quotes", <script>')
     row = get_submission(shared, number)
-    assert (row.number, row.run, row.run_uid, row.memo) == (1, "exp1", "u1", 'm with "quotes", <script>')
+    assert (row.number, row.run, row.run_uid, row.memo) == (
+        1,
+        "exp1",
+        "u1",
+        'm with "quotes", <script>',
+    )
     assert row.config == {"optim": {"lr": 0.1}}
     assert (row.val_f1, row.train_loss, row.val_loss, row.best_epoch) == (0.5, 0.1, None, 3)
     assert row.scores == {"public_f1": 0.76}
@@ -109,7 +123,12 @@ def test_config_diff_is_against_sota_at_that_moment(shared: Workspace) -> None:
     add(shared, "3", 0.6, config={"optim": {"lr": 0.3}, "data": {"workers": 3}})
     rows = list_submissions(shared)
     assert [row.sota for row in rows] == [None, 1, 1, 3]
-    assert [row.config_diff for row in rows] == [None, {"optim.lr": [0.1, 0.2]}, {"optim.lr": [0.1, 0.3]}, {}]
+    assert [row.config_diff for row in rows] == [
+        None,
+        {"optim.lr": [0.1, 0.2]},
+        {"optim.lr": [0.1, 0.3]},
+        {},
+    ]
     best = find_sota(shared)
     assert best is not None
     assert best.number == 3
@@ -163,10 +182,18 @@ def test_every_row_is_chained_by_a_hash_that_can_be_derived_again(shared: Worksp
         ledger.append_note(kind="note", text="a lesson", submission=1)
     previous = ""
     links = read_rows(shared.ledger_url, "SELECT * FROM chain ORDER BY seq")
-    assert [link["kind"] for link in links] == ["submission", "score", "submission", "score", "note"]
+    assert [link["kind"] for link in links] == [
+        "submission",
+        "score",
+        "submission",
+        "score",
+        "note",
+    ]
     for link in links:
         table = CHAINED[link["kind"]].name
-        (row,) = read_rows(shared.ledger_url, f"SELECT * FROM {table} WHERE seq = :seq", {"seq": link["seq"]})
+        (row,) = read_rows(
+            shared.ledger_url, f"SELECT * FROM {table} WHERE seq = :seq", {"seq": link["seq"]}
+        )
         del row["seq"]
         assert link["previous"] == previous
         previous = link.pop("hash")
@@ -177,7 +204,13 @@ WRITES = {
     "update": "UPDATE {table} SET {column} = {column}",
     "delete": "DELETE FROM {table}",
 }
-COLUMNS = {"chain": "hash", "runs": "name", "submissions": "memo", "scores": "value", "notes": "text"}
+COLUMNS = {
+    "chain": "hash",
+    "runs": "name",
+    "submissions": "memo",
+    "scores": "value",
+    "notes": "text",
+}
 
 
 def fill(workspace: Workspace) -> None:
@@ -205,7 +238,9 @@ def dump(url: str) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("table", [*COLUMNS, "migrations"])
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-def test_the_database_refuses_to_change_or_delete_a_row(shared: Workspace, table: str, write: str) -> None:
+def test_the_database_refuses_to_change_or_delete_a_row(
+    shared: Workspace, table: str, write: str
+) -> None:
     fill(shared)
     before = dump(shared.ledger_url)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
@@ -246,11 +281,18 @@ def _literal(value: Any) -> str:
 def test_sqlite_replaces_no_row_by_any_unique_key(workspace: Workspace, column: str) -> None:
     fill(workspace)
     before = dump(workspace.ledger_url)
-    row = {**before["submissions"][0], "seq": 999, "number": 50, "predictions_fingerprint": "sha256:x"}
+    row = {
+        **before["submissions"][0],
+        "seq": 999,
+        "number": 50,
+        "predictions_fingerprint": "sha256:x",
+    }
     row[column] = before["submissions"][0][column]
     names, values = ", ".join(row), ", ".join(_literal(value) for value in row.values())
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
-        attempt(workspace.ledger_url, f"INSERT OR REPLACE INTO submissions ({names}) VALUES ({values})")
+        attempt(
+            workspace.ledger_url, f"INSERT OR REPLACE INTO submissions ({names}) VALUES ({values})"
+        )
     assert dump(workspace.ledger_url) == before
 
 
@@ -259,11 +301,15 @@ def test_the_chain_takes_no_row_with_a_gap_or_another_past(shared: Workspace) ->
     (last,) = read_rows(shared.ledger_url, "SELECT max(seq) AS seq FROM chain")
     for seq, previous in ((last["seq"] + 2, "x"), (last["seq"] + 1, "x")):
         with pytest.raises(sa.exc.DBAPIError, match="append-only"):
-            attempt(shared.ledger_url, f"INSERT INTO chain VALUES ({seq}, 'note', '{previous}', 'h')")
+            attempt(
+                shared.ledger_url, f"INSERT INTO chain VALUES ({seq}, 'note', '{previous}', 'h')"
+            )
 
 
 def test_the_daily_limit_refuses_and_tells_when_the_next_is_free(shared: Workspace) -> None:
-    limited = replace(shared, competition=replace(shared.competition, daily_limit=2, time_zone="Asia/Seoul"))
+    limited = replace(
+        shared, competition=replace(shared.competition, daily_limit=2, time_zone="Asia/Seoul")
+    )
     add(limited, "0")
     add(limited, "1")
     with pytest.raises(RefusedError, match="all 2 submissions of today are spent") as caught:
@@ -287,16 +333,24 @@ def test_a_team_has_one_clock_the_servers(
     postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = {"daily_limit": 1, "quota_window": "rolling"}
-    limited = make_workspace(tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit)
+    limited = make_workspace(
+        tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit
+    )
     add(limited, "0")
     for module in ("refusals", "read"):
-        monkeypatch.setattr(f"tracker.ledger.{module}.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC))
+        monkeypatch.setattr(
+            f"tracker.ledger.{module}.dt", SimpleNamespace(datetime=Tomorrow, UTC=dt.UTC)
+        )
     with pytest.raises(RefusedError, match="the one submission of today is spent"):
         add(limited, "1")
     assert read_clock(limited) - dt.datetime.now(dt.UTC) < dt.timedelta(hours=1)
     assert add(replace(limited, competition=replace(limited.competition, daily_limit=2)), "1") == 2
     first, second = list_submissions(limited)
-    assert str(first.submitted_at)[:10] <= str(second.submitted_at)[:10] <= f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    assert (
+        str(first.submitted_at)[:10]
+        <= str(second.submitted_at)[:10]
+        <= f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    )
 
 
 def test_a_clock_behind_the_ledger_is_refused_until_one_of_the_two_is_put_right(
@@ -315,12 +369,18 @@ def test_a_clock_behind_the_ledger_is_refused_until_one_of_the_two_is_put_right(
     assert add(workspace, "1") == 2
 
 
-def test_submissions_of_the_future_are_told_and_not_counted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+def test_submissions_of_the_future_are_told_and_not_counted(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
     limit = {"daily_limit": 1}
-    limited = make_workspace(tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit)
+    limited = make_workspace(
+        tmp_path / "ws", ledger_url=postgres_server.create_database(), competition=limit
+    )
     later = {"submitted_at": to_utc_text(dt.datetime.now(dt.UTC) + dt.timedelta(days=3))}
     with open_ledger(limited) as ledger:
-        ledger.append_historical([Historical(number=1, memo="of a wrong clock", columns=later)], limited.competition)
+        ledger.append_historical(
+            [Historical(number=1, memo="of a wrong clock", columns=later)], limited.competition
+        )
     add(limited, "0")
     words = r"the one submission of today is spent \(1 more lie in the future"
     with pytest.raises(RefusedError, match=words):
@@ -358,13 +418,19 @@ def test_a_newer_ledger_is_refused_with_the_command_to_type(shared: Workspace) -
         add(shared, "0")
 
 
-def test_a_foreign_database_is_refused_and_left_alone(ledger_url: str, workspace: Workspace) -> None:
+def test_a_foreign_database_is_refused_and_left_alone(
+    ledger_url: str, workspace: Workspace
+) -> None:
     engine = sa.create_engine(ledger_url)
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE other (a INTEGER)")
     engine.dispose()
     foreign = replace(workspace, ledger_url=ledger_url)
-    for use in (lambda: list_submissions(foreign), lambda: add(foreign, "0"), lambda: create_ledger(ledger_url)):
+    for use in (
+        lambda: list_submissions(foreign),
+        lambda: add(foreign, "0"),
+        lambda: create_ledger(ledger_url),
+    ):
         with pytest.raises(LedgerError, match="not a tracker ledger"):
             use()
     engine = sa.create_engine(ledger_url)
@@ -446,7 +512,9 @@ def test_ledger_db_sql_and_the_table_objects_are_equal(ledger_url: str) -> None:
         columns = {c["name"]: (_family(c["type"]), c["nullable"]) for c in found.get_columns(name)}
         assert columns == {c.name: (_family(c.type), c.nullable) for c in table.columns}, name
         assert list(columns) == [c.name for c in table.columns], name
-        assert found.get_pk_constraint(name)["constrained_columns"] == [c.name for c in table.primary_key], name
+        assert found.get_pk_constraint(name)["constrained_columns"] == [
+            c.name for c in table.primary_key
+        ], name
         unique = {tuple(item["column_names"]) for item in found.get_unique_constraints(name)}
         assert unique == {(c.name,) for c in table.columns if c.unique}, name
     engine.dispose()
@@ -464,7 +532,9 @@ def test_schema_sections_hold_whole_statements() -> None:
 
 
 def test_canonical_json_is_sorted_and_exact() -> None:
-    assert canonical_json({"b": 0.1 + 0.2, "a": "\u00e9"}) == '{"a":"\u00e9","b":0.30000000000000004}'
+    assert (
+        canonical_json({"b": 0.1 + 0.2, "a": "\u00e9"}) == '{"a":"\u00e9","b":0.30000000000000004}'
+    )
     assert {RUNS.name, SUBMISSIONS.name, CHAIN.name} <= set(METADATA.tables)
 
 
@@ -497,13 +567,21 @@ def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
         (grants,) = re.findall(r"`(GRANT [^`]+)`", (ROOT / "docs" / "team-server.md").read_text())
         connection.exec_driver_sql(re.sub(r"\bmember\b", name, grants))
     engine.dispose()
-    member = replace(workspace, ledger_url=sa.make_url(url).set(username=name, password="m").render_as_string(False))
+    member = replace(
+        workspace,
+        ledger_url=sa.make_url(url).set(username=name, password="m").render_as_string(False),
+    )
     assert add(member, "0", 0.5) == 1
     assert len(list_submissions(member)) == 1
     assert verify_ledger(member.ledger_url).problem == ""
     engine = sa.create_engine(member.ledger_url)
     locking_out = "INSERT INTO migrations VALUES (99, 'x', 'x')"
-    changes = ("UPDATE scores SET value = 1", "DELETE FROM notes", "TRUNCATE chain CASCADE", "DROP TABLE notes")
+    changes = (
+        "UPDATE scores SET value = 1",
+        "DELETE FROM notes",
+        "TRUNCATE chain CASCADE",
+        "DROP TABLE notes",
+    )
     for statement in (*changes, locking_out):
         with (
             pytest.raises(sa.exc.ProgrammingError, match=r"permission denied|must be owner"),
@@ -514,7 +592,9 @@ def test_a_member_who_may_only_read_and_add_can_submit_and_change_nothing(
 
 
 @pytest.mark.parametrize("name", ["q?x", "p%41x", "a#b c"])
-def test_a_ledger_lies_in_its_workspace_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+def test_a_ledger_lies_in_its_workspace_whatever_the_folder_is_called(
+    tmp_path: Path, name: str
+) -> None:
     workspace = make_workspace(tmp_path / name, mlflow_uri="http://127.0.0.1:9")
     assert add(workspace, "0", 0.5) == 1
     assert len(list_submissions(workspace)) == 1

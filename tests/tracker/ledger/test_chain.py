@@ -35,7 +35,8 @@ def filled(ledger_url: str, tmp_path: Path) -> Workspace:
 
 
 def change(url: str, *statements: str) -> None:
-    """What somebody with full rights does: guards and foreign keys off, the statements, and all on again."""
+    """What somebody with full rights does: guards and foreign keys off, the statements, and all on
+    again."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -68,26 +69,52 @@ def test_an_empty_ledger_agrees(ledger_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statements", "problem"),
     [
-        (["UPDATE scores SET value = 0.99 WHERE seq = 2"], "row 2 (score of submission 1): was changed"),
-        (["UPDATE submissions SET memo = 'better' WHERE number = 2"], "row 3 (submission 2): was changed"),
-        (["UPDATE submissions SET val_f1 = NULL WHERE number = 1"], "row 1 (submission 1): was changed"),
-        (["UPDATE notes SET text = 'bad' WHERE seq = 6"], "row 6 (note of submission 2): was changed"),
+        (
+            ["UPDATE scores SET value = 0.99 WHERE seq = 2"],
+            "row 2 (score of submission 1): was changed",
+        ),
+        (
+            ["UPDATE submissions SET memo = 'better' WHERE number = 2"],
+            "row 3 (submission 2): was changed",
+        ),
+        (
+            ["UPDATE submissions SET val_f1 = NULL WHERE number = 1"],
+            "row 1 (submission 1): was changed",
+        ),
+        (
+            ["UPDATE notes SET text = 'bad' WHERE seq = 6"],
+            "row 6 (note of submission 2): was changed",
+        ),
         (["DELETE FROM scores WHERE seq = 5"], "row 5: its score is missing"),
-        (["DELETE FROM scores WHERE seq = 5", "DELETE FROM chain WHERE seq = 5"], "row 5 is missing"),
-        (["UPDATE chain SET previous = 'x' WHERE seq = 4"], "row 4 (score of submission 2): does not follow row 3"),
+        (
+            ["DELETE FROM scores WHERE seq = 5", "DELETE FROM chain WHERE seq = 5"],
+            "row 5 is missing",
+        ),
+        (
+            ["UPDATE chain SET previous = 'x' WHERE seq = 4"],
+            "row 4 (score of submission 2): does not follow row 3",
+        ),
         (["UPDATE chain SET hash = 'sha256:0' WHERE seq = 3"], "row 3 (submission 2): was changed"),
         (["UPDATE chain SET kind = 'note' WHERE seq = 4"], "score 4 is not in the chain"),
         (
-            ["INSERT INTO notes VALUES (9, 1, NULL, 'note', 'forged', 'eve', '2026-01-01T00:00:00.000000Z')"],
+            [
+                "INSERT INTO notes VALUES (9, 1, NULL, 'note', 'forged', 'eve',"
+                " '2026-01-01T00:00:00.000000Z')"
+            ],
             "note 9 is not in the chain",
         ),
         (
-            [f"UPDATE scores SET seq = {new} WHERE seq = {old}" for old, new in ((2, 100), (4, 2), (100, 4))],
+            [
+                f"UPDATE scores SET seq = {new} WHERE seq = {old}"
+                for old, new in ((2, 100), (4, 2), (100, 4))
+            ],
             "row 2 (score of submission 2): was changed",
         ),
     ],
 )
-def test_the_first_row_that_does_not_agree_is_named(filled: Workspace, statements: list[str], problem: str) -> None:
+def test_the_first_row_that_does_not_agree_is_named(
+    filled: Workspace, statements: list[str], problem: str
+) -> None:
     change(filled.ledger_url, *statements)
     assert verify_ledger(filled.ledger_url).problem == problem
 
@@ -96,12 +123,15 @@ def test_a_missing_tail_is_found_by_a_head_that_was_kept(filled: Workspace) -> N
     head = read_head(filled.ledger_url)
     change(filled.ledger_url, "DELETE FROM notes WHERE seq = 6", "DELETE FROM chain WHERE seq = 6")
     assert verify_ledger(filled.ledger_url).problem == ""
-    assert verify_ledger(filled.ledger_url, head=head).problem == f"row 6 of the head {head} is gone; " + (
-        "the ledger ends with row 5"
+    assert (
+        verify_ledger(filled.ledger_url, head=head).problem
+        == f"row 6 of the head {head} is gone; " + "the ledger ends with row 5"
     )
 
 
-def test_an_older_head_stays_valid_and_another_ledgers_does_not(filled: Workspace, tmp_path: Path) -> None:
+def test_an_older_head_stays_valid_and_another_ledgers_does_not(
+    filled: Workspace, tmp_path: Path
+) -> None:
     head = read_head(filled.ledger_url)
     add(filled, "a")
     assert verify_ledger(filled.ledger_url, head=head).problem == ""
@@ -116,11 +146,16 @@ def test_a_head_of_another_form_is_refused(filled: Workspace, head: str) -> None
 
 NO_UPDATE = "CREATE TRIGGER scores_no_update BEFORE UPDATE ON scores BEGIN SELECT 1; END"
 DROPPING = "CREATE TRIGGER lose BEFORE INSERT ON scores BEGIN SELECT RAISE(IGNORE); END"
-NOTHING = "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
+NOTHING = (
+    "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN"
+    " NULL; END $$"
+)
 CHECK = "CHECK (length(trim(memo)) > 0)"
 CALL = "EXECUTE FUNCTION refuse_gap()"
 VIEWS = dict(re.findall(r"(?s)CREATE VIEW (\w+) AS(.*?);", "\n".join(load_schema("sqlite"))))
-FORGED_SCORES = f"CREATE VIEW latest_scores AS {VIEWS['latest_scores'].replace('s.value,', '0.99 AS value,')}"
+FORGED_SCORES = (
+    f"CREATE VIEW latest_scores AS {VIEWS['latest_scores'].replace('s.value,', '0.99 AS value,')}"
+)
 RECORDS = f"CREATE VIEW score_records AS {VIEWS['score_records']}"
 FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
 
@@ -144,7 +179,10 @@ FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
             "the trigger lose is not one",
         ),
         (
-            ["DROP TRIGGER chain_no_gap", "CREATE TRIGGER chain_no_gap AFTER INSERT ON chain BEGIN SELECT 1; END"],
+            [
+                "DROP TRIGGER chain_no_gap",
+                "CREATE TRIGGER chain_no_gap AFTER INSERT ON chain BEGIN SELECT 1; END",
+            ],
             [
                 "DROP TRIGGER chain_no_gap ON chain",
                 f"CREATE TRIGGER chain_no_gap BEFORE UPDATE ON chain FOR EACH ROW {CALL}",
@@ -154,7 +192,10 @@ FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
         (
             [
                 "PRAGMA writable_schema = ON",
-                f"UPDATE sqlite_master SET sql = replace(sql, '{CHECK}', '') WHERE name = 'submissions'",
+                (
+                    f"UPDATE sqlite_master SET sql = replace(sql, '{CHECK}', '') WHERE name ="
+                    " 'submissions'"
+                ),
             ],
             ["ALTER TABLE submissions DROP CONSTRAINT submissions_predictions_fingerprint_key"],
             r"the guard submissions\w* is ",
@@ -170,7 +211,11 @@ FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
             ["DROP VIEW score_records", FORGED_RECORDS],
             r"the (guard|view) score_records ",
         ),
-        (["DROP VIEW score_records"], ["DROP VIEW score_records"], "the guard score_records is missing"),
+        (
+            ["DROP VIEW score_records"],
+            ["DROP VIEW score_records"],
+            "the guard score_records is missing",
+        ),
     ],
 )
 def test_a_guard_that_was_taken_away_or_weakened_is_named(
@@ -210,15 +255,24 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
     [
         (
             [
-                *(f"ALTER TABLE scores {what}" for what in ("DROP CONSTRAINT scores_pkey", "ALTER seq DROP NOT NULL")),
-                "INSERT INTO scores SELECT NULL, 1, split, metric, 0.99, author, scored_at FROM scores WHERE seq = 2",
+                *(
+                    f"ALTER TABLE scores {what}"
+                    for what in ("DROP CONSTRAINT scores_pkey", "ALTER seq DROP NOT NULL")
+                ),
+                (
+                    "INSERT INTO scores SELECT NULL, 1, split, metric, 0.99, author, scored_at FROM"
+                    " scores WHERE seq = 2"
+                ),
             ],
             "score without a seq is not in the chain",
         ),
         (
             [
                 "ALTER TABLE scores DROP CONSTRAINT scores_pkey",
-                "INSERT INTO scores SELECT seq, 1, split, metric, 0.99, author, scored_at FROM scores WHERE seq = 2",
+                (
+                    "INSERT INTO scores SELECT seq, 1, split, metric, 0.99, author, scored_at FROM"
+                    " scores WHERE seq = 2"
+                ),
             ],
             "row 2: is there 2 times",
         ),
@@ -232,7 +286,10 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
         (
             [
                 "ALTER TABLE runs DROP CONSTRAINT runs_pkey, DROP CONSTRAINT runs_seq_fkey",
-                "ALTER TABLE submissions DROP CONSTRAINT submissions_pkey, DROP CONSTRAINT submissions_seq_fkey",
+                (
+                    "ALTER TABLE submissions DROP CONSTRAINT submissions_pkey, DROP CONSTRAINT"
+                    " submissions_seq_fkey"
+                ),
                 "ALTER TABLE scores DROP CONSTRAINT scores_seq_fkey",
                 "ALTER TABLE notes DROP CONSTRAINT notes_seq_fkey",
                 "ALTER TABLE chain DROP CONSTRAINT chain_pkey, ALTER seq DROP NOT NULL",
@@ -240,7 +297,10 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
             ],
             "the chain has 5 rows and ends with row 4",
         ),
-        (["ALTER TABLE notes DROP CONSTRAINT notes_pkey"], "the guard notes_pkey is missing, rows can be changed"),
+        (
+            ["ALTER TABLE notes DROP CONSTRAINT notes_pkey"],
+            "the guard notes_pkey is missing, rows can be changed",
+        ),
         (
             ["ALTER TABLE submissions ALTER number DROP NOT NULL"],
             "the guard submissions.number NOT NULL is missing, rows can be changed",
@@ -248,9 +308,15 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
         (
             [
                 "ALTER TABLE submissions DROP CONSTRAINT submissions_predictions_fingerprint_key",
-                "ALTER TABLE submissions ADD CONSTRAINT submissions_predictions_fingerprint_key UNIQUE (seq, memo)",
+                (
+                    "ALTER TABLE submissions ADD CONSTRAINT submissions_predictions_fingerprint_key"
+                    " UNIQUE (seq, memo)"
+                ),
             ],
-            "the guard submissions_predictions_fingerprint_key is not as ledger.db.sql has it, rows can be changed",
+            (
+                "the guard submissions_predictions_fingerprint_key is not as ledger.db.sql has it,"
+                " rows can be changed"
+            ),
         ),
         (
             ["CREATE TABLE more () INHERITS (notes)"],

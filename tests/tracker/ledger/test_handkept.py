@@ -1,4 +1,5 @@
-"""Tables kept by hand: the winners' own table of 2022 goes in, tells what it knows, and comes out the same."""
+"""Tables kept by hand: the winners' own table of 2022 goes in, tells what it knows, and comes out
+the same."""
 
 from __future__ import annotations
 
@@ -61,7 +62,11 @@ def test_the_chain_of_sotas_is_the_winners(winners: Workspace) -> None:
     assert list_sota_numbers(winners) == [1, 2, 4, 6, 7, 12, 17]
     best = find_sota(winners)
     assert best is not None
-    assert (best.number, best.scores["public_f1"], best.scores["private_accuracy"]) == (17, 0.7822, 0.815397)
+    assert (best.number, best.scores["public_f1"], best.scores["private_accuracy"]) == (
+        17,
+        0.7822,
+        0.815397,
+    )
     assert verify_ledger(winners.ledger_url).problem == ""
 
 
@@ -74,7 +79,11 @@ def test_the_summary_names_every_figure_that_is_taken_in(empty: Workspace, tmp_p
 
 def test_audit_names_what_was_submitted_in_vain(winners: Workspace) -> None:
     found = audit(winners)
-    assert [(item["number"], item["equal_to"]) for item in found.wasted] == [(9, 8), (11, 7), (14, 7)]
+    assert [(item["number"], item["equal_to"]) for item in found.wasted] == [
+        (9, 8),
+        (11, 7),
+        (14, 7),
+    ]
     assert all(item["evidence"] == "equal on all 4 scores" for item in found.wasted)
     assert {"number": 17, "sota": 12, "key": "eval.center_crop"} in found.one_key
     assert 6 in [item["number"] for item in found.several_keys]
@@ -100,7 +109,12 @@ def test_historical_submissions_are_compared_by_what_is_known(
 
 def test_the_unknown_stays_unknown(winners: Workspace) -> None:
     fourth = list_submissions(winners)[3]
-    assert (fourth.run, fourth.author, fourth.submitted_at, fourth.val_accuracy) == (None, None, None, None)
+    assert (fourth.run, fourth.author, fourth.submitted_at, fourth.val_accuracy) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert "decay_step" not in fourth.config.get("sched", {})
     assert count_since(winners, "0") == []  # history spends no quota of today
 
@@ -115,16 +129,25 @@ def test_export_equals_import(winners: Workspace, tmp_path: Path, kind: str) -> 
     assert again.read_bytes() == first.read_bytes()
     assert list_flat(other) == list_flat(winners)
     mine, theirs = (
-        [(r.number, r.memo, r.config, dict(r.scores), r.sota, r.config_diff, r.val_loss) for r in list_submissions(ws)]
+        [
+            (r.number, r.memo, r.config, dict(r.scores), r.sota, r.config_diff, r.val_loss)
+            for r in list_submissions(ws)
+        ]
         for ws in (winners, other)
     )
     assert mine == theirs
 
 
-def test_real_submissions_survive_the_round_trip_with_their_predictions(workspace: Workspace, tmp_path: Path) -> None:
+def test_real_submissions_survive_the_round_trip_with_their_predictions(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     for answers in ("0000011110", "0000011100"):
         make_run(workspace, answers)
-        submit(workspace, f"exp{len(list_submissions(workspace)) + 1}", 'a "quoted", memo\nwith | lines')
+        submit(
+            workspace,
+            f"exp{len(list_submissions(workspace)) + 1}",
+            'a "quoted", memo\nwith | lines',
+        )
     for kind in ("csv", "json"):
         path = tmp_path / f"x.{kind}"
         export_table(workspace, path)
@@ -147,7 +170,9 @@ def test_markdown_is_a_table_for_people(winners: Workspace, tmp_path: Path) -> N
         export_table(winners, tmp_path / "x.xlsx")
 
 
-def test_every_wrong_cell_is_reported_and_nothing_is_added(empty: Workspace, tmp_path: Path) -> None:
+def test_every_wrong_cell_is_reported_and_nothing_is_added(
+    empty: Workspace, tmp_path: Path
+) -> None:
     path = tmp_path / "t.csv"
     path.write_text(
         "number,memo,public_f1,public_auc,val_acc\n1,first,0.5,,89\n1,,0.6,,\n3,third,high,0.7,120\nx,m,0.5,,\n"
@@ -155,7 +180,14 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(empty: Workspace, tmp
     with pytest.raises(ConfigError) as caught:
         read_handkept(path, empty.competition)
     text = str(caught.value)
-    for part in ("row 3, memo", "row 4, public_f1", "row 4, public_auc", "row 4, val_acc", "row 5, number", "grow"):
+    for part in (
+        "row 3, memo",
+        "row 4, public_f1",
+        "row 4, public_auc",
+        "row 4, val_acc",
+        "row 5, number",
+        "grow",
+    ):
         assert part in text
     assert list_submissions(empty) == []
 
@@ -179,7 +211,9 @@ def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspac
     assert read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain") == before
 
 
-def test_a_prediction_file_beside_the_table_makes_the_row_comparable(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_prediction_file_beside_the_table_makes_the_row_comparable(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     answers = "".join(f"i{n}.png,{n % 2}\n" for n in range(IMAGES))
     (tmp_path / "one.csv").write_text("ImageID,ans\n" + answers)
     (tmp_path / "t.csv").write_text("memo,file\nold,one.csv\nalso old,lost.csv\n")
@@ -192,7 +226,9 @@ def test_a_prediction_file_beside_the_table_makes_the_row_comparable(workspace: 
         submit(workspace, "exp1", "again")
 
 
-def test_predictions_imported_without_their_fingerprint_are_refused_as_well(empty: Workspace, tmp_path: Path) -> None:
+def test_predictions_imported_without_their_fingerprint_are_refused_as_well(
+    empty: Workspace, tmp_path: Path
+) -> None:
     packed = Answers.of({f"i{n}.png": str(n % 2) for n in range(IMAGES)}).pack()
     (tmp_path / "t.csv").write_text(f"memo,answers\nold,{packed}\n")
     import_table(empty, read_handkept(tmp_path / "t.csv", empty.competition))
@@ -205,8 +241,12 @@ def test_predictions_imported_without_their_fingerprint_are_refused_as_well(empt
     assert not list(empty.submissions_dir.glob("*"))
 
 
-def test_the_same_predictions_twice_in_a_table_add_nothing(workspace: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "one.csv").write_text("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(IMAGES)))
+def test_the_same_predictions_twice_in_a_table_add_nothing(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "one.csv").write_text(
+        "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(IMAGES))
+    )
     (tmp_path / "t.csv").write_text("memo,file\na,one.csv\nb,one.csv\n")
     with pytest.raises(DuplicateError, match="submission 1"):
         import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
@@ -257,7 +297,9 @@ SCALARS = st.one_of(
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=2))
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=2)
+)
 MEMOS = (TEXT | AWKWARD).filter(lambda text: text.strip() != "")
 NAMES = st.text(alphabet="abc_", min_size=1)
 CONFIGS = st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=3), max_size=3)
@@ -271,23 +313,34 @@ def test_a_config_value_comes_back_from_its_cell(value: Any) -> None:
     assert type(found) is type(value)
 
 
-def append_rows(workspace: Workspace, rows: Sequence[tuple[str, dict[str, Any], list[float | None]]]) -> None:
-    """Real submissions with these memos, configs and figures, scored with the finite ones of the latter."""
+def append_rows(
+    workspace: Workspace, rows: Sequence[tuple[str, dict[str, Any], list[float | None]]]
+) -> None:
+    """Real submissions with these memos, configs and figures, scored with the finite ones of the
+    latter."""
     for place, (memo, config, figures) in enumerate(rows):
         made = draft(str(place), memo=memo)
         names = [name.replace("_", "/", 1) for name in FIGURES]
         record = replace(made.record, summary=dict(zip(names, figures, strict=True)))
         with open_ledger(workspace) as ledger:
-            ledger.append_submission(replace(made, record=record, config=config), workspace.competition)
+            ledger.append_submission(
+                replace(made, record=record, config=config), workspace.competition
+            )
             if figures[0] is not None and math.isfinite(figures[0]):
                 ledger.append_missing(place + 1, {("public", "accuracy"): figures[0]})
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.lists(st.tuples(MEMOS, CONFIGS, st.lists(FLOATS, min_size=6, max_size=6)), min_size=1, max_size=3))
+@given(
+    rows=st.lists(
+        st.tuples(MEMOS, CONFIGS, st.lists(FLOATS, min_size=6, max_size=6)), min_size=1, max_size=3
+    )
+)
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_what_export_wrote_import_reads_to_the_same_rows(
-    kind: str, rows: list[tuple[str, dict[str, Any], list[float | None]]], tmp_path_factory: pytest.TempPathFactory
+    kind: str,
+    rows: list[tuple[str, dict[str, Any], list[float | None]]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     root = tmp_path_factory.mktemp("trip")
     old, new = make_workspace(root / "old"), make_workspace(root / "new")
@@ -295,11 +348,15 @@ def test_what_export_wrote_import_reads_to_the_same_rows(
     export_table(old, root / f"x.{kind}")
     import_table(new, read_handkept(root / f"x.{kind}", new.competition))
     assert list_flat(new) == list_flat(old)
-    assert [row.config for row in list_submissions(new)] == [row.config for row in list_submissions(old)]
+    assert [row.config for row in list_submissions(new)] == [
+        row.config for row in list_submissions(old)
+    ]
     assert verify_ledger(new.ledger_url).problem == ""
 
 
-def test_figures_that_were_logged_as_percentages_are_not_reinterpreted(empty: Workspace, tmp_path: Path) -> None:
+def test_figures_that_were_logged_as_percentages_are_not_reinterpreted(
+    empty: Workspace, tmp_path: Path
+) -> None:
     append_rows(empty, [("m", {}, [None, None, 76.5, float("inf"), 81.65, 76.5])])
     for kind in ("csv", "json"):
         export_table(empty, tmp_path / f"x.{kind}")
@@ -367,13 +424,17 @@ def test_answers_tell_their_fingerprint(empty: Workspace, tmp_path: Path) -> Non
     path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},sha256:{'0' * 64}\n")
     with pytest.raises(ConfigError, match="row 2, answers: their fingerprint is sha256:"):
         read_handkept(path, empty.competition)
-    path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},\nb,,sha256:{'0' * 64}\n")
+    path.write_text(
+        f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},\nb,,sha256:{'0' * 64}\n"
+    )
     import_table(empty, read_handkept(path, empty.competition))
     prints = [row.predictions_fingerprint for row in list_submissions(empty)]
     assert prints == [PACKED.fingerprint, f"sha256:{'0' * 64}"]
 
 
-def test_times_become_utc_and_a_column_of_another_name_is_kept(empty: Workspace, tmp_path: Path) -> None:
+def test_times_become_utc_and_a_column_of_another_name_is_kept(
+    empty: Workspace, tmp_path: Path
+) -> None:
     path = tmp_path / "t.csv"
     path.write_text("memo,submitted_at,day\na,2021-08-23T14:00:00+02:00,23.08.2021 14:00\n")
     import_table(empty, read_handkept(path, empty.competition))
@@ -390,7 +451,9 @@ def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Pat
     assert len(list_submissions(empty)) == 1
 
 
-def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(empty: Workspace, tmp_path: Path) -> None:
+def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(
+    empty: Workspace, tmp_path: Path
+) -> None:
     path = tmp_path / "t.json"
     path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="nested more than 100 deep"):

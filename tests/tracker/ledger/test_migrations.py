@@ -1,4 +1,5 @@
-"""Old ledgers: refused by name, upgraded in one transaction after a backup, then equal to a new one."""
+"""Old ledgers: refused by name, upgraded in one transaction after a backup, then equal to a new
+one."""
 
 from __future__ import annotations
 
@@ -71,12 +72,19 @@ def catalogue(url: str) -> Any:
         connection.close()
         return sorted((kind, name, " ".join((sql or "").split())) for kind, name, sql in rows)
     sql = [
-        "SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n FROM information_schema.columns "
-        "WHERE table_schema = 'public' ORDER BY 1, ordinal_position",
-        "SELECT conname AS n, pg_get_constraintdef(oid) AS d FROM pg_constraint "
-        "WHERE connamespace = 'public'::regnamespace ORDER BY 1",
+        (
+            "SELECT table_name AS t, column_name AS c, data_type AS d, is_nullable AS n FROM"
+            " information_schema.columns WHERE table_schema = 'public' ORDER BY 1, ordinal_position"
+        ),
+        (
+            "SELECT conname AS n, pg_get_constraintdef(oid) AS d FROM pg_constraint "
+            "WHERE connamespace = 'public'::regnamespace ORDER BY 1"
+        ),
         "SELECT indexdef AS d FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
-        "SELECT tgname AS n, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
+        (
+            "SELECT tgname AS n, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal"
+            " ORDER BY 1"
+        ),
     ]
     engine = sa.create_engine(url)
     with engine.connect() as connection:
@@ -87,7 +95,9 @@ def catalogue(url: str) -> Any:
 
 def test_there_is_a_step_and_an_old_ledger_for_every_schema_before_this_one() -> None:
     assert list(STEPS) == list(range(2, SCHEMA_VERSION + 1))
-    assert [path.stem for path in OLD] == [f"ledger_v{version}" for version in range(1, SCHEMA_VERSION)]
+    assert [path.stem for path in OLD] == [
+        f"ledger_v{version}" for version in range(1, SCHEMA_VERSION)
+    ]
 
 
 def test_an_old_ledger_is_refused_with_the_command_to_type(old: Workspace) -> None:
@@ -137,7 +147,9 @@ def test_the_backup_has_the_ledger_as_it_was(old: Workspace, tmp_path: Path) -> 
     with sqlite3.connect(backup) as connection:
         hashes = [row[0] for row in connection.execute("SELECT hash FROM chain ORDER BY seq")]
     connection.close()
-    assert hashes == [row["hash"] for row in read_rows(old.ledger_url, "SELECT hash FROM chain ORDER BY seq")]
+    assert hashes == [
+        row["hash"] for row in read_rows(old.ledger_url, "SELECT hash FROM chain ORDER BY seq")
+    ]
 
 
 def test_a_step_that_fails_leaves_the_old_ledger_whole(
@@ -183,7 +195,9 @@ def test_a_backup_made_while_others_write_is_whole_and_restores_to_either_databa
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        counts = [copy_ledger(workspace.ledger_url, tmp_path / f"b{number}.db") for number in range(3)]
+        counts = [
+            copy_ledger(workspace.ledger_url, tmp_path / f"b{number}.db") for number in range(3)
+        ]
     finally:
         stop.set()
         writer.join()

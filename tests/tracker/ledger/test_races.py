@@ -1,7 +1,9 @@
-"""Thirty-two processes at one ledger, and writers killed with kill -9: nothing doubled, lost or half-written.
+"""Thirty-two processes at one ledger, and writers killed with kill -9: nothing doubled, lost or
+half-written.
 
-Of a ledger that wrote two scores in two transactions instead of one, 4 of 60 kills left a half. So 80 kills overlook
-such a fault once in 250 times, and on both databases once in 60,000; `make kills` takes 400, whose appends are slower.
+Of a ledger that wrote two scores in two transactions instead of one, 4 of 60 kills left a half. So
+80 kills overlook such a fault once in 250 times, and on both databases once in 60,000; `make kills`
+takes 400, whose appends are slower.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ LIMIT_S = 240
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    """Processes that start in milliseconds, since the server that forks them has imported all that they need.
+    """Processes that start in milliseconds, since the server that forks them has imported all that
+    they need.
 
-    That is this module too, where their functions are: without it each would import pytest and numpy by itself.
+    That is this module too, where their functions are: without it each would import pytest and
+    numpy by itself.
     """
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload([__name__, "tracker.ledger.append", "psycopg"])
@@ -67,7 +71,9 @@ def submit_one(workspace: Workspace, answer: str, gate: str, results: Connection
     results.close()
 
 
-def submit_at_once(context: ForkServerContext, workspace: Workspace, answers: list[str]) -> list[int]:
+def submit_at_once(
+    context: ForkServerContext, workspace: Workspace, answers: list[str]
+) -> list[int]:
     """The numbers that as many processes got, sorted; 0 for each refusal."""
     gate = workspace.root / "gate"
     gate.unlink(missing_ok=True)
@@ -90,18 +96,26 @@ def submit_at_once(context: ForkServerContext, workspace: Workspace, answers: li
     return sorted(numbers)
 
 
-def test_of_32_equal_submissions_one_is_accepted(context: ForkServerContext, shared: Workspace) -> None:
-    assert submit_at_once(context, unlimited(shared), ["0"] * PROCESSES) == [0] * (PROCESSES - 1) + [1]
+def test_of_32_equal_submissions_one_is_accepted(
+    context: ForkServerContext, shared: Workspace
+) -> None:
+    assert submit_at_once(context, unlimited(shared), ["0"] * PROCESSES) == [0] * (
+        PROCESSES - 1
+    ) + [1]
     assert len(list_submissions(shared)) == 1
 
 
-def test_32_different_submissions_are_numbered_without_a_gap(context: ForkServerContext, shared: Workspace) -> None:
+def test_32_different_submissions_are_numbered_without_a_gap(
+    context: ForkServerContext, shared: Workspace
+) -> None:
     answers = [f"answer {number}" for number in range(PROCESSES)]
     assert submit_at_once(context, unlimited(shared), answers) == list(range(1, PROCESSES + 1))
     assert verify_ledger(shared.ledger_url).problem == ""
 
 
-def test_of_32_submissions_the_daily_limit_lets_5_through(context: ForkServerContext, shared: Workspace) -> None:
+def test_of_32_submissions_the_daily_limit_lets_5_through(
+    context: ForkServerContext, shared: Workspace
+) -> None:
     answers = [f"answer {number}" for number in range(PROCESSES)]
     assert submit_at_once(context, shared, answers) == [0] * (PROCESSES - 5) + [1, 2, 3, 4, 5]
 

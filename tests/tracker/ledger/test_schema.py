@@ -36,11 +36,23 @@ def test_a_note_has_the_columns_of_the_schema() -> None:
 
 
 def test_a_table_kept_by_hand_is_read_by_every_column_of_a_submission() -> None:
-    taken = {*FIGURES, *PRINTS, *TEXTS, "number", "memo", "config", "sota", "config_diff", "best_epoch"}
+    taken = {
+        *FIGURES,
+        *PRINTS,
+        *TEXTS,
+        "number",
+        "memo",
+        "config",
+        "sota",
+        "config_diff",
+        "best_epoch",
+    }
     assert taken == {column.name for column in load_tables()["submissions"]} - {"seq"}
 
 
-def test_a_column_added_to_the_text_of_the_schema_is_read_with_its_type_key_and_reference(tmp_path: Path) -> None:
+def test_a_column_added_to_the_text_of_the_schema_is_read_with_its_type_key_and_reference(
+    tmp_path: Path,
+) -> None:
     line = "    answers                  TEXT\n"
     text = SCHEMA_FILE.read_text()
     assert text.count(line) == 1

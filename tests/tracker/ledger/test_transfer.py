@@ -28,7 +28,9 @@ def backup(workspace: Workspace, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
-def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(workspace: Workspace, backup: Path, end: str) -> None:
+def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(
+    workspace: Workspace, backup: Path, end: str
+) -> None:
     path = workspace.root / "ledger.db"
     path.unlink()
     log = path.with_name(path.name + end)
@@ -63,7 +65,9 @@ def test_what_cannot_be_restored_leaves_an_empty_postgresql_empty(
     else:
         with sqlite3.connect(backup) as connection:
             connection.execute("DROP TRIGGER chain_no_update")
-            connection.execute("DROP TABLE migrations" if wrong == "foreign" else "UPDATE chain SET previous = 'x'")
+            connection.execute(
+                "DROP TABLE migrations" if wrong == "foreign" else "UPDATE chain SET previous = 'x'"
+            )
         connection.close()
     with pytest.raises(LedgerError) as caught:
         restore_ledger(backup, url)
@@ -79,7 +83,9 @@ def test_without_room_a_backup_and_a_restore_say_so_and_leave_nothing(
     (tmp_path / "new").mkdir()
     target = tmp_path / "new" / "c.db"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the system writes no byte beyond it
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (20_000, before[1])
+    )  # the system writes no byte beyond it
     try:
         with pytest.raises(StorageError, match=r"c\.db"):
             copy_ledger(workspace.ledger_url, target)

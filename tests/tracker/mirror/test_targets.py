@@ -1,4 +1,5 @@
-"""A tracker of one's own behind the mirror: one class and one line, killed and resumed, and apart from the others."""
+"""A tracker of one's own behind the mirror: one class and one line, killed and resumed, and apart
+from the others."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from tracker.training.config import Config, config_to_dict
 from tracker.workspace.competition import Workspace
 
 LIMIT_S = 180
-# As a user would write it: JSON lines outside the workspace. It stops in the second batch while `hold` is there.
+# As a user would write it: JSON lines outside the workspace. It stops in the second batch while
+# `hold` is there.
 LINES = """
 import json
 import time
@@ -77,7 +79,10 @@ class BrokenTarget(LinesTarget):
     def points(self, batch):
         raise PermissionError("the share is read-only")
 """
-MAIN = "import sys; from tracker.mirror import targets as mirror_targets; mirror_targets.TARGETS.clear(); "
+MAIN = (
+    "import sys; from tracker.mirror import targets as mirror_targets;"
+    " mirror_targets.TARGETS.clear(); "
+)
 MAIN += "mirror_targets.TARGETS['lines'] = 'lines_target:LinesTarget'; "
 MAIN += "from tracker.mirror.process import main; sys.exit(main())"
 
@@ -97,7 +102,9 @@ def start_mirror(workspace: Workspace, plugin: Path) -> subprocess.Popen[bytes]:
     """The mirror process of exp1, in which only the new target is registered."""
     command = [sys.executable, "-c", MAIN, str(workspace.root), "exp1"]
     places = [str(plugin), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))})
+    return subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    )
 
 
 def read_lines(workspace: Workspace) -> list[dict[str, Any]]:
@@ -109,7 +116,12 @@ def test_a_target_registered_at_run_time_gets_a_run_once_through_a_mirror_that_w
     workspace: Workspace, plugin: Path
 ) -> None:
     recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=config_to_dict(Config()), parent=None, note="idea", fingerprints={}
+        workspace.runs_dir,
+        kind="train",
+        config=config_to_dict(Config()),
+        parent=None,
+        note="idea",
+        fingerprints={},
     )
     for step in range(1, 31):
         recorder.metrics({"train/loss": 1 / step}, step=step, epoch=1)
@@ -117,7 +129,9 @@ def test_a_target_registered_at_run_time_gets_a_run_once_through_a_mirror_that_w
     first = start_mirror(workspace, plugin)
     try:
         until = time.monotonic() + LIMIT_S
-        while sum("at" in line for line in read_lines(workspace)) < 20:  # the second batch is written, not noted
+        while (
+            sum("at" in line for line in read_lines(workspace)) < 20
+        ):  # the second batch is written, not noted
             assert first.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -173,7 +187,9 @@ def test_a_target_that_fails_does_not_keep_the_others_from_their_copy(
     assert read_lines(workspace)[-1] == {"end": load_run(workspace.runs_dir, "exp1").status}
 
 
-def test_the_state_files_of_the_targets_differ_and_are_no_other_file_of_a_run(workspace: Workspace) -> None:
+def test_the_state_files_of_the_targets_differ_and_are_no_other_file_of_a_run(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0000011110")
     names = list_state_names()
     assert len(set(names)) == len(names) == len(TARGETS)

@@ -125,7 +125,10 @@ def test_every_point_is_on_disk_when_the_call_returns(workspace: Workspace) -> N
 
 
 def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
-    lines = [{"time": 1.0, "step": step, "epoch": 1, "values": {"a": value}} for step, value in ((1, 0.1), (2, 0.2))]
+    lines = [
+        {"time": 1.0, "step": step, "epoch": 1, "values": {"a": value}}
+        for step, value in ((1, 0.1), (2, 0.2))
+    ]
     text = "\n".join(json.dumps(line) for line in [*lines, lines[1]]) + '\n{"time": 1.0, "st'
     (tmp_path / "m.jsonl").write_text(text)
     assert read_curves(tmp_path / "m.jsonl") == {"a": {1: (1, 0.1), 2: (1, 0.2)}}
@@ -133,7 +136,12 @@ def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
 
 def _new_run(workspace: Workspace) -> Recorder:
     return Recorder.create(
-        workspace.runs_dir, kind="train", config={"train": {"epochs": 1}}, parent=None, note="", fingerprints={}
+        workspace.runs_dir,
+        kind="train",
+        config={"train": {"epochs": 1}},
+        parent=None,
+        note="",
+        fingerprints={},
     )
 
 
@@ -150,7 +158,10 @@ for step in range(1, 10**9):
 
 def _start_child(workspace: Workspace) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(workspace.runs_dir)], stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-c", CHILD, str(workspace.runs_dir)],
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
     assert child.stdout is not None
     for _ in range(100):
@@ -184,7 +195,9 @@ with tracker.start_run({"train": {"seed": int(sys.argv[2])}}, follow=False) as r
 """
 
 
-def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     (tmp_path / "loop.py").write_text(KILLED_LOOP)
     children = []
     for number, ending in enumerate(("plain", "save_best")):
@@ -198,10 +211,14 @@ def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(workspace
         last = list(read_points(workspace.runs_dir / record.name / "metrics.jsonl"))[-1]
         assert from_utc_text(record.finished_at or "").timestamp() >= last["time"] - 0.001
         assert record.duration_s > 0
-    assert len(compare_runs(workspace, ["exp1", "exp2"]).rows) == 2  # lengths that broke off are no seeds
+    assert (
+        len(compare_runs(workspace, ["exp1", "exp2"]).rows) == 2
+    )  # lengths that broke off are no seeds
 
 
-def test_the_points_of_a_killed_loop_are_read_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_points_of_a_killed_loop_are_read_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(workspace, f1=0.5)
     folder = workspace.runs_dir / "exp1"
     raw = json.loads((folder / "run.json").read_text())
@@ -222,10 +239,17 @@ def test_the_points_of_a_killed_loop_are_read_once(workspace: Workspace, monkeyp
     assert (found.status, found.epoch, found.summary["val/f1"]) == ("killed", 2, 0.75)
     assert load_run(workspace.runs_dir, "exp1") == found
     assert read == [points]
-    assert json.loads((folder / "run.json").read_text())["status"] == "running"  # as the process left it
+    assert (
+        json.loads((folder / "run.json").read_text())["status"] == "running"
+    )  # as the process left it
     (folder / ".killed.json").write_text("{}")  # damaged
     assert load_run(workspace.runs_dir, "exp1") == found
-    points.write_text(json.dumps(first) + "\n" + json.dumps({**first, "epoch": 3, "values": {"val/f1": 0.875}}) + "\n")
+    points.write_text(
+        json.dumps(first)
+        + "\n"
+        + json.dumps({**first, "epoch": 3, "values": {"val/f1": 0.875}})
+        + "\n"
+    )
     assert load_run(workspace.runs_dir, "exp1").summary["val/f1"] == 0.875
     assert len(read) == 3
 
@@ -233,7 +257,9 @@ def test_the_points_of_a_killed_loop_are_read_once(workspace: Workspace, monkeyp
         raise StorageError(f"cannot write {path}")
 
     (folder / ".killed.json").unlink()
-    monkeypatch.setattr(tracker.runs.killed, "write_json", refuse)  # a read-only workspace: root may write everywhere
+    monkeypatch.setattr(
+        tracker.runs.killed, "write_json", refuse
+    )  # a read-only workspace: root may write everywhere
     assert load_run(workspace.runs_dir, "exp1").summary["val/f1"] == 0.875
     assert not (folder / ".killed.json").exists()
     monkeypatch.undo()
@@ -243,12 +269,20 @@ def test_the_points_of_a_killed_loop_are_read_once(workspace: Workspace, monkeyp
     assert resumed.finish("finished").epoch == 3
 
 
-def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(workspace: Workspace) -> None:
+def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, f1=0.5)
     folder = workspace.runs_dir / "exp1"
     raw = json.loads((folder / "run.json").read_text())
     began = "2026-01-01T00:00:00.000000Z"
-    left = {"status": "running", "pid": 0, "heartbeat": began, "finished_at": None, "duration_s": 2.0}
+    left = {
+        "status": "running",
+        "pid": 0,
+        "heartbeat": began,
+        "finished_at": None,
+        "duration_s": 2.0,
+    }
     (folder / "run.json").write_text(json.dumps({**raw, **left}))
     at = from_utc_text(began).timestamp()
     points = [
@@ -256,11 +290,16 @@ def test_the_record_of_a_killed_training_has_the_epoch_that_was_on_disk(workspac
         {"time": at + 5, "step": 2, "epoch": 2, "values": {"val/f1": 0.75, "train/loss": 0.25}},
         {"time": at + 6, "step": 3, "epoch": 3, "values": {"train/batch_loss": 0.125}},
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points) + '{"time": 1')
-    record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.epoch, record.best_epoch, record.duration_s) == ("killed", 1, 1, 8.0), (
-        "resumed from there"
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(point) + "\n" for point in points) + '{"time": 1'
     )
+    record = load_run(workspace.runs_dir, "exp1")
+    assert (record.status, record.epoch, record.best_epoch, record.duration_s) == (
+        "killed",
+        1,
+        1,
+        8.0,
+    ), "resumed from there"
     assert record.summary == raw["summary"]
     assert record.finished_at == "2026-01-01T00:00:06.000000Z"
 
@@ -289,7 +328,9 @@ def test_a_running_or_finished_run_cannot_be_reopened(workspace: Workspace) -> N
         Recorder.reopen(workspace.runs_dir, "exp1")
 
 
-def test_heartbeat_goes_on_while_the_loop_is_busy(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_goes_on_while_the_loop_is_busy(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tracker.runs.recorder.HEARTBEAT_S", 0.05)
     recorder = _new_run(workspace)
     first = load_run(workspace.runs_dir, "exp1").heartbeat
@@ -302,7 +343,9 @@ def test_heartbeat_goes_on_while_the_loop_is_busy(workspace: Workspace, monkeypa
 
 def test_a_full_disk_is_an_error_with_advice(workspace: Workspace) -> None:
     folder = allocate_run(workspace.runs_dir)
-    (folder / "run.json").write_text(json.dumps({"name": folder.name, "uid": "u", "status": "failed"}))
+    (folder / "run.json").write_text(
+        json.dumps({"name": folder.name, "uid": "u", "status": "failed"})
+    )
     (folder / "metrics.jsonl").symlink_to("/dev/full")
     recorder = Recorder.reopen(workspace.runs_dir, folder.name)
     with pytest.raises(StorageError, match="No space left") as caught:
@@ -326,11 +369,11 @@ def test_unknown_and_broken_runs_are_named(workspace: Workspace) -> None:
 def kill_before_the_first_record(workspace: Workspace) -> Path:
     """A run folder whose process was killed while it wrote run.json for the first time."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from tracker.runs import recorder; from tracker.runs import record as runs;"
-        "write = recorder.write_json;"
-        "recorder.write_json = lambda path, value:"
-        " os.kill(os.getpid(), signal.SIGKILL) if path.name == 'run.json' else write(path, value);"
-        "recorder.Recorder.create(Path(sys.argv[1]), kind='train', config={}, parent=None, note='', fingerprints={})"
+        "import os, signal, sys; from pathlib import Path; from tracker.runs import recorder; from"
+        " tracker.runs import record as runs;write = recorder.write_json;recorder.write_json ="
+        " lambda path, value: os.kill(os.getpid(), signal.SIGKILL) if path.name == 'run.json' else"
+        " write(path, value);recorder.Recorder.create(Path(sys.argv[1]), kind='train', config={},"
+        " parent=None, note='', fingerprints={})"
     )
     before = set(list_run_numbers(workspace.runs_dir))
     command = [sys.executable, "-c", code, str(workspace.runs_dir)]
@@ -339,7 +382,9 @@ def kill_before_the_first_record(workspace: Workspace) -> Path:
     return workspace.runs_dir / f"exp{number}"
 
 
-def test_a_run_killed_before_its_first_record_is_killed_at_its_folders_time(workspace: Workspace) -> None:
+def test_a_run_killed_before_its_first_record_is_killed_at_its_folders_time(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0" * 10)
     folder = kill_before_the_first_record(workspace)
     bare = workspace.runs_dir / "exp3"
@@ -351,7 +396,9 @@ def test_a_run_killed_before_its_first_record_is_killed_at_its_folders_time(work
         assert [record.status for record in records] == ["killed", "killed", "finished"]
         assert {record.created_at for record in records[:2]} == {"2023-11-14T22:13:20.000000Z"}
     assert json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
-    assert "killed before its first record" in run_tracker("show", "exp2", cwd=workspace.root).stdout
+    assert (
+        "killed before its first record" in run_tracker("show", "exp2", cwd=workspace.root).stdout
+    )
     run_tracker("tree", cwd=workspace.root)
     done = run_tracker("run", "train", "--resume", cwd=workspace.root, ok=False)
     assert done.returncode == 2 and "no killed, interrupted or failed run" in done.stderr
@@ -397,23 +444,34 @@ def leave_temporary(path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_temporary_files_of_killed_processes_go_when_the_folder_is_opened_for_writing(workspace: Workspace) -> None:
+def test_temporary_files_of_killed_processes_go_when_the_folder_is_opened_for_writing(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, status="interrupted")
     folder = workspace.runs_dir / "exp1"
     for place in (folder / "last.pth", workspace.runs_dir / ".last"):
         leave_temporary(place)
     other_host = f".best.pth.0badcafe-{DEAD}.01234567.tmp"
     not_ours = ".notes.tmp"
-    for name in (other_host, not_ours, f".best.pth.{DEAD}.01234567.tmp", f".run.json.{DEAD}.89abcdef.tmp"):
+    for name in (
+        other_host,
+        not_ours,
+        f".best.pth.{DEAD}.01234567.tmp",
+        f".run.json.{DEAD}.89abcdef.tmp",
+    ):
         (folder / name).write_text("")
     os.utime(folder / f".run.json.{DEAD}.89abcdef.tmp", (0, 0))  # of an earlier version
     command = [sys.executable, "-c", LEAVE, str(folder / "best.pth"), "wait"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdin and child.stdout
         live = child.stdout.readline().strip()
         assert len(list_temporary(folder)) == 6
         Recorder.reopen(workspace.runs_dir, "exp1").finish("interrupted")
-        assert list_temporary(folder) == sorted([other_host, not_ours, f".best.pth.{DEAD}.01234567.tmp", live])
+        assert list_temporary(folder) == sorted(
+            [other_host, not_ours, f".best.pth.{DEAD}.01234567.tmp", live]
+        )
         child.stdin.close()
     assert len(list_temporary(workspace.runs_dir)) == 1
     make_run(workspace)
@@ -429,16 +487,26 @@ def test_sync_removes_temporary_files_of_killed_processes(workspace: Workspace) 
 
 def test_a_date_in_a_config_is_told_with_its_key(workspace: Workspace) -> None:
     make_run(workspace)
-    (workspace.runs_dir / "exp1" / "config.toml").write_text("x = 1\n[optim]\nlr = 2021-08-23\nbetas = [07:00:00]\n")
+    (workspace.runs_dir / "exp1" / "config.toml").write_text(
+        "x = 1\n[optim]\nlr = 2021-08-23\nbetas = [07:00:00]\n"
+    )
     with pytest.raises(ConfigError) as caught:
         load_config(workspace.runs_dir, "exp1")
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["x", "optim.lr", "optim.betas"]
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "x",
+        "optim.lr",
+        "optim.betas",
+    ]
     (row,) = json.loads(run_tracker("runs", "--json", cwd=workspace.root).stdout)
     assert row["config"] is None
 
 
-@pytest.mark.parametrize(("note", "config"), [("a\udcff", {}), ("", {"optim": {"name": "a\udcff"}})])
-def test_what_is_not_utf8_makes_no_run_folder(workspace: Workspace, note: str, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("note", "config"), [("a\udcff", {}), ("", {"optim": {"name": "a\udcff"}})]
+)
+def test_what_is_not_utf8_makes_no_run_folder(
+    workspace: Workspace, note: str, config: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigError, match="is not UTF-8"):
         tracker.start_run(config, note=note, root=workspace.root)
     assert list_runs(workspace.runs_dir) == []

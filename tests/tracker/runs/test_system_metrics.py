@@ -28,7 +28,9 @@ sys.stdin.read()
 
 
 def new_recorder(workspace: Workspace) -> Recorder:
-    return Recorder.create(workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={})
+    return Recorder.create(
+        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
 
 
 def test_a_run_has_figures_of_its_start_its_end_and_between(workspace: Workspace) -> None:
@@ -38,14 +40,20 @@ def test_a_run_has_figures_of_its_start_its_end_and_between(workspace: Workspace
         while len(list(read_points(recorder.folder / "metrics.jsonl"))) < 4:
             pass
     recorder.finish("finished")
-    points = [point for point in read_points(recorder.folder / "metrics.jsonl") if "val/f1" not in point["values"]]
+    points = [
+        point
+        for point in read_points(recorder.folder / "metrics.jsonl")
+        if "val/f1" not in point["values"]
+    ]
     wanted = {"system/memory_mb", "system/memory_available_mb", "system/disk_free_gb"}
     assert all(wanted <= set(point["values"]) for point in points)
     assert points[0]["values"]["system/memory_mb"] > 10
     assert not any("gpu" in name for name in points[0]["values"]), "no driver here"
 
 
-def test_figures_of_the_machine_are_no_curves_are_not_in_logs_and_not_taken_over(workspace: Workspace) -> None:
+def test_figures_of_the_machine_are_no_curves_are_not_in_logs_and_not_taken_over(
+    workspace: Workspace,
+) -> None:
     first = make_run(workspace, "0000011110")
     recorder = new_recorder(workspace)
     with SystemMetrics(recorder):
@@ -62,16 +70,23 @@ def test_figures_of_the_machine_are_no_curves_are_not_in_logs_and_not_taken_over
     again = new_recorder(workspace)
     copy_progress(folder, again.folder)
     again.finish("finished")
-    assert [set(point["values"]) for point in read_points(again.folder / "metrics.jsonl")] == [{"train/loss", "val/f1"}]
+    assert [set(point["values"]) for point in read_points(again.folder / "metrics.jsonl")] == [
+        {"train/loss", "val/f1"}
+    ]
 
 
-def test_the_figures_count_the_processes_that_a_run_starts_but_not_the_mirror(workspace: Workspace) -> None:
+def test_the_figures_count_the_processes_that_a_run_starts_but_not_the_mirror(
+    workspace: Workspace,
+) -> None:
     sampler = Sampler(str(workspace.root))
     before = sampler.sample()["memory_mb"]
     seen = {}
     for apart in (False, True):
         child = subprocess.Popen(
-            [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=apart
+            [sys.executable, "-c", BUSY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=apart,
         )
         assert child.stdout and child.stdout.readline()
         seen[apart] = sampler.sample()
@@ -81,7 +96,9 @@ def test_the_figures_count_the_processes_that_a_run_starts_but_not_the_mirror(wo
     assert seen[True]["memory_mb"] < before + 100
 
 
-def test_figures_of_gpus_are_those_that_the_driver_gives(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_gpus_are_those_that_the_driver_gives(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_gpu: object) -> float:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 

@@ -22,7 +22,12 @@ def git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A git command without the settings of whoever runs the tests."""
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     return subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False, env=environment, timeout=60
+        ["git", "-C", str(folder), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=60,
     )
 
 
@@ -46,10 +51,15 @@ def test_init_in_a_repository_tells_git_what_to_ignore_and_says_so(repository: P
     assert not is_ignored(folder, "tracker.toml")
     assert not (repository / GITIGNORE).exists()
     listed = git(repository, "status", "--porcelain", "-uall").stdout.split()
-    assert sorted(name for name in listed if name != "??") == ["masks/.gitignore", "masks/tracker.toml"]
+    assert sorted(name for name in listed if name != "??") == [
+        "masks/.gitignore",
+        "masks/tracker.toml",
+    ]
 
 
-def test_init_leaves_git_alone_where_it_is_told_to_or_there_is_none(repository: Path, tmp_path: Path) -> None:
+def test_init_leaves_git_alone_where_it_is_told_to_or_there_is_none(
+    repository: Path, tmp_path: Path
+) -> None:
     told = run_tracker("init", "masks", "--no-gitignore", cwd=repository)
     alone = run_tracker("init", "masks", cwd=tmp_path)
     assert "gitignore" not in told.stdout + alone.stdout
@@ -72,7 +82,9 @@ def test_only_missing_lines_are_added_and_the_rest_stays(repository: Path) -> No
 
 
 @pytest.mark.parametrize("ignored", ["masks/", "/masks", "**/masks", "*", "m?sks", "[l-n]asks"])
-def test_a_workspace_that_is_ignored_as_a_whole_gets_no_file(repository: Path, ignored: str) -> None:
+def test_a_workspace_that_is_ignored_as_a_whole_gets_no_file(
+    repository: Path, ignored: str
+) -> None:
     (repository / GITIGNORE).write_text(f"{ignored}\n")
     (repository / "masks").mkdir()
     assert ignore_outputs(repository / "masks") == []
@@ -126,7 +138,11 @@ def test_what_is_ignored_already_is_what_git_says(repository: Path, pattern: str
     folder = repository / "masks"
     for name in chain.from_iterable(OUTPUTS.values()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    wanted = [line for line, names in OUTPUTS.items() if not all(is_ignored(folder, name) for name in names)]
+    wanted = [
+        line
+        for line, names in OUTPUTS.items()
+        if not all(is_ignored(folder, name) for name in names)
+    ]
     assert ignore_outputs(folder) == wanted
 
 

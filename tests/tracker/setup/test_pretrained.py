@@ -21,7 +21,13 @@ from tracker.workspace.competition import load_workspace
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty caches of the hub's client and of torch, and no hub."""
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TORCH_HOME", "HF_HUB_OFFLINE"):
+    for name in (
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "TORCH_HOME",
+        "HF_HUB_OFFLINE",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", CLOSED)
@@ -62,13 +68,20 @@ def test_a_hub_that_hangs_is_not_waited_for(places: Path, monkeypatch: pytest.Mo
 
 def test_init_writes_and_says_what_it_found(places: Path, tmp_path: Path) -> None:
     done = run_tracker("init", tmp_path / "ws", cwd=tmp_path)
-    assert f"model.pretrained = false: no weights in the cache, cannot reach {CLOSED}" in done.stdout
+    assert (
+        f"model.pretrained = false: no weights in the cache, cannot reach {CLOSED}" in done.stdout
+    )
     assert read_toml(tmp_path / "ws" / "tracker.toml")["model"] == {"pretrained": False}
-    assert "model.pretrained" not in run_tracker("init", tmp_path / "yes", "--pretrained", cwd=tmp_path).stdout
+    assert (
+        "model.pretrained"
+        not in run_tracker("init", tmp_path / "yes", "--pretrained", cwd=tmp_path).stdout
+    )
     workspace = load_workspace(tmp_path / "yes")
     assert workspace.defaults["model"] == {"pretrained": True}
     assert resolve_config(workspace).model.pretrained is True
-    assert resolve_config(workspace, assignments=("model.pretrained=false",)).model.pretrained is False
+    assert (
+        resolve_config(workspace, assignments=("model.pretrained=false",)).model.pretrained is False
+    )
 
 
 def test_init_looks_only_when_nothing_else_is_wrong(tmp_path: Path) -> None:
@@ -81,12 +94,18 @@ def test_init_looks_only_when_nothing_else_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_without_weights_ends_in_two_lines_and_makes_no_run(places: Path, tmp_path: Path) -> None:
+def test_a_training_without_weights_ends_in_two_lines_and_makes_no_run(
+    places: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "ws"
     make_pictures(root, per_class=4, to_predict=2)
-    init_workspace(root, data={"train_dir": str(root / "train")}, competition={}, pretrained=lambda: True)
+    init_workspace(
+        root, data={"train_dir": str(root / "train")}, competition={}, pretrained=lambda: True
+    )
     with hang() as hub:
-        done = run_tracker("run", "train", "--model", "test_resnet", cwd=root, ok=False, HF_ENDPOINT=hub)
+        done = run_tracker(
+            "run", "train", "--model", "test_resnet", cwd=root, ok=False, HF_ENDPOINT=hub
+        )
     first, second = done.stderr.splitlines()
     assert done.returncode == 1
     assert f"no pretrained weights of test_resnet: no answer from {hub}" in first

@@ -1,4 +1,5 @@
-"""The line that check, submit and score begin with: what it says, and that nothing stands before it."""
+"""The line that check, submit and score begin with: what it says, and that nothing stands before
+it."""
 
 from __future__ import annotations
 
@@ -50,16 +51,26 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
     make_run(manual, "0000011110", config={"optim.lr": 0.1}, f1=0.8)
     assert say("check")[0] == NONE
     assert say("submit", "--memo", "a")[0] == "submitted as 1, no public score yet"
-    assert say("score", "1", "--private-f1", "0.9")[0] == "recorded for submission 1; it has no public f1 yet"
+    assert (
+        say("score", "1", "--private-f1", "0.9")[0]
+        == "recorded for submission 1; it has no public f1 yet"
+    )
     assert say("score", "1", "--public-f1", "0.8437")[0] == "first SOTA: public f1 0.8437"
     assert say("check", code=1)[0] == "duplicate of submission 1"
     make_run(manual, "0000001111", config={"optim.lr": 0.2}, f1=0.9)
-    better = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000); one change: optim.lr 0.1 -> 0.2"
+    better = (
+        "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000); one change: optim.lr 0.1 -> 0.2"
+    )
     assert say("check")[0] == better
     assert say("submit", "--memo", "b")[0] == f"submitted as 2, no public score yet; {better}"
     assert say("score", "2", "--public-f1", "0.875")[0] == "new SOTA: public f1 0.8437 -> 0.8750"
     assert say("score", "2", "--public-f1", "0.876")[0] == "still SOTA: public f1 0.8750 -> 0.8760"
-    changed = {"optim.lr": 0.3, "train.epochs": 3, "model.name": "resnet34", "optim.weight_decay": 0.3}
+    changed = {
+        "optim.lr": 0.3,
+        "train.epochs": 3,
+        "model.name": "resnet34",
+        "optim.weight_decay": 0.3,
+    }
     make_run(manual, "0000000111", config=changed, f1=0.8187)
     worse = "0.0813 below SOTA by validation (f1 0.9000 -> 0.8187); 4 keys changed at once"
     assert say("check")[0] == worse
@@ -68,7 +79,10 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
     assert say("score", "3", "--public-f1", "0.8")[0] == below
     lost = "no longer SOTA, 0.0437 below SOTA, submission 1: public f1 0.8437 -> 0.8000"
     assert say("score", "2", "--public-f1", "0.8")[0] == lost
-    assert say("score", "3", "--public-f1", "0.8437")[0] == "equal to SOTA, submission 1: public f1 0.8437"
+    assert (
+        say("score", "3", "--public-f1", "0.8437")[0]
+        == "equal to SOTA, submission 1: public f1 0.8437"
+    )
 
 
 def test_a_gap_is_never_written_in_powers_of_ten(manual: Workspace) -> None:
@@ -76,7 +90,9 @@ def test_a_gap_is_never_written_in_powers_of_ten(manual: Workspace) -> None:
     say("submit", "--memo", "a")
     say("score", "1", "--public-f1", "0.9")
     make_run(manual, "0000001111", f1=0.88740)
-    assert say("check")[0].startswith("less than 0.0001 below SOTA by validation (f1 0.8874 -> 0.8874)")
+    assert say("check")[0].startswith(
+        "less than 0.0001 below SOTA by validation (f1 0.8874 -> 0.8874)"
+    )
 
 
 def test_the_local_leaderboard_answers_submit_with_the_public_score(
@@ -131,7 +147,9 @@ def test_scores_of_another_split_are_called_neither_below_nor_above(
     submit(workspace, "exp1", "a")
     make_run(workspace, "0000000111", config={**base, **changes}, f1=0.9)
     report = check(workspace, "exp2")
-    assert report.answer.startswith(f"not comparable with SOTA by validation: {reason}; one change: ")
+    assert report.answer.startswith(
+        f"not comparable with SOTA by validation: {reason}; one change: "
+    )
     assert not any(word in report.answer for word in ("below", "above", "equal"))
     assert report.to_dict()["not_comparable"]["val_f1"] == reason
     make_run(workspace, "0000000011", config=base, f1=0.9)
@@ -142,16 +160,25 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
     make_run(workspace, "0000011110", config={"data.folds": 2}, f1=0.5)
     submit(workspace, "exp1", "a")
     make_run(workspace, "0000000111", config={"data.folds": 2, "data.fold": 1}, f1=0.9)
-    assert check(workspace, "exp2").not_comparable["val_f1"] == "other validation images (fold 0 against 1)"
+    assert (
+        check(workspace, "exp2").not_comparable["val_f1"]
+        == "other validation images (fold 0 against 1)"
+    )
     record = make_run(workspace, "0000000011", f1=0.9)
     (workspace.runs_dir / record.name / "config.toml").write_text("[own]\nlr = 1.0\n")
-    assert check(workspace, "exp3").not_comparable["val_f1"].startswith("how exp3 validated is not known")
+    assert (
+        check(workspace, "exp3")
+        .not_comparable["val_f1"]
+        .startswith("how exp3 validated is not known")
+    )
 
 
 def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
     from tracker.submissions.answer import answer_score
 
-    workspace = make_workspace(tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower"])
+    workspace = make_workspace(
+        tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower"]
+    )
     rows = []
     for number, (answers, value) in enumerate((("0000011110", 0.5), ("0000000111", 0.75)), start=1):
         make_run(workspace, answers)
@@ -161,12 +188,16 @@ def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
     assert told == "0.2500 worse than SOTA, submission 1: public rmse 0.5000 -> 0.7500"
 
 
-# --- Ensembles --------------------------------------------------------------------------------------------------------
+# --- Ensembles
+# --------------------------------------------------------------------------------------------------------
 
 
 def make_members(workspace: Workspace) -> None:
     """Two runs with probabilities, and their weighted ensemble, exp3; the first was submitted."""
-    ids, classes = np.array([f"i{number}.png" for number in range(IMAGES)]), np.array(["cat", "dog"])
+    ids, classes = (
+        np.array([f"i{number}.png" for number in range(IMAGES)]),
+        np.array(["cat", "dog"]),
+    )
     for answers, f1 in (("0000011110", 0.8), ("0000001111", 0.7)):
         record = make_run(workspace, answers, f1=f1)
         probabilities = np.eye(2, dtype=np.float32)[[int(letter) for letter in answers]]
@@ -183,7 +214,9 @@ def make_members(workspace: Workspace) -> None:
 MADE = "weighted ensemble of exp1, exp2 (2, 6)"
 
 
-@pytest.mark.parametrize("words", [("show", "exp3"), ("check", "exp3", "--json"), ("diff", "exp1", "exp3"), ("runs",)])
+@pytest.mark.parametrize(
+    "words", [("show", "exp3"), ("check", "exp3", "--json"), ("diff", "exp1", "exp3"), ("runs",)]
+)
 def test_an_ensemble_reads_the_same_everywhere(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
@@ -191,7 +224,9 @@ def test_an_ensemble_reads_the_same_everywhere(
 
     make_members(workspace)
     path = workspace.runs_dir / "exp3" / "predictions.csv"
-    assert load_answers(path, workspace.competition).by_id["i5.png"] == "0"  # the second outvotes the first
+    assert (
+        load_answers(path, workspace.competition).by_id["i5.png"] == "0"
+    )  # the second outvotes the first
     monkeypatch.chdir(workspace.root)
     text = "\n".join(say(*words))
     assert MADE in text
@@ -200,7 +235,9 @@ def test_an_ensemble_reads_the_same_everywhere(
         assert "0.8" in text and "0.7" in text  # how the members scored
 
 
-def test_a_ledgers_diff_names_the_ensemble_as_one_change(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledgers_diff_names_the_ensemble_as_one_change(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tracker.report.data import build_report
     from tracker.report.page import render_page
 
@@ -214,7 +251,8 @@ def test_a_ledgers_diff_names_the_ensemble_as_one_change(workspace: Workspace, m
     assert MADE in render_page(build_report(workspace))
 
 
-# --- show, logs, stop -------------------------------------------------------------------------------------------------
+# --- show, logs, stop
+# -------------------------------------------------------------------------------------------------
 
 
 def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(
@@ -231,17 +269,23 @@ def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(
         path = workspace.runs_dir / record.name / "run.json"
         path.write_text(path.read_text().replace('"parent": null', '"parent": "exp1"'))
     lines = say("show", "exp2")
-    assert [line.split() for line in lines if "train.epochs" in line] == [["train.epochs", "10", "3"]]
+    assert [line.split() for line in lines if "train.epochs" in line] == [
+        ["train.epochs", "10", "3"]
+    ]
     assert not [line for line in lines if "optim.lr" in line]
     assert any(line.endswith("config keys are as in exp1, --full shows all") for line in lines)
     full = "\n".join(say("show", "exp2", "--full"))
     assert all(word in full for word in ("optim.lr", "data.workers", "sha256:d"))
     assert "config: no difference from exp1" in say("show", "exp3")
     shutil.rmtree(workspace.runs_dir / "exp1")
-    assert any("optim.lr" in line for line in say("show", "exp2"))  # the parent is gone: against the defaults
+    assert any(
+        "optim.lr" in line for line in say("show", "exp2")
+    )  # the parent is gone: against the defaults
 
 
-def test_show_of_a_loop_of_ones_own_shows_its_keys_alone(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_of_a_loop_of_ones_own_shows_its_keys_alone(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(workspace.root)
     with begin({"optim": {"lr": 2e-5}, "epochs": 5}, root=workspace.root, follow=False):
         pass
@@ -250,13 +294,20 @@ def test_show_of_a_loop_of_ones_own_shows_its_keys_alone(workspace: Workspace, m
     assert not [line for line in lines if line[:1] == ["optim.weight_decay"]]
 
 
-def test_latest_is_the_running_run_for_logs_and_stop(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_is_the_running_run_for_logs_and_stop(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(workspace.root)
     with pytest.raises(UnknownRunError, match="no run yet"):
         resolve_running(workspace, "latest", or_newest=True)
     make_run(workspace, "0000011110")
     running = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={"config": "c"}
+        workspace.runs_dir,
+        kind="train",
+        config={},
+        parent=None,
+        note="",
+        fingerprints={"config": "c"},
     )
     make_run(workspace, "0000001111")
     for or_newest in (True, False):
@@ -274,8 +325,16 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
     make_run(manual, "0000011110")
     submit(manual, "exp1", "a")
     sota = score(manual, 1, {("public", "f1"): 0.8})
-    known: dict[str, object] = {"duplicate": None, "refusal": "", "sota": sota, "config_diff": {}, "not_comparable": {}}
-    told = answer_check(manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known)  # type: ignore[arg-type]
+    known: dict[str, object] = {
+        "duplicate": None,
+        "refusal": "",
+        "sota": sota,
+        "config_diff": {},
+        "not_comparable": {},
+    }
+    told = answer_check(
+        manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known
+    )  # type: ignore[arg-type]
     place = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000)"
     assert told == f"{place} on which its weights were searched; no config key changed"
 
@@ -289,17 +348,26 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
         (False, 1234.4, 1236.4, "2.000 above"),
     ],
 )
-def test_a_gap_is_that_of_the_scores_shown_beside_it(percent: bool, old: float, new: float, text: str) -> None:
+def test_a_gap_is_that_of_the_scores_shown_beside_it(
+    percent: bool, old: float, new: float, text: str
+) -> None:
     metric = Metric(name="f1", percent=percent, higher_is_better=True)
     assert _render_gap(metric, new, old) == text
 
 
-def test_a_refusal_says_its_reason_once(manual: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_says_its_reason_once(
+    manual: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
     make_run(manual, "0000011110")
     submit(manual, "exp1", "first")
     make_run(manual, "0000011110", config={"optim.lr": 0.5})
     lines = say("check", "exp2", code=1)
-    assert sum("submission 1" in line for line in lines if "nearest" not in line and "SOTA" not in line) == 1
+    assert (
+        sum(
+            "submission 1" in line for line in lines if "nearest" not in line and "SOTA" not in line
+        )
+        == 1
+    )
     assert lines[-1] == "would be refused"
 
 
@@ -317,7 +385,11 @@ def test_an_ensemble_has_no_epochs_and_no_metric_at_a_best_epoch(
     make_members(workspace)
     path = workspace.runs_dir / "exp3" / "run.json"
     weights = {"weights": "sha256:w"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"summary": {"val/f1": 0.8}, "fingerprints": weights}))
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text()) | {"summary": {"val/f1": 0.8}, "fingerprints": weights}
+        )
+    )
     monkeypatch.chdir(workspace.root)
     lines = say("show", "exp3")
     assert not any(line.startswith(("epochs", "metric at best epoch")) for line in lines)

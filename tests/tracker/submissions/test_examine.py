@@ -1,4 +1,5 @@
-"""One examination of a candidate: check prints it, submit writes it, and what others can change is asked again."""
+"""One examination of a candidate: check prints it, submit writes it, and what others can change is
+asked again."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def test_check_is_the_examination_that_submit_writes(workspace: Workspace) -> No
     make_run(workspace, "0000011101", config={"optim.lr": 0.25})
     submit(workspace, "exp1", "first")
     examination = examine(workspace, "exp2")
-    assert report_examination(workspace, examination).to_dict() == check(workspace, "exp2").to_dict()
+    assert (
+        report_examination(workspace, examination).to_dict() == check(workspace, "exp2").to_dict()
+    )
     assert examination.find_refusal() is None
     row, _ = submit_examined(workspace, examination, "second")
     assert (row.number, row.run, row.sota) == (2, "exp2", 1)
@@ -72,7 +75,9 @@ def test_predictions_that_change_after_the_examination_are_not_sent(workspace: W
 
 
 def test_a_duplicate_is_named_before_a_spent_quota_and_a_similar_submission(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 2, "similar_share": 0.9})
+    workspace = make_workspace(
+        tmp_path / "ws", competition={"daily_limit": 2, "similar_share": 0.9}
+    )
     make_run(workspace, "0000011110")
     make_run(workspace, "0000011111")
     submit(workspace, "exp1", "a")
@@ -85,14 +90,20 @@ def test_a_duplicate_is_named_before_a_spent_quota_and_a_similar_submission(tmp_
     assert again.find_refusal() is again.duplicate
 
 
-def test_submit_says_each_figure_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_says_each_figure_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(workspace.root)
     for name, value in NO_MLFLOW.items():
         monkeypatch.setenv(name, value)
     make_run(workspace, "0000011110")
     make_run(workspace, "0000000001", config={"optim.lr": 0.25}, f1=0.75)
     submit(workspace, "exp1", "first")
-    shown = CliRunner().invoke(app, ["submit", "exp2", "--memo", "second"], catch_exceptions=False).stdout
+    shown = (
+        CliRunner()
+        .invoke(app, ["submit", "exp2", "--memo", "second"], catch_exceptions=False)
+        .stdout
+    )
     assert [line for line in shown.splitlines() if line.startswith("public f1 ")] != []
     assert shown.count("change to SOTA") == 1
     assert shown.count("val_f1") == 1

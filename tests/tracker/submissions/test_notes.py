@@ -18,7 +18,12 @@ from tracker.console.submissions import print_audit, print_leaderboard, submissi
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.history import list_history
-from tracker.ledger.read import get_submission, list_newest_of_runs, list_newest_submissions, list_notes
+from tracker.ledger.read import (
+    get_submission,
+    list_newest_of_runs,
+    list_newest_submissions,
+    list_notes,
+)
 from tracker.runs.read import list_runs
 from tracker.submissions.notes import add_note, find_target
 from tracker.submissions.submit import submit
@@ -47,8 +52,13 @@ def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
     first, second = (record.uid for record in reversed(list_runs(noted.runs_dir)))
     notes = list_notes(noted, [record.uid for record in list_runs(noted.runs_dir)])
     assert [note.text for note in notes[first]] == ["the loss was flat", "public was [lucky]"]
-    assert [note.text for note in get_submission(noted, 1).notes] == ["the loss was flat", "public was [lucky]"]
-    assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [("never again", None, second)]
+    assert [note.text for note in get_submission(noted, 1).notes] == [
+        "the loss was flat",
+        "public was [lucky]",
+    ]
+    assert [(note.text, note.submission, note.run_uid) for note in notes[second]] == [
+        ("never again", None, second)
+    ]
 
 
 def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -> None:
@@ -57,7 +67,9 @@ def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -
     assert {uid: row.number for uid, row in found.items()} == {first: 1}
 
 
-@pytest.mark.parametrize("word", ["s\u00b2", "\u0661", "s\u0661", "9" * 23, "s" + "9" * 23, "-" + "9" * 23, ""])
+@pytest.mark.parametrize(
+    "word", ["s\u00b2", "\u0661", "s\u0661", "9" * 23, "s" + "9" * 23, "-" + "9" * 23, ""]
+)
 def test_words_for_nothing_are_unknown(noted: Workspace, word: str) -> None:
     with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
         find_target(noted, word)
@@ -121,14 +133,20 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
 
 def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
     make_two(workspace)
-    assert "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
+    assert (
+        "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
+    )
     shown = json.loads(run_tracker("runs", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert [len(run["notes"]) for run in shown] == [1, 2]
-    shown = json.loads(run_tracker("show", "exp2", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
+    shown = json.loads(
+        run_tracker("show", "exp2", "--json", cwd=workspace.root, **NO_MLFLOW).stdout
+    )
     assert shown["notes"][0]["text"] == "never again"
 
 
-def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_added_where_nothing_was_noted(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "first")
     print_runs(
@@ -137,7 +155,9 @@ def test_nothing_is_added_where_nothing_was_noted(workspace: Workspace, capsys: 
         list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
         workspace.competition,
     )
-    print_leaderboard([get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=())
+    print_leaderboard(
+        [get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=()
+    )
     assert "noted last" not in capsys.readouterr().out
 
 

@@ -1,4 +1,5 @@
-"""From predictions to the ledger: what is refused, what is recorded, and what the local leaderboard says."""
+"""From predictions to the ledger: what is refused, what is recorded, and what the local leaderboard
+says."""
 
 from __future__ import annotations
 
@@ -46,7 +47,13 @@ def count_rows(workspace: Workspace) -> int:
 def test_a_submission_keeps_what_was_sent_and_what_it_was_made_of(workspace: Workspace) -> None:
     make_run(workspace, "0000011110", config={"optim.lr": 0.5}, f1=0.61)
     row, quota = submit(workspace, "exp1", "  the first  ")
-    assert (row.number, row.run, row.memo, row.sota, row.config_diff) == (1, "exp1", "the first", None, None)
+    assert (row.number, row.run, row.memo, row.sota, row.config_diff) == (
+        1,
+        "exp1",
+        "the first",
+        None,
+        None,
+    )
     assert (row.val_f1, row.val_accuracy, row.best_epoch) == (0.61, 0.61, 1)
     assert row.config["optim"]["lr"] == 0.5
     assert row.weights_fingerprint == "sha256:w"
@@ -57,19 +64,29 @@ def test_a_submission_keeps_what_was_sent_and_what_it_was_made_of(workspace: Wor
     assert sent.parent == workspace.submissions_dir
 
 
-def test_public_scores_equal_scikit_learn_and_private_ones_stay_sealed(workspace: Workspace) -> None:
+def test_public_scores_equal_scikit_learn_and_private_ones_stay_sealed(
+    workspace: Workspace,
+) -> None:
     answers = "0100011010"
     make_run(workspace, answers)
     row, _ = submit(workspace, "exp1", "m")
-    for split, places in (("public", range(0, IMAGES, 2)), ("private", range(1, IMAGES, 2)), ("overall", range(10))):
+    for split, places in (
+        ("public", range(0, IMAGES, 2)),
+        ("private", range(1, IMAGES, 2)),
+        ("overall", range(10)),
+    ):
         truth, guesses = [TRUTH[n] for n in places], [answers[n] for n in places]
         scores = get_submission(workspace, 1).scores
         if split == "private":
             assert not any(name.startswith(("private", "overall")) for name in scores)
             reveal(workspace)
             scores = get_submission(workspace, 1).scores
-        assert scores[f"{split}_f1"] == pytest.approx(f1_score(truth, guesses, average="macro"), abs=1e-12)
-        assert scores[f"{split}_accuracy"] == pytest.approx(accuracy_score(truth, guesses), abs=1e-12)
+        assert scores[f"{split}_f1"] == pytest.approx(
+            f1_score(truth, guesses, average="macro"), abs=1e-12
+        )
+        assert scores[f"{split}_accuracy"] == pytest.approx(
+            accuracy_score(truth, guesses), abs=1e-12
+        )
     shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert shown["private_f1"] is None
 
@@ -83,7 +100,9 @@ def test_revealing_twice_adds_nothing(workspace: Workspace) -> None:
     assert count_rows(workspace) == before
 
 
-def test_equal_predictions_of_another_run_are_refused_and_leave_nothing(workspace: Workspace) -> None:
+def test_equal_predictions_of_another_run_are_refused_and_leave_nothing(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0000011110")
     make_run(workspace, "0000011110", config={"optim.lr": 0.5})
     submit(workspace, "exp1", "the first")
@@ -116,15 +135,26 @@ def test_a_submission_needs_a_memo(workspace: Workspace, memo: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(9)), r"1 image \(i9.png\) without"),
-        ("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(11)), r"1 id \(i10.png\) not in the competition"),
-        ("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in [*range(10), 3]), r"1 id \(i3.png\) listed twice"),
+        (
+            "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(9)),
+            r"1 image \(i9.png\) without",
+        ),
+        (
+            "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(11)),
+            r"1 id \(i10.png\) not in the competition",
+        ),
+        (
+            "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in [*range(10), 3]),
+            r"1 id \(i3.png\) listed twice",
+        ),
         ("ImageID,ans\n" + "".join(f"i{n}.png,2\n" for n in range(10)), r"10 answers \(.* unknown"),
         ("ImageID,ans\n" + "".join(f"i{n}.png,\n" for n in range(10)), r"10 answers \(.* unknown"),
         ("ImageID,ans\n", "no rows"),
     ],
 )
-def test_a_table_that_cannot_be_scored_is_refused(workspace: Workspace, text: str, words: str) -> None:
+def test_a_table_that_cannot_be_scored_is_refused(
+    workspace: Workspace, text: str, words: str
+) -> None:
     make_run(workspace, "0000011110")
     (workspace.runs_dir / "exp1" / "predictions.csv").write_text(text)
     with pytest.raises(RefusedError, match=words):
@@ -157,7 +187,9 @@ def test_a_run_that_did_not_finish_has_nothing_to_submit(workspace: Workspace, s
     assert caught.value.hint == "finish it: tracker run train --from exp1 --resume"
 
 
-def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(workspace: Workspace) -> None:
+def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(
+    workspace: Workspace,
+) -> None:
     for status in ("finished", "interrupted"):
         tracker.start_run({}, root=workspace.root, follow=False).finish(status)
     hints = []
@@ -165,8 +197,14 @@ def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(wo
         with pytest.raises(RefusedError, match="has no predictions") as caught:
             submit(workspace, name, "m")
         hints.append(caught.value.hint)
-    what = "run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run ends"
-    assert hints == [f"train again, and in the script {what}", f'in its script, resume="exp2" and {what}']
+    what = (
+        "run.save_probabilities(ids, probabilities) or run.save_predictions(...) before the run"
+        " ends"
+    )
+    assert hints == [
+        f"train again, and in the script {what}",
+        f'in its script, resume="exp2" and {what}',
+    ]
     with pytest.raises(ConfigError, match="no killed, interrupted or failed run to resume"):
         find_resumable(workspace)  # `run train --resume` cannot go on with it
 
@@ -220,7 +258,9 @@ def test_check_says_what_submit_would_and_writes_nothing(workspace: Workspace) -
     json.dumps(report.to_dict())
 
 
-def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(tmp_path: Path) -> None:
+def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(
+    tmp_path: Path,
+) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
     assert workspace.leaderboard == "manual"
     make_run(workspace, "0000011110")
@@ -229,8 +269,13 @@ def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(tm
     given = {"public": ["f1=0.7656", "accuracy=81.6508"], "private": []}
     score(workspace, 1, parse_scores(workspace.competition, given))
     score(workspace, 1, {("public", "f1"): 0.76})
-    assert get_submission(workspace, 1).scores == {"public_f1": 0.76, "public_accuracy": pytest.approx(0.816508)}
-    values = read_rows(workspace.ledger_url, "SELECT value FROM scores WHERE metric = 'f1' ORDER BY seq")
+    assert get_submission(workspace, 1).scores == {
+        "public_f1": 0.76,
+        "public_accuracy": pytest.approx(0.816508),
+    }
+    values = read_rows(
+        workspace.ledger_url, "SELECT value FROM scores WHERE metric = 'f1' ORDER BY seq"
+    )
     assert [row["value"] for row in values] == [0.7656, 0.76]
 
 
@@ -244,7 +289,9 @@ def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(tm
         ({"private": ["accuracy=181"]}, "expected 0 to 1, or a percentage"),
     ],
 )
-def test_a_wrong_score_is_refused(workspace: Workspace, given: dict[str, list[str]], words: str) -> None:
+def test_a_wrong_score_is_refused(
+    workspace: Workspace, given: dict[str, list[str]], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         parse_scores(workspace.competition, given)
 
@@ -264,7 +311,9 @@ def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:
     assert score_missing(workspace) == []
 
 
-def do_at_once(action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier) -> None:
+def do_at_once(
+    action: Callable[[Workspace], object], workspace: Workspace, barrier: Barrier
+) -> None:
     """Do it, but read the ledger together with the other processes."""
     name = "list_unscored" if action is score_missing else "list_submissions"
     read = getattr(tracker.submissions.scores, name)
@@ -306,7 +355,9 @@ def test_a_reveal_that_was_cut_off_after_its_scores_is_completed(workspace: Work
         ledger.append_missing(1, hidden)
     for _ in range(2):
         reveal(workspace)
-        assert [row["kind"] for row in read_rows(workspace.ledger_url, "SELECT kind FROM notes")] == ["revealed"]
+        assert [
+            row["kind"] for row in read_rows(workspace.ledger_url, "SELECT kind FROM notes")
+        ] == ["revealed"]
     assert len(read_rows(workspace.ledger_url, "SELECT * FROM scores")) == 6
 
 
@@ -375,7 +426,8 @@ def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("images", "differ"), [(0, 0), (10, 0), (99, 0), (100, 1), (299, 2), (320, 3), (999, 3), (3000, 3), (50_000, 50)]
+    ("images", "differ"),
+    [(0, 0), (10, 0), (99, 0), (100, 1), (299, 2), (320, 3), (999, 3), (3000, 3), (50_000, 50)],
 )
 def test_a_handful_of_changed_answers_is_nearly_the_same_however_many_images_there_are(
     images: int, differ: int
@@ -387,12 +439,19 @@ def test_a_handful_of_changed_answers_is_nearly_the_same_however_many_images_the
 
 def test_init_fits_the_share_to_the_images_and_says_what_it_means(tmp_path: Path) -> None:
     (tmp_path / "eval" / "images").mkdir(parents=True)
-    (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(320)))
+    (tmp_path / "eval" / "info.csv").write_text(
+        "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(320))
+    )
     data, classes = {"eval_dir": str(tmp_path / "eval")}, {"classes": ["cat", "dog"]}
     workspace = init_workspace(tmp_path / "ws", data=data, competition=classes)
     assert workspace.competition.similar_share == 0.9906
-    assert "need --even-if-similar: of 320, 3 may differ.\n" in (workspace.root / "tracker.toml").read_text()
-    given = init_workspace(tmp_path / "given", data=data, competition={**classes, "similar_share": 0.999})
+    assert (
+        "need --even-if-similar: of 320, 3 may differ.\n"
+        in (workspace.root / "tracker.toml").read_text()
+    )
+    given = init_workspace(
+        tmp_path / "given", data=data, competition={**classes, "similar_share": 0.999}
+    )
     assert given.competition.similar_share == 0.999
     assert "with 320 images, no others than equal ones" in (given.root / "tracker.toml").read_text()
     (tmp_path / "eval" / "info.csv").write_text("other\n")
@@ -416,7 +475,9 @@ def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> No
         add_note(workspace, "2", "after all", rejected=True)
 
 
-def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(workspace: Workspace) -> None:
+def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(
+    workspace: Workspace,
+) -> None:
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
     before = get_submission(workspace, 1).scores
@@ -431,7 +492,9 @@ def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Wor
         with open_ledger(workspace) as ledger:
             ledger.append_run(record, {}, "p")
     submit(workspace, "exp1", "m")
-    assert list_twins(workspace, "sha256:w", but=record.uid) == [f"exp1 of {record.author}, submission 1"]
+    assert list_twins(workspace, "sha256:w", but=record.uid) == [
+        f"exp1 of {record.author}, submission 1"
+    ]
     assert list_twins(workspace, "sha256:other", but="") == []
 
 

@@ -1,4 +1,5 @@
-"""tracker clean frees what nothing needs, after it was shown, and audit tells a freed file from a lost one."""
+"""tracker clean frees what nothing needs, after it was shown, and audit tells a freed file from a
+lost one."""
 
 from __future__ import annotations
 
@@ -39,10 +40,14 @@ def make_trained(workspace: Workspace, answers: str, status: str = "finished") -
     return folder
 
 
-def make_follower(workspace: Workspace, kind: str, parent: str, members: tuple[str, ...] = ()) -> str:
+def make_follower(
+    workspace: Workspace, kind: str, parent: str, members: tuple[str, ...] = ()
+) -> str:
     """A finished run that has the weights of others."""
     config = {"ensemble": {"members": list(members), "method": "soft"}} if members else {}
-    recorder = Recorder.create(workspace.runs_dir, kind=kind, config=config, parent=parent, note="", fingerprints={})
+    recorder = Recorder.create(
+        workspace.runs_dir, kind=kind, config=config, parent=parent, note="", fingerprints={}
+    )
     return recorder.finish("finished").name
 
 
@@ -59,8 +64,13 @@ def make_cache(workspace: Workspace, name: str, *, age: int) -> Path:
 
 
 def test_the_end_of_finished_runs_is_freed_and_nothing_of_others(workspace: Workspace) -> None:
-    done, stopped = make_trained(workspace, "0000011110"), make_trained(workspace, "0000011100", "interrupted")
-    recorder = Recorder.create(workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={})
+    done, stopped = (
+        make_trained(workspace, "0000011110"),
+        make_trained(workspace, "0000011100", "interrupted"),
+    )
+    recorder = Recorder.create(
+        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
     (recorder.folder / LAST).write_bytes(b"l")
     (recorder.folder / BEST).write_bytes(b"b")
     plan = plan_clean(workspace)
@@ -68,7 +78,12 @@ def test_the_end_of_finished_runs_is_freed_and_nothing_of_others(workspace: Work
     assert plan.size == 1000
     assert len(free(workspace, plan)) == 1
     assert not (done / LAST).exists()
-    assert {path.name for path in done.iterdir()} >= {BEST, "predictions.csv", "metrics.jsonl", "run.json"}
+    assert {path.name for path in done.iterdir()} >= {
+        BEST,
+        "predictions.csv",
+        "metrics.jsonl",
+        "run.json",
+    }
     assert (stopped / LAST).exists()
     assert (recorder.folder / LAST).exists()
     assert list(load_run(workspace.runs_dir, "exp1").freed) == [LAST]
@@ -77,7 +92,9 @@ def test_the_end_of_finished_runs_is_freed_and_nothing_of_others(workspace: Work
 
 
 def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace) -> None:
-    old, busy, last = (make_cache(workspace, name, age=age) for name, age in (("a", 3), ("b", 2), ("c", 1)))
+    old, busy, last = (
+        make_cache(workspace, name, age=age) for name, age in (("a", 3), ("b", 2), ("c", 1))
+    )
     with busy.open("rb") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         plan = plan_clean(workspace)
@@ -87,7 +104,9 @@ def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace)
     assert [path.exists() for path in (old, busy, last)] == [False, True, True]
 
 
-def test_a_cache_that_a_training_opens_after_it_was_shown_stays(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_cache_that_a_training_opens_after_it_was_shown_stays(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     cache, _ = open_cache(workspace.lock_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
     (path,) = workspace.lock_dir.glob("pixels-*.u8")
     os.utime(path, (1, 1))
@@ -102,7 +121,9 @@ def test_a_cache_that_a_training_opens_after_it_was_shown_stays(workspace: Works
     del cache
 
 
-def test_a_checkpoint_stays_where_a_submission_a_tag_or_an_ensemble_keeps_it(workspace: Workspace) -> None:
+def test_a_checkpoint_stays_where_a_submission_a_tag_or_an_ensemble_keeps_it(
+    workspace: Workspace,
+) -> None:
     for place in range(8):
         make_trained(workspace, "1" * place + "0" * (10 - place))
     submit(workspace, "exp1", memo="sent")
@@ -117,9 +138,13 @@ def test_a_checkpoint_stays_where_a_submission_a_tag_or_an_ensemble_keeps_it(wor
     assert (kept["exp3"], kept["exp4"]) == ("needed by exp9", "needed by exp9")
     assert kept["exp5"] == "needed by exp10"
     free(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
-    stay = [number for number in range(1, 9) if (workspace.runs_dir / f"exp{number}" / BEST).exists()]
+    stay = [
+        number for number in range(1, 9) if (workspace.runs_dir / f"exp{number}" / BEST).exists()
+    ]
     assert stay == [1, 2, 3, 4, 5]
-    assert all((workspace.runs_dir / f"exp{number}" / "predictions.csv").exists() for number in range(1, 9))
+    assert all(
+        (workspace.runs_dir / f"exp{number}" / "predictions.csv").exists() for number in range(1, 9)
+    )
 
 
 def test_a_tag_given_while_clean_asks_keeps_the_checkpoint(workspace: Workspace) -> None:
@@ -146,7 +171,9 @@ def test_nothing_is_freed_without_a_ledger(workspace: Workspace) -> None:
         plan_clean(workspace, checkpoints=True)
 
 
-def test_mlflows_copy_goes_with_the_checkpoint_where_it_is_one(workspace: Workspace, mlflow_db: Path) -> None:
+def test_mlflows_copy_goes_with_the_checkpoint_where_it_is_one(
+    workspace: Workspace, mlflow_db: Path
+) -> None:
     shutil.copy(mlflow_db, workspace.root / "mlflow.db")
     for answers in ("0000011110", "0000011100"):
         make_trained(workspace, answers)
@@ -164,21 +191,29 @@ def test_mlflows_copy_goes_with_the_checkpoint_where_it_is_one(workspace: Worksp
     assert "predictions.csv" in {file.path for file in connect(workspace).list_artifacts(run_id)}
 
 
-def test_audit_tells_what_was_freed_from_what_has_gone_and_what_never_was(workspace: Workspace) -> None:
+def test_audit_tells_what_was_freed_from_what_has_gone_and_what_never_was(
+    workspace: Workspace,
+) -> None:
     make_trained(workspace, "0000011110")
     lost = make_trained(workspace, "0000011100")
-    own = Recorder.create(workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={})
+    own = Recorder.create(
+        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
     own.finish("finished")  # neither weights nor predictions
     free(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
     (lost / BEST).write_bytes(b"back from a backup")
     (lost / "predictions.csv").unlink()
     found = audit(workspace)
     assert [item["file"] for item in found.missing] == ["runs/exp2/predictions.csv"]
-    assert [(item["file"], item["freed_at"][:2]) for item in found.freed] == [("runs/exp1/best.pth", "20")]
+    assert [(item["file"], item["freed_at"][:2]) for item in found.freed] == [
+        ("runs/exp1/best.pth", "20")
+    ]
     day = load_run(workspace.runs_dir, "exp1").freed[BEST][:10]
     said = run_tracker("audit", cwd=workspace.root).stdout
     assert f"freed by tracker clean on {day}: runs/exp1/best.pth (exp1)" in said
-    run_tracker("report", "--md", "r.md", cwd=workspace.root, TRACKER_MLFLOW_URI="http://127.0.0.1:9")
+    run_tracker(
+        "report", "--md", "r.md", cwd=workspace.root, TRACKER_MLFLOW_URI="http://127.0.0.1:9"
+    )
     report = (workspace.root / "r.md").read_text()
     assert "Files freed by tracker clean" in report
     with pytest.raises(ConfigError, match=f"freed by tracker clean on {day}") as caught:
@@ -190,7 +225,10 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
     folder = make_trained(workspace, "0000011110")
     done = run_tracker("clean", "--checkpoints", cwd=workspace.root, ok=False)
     assert (done.returncode, "no terminal to ask on" in done.stderr) == (2, True)
-    assert "1 x last.pth of exp1 (only a new run of the same config and data goes on from it" in done.stdout
+    assert (
+        "1 x last.pth of exp1 (only a new run of the same config and data goes on from it"
+        in done.stdout
+    )
     assert (folder / LAST).exists()
     said, code = answer(workspace, "n\n")
     assert ("nothing was freed" in said, code, (folder / LAST).exists()) == (True, 1, True)

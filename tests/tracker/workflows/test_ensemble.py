@@ -23,7 +23,8 @@ CLASSES = np.array(["cat", "dog"])
 
 
 def make_member(workspace: Workspace, answers: str, sure: float) -> str:
-    """A run that gives its answers this probability, on the evaluation and on the validation images."""
+    """A run that gives its answers this probability, on the evaluation and on the validation
+    images."""
     record = make_run(workspace, answers)
     chosen = np.array([int(letter) for letter in answers])
     probabilities = np.full((IMAGES, 2), 1 - sure, dtype=np.float32)
@@ -31,7 +32,13 @@ def make_member(workspace: Workspace, answers: str, sure: float) -> str:
     folder = workspace.runs_dir / record.name
     np.savez(folder / "probabilities.npz", ids=IDS, classes=CLASSES, probabilities=probabilities)
     labels = np.array([0] * 5 + [1] * 5, dtype=np.int64)
-    np.savez(folder / "validation.npz", ids=IDS, classes=CLASSES, labels=labels, probabilities=probabilities)
+    np.savez(
+        folder / "validation.npz",
+        ids=IDS,
+        classes=CLASSES,
+        labels=labels,
+        probabilities=probabilities,
+    )
     return record.name
 
 
@@ -44,7 +51,12 @@ def members(workspace: Workspace) -> Workspace:
 
 def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: Workspace) -> None:
     record = ensemble(members, ["exp1", "exp2", "exp3"], method="hard", note="vote")
-    assert (record.name, record.kind, record.status, record.parent) == ("exp4", "ensemble", "finished", "exp1")
+    assert (record.name, record.kind, record.status, record.parent) == (
+        "exp4",
+        "ensemble",
+        "finished",
+        "exp1",
+    )
     assert (record.summary["val/f1"], record.summary["val/accuracy"]) == (1.0, 1.0)
     assert find_latest(members.runs_dir) == "exp4"
     submit(members, "exp3", "all dogs")
@@ -52,14 +64,20 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
     assert audit(members).one_key == [{"number": 2, "sota": 1, "key": "ensemble"}]
     assert row.scores["public_f1"] == 1.0
     found = diff_runs(members, "exp1", "exp4")
-    assert set(found.config) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
+    assert set(found.config) == {
+        f"ensemble.{key}" for key in ("method", "members", "weights", "searched")
+    }
     assert found.config["ensemble.members"] == [None, ["exp1", "exp2", "exp3"]]
     assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
 
 
 def test_methods_lead_to_different_answers(members: Workspace) -> None:
     prints = {
-        method: ensemble(members, ["exp1", "exp2", "exp3"], method=method, weights=weights).fingerprints["predictions"]
+        method: (
+            ensemble(
+                members, ["exp1", "exp2", "exp3"], method=method, weights=weights
+            ).fingerprints["predictions"]
+        )
         for method, weights in (("hard", ()), ("soft", ()), ("weighted", (20.0, 1.0, 1.0)))
     }
     assert len(set(prints.values())) == 3
@@ -74,7 +92,9 @@ def test_an_ensemble_is_shown_without_epochs(members: Workspace) -> None:
 def test_what_an_ensemble_has_no_key_for_is_no_column_of_a_comparison(members: Workspace) -> None:
     ensemble(members, ["exp1", "exp2", "exp3"], method="soft")
     found = compare_runs(members, [])
-    assert set(found.keys) == {f"ensemble.{key}" for key in ("method", "members", "weights", "searched")}
+    assert set(found.keys) == {
+        f"ensemble.{key}" for key in ("method", "members", "weights", "searched")
+    }
     assert {tuple(row.runs) for row in found.rows} == {("exp4",), ("exp3", "exp2", "exp1")}
 
 
@@ -105,4 +125,7 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
     (members.runs_dir / "exp2" / "validation.npz").unlink()
     record = ensemble(members, ["exp1", "exp2"], method="soft")
     assert "val/f1" not in record.summary
-    assert "no validation score of the ensemble: exp2 kept no validation predictions" in capsys.readouterr().err
+    assert (
+        "no validation score of the ensemble: exp2 kept no validation predictions"
+        in capsys.readouterr().err
+    )

@@ -16,7 +16,13 @@ from tracker.setup import init
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Metric, Workspace, find_workspace, load_workspace, parse_score
+from tracker.workspace.competition import (
+    Metric,
+    Workspace,
+    find_workspace,
+    load_workspace,
+    parse_score,
+)
 
 
 def test_init_finds_format_and_classes_by_looking(tmp_path: Path) -> None:
@@ -27,7 +33,9 @@ def test_init_finds_format_and_classes_by_looking(tmp_path: Path) -> None:
     for number in range(2):
         save_image(tmp_path / "people" / f"00{number}_male_Asian_2{number}" / "normal.jpg", seed=1)
     found = {
-        name: init_workspace(tmp_path / f"ws-{name}", data={"train_dir": str(tmp_path / name)}, competition={})
+        name: init_workspace(
+            tmp_path / f"ws-{name}", data={"train_dir": str(tmp_path / name)}, competition={}
+        )
         for name in ("photos", "table", "people")
     }
     assert {name: ws.data["format"] for name, ws in found.items()} == {
@@ -98,7 +106,9 @@ def test_init_in_a_workspace_changes_nothing(workspace: Workspace) -> None:
 Table = dict[str, object]
 
 
-def test_of_two_that_init_a_folder_at_once_one_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_init_a_folder_at_once_one_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "tracker.toml"
 
     def lose(*_: object) -> dict[str, object]:
@@ -119,7 +129,9 @@ def test_init_refuses_what_is_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["http://[::bad", "http://h:99999999"])
-def test_an_mlflow_uri_that_is_none_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+def test_an_mlflow_uri_that_is_none_is_told(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
     monkeypatch.setenv("TRACKER_MLFLOW_URI", uri)
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
@@ -136,7 +148,9 @@ def test_an_mlflow_uri_that_is_none_is_told(workspace: Workspace, monkeypatch: p
         ({"primary_metric": "auc"}, "not among the metrics"),
     ],
 )
-def test_init_with_a_wrong_value_leaves_no_workspace(tmp_path: Path, competition: Table, words: str) -> None:
+def test_init_with_a_wrong_value_leaves_no_workspace(
+    tmp_path: Path, competition: Table, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         init_workspace(tmp_path / "ws", data={}, competition=competition)
     assert list((tmp_path / "ws").iterdir()) == []
@@ -164,7 +178,8 @@ def test_an_evaluation_folder_without_its_table_is_refused(tmp_path: Path) -> No
 
 def test_every_wrong_value_of_tracker_toml_is_reported_at_once(workspace: Workspace) -> None:
     (workspace.root / "tracker.toml").write_text(
-        '[competition]\nclases = ["a"]\ndaily_limit = -1\nquota_window = "week"\n[mlflow]\nuri = "x"\n[extra]\n'
+        '[competition]\nclases = ["a"]\ndaily_limit = -1\nquota_window = "week"\n[mlflow]\nuri ='
+        ' "x"\n[extra]\n'
     )
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
@@ -179,7 +194,9 @@ def test_a_workspace_without_images_takes_a_table_kept_by_hand(tmp_path: Path) -
     assert [row.scores for row in list_submissions(workspace)] == [{"public_f1": 0.5}]
 
 
-def test_a_workspace_is_found_from_below_or_by_setting(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workspace_is_found_from_below_or_by_setting(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     below = workspace.runs_dir / "deep" / "er"
     below.mkdir(parents=True)
     assert find_workspace(below).root == workspace.root
@@ -195,7 +212,8 @@ def test_relative_sqlite_urls_are_in_the_workspace(workspace: Workspace) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("0.8165", 0.8165), ("81.65", 0.8165), ("81.65 %", 0.8165), ("0.5%", 0.005), ("1", 1.0)]
+    ("text", "value"),
+    [("0.8165", 0.8165), ("81.65", 0.8165), ("81.65 %", 0.8165), ("0.5%", 0.005), ("1", 1.0)],
 )
 def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> None:
     metric = Metric(name="accuracy", kind="accuracy", percent=True)
@@ -204,7 +222,14 @@ def test_a_percent_metric_above_one_is_a_percentage(text: str, value: float) -> 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.83125, "0.8313"), (1.0, "1.0000"), (0.05, "0.05000"), (0.0, "0.0000"), (0.8875, "0.8875"), (None, "-")],
+    [
+        (0.83125, "0.8313"),
+        (1.0, "1.0000"),
+        (0.05, "0.05000"),
+        (0.0, "0.0000"),
+        (0.8875, "0.8875"),
+        (None, "-"),
+    ],
 )
 def test_a_metric_that_is_typed_in_percent_is_shown_as_a_fraction_like_the_others(
     value: float | None, text: str
@@ -223,16 +248,23 @@ def test_a_given_metric_may_have_any_finite_value() -> None:
 
 
 @pytest.mark.parametrize("name", ["q?x", "p%41x"])
-def test_a_folder_that_mlflows_database_would_not_lie_in_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_mlflows_database_would_not_lie_in_is_refused(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         init_workspace(tmp_path / name, data={}, competition={"classes": ["x", "y"]})
     assert "rename the folder" in str(caught.value)
     assert list(tmp_path.rglob("*")) == [tmp_path / name]
 
 
-def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_the_parents(tmp_path: Path) -> None:
+def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_the_parents(
+    tmp_path: Path,
+) -> None:
     workspace = make_workspace(tmp_path / "ws")
-    assert resolve_config(workspace, assignments=["data.format=mask_profiles"]).data.split == "by_profile"
+    assert (
+        resolve_config(workspace, assignments=["data.format=mask_profiles"]).data.split
+        == "by_profile"
+    )
     assert resolve_config(workspace).data.split == "stratified"
     assert resolve_config(workspace, assignments=["data.split=by_image"]).data.split == "by_image"
     old = make_run(workspace, config={"data.format": "mask_profiles", "data.split": "by_image"})
@@ -240,7 +272,9 @@ def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_th
     path = workspace.runs_dir / old.name / "config.toml"
     path.write_text(path.read_text().replace('split = "by_image"\n', ""))
     assert "split =" not in path.read_text()
-    assert resolve_config(workspace, parent=old.name).data.split == "by_image", "what its lack meant then"
+    assert resolve_config(workspace, parent=old.name).data.split == "by_image", (
+        "what its lack meant then"
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,7 +291,9 @@ def test_a_new_workspace_chooses_best_pth_by_the_deciding_metric(
     tmp_path: Path, metrics: list[str], primary: str | None, monitor: str
 ) -> None:
     competition = {"primary_metric": primary} if primary else {}
-    workspace = make_workspace(tmp_path / "ws", metrics=metrics, competition=competition, solution=None)
+    workspace = make_workspace(
+        tmp_path / "ws", metrics=metrics, competition=competition, solution=None
+    )
     assert resolve_config(load_workspace(workspace.root)).train.monitor == monitor
     written = 'monitor = "' in (workspace.root / "tracker.toml").read_text()
     assert written == (monitor != "val/f1")  # the default of every run needs no line

@@ -1,4 +1,5 @@
-"""A competition whose metrics are not F1 and accuracy: every hint, column and direction comes from tracker.toml."""
+"""A competition whose metrics are not F1 and accuracy: every hint, column and direction comes from
+tracker.toml."""
 
 from __future__ import annotations
 
@@ -35,26 +36,38 @@ ANSWERS = ("0000011110", "0000011111", "0000111110")
 
 @pytest.fixture
 def other(tmp_path: Path) -> Workspace:
-    """A competition of two metrics that tracker cannot compute, of which less is better of the first."""
-    return make_workspace(tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower", "auc"])
+    """A competition of two metrics that tracker cannot compute, of which less is better of the
+    first."""
+    return make_workspace(
+        tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower", "auc"]
+    )
 
 
 def make_own_run(workspace: Workspace, answers: str, **figures: float) -> str:
     """A run of somebody's own loop with these validation figures in two epochs."""
     with begin({"optim": {"lr": 0.1}, "val_fold": 0}, root=workspace.root, follow=False) as run:
         for epoch in (1, 2):
-            run.log({f"val/{name}": value for name, value in figures.items()}, step=epoch, epoch=epoch)
+            run.log(
+                {f"val/{name}": value for name, value in figures.items()}, step=epoch, epoch=epoch
+            )
         run.keep_summary({f"val/{name}": value for name, value in figures.items()})
         run.save_predictions({f"i{number}.png": answers[number] for number in range(IMAGES)})
     return run.name
 
 
-# --- Which way is better ----------------------------------------------------------------------------------------------
+# --- Which way is better
+# ----------------------------------------------------------------------------------------------
 
-DECLARED = (Metric(name="rmse", higher_is_better=False), Metric(name="odd_loss"), Metric(name="auc"))
+DECLARED = (
+    Metric(name="rmse", higher_is_better=False),
+    Metric(name="odd_loss"),
+    Metric(name="auc"),
+)
 
 
-@pytest.mark.parametrize("name", ["val/rmse", "train/rmse", "public_rmse", "private_rmse", "val_rmse", "val/rmse/cat"])
+@pytest.mark.parametrize(
+    "name", ["val/rmse", "train/rmse", "public_rmse", "private_rmse", "val_rmse", "val/rmse/cat"]
+)
 def test_a_declared_metric_has_its_direction_wherever_it_was_measured(name: str) -> None:
     assert not higher_is_better(DECLARED, name)
     assert higher_is_better((Metric(name="rmse"),), name)
@@ -94,7 +107,10 @@ def test_compare_and_diff_take_a_lower_rmse_for_better(other: Workspace) -> None
     found = compare_runs(other, ["exp1", "exp2"], each=True)
     assert found.metrics == ["val/rmse", "val/auc", "val/brier"]
     assert found.best == {"val/rmse": 1, "val/auc": 0, "val/brier": 1}
-    assert [row.runs for row in compare_runs(other, [], sort="val/rmse", each=True).rows] == [["exp2"], ["exp1"]]
+    assert [row.runs for row in compare_runs(other, [], sort="val/rmse", each=True).rows] == [
+        ["exp2"],
+        ["exp1"],
+    ]
     diff = diff_runs(other, "exp1", "exp2")
     assert {name: item["better"] for name, item in diff.metrics.items()} == {
         "val/rmse": "b",
@@ -116,7 +132,9 @@ def test_a_score_of_a_metric_that_is_declared_no_more_is_still_compared(other: W
 
 
 def test_advice_follows_the_declared_direction() -> None:
-    curves = {"val/mcd": {epoch: (epoch, value) for epoch, value in enumerate((3.0, 1.0, 2.0), start=1)}}
+    curves = {
+        "val/mcd": {epoch: (epoch, value) for epoch, value in enumerate((3.0, 1.0, 2.0), start=1)}
+    }
     lower = advise(curves, monitor="val/mcd", metrics=[Metric(name="mcd", higher_is_better=False)])
     higher = advise(curves, monitor="val/mcd", metrics=[Metric(name="mcd")])
     assert lower is not None
@@ -124,7 +142,8 @@ def test_advice_follows_the_declared_direction() -> None:
     assert (lower.best_epoch, higher.best_epoch) == (2, 1)
 
 
-# --- Hints ------------------------------------------------------------------------------------------------------------
+# --- Hints
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None:
@@ -141,12 +160,17 @@ def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None
 
 def test_a_competition_of_f1_and_accuracy_keeps_its_short_options() -> None:
     competition = Competition(name="c", classes=("a", "b"))
-    assert name_score_command(competition, 3, every=True) == "tracker score 3 --public-f1 X --public-acc X"
+    assert (
+        name_score_command(competition, 3, every=True)
+        == "tracker score 3 --public-f1 X --public-acc X"
+    )
     assert name_score_command(competition, split="private") == "tracker score N --private-f1 X"
 
 
 @pytest.mark.parametrize("words", [["sota"], ["select"], ["show", "sota"]])
-def test_no_sota_is_said_in_one_sentence_with_a_hint_that_fits(other: Workspace, words: list[str]) -> None:
+def test_no_sota_is_said_in_one_sentence_with_a_hint_that_fits(
+    other: Workspace, words: list[str]
+) -> None:
     done = run_tracker(*words, cwd=other.root, ok=False, **NO_MLFLOW)
     assert done.returncode in (1, 2)
     assert done.stderr == f"error: {NO_PUBLIC_SCORE}\n  try: tracker score N --public rmse=X\n"
@@ -155,7 +179,9 @@ def test_no_sota_is_said_in_one_sentence_with_a_hint_that_fits(other: Workspace,
 def test_audit_and_report_say_it_in_the_same_words(other: Workspace) -> None:
     assert NO_PUBLIC_SCORE in run_tracker("audit", cwd=other.root, **NO_MLFLOW).stdout
     submit(other, make_own_run(other, ANSWERS[0], rmse=0.5), "m")
-    assert render_markdown(build_report(other)).count(NO_PUBLIC_SCORE) == 2  # at the top, and under the timeline
+    assert (
+        render_markdown(build_report(other)).count(NO_PUBLIC_SCORE) == 2
+    )  # at the top, and under the timeline
 
 
 def test_a_score_command_without_scores_names_the_metrics(other: Workspace) -> None:
@@ -167,7 +193,8 @@ def test_a_score_command_without_scores_names_the_metrics(other: Workspace) -> N
         resolve_run(other, "sota")
 
 
-# --- Columns ----------------------------------------------------------------------------------------------------------
+# --- Columns
+# ----------------------------------------------------------------------------------------------------------
 
 
 def heads(text: str) -> list[str]:
@@ -181,16 +208,28 @@ def test_runs_and_leaderboard_have_the_columns_of_the_competition(
     make_own_run(other, ANSWERS[0], rmse=0.5, f1=0.7, loss=0.3)
     submit(other, "exp1", "m")
     print_runs(list_runs(other.runs_dir), {}, {}, other.competition)
-    assert [head for head in heads(capsys.readouterr().out) if "/" in head] == ["val/rmse", "val/loss"]
+    assert [head for head in heads(capsys.readouterr().out) if "/" in head] == [
+        "val/rmse",
+        "val/loss",
+    ]
     row = get_submission(other, 1)
     validation = list_validation(other, [row])
     print_leaderboard([row], other.competition, validation, sota=None, was_sota=())
     printed = capsys.readouterr().out
-    assert heads(printed)[2:7] == ["public rmse", "public auc", "private rmse", "private auc", "val rmse"]
+    assert heads(printed)[2:7] == [
+        "public rmse",
+        "public auc",
+        "private rmse",
+        "private auc",
+        "val rmse",
+    ]
     assert "val f1" not in printed
     shown = submission_to_json(row, other.competition, validation, sota=None, was=False)
     assert (shown["val_rmse"], shown["val_auc"], shown["val_f1"]) == (0.5, None, 0.7)
-    assert render_end(load_run(other.runs_dir, "exp1"), other.competition) == "exp1 finished: val rmse 0.5000"
+    assert (
+        render_end(load_run(other.runs_dir, "exp1"), other.competition)
+        == "exp1 finished: val rmse 0.5000"
+    )
 
 
 def test_what_training_measured_is_shown_where_none_of_the_metrics_was(
@@ -198,7 +237,10 @@ def test_what_training_measured_is_shown_where_none_of_the_metrics_was(
 ) -> None:
     make_own_run(other, ANSWERS[0], f1=0.7, accuracy=0.6)
     print_runs(list_runs(other.runs_dir), {}, {}, other.competition)
-    assert [head for head in heads(capsys.readouterr().out) if "/" in head] == ["val/f1", "val/accuracy"]
+    assert [head for head in heads(capsys.readouterr().out) if "/" in head] == [
+        "val/f1",
+        "val/accuracy",
+    ]
 
 
 def test_the_report_has_the_columns_of_the_competition(other: Workspace) -> None:
@@ -222,4 +264,6 @@ def test_a_leaderboard_is_told_the_deciding_validation_score(other: Workspace) -
 
 def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy() -> None:
     with pytest.raises(ConfigError, match="kappa: kind quadratic_kappa cannot be computed"):
-        compute_metric(Metric(name="kappa", kind="quadratic_kappa"), ["0", "1"], ["0", "0"], ("0", "1"))
+        compute_metric(
+            Metric(name="kappa", kind="quadratic_kappa"), ["0", "1"], ["0", "0"], ("0", "1")
+        )

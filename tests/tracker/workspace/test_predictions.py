@@ -51,18 +51,26 @@ def test_the_form_of_the_file_does_not_change_the_fingerprint(tmp_path: Path, te
 
 
 def test_one_changed_label_changes_the_fingerprint(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path, PLAIN.replace("y.jpg,1", "y.jpg,2").encode()) != fingerprint(tmp_path, PLAIN.encode())
+    assert fingerprint(tmp_path, PLAIN.replace("y.jpg,1", "y.jpg,2").encode()) != fingerprint(
+        tmp_path, PLAIN.encode()
+    )
 
 
 def test_the_fingerprint_can_be_derived_by_anyone() -> None:
     expected = hashlib.sha256(b"x.jpg,0\ny.jpg,1\nz.jpg,2\n").hexdigest()
-    assert Answers.of({"z.jpg": "2", "x.jpg": "0", "y.jpg": "1"}).fingerprint == f"sha256:{expected}"
+    assert (
+        Answers.of({"z.jpg": "2", "x.jpg": "0", "y.jpg": "1"}).fingerprint == f"sha256:{expected}"
+    )
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=5), max_size=12))
 def test_packed_answers_come_back_whole(by_id: dict[str, str]) -> None:
     answers = Answers.of(
-        {k: v for k, v in by_id.items() if "\x00" not in k + v and k.isprintable() and v.isprintable()}
+        {
+            k: v
+            for k, v in by_id.items()
+            if "\x00" not in k + v and k.isprintable() and v.isprintable()
+        }
     )
     assert dict(unpack_answers(answers.pack()).by_id) == dict(answers.by_id)
 
@@ -89,7 +97,9 @@ def test_an_id_listed_twice_is_refused(tmp_path: Path) -> None:
         ({}, "no rows"),
     ],
 )
-def test_a_table_that_is_not_exactly_the_competitions_is_refused(by_id: dict[str, str], words: str) -> None:
+def test_a_table_that_is_not_exactly_the_competitions_is_refused(
+    by_id: dict[str, str], words: str
+) -> None:
     with pytest.raises(RefusedError) as caught:
         check_answers(Answers.of(by_id), COMPETITION, ["x", "y"])
     assert words in str(caught.value)
@@ -124,7 +134,8 @@ def test_a_missing_file_or_column_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "normal"), [(" 07 ", "7"), ("7.0", "7"), ("-1", "-1"), ("7.5", "7.5"), ("a ", "a"), ("\u0661", "\u0661")]
+    ("text", "normal"),
+    [(" 07 ", "7"), ("7.0", "7"), ("-1", "-1"), ("7.5", "7.5"), ("a ", "a"), ("\u0661", "\u0661")],
 )
 def test_answers_are_kept_in_their_shortest_form(text: str, normal: str) -> None:
     assert normalize_answer(text) == normal
@@ -132,7 +143,8 @@ def test_answers_are_kept_in_their_shortest_form(text: str, normal: str) -> None
 
 def test_diff_counts_the_moves() -> None:
     diff = diff_answers(
-        Answers.of({"x": "0", "y": "1", "z": "1"}), Answers.of({"x": "0", "y": "2", "z": "2", "q": "1"})
+        Answers.of({"x": "0", "y": "1", "z": "1"}),
+        Answers.of({"x": "0", "y": "2", "z": "2", "q": "1"}),
     )
     assert (diff.total, diff.changed, diff.moves) == (3, 2, {("1", "2"): 2})
     assert diff.equal_share == pytest.approx(1 / 3)

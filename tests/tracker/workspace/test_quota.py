@@ -62,7 +62,9 @@ def test_a_window_ends() -> None:
     times = ["2022-02-28T14:59:59.000000Z", "2022-02-28T15:00:00.000000Z"]
     assert split_times(SEOUL, now, times) == (times[:1], 1)
     assert split_times(ROLLING, now, times) == ([], 2)
-    assert split_times(ROLLING, now, ["2022-02-28T14:04:00.000000Z"])[1] == 0  # clocks differ a little
+    assert (
+        split_times(ROLLING, now, ["2022-02-28T14:04:00.000000Z"])[1] == 0
+    )  # clocks differ a little
 
 
 def test_a_clock_may_be_five_minutes_behind_the_ledger() -> None:
@@ -80,8 +82,12 @@ def test_no_limit_leaves_any_number() -> None:
 def test_the_deadline_counts_to_the_second_in_the_competitions_zone() -> None:
     deadline = dt.datetime(2022, 3, 3, 19, 0, tzinfo=zoneinfo.ZoneInfo("Asia/Seoul"))
     due = Competition(name="c", classes=("a", "b"), time_zone="Asia/Seoul", deadline=deadline)
-    assert check_quota(due, utc("2022-03-03T09:59:59"), []).deadline == "2022-03-03T10:00:00.000000Z"
-    with pytest.raises(RefusedError, match=r"the deadline passed at 2022-03-03 19:00 \(Asia/Seoul\)"):
+    assert (
+        check_quota(due, utc("2022-03-03T09:59:59"), []).deadline == "2022-03-03T10:00:00.000000Z"
+    )
+    with pytest.raises(
+        RefusedError, match=r"the deadline passed at 2022-03-03 19:00 \(Asia/Seoul\)"
+    ):
         check_quota(due, utc("2022-03-03T10:00:00"), [])
 
 

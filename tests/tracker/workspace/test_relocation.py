@@ -1,5 +1,5 @@
-"""A workspace that is moved, copied, linked or mounted elsewhere: MLflow's paths follow, nothing comes back at the old
-place, and what lies elsewhere is left alone."""
+"""A workspace that is moved, copied, linked or mounted elsewhere: MLflow's paths follow, nothing
+comes back at the old place, and what lies elsewhere is left alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,16 @@ from tracker.workspace.data import prepare_data
 from tracker.workspace.moved_paths import find_moved, read_location
 from tracker.workspace.relocation import KEPT_COPIES, follow_workspace, open_readable_store
 
-TINY = ("--model", "test_resnet", "--batch-size", "8", "--set", "data.image_size=[32,32]", "--set", "data.workers=0")
+TINY = (
+    "--model",
+    "test_resnet",
+    "--batch-size",
+    "8",
+    "--set",
+    "data.image_size=[32,32]",
+    "--set",
+    "data.workers=0",
+)
 OWN_LOOP = """
 import sys
 from pathlib import Path
@@ -63,7 +72,9 @@ def original(template: Path, tmp_path: Path) -> Workspace:
             values = (template.as_uri(), root.as_uri())
             connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", values)
         connection.commit()
-    (workspace.lock_dir / "location.json").write_text(json.dumps({"root": str(root), "earlier": []}))
+    (workspace.lock_dir / "location.json").write_text(
+        json.dumps({"root": str(root), "earlier": []})
+    )
     state = json.loads((root / "runs" / "exp1" / "mlflow.json").read_text())
     state["tracking_uri"] = workspace.mlflow_uri
     (root / "runs" / "exp1" / "mlflow.json").write_text(json.dumps(state))
@@ -85,7 +96,8 @@ def read_paths(workspace: Workspace) -> set[str]:
     """Every experiment's and run's path in mlflow.db."""
     with closing(sqlite3.connect(workspace.root / "mlflow.db")) as connection:
         rows = connection.execute(
-            "SELECT artifact_location FROM experiments UNION SELECT artifact_uri FROM runs ORDER BY 1"
+            "SELECT artifact_location FROM experiments UNION SELECT artifact_uri FROM runs ORDER"
+            " BY 1"
         )
         return {path for (path,) in rows}
 
@@ -129,12 +141,16 @@ def run_ids(workspace: Workspace) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ws2", "my 100% 작업 공간 #1"])
-def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(original: Workspace, name: str) -> None:
+def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
+    original: Workspace, name: str
+) -> None:
     if name != "ws2":  # out of such a folder, too
         original = move(original, original.root.with_name("ein Ordner, 옛 것"))
         follow_workspace(original)
     old, workspace = original.root, move(original, original.root.with_name(name))
-    subprocess.run([sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S)
+    subprocess.run(
+        [sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S
+    )
     done = run_tracker("sync", cwd=workspace.root)
     assert "2 runs up to date" in done.stdout
     assert not old.exists()
@@ -148,7 +164,9 @@ def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(original: Work
     assert len(list_copies(workspace)) == (1 if name == "ws2" else 2)
 
 
-def test_paths_follow_in_one_step_and_a_copy_of_before_is_kept(moved: tuple[Path, Workspace]) -> None:
+def test_paths_follow_in_one_step_and_a_copy_of_before_is_kept(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     said = follow_workspace(workspace)
     assert f"the workspace was in {old}" in said
@@ -162,7 +180,9 @@ def test_paths_follow_in_one_step_and_a_copy_of_before_is_kept(moved: tuple[Path
     assert list_copies(workspace) == [copy]
 
 
-def test_a_workspace_of_an_earlier_version_is_found_by_its_experiments(moved: tuple[Path, Workspace]) -> None:
+def test_a_workspace_of_an_earlier_version_is_found_by_its_experiments(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     (workspace.lock_dir / "location.json").unlink()
     assert f"the workspace was in {old}" in follow_workspace(workspace)
@@ -180,7 +200,9 @@ def test_nothing_is_sent_again_after_a_move(moved: tuple[Path, Workspace]) -> No
     assert run_ids(workspace) == before
 
 
-def test_a_copy_writes_into_its_own_place_and_the_original_into_its_own(original: Workspace, tmp_path: Path) -> None:
+def test_a_copy_writes_into_its_own_place_and_the_original_into_its_own(
+    original: Workspace, tmp_path: Path
+) -> None:
     shutil.copytree(original.root, tmp_path / "copy")
     copy = load_workspace(tmp_path / "copy")
     for workspace, answers in ((copy, "1" * 10), (original, "0" * 10)):
@@ -190,12 +212,15 @@ def test_a_copy_writes_into_its_own_place_and_the_original_into_its_own(original
         names = {path.name for path in (workspace.root / "mlartifacts").iterdir()}
         assert names == set(run_ids(workspace).values())
         assert all(
-            (workspace.root / "mlartifacts").as_uri() in path or "mlruns" in path for path in read_paths(workspace)
+            (workspace.root / "mlartifacts").as_uri() in path or "mlruns" in path
+            for path in read_paths(workspace)
         )
     assert run_ids(original)["exp2"] != run_ids(copy)["exp2"]
 
 
-def test_only_paths_in_the_old_place_are_changed(moved: tuple[Path, Workspace], tmp_path: Path) -> None:
+def test_only_paths_in_the_old_place_are_changed(
+    moved: tuple[Path, Workspace], tmp_path: Path
+) -> None:
     old, workspace = moved
     elsewhere = (
         "s3://bucket/ws/1",
@@ -211,21 +236,30 @@ def test_only_paths_in_the_old_place_are_changed(moved: tuple[Path, Workspace], 
             number, f"other {number}", path,
         )  # fmt: skip
     follow_workspace(workspace)
-    rows = read(workspace, "SELECT artifact_location FROM experiments WHERE experiment_id >= 50 ORDER BY experiment_id")
+    rows = read(
+        workspace,
+        "SELECT artifact_location FROM experiments WHERE experiment_id >= 50 ORDER BY"
+        " experiment_id",
+    )
     assert tuple(path for (path,) in rows) == elsewhere
 
 
 def test_models_datasets_and_traces_follow_too(moved: tuple[Path, Workspace]) -> None:
     old, workspace = moved
     source = json.dumps({"uri": f"{old}/eval/info.csv", "kind": "csv"})
-    change(workspace, "INSERT INTO datasets VALUES ('u', 1, 'd', 'x', 'local', ?, NULL, NULL)", source)
     change(
-        workspace, "INSERT INTO trace_tags VALUES ('mlflow.artifactLocation', ?, 't')", f"{old.as_uri()}/mlartifacts/t"
+        workspace, "INSERT INTO datasets VALUES ('u', 1, 'd', 'x', 'local', ?, NULL, NULL)", source
     )
     change(
         workspace,
-        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_location, creation_timestamp_ms,"
-        " last_updated_timestamp_ms, status) VALUES ('m', 1, 'm', ?, 0, 0, 1)",
+        "INSERT INTO trace_tags VALUES ('mlflow.artifactLocation', ?, 't')",
+        f"{old.as_uri()}/mlartifacts/t",
+    )
+    change(
+        workspace,
+        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_location,"
+        " creation_timestamp_ms, last_updated_timestamp_ms, status) VALUES ('m', 1, 'm', ?, 0,"
+        " 0, 1)",
         f"{old}/mlartifacts/models/m",
     )
     change(
@@ -235,14 +269,20 @@ def test_models_datasets_and_traces_follow_too(moved: tuple[Path, Workspace]) ->
     )
     follow_workspace(workspace)
     new = workspace.root
-    assert read(workspace, "SELECT artifact_location FROM logged_models") == [(f"{new}/mlartifacts/models/m",)]
-    assert read(workspace, "SELECT source FROM model_versions") == [(f"{new}/mlartifacts/models/m",)]
+    assert read(workspace, "SELECT artifact_location FROM logged_models") == [
+        (f"{new}/mlartifacts/models/m",)
+    ]
+    assert read(workspace, "SELECT source FROM model_versions") == [
+        (f"{new}/mlartifacts/models/m",)
+    ]
     assert read(workspace, "SELECT value FROM trace_tags") == [(f"{new.as_uri()}/mlartifacts/t",)]
     ((text,),) = read(workspace, "SELECT dataset_source FROM datasets")
     assert json.loads(str(text)) == {"uri": f"{new}/eval/info.csv", "kind": "csv"}
 
 
-def test_files_that_an_earlier_version_wrote_to_the_old_place_are_brought_along(moved: tuple[Path, Workspace]) -> None:
+def test_files_that_an_earlier_version_wrote_to_the_old_place_are_brought_along(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     run_id = run_ids(workspace)["exp1"]
     (old / "mlartifacts").mkdir(parents=True)
@@ -253,20 +293,28 @@ def test_files_that_an_earlier_version_wrote_to_the_old_place_are_brought_along(
     assert [path.name for path in artifacts.parent.iterdir()] == ["artifacts"]
 
 
-def test_files_that_were_given_another_folder_stay_there(original: Workspace, tmp_path: Path) -> None:
+def test_files_that_were_given_another_folder_stay_there(
+    original: Workspace, tmp_path: Path
+) -> None:
     workspace = original
     (workspace.lock_dir / "location.json").unlink()
     elsewhere = tmp_path / "disk" / "mlartifacts"
     elsewhere.parent.mkdir()
     shutil.move(workspace.root / "mlartifacts", elsewhere)
-    change(workspace, "UPDATE experiments SET artifact_location = ? WHERE name = 'ws'", elsewhere.as_uri())
+    change(
+        workspace,
+        "UPDATE experiments SET artifact_location = ? WHERE name = 'ws'",
+        elsewhere.as_uri(),
+    )
     change(workspace, "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
            (workspace.root / "mlartifacts").as_uri(), elsewhere.as_uri())  # fmt: skip
     assert follow_workspace(workspace) == ""
     assert elsewhere.as_uri() in read_paths(workspace)
 
 
-def test_a_place_that_is_still_this_folder_under_another_name_needs_no_change(moved: tuple[Path, Workspace]) -> None:
+def test_a_place_that_is_still_this_folder_under_another_name_needs_no_change(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     old.symlink_to(workspace.root)
     assert follow_workspace(workspace) == ""
@@ -274,7 +322,9 @@ def test_a_place_that_is_still_this_folder_under_another_name_needs_no_change(mo
     assert f"the workspace was in {old}" in follow_workspace(workspace)
 
 
-def test_a_workspace_behind_a_link_follows_where_the_link_points_to(original: Workspace, tmp_path: Path) -> None:
+def test_a_workspace_behind_a_link_follows_where_the_link_points_to(
+    original: Workspace, tmp_path: Path
+) -> None:
     disk, link = tmp_path / "disk", tmp_path / "link"
     disk.mkdir()
     link.symlink_to(disk)
@@ -286,7 +336,8 @@ def test_a_workspace_behind_a_link_follows_where_the_link_points_to(original: Wo
     assert "1 run up to date" in run_tracker("sync", cwd=link / "ws").stdout
     assert not disk.exists()
     assert all(
-        "other%20disk" in path or "mlruns" in path for path in read_paths(load_workspace((link / "ws").resolve()))
+        "other%20disk" in path or "mlruns" in path
+        for path in read_paths(load_workspace((link / "ws").resolve()))
     )
 
 
@@ -306,7 +357,9 @@ def test_a_workspace_moved_into_its_old_place_and_out_again_keeps_whole_paths(
     assert (tmp_path / "ws" / "mlartifacts").as_uri() in read_paths(workspace)
 
 
-def test_a_database_that_others_share_is_left_alone_while_its_workspace_lives(tmp_path: Path) -> None:
+def test_a_database_that_others_share_is_left_alone_while_its_workspace_lives(
+    tmp_path: Path,
+) -> None:
     original = make_workspace(tmp_path / "ws", mlflow_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     make_run(original)
     sync_run(original, "exp1")
@@ -319,12 +372,15 @@ def test_a_database_that_others_share_is_left_alone_while_its_workspace_lives(tm
 def test_processes_that_find_the_move_at_once_change_it_once(moved: tuple[Path, Workspace]) -> None:
     _, workspace = moved
     code = (
-        "import sys; from pathlib import Path; from tracker.workspace.competition import load_workspace;"
-        "from tracker.workspace.relocation import follow_workspace; sys.stdin.read();"
-        "print(follow_workspace(load_workspace(Path(sys.argv[1]))))"
+        "import sys; from pathlib import Path; from tracker.workspace.competition import"
+        " load_workspace;from tracker.workspace.relocation import follow_workspace;"
+        " sys.stdin.read();print(follow_workspace(load_workspace(Path(sys.argv[1]))))"
     )
     command = [sys.executable, "-c", code, str(workspace.root)]
-    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    children = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     for child in children:
         assert child.stdin
         child.stdin.close()
@@ -335,15 +391,19 @@ def test_processes_that_find_the_move_at_once_change_it_once(moved: tuple[Path, 
     assert len(list_copies(workspace)) == 1
 
 
-def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(moved: tuple[Path, Workspace]) -> None:
+def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     code = (
-        "import os, signal, sys; from pathlib import Path; from tracker.workspace import relocation;"
-        "from tracker.workspace.competition import load_workspace;"
-        "relocation._bring_files = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
-        "relocation.follow_workspace(load_workspace(Path(sys.argv[1])))"
+        "import os, signal, sys; from pathlib import Path; from tracker.workspace import"
+        " relocation;from tracker.workspace.competition import"
+        " load_workspace;relocation._bring_files = lambda *_: os.kill(os.getpid(),"
+        " signal.SIGKILL);relocation.follow_workspace(load_workspace(Path(sys.argv[1])))"
     )
-    child = subprocess.run([sys.executable, "-c", code, str(workspace.root)], check=False, timeout=COMMAND_LIMIT_S)
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(workspace.root)], check=False, timeout=COMMAND_LIMIT_S
+    )
     assert child.returncode == -signal.SIGKILL
     assert any(old.as_uri() in path for path in read_paths(workspace))
     assert f"the workspace was in {old}" in follow_workspace(workspace)
@@ -361,7 +421,9 @@ def test_the_newest_copies_of_the_database_are_kept(original: Workspace, tmp_pat
     assert all(f"/ws{KEPT_COPIES + 1}/" in path for path in paths)
 
 
-def test_an_mlflow_database_restored_from_before_the_move_follows_again(moved: tuple[Path, Workspace]) -> None:
+def test_an_mlflow_database_restored_from_before_the_move_follows_again(
+    moved: tuple[Path, Workspace],
+) -> None:
     old, workspace = moved
     follow_workspace(workspace)
     shutil.copy(list_copies(workspace)[0], workspace.root / "mlflow.db")
@@ -388,13 +450,16 @@ READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" 
 
 @pytest.fixture
 def read_only() -> Iterator[Callable[[Path], list[str]]]:
-    """Makes a folder read-only; returns the words that must stand before a command for it to see that."""
+    """Makes a folder read-only; returns the words that must stand before a command for it to see
+    that."""
     folders: list[Path] = []
 
     def make(root: Path) -> list[str]:
         if os.geteuid() == 0:
             words = ["unshare", "-m", "sh", "-c", READ_ONLY, str(root)]
-            if subprocess.run([*words, "true"], check=False, capture_output=True, timeout=60).returncode:
+            if subprocess.run(
+                [*words, "true"], check=False, capture_output=True, timeout=60
+            ).returncode:
                 pytest.skip("root may not mount here")
             return words
         folders.extend(path for path in (root, *root.rglob("*")) if path.is_dir())
@@ -422,9 +487,14 @@ def test_who_may_only_read_the_workspace_sees_its_page(
     assert not old.exists()
 
 
-def test_a_path_of_the_old_place_is_found_in_the_new_one(moved: tuple[Path, Workspace], tmp_path: Path) -> None:
+def test_a_path_of_the_old_place_is_found_in_the_new_one(
+    moved: tuple[Path, Workspace], tmp_path: Path
+) -> None:
     old, workspace = moved
-    assert find_moved(workspace.root, old / "eval" / "info.csv") == workspace.root / "eval" / "info.csv"
+    assert (
+        find_moved(workspace.root, old / "eval" / "info.csv")
+        == workspace.root / "eval" / "info.csv"
+    )
     assert find_moved(workspace.root, old / "gone") is None
     assert find_moved(workspace.root, tmp_path / "elsewhere" / "info.csv") is None
 
@@ -433,10 +503,16 @@ def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pictures(tmp_path / "team" / "photos", per_class=3, to_predict=2)
-    data = {"train_dir": str(tmp_path / "team/photos/train"), "eval_dir": str(tmp_path / "team/photos/eval")}
+    data = {
+        "train_dir": str(tmp_path / "team/photos/train"),
+        "eval_dir": str(tmp_path / "team/photos/eval"),
+    }
     solution = tmp_path / "team" / "photos" / "solution.csv"
     workspace = init_workspace(
-        tmp_path / "team" / "ws", data=data, competition={}, leaderboard_options={"solution": solution}
+        tmp_path / "team" / "ws",
+        data=data,
+        competition={},
+        leaderboard_options={"solution": solution},
     )
     assert workspace.data["train_dir"] == "../photos/train"
     text = (workspace.root / "tracker.toml").read_text()
@@ -455,14 +531,23 @@ def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(
 
 def test_what_location_json_says_wrongly_is_no_obstacle(moved: tuple[Path, Workspace]) -> None:
     _, workspace = moved
-    for text in ("", "[]", "{}", '{"root": 3, "earlier": []}', '{"root": "ws", "earlier": []}', "[" * 100_000):
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"root": 3, "earlier": []}',
+        '{"root": "ws", "earlier": []}',
+        "[" * 100_000,
+    ):
         (workspace.lock_dir / "location.json").write_text(text)
         assert read_location(workspace.lock_dir / "location.json") is None
     connect(workspace)
     assert (workspace.root / "mlartifacts").as_uri() in read_paths(workspace)
 
 
-def test_commands_that_compare_submit_and_audit_work_after_a_move(original: Workspace, tmp_path: Path) -> None:
+def test_commands_that_compare_submit_and_audit_work_after_a_move(
+    original: Workspace, tmp_path: Path
+) -> None:
     make_run(original, "0000111110")
     toml = original.root / "tracker.toml"
     toml.write_text(toml.read_text().replace('"solution.csv"', f'"{original.root}/solution.csv"'))
@@ -486,10 +571,14 @@ def list_rows(workspace: Workspace, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def test_a_database_named_by_its_whole_path_is_found_after_a_move(original: Workspace, tmp_path: Path) -> None:
+def test_a_database_named_by_its_whole_path_is_found_after_a_move(
+    original: Workspace, tmp_path: Path
+) -> None:
     toml = original.root / "tracker.toml"
     for name in ("mlflow.db", "ledger.db"):
-        toml.write_text(toml.read_text().replace(f"sqlite:///{name}", f"sqlite:///{original.root}/{name}"))
+        toml.write_text(
+            toml.read_text().replace(f"sqlite:///{name}", f"sqlite:///{original.root}/{name}")
+        )
     workspace = move(original, tmp_path / "ws2")
     assert workspace.ledger_url == f"sqlite:///{workspace.root}/ledger.db"
     connect(workspace)
@@ -499,7 +588,9 @@ def test_a_database_named_by_its_whole_path_is_found_after_a_move(original: Work
 
 def test_init_keeps_a_database_in_the_workspace_by_its_relative_path(tmp_path: Path) -> None:
     elsewhere = f"sqlite:///{tmp_path}/ledger.db"
-    workspace = make_workspace(tmp_path / "ws", mlflow_uri=f"sqlite:///{tmp_path}/ws/mlflow.db", ledger_url=elsewhere)
+    workspace = make_workspace(
+        tmp_path / "ws", mlflow_uri=f"sqlite:///{tmp_path}/ws/mlflow.db", ledger_url=elsewhere
+    )
     text = (workspace.root / "tracker.toml").read_text()
     assert '"sqlite:///mlflow.db"' in text
     assert f'"{elsewhere}"' in text
@@ -509,12 +600,23 @@ def test_init_keeps_a_database_in_the_workspace_by_its_relative_path(tmp_path: P
 def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(tmp_path: Path) -> None:
     root = tmp_path / "ws"
     make_pictures(root)
-    run_tracker("init", root, "--train-dir", root / "train", "--eval-dir", root / "eval", cwd=tmp_path)
-    words = ("--epochs", "1", "--set", f"data.train_dir={root}/train", "--set", f"data.eval_dir={root}/eval")
+    run_tracker(
+        "init", root, "--train-dir", root / "train", "--eval-dir", root / "eval", cwd=tmp_path
+    )
+    words = (
+        "--epochs",
+        "1",
+        "--set",
+        f"data.train_dir={root}/train",
+        "--set",
+        f"data.eval_dir={root}/eval",
+    )
     run_tracker("run", "train", *words, *TINY, cwd=root)
     workspace = move(load_workspace(root), tmp_path / "ws2")
     done = run_tracker("run", "reproduce", "exp1", cwd=workspace.root)
     assert "predictions: equal to exp1's" in done.stdout
     assert load_config(workspace.runs_dir, "exp2") == load_config(workspace.runs_dir, "exp1")
     assert not root.exists()
-    assert {path.name for path in (workspace.root / "mlartifacts").iterdir()} == set(run_ids(workspace).values())
+    assert {path.name for path in (workspace.root / "mlartifacts").iterdir()} == set(
+        run_ids(workspace).values()
+    )

@@ -30,7 +30,9 @@ SEVEN = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"
 def make_profiles(root: Path, people: int) -> None:
     """`people` profiles that take every gender and age band in turn."""
     for number in range(people):
-        name = f"{number:06d}_{('male', 'female')[number % 2]}_Asian_{(20, 45, 60)[number // 2 % 3]}"
+        name = (
+            f"{number:06d}_{('male', 'female')[number % 2]}_Asian_{(20, 45, 60)[number // 2 % 3]}"
+        )
         for photo in SEVEN:
             save_image(root / name / f"{photo}.jpg", seed=number)
 
@@ -53,7 +55,13 @@ def test_names_beginning_with_a_dot_are_ignored(folders: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mask", "gender", "age", "label"),
-    [(0, "male", 29, 0), (0, "male", 30, 1), (0, "female", 60, 5), (1, "male", 59, 7), (2, "female", 75, 17)],
+    [
+        (0, "male", 29, 0),
+        (0, "male", 30, 1),
+        (0, "female", 60, 5),
+        (1, "male", 59, 7),
+        (2, "female", 75, 17),
+    ],
 )
 def test_mask_profile_class_is_mask_times_6_plus_gender_times_3_plus_age(
     mask: int, gender: str, age: int, label: int
@@ -63,7 +71,9 @@ def test_mask_profile_class_is_mask_times_6_plus_gender_times_3_plus_age(
 
 def test_age_bands_move_the_age_class(tmp_path: Path) -> None:
     make_profiles(tmp_path / "train", 24)
-    plain = load_data(DataConfig(format="mask_profiles", train_dir="train", split_seed=1), MASKS, root=tmp_path)
+    plain = load_data(
+        DataConfig(format="mask_profiles", train_dir="train", split_seed=1), MASKS, root=tmp_path
+    )
     config = DataConfig(format="mask_profiles", train_dir="train", split_seed=1, age_bands=(20, 45))
     with pytest.raises(DataError, match="class 'mask_male_young': no training image"):
         load_data(config, MASKS, root=tmp_path)
@@ -72,7 +82,9 @@ def test_age_bands_move_the_age_class(tmp_path: Path) -> None:
 
 def test_split_by_profile_never_divides_a_person(tmp_path: Path) -> None:
     make_profiles(tmp_path / "train", 24)
-    config = DataConfig(format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.25)
+    config = DataConfig(
+        format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.25
+    )
     data = load_data(config, MASKS, root=tmp_path)
     assert not {s.group for s in data.train} & {s.group for s in data.val}
     assert len(data.val) == 6 * 7
@@ -106,7 +118,9 @@ def test_csv_takes_numbers_and_names(tmp_path: Path) -> None:
     for number in range(10):
         save_image(tmp_path / "train" / f"{number}.png", seed=number)
         rows.append(f"{number}.png,{('0', 'dog')[number % 2]}\n")
-    (tmp_path / "train" / "labels.csv").write_text("\ufeffImageID,ans\n" + "".join(rows), encoding="utf-8")
+    (tmp_path / "train" / "labels.csv").write_text(
+        "\ufeffImageID,ans\n" + "".join(rows), encoding="utf-8"
+    )
     data = load_data(DataConfig(format="csv", train_dir="train"), TWO, root=tmp_path)
     assert {s.id: s.label for s in (*data.train, *data.val)}["3.png"] == 1
     assert len(data.train) + len(data.val) == 10
@@ -117,13 +131,17 @@ def test_one_report_names_every_offender(tmp_path: Path) -> None:
     train = tmp_path / "train"
     (train / "nobody").mkdir()
     (train / "000000_male_Asian_20" / "mask1.jpg").write_bytes(b"")
-    (train / "000001_female_Asian_20" / "mask2.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photograph")
+    (train / "000001_female_Asian_20" / "mask2.jpg").write_bytes(
+        b"\xff\xd8\xff\xe0 not a photograph"
+    )
     whole = (train / "000002_male_Asian_45" / "mask3.jpg").read_bytes()
     (train / "000002_male_Asian_45" / "mask3.jpg").write_bytes(whole[: len(whole) // 2])
     (train / "000003_female_Asian_45" / "normal.jpg").unlink()
     save_image(train / "000004_male_Asian_60" / "holiday.jpg", seed=1)
     save_image(tmp_path / "eval" / "images" / "a.jpg", seed=3)
-    (tmp_path / "eval" / "info.csv").write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n000005_female_Asian_60/mask1.jpg,0\n")
+    (tmp_path / "eval" / "info.csv").write_text(
+        "ImageID,ans\na.jpg,0\nb.jpg,0\n000005_female_Asian_60/mask1.jpg,0\n"
+    )
     config = DataConfig(format="mask_profiles", train_dir="train", eval_dir="eval")
     with pytest.raises(DataError) as caught:
         load_data(config, MASKS, root=tmp_path)
@@ -159,7 +177,10 @@ def test_an_empty_class_and_overlapping_ids_are_offenders(folders: Path) -> None
         (DataConfig(train_dir="nowhere"), "no such folder"),
         (DataConfig(train_dir="train", eval_dir="nowhere"), "no such folder"),
         (DataConfig(train_dir="train", format="csv"), "no such file"),
-        (DataConfig(train_dir="train", format="mask_profiles"), "has 18 classes, the competition has 2"),
+        (
+            DataConfig(train_dir="train", format="mask_profiles"),
+            "has 18 classes, the competition has 2",
+        ),
     ],
 )
 def test_a_missing_folder_or_table_is_named(folders: Path, config: DataConfig, words: str) -> None:

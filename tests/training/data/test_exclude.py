@@ -11,7 +11,13 @@ from tests.conftest import save_image
 from tests.training.conftest import TWO
 from tests.training.data.test_data import MASKS, make_profiles
 from tracker.training.config import Config as Whole
-from tracker.training.config import DataConfig, config_fingerprint, config_to_dict, merge, trajectory_fingerprint
+from tracker.training.config import (
+    DataConfig,
+    config_fingerprint,
+    config_to_dict,
+    merge,
+    trajectory_fingerprint,
+)
 from tracker.training.data.data import inspect_data, keep_tables, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import LoadedData
@@ -41,12 +47,28 @@ def write(path: Path, *lines: str) -> str:
     ],
 )
 def test_images_are_left_out_by_pattern_path_and_table(folders: Path, exclude: str) -> None:
-    write(folders / "paths.csv", "path,reason", "cat/cat00.png,blurred", "train/dog/dog10.png,", "dog/dog11.png,dark")
-    write(folders / "ids.csv", "ImageID", "cat/cat00.png", f"{folders}/train/dog/dog10.png", "dog/dog11.png")
+    write(
+        folders / "paths.csv",
+        "path,reason",
+        "cat/cat00.png,blurred",
+        "train/dog/dog10.png,",
+        "dog/dog11.png,dark",
+    )
+    write(
+        folders / "ids.csv",
+        "ImageID",
+        "cat/cat00.png",
+        f"{folders}/train/dog/dog10.png",
+        "dog/dog11.png",
+    )
     write(folders / "first.csv", "id", "cat/cat00.png")
     everything = load_data(CONFIG, TWO, root=folders)
     data = load_data(replace(CONFIG, exclude=exclude.format(root=folders)), TWO, root=folders)
-    assert list_ids(everything) - list_ids(data) == {"cat/cat00.png", "dog/dog10.png", "dog/dog11.png"}
+    assert list_ids(everything) - list_ids(data) == {
+        "cat/cat00.png",
+        "dog/dog10.png",
+        "dog/dog11.png",
+    }
     assert data.eval == everything.eval
     assert data.notes[0].startswith("left out of the training images by data.exclude: 3 (")
     assert data.fingerprint != everything.fingerprint
@@ -56,7 +78,9 @@ def test_a_path_in_a_table_is_no_pattern(folders: Path) -> None:
     save_image(folders / "train" / "cat" / "a[1].png", seed=2)
     save_image(folders / "train" / "cat" / "a1.png", seed=4)
     write(folders / "bad.csv", "path", "cat/a[1].png")
-    assert "cat/a1.png" in list_ids(load_data(replace(CONFIG, exclude="bad.csv"), TWO, root=folders))
+    assert "cat/a1.png" in list_ids(
+        load_data(replace(CONFIG, exclude="bad.csv"), TWO, root=folders)
+    )
 
 
 def test_a_folder_in_a_table_leaves_out_all_of_it(folders: Path) -> None:
@@ -68,7 +92,9 @@ def test_a_folder_in_a_table_leaves_out_all_of_it(folders: Path) -> None:
 
 def test_the_fingerprint_tells_what_was_left_out_from_what_was_never_there(folders: Path) -> None:
     left_out = load_data(replace(CONFIG, exclude="cat00.png"), TWO, root=folders).fingerprint
-    assert load_data(replace(CONFIG, exclude="*/cat00.png"), TWO, root=folders).fingerprint == left_out
+    assert (
+        load_data(replace(CONFIG, exclude="*/cat00.png"), TWO, root=folders).fingerprint == left_out
+    )
     (folders / "train" / "cat" / "cat00.png").unlink()
     assert load_data(CONFIG, TWO, root=folders).fingerprint != left_out
 
@@ -90,22 +116,32 @@ def test_a_rule_that_fits_nothing_is_a_problem(folders: Path) -> None:
 
 
 def test_evaluation_images_are_predicted_whatever_is_left_out(folders: Path) -> None:
-    (folders / "train" / "cat" / "e1.png").write_bytes((folders / "train" / "cat" / "cat00.png").read_bytes())
+    (folders / "train" / "cat" / "e1.png").write_bytes(
+        (folders / "train" / "cat" / "cat00.png").read_bytes()
+    )
     data = load_data(replace(CONFIG, exclude="e*.png"), TWO, root=folders)
     assert len(data.eval) == 6
-    assert data.notes[1] == "data.exclude: e*.png also fits 6 evaluation images, predicted all the same"
+    assert (
+        data.notes[1]
+        == "data.exclude: e*.png also fits 6 evaluation images, predicted all the same"
+    )
     (folders / "eval" / "images" / "e2.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"e2\.png: empty file"):
         load_data(replace(CONFIG, exclude="e*.png"), TWO, root=folders)
 
 
 def check_that_the_report_mends(config: DataConfig, root: Path, task: object = TWO) -> LoadedData:
-    """What `inspect_data` says of broken training images, taken as data.exclude, makes the data usable."""
+    """What `inspect_data` says of broken training images, taken as data.exclude, makes the data
+    usable."""
     report = inspect_data(config, task, root=root)  # type: ignore[arg-type]
     assert report.data is None
     assert report.broken == len(report.excludable) > 0
     assert all(reason for _, reason in report.excludable)
-    write(root / "bad.csv", "path,reason", *(f'{path},"{reason}"' for path, reason in report.excludable))
+    write(
+        root / "bad.csv",
+        "path,reason",
+        *(f'{path},"{reason}"' for path, reason in report.excludable),
+    )
     data = load_data(replace(config, exclude="bad.csv"), task, root=root)  # type: ignore[arg-type]
     assert data.notes[0].endswith(f"{report.broken} (bad.csv: {report.broken})")
     return data
@@ -134,13 +170,20 @@ def test_everything_broken_in_a_table_can_be_left_out(tmp_path: Path) -> None:
     for number in range(12):
         save_image(tmp_path / "train" / "images" / f"{number}.png", seed=number)
     rows = [f"{number}.png,{number % 2}" for number in range(12)]
-    write(tmp_path / "train" / "labels.csv", "ImageID,ans", *rows, "3.png,0", "20.png,0", "21.png,wolf")
+    write(
+        tmp_path / "train" / "labels.csv",
+        "ImageID,ans",
+        *rows,
+        "3.png,0",
+        "20.png,0",
+        "21.png,wolf",
+    )
     config = DataConfig(format="csv", train_dir="train")
     data = check_that_the_report_mends(config, tmp_path)
     assert list_ids(data) == {f"{number}.png" for number in range(12)} - {"3.png"}
-    assert list_ids(load_data(replace(config, exclude="bad.csv,images/4.png"), TWO, root=tmp_path)) == list_ids(
-        data
-    ) - {"4.png"}
+    assert list_ids(
+        load_data(replace(config, exclude="bad.csv,images/4.png"), TWO, root=tmp_path)
+    ) == list_ids(data) - {"4.png"}
 
 
 def test_a_label_fix_of_an_image_that_is_left_out_is_no_problem(folders: Path) -> None:
@@ -153,7 +196,9 @@ def test_a_run_keeps_the_tables_of_label_fixes_and_of_images_left_out(folders: P
     write(folders / "fixes.csv", "id,field,value", "cat/cat01.png,label,dog")
     write(folders / "bad.csv", "path", "cat/cat00.png")
     (folders / "exp1").mkdir()
-    keep_tables(replace(CONFIG, label_fixes="fixes.csv", exclude="bad.csv,*.gif"), folders, folders / "exp1")
+    keep_tables(
+        replace(CONFIG, label_fixes="fixes.csv", exclude="bad.csv,*.gif"), folders, folders / "exp1"
+    )
     assert {path.name: path.read_text() for path in (folders / "exp1").iterdir()} == {
         "label_fixes.csv": (folders / "fixes.csv").read_text(),
         "exclude.csv": (folders / "bad.csv").read_text(),
@@ -161,7 +206,14 @@ def test_a_run_keeps_the_tables_of_label_fixes_and_of_images_left_out(folders: P
 
 
 def test_files_beside_the_images_are_counted_in_one_line(folders: Path) -> None:
-    for name in ("cat/Thumbs.db", "cat/cat00.txt", "cat/cat01.TXT", "dog/desktop.ini", "dog/boxes.csv", "labels.csv"):
+    for name in (
+        "cat/Thumbs.db",
+        "cat/cat00.txt",
+        "cat/cat01.TXT",
+        "dog/desktop.ini",
+        "dog/boxes.csv",
+        "labels.csv",
+    ):
         (folders / "train" / name).write_bytes(b"x")
     for name in ("cat/.ipynb_checkpoints", ".ipynb_checkpoints"):
         (folders / "train" / name).mkdir()

@@ -28,7 +28,11 @@ def make_samples(people: int) -> list[Sample]:
     """Seven photographs each, of five classes, as labels of people that differ in gender and age."""
     return [
         Sample(
-            f"p{n}/i{photo}", Path("x"), min(photo // 5, 1) * 6 + n % 3, f"p{n}", Person(f"p{n}", "male", 20 + n % 60)
+            f"p{n}/i{photo}",
+            Path("x"),
+            min(photo // 5, 1) * 6 + n % 3,
+            f"p{n}",
+            Person(f"p{n}", "male", 20 + n % 60),
         )
         for n in range(people)
         for photo in range(7)
@@ -36,12 +40,19 @@ def make_samples(people: int) -> list[Sample]:
 
 
 @given(
-    st.integers(10, 80), st.integers(2, 7), st.sampled_from(["by_profile", "by_image", "stratified"]), st.integers(0, 9)
+    st.integers(10, 80),
+    st.integers(2, 7),
+    st.sampled_from(["by_profile", "by_image", "stratified"]),
+    st.integers(0, 9),
 )
-def test_every_image_validates_in_exactly_one_fold(people: int, folds: int, split: str, seed: int) -> None:
+def test_every_image_validates_in_exactly_one_fold(
+    people: int, folds: int, split: str, seed: int
+) -> None:
     samples = make_samples(people)
     config = DataConfig(format="mask_profiles", split=split, folds=folds)
-    parts = [split_samples(samples, replace(config, fold=fold, split_seed=seed)) for fold in range(folds)]
+    parts = [
+        split_samples(samples, replace(config, fold=fold, split_seed=seed)) for fold in range(folds)
+    ]
     validated = Counter(sample.id for _, val in parts for sample in val)
     assert validated == Counter(sample.id for sample in samples)
     for train, val in parts:
@@ -52,7 +63,9 @@ def test_every_image_validates_in_exactly_one_fold(people: int, folds: int, spli
 
 
 @given(st.integers(20, 80), st.integers(2, 5))
-def test_folds_by_profile_never_divide_a_person_and_have_the_classes_alike(people: int, folds: int) -> None:
+def test_folds_by_profile_never_divide_a_person_and_have_the_classes_alike(
+    people: int, folds: int
+) -> None:
     samples = make_samples(people)
     config = replace(PROFILES, folds=folds)
     dealt = assign_folds(samples, config)
@@ -100,7 +113,9 @@ def test_label_fixes_correct_people_photographs_and_images(tmp_path: Path) -> No
     before, after = ({s.id: s for s in (*data.train, *data.val)} for data in (plain, fixed))
     assert before.keys() == after.keys()
     changed = {
-        name: (before[name].label, after[name].label) for name in before if before[name].label != after[name].label
+        name: (before[name].label, after[name].label)
+        for name in before
+        if before[name].label != after[name].label
     }
     first = "000000_male_Asian_20"
     assert {name: pair for name, pair in changed.items() if name.startswith(first)} == {
@@ -153,10 +168,14 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
 
 
 def test_measured_mean_and_std_are_those_of_the_training_pixels(folders: Path) -> None:
-    config = Config(data=DataConfig(train_dir="train", image_size=(20, 24), mean="measured", std="measured"))
+    config = Config(
+        data=DataConfig(train_dir="train", image_size=(20, 24), mean="measured", std="measured")
+    )
     data = load_data(config.data, TWO, root=folders)
     found = resolve_input(config, data, root=folders)
-    pixels = np.concatenate([decode_image(sample.path).reshape(-1, 3) for sample in data.train]) / 255
+    pixels = (
+        np.concatenate([decode_image(sample.path).reshape(-1, 3) for sample in data.train]) / 255
+    )
     assert found.data.mean == pytest.approx(pixels.mean(0), abs=1e-6)
     assert found.data.std == pytest.approx(pixels.std(0), abs=1e-6)
     given_std = replace(config, data=replace(config.data, std=(0.5, 0.5, 0.5)))

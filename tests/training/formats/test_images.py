@@ -68,13 +68,19 @@ def test_sixteen_bits_of_colour_are_scaled_to_eight(tmp_path: Path, name: str) -
 
 def test_twelve_bits_and_white_at_zero_are_read_as_the_file_says(tmp_path: Path) -> None:
     twelve = RAMP >> 4
-    assert (read_all(save_tiff(tmp_path / "a.tif", twelve, bits=12)) == (twelve >> 4)[..., None]).all()
+    assert (
+        read_all(save_tiff(tmp_path / "a.tif", twelve, bits=12)) == (twelve >> 4)[..., None]
+    ).all()
     inverted = read_all(save_tiff(tmp_path / "b.tif", RAMP, bits=16, photometric=0))
     assert (inverted == 255 - (RAMP >> 8)[..., None]).all()
 
 
-@pytest.mark.parametrize(("kind", "words"), [(np.float32, "floats of 32 bits"), (np.int32, "whole numbers of 32 bits")])
-def test_pixels_without_a_known_white_are_told_before_training(tmp_path: Path, kind: type, words: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"), [(np.float32, "floats of 32 bits"), (np.int32, "whole numbers of 32 bits")]
+)
+def test_pixels_without_a_known_white_are_told_before_training(
+    tmp_path: Path, kind: type, words: str
+) -> None:
     path = tmp_path / "a.tif"
     Image.fromarray(RAMP.astype(kind)).save(path)
     assert words in check_images([path])[path].problem
@@ -87,7 +93,9 @@ def test_a_gif_is_its_first_frame_in_the_colours_of_its_palette(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif"])
-def test_of_transparent_pixels_the_stored_colour_counts_in_every_format(tmp_path: Path, name: str) -> None:
+def test_of_transparent_pixels_the_stored_colour_counts_in_every_format(
+    tmp_path: Path, name: str
+) -> None:
     pixels = np.full((20, 30, 4), (200, 30, 10, 255), dtype=np.uint8)
     pixels[:10] = (10, 90, 60, 0)
     Image.fromarray(pixels).save(tmp_path / name)
@@ -107,13 +115,23 @@ def test_an_image_is_turned_as_its_file_says(tmp_path: Path, name: str) -> None:
 
 def test_tiff_kinds_that_opencv_does_not_read_are_read(tmp_path: Path) -> None:
     noise = Image.open(save_image(tmp_path / "a.png", seed=3))
-    for mode, compression in (("CMYK", "jpeg"), ("1", "group4"), ("LAB", None), ("YCbCr", "jpeg"), ("P", "tiff_lzw")):
-        image = noise.convert(mode) if mode != "LAB" else Image.new("LAB", (24, 20), (120, 130, 140))
+    for mode, compression in (
+        ("CMYK", "jpeg"),
+        ("1", "group4"),
+        ("LAB", None),
+        ("YCbCr", "jpeg"),
+        ("P", "tiff_lzw"),
+    ):
+        image = (
+            noise.convert(mode) if mode != "LAB" else Image.new("LAB", (24, 20), (120, 130, 140))
+        )
         image.save(tmp_path / "b.tif", compression=compression)
         assert read_all(tmp_path / "b.tif").shape == (20, 24, 3)
 
 
-def test_images_of_every_kind_with_bytes_changed_or_cut_off_are_told_and_not_raised(tmp_path: Path) -> None:
+def test_images_of_every_kind_with_bytes_changed_or_cut_off_are_told_and_not_raised(
+    tmp_path: Path,
+) -> None:
     rng = np.random.default_rng(0)
     paths = []
     for suffix in (".tif", ".gif", ".png", ".webp", ".bmp", ".jpg"):
@@ -132,7 +150,11 @@ def test_images_of_every_kind_with_bytes_changed_or_cut_off_are_told_and_not_rai
 def make_others(folder: Path) -> dict[str, Path]:
     """Paths that are no files, by what they are called."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {"a named pipe": folder / "pipe.jpg", "a folder": folder / "folder.jpg", "a socket": folder / "s.jpg"}
+    found = {
+        "a named pipe": folder / "pipe.jpg",
+        "a folder": folder / "folder.jpg",
+        "a socket": folder / "s.jpg",
+    }
     os.mkfifo(found["a named pipe"])
     found["a folder"].mkdir()
     with socket.socket(socket.AF_UNIX) as bound:
@@ -157,7 +179,10 @@ def test_what_is_no_file_is_told_at_once_by_every_reader(tmp_path: Path) -> None
         (decode_image, DataError),
         (hash_image, DataError),
         (read_header, DataError),
-        (lambda path: pin_pipeline_file(Config(augment=AugmentConfig(name=str(path))), tmp_path), ConfigError),
+        (
+            lambda path: pin_pipeline_file(Config(augment=AugmentConfig(name=str(path))), tmp_path),
+            ConfigError,
+        ),
     ]
     for words, path in make_others(tmp_path / "others").items():
         assert words in check_images([path])[path].problem
@@ -183,7 +208,9 @@ def test_only_files_and_links_to_files_are_training_and_evaluation_images(folder
     assert all("a named pipe, not a file" in problem for problem in caught.value.problems)
 
 
-def test_an_evaluation_table_that_is_no_file_is_told_and_not_taken_for_missing(folders: Path) -> None:
+def test_an_evaluation_table_that_is_no_file_is_told_and_not_taken_for_missing(
+    folders: Path,
+) -> None:
     (folders / "eval" / "info.csv").unlink()
     os.mkfifo(folders / "eval" / "info.csv")
     with pytest.raises(DataError, match=r"info\.csv: a named pipe"):

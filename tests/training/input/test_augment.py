@@ -1,4 +1,5 @@
-"""What is done to images: each step against a reference, files of one's own, and what of it may be kept."""
+"""What is done to images: each step against a reference, files of one's own, and what of it may be
+kept."""
 
 from __future__ import annotations
 
@@ -56,9 +57,15 @@ def run(pipeline: Pipeline, image: Image, seed: int = 5) -> NDArray[np.float32]:
     return out
 
 
-def build(augment: AugmentConfig, *, train: bool = True, root: Path = Path(), **evaluation: Any) -> Pipeline:
+def build(
+    augment: AugmentConfig, *, train: bool = True, root: Path = Path(), **evaluation: Any
+) -> Pipeline:
     return build_pipeline(
-        augment, DATA, root=root, train=train, evaluation=EvalConfig(**evaluation) if evaluation else None
+        augment,
+        DATA,
+        root=root,
+        train=train,
+        evaluation=EvalConfig(**evaluation) if evaluation else None,
     )
 
 
@@ -108,20 +115,25 @@ def turn_hue(pixels: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     return solved
 
 
-# --- Base and custom --------------------------------------------------------------------------------------------------
+# --- Base and custom
+# --------------------------------------------------------------------------------------------------
 
 
 def test_base_resizes_and_normalises() -> None:
     image = make_image(*SIZE)
     np.testing.assert_allclose(run(build(AugmentConfig()), image), normalise(image), atol=1e-5)
-    block = np.kron(image, np.ones((3, 3, 1), dtype=np.uint8))  # shrinks to what it was made of, by the mean of areas
+    block = np.kron(
+        image, np.ones((3, 3, 1), dtype=np.uint8)
+    )  # shrinks to what it was made of, by the mean of areas
     np.testing.assert_allclose(run(build(AugmentConfig()), block), normalise(image), atol=1e-5)
 
 
 def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_base() -> None:
     image = make_image(96, 128)
     augment = AugmentConfig(name="standard", scale=0.3, ratio=1.5)
-    crop = albu.RandomResizedCrop(SIZE, scale=(0.3, 1.0), ratio=(1 / 1.5, 1.5), area_for_downscale="image")
+    crop = albu.RandomResizedCrop(
+        SIZE, scale=(0.3, 1.0), ratio=(1 / 1.5, 1.5), area_for_downscale="image"
+    )
     mirror = albu.HorizontalFlip(p=0.5)
     pipeline, mirrored, seen = build(augment), 0, set()
     for seed in range(20):
@@ -137,7 +149,9 @@ def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_ba
     assert len(seen) == 20
     for fitted in ({}, {"crop_pct": 0.9, "crop_mode": "center", "interpolation": "bicubic"}):
         base = run(build(replace(AugmentConfig(), **fitted), train=False), image)
-        np.testing.assert_array_equal(run(build(replace(augment, **fitted), train=False), image), base)
+        np.testing.assert_array_equal(
+            run(build(replace(augment, **fitted), train=False), image), base
+        )
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -157,7 +171,9 @@ def test_custom_cuts_out_the_centre_and_resizes_it() -> None:
     np.testing.assert_allclose(run(build(plain), image), normalise(centre), atol=1e-5)
     half = build(replace(plain, crop=(48, 64)))
     np.testing.assert_allclose(
-        run(half, image), normalise(cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA)), atol=1e-5
+        run(half, image),
+        normalise(cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA)),
+        atol=1e-5,
     )
     assert run(build(replace(plain, crop=(99, 99))), image).shape == (*SIZE, 3)  # padded
 
@@ -218,7 +234,9 @@ def test_the_jitter_matrix_is_the_product_of_its_steps_in_every_order(order: Seq
 
 def test_a_hue_turn_leaves_grey_and_brightness_and_turns_as_hsv_does() -> None:
     turn = hue_matrix(1 / 12)
-    np.testing.assert_allclose(turn @ [90, 90, 90], [90, 90, 90], atol=0.1)  # NTSC's numbers have three digits
+    np.testing.assert_allclose(
+        turn @ [90, 90, 90], [90, 90, 90], atol=0.1
+    )  # NTSC's numbers have three digits
     colour = np.array([200.0, 40.0, 90.0])
     assert GREY @ (turn @ colour) == pytest.approx(GREY @ colour, abs=1e-9)
     np.testing.assert_allclose(hue_matrix(0.0), np.eye(3), atol=1e-12)
@@ -244,10 +262,13 @@ def test_noise_is_gaussian_after_normalisation_in_training_only(name: str) -> No
     added = np.stack([run(noisy, image, seed) - run(plain, image) for seed in range(20)])
     assert added.std() == pytest.approx(0.25, rel=0.02)
     assert added.mean() == pytest.approx(0, abs=0.005)
-    np.testing.assert_array_equal(run(build(replace(config, noise=0.25), train=False), image), run(plain, image))
+    np.testing.assert_array_equal(
+        run(build(replace(config, noise=0.25), train=False), image), run(plain, image)
+    )
 
 
-# --- Evaluation -------------------------------------------------------------------------------------------------------
+# --- Evaluation
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["base", "custom"])
@@ -262,19 +283,29 @@ def test_eval_color_jitter_jitters_by_seed_whatever_the_training_jitter_is(mode:
     image = make_image(48, 64)
     config = replace(CUSTOM, jitter=0.4, jitter_mode=mode)
     pipeline = build(config, train=False, color_jitter=0.1)
-    np.testing.assert_array_equal(run(pipeline, image, 7), run(build(replace(config, jitter=0.1)), image, 7))
     np.testing.assert_array_equal(
-        run(build(config, train=False, color_jitter=0.0, tta="flip"), image), run(build(config, train=False), image)
+        run(pipeline, image, 7), run(build(replace(config, jitter=0.1)), image, 7)
+    )
+    np.testing.assert_array_equal(
+        run(build(config, train=False, color_jitter=0.0, tta="flip"), image),
+        run(build(config, train=False), image),
     )
 
 
 def test_views_are_the_image_its_mirror_and_five_crops() -> None:
     batch = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
     found = {tta: list(_list_views(batch, tta)) for tta in ("none", "flip", "crops", "crops_flip")}
-    assert {tta: len(views) for tta, views in found.items()} == {"none": 1, "flip": 2, "crops": 5, "crops_flip": 10}
+    assert {tta: len(views) for tta, views in found.items()} == {
+        "none": 1,
+        "flip": 2,
+        "crops": 5,
+        "crops_flip": 10,
+    }
     assert torch.equal(found["none"][0], batch)
     assert torch.equal(found["flip"][1], batch.flip(3))
-    large = torch.nn.functional.interpolate(batch, size=(18, 18), mode="bilinear", align_corners=False)
+    large = torch.nn.functional.interpolate(
+        batch, size=(18, 18), mode="bilinear", align_corners=False
+    )
     assert torch.equal(found["crops"][0], large[:, :, :16, :16])
     assert torch.equal(found["crops"][3], large[:, :, 2:, 2:])
     assert torch.equal(found["crops"][4], large[:, :, 1:17, 1:17])
@@ -287,7 +318,8 @@ def test_views_are_averaged_as_probabilities() -> None:
     torch.testing.assert_close(torch.softmax(_average(views), 1), expected)
 
 
-# --- Pipeline files ---------------------------------------------------------------------------------------------------
+# --- Pipeline files
+# ---------------------------------------------------------------------------------------------------
 
 NORMALISE = albu.Normalize(mean=DATA.mean, std=DATA.std)
 OWN = (
@@ -300,7 +332,9 @@ OWN = (
 
 
 def write_file(root: Path, steps: Sequence[Any], name: str = "own.yaml") -> AugmentConfig:
-    albu.save(albu.Compose(steps), root / name, data_format="json" if name.endswith("json") else "yaml")
+    albu.save(
+        albu.Compose(steps), root / name, data_format="json" if name.endswith("json") else "yaml"
+    )
     return AugmentConfig(name=name)
 
 
@@ -327,7 +361,9 @@ def test_a_pipeline_file_does_what_albumentations_does_with_it(tmp_path: Path, n
 def test_what_is_random_in_a_file_is_for_training(tmp_path: Path) -> None:
     config, image = write_file(tmp_path, OWN), make_image()
     found = run(build(config, root=tmp_path, train=False), image)
-    expected = albu.Compose([albu.CenterCrop(40, 40), albu.Resize(*SIZE), NORMALISE])(image=image)["image"]
+    expected = albu.Compose([albu.CenterCrop(40, 40), albu.Resize(*SIZE), NORMALISE])(image=image)[
+        "image"
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -348,12 +384,18 @@ def test_two_coins_of_a_file_do_not_fall_alike(tmp_path: Path) -> None:
 
 def test_a_file_without_normalize_or_size_gets_those_of_the_data_section(tmp_path: Path) -> None:
     config, image = write_file(tmp_path, [albu.CenterCrop(*SIZE, pad_if_needed=True)]), make_image()
-    np.testing.assert_allclose(run(build(config, root=tmp_path), image), normalise(image[12:36, 16:48]), atol=1e-5)
+    np.testing.assert_allclose(
+        run(build(config, root=tmp_path), image), normalise(image[12:36, 16:48]), atol=1e-5
+    )
     whole = build(write_file(tmp_path, [albu.HorizontalFlip(p=1.0)], "flip.yaml"), root=tmp_path)
     np.testing.assert_allclose(
-        run(whole, image), run(build(AugmentConfig()), np.ascontiguousarray(image[:, ::-1])), atol=0.05
+        run(whole, image),
+        run(build(AugmentConfig()), np.ascontiguousarray(image[:, ::-1])),
+        atol=0.05,
     )
-    tensors = write_file(tmp_path, [albu.Resize(*SIZE), NORMALISE, albu.ToTensorV2()], "tensor.yaml")
+    tensors = write_file(
+        tmp_path, [albu.Resize(*SIZE), NORMALISE, albu.ToTensorV2()], "tensor.yaml"
+    )
     assert run(build(tensors, root=tmp_path), image).shape == (*SIZE, 3)
 
 
@@ -362,16 +404,24 @@ def test_a_file_that_normalises_in_its_own_way_keeps_it(tmp_path: Path) -> None:
     config, image = write_file(tmp_path, steps), make_image()
     found = run(build(config, root=tmp_path), image)
     np.testing.assert_allclose(found, albu.Compose(steps)(image=image)["image"], atol=1e-5)
-    with pytest.raises(ConfigError, match="fast needs a pipeline file that ends in a plain Normalize"):
+    with pytest.raises(
+        ConfigError, match="fast needs a pipeline file that ends in a plain Normalize"
+    ):
         build(replace(config, jitter_mode="fast"), root=tmp_path, train=False, color_jitter=0.1)
 
 
-@pytest.mark.parametrize("name", ["PadIfNeeded", "ShiftScaleRotate", "SafeRotate", "RGBShift", "Perspective"])
-def test_steps_that_warn_or_write_more_than_they_take_can_be_used(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["PadIfNeeded", "ShiftScaleRotate", "SafeRotate", "RGBShift", "Perspective"]
+)
+def test_steps_that_warn_or_write_more_than_they_take_can_be_used(
+    tmp_path: Path, name: str
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         step = getattr(albu, name)(p=1.0)
-        config = write_file(tmp_path, [albu.OneOf([albu.Sequential([step])], p=1.0), albu.Resize(*SIZE), NORMALISE])
+        config = write_file(
+            tmp_path, [albu.OneOf([albu.Sequential([step])], p=1.0), albu.Resize(*SIZE), NORMALISE]
+        )
     image = make_image(1100, 1100)
     expected = albu.Compose([seeded(step, 5), albu.Resize(*SIZE), NORMALISE])
     assert run(build(config, root=tmp_path), image).shape == expected(image=image)["image"].shape
@@ -383,14 +433,31 @@ def test_steps_that_warn_or_write_more_than_they_take_can_be_used(tmp_path: Path
         ("nonsense: [", "is not an albumentations pipeline"),
         ("[1, 2]", "is not an albumentations pipeline"),
         ("{}", "is not an albumentations pipeline"),
-        ("transform: {__class_fullname__: NoSuchStep, p: 1.0}", "is not an albumentations pipeline"),
-        ("transform: {__class_fullname__: Blur, p: 1.0, colour: red}", "no such argument: colour of Blur"),
-        ("transform: {__class_fullname__: Resize, height: 9, width: 9, p: 1.0}", "ends in 9x9x3, not in 24x32x3"),
-        ("transform: {__class_fullname__: ToFloat, max_value: 255, p: 1.0}", "ends in float32 values"),
-        ("transform: {__class_fullname__: RandomCrop, height: 9999, width: 9999, p: 1.0}", "fails on a test picture"),
+        (
+            "transform: {__class_fullname__: NoSuchStep, p: 1.0}",
+            "is not an albumentations pipeline",
+        ),
+        (
+            "transform: {__class_fullname__: Blur, p: 1.0, colour: red}",
+            "no such argument: colour of Blur",
+        ),
+        (
+            "transform: {__class_fullname__: Resize, height: 9, width: 9, p: 1.0}",
+            "ends in 9x9x3, not in 24x32x3",
+        ),
+        (
+            "transform: {__class_fullname__: ToFloat, max_value: 255, p: 1.0}",
+            "ends in float32 values",
+        ),
+        (
+            "transform: {__class_fullname__: RandomCrop, height: 9999, width: 9999, p: 1.0}",
+            "fails on a test picture",
+        ),
     ],
 )
-def test_a_wrong_pipeline_file_is_an_error_that_names_it(tmp_path: Path, content: str, words: str) -> None:
+def test_a_wrong_pipeline_file_is_an_error_that_names_it(
+    tmp_path: Path, content: str, words: str
+) -> None:
     (tmp_path / "own.yaml").write_text(content)
     with pytest.raises(ConfigError, match=words) as caught:
         build(AugmentConfig(name="own.yaml"), root=tmp_path)
@@ -400,18 +467,27 @@ def test_a_wrong_pipeline_file_is_an_error_that_names_it(tmp_path: Path, content
 
 def test_a_missing_or_unreadable_pipeline_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
-    for name, words in (("none.yaml", "no such file: none.yaml"), ("folder.yaml", "cannot read folder.yaml")):
+    for name, words in (
+        ("none.yaml", "no such file: none.yaml"),
+        ("folder.yaml", "cannot read folder.yaml"),
+    ):
         with pytest.raises(ConfigError, match=words):
             build(AugmentConfig(name=name), root=tmp_path)
 
 
 def test_a_step_that_draws_only_for_some_images_is_an_error_and_no_silence(tmp_path: Path) -> None:
-    padded = albu.CenterCrop(100, 100, pad_if_needed=True, pad_position="random")  # draws where it has to pad
+    padded = albu.CenterCrop(
+        100, 100, pad_if_needed=True, pad_position="random"
+    )  # draws where it has to pad
     steps = [padded, albu.Resize(*SIZE), NORMALISE]
-    config = vary(SHORT, augment__name=write_file(tmp_path, steps).name, data__image_size=list(SIZE))
+    config = vary(
+        SHORT, augment__name=write_file(tmp_path, steps).name, data__image_size=list(SIZE)
+    )
     path = save_image(tmp_path / "small.png", seed=1)
     dataset, _ = build_dataset(config, [path], [0], Source(tmp_path), train=True)
-    with pytest.raises(DataError, match=r"small.png: the augmentation fails: a step draws random numbers"):
+    with pytest.raises(
+        DataError, match=r"small.png: the augmentation fails: a step draws random numbers"
+    ):
         dataset[1, 0]
 
 
@@ -425,21 +501,31 @@ def test_a_run_keeps_its_pipeline_file_and_the_file_is_part_of_its_config(folder
     assert (folders / "own" / "augment.yaml").read_bytes() == content
     assert result.weights_fingerprint != train(SHORT, folders, "base")[0].weights_fingerprint
     (folders / "own.yaml").write_text(content.decode().replace("p: 0.5", "p: 0.6"))
-    with pytest.raises(ConfigError, match=r"own\.yaml has changed since this run was configured") as caught:
+    with pytest.raises(
+        ConfigError, match=r"own\.yaml has changed since this run was configured"
+    ) as caught:
         train(config, folders, "own", resume=True)
     assert "the run folder has a copy" in caught.value.hint
     assert pin_pipeline_file(config, folders).augment.file_sha256 != config.augment.file_sha256
     assert pin_pipeline_file(vary(config, augment__name="base"), folders).augment.file_sha256 == ""
 
 
-# --- What may be kept -------------------------------------------------------------------------------------------------
+# --- What may be kept
+# -------------------------------------------------------------------------------------------------
 
 
 def test_pipelines_share_what_is_kept_exactly_when_their_heads_agree(tmp_path: Path) -> None:
-    same = [CUSTOM, replace(CUSTOM, jitter_mode="fast"), replace(CUSTOM, noise=0.1), replace(CUSTOM, jitter=0.3)]
+    same = [
+        CUSTOM,
+        replace(CUSTOM, jitter_mode="fast"),
+        replace(CUSTOM, noise=0.1),
+        replace(CUSTOM, jitter=0.3),
+    ]
     assert len({build(config).key for config in same} | {build(CUSTOM, train=False).key}) == 1
     own = write_file(tmp_path, [albu.CenterCrop(40, 40), albu.Resize(*SIZE), NORMALISE])
-    nearest = write_file(tmp_path, [albu.CenterCrop(40, 40), albu.Resize(*SIZE, interpolation=0)], "nearest.yaml")
+    nearest = write_file(
+        tmp_path, [albu.CenterCrop(40, 40), albu.Resize(*SIZE, interpolation=0)], "nearest.yaml"
+    )
     others = [AugmentConfig(), CUSTOM, replace(CUSTOM, crop=(20, 20)), own, nearest]
     assert len({build(config, root=tmp_path).key for config in others}) == len(others)
 

@@ -1,4 +1,5 @@
-"""Prepared images that are kept: never another image than the one that would be made again, whatever happens."""
+"""Prepared images that are kept: never another image than the one that would be made again,
+whatever happens."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def make_files(folder: Path, count: int) -> list[Path]:
 
 
 def start_filling(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.training.filling", str(folder), *words], cwd=ROOT)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.filling", str(folder), *words], cwd=ROOT
+    )
 
 
 def refuse(*_: Any) -> None:
@@ -40,14 +43,23 @@ def refuse(*_: Any) -> None:
 def test_training_with_the_cache_equals_training_without_to_the_bit(
     folders: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    config = vary(SHORT, train__epochs=2, augment__name="custom", augment__jitter_mode=mode, augment__crop=[16, 20])
+    config = vary(
+        SHORT,
+        train__epochs=2,
+        augment__name="custom",
+        augment__jitter_mode=mode,
+        augment__crop=[16, 20],
+    )
     without, logged = train(config, folders, "without")
-    filling, logged_filling = train(vary(config, data__workers=2), folders, "filling", cache_dir=folders / "cache")
+    filling, logged_filling = train(
+        vary(config, data__workers=2), folders, "filling", cache_dir=folders / "cache"
+    )
     monkeypatch.setattr(loader, "decode_image", refuse)
     kept, _ = train(config, folders, "kept", cache_dir=folders / "cache")
     assert without.weights_fingerprint == filling.weights_fingerprint == kept.weights_fingerprint
     losses = [
-        [v["train/batch_loss"] for _, v in log.points if "train/batch_loss" in v] for log in (logged, logged_filling)
+        [v["train/batch_loss"] for _, v in log.points if "train/batch_loss" in v]
+        for log in (logged, logged_filling)
     ]
     assert losses[0] == losses[1]
     for name in ("filling", "kept"):
@@ -59,7 +71,9 @@ def test_data_cache_false_keeps_nothing(folders: Path) -> None:
     train(vary(SHORT, data__cache=False), folders, "a", cache_dir=folders / "cache")
     assert not (folders / "cache").exists()
     train(SHORT, folders, "b", cache_dir=folders / "cache")
-    assert len(list((folders / "cache").iterdir())) == 1  # training, validation and evaluation images share it
+    assert (
+        len(list((folders / "cache").iterdir())) == 1
+    )  # training, validation and evaluation images share it
 
 
 def test_a_changed_image_is_not_served_from_the_cache(folders: Path) -> None:
@@ -77,7 +91,9 @@ def test_only_what_was_checked_is_kept(tmp_path: Path) -> None:
     files[0].write_text("changed since")
     keep(cache, files[0])
     cache.keep("elsewhere.txt", np.zeros(3, dtype=np.uint8), draw(files[1]))
-    cache.keep(str(files[1]), np.fromfile(files[1], dtype=np.uint8), np.zeros((4, 4, 3), dtype=np.uint8))
+    cache.keep(
+        str(files[1]), np.fromfile(files[1], dtype=np.uint8), np.zeros((4, 4, 3), dtype=np.uint8)
+    )
     assert [cache.find(str(path)) for path in files] == [None, None]
     assert cache.find("elsewhere.txt") is None
     keep(cache, files[1])
@@ -91,7 +107,9 @@ def test_another_head_has_another_file_and_equal_images_one_place(tmp_path: Path
     keep(cache, files[1])
     np.testing.assert_array_equal(cache.find(str(files[2])), draw(files[1]))
     assert open_for(tmp_path, files, key="other").find(str(files[1])) is None
-    found = copy.copy(cache).find(str(files[1]))  # by __reduce__, as a spawned loader process gets it
+    found = copy.copy(cache).find(
+        str(files[1])
+    )  # by __reduce__, as a spawned loader process gets it
     np.testing.assert_array_equal(found, draw(files[1]))
 
 
@@ -140,7 +158,9 @@ def test_a_full_disk_stops_the_keeping_and_nothing_else(tmp_path: Path) -> None:
     files = make_files(tmp_path, 20)
     cache = open_for(tmp_path, files)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # the system writes no byte beyond it
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (50_000, before[1])
+    )  # the system writes no byte beyond it
     try:
         for path in files:
             keep(cache, path)
@@ -181,7 +201,9 @@ def test_files_used_last_and_files_in_use_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(in_use.find(str(files[0])), draw(files[0]))
 
 
-def test_a_run_that_cannot_keep_images_says_so_and_trains(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_keep_images_says_so_and_trains(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain, _ = train(SHORT, folders, "plain")
     (folders / "file").write_text("")
     told: list[str] = []

@@ -25,14 +25,18 @@ def make_noise(height: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[
 @pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_pixels_are_those_of_timm(size: tuple[int, int], crop_pct: float, mode: str, interpolation: str) -> None:
+def test_pixels_are_those_of_timm(
+    size: tuple[int, int], crop_pct: float, mode: str, interpolation: str
+) -> None:
     theirs = create_transform(
         (3, *size), crop_pct=crop_pct, crop_mode=mode, interpolation=interpolation, normalize=False
     )
     for shape in SHAPES:
         image = make_noise(*shape)
         wanted = theirs(Image.fromarray(image)).permute(1, 2, 0).numpy()
-        np.testing.assert_array_equal(FitImage(size, crop_pct, mode, interpolation)(image=image)["image"], wanted)
+        np.testing.assert_array_equal(
+            FitImage(size, crop_pct, mode, interpolation)(image=image)["image"], wanted
+        )
 
 
 def test_base_makes_the_batch_that_timm_makes() -> None:
@@ -45,7 +49,9 @@ def test_base_makes_the_batch_that_timm_makes() -> None:
     theirs = create_transform(
         (3, 32, 32), crop_pct=0.875, crop_mode="center", interpolation="bicubic", mean=mean, std=std
     )
-    np.testing.assert_allclose(out, theirs(Image.fromarray(image)).permute(1, 2, 0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        out, theirs(Image.fromarray(image)).permute(1, 2, 0).numpy(), atol=1e-5
+    )
 
 
 def test_area_takes_the_same_part_of_the_image() -> None:
@@ -59,7 +65,11 @@ def test_area_takes_the_same_part_of_the_image() -> None:
 
 def test_prepared_images_of_other_crops_are_kept_apart_and_the_whole_image_as_before() -> None:
     data = DataConfig(image_size=(20, 24))
-    augments = [AugmentConfig(), AugmentConfig(crop_pct=0.5), AugmentConfig(interpolation="bicubic")]
+    augments = [
+        AugmentConfig(),
+        AugmentConfig(crop_pct=0.5),
+        AugmentConfig(interpolation="bicubic"),
+    ]
     pipelines = [build_pipeline(augment, data, root=Path(), train=False) for augment in augments]
     assert len({pipeline.key for pipeline in pipelines}) == len(pipelines)
     assert all(pipeline.prepared_shape == (20, 24, 3) for pipeline in pipelines)

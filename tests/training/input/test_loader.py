@@ -36,7 +36,9 @@ print(tuple(batch[0].shape))
 def test_a_loader_process_works_after_the_threads_of_cv2_went_to_sleep(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a.png", seed=1, size=(900, 900))
     command = [sys.executable, "-c", AFTER_CV2, str(path)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     with child:
         try:
             shown, _ = child.communicate(timeout=120)

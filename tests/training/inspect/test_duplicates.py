@@ -39,8 +39,14 @@ def test_pairs_of_one_split_are_told_only_when_their_labels_differ(tmp_path: Pat
         save_image(tmp_path / f"{name}.png", seed=seed, size=(64, 64))
         for name, seed in zip("abcd", (1, 1, 1, 2), strict=True)
     ]
-    images = [Image(path.stem, path, "train", label) for path, label in zip(paths, ("x", "x", "y", "y"), strict=True)]
-    found = {(pair.a.id, pair.b.id): (pair.distance, pair.labels_differ) for pair in find_duplicates(images, limit=24)}
+    images = [
+        Image(path.stem, path, "train", label)
+        for path, label in zip(paths, ("x", "x", "y", "y"), strict=True)
+    ]
+    found = {
+        (pair.a.id, pair.b.id): (pair.distance, pair.labels_differ)
+        for pair in find_duplicates(images, limit=24)
+    }
     assert found == {("a", "c"): (0, True), ("b", "c"): (0, True)}
 
 

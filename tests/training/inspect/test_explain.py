@@ -18,14 +18,23 @@ from tests.training.conftest import find_cut
 from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.errors import ConfigError
 from tracker.training.input.augment import build_pipeline
-from tracker.training.inspect.explain import Explained, Shown, View, draw_explained, explain_batch, find_view, lay_over
+from tracker.training.inspect.explain import (
+    Explained,
+    Shown,
+    View,
+    draw_explained,
+    explain_batch,
+    find_view,
+    lay_over,
+)
 from tracker.training.model.model import AttributeHeads
 
 SIDE, SQUARE = 64, 16
 
 
 def draw_squares(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Grey images with a bright square, whose colour is the class; and the squares' corners, at cells of 16."""
+    """Grey images with a bright square, whose colour is the class; and the squares' corners, at
+    cells of 16."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 3, SIDE, SIDE, generator=generator) * 0.02 - 0.01
     labels = torch.randint(0, 2, (count,), generator=generator)
@@ -54,10 +63,11 @@ def make_swin() -> nn.Module:
 
 
 def decide_by_squares(model: nn.Module) -> nn.Module:
-    """The model with a head that is right about the squares, and by nothing but them; the rest is as it was drawn.
+    """The model with a head that is right about the squares, and by nothing but them; the rest is
+    as it was drawn.
 
-    A class's weights are what its squares add to the features of an empty image, so that no training, which ends
-    elsewhere on every machine, has a say in where the evidence lies.
+    A class's weights are what its squares add to the features of an empty image, so that no
+    training, which ends elsewhere on every machine, has a say in where the evidence lies.
     """
 
     def extract(images: Tensor) -> Tensor:
@@ -71,7 +81,9 @@ def decide_by_squares(model: nn.Module) -> nn.Module:
         scale = 10 / (means[0] - means[1]).square().sum()
         head = model.get_classifier()
         head.weight.copy_((means - empty) * scale)
-        head.bias.copy_((empty.square().sum() - means.square().sum(1)) * scale / 2)  # the nearer mean wins
+        head.bias.copy_(
+            (empty.square().sum() - means.square().sum(1)) * scale / 2
+        )  # the nearer mean wins
     return model
 
 
@@ -120,7 +132,8 @@ def test_a_model_without_a_feature_map_is_told() -> None:
         explain_batch(model, draw_squares(2, seed=0)[0])
 
 
-# --- The heat lies on the photograph, whatever shape that has ---------------------------------------------------------
+# --- The heat lies on the photograph, whatever shape that has
+# ---------------------------------------------------------
 
 PLAIN = DataConfig(image_size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 WIDE = (60, 160)  # height, width
@@ -136,10 +149,17 @@ def write_pipeline(root: Path, *steps: albu.BasicTransform) -> AugmentConfig:
 
 
 def test_where_the_model_looks_is_found_for_every_crop(tmp_path: Path) -> None:
-    squash = view_of(AugmentConfig(name="base", crop_pct=1.0, crop_mode="squash", interpolation="area"), tmp_path)
+    squash = view_of(
+        AugmentConfig(name="base", crop_pct=1.0, crop_mode="squash", interpolation="area"), tmp_path
+    )
     assert squash is not None
-    assert (squash.left, squash.top, squash.right, squash.bottom) == pytest.approx((0, 0, 1, 1), abs=0.02)
-    centre = view_of(AugmentConfig(name="base", crop_pct=0.8, crop_mode="center", interpolation="bicubic"), tmp_path)
+    assert (squash.left, squash.top, squash.right, squash.bottom) == pytest.approx(
+        (0, 0, 1, 1), abs=0.02
+    )
+    centre = view_of(
+        AugmentConfig(name="base", crop_pct=0.8, crop_mode="center", interpolation="bicubic"),
+        tmp_path,
+    )
     assert centre is not None
     side = 0.8 * WIDE[0] / WIDE[1]  # of a square in the middle, in widths of the photograph
     assert (centre.left, centre.right) == pytest.approx((0.5 - side / 2, 0.5 + side / 2), abs=0.02)
@@ -180,7 +200,9 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
         heat = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
         shown = Shown(path.name, path, (0, 1, None)[number])
         view = View(0, 0, 1, 1) if number < 2 else None
-        found.append(Explained(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view))
+        found.append(
+            Explained(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view)
+        )
     draw_explained(found, ("cat", "dog"), tmp_path / "explain.png")
     (figure,) = drawn
     assert find_cut(figure) == []
@@ -190,7 +212,9 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
     for axes, (height, width) in zip(tiles, shapes, strict=True):
         box = axes.get_window_extent()
         assert box.width / box.height == pytest.approx(width / height, rel=0.05)
-        assert axes.get_xlabel().replace("\n", "") in ([one.image.id for one in found] + ["", "as the model gets it"])
+        assert axes.get_xlabel().replace("\n", "") in (
+            [one.image.id for one in found] + ["", "as the model gets it"]
+        )
     assert [tile.get_title().partition("\n")[0] for tile in tiles[::2]] == [
         "true cat",
         "true dog",
@@ -198,5 +222,8 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
     ]
     rounded = f"{round(0.6150001, 6):.2f}"  # as the table has it
     assert all(tile.get_title().endswith(f"predicted cat  {rounded}") for tile in tiles[::2])
-    assert [label.get_text().partition(":")[0] for label in bar.get_xticklabels()] == ["grey, blue", "red"]
+    assert [label.get_text().partition(":")[0] for label in bar.get_xticklabels()] == [
+        "grey, blue",
+        "red",
+    ]
     assert len(figure.legends[0].get_texts()) == 3

@@ -22,7 +22,11 @@ from tracker.training.inspect.survey import PartSurvey, Survey, survey_data, tab
 from tracker.training.inspect.survey_figures import draw_survey
 
 PROFILES = DataConfig(
-    format="mask_profiles", train_dir="train", split="by_profile", val_ratio=0.25, image_size=(20, 24)
+    format="mask_profiles",
+    train_dir="train",
+    split="by_profile",
+    val_ratio=0.25,
+    image_size=(20, 24),
 )
 
 
@@ -49,17 +53,28 @@ def test_classes_attributes_people_and_ages_are_counted_by_part(tmp_path: Path) 
 
 def test_sizes_formats_and_colours_are_those_of_each_part(folders: Path) -> None:
     save_image(folders / "train" / "cat" / "cat00.png", seed=0, size=(40, 30))
-    Image.fromarray(np.full((20, 24, 3), 90, dtype=np.uint8)).save(folders / "train" / "dog" / "dog12.jpg")
+    Image.fromarray(np.full((20, 24, 3), 90, dtype=np.uint8)).save(
+        folders / "train" / "dog" / "dog12.jpg"
+    )
     config = DataConfig(train_dir="train", eval_dir="eval", image_size=(20, 24))
     found = survey(config, folders)
-    train, val, evaluation = (found.parts[name] for name in ("training", "validation", "evaluation"))
+    train, val, evaluation = (
+        found.parts[name] for name in ("training", "validation", "evaluation")
+    )
     assert Counter(train.sizes) + Counter(val.sizes) == {"24x20": 24, "40x30": 1}
     assert Counter(train.formats) + Counter(val.formats) == {"PNG": 24, "JPEG": 1}
-    pixels = [decode_image(path).reshape(-1, 3) / 255 for path in (folders / "eval" / "images").iterdir()]
+    pixels = [
+        decode_image(path).reshape(-1, 3) / 255 for path in (folders / "eval" / "images").iterdir()
+    ]
     assert evaluation.mean == pytest.approx(np.concatenate(pixels).mean(0), abs=1e-6)
     assert evaluation.std == pytest.approx(np.concatenate(pixels).std(0), abs=1e-6)
     assert evaluation.mean != train.mean
-    assert (evaluation.images, evaluation.people, evaluation.classes, evaluation.ages) == (6, None, {}, {})
+    assert (evaluation.images, evaluation.people, evaluation.classes, evaluation.ages) == (
+        6,
+        None,
+        {},
+        {},
+    )
     assert found.age_bands is None
 
 
@@ -69,7 +84,10 @@ def test_the_table_has_the_split_that_a_run_trains_with(tmp_path: Path) -> None:
     data = load_data(config, MASKS, root=tmp_path)
     whole = load_data(replace(config, undersample=()), MASKS, root=tmp_path)
     table = tabulate_split(Config(data=config), whole, MASKS)
-    parts = {name: {row[0] for row in table.rows if row[2] == name} for name in ("train", "val", "unused")}
+    parts = {
+        name: {row[0] for row in table.rows if row[2] == name}
+        for name in ("train", "val", "unused")
+    }
     assert parts["train"] == {sample.id for sample in data.train}
     assert parts["val"] == {sample.id for sample in data.val}
     assert len(parts["unused"]) == 24 * 7 - len(data.train) - len(data.val) > 0
@@ -86,7 +104,9 @@ def test_the_table_of_folds_has_the_fold_that_each_run_validates_on(tmp_path: Pa
     samples = [*data.train, *data.val]
     for fold in range(4):
         _, val = split_samples(samples, replace(config, fold=fold))
-        assert {row[0] for row in table.rows if row[2] == str(fold)} == {sample.id for sample in val}
+        assert {row[0] for row in table.rows if row[2] == str(fold)} == {
+            sample.id for sample in val
+        }
     assert [row[0] for row in table.rows] == sorted(sample.id for sample in samples)
 
 
@@ -102,10 +122,14 @@ def test_classes_that_nothing_validates_are_named(folders: Path) -> None:
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
-    unlabelled = PartSurvey(images=3, sizes={"9x9": 3}, formats={"PNG": 3}, mean=(0, 0, 0), std=(1, 1, 1))
+    unlabelled = PartSurvey(
+        images=3, sizes={"9x9": 3}, formats={"PNG": 3}, mean=(0, 0, 0), std=(1, 1, 1)
+    )
     plain = replace(unlabelled, classes={"cat": 1, "dog": 2})
     (path,) = draw_survey(Survey({"training": plain, "evaluation": unlabelled}, None), tmp_path)
-    people = replace(plain, people=2, attributes={"mask": {"mask": 3, "normal": 0}}, ages={20: 1, 61: 1})
+    people = replace(
+        plain, people=2, attributes={"mask": {"mask": 3, "normal": 0}}, ages={20: 1, 61: 1}
+    )
     paths = draw_survey(Survey({"training": people}, (30, 60)), tmp_path)
     assert [found.name for found in (path, *paths)] == ["classes.png", "classes.png", "ages.png"]
     with Image.open(paths[1]) as picture:

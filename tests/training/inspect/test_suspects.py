@@ -18,11 +18,15 @@ def make_people(count: int) -> list[Sample]:
     """Seven photographs of each; genders and age bands in turn."""
     samples = []
     for number in range(count):
-        person = Person(f"{number:03d}", ("male", "female")[number % 2], (25, 45, 70)[number // 2 % 3])
+        person = Person(
+            f"{number:03d}", ("male", "female")[number % 2], (25, 45, 70)[number // 2 % 3]
+        )
         group = f"{person.id}_{person.gender}_Asian_{person.age}"
         for stem, mask in PHOTOS.items():
             label = mask_profile_label(mask, person.gender, person.age, BANDS)
-            samples.append(Sample(f"{group}/{stem}.jpg", Path(group, f"{stem}.jpg"), label, group, person))
+            samples.append(
+                Sample(f"{group}/{stem}.jpg", Path(group, f"{stem}.jpg"), label, group, person)
+            )
     return samples
 
 
@@ -40,17 +44,25 @@ def test_a_person_is_suspected_as_a_whole_and_before_single_photographs() -> Non
         truth[row] += 3
         truth[21 + row] -= 1
     normal, incorrect = list(PHOTOS).index("normal"), list(PHOTOS).index("incorrect_mask")
-    truth[7 * 5 + normal], truth[7 * 5 + incorrect] = truth[7 * 5 + incorrect], truth[7 * 5 + normal]
+    truth[7 * 5 + normal], truth[7 * 5 + incorrect] = (
+        truth[7 * 5 + incorrect],
+        truth[7 * 5 + normal],
+    )
     truth[7 * 9] += 6  # mask1 of person 009 is worn incorrectly
     found = find_suspects(samples, believe(truth, 18), MASK_PROFILE_CLASSES, BANDS)
-    assert [(suspect.id, suspect.field, suspect.value, len(suspect.images)) for suspect in found] == [
+    assert [
+        (suspect.id, suspect.field, suspect.value, len(suspect.images)) for suspect in found
+    ] == [
         ("003", "age", "29", 7),
         ("000", "gender", "female", 7),
         ("005", "swap", "incorrect_mask/normal", 2),
         ("009_female_Asian_45/mask1.jpg", "label", "incorrect_female_middle", 1),
     ]
     assert all(suspect.confident for suspect in found)
-    assert [(suspect.given, suspect.suggested) for suspect in found[:2]] == [("45", "young"), ("male", "female")]
+    assert [(suspect.given, suspect.suggested) for suspect in found[:2]] == [
+        ("45", "young"),
+        ("male", "female"),
+    ]
 
 
 def test_the_label_of_a_photograph_is_that_of_the_mended_person() -> None:
@@ -65,7 +77,9 @@ def test_the_label_of_a_photograph_is_that_of_the_mended_person() -> None:
 
 
 def test_a_weak_models_other_guesses_come_after_what_confident_learning_says() -> None:
-    samples = [Sample(f"{row}.jpg", Path(f"{row}.jpg"), row % 2, f"{row}.jpg") for row in range(100)]
+    samples = [
+        Sample(f"{row}.jpg", Path(f"{row}.jpg"), row % 2, f"{row}.jpg") for row in range(100)
+    ]
     probabilities = believe([sample.label for sample in samples], 2)
     probabilities[10] = (0.45, 0.55)
     probabilities[21] = (0.95, 0.05)
@@ -100,7 +114,9 @@ def test_a_model_is_weak_when_most_of_its_doubts_are_its_own_or_chance_explains_
 
 def test_a_model_is_judged_by_person_and_by_photograph() -> None:
     samples = make_people(12)
-    truth = [sample.label + 3 * (row < 7) for row, sample in enumerate(samples)]  # person 000 is a woman
+    truth = [
+        sample.label + 3 * (row < 7) for row, sample in enumerate(samples)
+    ]  # person 000 is a woman
     truth[10] += 6 if truth[10] < 12 else -6
     found = judge_model(samples, believe(truth, 18), MASK_PROFILE_CLASSES, BANDS)
     assert [(one.field, one.right, one.judged) for one in found] == [

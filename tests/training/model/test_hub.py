@@ -1,4 +1,5 @@
-"""Names and weights of timm's models: its own list, folders, the cache of the hub, and a hub that does not answer."""
+"""Names and weights of timm's models: its own list, folders, the cache of the hub, and a hub that
+does not answer."""
 
 from __future__ import annotations
 
@@ -37,7 +38,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub's client, and no hub."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", CLOSED + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        CLOSED + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "level", logging.WARNING)
     return tmp_path / "hub"
@@ -48,8 +53,18 @@ def save_model(folder: Path, *, name: str = "test_resnet") -> dict[str, torch.Te
     folder.mkdir(parents=True)
     torch.manual_seed(1)
     state: dict[str, torch.Tensor] = timm.create_model(name, num_classes=5).state_dict()
-    settings = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.8, "interpolation": "bilinear"}
-    settings |= {"input_size": [3, 160, 160], "classifier": "fc", "first_conv": "conv1.0", "num_classes": 5}
+    settings = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "crop_pct": 0.8,
+        "interpolation": "bilinear",
+    }
+    settings |= {
+        "input_size": [3, 160, 160],
+        "classifier": "fc",
+        "first_conv": "conv1.0",
+        "num_classes": 5,
+    }
     config = {"architecture": name, "num_classes": 5, "pretrained_cfg": settings}
     (folder / "config.json").write_text(json.dumps(config))
     save_file(state, folder / "model.safetensors")
@@ -99,7 +114,8 @@ def hang() -> Iterator[str]:
 
 @contextmanager
 def serve_file(content: bytes, *, sent: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A hub that has one file, of which it sends `sent` bytes and then nothing; and the requests that it got."""
+    """A hub that has one file, of which it sends `sent` bytes and then nothing; and the requests
+    that it got."""
     requests: list[str] = []
     ended = threading.Event()
 
@@ -146,7 +162,11 @@ def serve_file(content: bytes, *, sent: int | None = None) -> Iterator[tuple[str
 def use_hub(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """What HF_ENDPOINT says to the hub's client when it is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +211,9 @@ def test_a_name_of_the_hub_is_made_without_the_hub(cache: Path, name: str) -> No
     torch.manual_seed(1)
     model = build(name).state_dict()
     torch.manual_seed(1)
-    assert all(torch.equal(value, model[key]) for key, value in build("test_resnet").state_dict().items())
+    assert all(
+        torch.equal(value, model[key]) for key, value in build("test_resnet").state_dict().items()
+    )
     assert describe_input(name, Path())["data"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
@@ -219,11 +241,15 @@ def test_weights_of_a_folder_and_of_the_cache_are_loaded_without_the_hub(
     model = build(name, pretrained=True, root=tmp_path).state_dict()
     assert torch.equal(model["conv1.0.weight"], state["conv1.0.weight"])
     assert model["fc.weight"].shape[0] == 3
-    assert not torch.equal(build(name, root=tmp_path).state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    assert not torch.equal(
+        build(name, root=tmp_path).state_dict()["conv1.0.weight"], state["conv1.0.weight"]
+    )
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "hf-hub:someone/net", f"timm/{NAME}"])
-def test_weights_that_cannot_be_had_are_two_lines_with_the_two_ways_on(cache: Path, name: str) -> None:
+def test_weights_that_cannot_be_had_are_two_lines_with_the_two_ways_on(
+    cache: Path, name: str
+) -> None:
     with pytest.raises(WeightsError) as caught:
         build(name, pretrained=True)
     assert str(caught.value).endswith(f"cannot reach {CLOSED} ([Errno 111] Connection refused)")
@@ -249,7 +275,9 @@ def test_weights_are_downloaded_once_before_anything_else_is_made(
     assert (chunk, xet) == (constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_XET)
 
 
-@pytest.mark.parametrize("case", [(1 << 20, 1.0, 1), (1000, 5.0, 6)])  # bytes, seconds before and after them
+@pytest.mark.parametrize(
+    "case", [(1 << 20, 1.0, 1), (1000, 5.0, 6)]
+)  # bytes, seconds before and after them
 def test_a_download_that_stands_still_is_given_up_without_another_try(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[int, float, int]
 ) -> None:
@@ -259,7 +287,9 @@ def test_a_download_that_stands_still_is_given_up_without_another_try(
     monkeypatch.setattr(hub_module, "UNDER_WAY", under_way)
     with serve_file(b"x" * (1 << 21), sent=1 << 18) as (hub, requests):
         use_hub(monkeypatch, hub)
-        with pytest.raises(WeightsError, match=f"test_resnet: {hub} has sent nothing for {told} s") as caught:
+        with pytest.raises(
+            WeightsError, match=f"test_resnet: {hub} has sent nothing for {told} s"
+        ) as caught:
             check_model(ModelConfig(name="test_resnet", pretrained=True), root=tmp_path)
         assert requests.count("GET") <= 1
     assert "--set model.pretrained=false" in caught.value.hint

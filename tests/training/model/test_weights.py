@@ -20,24 +20,38 @@ from tracker.training.config import ModelConfig
 from tracker.training.errors import WeightsError
 from tracker.training.model.model import build_model
 from tracker.training.model.weights import load_local_weights
-from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint, save_weights, weights_fingerprint
+from tracker.training.run.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    weights_fingerprint,
+)
 
 SWIN = "swin_tiny_patch4_window7_224"
 
 
-def build(name: str, *, pretrained: str = "", classes: int = 2, size: int = 32, root: Path = Path()) -> torch.nn.Module:
+def build(
+    name: str, *, pretrained: str = "", classes: int = 2, size: int = 32, root: Path = Path()
+) -> torch.nn.Module:
     config = ModelConfig(name=name, pretrained=pretrained or False)
     return build_model(config, num_classes=classes, image_size=(size, size), root=root)
 
 
 def to_original_swin(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """timm's names as the release of the Swin authors has them: downsampling ends a stage, masks are kept."""
+    """timm's names as the release of the Swin authors has them: downsampling ends a stage, masks
+    are kept."""
     original = {}
     for name, value in state.items():
-        old = re.sub(r"layers\.(\d+)\.downsample", lambda found: f"layers.{int(found[1]) - 1}.downsample", name)
+        old = re.sub(
+            r"layers\.(\d+)\.downsample",
+            lambda found: f"layers.{int(found[1]) - 1}.downsample",
+            name,
+        )
         original[old.replace("head.fc.", "head.")] = value
     original["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 49, 49)
-    original["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    original["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(
+        49, 49, dtype=torch.int64
+    )
     return original
 
 
@@ -88,7 +102,8 @@ def test_attribute_heads_take_local_weights_for_their_body(tmp_path: Path) -> No
 
 
 class Settings:
-    """An object such as training scripts keep in their checkpoints; no loader of weights knows its class."""
+    """An object such as training scripts keep in their checkpoints; no loader of weights knows its
+    class."""
 
     def __init__(self) -> None:
         self.path = Path("data")
@@ -99,7 +114,11 @@ def to_lightning(state: dict[str, torch.Tensor], prefix: str) -> dict[str, objec
     names = {f"{prefix}{name}": value for name, value in state.items()}
     return {
         "state_dict": {**names, "criterion.weight": torch.ones(3)},
-        "hyper_parameters": {"args": argparse.Namespace(lr=1e-3), "settings": Settings(), "score": np.float64(0.5)},
+        "hyper_parameters": {
+            "args": argparse.Namespace(lr=1e-3),
+            "settings": Settings(),
+            "score": np.float64(0.5),
+        },
         "callbacks": {"ModelCheckpoint{'monitor': 'f1'}": {"best_model_path": Path("a.ckpt")}},
         "optimizer_states": [],
     }
@@ -111,8 +130,12 @@ WRAPPINGS: Mapping[str, Callable[[dict[str, torch.Tensor]], Any]] = {
     "lightning-deep": lambda state: to_lightning(state, "net.backbone."),
     "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {"lr": 1}},
     "parallel": lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
-    "parallel-model": lambda state: {f"module.model.{name}": value for name, value in state.items()},
-    "compiled": lambda state: {"module": {f"_orig_mod.{name}": value for name, value in state.items()}},
+    "parallel-model": lambda state: {
+        f"module.model.{name}": value for name, value in state.items()
+    },
+    "compiled": lambda state: {
+        "module": {f"_orig_mod.{name}": value for name, value in state.items()}
+    },
     "model_ema": lambda state: {"model": zeros(state), "model_ema": state},
     "state_dict_ema": lambda state: {
         "state_dict": zeros(state),
@@ -177,7 +200,9 @@ def test_a_pickled_module_is_refused_and_the_way_to_save_its_weights_is_told(
     torch.save({"model": model, "epoch": 1}, tmp_path / "inside.pth")
     torch.save({"state_dict": model.state_dict(), "x": Harmful()}, tmp_path / "harmful.pth")
     torch.save(
-        {"state_dict": model.state_dict(), "x": Settings()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False
+        {"state_dict": model.state_dict(), "x": Settings()},
+        tmp_path / "old.pth",
+        _use_new_zipfile_serialization=False,
     )
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pth")
     for name in ("module", "inside", "harmful", "old", "script"):
@@ -205,7 +230,9 @@ def test_a_file_that_holds_no_weights_is_one_error(tmp_path: Path, content: byte
 def test_safetensors_are_kept_as_a_checkpoint(tmp_path: Path) -> None:
     state = build("test_resnet").state_dict()
     save_file(state, tmp_path / "x.safetensors")
-    assert save_weights(tmp_path / "x.safetensors", tmp_path / "best.pth") == weights_fingerprint(state)
+    assert save_weights(tmp_path / "x.safetensors", tmp_path / "best.pth") == weights_fingerprint(
+        state
+    )
     assert load_checkpoint(tmp_path / "best.pth")["model"].keys() == state.keys()
 
 

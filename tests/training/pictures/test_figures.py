@@ -29,9 +29,13 @@ RED, GREEN = (214, 39, 40), (44, 160, 44)
 KOREAN = "마스크를 턱에 걸쳐 잘못 착용한 30세 이상 60세 미만의 여성"
 
 
-def test_curves_show_both_parts_by_epoch_and_mark_the_best(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_curves_show_both_parts_by_epoch_and_mark_the_best(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
     curves = {
-        f"{part}/{name}": {n: (n, 1 / n) for n in (1, 2, 3)} for part in ("train", "val") for name in ("loss", "f1")
+        f"{part}/{name}": {n: (n, 1 / n) for n in (1, 2, 3)}
+        for part in ("train", "val")
+        for name in ("loss", "f1")
     }
     draw_curves(curves, 2, tmp_path / "curves.png")
     (figure,) = drawn
@@ -46,11 +50,17 @@ def test_curves_show_both_parts_by_epoch_and_mark_the_best(tmp_path: Path, drawn
     assert len(drawn[1].axes[0].lines) == 2
 
 
-def test_the_confusion_matrix_has_the_counts_in_their_places(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_the_confusion_matrix_has_the_counts_in_their_places(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
     draw_confusion(np.array([[5, 0], [2, 7]]), ("cat", "dog"), tmp_path / "confusion.png")
     (axes,) = drawn[0].axes
     found = {(text.get_position(), text.get_text()) for text in axes.texts}
-    assert found == {((0, 0), "5\n100.0%"), ((0, 1), "2\n22.2%"), ((1, 1), "7\n77.8%")}  # x is what was guessed
+    assert found == {
+        ((0, 0), "5\n100.0%"),
+        ((0, 1), "2\n22.2%"),
+        ((1, 1), "7\n77.8%"),
+    }  # x is what was guessed
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,9 @@ def test_a_confusion_matrix_of_any_size_has_every_word_whole_and_numbers_in_thei
     assert find_cut(figure) == []
     (axes,) = figure.axes
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        assert ["".join(label.get_text().split()) for label in labels] == ["".join(name.split()) for name in classes]
+        assert ["".join(label.get_text().split()) for label in labels] == [
+            "".join(name.split()) for name in classes
+        ]
     cell = axes.transData.transform([(0, 0), (1, 1)])
     width, height = abs(cell[1] - cell[0])
     for text in axes.texts:
@@ -88,7 +100,11 @@ def test_a_confusion_matrix_of_very_many_classes_is_shaded_only_and_no_larger(
 ) -> None:
     monkeypatch.setattr(sheets, "DPI", 20)
     for count in (MOST_CLASSES, 8 * MOST_CLASSES):
-        draw_confusion(np.eye(count, dtype=np.int64), [f"class_{n}" for n in range(count)], tmp_path / "confusion.png")
+        draw_confusion(
+            np.eye(count, dtype=np.int64),
+            [f"class_{n}" for n in range(count)],
+            tmp_path / "confusion.png",
+        )
     assert list(drawn[1].axes[0].texts) == []
     assert find_cut(drawn[1]) == []
     assert max(drawn[1].get_size_inches()) <= max(drawn[0].get_size_inches())
@@ -98,7 +114,9 @@ def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
     sure = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
     guesses, labels = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 1])
     probabilities = np.where(np.arange(2) == guesses[:, None], sure[:, None], 1 - sure[:, None])
-    kept = Kept(tuple("abcde"), probabilities, classes=("cat", "dog"), logits=probabilities, labels=labels)
+    kept = Kept(
+        tuple("abcde"), probabilities, classes=("cat", "dog"), logits=probabilities, labels=labels
+    )
     cards = choose_cards(kept, {name: Path(name) for name in "abcde"})
     assert [card.name for card in cards] == ["c", "b", "d", "a", "e"]
     assert cards[0] == Card(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
@@ -112,13 +130,21 @@ def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
     assert len(choose_cards(many, {name: Path(name) for name in many.ids})) == CARDS
 
 
-def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(tmp_path: Path, drawn: list[Figure]) -> None:
+def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
     path = save_image(tmp_path / "a.png", seed=1, mode="P")
-    draw_cards([Card(path, "a", "cat", "dog", 0.75), Card(path, "a", "dog", "dog", 0.5)], tmp_path / "images.png")
+    draw_cards(
+        [Card(path, "a", "cat", "dog", 0.75), Card(path, "a", "dog", "dog", 0.5)],
+        tmp_path / "images.png",
+    )
     titles = ["true cat\npredicted dog  0.75", "true dog\npredicted dog  0.50"]
     assert [axes.get_title() for axes in drawn[0].axes] == titles
     (legend,) = drawn[0].legends
-    assert [text.get_text() for text in legend.get_texts()] == ["the prediction is right", "the prediction is wrong"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "the prediction is right",
+        "the prediction is wrong",
+    ]
     with Image.open(tmp_path / "images.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
     assert {RED, GREEN} <= colours

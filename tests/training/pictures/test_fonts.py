@@ -23,7 +23,9 @@ from tracker.training.inspect.survey_figures import draw_survey
 from tracker.training.pictures import fonts
 from tracker.training.pictures.figures import Card, draw_cards, draw_confusion
 
-ONLY_HERE = "\U0010f0f0\U0010f0f1"  # of a private plane: no font that somebody has installed has them
+ONLY_HERE = (  # of a private plane: no font that somebody has installed has them
+    "\U0010f0f0\U0010f0f1"
+)
 NOWHERE = "\U0010f0f8\U0010f0f9"
 TIME_LIMIT_S = 300
 
@@ -37,7 +39,9 @@ def make_font(path: Path, family: str, letters: str) -> Path:
     glyphs = {}
     for number, name in enumerate([".notdef", *names.values()]):
         pen = TTGlyphPen(None)
-        for step, corner in enumerate([(100, 0), (900, 0), (900, 700 - 90 * number), (100, 700 - 90 * number)]):
+        for step, corner in enumerate(
+            [(100, 0), (900, 0), (900, 700 - 90 * number), (100, 700 - 90 * number)]
+        ):
             (pen.lineTo if step else pen.moveTo)(corner)
         pen.closePath()
         glyphs[name] = pen.glyph()
@@ -54,7 +58,10 @@ def make_font(path: Path, family: str, letters: str) -> Path:
 @pytest.fixture
 def font(tmp_path: Path) -> Iterator[str]:
     """A family that is installed as long as the test runs."""
-    path, known = make_font(tmp_path / "here.ttf", "Tracker Here", ONLY_HERE), font_manager.fontManager.ttflist
+    path, known = (
+        make_font(tmp_path / "here.ttf", "Tracker Here", ONLY_HERE),
+        font_manager.fontManager.ttflist,
+    )
     font_manager.fontManager.addfont(path)
     yield "Tracker Here"
     known[:] = [entry for entry in known if entry.name != "Tracker Here"]
@@ -78,7 +85,9 @@ def draw_all(folder: Path, words: str) -> list[Path]:
     """A picture of each kind with these words as class name and file name."""
     folder.mkdir()
     photo = save_image(folder / "a.png", seed=1)
-    part = PartSurvey(images=3, classes={words: 2, "dog": 1}, sizes={}, formats={}, mean=(0, 0, 0), std=(1, 1, 1))
+    part = PartSurvey(
+        images=3, classes={words: 2, "dog": 1}, sizes={}, formats={}, mean=(0, 0, 0), std=(1, 1, 1)
+    )
     return [
         draw_confusion(np.array([[5, 0], [2, 7]]), (words, "dog"), folder / "confusion.png"),
         draw_cards([Card(photo, f"{words}.png", words, "dog", 0.9)], folder / "cards.png"),
@@ -115,14 +124,26 @@ def test_latin_and_greek_need_no_other_font() -> None:
     assert fonts.find_families("Große Köter, µ = 1 → λ") == ([], set())
 
 
-def test_a_font_that_was_installed_after_matplotlib_had_listed_them_is_found(tmp_path: Path) -> None:
+def test_a_font_that_was_installed_after_matplotlib_had_listed_them_is_found(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
-    environment = {**os.environ, "HOME": str(home), "XDG_DATA_HOME": str(home), "MPLCONFIGDIR": str(home / "mpl")}
-    code = f"from tracker.training.pictures.fonts import find_families; print(find_families({ONLY_HERE!r}))"
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "XDG_DATA_HOME": str(home),
+        "MPLCONFIGDIR": str(home / "mpl"),
+    }
+    code = (
+        "from tracker.training.pictures.fonts import find_families;"
+        f" print(find_families({ONLY_HERE!r}))"
+    )
 
     def find() -> str:
         words = [sys.executable, "-W", "error", "-c", code]
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=TIME_LIMIT_S)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, check=True, timeout=TIME_LIMIT_S
+        )
         return done.stdout
 
     assert find().startswith("([], {")
@@ -134,8 +155,12 @@ def test_a_font_that_was_installed_after_matplotlib_had_listed_them_is_found(tmp
 KOREAN = "고양이 강아지"
 
 
-def test_korean_is_drawn_with_a_font_of_the_system(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_korean_is_drawn_with_a_font_of_the_system(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     if fonts.find_families(KOREAN)[1]:
-        require_or_skip("korean-font", "matplotlib finds no font with Korean; apt-get install fonts-nanum")
+        require_or_skip(
+            "korean-font", "matplotlib finds no font with Korean; apt-get install fonts-nanum"
+        )
     draw_all(tmp_path / "a", KOREAN)
     assert capfd.readouterr() == ("", "")

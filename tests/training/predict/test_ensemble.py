@@ -36,7 +36,9 @@ def test_a_tied_vote_goes_to_the_greater_sum_and_then_to_the_first_member() -> N
     assert answers("hard", [0.6, 0.4, 0], [0.1, 0.9, 0]) == [1]
     assert answers("hard", [0.25, 0.75, 0], [0.75, 0.25, 0]) == [1]
     assert answers("hard", [0.75, 0.25, 0], [0.25, 0.75, 0]) == [0]
-    assert answers("hard", [0.5, 0.1, 0.4], [0.1, 0.5, 0.4]) == [0]  # the third has the greatest sum, but no vote
+    assert answers("hard", [0.5, 0.1, 0.4], [0.1, 0.5, 0.4]) == [
+        0
+    ]  # the third has the greatest sum, but no vote
 
 
 def test_weights_decide_as_numbers_of_equal_members_would() -> None:
@@ -45,7 +47,10 @@ def test_weights_decide_as_numbers_of_equal_members_would() -> None:
 
 
 def test_rank_ignores_how_confident_a_model_is_as_a_whole() -> None:
-    members = [rows([0.9, 0.1], [0.8, 0.2], [0.7, 0.3]), rows([0.501, 0.499], [0.5, 0.5], [0.499, 0.501])]
+    members = [
+        rows([0.9, 0.1], [0.8, 0.2], [0.7, 0.3]),
+        rows([0.501, 0.499], [0.5, 0.5], [0.499, 0.501]),
+    ]
     assert combine("rank", members)[:, 0].tolist() == [1.0, 0.5, 0.0]
 
 
@@ -69,7 +74,9 @@ def test_the_winner_of_a_hard_vote_never_has_fewer_votes(stacked: np.ndarray) ->
         ("weighted", (-1.0, 2.0), "at least 0"),
     ],
 )
-def test_a_wrong_method_or_weight_is_named(method: str, weights: tuple[float, ...], words: str) -> None:
+def test_a_wrong_method_or_weight_is_named(
+    method: str, weights: tuple[float, ...], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         combine(method, [rows([1.0, 0.0]), rows([0.0, 1.0])], weights)
 
@@ -97,7 +104,10 @@ def test_validation_counts_only_over_the_same_images() -> None:
 
 
 def test_members_of_different_folds_give_out_of_fold_predictions() -> None:
-    parts = [Kept((a, b), rows([0.9, 0.1], [p, 1 - p]), ("x", "y"), LABELS) for a, b, p in ((*"ab", 0.2), (*"cd", 0.7))]
+    parts = [
+        Kept((a, b), rows([0.9, 0.1], [p, 1 - p]), ("x", "y"), LABELS)
+        for a, b, p in ((*"ab", 0.2), (*"cd", 0.7))
+    ]
     joined = join_validation(parts, "soft")
     assert joined is not None
     assert joined.ids == ("a", "b", "c", "d")
@@ -124,7 +134,9 @@ def test_searched_weights_are_the_best_on_the_validation_images() -> None:
         assert joined is not None
         return measure(joined)["val/f1"]
 
-    assert judge(weights) >= max(judge([1.0, 0.0, 0.0]), judge([0.0, 1.0, 0.0]), judge([1.0, 1.0, 1.0]))
+    assert judge(weights) >= max(
+        judge([1.0, 0.0, 0.0]), judge([0.0, 1.0, 0.0]), judge([1.0, 1.0, 1.0])
+    )
     assert weights[1] > weights[2]
     with pytest.raises(ConfigError, match="different images"):
         search_weights([members[0], replace(members[1], ids=tuple(map(str, range(1, 301))))])

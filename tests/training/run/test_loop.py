@@ -1,4 +1,5 @@
-"""The loop on real (tiny) images: it learns, records, resumes to the bit and stops at a non-finite loss."""
+"""The loop on real (tiny) images: it learns, records, resumes to the bit and stops at a non-finite
+loss."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ class ListLogger:
 
 
 CONFIG = Config(
-    data=DataConfig(train_dir="train", eval_dir="eval", image_size=(32, 32), workers=0, split="stratified"),
+    data=DataConfig(
+        train_dir="train", eval_dir="eval", image_size=(32, 32), workers=0, split="stratified"
+    ),
     model=ModelConfig(name="test_resnet", pretrained=False),
     optim=OptimConfig(lr=0.003),
     sched=SchedConfig(warmup_epochs=1.0),
@@ -74,7 +77,8 @@ def train(
     resume: bool = False,
     cache_dir: Path | None = None,
 ) -> tuple[FitResult, ListLogger]:
-    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step `stop_at_step`."""
+    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step
+    `stop_at_step`."""
     logger, run_dir = ListLogger(stop_at_step), root / name
     run_dir.mkdir(exist_ok=True)
 
@@ -99,9 +103,13 @@ def train(
 
 
 def test_a_run_learns_and_leaves_everything_behind(folders: Path, seed: int) -> None:
-    result, logger = train(replace(CONFIG, train=replace(CONFIG.train, epochs=8, seed=seed)), folders, "a")
+    result, logger = train(
+        replace(CONFIG, train=replace(CONFIG.train, epochs=8, seed=seed)), folders, "a"
+    )
     losses = [values["train/loss"] for _, values in logger.points if "train/loss" in values]
-    assert losses[-1] < 0.6 * losses[0]  # bright against dark; 0.04 to 0.37 over five seeds and six settings
+    assert (
+        losses[-1] < 0.6 * losses[0]
+    )  # bright against dark; 0.04 to 0.37 over five seeds and six settings
     assert {"best.pth", "confusion.png", "images.png", "predictions.csv"} <= set(logger.files)
     assert logger.facts["train_images"] == 20
     best = load_checkpoint(folders / "a" / "best.pth")
@@ -122,7 +130,10 @@ def test_every_epoch_logs_the_same_metrics_and_every_step_a_loss(folders: Path) 
     assert [step for step, _ in epochs] == [1, 2, 3, 4]
     for _, values in epochs:
         assert set(values) == {
-            *(f"train/{name}" for name in ("loss", "accuracy", "f1", "lr", "images_per_s", "data_wait")),
+            *(
+                f"train/{name}"
+                for name in ("loss", "accuracy", "f1", "lr", "images_per_s", "data_wait")
+            ),
             *(f"val/{name}" for name in ("loss", "accuracy", "f1", "f1/cat", "f1/dog")),
         }
     steps = [step for step, values in logger.points if "train/batch_loss" in values]
@@ -150,14 +161,18 @@ def test_worker_processes_do_not_change_the_result(folders: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(folders: Path, stop_after: int) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
+    folders: Path, stop_after: int
+) -> None:
     config = replace(CONFIG, model=ModelConfig(name="test_resnet", drop_path=0.2))
     whole, logged = train(config, folders, "whole")
     with pytest.raises(Stop):
         train(config, folders, "cut", stop_after=stop_after)
     resumed, _ = train(config, folders, "cut", resume=True)
     assert resumed.weights_fingerprint == whole.weights_fingerprint
-    assert (folders / "cut/predictions.csv").read_bytes() == (folders / "whole/predictions.csv").read_bytes()
+    assert (folders / "cut/predictions.csv").read_bytes() == (
+        folders / "whole/predictions.csv"
+    ).read_bytes()
     last = [load_checkpoint(folders / name / "last.pth")["model"] for name in ("cut", "whole")]
     assert all(torch.equal(last[0][key], last[1][key]) for key in last[1])
     assert logged.points
@@ -170,10 +185,19 @@ def test_a_run_stopped_before_its_first_epoch_starts_again(folders: Path) -> Non
 
 
 def test_a_run_of_an_earlier_version_is_resumed(folders: Path) -> None:
-    train(replace(CONFIG, train=replace(CONFIG.train, epochs=1), sched=SchedConfig(name="constant")), folders, "a")
-    longer = replace(CONFIG, train=replace(CONFIG.train, epochs=2), sched=SchedConfig(name="constant"))
+    train(
+        replace(CONFIG, train=replace(CONFIG.train, epochs=1), sched=SchedConfig(name="constant")),
+        folders,
+        "a",
+    )
+    longer = replace(
+        CONFIG, train=replace(CONFIG.train, epochs=2), sched=SchedConfig(name="constant")
+    )
     path = folders / "a" / "last.pth"
-    save_checkpoint(path, {**load_checkpoint(path), "trajectory": old_trajectory_fingerprint(config_to_dict(longer))})
+    save_checkpoint(
+        path,
+        {**load_checkpoint(path), "trajectory": old_trajectory_fingerprint(config_to_dict(longer))},
+    )
     resumed, _ = train(longer, folders, "a", resume=True)
     assert load_checkpoint(path)["epoch"] == 2
     assert load_checkpoint(path)["trajectory"] != old_trajectory_fingerprint(config_to_dict(longer))
@@ -189,14 +213,20 @@ def test_resume_with_another_config_is_refused(folders: Path) -> None:
 
 def test_monitor_chooses_the_best_epoch(folders: Path) -> None:
     for monitor, choose in (("val/loss", min), ("val/accuracy", max)):
-        result, logger = train(replace(CONFIG, train=replace(CONFIG.train, monitor=monitor)), folders, monitor[4:])
+        result, logger = train(
+            replace(CONFIG, train=replace(CONFIG.train, monitor=monitor)), folders, monitor[4:]
+        )
         values = [values[monitor] for _, values in logger.points if monitor in values]
         assert result.best.metrics[monitor] == choose(values)
         assert result.best.epoch == values.index(choose(values)) + 1
 
 
-def test_a_non_finite_loss_stops_before_the_weights_change_and_names_the_batch(folders: Path) -> None:
-    config = replace(CONFIG, optim=OptimConfig(name="sgd", lr=1e30), sched=SchedConfig(name="constant"))
+def test_a_non_finite_loss_stops_before_the_weights_change_and_names_the_batch(
+    folders: Path,
+) -> None:
+    config = replace(
+        CONFIG, optim=OptimConfig(name="sgd", lr=1e30), sched=SchedConfig(name="constant")
+    )
     with pytest.raises(NonFiniteLossError) as caught:
         train(config, folders, "a")
     assert "epoch 1, batch 2 of 3" in str(caught.value)
@@ -213,7 +243,10 @@ def test_schedules_optimisers_and_losses_each_lead_elsewhere(folders: Path) -> N
         replace(short, sched=SchedConfig(warmup_epochs=0.5)),
         replace(short, optim=OptimConfig(name="adam", lr=0.003)),
         replace(short, optim=OptimConfig(name="sgd", lr=0.003)),
-        *(replace(short, loss=LossConfig(name=name)) for name in ("focal", "label_smoothing", "f1")),
+        *(
+            replace(short, loss=LossConfig(name=name))
+            for name in ("focal", "label_smoothing", "f1")
+        ),
     ]
     states = []
     for number, config in enumerate(variants):
@@ -230,7 +263,16 @@ def test_an_image_that_breaks_while_training_is_named_in_one_line(folders: Path)
     (folders / "a").mkdir()
     logger = ListLogger()
     with pytest.raises(DataError) as caught, translate_torch_errors():
-        fit(config, data, TWO, root=folders, run_dir=folders / "a", logger=logger, on_epoch=lambda _: None, quiet=True)
+        fit(
+            config,
+            data,
+            TWO,
+            root=folders,
+            run_dir=folders / "a",
+            logger=logger,
+            on_epoch=lambda _: None,
+            quiet=True,
+        )
     assert str(caught.value) == f"{data.train[3].path}: cannot be decoded"
 
 

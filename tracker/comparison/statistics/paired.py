@@ -1,8 +1,9 @@
-"""Paired statistics of two runs on the same validation images: would other images have told the same?
+"""Paired statistics of two runs on the same validation images: would other images have told the
+same?
 
-Images are resampled as cells (truth, guess of a, guess of b): a draw of images with replacement within each true class
-is a multinomial draw of cell counts, and scores follow from counts by one matrix product. The distribution is that of
-resampling image by image, in a fraction of the time.
+Images are resampled as cells (truth, guess of a, guess of b): a draw of images with replacement
+within each true class is a multinomial draw of cell counts, and scores follow from counts by one
+matrix product. The distribution is that of resampling image by image, in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
-LEVEL = 0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
+LEVEL = (
+    0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
+)
 POWER = 0.8
 ROUNDING = 1e-9
 PART = 500  # resamples at a time: some MB
@@ -34,9 +37,10 @@ PART = 500  # resamples at a time: some MB
 class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
-    `p` is of the swap test: how often as large a difference comes about when every image's two guesses change sides at
-    random. `smallest` is the true difference that would be found four times of five, were the runs to differ on as many
-    images as they do; None where the guesses are equal.
+    `p` is of the swap test: how often as large a difference comes about when every image's two
+    guesses change sides at
+    random. `smallest` is the true difference that would be found four times of five, were the runs
+    to differ on as many images as they do; None where the guesses are equal.
     `better` is "a" or "b" where interval and swap test agree that the runs differ.
     """
 
@@ -61,7 +65,8 @@ class McNemar:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldTest:
-    """Scores of both runs on each fold, mean difference b - a with its 95 % interval, t and two-sided p."""
+    """Scores of both runs on each fold, mean difference b - a with its 95 % interval, t and
+    two-sided p."""
 
     a: Sequence[float]
     b: Sequence[float]
@@ -74,7 +79,8 @@ class FoldTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """What `samples` validation images say about two runs; `units` were drawn: images, or people with all of theirs."""
+    """What `samples` validation images say about two runs; `units` were drawn: images, or people
+    with all of theirs."""
 
     samples: int
     units: int
@@ -102,15 +108,20 @@ def compare_guesses(
 ) -> Paired:
     """Compare the guesses [images] of two runs with the truth [images], all of them class numbers.
 
-    `groups` names whose photograph each image is: those of one person are not independent of each other, and are drawn
+    `groups` names whose photograph each image is: those of one person are not independent of each
+    other, and are drawn
     together.
     """
     import numpy as np
 
     cells = _count_cells(truth, a, b, classes, groups)
     rng = np.random.default_rng(seed)
-    drawn = np.concatenate([cells.differences(part) for part in cells.resample(rng, resamples)], axis=1)
-    swapped = np.concatenate([cells.differences(part) for part in cells.swap(rng, resamples)], axis=1)
+    drawn = np.concatenate(
+        [cells.differences(part) for part in cells.resample(rng, resamples)], axis=1
+    )
+    swapped = np.concatenate(
+        [cells.differences(part) for part in cells.swap(rng, resamples)], axis=1
+    )
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
     found = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
@@ -127,10 +138,13 @@ def compare_guesses(
 
 
 def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
-    """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947, Psychometrika 12)."""
+    """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947,
+    Psychometrika 12)."""
     number, ways = only_a + only_b, 1
     tail = 1
-    for chosen in range(min(only_a, only_b)):  # whole numbers: importing scipy.special would take ten times as long
+    for chosen in range(
+        min(only_a, only_b)
+    ):  # whole numbers: importing scipy.special would take ten times as long
         ways = ways * (number - chosen) // (chosen + 1)
         tail += ways
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
@@ -139,9 +153,10 @@ def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
 def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     """Corrected resampled t-test of the scores of two runs on the same k folds, k >= 2.
 
-    The training sets of the folds overlap, so the variance of the mean is (1/k + n_val/n_train) times that of the
-    differences, n_val/n_train being 1/(k - 1) (Nadeau and Bengio 2003, Inference for the generalization error, Machine
-    Learning 52; for cross-validation Bouckaert and Frank 2004).
+    The training sets of the folds overlap, so the variance of the mean is (1/k + n_val/n_train)
+    times that of the differences, n_val/n_train being 1/(k - 1) (Nadeau and Bengio 2003, Inference
+    for the generalization error, Machine Learning 52; for cross-validation Bouckaert and Frank
+    2004).
     """
     from scipy.special import stdtr, stdtrit
 
@@ -153,14 +168,18 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
     reach = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
     p = 2 * float(stdtr(count - 1, -abs(t)))
-    return FoldTest(a=tuple(a), b=tuple(b), delta=mean, low=mean - reach, high=mean + reach, t=t, p=p)
+    return FoldTest(
+        a=tuple(a), b=tuple(b), delta=mean, low=mean - reach, high=mean + reach, t=t, p=p
+    )
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Kinds of units and how many there are of each; the most frequent kind of a stratum is its first.
+    """Kinds of units and how many there are of each; the most frequent kind of a stratum is its
+    first.
 
-    `features` [kinds, 6 classes] are what one unit adds to the images, hits and guesses of each class, of a, then of b.
+    `features` [kinds, 6 classes] are what one unit adds to the images, hits and guesses of each
+    class, of a, then of b.
     """
 
     counts: NDArray[np.float32]
@@ -189,8 +208,9 @@ class _Cells:
     def resample(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
         """Sums of units drawn with replacement within each stratum.
 
-        Of m units m - 1 are drawn and count m/(m - 1) each: the variance is then unbiased in small classes, too (Rao
-        and Wu 1988, Resampling inference with complex survey data). The only unit of a class stays.
+        Of m units m - 1 are drawn and count m/(m - 1) each: the variance is then unbiased in small
+        classes, too (Rao and Wu 1988, Resampling inference with complex survey data). The only unit
+        of a class stays.
         """
         import numpy as np
 
@@ -202,7 +222,9 @@ class _Cells:
                 if number == 1:
                     draws[:, kinds] = 1
                 else:
-                    draws[:, kinds] = _draw_kinds(rng, counts, size) * np.float32(number / (number - 1))
+                    draws[:, kinds] = _draw_kinds(rng, counts, size) * np.float32(
+                        number / (number - 1)
+                    )
             yield draws @ self.features
 
     def swap(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
@@ -218,10 +240,11 @@ class _Cells:
 
 
 def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
-    """Counts [size, kinds] of one unit fewer than there are, drawn with replacement: a multinomial draw.
+    """Counts [size, kinds] of one unit fewer than there are, drawn with replacement: a multinomial
+    draw.
 
-    The most frequent kind is drawn as a number and the rest unit by unit where they are few: numpy's multinomial takes
-    ten times as long for a kind as a unit takes here.
+    The most frequent kind is drawn as a number and the rest unit by unit where they are few:
+    numpy's multinomial takes ten times as long for a kind as a unit takes here.
     """
     import numpy as np
 
@@ -233,7 +256,9 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
     others = rng.binomial(number - 1, rest / number, size)
     rows = np.repeat(np.arange(size) * kinds, others)
     if rest:
-        rows += units[rng.integers(0, rest, len(rows), dtype=np.uint16 if rest < 2**16 else np.int64)]
+        rows += units[
+            rng.integers(0, rest, len(rows), dtype=np.uint16 if rest < 2**16 else np.int64)
+        ]
     drawn = np.bincount(rows, minlength=size * kinds).reshape(size, kinds)
     drawn[:, 0] = number - 1 - others
     return drawn
@@ -260,7 +285,9 @@ def _parts(resamples: int) -> Iterator[int]:
         yield min(PART, resamples - start)
 
 
-def _count_cells(truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None) -> _Cells:
+def _count_cells(
+    truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
+) -> _Cells:
     """Units that agree in the truths and guesses of all their images are of one kind."""
     import numpy as np
 
@@ -278,16 +305,23 @@ def _count_cells(truth: Integers, a: Integers, b: Integers, classes: int, groups
     label = images // classes**2
 
     def add_up(column: Integers, weights: Any = None) -> NDArray[Any]:
-        return np.bincount(rows * classes + column, weights, len(ordered) * classes).reshape(len(ordered), classes)
+        return np.bincount(rows * classes + column, weights, len(ordered) * classes).reshape(
+            len(ordered), classes
+        )
 
     guesses = images // classes % classes, images % classes
-    parts = [part for guess in guesses for part in (add_up(label), add_up(label, guess == label), add_up(guess))]
+    parts = [
+        part
+        for guess in guesses
+        for part in (add_up(label), add_up(label, guess == label), add_up(guess))
+    ]
     counts = np.array([number for number, _ in ordered], dtype=np.float32)
     return _Cells(counts, np.concatenate(parts, axis=1).astype(np.float32), slices)
 
 
 def _join_rare(strata: Iterable[list[tuple[int, Integers]]]) -> list[list[tuple[int, Integers]]]:
-    """People whose like is not among the others are one stratum: alone, they would never be drawn otherwise."""
+    """People whose like is not among the others are one stratum: alone, they would never be drawn
+    otherwise."""
     common, rare = [], []
     for members in strata:
         if sum(number for number, _ in members) > 1:
@@ -317,7 +351,8 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
 def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
-    The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md for its coverage.
+    The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md
+    for its coverage.
     """
     import numpy as np
 

@@ -7,7 +7,8 @@ from math import sqrt
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, equal values sharing their mean rank; None when a side is constant."""
+    """Spearman's rank correlation, equal values sharing their mean rank; None when a side is
+    constant."""
     a, b = _rank(x), _rank(y)
     middle = (len(a) + 1) / 2
     spread = sqrt(sum((r - middle) ** 2 for r in a) * sum((r - middle) ** 2 for r in b))

@@ -1,4 +1,5 @@
-"""A line through pairs of scores, their rank correlation, the points far off, and what a new point may be."""
+"""A line through pairs of scores, their rank correlation, the points far off, and what a new point
+may be."""
 
 from __future__ import annotations
 
@@ -29,24 +30,29 @@ class Line:
     spread_x: float  # sum of squared distances from mean_x
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n - 2)."""
+        """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n -
+        2)."""
         value = self.intercept + self.slope * x
         leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
         reach = self._reach(1 + leverage)
         return value, value - reach, value + reach
 
     def tells_apart(self, x: float, other: float) -> bool:
-        """Whether new points at two values of x differ by more than chance (95 %, Student's t, n - 2)."""
+        """Whether new points at two values of x differ by more than chance (95 %, Student's t, n -
+        2)."""
         return abs(self.slope * (x - other)) > self._reach(2 + (x - other) ** 2 / self.spread_x)
 
     def _reach(self, variances: float) -> float:
         """Half the 95 % interval of what has so many times the variance of a residual."""
-        return _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
+        return (
+            _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankCorrelation:
-    """Spearman's rho with its 95 % interval; None where there are too few points, or all are in the same order."""
+    """Spearman's rho with its 95 % interval; None where there are too few points, or all are in the
+    same order."""
 
     rho: float
     low: float | None
@@ -76,16 +82,22 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
     """(place, distance in `residual_sd`) of the points that do not fit the line.
 
-    Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni keeps the chance to
-    name any point of a good line at 5 %. The distance is the one that a reader can compute from the printed line; a
-    point nearer than FAR is not named though the others lie still nearer, nor any of fewer than SMALL points.
+    Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni
+    keeps the chance to name any point of a good line at 5 %. The distance is the one that a reader
+    can compute from the printed line; a point nearer than FAR is not named though the others lie
+    still nearer, nor any of fewer than SMALL points.
     """
     if line.n < SMALL or line.residual_sd == 0:
         return []
     limit = _t_quantile(1 - (1 - CONFIDENCE) / (2 * line.n), line.n - 3)
-    distances = (np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)) / line.residual_sd
+    distances = (
+        np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)
+    ) / line.residual_sd
     odd = np.abs(studentise(line, x, y)) > limit
-    return [(int(place), float(distances[place])) for place in np.flatnonzero(odd & (np.abs(distances) > FAR))]
+    return [
+        (int(place), float(distances[place]))
+        for place in np.flatnonzero(odd & (np.abs(distances) > FAR))
+    ]
 
 
 def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
@@ -100,11 +112,15 @@ def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
     return found
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float], *, distinct: int) -> RankCorrelation | None:
-    """Spearman's rho, ties with their mean rank; None when a side is constant or has fewer than two points.
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, distinct: int
+) -> RankCorrelation | None:
+    """Spearman's rho, ties with their mean rank; None when a side is constant or has fewer than two
+    points.
 
-    The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright (2000), Sample size
-    requirements for estimating Pearson, Kendall and Spearman correlations; n is the number of `distinct` points.
+    The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
+    (2000), Sample size requirements for estimating Pearson, Kendall and Spearman correlations; n is
+    the number of `distinct` points.
     """
     a, b = _ranks(x), _ranks(y)
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -119,7 +135,9 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, distinct: int) -
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
-    _, place, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(
+        np.asarray(values, np.float64), return_inverse=True, return_counts=True
+    )
     ends = np.cumsum(counts)
     found: NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
     return found

@@ -1,7 +1,10 @@
-"""Where runs are copied to: a module for each tracker, and a line for it in TARGETS. mlflow is imported here alone.
+"""Where runs are copied to: a module for each tracker, and a line for it in TARGETS. mlflow is
+imported here alone.
 
-`tracker/mirror/copy.py` replays a run folder to each of them; it keeps what each has in a state file of its own. After
-a crash it repeats the step whose end it did not note, so a target takes the same step twice without doubling it.
+`tracker/mirror/copy.py` replays a run folder to each of them; it keeps what each has in a state
+file of its own. After
+a crash it repeats the step whose end it did not note, so a target takes the same step twice without
+doubling it.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ class About:
 
     @cached_property
     def submissions(self) -> Sequence[Submission]:
-        """The run's rows of the ledger; raises LedgerError, which keeps no point or file from its copy."""
+        """The run's rows of the ledger; raises LedgerError, which keeps no point or file from its
+        copy."""
         return list_submissions_of(self.workspace, self.record)
 
     @cached_property
@@ -70,7 +74,9 @@ class About:
         return describe_text(self.record, self.submissions, self.remarks)
 
 
-def describe_text(record: RunRecord, submissions: Iterable[Submission], remarks: Iterable[Note]) -> str:
+def describe_text(
+    record: RunRecord, submissions: Iterable[Submission], remarks: Iterable[Note]
+) -> str:
     """A run's note, the memos of its submissions and the remarks on it, as Markdown."""
     parts = [record.note] if record.note else []
     parts += [f"**Submission {row.number}**: {row.memo}" for row in submissions]
@@ -79,7 +85,8 @@ def describe_text(record: RunRecord, submissions: Iterable[Submission], remarks:
 
 
 class State:
-    """How far a copy has come: a JSON object in the run folder. `fixed` is written with it each time."""
+    """How far a copy has come: a JSON object in the run folder. `fixed` is written with it each
+    time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -114,7 +121,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 class Target:
-    """One run's copy in one tracker. A new tracker overrides what it can show; the rest does nothing."""
+    """One run's copy in one tracker. A new tracker overrides what it can show; the rest does
+    nothing."""
 
     title: ClassVar[str]  # in messages: "MLflow is behind"
     state_name: ClassVar[str]  # of its state file in the run folder, no other target's
@@ -132,11 +140,13 @@ class Target:
 
     @classmethod
     def check_reachable(cls, workspace: Workspace) -> None:
-        """A quick look whether it answers, before `connect` loads a library; raises TargetAwayError."""
+        """A quick look whether it answers, before `connect` loads a library; raises
+        TargetAwayError."""
 
     @classmethod
     def connect(cls, workspace: Workspace) -> Any:
-        """What all runs of a workspace share, such as a client; raises TargetError or MissingLibraryError."""
+        """What all runs of a workspace share, such as a client; raises TargetError or
+        MissingLibraryError."""
         return None
 
     @classmethod
@@ -171,7 +181,8 @@ class Target:
         """A file of the ended run that is new or has changed; `name` is its path in the run folder."""
 
     def find_torn(self, sizes: Mapping[str, int]) -> list[str]:
-        """Names of the artifacts that did not arrive with these sizes in bytes; they are copied again."""
+        """Names of the artifacts that did not arrive with these sizes in bytes; they are copied
+        again."""
         return []
 
     def note(self, text: str) -> None:
@@ -185,7 +196,8 @@ class Target:
         return [about.text, about.record.status]
 
     def describe(self, about: About, summary: list[Any]) -> None:
-        """Send it by `note` and `end`; a tracker that takes more of it at once overrides both methods."""
+        """Send it by `note` and `end`; a tracker that takes more of it at once overrides both
+        methods."""
         text, status = summary
         text_before, status_before = self.state.get("described") or ["", ""]
         if text != text_before:
@@ -194,7 +206,8 @@ class Target:
             self.end(status)
 
     def is_settled(self, record: RunRecord) -> bool:
-        """A last look after a description was sent: False when everything has to be copied to another place."""
+        """A last look after a description was sent: False when everything has to be copied to
+        another place."""
         return True
 
     def archive(self, record: RunRecord) -> None:

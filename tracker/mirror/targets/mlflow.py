@@ -1,4 +1,5 @@
-"""A run's copy in MLflow. Whatever answer of it is lost, the next push repeats what may not have arrived.
+"""A run's copy in MLflow. Whatever answer of it is lost, the next push repeats what may not have
+arrived.
 
 What has arrived stays as it is: points by key, step, time and value, files by size and time.
 """
@@ -46,7 +47,9 @@ class MlflowTarget(Target):
         self._table = find_metrics_table(workspace)
         self.batch = BULK if self._table is not None else BATCH
         self._run_id = ""
-        self._settled = False  # whether this process has looked for the run in MLflow since the last error
+        self._settled = (
+            False  # whether this process has looked for the run in MLflow since the last error
+        )
         self._names: dict[str, str] = {}
         self._charts = False  # whether the curves in MLflow are named for the order of its charts
 
@@ -71,15 +74,19 @@ class MlflowTarget(Target):
         server.note_away(workspace, f"MLflow at {workspace.shown_mlflow_uri} has not answered yet")
 
     def load_state(self) -> None:
-        """What was copied before to this tracking server; what went to another one does not hold here."""
+        """What was copied before to this tracking server; what went to another one does not hold
+        here."""
         super().load_state()
         uri = self.state.get("tracking_uri")
         if uri != self.workspace.shown_mlflow_uri and not is_own_store(self.workspace, uri):
             self.state.forget()
 
     def start(self, record: RunRecord) -> bool:
-        """Find the run, or create it; False when it was deleted in MLflow, or is archived and put away."""
-        if record.archived_at and (self.state.get("away") == "yes" or "run_id" not in self.state.values):
+        """Find the run, or create it; False when it was deleted in MLflow, or is archived and put
+        away."""
+        if record.archived_at and (
+            self.state.get("away") == "yes" or "run_id" not in self.state.values
+        ):
             return False
         if self.state.get("away") and not record.archived_at:
             restore_run(self._client, str(self.state.get("run_id")))  # a removed one is copied anew
@@ -94,7 +101,11 @@ class MlflowTarget(Target):
 
     def translate(self, error: BaseException) -> TrackerError | None:
         """Errors of MLflow and what it stands on."""
-        return server.translate(self.workspace, error) if isinstance(error, server.library_errors()) else None
+        return (
+            server.translate(self.workspace, error)
+            if isinstance(error, server.library_errors())
+            else None
+        )
 
     def params(self, values: Mapping[str, Any]) -> None:
         """The config, a hundred keys a request."""
@@ -105,7 +116,8 @@ class MlflowTarget(Target):
             self._log_batch("params", part)
 
     def points(self, batch: Sequence[Point]) -> None:
-        """Points through MLflow's interface; many at once straight into its database, where that is a file."""
+        """Points through MLflow's interface; many at once straight into its database, where that is
+        a file."""
         from mlflow.entities import Metric
 
         new = [point._replace(values=self._place(point.values)) for point in batch]
@@ -127,12 +139,21 @@ class MlflowTarget(Target):
         """Files whose upload was cut off."""
         there: dict[str, int | None] = {}
         for folder in {_folder_of(name) for name in sizes}:
-            there |= {file.path: file.file_size for file in self._client.list_artifacts(self._run_id, folder)}
-        return [name for name, size in sizes.items() if name not in there or there[name] not in (size, None)]
+            there |= {
+                file.path: file.file_size
+                for file in self._client.list_artifacts(self._run_id, folder)
+            }
+        return [
+            name
+            for name, size in sizes.items()
+            if name not in there or there[name] not in (size, None)
+        ]
 
     def summarize(self, about: About) -> list[Any]:
         """Tags, metrics and status that MLflow shows of the run."""
-        tags, metrics = describe_run(about.workspace, about.record, about.submissions, about.remarks)
+        tags, metrics = describe_run(
+            about.workspace, about.record, about.submissions, about.remarks
+        )
         return [tags, metrics, about.record.status]
 
     def describe(self, about: About, summary: list[Any]) -> None:
@@ -150,8 +171,12 @@ class MlflowTarget(Target):
                 stamps[key] = [value, now]
         self.state.save(stamps=stamps)  # before it is sent: repeated, it is the same point
         changed = {key: stamps[key] for key, value in metrics.items() if there.get(key) != value}
-        self._log_batch("metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()])
-        for part in _batches([RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100):
+        self._log_batch(
+            "metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()]
+        )
+        for part in _batches(
+            [RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100
+        ):
             self._log_batch("tags", part)
         for key in self._find_stale(data.tags, tags):
             self._client.delete_tag(run_id, key)
@@ -169,13 +194,16 @@ class MlflowTarget(Target):
     def archive(self, record: RunRecord) -> None:
         """Take the run out of MLflow's lists; its copy is whole by now.
 
-        Whether it was asked for is kept first: a deletion whose answer was lost must not read as one by a person.
+        Whether it was asked for is kept first: a deletion whose answer was lost must not read as
+        one by a person.
         """
         if self.state.get("away") == "yes":
             return
         self.state.save(away="asked")
         if not delete_run(self._client, str(self.state.get("run_id"))):
-            self.say("MLflow does not let this user delete runs: the archived run stays in its lists")
+            self.say(
+                "MLflow does not let this user delete runs: the archived run stays in its lists"
+            )
         self.state.save(away="yes")
 
     def _find_run(self, record: RunRecord) -> str:
@@ -189,13 +217,21 @@ class MlflowTarget(Target):
         experiment = ensure_experiment(self._client, self.workspace)
         run = find_one(self._client, experiment, "tracker.uid", record.uid, known=known)
         if run is None and known and is_deleted(self._client, known):
-            self.say(f"it was deleted in MLflow and stays so; delete {self.state_name} in its folder to copy it again")
+            self.say(
+                f"it was deleted in MLflow and stays so; delete {self.state_name} in its folder to"
+                " copy it again"
+            )
             return ""
         run = run or self._client.create_run(
             experiment,
             start_time=_milliseconds(record.created_at),
             run_name=record.name,
-            tags={"tracker.uid": record.uid, "mlflow.user": record.author, COPIED_TAG: utc_now(), CHARTS_TAG: "1"},
+            tags={
+                "tracker.uid": record.uid,
+                "mlflow.user": record.author,
+                COPIED_TAG: utc_now(),
+                CHARTS_TAG: "1",
+            },
         )
         self._charts = CHARTS_TAG in run.data.tags
         if run.info.run_id != known:  # nothing of what is known holds for it
@@ -216,10 +252,13 @@ class MlflowTarget(Target):
     def _place(self, values: Mapping[str, float]) -> dict[str, float]:
         """Values by the names that its run in MLflow has: those of an older copy stay as they are."""
         named = {self._name(key): value for key, value in values.items()}
-        return {to_chart_name(key): value for key, value in named.items()} if self._charts else named
+        return (
+            {to_chart_name(key): value for key, value in named.items()} if self._charts else named
+        )
 
     def _log_batch(self, kind: str, items: list[Any]) -> None:
-        """Log a batch; what MLflow refuses is left out and told, so that it cannot keep the rest from being copied."""
+        """Log a batch; what MLflow refuses is left out and told, so that it cannot keep the rest
+        from being copied."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -235,9 +274,14 @@ class MlflowTarget(Target):
                 self._log_batch(kind, part)
 
     def _find_stale(self, there: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-        """Tags of ours that say nothing any more, as the error of a run that was resumed; other people's tags stay."""
+        """Tags of ours that say nothing any more, as the error of a run that was resumed; other
+        people's tags stay."""
         before = (self.state.get("described") or [{}])[0]
-        ours = [key for key in there if key in before or (key.startswith(TAG_PREFIX) and key not in IDENTITY_TAGS)]
+        ours = [
+            key
+            for key in there
+            if key in before or (key.startswith(TAG_PREFIX) and key not in IDENTITY_TAGS)
+        ]
         return [key for key in ours if key not in wanted]
 
 
@@ -247,22 +291,36 @@ def _folder_of(name: str) -> str | None:
 
 
 def describe_run(
-    workspace: Workspace, record: RunRecord, submissions: Sequence[Submission], remarks: Sequence[Note] = ()
+    workspace: Workspace,
+    record: RunRecord,
+    submissions: Sequence[Submission],
+    remarks: Sequence[Note] = (),
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """The MLflow tags and metrics that say what a run is, where it stands and what the leaderboard said."""
+    """The MLflow tags and metrics that say what a run is, where it stands and what the leaderboard
+    said."""
     tags = {
         "tracker.status": record.status,
         "tracker.kind": record.kind,
         "tracker.parent": record.parent or "",
         "tracker.error": record.error,
         "tracker.tags": ", ".join(record.tags),
-        **{f"tracker.fingerprint.{name}": value or "" for name, value in record.fingerprints.items()},
-        **{to_mlflow_name(f"tracker.fact.{name}"): str(value) for name, value in record.facts.items()},
+        **{
+            f"tracker.fingerprint.{name}": value or ""
+            for name, value in record.fingerprints.items()
+        },
+        **{
+            to_mlflow_name(f"tracker.fact.{name}"): str(value)
+            for name, value in record.facts.items()
+        },
     }
     measured = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     # tags: as metrics they would be charts of one bar
     best = dict.fromkeys([*list_monitors(), "train/loss", *measured])
-    tags |= {f"best/{name}": f"{value:.4g}" for name in best if (value := record.summary.get(name)) is not None}
+    tags |= {
+        f"best/{name}": f"{value:.4g}"
+        for name in best
+        if (value := record.summary.get(name)) is not None
+    }
     if record.best_epoch is not None:
         tags["tracker.best_epoch"] = str(record.best_epoch)
     metrics = {}

@@ -24,9 +24,13 @@ from tracker.workspace.competition import Workspace
 from tracker.workspace.relocation import follow_workspace
 
 STATE_NAME = "mlflow.json"  # in the run folder
-AWAY_NAME = "mlflow-away.json"  # in the workspace: ten runs need not find out one by one that it is away
+AWAY_NAME = (  # in the workspace: ten runs need not find out one by one that it is away
+    "mlflow-away.json"
+)
 COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
-CHARTS_TAG = "tracker.chart_names"  # its curves are named for the order of the charts; older copies have none
+CHARTS_TAG = (  # its curves are named for the order of the charts; older copies have none
+    "tracker.chart_names"
+)
 
 
 class MlflowError(TargetError):
@@ -61,7 +65,8 @@ def connect(workspace: Workspace) -> Any:
 
 
 def check_reachable(workspace: Workspace) -> None:
-    """A quick look whether a server answers at all, noted for the other runs; raises MlflowAwayError."""
+    """A quick look whether a server answers at all, noted for the other runs; raises
+    MlflowAwayError."""
     problem = find_problem(workspace)
     note_away(workspace, problem)
     if problem:
@@ -75,11 +80,14 @@ def find_problem(workspace: Workspace) -> str:
         return ""
     problem = ""
     try:
-        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=mirror_targets.ANSWER_S).close()  # noqa: S310
+        page = f"{address.rstrip('/')}/health"
+        urllib.request.urlopen(page, timeout=mirror_targets.ANSWER_S).close()  # noqa: S310
     except urllib.error.HTTPError as error:  # 401 and 404 are answers
         problem = f"answers {error.code} {error.reason}" if error.code >= 500 else ""
     except urllib.error.URLError as error:
-        known_later = isinstance(error.reason, ConnectionResetError | ssl.SSLError)  # MLflow's client tells these
+        known_later = isinstance(
+            error.reason, ConnectionResetError | ssl.SSLError
+        )  # MLflow's client tells these
         problem = "" if known_later else f"does not answer: {error.reason}"
     except TimeoutError:
         problem = f"does not answer within {mirror_targets.ANSWER_S:.0f} s"
@@ -101,13 +109,18 @@ def note_away(workspace: Workspace, problem: str) -> None:
 def find_away(workspace: Workspace) -> str:
     """Why the tracking server did not answer the last time, empty when it did."""
     noted = read_state(workspace.lock_dir / AWAY_NAME)
-    return str(noted.get("problem", "")) if noted.get("tracking_uri") == workspace.shown_mlflow_uri else ""
+    return (
+        str(noted.get("problem", ""))
+        if noted.get("tracking_uri") == workspace.shown_mlflow_uri
+        else ""
+    )
 
 
 def fetch_run(
     workspace: Workspace, run_id: str, target: Path
 ) -> tuple[dict[str, str], list[tuple[dict[str, float], int]], list[float]]:
-    """Parameters, (values, step) points and times of any run, its files downloaded to `target`; raises MlflowError.
+    """Parameters, (values, step) points and times of any run, its files downloaded to `target`;
+    raises MlflowError.
 
     The times are when it began and, where MLflow knows, when it ended, in seconds since 1970.
     """
@@ -129,7 +142,8 @@ def fetch_run(
 
 
 def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:
-    """The run with this tag, None if there is none; of several the oldest stays and the others are deleted.
+    """The run with this tag, None if there is none; of several the oldest stays and the others are
+    deleted.
 
     An answer that was lost can leave two, when the request goes through after all.
     """
@@ -154,7 +168,15 @@ def library_errors() -> tuple[type[BaseException], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     # an answer that was cut off is no JSON, or not what MLflow's client expects
-    return MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError, json.JSONDecodeError, ParseError
+    return (
+        MlflowException,
+        RequestException,
+        SQLAlchemyError,
+        sqlite3.Error,
+        OSError,
+        json.JSONDecodeError,
+        ParseError,
+    )
 
 
 def translate(workspace: Workspace, error: BaseException) -> MlflowError:

@@ -15,7 +15,8 @@ METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # 
 
 
 def find_metrics_table(workspace: Workspace) -> Any:
-    """MLflow's table of points where the store is a SQLite file, and has the columns that we know; else None."""
+    """MLflow's table of points where the store is a SQLite file, and has the columns that we know;
+    else None."""
     if not workspace.mlflow_uri.startswith("sqlite:"):
         return None
     from mlflow.store.tracking.dbmodels.models import SqlMetric
@@ -24,11 +25,16 @@ def find_metrics_table(workspace: Workspace) -> Any:
     table = SqlMetric.__table__
     if {column.name for column in table.columns} != METRIC_COLUMNS:
         return None
-    return table, create_engine(workspace.mlflow_uri, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+    return table, create_engine(
+        workspace.mlflow_uri, poolclass=NullPool, connect_args={"timeout": BUSY_S}
+    )
 
 
-def insert_points(found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]) -> None:
-    """Points as MLflow writes them, in one transaction, without those in `but`; what is there stays.
+def insert_points(
+    found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]
+) -> None:
+    """Points as MLflow writes them, in one transaction, without those in `but`; what is there
+    stays.
 
     MLflow's own interface takes six times as long (bench/points.py).
     """

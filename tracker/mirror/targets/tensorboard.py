@@ -13,7 +13,8 @@ from tracker.mirror.targets import About, Point, Target, read_state
 from tracker.training.libraries import is_installed
 from tracker.workspace.competition import Workspace
 
-OLDER_STATE_NAME = "mlflow.json"  # earlier versions kept the place in the event files there: "board" and "figures"
+# earlier versions kept the place in the event files there: "board" and "figures"
+OLDER_STATE_NAME = "mlflow.json"
 
 
 class TensorboardTarget(Target):
@@ -59,7 +60,8 @@ class TensorboardTarget(Target):
 
 
 class EventFile:
-    """An event file in `folder`, made with the first event; it is open only from an event to the next `flush`."""
+    """An event file in `folder`, made with the first event; it is open only from an event to the
+    next `flush`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,7 +86,9 @@ class EventFile:
 
         with Image.open(path) as figure:
             width, height = figure.size
-        picture = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
+        picture = Summary.Image(
+            height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes()
+        )
         self._add([Summary.Value(tag=tag, image=picture)], step=0, time_s=path.stat().st_mtime)
         self.flush()
 

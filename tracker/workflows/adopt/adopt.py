@@ -1,6 +1,7 @@
 """Brings a run made by somebody else's script into the workspace, from a folder or from MLflow.
 
-What can be read becomes an ordinary run folder: config, curves, weights, predictions. What cannot is named.
+What can be read becomes an ordinary run folder: config, curves, weights, predictions. What cannot
+is named.
 """
 
 from __future__ import annotations
@@ -48,9 +49,23 @@ from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
 
-CONFIGS = ("config.json", "config.yaml", "config.yml", "config.toml", "args.yaml", "hparams.yaml", "params.json")
+CONFIGS = (
+    "config.json",
+    "config.yaml",
+    "config.yml",
+    "config.toml",
+    "args.yaml",
+    "hparams.yaml",
+    "params.json",
+)
 WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar")
-NO_WEIGHTS = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")  # beside a model in a checkpoint folder
+NO_WEIGHTS = (
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "rng_state",
+    "training_args",
+)  # beside a model in a checkpoint folder
 PREFERRED = ("best", "last")
 
 
@@ -66,26 +81,44 @@ class Found:
     used: list[Path] = field(default_factory=list)
     monitor: str = ""  # the metric that chose the best checkpoint, where a config names it
     remarks: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)  # seconds since 1970 at which points were logged
+    times: list[float] = field(
+        default_factory=list
+    )  # seconds since 1970 at which points were logged
 
 
 def adopt_folder(
-    workspace: Workspace, folder: Path, *, note: str = "", names: Mapping[str, str] | None = None, force: bool = False
+    workspace: Workspace,
+    folder: Path,
+    *,
+    note: str = "",
+    names: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> tuple[RunRecord, list[str]]:
-    """Adopt a folder; returns the run and a remark for everything that was not there or could not be used.
+    """Adopt a folder; returns the run and a remark for everything that was not there or could not
+    be used.
 
-    `names` are this program's names for metrics and config keys of the folder. Raises DataError when it has neither
-    curves, weights nor predictions, ConfigError for a name that is not there, RefusedError when the folder or its
-    content was adopted before, unless `force`.
+    `names` are this program's names for metrics and config keys of the folder. Raises DataError
+    when it has neither
+    curves, weights nor predictions, ConfigError for a name that is not there, RefusedError when the
+    folder or its content was adopted before, unless `force`.
     """
     if folder.resolve().is_relative_to(workspace.runs_dir):
-        raise RefusedError(f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}")
+        raise RefusedError(
+            f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
+        )
     found = look_at_folder(folder, workspace)
-    return _adopt(workspace, found, note, names or {}, content=_hash_files(found.used, folder), force=force)
+    return _adopt(
+        workspace, found, note, names or {}, content=_hash_files(found.used, folder), force=force
+    )
 
 
 def adopt_mlflow(
-    workspace: Workspace, run_id: str, *, note: str = "", names: Mapping[str, str] | None = None, force: bool = False
+    workspace: Workspace,
+    run_id: str,
+    *,
+    note: str = "",
+    names: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> tuple[RunRecord, list[str]]:
     """Adopt a run of the workspace's MLflow, as `adopt_folder`; raises MlflowError too."""
     _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)  # before anything is downloaded
@@ -115,7 +148,11 @@ def look_at_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -
     found.times = read_times(files)
     found.weights = _choose_weights(files)
     found.predictions, remarks = choose_predictions(files, workspace)
-    found.used = [path for path in files if path in (config, found.weights, found.predictions) or _has_curves(path)]
+    found.used = [
+        path
+        for path in files
+        if path in (config, found.weights, found.predictions) or _has_curves(path)
+    ]
     for name, missing in (("curves", not found.series), ("checkpoint", not found.weights)):
         if missing:
             found.remarks.append(f"no {name} found")
@@ -130,7 +167,13 @@ def look_at_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -
 
 
 def _adopt(
-    workspace: Workspace, found: Found, note: str, names: Mapping[str, str], *, content: str | None, force: bool
+    workspace: Workspace,
+    found: Found,
+    note: str,
+    names: Mapping[str, str],
+    *,
+    content: str | None,
+    force: bool,
 ) -> tuple[RunRecord, list[str]]:
     if found.weights:
         require("torch")
@@ -147,7 +190,9 @@ def _adopt(
             if found.predictions:
                 run.save_predictions(found.predictions)
             begun, ended = _find_times(found)
-            run.keep_facts({"adopted_at": utc_now(), "times_from": "curves" if found.times else "files"})
+            run.keep_facts(
+                {"adopted_at": utc_now(), "times_from": "curves" if found.times else "files"}
+            )
             record = run.finish(times=(begun, ended))
     found.remarks.insert(0, f"took {_describe_taken(found, record)}")
     if problem := copy_run(workspace, record.name):
@@ -161,7 +206,9 @@ def _describe_taken(found: Found, record: RunRecord) -> str:
     if count := sum(len(table) for table in to_tables(found.config).values()):
         taken.append(f"{render_count(count, 'config key')}")
     if found.series:
-        taken.append(f"{render_count(len(found.series), 'curve')} of {render_count(record.epoch, 'epoch')}")
+        taken.append(
+            f"{render_count(len(found.series), 'curve')} of {render_count(record.epoch, 'epoch')}"
+        )
     if found.weights:
         kept = "best.pth" if record.fingerprints.get("weights") else found.weights.name
         epoch = f" (epoch {record.best_epoch})" if kept == "best.pth" and record.best_epoch else ""
@@ -179,7 +226,8 @@ def _find_times(found: Found) -> tuple[str, str]:
 
 
 def _refuse_again(workspace: Workspace, source: str, content: str | None, *, force: bool) -> None:
-    """Raise RefusedError when a finished run came from the same folder, the same files or the same run of MLflow."""
+    """Raise RefusedError when a finished run came from the same folder, the same files or the same
+    run of MLflow."""
     if force:
         return
     for record in list_runs(workspace.runs_dir):
@@ -201,19 +249,26 @@ def _hash_files(files: Sequence[Path], root: Path) -> str:
     for path in files:
         with translate_os_errors(path, "read"), path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(root.resolve()).as_posix()} {content}\n".encode(errors="surrogateescape"))
+        whole.update(
+            f"{path.relative_to(root.resolve()).as_posix()} {content}\n".encode(
+                errors="surrogateescape"
+            )
+        )
     return f"sha256:{whole.hexdigest()}"
 
 
 def _rename_keys(
     tables: Mapping[str, Mapping[str, Any]], found: Found, names: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The config under this program's keys; one that is taken already keeps its own. Raises ConfigError."""
+    """The config under this program's keys; one that is taken already keeps its own. Raises
+    ConfigError."""
     logged = {one.name for one in found.series}
     keys = {_dotted(section, key) for section, table in tables.items() for key in table}
     if missing := sorted(set(names) - logged - keys):
         known = ", ".join(sorted(logged | keys)[:20])
-        raise ConfigError(f"--map {missing[0]}: no such metric or config key", hint=f"there are: {known}")
+        raise ConfigError(
+            f"--map {missing[0]}: no such metric or config key", hint=f"there are: {known}"
+        )
     renamed: dict[str, dict[str, Any]] = {}
     told = []
     for section, table in tables.items():
@@ -224,7 +279,9 @@ def _rename_keys(
                 target = target or NO_SECTION
             else:
                 target, name = common_key(section, key)
-            if name in renamed.get(target, {}) or (name in tables.get(target, {}) and (target, name) != (section, key)):
+            if name in renamed.get(target, {}) or (
+                name in tables.get(target, {}) and (target, name) != (section, key)
+            ):
                 target, name = section, key
             renamed.setdefault(target, {})[name] = _fit_value(f"{target}.{name}", value)
             if (target, name) != (section, key):
@@ -248,13 +305,17 @@ def _fit_value(name: str, value: Any) -> Any:
     return value[1:] if isinstance(value, list) and len(value) == 3 else value
 
 
-def _make_points(found: Found, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[Point]:
+def _make_points(
+    found: Found, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> list[Point]:
     if not found.series:
         return []
     planned = config.get("train", {}).get("epochs")
     told = set_epochs(found.series, planned if isinstance(planned, int) else None)
     found.remarks += [told] if told else []
-    found.remarks += name_series(found.series, {old: new for old, new in names.items() if old in _names(found.series)})
+    found.remarks += name_series(
+        found.series, {old: new for old, new in names.items() if old in _names(found.series)}
+    )
     return to_points(found.series)
 
 
@@ -262,8 +323,11 @@ def _names(series: Iterable[Series]) -> set[str]:
     return {one.name for one in series}
 
 
-def _keep_weights(run: ActiveRun, found: Found, points: Sequence[Point], competition: Competition) -> None:
-    """Keep the checkpoint with the metrics of its epoch: the best one where it is called best, else the last."""
+def _keep_weights(
+    run: ActiveRun, found: Found, points: Sequence[Point], competition: Competition
+) -> None:
+    """Keep the checkpoint with the metrics of its epoch: the best one where it is called best, else
+    the last."""
     if not found.weights:
         return
     epoch = max((during for _, _, during in points), default=0)
@@ -277,8 +341,12 @@ def _keep_weights(run: ActiveRun, found: Found, points: Sequence[Point], competi
 
 
 def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competition) -> int | None:
-    """The best epoch by the metric that chose the checkpoint, else by the competition's, accuracy, F1 or the loss."""
-    monitors = (found.monitor, *(f"val/{name}" for name in (competition.primary_metric, *reversed(METRICS), "loss")))
+    """The best epoch by the metric that chose the checkpoint, else by the competition's, accuracy,
+    F1 or the loss."""
+    monitors = (
+        found.monitor,
+        *(f"val/{name}" for name in (competition.primary_metric, *reversed(METRICS), "loss")),
+    )
     for monitor in monitors:
         best = find_best(points, monitor, higher=higher_is_better(competition.metrics, monitor))
         if best is not None:
@@ -287,7 +355,8 @@ def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competi
 
 
 def _restore_numbers(value: Any) -> Any:
-    """Texts that are numbers as numbers: YAML reads 2e-5 as a text, and MLflow keeps every parameter as one."""
+    """Texts that are numbers as numbers: YAML reads 2e-5 as a text, and MLflow keeps every
+    parameter as one."""
     if isinstance(value, Mapping):
         return {key: _restore_numbers(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -302,7 +371,11 @@ def _find_config(files: Sequence[Path]) -> Path | None:
 
 
 def _has_curves(path: Path) -> bool:
-    return path.name.startswith("events.out.tfevents") or path.name in LOGS or path.suffix.lower() in TABLES
+    return (
+        path.name.startswith("events.out.tfevents")
+        or path.name in LOGS
+        or path.suffix.lower() in TABLES
+    )
 
 
 def _load_config(path: Path) -> dict[str, Any]:
@@ -341,7 +414,11 @@ def _by_name(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series]:
 
 def _choose_weights(files: Sequence[Path]) -> Path | None:
     """The checkpoint called best, else last, else the newest."""
-    found = [path for path in files if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)]
+    found = [
+        path
+        for path in files
+        if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)
+    ]
     for word in PREFERRED:
         for path in found:
             if word in path.stem.lower():

@@ -1,6 +1,8 @@
-"""Curves that other programs left: TensorBoard events, tables, logs; with this program's names, and epochs from 1.
+"""Curves that other programs left: TensorBoard events, tables, logs; with this program's names, and
+epochs from 1.
 
-What a log does not say is inferred in a fixed order, and told: where an epoch ends, whether an accuracy is in percent.
+What a log does not say is inferred in a fixed order, and told: where an epoch ends, whether an
+accuracy is in percent.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ SHARES = (
 )
 LARGEST_SHARE = 1.5  # more is a percentage
 Point = tuple[dict[str, float], int, int]  # values, step, epoch
-EPOCHS_UNKNOWN = "nothing says where an epoch ends: the points have none (log a metric called epoch beside the others)"
+EPOCHS_UNKNOWN = (
+    "nothing says where an epoch ends: the points have none (log a metric called epoch beside the"
+    " others)"
+)
 
 
 @dataclass
@@ -47,23 +52,31 @@ class Series:
     epochs: dict[int, int] = field(default_factory=dict)
 
 
-# --- Reading ----------------------------------------------------------------------------------------------------------
+# --- Reading
+# ----------------------------------------------------------------------------------------------------------
 
 
 def read_series(files: Sequence[Path], root: Path) -> list[Series]:
-    """Every curve in these files below `root`; of a name that several kinds of logs have, the first kind's."""
+    """Every curve in these files below `root`; of a name that several kinds of logs have, the first
+    kind's."""
     found: list[Series] = []
     for read in (_read_run_folders, _read_trainer_states, _read_events, _read_tables):
         known = {one.name for one in found} | {common_name(one.name) for one in found}
         series = read(files, root)
-        found += [one for one in series if one.name not in known and common_name(one.name) not in known]
+        found += [
+            one for one in series if one.name not in known and common_name(one.name) not in known
+        ]
     return found
 
 
 def _read_run_folders(files: Sequence[Path], root: Path) -> list[Series]:
     """The points of a run folder of this program, from another workspace."""
     path = next((path for path in files if path.name == "metrics.jsonl"), None)
-    rows = [(point["step"], point["epoch"], point["values"]) for point in read_points(path)] if path else []
+    rows = (
+        [(point["step"], point["epoch"], point["values"]) for point in read_points(path)]
+        if path
+        else []
+    )
     return _collect(rows)
 
 
@@ -77,16 +90,26 @@ def _read_trainer_states(files: Sequence[Path], root: Path) -> list[Series]:
             except (OSError, ValueError, TypeError, KeyError):
                 continue
             longest = max(longest, history if isinstance(history, list) else [], key=len)
-    entries = [row for row in longest if isinstance(row, dict) and _is_number(row.get("step"), row.get("epoch"))]
-    rows = [(int(row["step"]), whole_epoch(row["epoch"]), _numbers(row, ("step", "epoch"))) for row in entries]
+    entries = [
+        row
+        for row in longest
+        if isinstance(row, dict) and _is_number(row.get("step"), row.get("epoch"))
+    ]
+    rows = [
+        (int(row["step"]), whole_epoch(row["epoch"]), _numbers(row, ("step", "epoch")))
+        for row in entries
+    ]
     series = _collect(rows)
     for one in series:
-        one.name = common_name(one.name, split="train")  # loss, learning_rate and grad_norm have no split there
+        one.name = common_name(
+            one.name, split="train"
+        )  # loss, learning_rate and grad_norm have no split there
     return series
 
 
 def _read_events(files: Sequence[Path], root: Path) -> list[Series]:
-    """Scalars of TensorBoard event files; a tag that several folders have gets the folder before it."""
+    """Scalars of TensorBoard event files; a tag that several folders have gets the folder before
+    it."""
     folders = sorted({path.parent for path in files if path.name.startswith("events.out.tfevents")})
     if not folders:
         return []
@@ -104,7 +127,8 @@ def _read_events(files: Sequence[Path], root: Path) -> list[Series]:
 
 
 def read_times(files: Sequence[Path]) -> list[float]:
-    """Seconds since 1970 of the points in metrics.jsonl and TensorBoard events; tables rarely have any.
+    """Seconds since 1970 of the points in metrics.jsonl and TensorBoard events; tables rarely have
+    any.
 
     A column called time, timestamp or wall_time counts where its values can be such seconds.
     """
@@ -115,7 +139,9 @@ def read_times(files: Sequence[Path]) -> list[float]:
         elif path.suffix.lower() in TABLES:
             rows = [_numbers(row, ()) for row in _read_rows(path)]
             times += [row[name] for row in rows for name in TIMES if name in row]
-    for folder in sorted({path.parent for path in files if path.name.startswith("events.out.tfevents")}):
+    for folder in sorted(
+        {path.parent for path in files if path.name.startswith("events.out.tfevents")}
+    ):
         times += _read_event_times(folder)
     return [at for at in times if EARLIEST < at < LATEST]
 
@@ -125,7 +151,9 @@ def _read_event_times(folder: Path) -> list[float]:
 
     board = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
     scalars = [event.wall_time for tag in board.Tags()["scalars"] for event in board.Scalars(tag)]
-    return scalars + [event.wall_time for tag in board.Tags()["tensors"] for event in board.Tensors(tag)]
+    return scalars + [
+        event.wall_time for tag in board.Tags()["tensors"] for event in board.Tensors(tag)
+    ]
 
 
 def _read_event_folder(folder: Path) -> dict[str, dict[int, float]]:
@@ -145,7 +173,8 @@ def _read_event_folder(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def _read_tables(files: Sequence[Path], root: Path) -> list[Series]:
-    """Tables with a row an epoch or step: timm's summary.csv, the CSV loggers of Lightning, Keras and fastai."""
+    """Tables with a row an epoch or step: timm's summary.csv, the CSV loggers of Lightning, Keras
+    and fastai."""
     found: list[Series] = []
     for path in files:
         if path.suffix.lower() not in TABLES:
@@ -156,14 +185,17 @@ def _read_tables(files: Sequence[Path], root: Path) -> list[Series]:
             continue
         series = _collect(_number_rows(rows, step))
         if path.name == "summary.csv" and path.with_name("args.yaml") in files:
-            series = [_as_share(one) if one.name.endswith(("_top1", "_top5")) else one for one in series]  # timm
+            series = [
+                _as_share(one) if one.name.endswith(("_top1", "_top5")) else one for one in series
+            ]  # timm
         known = {one.name for one in found}
         found += [one for one in series if one.name not in known]
     return found
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table by lower-case column; none where it has neither epochs nor steps, or is no table."""
+    """The rows of a table by lower-case column; none where it has neither epochs nor steps, or is
+    no table."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline(100_000)
@@ -182,7 +214,9 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         return []
 
 
-def _number_rows(rows: Sequence[Mapping[str, str]], step: str) -> list[tuple[int, int, dict[str, float]]]:
+def _number_rows(
+    rows: Sequence[Mapping[str, str]], step: str
+) -> list[tuple[int, int, dict[str, float]]]:
     """(step, epoch, values) of table rows: epochs from 1, and 0 where there is no such column."""
     numbers = [_numbers(row, ()) for row in rows]
     epochs = count_from_one([row["epoch"] for row in numbers if "epoch" in row])
@@ -196,7 +230,8 @@ def _number_rows(rows: Sequence[Mapping[str, str]], step: str) -> list[tuple[int
 
 
 def count_from_one(epochs: Iterable[float]) -> dict[float, int]:
-    """{epoch as logged: epoch counted from 1}; shares of epochs are rounded up, as in 0.5 and 1.0 of the first."""
+    """{epoch as logged: epoch counted from 1}; shares of epochs are rounded up, as in 0.5 and 1.0
+    of the first."""
     values = set(epochs)
     if any(value != int(value) for value in values):
         return {value: whole_epoch(value) for value in values}
@@ -214,7 +249,9 @@ def _numbers(row: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, float
         except (ValueError, TypeError, OverflowError):
             continue
     return {
-        name: value for name, value in found.items() if name not in ("epoch", *STEP_COLUMNS) or abs(value) < 1 << 53
+        name: value
+        for name, value in found.items()
+        if name not in ("epoch", *STEP_COLUMNS) or abs(value) < 1 << 53
     }
 
 
@@ -233,14 +270,16 @@ def _collect(rows: Iterable[tuple[int, int, Mapping[str, float]]]) -> list[Serie
     return list(found.values())
 
 
-# --- Epochs -----------------------------------------------------------------------------------------------------------
+# --- Epochs
+# -----------------------------------------------------------------------------------------------------------
 
 
 def set_epochs(series: list[Series], planned: int | None) -> str:
-    """Give every series without epochs its own, and take those called `epoch` out; returns how they were found.
+    """Give every series without epochs its own, and take those called `epoch` out; returns how they
+    were found.
 
-    The order: a metric called epoch, `planned` epochs that are as many as steps, a metric that is measured once an
-    epoch, other logs that have epochs. Steps stay as they are.
+    The order: a metric called epoch, `planned` epochs that are as many as steps, a metric that is
+    measured once an epoch, other logs that have epochs. Steps stay as they are.
     """
     without = [one for one in series if not one.epochs and not _is_epoch(one)]
     tag = next((one for one in series if _is_epoch(one)), None)
@@ -259,12 +298,16 @@ def set_epochs(series: list[Series], planned: int | None) -> str:
     if once:
         return _mark_by(once, without, steps)
     if known:
-        return _divide(without, known, f"{known} epochs, as the other log has them, of equally many steps")
+        return _divide(
+            without, known, f"{known} epochs, as the other log has them, of equally many steps"
+        )
     return EPOCHS_UNKNOWN
 
 
 def _is_epoch(one: Series) -> bool:
-    return one.name.rpartition("/")[2].lower() == "epoch" and not any(math.isnan(v) for v in one.values.values())
+    return one.name.rpartition("/")[2].lower() == "epoch" and not any(
+        math.isnan(v) for v in one.values.values()
+    )
 
 
 def _once_an_epoch(one: Series) -> bool:
@@ -272,7 +315,8 @@ def _once_an_epoch(one: Series) -> bool:
 
 
 def _clearness(one: Series) -> tuple[bool, bool, int]:
-    """How surely a metric has one point an epoch: its name says so; it is no loss, which some log by batch."""
+    """How surely a metric has one point an epoch: its name says so; it is no loss, which some log
+    by batch."""
     return "epoch" in one.name.lower(), not common_name(one.name).endswith("loss"), len(one.values)
 
 
@@ -280,8 +324,14 @@ def _mark_by(once: Series, without: Sequence[Series], steps: Sequence[int]) -> s
     """Epochs from a metric with one point an epoch, whose steps are epochs or the ends of epochs."""
     own = sorted(once.values)
     marks = {step: number for number, step in enumerate(own, start=1)}
-    if own[0] not in (0, 1) or own[-1] - own[0] != len(own) - 1 or (len(own) == 1 and steps[-1] > own[0]):
-        return _mark(without, steps, marks, f"an epoch is from one {once.name} to the next: {len(own)}")
+    if (
+        own[0] not in (0, 1)
+        or own[-1] - own[0] != len(own) - 1
+        or (len(own) == 1 and steps[-1] > own[0])
+    ):
+        return _mark(
+            without, steps, marks, f"an epoch is from one {once.name} to the next: {len(own)}"
+        )
     if steps[-1] <= own[-1]:
         return _mark(without, steps, marks, "")
     short = [one for one in without if max(one.values) <= own[-1]]
@@ -291,14 +341,19 @@ def _mark_by(once: Series, without: Sequence[Series], steps: Sequence[int]) -> s
     return _divide(long, len(own), told)
 
 
-def _mark(series: Iterable[Series], steps: Sequence[int], marks: Mapping[int, int], told: str) -> str:
-    """Epochs by steps at which they are known: where these begin an epoch, until the next; else since the last."""
+def _mark(
+    series: Iterable[Series], steps: Sequence[int], marks: Mapping[int, int], told: str
+) -> str:
+    """Epochs by steps at which they are known: where these begin an epoch, until the next; else
+    since the last."""
     order = sorted(marks)
     begins = order[0] <= steps[0]
     epochs: dict[int, int] = {}
     place = 0
     for step in steps:
-        while place < len(order) - 1 and (order[place + 1] <= step if begins else order[place] < step):
+        while place < len(order) - 1 and (
+            order[place + 1] <= step if begins else order[place] < step
+        ):
             place += 1
         epochs[step] = marks[order[place]]
     for one in series:
@@ -317,11 +372,13 @@ def _divide(series: Sequence[Series], count: int, told: str) -> str:
     return told
 
 
-# --- Names ------------------------------------------------------------------------------------------------------------
+# --- Names
+# ------------------------------------------------------------------------------------------------------------
 
 
 def name_series(series: list[Series], given: Mapping[str, str]) -> list[str]:
-    """Give the series this program's names, and those of `given`; returns a remark on what was done and what was not.
+    """Give the series this program's names, and those of `given`; returns a remark on what was done
+    and what was not.
 
     Raises ConfigError for a given name that cannot be one, or that two metrics would have.
     """
@@ -336,13 +393,20 @@ def name_series(series: list[Series], given: Mapping[str, str]) -> list[str]:
         elif not _is_ours(old):
             unknown.append(old)
         part, _, metric = one.name.partition("/")
-        if part in ("train", "val") and metric in SHARES and max(_finite(one.values), default=0) > LARGEST_SHARE:
+        if (
+            part in ("train", "val")
+            and metric in SHARES
+            and max(_finite(one.values), default=0) > LARGEST_SHARE
+        ):
             one.values = _as_share(one).values
             remarks.append(f"{one.name} was in percent, and is a fraction here")
     if renamed:
         remarks.append(f"names: {', '.join(renamed)}")
     if unknown:
-        remarks.append(f"kept under their own names: {', '.join(unknown)} (--map {unknown[0]}=NAME gives another)")
+        remarks.append(
+            f"kept under their own names: {', '.join(unknown)} (--map {unknown[0]}=NAME gives"
+            " another)"
+        )
     return remarks
 
 
@@ -352,18 +416,23 @@ def _choose_names(series: Sequence[Series], given: Mapping[str, str]) -> dict[st
         check_name(name)
     names: dict[str, str] = {}
     ours = {common_name(one.name) for one in series}
-    for one in sorted(series, key=lambda one: (one.name not in given, one.name != common_name(one.name))):
+    for one in sorted(
+        series, key=lambda one: (one.name not in given, one.name != common_name(one.name))
+    ):
         new = given.get(one.name) or _split_by_others(common_name(one.name), ours)
         if new in names.values():
             if one.name in given:
-                raise ConfigError(f"--map: two metrics would be called {new}", hint="give each a name of its own")
+                raise ConfigError(
+                    f"--map: two metrics would be called {new}", hint="give each a name of its own"
+                )
             new = one.name
         names[one.name] = new if one.name in given else fit_name(new)
     return names
 
 
 def _split_by_others(name: str, ours: set[str]) -> str:
-    """The split of a metric without one: training beside the same of validation (Keras), else validation (fastai)."""
+    """The split of a metric without one: training beside the same of validation (Keras), else
+    validation (fastai)."""
     full = common_name(name, split="val")
     if full == name:
         return name
@@ -387,7 +456,8 @@ def _finite(values: Mapping[int, float]) -> list[float]:
     return [value for value in values.values() if math.isfinite(value)]
 
 
-# --- Points -----------------------------------------------------------------------------------------------------------
+# --- Points
+# -----------------------------------------------------------------------------------------------------------
 
 
 def to_points(series: Iterable[Series]) -> list[Point]:
@@ -400,8 +470,13 @@ def to_points(series: Iterable[Series]) -> list[Point]:
 
 
 def find_best(points: Sequence[Point], monitor: str, *, higher: bool) -> int | None:
-    """The epoch of the best value of `monitor`, the first of several; None where it was never finite."""
-    found = [(values[monitor], epoch) for values, _, epoch in points if math.isfinite(values.get(monitor, math.nan))]
+    """The epoch of the best value of `monitor`, the first of several; None where it was never
+    finite."""
+    found = [
+        (values[monitor], epoch)
+        for values, _, epoch in points
+        if math.isfinite(values.get(monitor, math.nan))
+    ]
     if not found:
         return None
     best = (max if higher else min)(value for value, _ in found)

@@ -1,4 +1,5 @@
-"""Which table of a folder has a model's predictions: never a solution, a sample or a file of labels."""
+"""Which table of a folder has a model's predictions: never a solution, a sample or a file of
+labels."""
 
 from __future__ import annotations
 
@@ -15,13 +16,19 @@ from tracker.workspace.data import build_task
 from tracker.workspace.predictions import load_answers
 
 # Words in the name of a file that is given out by a competition, or made from it.
-GIVEN_OUT = re.compile(r"(?:^|[^a-z])(?:solutions?|samples?|truth|gt|answer_?keys?|labels?|train|info)(?:[^a-z]|$)")
+GIVEN_OUT = re.compile(
+    r"(?:^|[^a-z])(?:solutions?|samples?|truth|gt|answer_?keys?|labels?|train|info)(?:[^a-z]|$)"
+)
 
 
-def choose_predictions(files: Sequence[Path], workspace: Workspace) -> tuple[Path | None, list[str]]:
-    """The CSV that has the competition's two columns; with several, one with its ids, then the newest; and remarks.
+def choose_predictions(
+    files: Sequence[Path], workspace: Workspace
+) -> tuple[Path | None, list[str]]:
+    """The CSV that has the competition's two columns; with several, one with its ids, then the
+    newest; and remarks.
 
-    A table that is a solution, a sample or labels, by its name, a column Usage or its content, is left out and named.
+    A table that is a solution, a sample or labels, by its name, a column Usage or its content, is
+    left out and named.
     """
     competition = workspace.competition
     columns = (competition.id_column, competition.label_column)
@@ -34,15 +41,21 @@ def choose_predictions(files: Sequence[Path], workspace: Workspace) -> tuple[Pat
         else:
             found.append(path)
     if not found:
-        remarks.append(f"no CSV with predictions in columns {', '.join(columns)}: it cannot be submitted")
+        remarks.append(
+            f"no CSV with predictions in columns {', '.join(columns)}: it cannot be submitted"
+        )
         return None, remarks
     ids = _list_ids(workspace)
     fitting = [path for path in found if ids is None or _ids_of(path, workspace) == ids]
     chosen = max(fitting or found, key=lambda path: path.stat().st_mtime)
     if not fitting:
-        remarks.append(f"{chosen.name} has other ids than the competition: it cannot be submitted as it is")
+        remarks.append(
+            f"{chosen.name} has other ids than the competition: it cannot be submitted as it is"
+        )
     if len(found) > 1:
-        remarks.append(f"{len(found)} prediction tables, {chosen.name} was taken (the newest that fits)")
+        remarks.append(
+            f"{len(found)} prediction tables, {chosen.name} was taken (the newest that fits)"
+        )
     return chosen, remarks
 
 
@@ -61,9 +74,15 @@ def _why_not(path: Path, workspace: Workspace) -> str:
         return "by its name it is a solution, a sample or labels (rename it if a model made it)"
     if _has_columns(path, ("Usage",)):
         return "it has a column Usage, as a solution has"
-    prints = {workspace.relative(other): _fingerprint(other, workspace) for other in _list_given_out(workspace)}
+    prints = {
+        workspace.relative(other): _fingerprint(other, workspace)
+        for other in _list_given_out(workspace)
+    }
     own = _fingerprint(path, workspace)
-    return next((f"its content is that of {other}" for other, one in prints.items() if own and one == own), "")
+    return next(
+        (f"its content is that of {other}" for other, one in prints.items() if own and one == own),
+        "",
+    )
 
 
 def _list_given_out(workspace: Workspace) -> list[Path]:
@@ -73,7 +92,12 @@ def _list_given_out(workspace: Workspace) -> list[Path]:
         if text := workspace.data.get(key):
             folder = workspace.resolve(str(text))
             folders |= {folder, folder.parent}
-    found = {path for folder in folders for path in folder.glob("*.csv") if GIVEN_OUT.search(path.stem.lower())}
+    found = {
+        path
+        for folder in folders
+        for path in folder.glob("*.csv")
+        if GIVEN_OUT.search(path.stem.lower())
+    }
     found.update(workspace.leaderboard_files)
     return sorted(found)
 
@@ -98,6 +122,10 @@ def _list_ids(workspace: Workspace) -> set[str] | None:
     if not folder:
         return None
     try:
-        return set(list_eval_ids(DataConfig(eval_dir=str(folder)), build_task(workspace), root=workspace.root))
+        return set(
+            list_eval_ids(
+                DataConfig(eval_dir=str(folder)), build_task(workspace), root=workspace.root
+            )
+        )
     except TrackerError:
         return None

@@ -43,7 +43,9 @@ def begin(
     workspace = find_workspace(root)
     tables = to_tables(config)
     check_utf8("the config", json.dumps(tables, ensure_ascii=False))
-    names = [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
+    names = (
+        [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
+    )
     parent = resolve_run(workspace, parent) if parent else None
     if resume:
         name = _check_resumable(workspace, resume, tables)
@@ -54,7 +56,13 @@ def begin(
     else:
         prints = {"config": config_fingerprint(tables), "data": None}
         recorder = Recorder.create(
-            workspace.runs_dir, kind=kind, config=tables, parent=parent, note=note, fingerprints=prints, tags=names
+            workspace.runs_dir,
+            kind=kind,
+            config=tables,
+            parent=parent,
+            note=note,
+            fingerprints=prints,
+            tags=names,
         )
     run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
     if not quiet:
@@ -66,7 +74,8 @@ def begin(
 
 
 def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
-    """The name of a run that can go on with this config, or with its own where none is given; raises ConfigError.
+    """The name of a run that can go on with this config, or with its own where none is given;
+    raises ConfigError.
 
     How long to train may be another than before.
     """
@@ -74,7 +83,8 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
     if record.status in ("finished", "running") or not record.uid:
         what = record.status if record.uid else "killed before its first record"
         raise ConfigError(
-            f"{name} is {what}, it cannot be resumed", hint=f'parent="{name}", without resume, makes a new run of it'
+            f"{name} is {what}, it cannot be resumed",
+            hint=f'parent="{name}", without resume, makes a new run of it',
         )
     if tables:
         _check_same_config(name, load_config(workspace.runs_dir, name), tables)
@@ -83,15 +93,19 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
 
 def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     old, new = flatten(before), flatten(given)
-    if changed := sorted(key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)):
+    if changed := sorted(
+        key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)
+    ):
         raise ConfigError(
-            f"{name} was begun with another config: {', '.join(changed[:5])}" + (", ..." if len(changed) > 5 else ""),
+            f"{name} was begun with another config: {', '.join(changed[:5])}"
+            + (", ..." if len(changed) > 5 else ""),
             hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
         )
 
 
 def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: Any) -> ActiveRun:
-    """`begin` in the first process of a group; in the others a run that does nothing. See tracker.start_run."""
+    """`begin` in the first process of a group; in the others a run that does nothing. See
+    tracker.start_run."""
     variable = ""
     if rank is None:
         rank, variable = find_rank()
@@ -101,7 +115,10 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
     if rank <= 0:
         return begin(config, **options)
     if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
-        notify(f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run in each")
+        notify(
+            f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run"
+            " in each"
+        )
     if resume := options.get("resume"):
         return OtherProcess(find_workspace(options.get("root")).runs_dir / resume / LAST)
     return OtherProcess()

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 TOLERANCE = 0.01  # of the sum of a row: what bfloat16 leaves of 1
 PICTURES = (".png", ".jpg", ".jpeg")
 SHOWN = 3
-_PART = re.compile(r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+")  # of the name of a figure or file, between slashes
+_PART = re.compile(
+    r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+"
+)  # of the name of a figure or file, between slashes
 
 
 def check_evaluation(
     ids: Sequence[Any], probabilities: Any, classes: Sequence[str], *, known: Sequence[str] | None
 ) -> Kept:
-    """Probabilities [images, classes] of the evaluation set, in the order of `known`, the ids that must be there.
+    """Probabilities [images, classes] of the evaluation set, in the order of `known`, the ids that
+    must be there.
 
-    Raises DataError for what no classifier says: another shape, not finite, rows that do not sum to 1; and for ids
-    that come twice, are missing or are not known.
+    Raises DataError for what no classifier says: another shape, not finite, rows that do not sum to
+    1; and for ids that come twice, are missing or are not known.
     """
     from tracker.training.predict.probabilities import Kept, select
 
@@ -38,16 +41,24 @@ def check_evaluation(
         return kept
     place = {name: row for row, name in enumerate(names)}
     if missing := [name for name in known if name not in place]:
-        raise DataError(f"{_count(missing, 'evaluation image')} without probabilities", hint="predict every image")
+        raise DataError(
+            f"{_count(missing, 'evaluation image')} without probabilities",
+            hint="predict every image",
+        )
     if foreign := sorted(set(names).difference(known)):
-        raise DataError(f"{_count(foreign, 'id')} not in the evaluation set", hint=f"ids are like {known[0]!r}")
+        raise DataError(
+            f"{_count(foreign, 'id')} not in the evaluation set", hint=f"ids are like {known[0]!r}"
+        )
     return select(kept, [place[name] for name in known])
 
 
-def check_validation(ids: Sequence[Any], labels: Any, probabilities: Any, classes: Sequence[str]) -> Kept:
+def check_validation(
+    ids: Sequence[Any], labels: Any, probabilities: Any, classes: Sequence[str]
+) -> Kept:
     """Probabilities [images, classes] of validation images with their true labels, sorted by id.
 
-    Raises DataError as `check_evaluation`, and for labels that are neither class numbers nor class names.
+    Raises DataError as `check_evaluation`, and for labels that are neither class numbers nor class
+    names.
     """
     import numpy as np
 
@@ -82,24 +93,40 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
 
     table = to_array(probabilities)
     if table.ndim != 2 or table.dtype.kind not in "fiu":
-        hint = "of two classes with one sigmoid: np.stack([1 - p, p], axis=1)" if len(classes) == 2 else ""
-        raise DataError(f"probabilities must be numbers [images, classes], not {_describe(table)}", hint=hint)
+        hint = (
+            "of two classes with one sigmoid: np.stack([1 - p, p], axis=1)"
+            if len(classes) == 2
+            else ""
+        )
+        raise DataError(
+            f"probabilities must be numbers [images, classes], not {_describe(table)}", hint=hint
+        )
     if table.shape != (len(names), len(classes)):
-        wanted = f"{render_count(len(names), 'id')} and {render_count(len(classes), 'class', 'classes')}"
+        wanted = (
+            f"{render_count(len(names), 'id')} and {render_count(len(classes), 'class', 'classes')}"
+        )
         raise DataError(
             f"probabilities are {_describe(table)} for {wanted}",
-            hint="a row for each id, a column for each class in the order of competition.classes in tracker.toml",
+            hint=(
+                "a row for each id, a column for each class in the order of competition.classes in"
+                " tracker.toml"
+            ),
         )
     table = table.astype(np.float64)
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-        raise DataError(f"probabilities of {names[row]} are not finite: {table[row][:SHOWN].tolist()}")
+        raise DataError(
+            f"probabilities of {names[row]} are not finite: {table[row][:SHOWN].tolist()}"
+        )
     sums = table.sum(axis=1)
-    wrong = np.flatnonzero((table < 0).any(axis=1) | (table > 1 + TOLERANCE).any(axis=1) | (abs(sums - 1) > TOLERANCE))
+    wrong = np.flatnonzero(
+        (table < 0).any(axis=1) | (table > 1 + TOLERANCE).any(axis=1) | (abs(sums - 1) > TOLERANCE)
+    )
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{len(wrong)} rows are no probabilities, the first is of {names[row]}, its sum is {sums[row]:.4g}",
+            f"{len(wrong)} rows are no probabilities, the first is of {names[row]}, its sum is"
+            f" {sums[row]:.4g}",
             hint="logits become probabilities by torch.softmax(logits, dim=1)",
         )
     return (table / sums[:, None]).astype(np.float32)
@@ -117,7 +144,9 @@ def _check_labels(labels: Any, classes: Sequence[str]) -> list[int]:
             numbers.append(int(value))
         else:
             known = f"numbers from 0 to {len(classes) - 1}, or names as {classes[0]!r}"
-            raise DataError(f"{value!r} is no label of this competition", hint=f"labels are {known}")
+            raise DataError(
+                f"{value!r} is no label of this competition", hint=f"labels are {known}"
+            )
     return numbers
 
 
@@ -144,25 +173,35 @@ def _count(names: Sequence[str], word: str) -> str:
 
 
 def check_path(name: str) -> str:
-    """The name of a figure or file, which may have folders in it; raises ConfigError for one that leads elsewhere."""
-    if not isinstance(name, str) or not all(_PART.fullmatch(part) for part in name.split("/")) or len(name) > 200:
+    """The name of a figure or file, which may have folders in it; raises ConfigError for one that
+    leads elsewhere."""
+    if (
+        not isinstance(name, str)
+        or not all(_PART.fullmatch(part) for part in name.split("/"))
+        or len(name) > 200
+    ):
         raise ConfigError(
-            f"{name!r} cannot be the name of a figure or file", hint='letters, digits and / . - _: "val/confusion"'
+            f"{name!r} cannot be the name of a figure or file",
+            hint='letters, digits and / . - _: "val/confusion"',
         )
     return name
 
 
 def write_figure(figure: Any, target: Path) -> Path:
-    """Write a figure of matplotlib, an image of PIL, an array or the file of a picture; returns what was written.
+    """Write a figure of matplotlib, an image of PIL, an array or the file of a picture; returns
+    what was written.
 
-    `target` has no ending: it gets .png, or that of the file. Arrays are [height, width] or [height, width, channels],
-    or as torch has them [channels, height, width], of bytes or of floats between 0 and 1. Raises DataError for
-    anything else.
+    `target` has no ending: it gets .png, or that of the file. Arrays are [height, width] or
+    [height, width, channels],
+    or as torch has them [channels, height, width], of bytes or of floats between 0 and 1. Raises
+    DataError for anything else.
     """
     if isinstance(figure, str | Path):
         path = Path(figure)
         if path.suffix.lower() not in PICTURES:
-            raise DataError(f"{path} is no PNG or JPEG", hint="run.log_file keeps files of any kind")
+            raise DataError(
+                f"{path} is no PNG or JPEG", hint="run.log_file keeps files of any kind"
+            )
         target = target.with_name(target.name + path.suffix.lower())
         copy_file(path, target)
         return target
@@ -202,7 +241,9 @@ def _to_image(values: Any) -> Any:
 def copy_file(path: Path, target: Path) -> None:
     """Copy a file, whole or not at all; raises DataError when there is none, StorageError."""
     if not path.is_file():
-        raise DataError(f"no such file: {path}", hint="a folder must be packed first" if path.is_dir() else "")
+        raise DataError(
+            f"no such file: {path}", hint="a folder must be packed first" if path.is_dir() else ""
+        )
     with translate_os_errors(target, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:

@@ -1,4 +1,5 @@
-"""What other programs call a metric or a config key, and what this program calls it: for adopted runs and loggers."""
+"""What other programs call a metric or a config key, and what this program calls it: for adopted
+runs and loggers."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ METRICS = {
     **{name: name for name in ("lr", "grad_norm")},
     "loss_step": "batch_loss",
     **dict.fromkeys(("auroc", "roc_auc", "rocauc", "roc_auc_score"), "auc"),
-    **dict.fromkeys(("acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"), "top5"),
+    **dict.fromkeys(
+        ("acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"), "top5"
+    ),
     **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
 }
 for _metric in computed.METRICS.values():
@@ -28,10 +31,18 @@ KEYS = {
     **dict.fromkeys(("weight_decay", "wd"), "optim.weight_decay"),
     "momentum": "optim.momentum",
     **dict.fromkeys(("opt", "optimizer", "optimizer_name", "optim"), "optim.name"),
-    **dict.fromkeys(("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"), "train.epochs"),
-    **dict.fromkeys(("batch_size", "bs", "train_batch_size", "per_device_train_batch_size"), "train.batch_size"),
-    **dict.fromkeys(("eval_batch_size", "val_batch_size", "valid_batch_size"), "train.eval_batch_size"),
-    **dict.fromkeys(("validation_batch_size", "per_device_eval_batch_size"), "train.eval_batch_size"),
+    **dict.fromkeys(
+        ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"), "train.epochs"
+    ),
+    **dict.fromkeys(
+        ("batch_size", "bs", "train_batch_size", "per_device_train_batch_size"), "train.batch_size"
+    ),
+    **dict.fromkeys(
+        ("eval_batch_size", "val_batch_size", "valid_batch_size"), "train.eval_batch_size"
+    ),
+    **dict.fromkeys(
+        ("validation_batch_size", "per_device_eval_batch_size"), "train.eval_batch_size"
+    ),
     **dict.fromkeys(("gradient_accumulation_steps", "accumulate_grad_batches"), "train.accumulate"),
     **dict.fromkeys(("grad_accum_steps", "accumulation_steps"), "train.accumulate"),
     **dict.fromkeys(("max_grad_norm", "clip_grad", "gradient_clip_val"), "train.clip_grad"),
@@ -56,20 +67,34 @@ KEYS = {
 LENGTHS = {key for key, ours in KEYS.items() if ours == "train.epochs"}
 LENGTHS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
 # Sections that say nothing about their keys: `training.lr` is `lr`.
-PLAIN_SECTIONS = {"", "config", "args", "hparams", "hyperparameters", "params", "train", "training", "trainer"}
+PLAIN_SECTIONS = {
+    "",
+    "config",
+    "args",
+    "hparams",
+    "hyperparameters",
+    "params",
+    "train",
+    "training",
+    "trainer",
+}
 PLAIN_SECTIONS |= {"optim", "optimizer"}
 
 
 def common_name(name: str, *, split: str = "") -> str:
-    """What this program calls a metric: `val/accuracy` for `Acc/val`, `val_acc`, `valid/acc` and `eval_accuracy`.
+    """What this program calls a metric: `val/accuracy` for `Acc/val`, `val_acc`, `valid/acc` and
+    `eval_accuracy`.
 
-    `split` (train or val) is meant where the name has none. A learning rate is `lr`. A name that is not known, or has
+    `split` (train or val) is meant where the name has none. A learning rate is `lr`. A name that is
+    not known, or has
     no split while none is given, is returned as it is.
     """
     own, _, rest = name.partition("/")
     if own in ("train", "val") and METRICS.get(rest) == rest:
         return name
-    if re.fullmatch(r"lr-\w+", name):  # of Lightning's LearningRateMonitor, with the optimizer's class
+    if re.fullmatch(
+        r"lr-\w+", name
+    ):  # of Lightning's LearningRateMonitor, with the optimizer's class
         return "lr"
     words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
     splits = {SPLITS[word] for word in words if word in SPLITS}
@@ -82,7 +107,8 @@ def common_name(name: str, *, split: str = "") -> str:
 
 
 def common_key(section: str, key: str) -> tuple[str, str]:
-    """This program's section and key for one of another: (`optim`, `lr`) for `lr` or `training.learning_rate`.
+    """This program's section and key for one of another: (`optim`, `lr`) for `lr` or
+    `training.learning_rate`.
 
     A key that is not known is returned as it is.
     """
@@ -99,5 +125,6 @@ def is_length(key: str) -> bool:
 
 
 def whole_epoch(progress: float) -> int:
-    """The epoch, counted from 1, of Hugging Face's share of epochs that were done: 0.5 is in the first, 1.0 its end."""
+    """The epoch, counted from 1, of Hugging Face's share of epochs that were done: 0.5 is in the
+    first, 1.0 its end."""
     return max(1, math.ceil(progress - 1e-6))

@@ -11,9 +11,11 @@ NO_SECTION = "config"
 
 
 def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A config of any nesting as sections of keys: deeper ones get dots, values without a section one of their own.
+    """A config of any nesting as sections of keys: deeper ones get dots, values without a section
+    one of their own.
 
-    What TOML cannot hold becomes text, None is left out. Raises ConfigError when two keys fall together.
+    What TOML cannot hold becomes text, None is left out. Raises ConfigError when two keys fall
+    together.
     """
     tables: dict[str, dict[str, Any]] = {}
     for section, value in config.items():
@@ -21,7 +23,9 @@ def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         table = tables.setdefault(str(section) if isinstance(value, Mapping) else NO_SECTION, {})
         for key, item in pairs:
             if key in table:
-                raise ConfigError(f"two config keys are called {section}.{key}", hint="rename one of them")
+                raise ConfigError(
+                    f"two config keys are called {section}.{key}", hint="rename one of them"
+                )
             if item is not None:
                 table[key] = to_toml(item)
     return tables

@@ -37,7 +37,9 @@ class OtherProcess(ActiveRun):
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
         return self._scratch
 
-    def log(self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None) -> None:
+    def log(
+        self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None
+    ) -> None:
         """Nothing."""
 
     @property
@@ -84,7 +86,9 @@ class OtherProcess(ActiveRun):
         """Nothing; returns the file itself."""
         return Path(path)
 
-    def save_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = "") -> None:
+    def save_best(
+        self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = ""
+    ) -> None:
         """Nothing."""
 
     def save_better(
@@ -119,7 +123,9 @@ class OtherProcess(ActiveRun):
     def note_trained(self) -> None:
         """Nothing."""
 
-    def finish(self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None) -> RunRecord:
+    def finish(
+        self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None
+    ) -> RunRecord:
         """A record of no run."""
         return RunRecord(name="", uid="", status=status, error=error)
 

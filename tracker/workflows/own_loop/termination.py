@@ -15,22 +15,28 @@ NAME = name_signal(signal.SIGTERM)
 
 
 class Termination:
-    """Of one open run: SIGTERM raises KeyboardInterrupt in the main thread, and `received` says that it came.
+    """Of one open run: SIGTERM raises KeyboardInterrupt in the main thread, and `received` says
+    that it came.
 
-    A handler of somebody else stays, and decides what SIGTERM does: Lightning's calls this one as well.
+    A handler of somebody else stays, and decides what SIGTERM does: Lightning's calls this one as
+    well.
     """
 
     def __init__(self) -> None:
         self.received = False
         self.ending = False
         self.pid = os.getpid()
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        ):
             signal.signal(signal.SIGTERM, _interrupt)
         _OPEN.append(self)
 
     @contextmanager
     def end(self) -> Iterator[None]:
-        """While the block writes how the run ended a signal waits; then SIGTERM is what it was before the run."""
+        """While the block writes how the run ended a signal waits; then SIGTERM is what it was
+        before the run."""
         before, self.ending = self.received, True
         try:
             yield
@@ -57,7 +63,10 @@ def has_open() -> bool:
 
 
 def _restore() -> None:
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == _interrupt:
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == _interrupt
+    ):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

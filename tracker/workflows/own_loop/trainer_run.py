@@ -1,4 +1,5 @@
-"""The run of a callback: begun by another library's trainer, open for predictions afterwards, ended as it ended."""
+"""The run of a callback: begun by another library's trainer, open for predictions afterwards, ended
+as it ended."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ NOT_ENDED = "the training did not reach its end"
 
 
 class TrainerRun:
-    """Begins a run for each training; the last one stays open until the script ends, the next begins or it is ended.
+    """Begins a run for each training; the last one stays open until the script ends, the next
+    begins or it is ended.
 
     `options` are those of tracker.start_run. A training whose error was caught makes a failed run.
     """
@@ -41,7 +43,13 @@ class TrainerRun:
         self.config = dict(config or {})
         self.root = root
         self.trains = False
-        self._options: dict[str, Any] = {"note": note, "parent": parent, "tags": tags, "root": root, "follow": follow}
+        self._options: dict[str, Any] = {
+            "note": note,
+            "parent": parent,
+            "tags": tags,
+            "root": root,
+            "follow": follow,
+        }
         self._options["quiet"] = quiet
         self._resume = resume
         self._open: ActiveRun | None = None
@@ -50,7 +58,9 @@ class TrainerRun:
     def run(self) -> ActiveRun:
         """The run of the last training; raises ConfigError before the first."""
         if self._open is None:
-            raise ConfigError("there is no run before training begins", hint="begin to train, then use the run")
+            raise ConfigError(
+                "there is no run before training begins", hint="begin to train, then use the run"
+            )
         return self._open
 
     @property
@@ -58,10 +68,13 @@ class TrainerRun:
         """Whether there is a run that has not been ended."""
         return self._open is not None and self._open.status == "running"
 
-    def begin(self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any) -> ActiveRun:
+    def begin(
+        self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any
+    ) -> ActiveRun:
         """Begin a run with the trainer's config and that of the user; `changes` are other options.
 
-        A run that the user resumes keeps its config: a trainer that goes on has another learning rate by now.
+        A run that the user resumes keeps its config: a trainer that goes on has another learning
+        rate by now.
         """
         self.end()
         whole = {} if self._resume else {**config, **self.config}
@@ -76,11 +89,14 @@ class TrainerRun:
         """End the run of an earlier training: finished, or failed when an error came in between."""
         atexit.unregister(self._note_unfinished)
         if self.is_open:
-            self.run.finish("failed" if self.trains else "finished", error=NOT_ENDED if self.trains else "")
+            self.run.finish(
+                "failed" if self.trains else "finished", error=NOT_ENDED if self.trains else ""
+            )
         self._open, self.trains = None, False
 
     def _note_unfinished(self) -> None:
-        """At the end of a script that caught the error of its training: the run does not look finished."""
+        """At the end of a script that caught the error of its training: the run does not look
+        finished."""
         if self.trains and getattr(sys, "last_value", None) is None:
             self.end()
 
@@ -88,7 +104,8 @@ class TrainerRun:
 class BestEpoch:
     """Which epoch is the best so far, by `monitor`, a metric's name of this program.
 
-    Without `monitor` it is the competition's metric where that is measured, else val/f1, val/accuracy, val/loss.
+    Without `monitor` it is the competition's metric where that is measured, else val/f1,
+    val/accuracy, val/loss.
     """
 
     def __init__(self, monitor: str, root: Path | None) -> None:
@@ -105,7 +122,8 @@ class BestEpoch:
             self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}
 
     def is_best(self, values: Mapping[str, float]) -> bool:
-        """Whether an epoch with these values is better than all before; where nothing is monitored, the newest is."""
+        """Whether an epoch with these values is better than all before; where nothing is monitored,
+        the newest is."""
         competition = find_workspace(self._root).competition
         if not self._monitor:
             wanted = list_monitored(competition)

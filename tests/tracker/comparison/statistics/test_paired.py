@@ -1,4 +1,5 @@
-"""Paired statistics agree with the references, hold their coverage, and do not see what is not there."""
+"""Paired statistics agree with the references, hold their coverage, and do not see what is not
+there."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 from statsmodels.stats.contingency_tables import mcnemar
 
-from tracker.comparison.statistics.paired import Paired, compare_guesses, corrected_fold_test, exact_mcnemar
+from tracker.comparison.statistics.paired import (
+    Paired,
+    compare_guesses,
+    corrected_fold_test,
+    exact_mcnemar,
+)
 
 Integers = NDArray[np.int64]
 SIZES = np.array([150, 90, 60, 30, 12, 6])
@@ -22,7 +28,9 @@ PAIRS = 400
 FEW = 500  # resamples of a simulated pair
 
 
-def draw_pair(rng: np.random.Generator, skill_a: float, skill_b: float) -> tuple[Integers, Integers]:
+def draw_pair(
+    rng: np.random.Generator, skill_a: float, skill_b: float
+) -> tuple[Integers, Integers]:
     """Guesses of two runs that err on the same images more often than not, as runs do."""
     shared, own = rng.random(len(TRUTH)), rng.random(len(TRUTH))
     same = rng.random(len(TRUTH)) < 0.6
@@ -52,14 +60,22 @@ def simulate(pairs: int, skill_a: float, skill_b: float) -> Simulated:
     accuracy = (skill_b - skill_a) * (1 - 1 / CLASSES)
     found = [
         compare_guesses(
-            TRUTH, *draw_pair(np.random.default_rng([2026, n]), skill_a, skill_b), CLASSES, resamples=FEW, seed=n
+            TRUTH,
+            *draw_pair(np.random.default_rng([2026, n]), skill_a, skill_b),
+            CLASSES,
+            resamples=FEW,
+            seed=n,
         )
         for n in range(pairs)
     ]
     return Simulated(
         sum(pair.metrics["f1"].better is not None for pair in found),
         sum(pair.metrics["f1"].low <= f1 <= pair.metrics["f1"].high for pair in found) / pairs,
-        sum(pair.metrics["accuracy"].low <= accuracy <= pair.metrics["accuracy"].high for pair in found) / pairs,
+        sum(
+            pair.metrics["accuracy"].low <= accuracy <= pair.metrics["accuracy"].high
+            for pair in found
+        )
+        / pairs,
     )
 
 
@@ -68,7 +84,8 @@ def pair() -> Paired:
     return compare_guesses(TRUTH, *draw_pair(np.random.default_rng(3), 0.7, 0.75), CLASSES)
 
 
-# --- Coverage ---------------------------------------------------------------------------------------------------------
+# --- Coverage
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_two_runs_of_equal_skill_are_called_different_in_at_most_5_of_100_pairs() -> None:
@@ -86,15 +103,19 @@ def test_the_interval_of_a_real_difference_has_its_coverage() -> None:
 
 
 def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> None:
-    better = 0.7804  # at this skill the pairs differ on as many images as a detectable size of 0.067 supposes
+    # at this skill the pairs differ on as many images as a detectable size of 0.067 supposes
+    better = 0.7804
     pairs = [draw_pair(np.random.default_rng([5, number]), 0.7, better) for number in range(200)]
-    found = [compare_guesses(TRUTH, a, b, CLASSES, resamples=FEW).metrics["accuracy"] for a, b in pairs]
+    found = [
+        compare_guesses(TRUTH, a, b, CLASSES, resamples=FEW).metrics["accuracy"] for a, b in pairs
+    ]
     real = (better - 0.7) * (1 - 1 / CLASSES)
     assert np.median([pair.smallest for pair in found]) == pytest.approx(real, rel=0.03)
     assert sum(pair.better == "b" for pair in found) / len(pairs) == pytest.approx(0.8, abs=0.08)
 
 
-# --- References -------------------------------------------------------------------------------------------------------
+# --- References
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_scores_equal_scikit_learn(pair: Paired) -> None:
@@ -118,29 +139,42 @@ def test_mcnemar_equals_statsmodels(counts: tuple[int, int]) -> None:
     assert exact_mcnemar(only_a, only_b).p == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_fold_test_is_the_paired_t_test_with_the_variance_of_overlapping_training_sets() -> None:
+def test_the_fold_test_is_the_paired_t_test_with_the_variance_of_overlapping_training_sets() -> (
+    None
+):
     a, b = [0.71, 0.74, 0.69, 0.75, 0.70], [0.73, 0.75, 0.72, 0.75, 0.71]
     plain = scipy.stats.ttest_rel(b, a)
     found = corrected_fold_test(a, b)
-    assert found.t == pytest.approx(plain.statistic * math.sqrt((1 / 5) / (1 / 5 + 1 / 4)), abs=1e-9)
+    assert found.t == pytest.approx(
+        plain.statistic * math.sqrt((1 / 5) / (1 / 5 + 1 / 4)), abs=1e-9
+    )
     assert found.p == pytest.approx(2 * scipy.stats.t.sf(abs(found.t), 4), abs=1e-9)
     reach = scipy.stats.t.ppf(0.975, 4) * found.delta / found.t
-    assert (found.low, found.high) == pytest.approx((found.delta - reach, found.delta + reach), abs=1e-9)
+    assert (found.low, found.high) == pytest.approx(
+        (found.delta - reach, found.delta + reach), abs=1e-9
+    )
     assert corrected_fold_test(a, a).p == 1.0
 
 
 def test_the_standard_error_is_the_one_that_theory_has_for_accuracy() -> None:
-    """The variance of a stratified mean: few images a cell, many, classes of two beside one of 40, mostly gains."""
+    """The variance of a stratified mean: few images a cell, many, classes of two beside one of 40,
+    mostly gains."""
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     many = [np.tile(part, 40) for part in (TRUTH, a, b)]
     label = np.arange(80) % 40 * (np.arange(80) % 2)
     small = [label, np.where(np.arange(80) < 40, label, 39), np.where(np.arange(80) % 3, label, 38)]
-    apart = [np.arange(100) % 2, (np.arange(100) + (np.arange(100) < 70)) % 2, (np.arange(100) + 1) % 2]
+    apart = [
+        np.arange(100) % 2,
+        (np.arange(100) + (np.arange(100) < 70)) % 2,
+        (np.arange(100) + 1) % 2,
+    ]
     apart[2][20:] = apart[0][20:]
     for truth, first, second in ((TRUTH, a, b), many, small, apart):
         gains = (second == truth).astype(float) - (first == truth)
         variance = sum(
-            (truth == label).mean() ** 2 * gains[truth == label].var(ddof=1) / (truth == label).sum()
+            (truth == label).mean() ** 2
+            * gains[truth == label].var(ddof=1)
+            / (truth == label).sum()
             for label in np.unique(truth)
         )
         found = compare_guesses(truth, first, second, 40).metrics["accuracy"]
@@ -152,11 +186,15 @@ def test_the_standard_error_is_that_of_drawing_image_by_image() -> None:
     rng = np.random.default_rng(0)
     deltas = []
     for _ in range(1500):
-        drawn = np.concatenate([rng.choice(np.flatnonzero(c == TRUTH), n) for c, n in enumerate(SIZES)])
+        drawn = np.concatenate(
+            [rng.choice(np.flatnonzero(c == TRUTH), n) for c, n in enumerate(SIZES)]
+        )
         scores = [f1_by_hand(TRUTH[drawn], guess[drawn]) for guess in (a, b)]
         deltas.append(scores[1] - scores[0])
     found = compare_guesses(TRUTH, a, b, CLASSES).metrics["f1"]
-    assert found.high - found.low == pytest.approx(2 * 1.959964 * np.std(deltas), rel=0.1)  # (n - 1)/n in small classes
+    assert found.high - found.low == pytest.approx(
+        2 * 1.959964 * np.std(deltas), rel=0.1
+    )  # (n - 1)/n in small classes
 
 
 def f1_by_hand(truth: Integers, guess: Integers) -> float:
@@ -170,7 +208,8 @@ def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: Paired) -> None:
     assert pair.metrics["accuracy"].p == pytest.approx(pair.mcnemar.p, abs=0.02)
 
 
-# --- What is drawn ----------------------------------------------------------------------------------------------------
+# --- What is drawn
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_numbers(pair: Paired) -> None:
@@ -219,7 +258,12 @@ def test_equal_guesses_are_no_difference() -> None:
 
 def test_swapping_the_runs_turns_the_signs() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.6, 0.8)
-    there, back = (compare_guesses(TRUTH, *sides, CLASSES, resamples=2000) for sides in ((a, b), (b, a)))
+    there, back = (
+        compare_guesses(TRUTH, *sides, CLASSES, resamples=2000) for sides in ((a, b), (b, a))
+    )
     assert (there.metrics["f1"].better, back.metrics["f1"].better) == ("b", "a")
     assert there.metrics["f1"].low == pytest.approx(-back.metrics["f1"].high, abs=0.005)
-    assert (there.mcnemar.only_a, there.mcnemar.only_b) == (back.mcnemar.only_b, back.mcnemar.only_a)
+    assert (there.mcnemar.only_a, there.mcnemar.only_b) == (
+        back.mcnemar.only_b,
+        back.mcnemar.only_a,
+    )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tracker.comparison.statistics.regression import find_outliers, fit_line, rank_correlation, studentise
+from tracker.comparison.statistics.regression import (
+    find_outliers,
+    fit_line,
+    rank_correlation,
+    studentise,
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +20,9 @@ def pairs() -> tuple[list[float], list[float]]:
     return list(x), list(np.round(0.1 + 0.8 * x + rng.normal(0, 0.02, 25), 3))
 
 
-def test_line_prediction_and_residuals_equal_statsmodels(pairs: tuple[list[float], list[float]]) -> None:
+def test_line_prediction_and_residuals_equal_statsmodels(
+    pairs: tuple[list[float], list[float]],
+) -> None:
     import statsmodels.api as sm
 
     x, y = pairs
@@ -28,10 +35,14 @@ def test_line_prediction_and_residuals_equal_statsmodels(pairs: tuple[list[float
         frame = model.get_prediction([[1.0, new]]).summary_frame(alpha=0.05)
         wanted = frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]]
         assert line.predict(new) == pytest.approx(tuple(wanted), abs=1e-6)
-    assert studentise(line, x, y) == pytest.approx(model.get_influence().resid_studentized_external, abs=1e-6)
+    assert studentise(line, x, y) == pytest.approx(
+        model.get_influence().resid_studentized_external, abs=1e-6
+    )
 
 
-def test_a_point_far_off_is_an_outlier_as_statsmodels_says(pairs: tuple[list[float], list[float]]) -> None:
+def test_a_point_far_off_is_an_outlier_as_statsmodels_says(
+    pairs: tuple[list[float], list[float]],
+) -> None:
     import statsmodels.api as sm
 
     x, y = list(pairs[0]), list(pairs[1])
@@ -39,7 +50,11 @@ def test_a_point_far_off_is_an_outlier_as_statsmodels_says(pairs: tuple[list[flo
     line = fit_line(x, y)
     assert line is not None
     test = sm.OLS(y, sm.add_constant(x)).fit().outlier_test()
-    assert [place for place, _ in find_outliers(line, x, y)] == list(np.flatnonzero(test[:, 2] < 0.05)) == [7]
+    assert (
+        [place for place, _ in find_outliers(line, x, y)]
+        == list(np.flatnonzero(test[:, 2] < 0.05))
+        == [7]
+    )
 
 
 def test_rank_correlation_equals_scipy(pairs: tuple[list[float], list[float]]) -> None:

@@ -56,7 +56,10 @@ def write_events(folder: Path, scalars: dict[str, dict[int, float]]) -> Path:
 
 def write_predictions(path: Path, answers: str = "0000011110") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("ImageID,ans\n" + "".join(f"i{number}.png,{answer}\n" for number, answer in enumerate(answers)))
+    path.write_text(
+        "ImageID,ans\n"
+        + "".join(f"i{number}.png,{answer}\n" for number, answer in enumerate(answers))
+    )
     return path
 
 
@@ -64,7 +67,8 @@ def epochs_of(curve: dict[int, tuple[int, float]]) -> list[tuple[int, int]]:
     return [(step, epoch) for step, (epoch, _) in sorted(curve.items())]
 
 
-# --- Epochs -----------------------------------------------------------------------------------------------------------
+# --- Epochs
+# -----------------------------------------------------------------------------------------------------------
 
 LOSSES = {step: 1 / (step + 1) for step in range(28)}
 TWO_OF_14 = [(step, 1 + step // 14) for step in range(28)]
@@ -81,7 +85,8 @@ FROM_1 = [(step, 1 + (step - 1) // 14) for step in range(1, 29)]
         # Shares of epochs, as Hugging Face logs them.
         ({"train/loss": {7: 1.0, 14: 0.9, 21: 0.8}, "train/epoch": {7: 0.5, 14: 1.0, 21: 1.5}},
          {"train/loss": [(7, 1), (14, 1), (21, 2)]}),
-        # A metric of the validation images is measured once an epoch: by step, and by epoch from 0 or 1.
+        # A metric of the validation images is measured once an epoch: by step, and by epoch from 0
+        # or 1.
         ({"Loss/train": LOSSES, "Acc/val": {13: 0.5, 27: 0.6}},
          {"train/loss": TWO_OF_14, "val/accuracy": [(13, 1), (27, 2)]}),
         ({"Loss/train": LOSSES, "Acc/val": {0: 0.5, 1: 0.6}},
@@ -112,14 +117,18 @@ def test_epochs_are_epochs_and_steps_are_steps(
     assert any("where an epoch ends" in remark for remark in remarks) == (len(scalars) == 1)
 
 
-def test_the_time_of_adoption_is_not_told_as_that_of_the_training(workspace: Workspace, tmp_path: Path) -> None:
+def test_the_time_of_adoption_is_not_told_as_that_of_the_training(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     with SummaryWriter(str(tmp_path / "old")) as writer:
         writer.add_scalar("val/f1", 0.25, 1, walltime=1_700_000_000)
         writer.add_scalar("val/f1", 0.5, 2, walltime=1_700_000_600)
     torch.save({"a": torch.ones(1)}, tmp_path / "old" / "model_best.pth")
     write_predictions(tmp_path / "old" / "pred.csv")
     _, remarks = adopt(workspace, tmp_path / "old")
-    taken = "1 curve of 2 epochs; best.pth (epoch 2), from model_best.pth; predictions, from pred.csv"
+    taken = (
+        "1 curve of 2 epochs; best.pth (epoch 2), from model_best.pth; predictions, from pred.csv"
+    )
     assert remarks[0] == f"took {taken}"
     assert "no config found: the run has an empty one" in remarks
     shown = run_tracker("show", "exp1", cwd=workspace.root).stdout
@@ -129,19 +138,28 @@ def test_the_time_of_adoption_is_not_told_as_that_of_the_training(workspace: Wor
     begun, ended = "2023-11-14T22:13:20.000000Z", "2023-11-14T22:23:20.000000Z"
     assert (record.created_at, record.finished_at) == (begun, ended)
     assert record.facts["adopted_at"] > ended
-    assert load_values(workspace, [record])[0]["duration_s"] is None  # no `--where` takes it for a second long
+    assert (
+        load_values(workspace, [record])[0]["duration_s"] is None
+    )  # no `--where` takes it for a second long
 
 
-def test_without_times_in_the_curves_those_of_the_files_are_taken(workspace: Workspace, tmp_path: Path) -> None:
+def test_without_times_in_the_curves_those_of_the_files_are_taken(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     path = write_predictions(tmp_path / "old" / "pred.csv")
     os.utime(path, (1_700_000_000, 1_700_000_000))
     adopt(workspace, tmp_path / "old")
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.created_at, record.facts["times_from"]) == ("2023-11-14T22:13:20.000000Z", "files")
+    assert (record.created_at, record.facts["times_from"]) == (
+        "2023-11-14T22:13:20.000000Z",
+        "files",
+    )
 
 
 def test_as_many_steps_as_planned_epochs_are_epochs(workspace: Workspace, tmp_path: Path) -> None:
-    folder = write_events(tmp_path / "old", {"train_loss": dict.fromkeys(range(4), 1.0), "val_acc": {1: 0.5, 3: 0.6}})
+    folder = write_events(
+        tmp_path / "old", {"train_loss": dict.fromkeys(range(4), 1.0), "val_acc": {1: 0.5, 3: 0.6}}
+    )
     (folder / "config.json").write_text(json.dumps({"num_epochs": 4}))
     curves, _ = adopt(workspace, folder)
     assert epochs_of(dict(curves["train/loss"])) == [(0, 1), (1, 2), (2, 3), (3, 4)]
@@ -156,15 +174,24 @@ def test_a_table_of_epochs_tells_the_epochs_of_events(workspace: Workspace, tmp_
     curves, remarks = adopt(workspace, folder)
     assert epochs_of(dict(curves["train/loss"])) == TWO_OF_14
     assert curves["val/loss"] == {1: (1, 0.9), 2: (2, 0.7)}
-    assert curves["val/accuracy"] == {1: (1, 0.5), 2: (2, 0.75)}  # fastai names validation metrics without a split
+    assert curves["val/accuracy"] == {
+        1: (1, 0.5),
+        2: (2, 0.75),
+    }  # fastai names validation metrics without a split
     assert any("2 epochs" in remark for remark in remarks)
 
 
-# --- Logs of others ---------------------------------------------------------------------------------------------------
+# --- Logs of others
+# ---------------------------------------------------------------------------------------------------
 
 
-def test_folders_of_train_and_validation_are_not_mixed(workspace: Workspace, tmp_path: Path) -> None:
-    for part, value in (("train", 0.5), ("validation", 0.25)):  # as Keras's TensorBoard callback writes them
+def test_folders_of_train_and_validation_are_not_mixed(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for part, value in (
+        ("train", 0.5),
+        ("validation", 0.25),
+    ):  # as Keras's TensorBoard callback writes them
         write_events(tmp_path / "old" / part, {"epoch_accuracy": {0: value, 1: 2 * value}})
     curves, _ = adopt(workspace, tmp_path / "old")
     assert curves == {
@@ -204,12 +231,29 @@ def test_tables_of_lightning_and_keras_and_the_state_of_hugging_face_are_curves(
     assert curves["train/loss"] == {1: (1, 0.9)}
     assert curves["val/accuracy"] == {2: (1, 0.5), 4: (2, 0.75)}
     assert curves["eval_runtime"] == {2: (1, 1.0), 4: (2, 1.0)}
-    assert any(remark.startswith("kept under their own names: ") and "eval_runtime" in remark for remark in remarks)
+    assert any(
+        remark.startswith("kept under their own names: ") and "eval_runtime" in remark
+        for remark in remarks
+    )
 
 
 MODEL = torch.nn.Linear(2, 2)
-ARGS = {"model": "resnet18", "lr": 0.05, "epochs": 3, "batch_size": 16, "opt": "sgd", "eval_metric": "top1"}
-ARGS |= {"img_size": 64, "seed": 7, "drop": 0.1, "pretrained": True, "data_dir": "/photos", "resume": ""}
+ARGS = {
+    "model": "resnet18",
+    "lr": 0.05,
+    "epochs": 3,
+    "batch_size": 16,
+    "opt": "sgd",
+    "eval_metric": "top1",
+}
+ARGS |= {
+    "img_size": 64,
+    "seed": 7,
+    "drop": 0.1,
+    "pretrained": True,
+    "data_dir": "/photos",
+    "resume": "",
+}
 TOP1 = (50.0, 87.5, 75.0)
 
 
@@ -218,13 +262,20 @@ def write_timm(folder: Path) -> Path:
     folder.mkdir()
     (folder / "args.yaml").write_text(yaml.safe_dump(ARGS))
     optimizer = torch.optim.SGD(MODEL.parameters(), lr=0.05)
-    saver = CheckpointSaver(MODEL, optimizer, args=SimpleNamespace(**ARGS), checkpoint_dir=str(folder), max_history=2)
+    saver = CheckpointSaver(
+        MODEL, optimizer, args=SimpleNamespace(**ARGS), checkpoint_dir=str(folder), max_history=2
+    )
     for epoch, top1 in enumerate(TOP1):
         with torch.no_grad():
             MODEL.bias.fill_(epoch)
         measured = {"loss": 1.0 - epoch / 4, "top1": top1, "top5": 100.0}
         update_summary(
-            epoch, {"loss": 2.0 - epoch}, measured, str(folder / "summary.csv"), lr=0.05, write_header=epoch == 0
+            epoch,
+            {"loss": 2.0 - epoch},
+            measured,
+            str(folder / "summary.csv"),
+            lr=0.05,
+            write_header=epoch == 0,
         )
         saver.save_checkpoint(epoch, metric=top1)
     return folder
@@ -245,24 +296,43 @@ def test_the_output_folder_of_timm_is_taken_whole(workspace: Workspace, tmp_path
     assert curves["val/loss"] == {1: (1, 1.0), 2: (2, 0.75), 3: (3, 0.5)}
     assert curves["train/loss"] == {1: (1, 2.0), 2: (2, 1.0), 3: (3, 0.0)}
     assert curves["lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
-    assert (record.best_epoch, record.summary["val/accuracy"], record.summary["val/loss"]) == (2, 0.875, 0.75)
+    assert (record.best_epoch, record.summary["val/accuracy"], record.summary["val/loss"]) == (
+        2,
+        0.875,
+        0.75,
+    )
     best = {"weight": MODEL.weight.detach(), "bias": torch.ones(2)}  # of the second epoch
     assert record.fingerprints["weights"] == weights_fingerprint(best)
     assert (workspace.runs_dir / record.name / "best.pth").is_file()
     assert any("lr is optim.lr" in remark and "model is model.name" in remark for remark in remarks)
 
 
-# --- Names ------------------------------------------------------------------------------------------------------------
+# --- Names
+# ------------------------------------------------------------------------------------------------------------
 
 
-def test_names_are_mapped_and_the_others_are_kept_and_named(workspace: Workspace, tmp_path: Path) -> None:
-    folder = write_events(tmp_path / "old", {"Acc/val": {1: 50.0, 2: 87.5}, "score": {1: 0.5}, "top": {1: 3.0}})
-    (folder / "config.json").write_text(json.dumps({"lr": 0.1, "depth": 3, "optimizer": {"type": "adam", "lr": 0.2}}))
+def test_names_are_mapped_and_the_others_are_kept_and_named(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = write_events(
+        tmp_path / "old", {"Acc/val": {1: 50.0, 2: 87.5}, "score": {1: 0.5}, "top": {1: 3.0}}
+    )
+    (folder / "config.json").write_text(
+        json.dumps({"lr": 0.1, "depth": 3, "optimizer": {"type": "adam", "lr": 0.2}})
+    )
     names = {"score": "val/f1", "depth": "model.drop_path"}
     curves, remarks = adopt(workspace, folder, names=names)
-    assert curves == {"val/accuracy": {1: (1, 0.5), 2: (2, 0.875)}, "val/f1": {1: (1, 0.5)}, "top": {1: (1, 3.0)}}
+    assert curves == {
+        "val/accuracy": {1: (1, 0.5), 2: (2, 0.875)},
+        "val/f1": {1: (1, 0.5)},
+        "top": {1: (1, 3.0)},
+    }
     config = load_config(workspace.runs_dir, "exp1")
-    assert config == {"optim": {"lr": 0.1, "name": "adam"}, "optimizer": {"lr": 0.2}, "model": {"drop_path": 3}}
+    assert config == {
+        "optim": {"lr": 0.1, "name": "adam"},
+        "optimizer": {"lr": 0.2},
+        "model": {"drop_path": 3},
+    }
     assert "val/accuracy was in percent, and is a fraction here" in remarks
     assert any(remark.startswith("kept under their own names: top ") for remark in remarks)
     for wrong, words in (
@@ -275,10 +345,13 @@ def test_names_are_mapped_and_the_others_are_kept_and_named(workspace: Workspace
     assert list_run_numbers(workspace.runs_dir) == [1]
 
 
-# --- Predictions ------------------------------------------------------------------------------------------------------
+# --- Predictions
+# ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["solution.csv", "sample_submission.csv", "train_labels.csv", "GT.csv"])
+@pytest.mark.parametrize(
+    "name", ["solution.csv", "sample_submission.csv", "train_labels.csv", "GT.csv"]
+)
 def test_a_file_with_the_name_of_a_solution_or_sample_is_no_prediction(
     workspace: Workspace, tmp_path: Path, name: str
 ) -> None:
@@ -308,7 +381,9 @@ def test_a_solution_under_another_name_is_known_by_its_column_and_its_content(
     assert list_run_numbers(workspace.runs_dir) == []
 
 
-def test_of_several_tables_one_with_the_competition_ids_is_taken(workspace: Workspace, tmp_path: Path) -> None:
+def test_of_several_tables_one_with_the_competition_ids_is_taken(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     write_predictions(tmp_path / "old" / "output.csv", "0" * (IMAGES - 1) + "1")
     write_predictions(tmp_path / "old" / "validation_output.csv", "01")  # newer
     record, remarks = adopt_folder(workspace, tmp_path / "old")
@@ -316,7 +391,8 @@ def test_of_several_tables_one_with_the_competition_ids_is_taken(workspace: Work
     assert submit(workspace, record.name, "m")[0].number == 1
 
 
-# --- Twice ------------------------------------------------------------------------------------------------------------
+# --- Twice
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: Path) -> None:
@@ -334,10 +410,13 @@ def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: P
         adopt_folder(workspace, workspace.runs_dir / "exp1")
 
 
-# --- What an adopted run cannot do ------------------------------------------------------------------------------------
+# --- What an adopted run cannot do
+# ------------------------------------------------------------------------------------
 
 
-def test_commands_that_need_the_model_say_that_it_is_unknown(workspace: Workspace, tmp_path: Path) -> None:
+def test_commands_that_need_the_model_say_that_it_is_unknown(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     adopt_folder(workspace, write_timm(tmp_path / "timm"))
     own_loop = tracker.start_run({"optim": {"lr": 0.1}}, root=workspace.root, follow=False)
     own_loop.save_best(MODEL.state_dict(), epoch=1, metrics={})
@@ -345,7 +424,8 @@ def test_commands_that_need_the_model_say_that_it_is_unknown(workspace: Workspac
     for name in ("exp1", "exp2"):
         for use in (infer, explain, reproduce, lambda ws, run: resolve_config(ws, parent=run)):
             with pytest.raises(
-                ConfigError, match=f"{name} was made by another program or by a loop of your own: its model"
+                ConfigError,
+                match=f"{name} was made by another program or by a loop of your own: its model",
             ) as told:
                 use(workspace, name)
             assert "tracker adopt" in told.value.hint

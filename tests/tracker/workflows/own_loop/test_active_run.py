@@ -1,4 +1,5 @@
-"""Training loops of one's own, and runs made elsewhere: recorded, compared and submitted like any other."""
+"""Training loops of one's own, and runs made elsewhere: recorded, compared and submitted like any
+other."""
 
 from __future__ import annotations
 
@@ -46,13 +47,20 @@ def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_loop_of_ones_own_gets_record_fingerprints_and_ledger(workspace: Workspace) -> None:
-    with tracker.start_run({"optim": {"lr": 0.1}, "depth": 3}, note="mine", root=workspace.root, follow=False) as run:
+    with tracker.start_run(
+        {"optim": {"lr": 0.1}, "depth": 3}, note="mine", root=workspace.root, follow=False
+    ) as run:
         for epoch in (1, 2):
             run.log({"val/f1": torch.tensor(0.25 * epoch)}, step=epoch, epoch=epoch)
         run.save_best(STATE, epoch=2, metrics={"val/f1": 0.5})
         run.save_predictions(ANSWERS)
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.note, record.best_epoch, record.summary) == ("finished", "mine", 2, {"val/f1": 0.5})
+    assert (record.status, record.note, record.best_epoch, record.summary) == (
+        "finished",
+        "mine",
+        2,
+        {"val/f1": 0.5},
+    )
     assert record.fingerprints["weights"] == weights_fingerprint(STATE)
     assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.1}, "config": {"depth": 3}}
     assert read_curves(run.folder / "metrics.jsonl")["val/f1"] == {1: (1, 0.25), 2: (2, 0.5)}
@@ -64,7 +72,9 @@ def test_a_loop_of_ones_own_gets_record_fingerprints_and_ledger(workspace: Works
     assert diff_runs(workspace, "exp1", "exp2").config["optim.lr"] == [0.1, 0.001]
 
 
-def test_names_that_may_not_be_logged_are_adopted_under_others(workspace: Workspace, tmp_path: Path) -> None:
+def test_names_that_may_not_be_logged_are_adopted_under_others(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     names = ["val/정확도", "a\nb", "가" * 90, ""]
     with SummaryWriter(str(tmp_path / "old")) as writer:
         for number, name in enumerate(names):
@@ -76,9 +86,16 @@ def test_names_that_may_not_be_logged_are_adopted_under_others(workspace: Worksp
     assert sum("is called" in remark for remark in remarks) == 3
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")])
-def test_an_error_ends_the_run_and_goes_on(workspace: Workspace, error: BaseException, status: str) -> None:
-    with pytest.raises(type(error)), tracker.start_run({}, root=workspace.root, follow=False) as run:
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("no"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_an_error_ends_the_run_and_goes_on(
+    workspace: Workspace, error: BaseException, status: str
+) -> None:
+    with (
+        pytest.raises(type(error)),
+        tracker.start_run({}, root=workspace.root, follow=False) as run,
+    ):
         run.log({"loss": 1.0})
         raise error
     assert load_run(workspace.runs_dir, "exp1").status == status
@@ -101,7 +118,10 @@ ENDS = {
     "sys.exit('no data')": ("failed", "SystemExit: no data"),
     "sys.excepthook = hook; raise ValueError('no')": ("failed", "ValueError: no"),
     "raise KeyboardInterrupt": ("interrupted", "Ctrl-C"),
-    "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Terminated.')": ("interrupted", "SIGTERM"),
+    "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Terminated.')": (
+        "interrupted",
+        "SIGTERM",
+    ),
     "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')": (
         "failed",
         "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.",
@@ -113,16 +133,24 @@ ENDS = {
 }
 
 
-def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_run_that_is_open_when_its_script_ends_ends_like_it(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     scripts = {}
     for number, ending in enumerate(ENDS):
         path = tmp_path / f"{number}.py"
         path.write_text(SCRIPT + ending)
         words = [sys.executable, str(path), ending]
         pipe = subprocess.PIPE
-        scripts[ending] = subprocess.Popen(words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True)
-    outputs = {ending: script.communicate(timeout=COMMAND_LIMIT_S) for ending, script in scripts.items()}
-    records = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
+        scripts[ending] = subprocess.Popen(
+            words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True
+        )
+    outputs = {
+        ending: script.communicate(timeout=COMMAND_LIMIT_S) for ending, script in scripts.items()
+    }
+    records = {
+        record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)
+    }
     assert records == ENDS, outputs
     codes = [script.returncode for script in scripts.values()]
     assert codes == [0, 0, 0, 3, 1, 1, -signal.SIGINT, 130, 1, 0], outputs
@@ -134,13 +162,17 @@ def test_a_run_that_is_open_when_its_script_ends_ends_like_it(workspace: Workspa
 
 
 def _check_last_lines(errors: dict[str, str], workspace: Workspace) -> None:
-    """A script that was stopped has no traceback and says how it goes on; one with an error of its own has one."""
+    """A script that was stopped has no traceback and says how it goes on; one with an error of its
+    own has one."""
     for record in list_runs(workspace.runs_dir):
         stderr = errors[record.note]
         own_error = record.error.startswith(("ValueError", "RuntimeError"))
         assert ("Traceback" in stderr) == (own_error and "hook" not in record.note), stderr
         if record.status == "interrupted":
-            last = f'{record.name} was interrupted{{}} ({record.error}). Resume: start_run(..., resume="{record.name}")'
+            last = (
+                f"{record.name} was interrupted{{}} ({record.error}). Resume: start_run(...,"
+                f' resume="{record.name}")'
+            )
             after = f" after epoch {record.epoch}" if record.epoch else ""
             assert last.format(after) in stderr.splitlines(), stderr
 
@@ -162,7 +194,11 @@ STOPS = {  # exit code, error text, whether `tracker stop` sends it
     "train()": (-signal.SIGINT, "not learning", True),
     "try: train()\nexcept KeyboardInterrupt: pass\nrun.finish()": (0, "not learning", True),
     "try: train()\nexcept BaseException: raise ValueError('theirs')": (1, "SIGTERM", False),
-    "signal.signal(signal.SIGTERM, lambda *_: stopped.append(1)); train()": (0, "not learning", True),
+    "signal.signal(signal.SIGTERM, lambda *_: stopped.append(1)); train()": (
+        0,
+        "not learning",
+        True,
+    ),
 }
 
 
@@ -175,7 +211,9 @@ def test_sigterm_and_stop_leave_a_loop_interrupted_whatever_it_makes_of_them(
         path.write_text(STOPPED_SCRIPT + ending)
         pipe = subprocess.PIPE
         words = [sys.executable, str(path), ending]
-        children[ending] = subprocess.Popen(words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True)
+        children[ending] = subprocess.Popen(
+            words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True
+        )
     found = {}
     for ending, child in children.items():
         assert child.stdout is not None
@@ -188,7 +226,10 @@ def test_sigterm_and_stop_leave_a_loop_interrupted_whatever_it_makes_of_them(
         _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
         record = load_run(workspace.runs_dir, name)
         assert ("Traceback" in stderr) == ("theirs" in ending), stderr
-        assert f'after epoch {record.epoch} ({record.error}). Resume: start_run(..., resume="{name}")' in stderr
+        assert (
+            f'after epoch {record.epoch} ({record.error}). Resume: start_run(..., resume="{name}")'
+            in stderr
+        )
         assert (record.status, record.note) == ("interrupted", ending)
         assert not (workspace.runs_dir / name / "stop.json").exists()
         found[ending] = (child.returncode, record.error, by_stop)
@@ -263,7 +304,10 @@ def test_the_first_process_of_a_group_makes_the_run_and_the_others_nothing(
 def test_a_run_of_another_process_takes_everything_and_writes_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match="theirs"), tracker.start_run({"a": 1}, root=tmp_path, rank=1) as run:
+    with (
+        pytest.raises(ValueError, match="theirs"),
+        tracker.start_run({"a": 1}, root=tmp_path, rank=1) as run,
+    ):
         run.log({"loss": 1.0}, step=3, epoch=1)
         run.save_best(STATE, epoch=1, metrics={"loss": 1.0})
         run.save_predictions(ANSWERS)
@@ -298,11 +342,27 @@ logger.finalize("success")
 
 
 @pytest.mark.slow
-def test_torchrun_and_processes_without_variables_make_one_run(workspace: Workspace, tmp_path: Path) -> None:
+def test_torchrun_and_processes_without_variables_make_one_run(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     script = tmp_path / "group.py"
     script.write_text(GROUP)
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, script], cwd=workspace.root, check=True, timeout=COMMAND_LIMIT_S, capture_output=True)
+    torchrun = [
+        sys.executable,
+        "-P",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
+    subprocess.run(
+        [*torchrun, script],
+        cwd=workspace.root,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+        capture_output=True,
+    )
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 2
     words = [[sys.executable, str(script), str(rank), str(tmp_path / "store")] for rank in range(2)]
     both = [subprocess.Popen(each, cwd=workspace.root, stderr=subprocess.DEVNULL) for each in words]
@@ -351,11 +411,13 @@ def test_fabric_logs_through_the_logger(workspace: Workspace) -> None:
     assert submit(workspace, "exp1", "m")[0].number == 1
 
 
-# --- adopt ------------------------------------------------------------------------------------------------------------
+# --- adopt
+# ------------------------------------------------------------------------------------------------------------
 
 
 def make_foreign(folder: Path, config: Any, name: str = "config.yaml") -> Path:
-    """What a script of 2022 left: a config, events, two checkpoints and the answer file among others."""
+    """What a script of 2022 left: a config, events, two checkpoints and the answer file among
+    others."""
     folder.mkdir(parents=True)
     (folder / name).write_text(json.dumps(config))  # JSON is YAML too
     with SummaryWriter(str(folder / "logs")) as board:
@@ -371,7 +433,9 @@ def make_foreign(folder: Path, config: Any, name: str = "config.yaml") -> Path:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.json", "hparams.yaml"])
-def test_an_adopted_folder_can_be_submitted_and_compared(workspace: Workspace, tmp_path: Path, name: str) -> None:
+def test_an_adopted_folder_can_be_submitted_and_compared(
+    workspace: Workspace, tmp_path: Path, name: str
+) -> None:
     folder = make_foreign(tmp_path / "exp", {"optim": {"lr": 2e-5}, "epochs": 5}, name)
     record, remarks = adopt_folder(workspace, folder)
     assert (record.name, record.status) == ("exp1", "finished")
@@ -379,11 +443,18 @@ def test_an_adopted_folder_can_be_submitted_and_compared(workspace: Workspace, t
     assert record.note == f"adopted from {folder}"
     assert record.fingerprints["weights"] == weights_fingerprint(STATE)
     assert record.summary == {"val/f1": 0.75}
-    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 2e-5}, "train": {"epochs": 5}}
+    assert load_config(workspace.runs_dir, "exp1") == {
+        "optim": {"lr": 2e-5},
+        "train": {"epochs": 5},
+    }
     assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"][2] == (2, 0.5)
     assert submit(workspace, "exp1", "adopted")[0].scores["public_f1"] == 1.0
     make_run(workspace, "0000011111")
-    assert diff_runs(workspace, "exp1", "exp2").predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
+    assert diff_runs(workspace, "exp1", "exp2").predictions == {
+        "equal_share": 0.9,
+        "changed": 1,
+        "total": 10,
+    }
 
 
 def test_what_an_adopted_folder_lacks_is_named(workspace: Workspace, tmp_path: Path) -> None:
@@ -400,14 +471,18 @@ def test_an_adopted_module_is_kept_as_a_file_and_the_way_to_its_weights_is_told(
     (tmp_path / "old").mkdir()
     torch.save(torch.nn.Linear(1, 1), tmp_path / "old" / "model.pt")
     record, remarks = adopt_folder(workspace, tmp_path / "old")
-    told = next(remark for remark in remarks if "model.pt" in remark and not remark.startswith("took"))
+    told = next(
+        remark for remark in remarks if "model.pt" in remark and not remark.startswith("took")
+    )
     assert 'torch.save(model.state_dict(), "weights.pth")' in told
     assert "weights_only" not in told
     assert record.fingerprints.get("weights") is None
     assert (workspace.runs_dir / record.name / "model.pt").is_file()
 
 
-def test_an_empty_folder_is_refused_before_a_run_exists(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused_before_a_run_exists(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     (tmp_path / "e").mkdir()
     with pytest.raises(DataError, match="no TensorBoard events"):
         adopt_folder(workspace, tmp_path / "e")
@@ -434,5 +509,8 @@ def test_an_mlflow_run_is_adopted_by_its_id(
         adopt_mlflow(workspace, run_id)
     assert record.note == f"adopted from mlflow:{run_id}"
     assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.5}}
-    assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"] == {1: (1, 0.25), 2: (2, 0.5)}
+    assert read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/f1"] == {
+        1: (1, 0.25),
+        2: (2, 0.5),
+    }
     assert submit(workspace, "exp1", "m")[0].number == 1

@@ -1,4 +1,5 @@
-"""What an own training loop hands over makes its run as good as any: ensembles, statistics, suspects, resume."""
+"""What an own training loop hands over makes its run as good as any: ensembles, statistics,
+suspects, resume."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def _without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begin(workspace: Workspace, **options: Any) -> ActiveRun:
-    return tracker.start_run(options.pop("config", {}), root=workspace.root, follow=False, **options)
+    return tracker.start_run(
+        options.pop("config", {}), root=workspace.root, follow=False, **options
+    )
 
 
 def say(answers: str, sure: float = 0.9) -> Any:
@@ -50,31 +53,45 @@ def say(answers: str, sure: float = 0.9) -> Any:
     return rows
 
 
-def make_own_run(workspace: Workspace, answers: str, *, order: Any = slice(None), sure: float = 0.9) -> str:
+def make_own_run(
+    workspace: Workspace, answers: str, *, order: Any = slice(None), sure: float = 0.9
+) -> str:
     """A run that says so of the evaluation and of ten validation images, in this order."""
     with begin(workspace) as run:
         ids = [f"cat/{number}.png" for number in range(IMAGES)]
         run.save_validation(ids[order], TRUTH[order], say(answers, sure)[order])
-        run.save_probabilities(IDS[order], torch.tensor(say(answers, sure)[order].copy(), dtype=torch.bfloat16))
+        run.save_probabilities(
+            IDS[order], torch.tensor(say(answers, sure)[order].copy(), dtype=torch.bfloat16)
+        )
     return run.name
 
 
-# --- Probabilities ----------------------------------------------------------------------------------------------------
+# --- Probabilities
+# ----------------------------------------------------------------------------------------------------
 
 
-def test_probabilities_make_predictions_in_the_order_of_the_competition(workspace: Workspace) -> None:
+def test_probabilities_make_predictions_in_the_order_of_the_competition(
+    workspace: Workspace,
+) -> None:
     make_own_run(workspace, "0000011110", order=slice(None, None, -1))
     lines = (workspace.runs_dir / "exp1" / "predictions.csv").read_text().split()
-    assert lines == ["ImageID,ans", *(f"{name},{letter}" for name, letter in zip(IDS, "0000011110", strict=True))]
+    assert lines == [
+        "ImageID,ans",
+        *(f"{name},{letter}" for name, letter in zip(IDS, "0000011110", strict=True)),
+    ]
     kept = load_probabilities(workspace.runs_dir / "exp1" / "probabilities.npz")
     assert kept.ids == tuple(IDS)
     assert kept.classes == ("cat", "dog")
     assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-6)
-    assert submit(workspace, "exp1", "own")[0].scores["public_f1"] == 1.0  # the wrong image is private
+    assert (
+        submit(workspace, "exp1", "own")[0].scores["public_f1"] == 1.0
+    )  # the wrong image is private
     assert load_run(workspace.runs_dir, "exp1").summary["val/accuracy"] == 0.9
 
 
-def test_predictions_that_were_given_stay_and_those_of_the_argmax_follow(workspace: Workspace) -> None:
+def test_predictions_that_were_given_stay_and_those_of_the_argmax_follow(
+    workspace: Workspace,
+) -> None:
     path = workspace.runs_dir / "exp1" / "predictions.csv"
     with begin(workspace) as run:
         run.save_probabilities(IDS, say("0000000000"))
@@ -104,7 +121,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_no_classifier_says_is_refused_and_the_run_goes_on(workspace: Workspace, case: str) -> None:
+def test_what_no_classifier_says_is_refused_and_the_run_goes_on(
+    workspace: Workspace, case: str
+) -> None:
     ids, rows, message = BAD[case]
     with begin(workspace) as run:
         with pytest.raises(DataError, match=message):
@@ -114,7 +133,9 @@ def test_what_no_classifier_says_is_refused_and_the_run_goes_on(workspace: Works
     assert load_run(workspace.runs_dir, "exp1").status == "finished"
 
 
-@pytest.mark.parametrize("labels", [TRUTH, np.array(TRUTH), torch.tensor(TRUTH), ["cat"] * 5 + ["dog"] * 5])
+@pytest.mark.parametrize(
+    "labels", [TRUTH, np.array(TRUTH), torch.tensor(TRUTH), ["cat"] * 5 + ["dog"] * 5]
+)
 def test_labels_may_be_numbers_or_names(workspace: Workspace, labels: Any) -> None:
     with begin(workspace) as run:
         run.save_validation(IDS, labels, say("0000011111"))
@@ -123,16 +144,21 @@ def test_labels_may_be_numbers_or_names(workspace: Workspace, labels: Any) -> No
     assert kept.labels.tolist() == TRUTH
 
 
-@pytest.mark.parametrize("labels", [[2] * IMAGES, [-1] * IMAGES, ["Cat"] * IMAGES, [0.5] * IMAGES, [float("nan")] * 10])
+@pytest.mark.parametrize(
+    "labels", [[2] * IMAGES, [-1] * IMAGES, ["Cat"] * IMAGES, [0.5] * IMAGES, [float("nan")] * 10]
+)
 def test_labels_that_are_none_are_refused(workspace: Workspace, labels: Any) -> None:
     with begin(workspace) as run, pytest.raises(DataError, match="no label of this competition"):
         run.save_validation(IDS, labels, say("0000011111"))
 
 
-# --- Comparison -------------------------------------------------------------------------------------------------------
+# --- Comparison
+# -------------------------------------------------------------------------------------------------------
 
 
-def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(workspace: Workspace) -> None:
+def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(
+    workspace: Workspace,
+) -> None:
     make_own_run(workspace, "0000011111")
     make_own_run(workspace, "0110011110", order=slice(None, None, -1))
     found = diff_runs(workspace, "exp1", "exp2")
@@ -142,16 +168,23 @@ def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(workspace
     assert found.statistics.metrics["accuracy"].delta == pytest.approx(-0.3)
 
 
-def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_people(workspace: Workspace) -> None:
+def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_people(
+    workspace: Workspace,
+) -> None:
     ids = [f"person{number // 2}/{number}.png" for number in range(IMAGES)]
     for answers in ("0000011111", "0110011110"):
         with begin(workspace) as run:
             run.save_validation(ids, TRUTH, say(answers))
     found = [diff_runs(workspace, "exp1", "exp2").statistics]
     path = workspace.root / "tracker.toml"
-    path.write_text(path.read_text().replace('format = "image_folder"', 'format = "mask_profiles"', 1))
+    path.write_text(
+        path.read_text().replace('format = "image_folder"', 'format = "mask_profiles"', 1)
+    )
     found.append(diff_runs(load_workspace(workspace.root), "exp1", "exp2").statistics)
-    assert [(paired.samples, paired.units) for paired in found if paired] == [(IMAGES, IMAGES), (IMAGES, 5)]
+    assert [(paired.samples, paired.units) for paired in found if paired] == [
+        (IMAGES, IMAGES),
+        (IMAGES, 5),
+    ]
 
 
 def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
@@ -159,14 +192,18 @@ def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
     with begin(workspace) as run:
         run.save_validation(["cat/0.png", "cat/99.png"], [0, 1], say("01"))
     problem = diff_runs(workspace, "exp1", "exp2").problem
-    assert problem.startswith("the validation sets differ: 1 images are shared by the 10 of exp1 and the 2 of exp2")
+    assert problem.startswith(
+        "the validation sets differ: 1 images are shared by the 10 of exp1 and the 2 of exp2"
+    )
 
 
 def test_own_loops_are_ensembled_whatever_their_order(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011110")
     make_own_run(workspace, "0001111111", order=slice(None, None, -1))
     path = workspace.runs_dir / "exp2" / "validation.npz"
-    save_probabilities(path, select(load_probabilities(path), range(IMAGES)[::-1]))  # this program sorts by path
+    save_probabilities(
+        path, select(load_probabilities(path), range(IMAGES)[::-1])
+    )  # this program sorts by path
     record = ensemble(workspace, ["exp1", "exp2"], method="weighted")
     assert load_config(workspace.runs_dir, record.name)["ensemble"]["searched"] is True
     assert record.summary["val/accuracy"] is not None
@@ -183,17 +220,24 @@ def test_own_loops_of_folds_make_out_of_fold_predictions(workspace: Workspace) -
             run.save_validation(IDS[half], TRUTH[half], say("0000011111")[half])
             run.save_probabilities(IDS, say("0000011111"))
     record = ensemble(workspace, ["exp1", "exp2"], method="soft")
-    assert len(load_probabilities(workspace.runs_dir / record.name / "validation.npz").ids) == IMAGES
+    assert (
+        len(load_probabilities(workspace.runs_dir / record.name / "validation.npz").ids) == IMAGES
+    )
     assert record.summary["val/f1"] == 1.0
 
 
-def test_select_simulates_the_private_score_on_the_validation_images_of_own_loops(workspace: Workspace) -> None:
+def test_select_simulates_the_private_score_on_the_validation_images_of_own_loops(
+    workspace: Workspace,
+) -> None:
     for number, answers in enumerate(("0000011110", "0001111111", "0110011111"), start=1):
         make_own_run(workspace, answers)
         submit(workspace, f"exp{number}", "own", even_if_similar=True)
     simulation = select_final(workspace, 1).simulation
     assert simulation is not None
-    assert (simulation.source, simulation.among) == ("10 validation images, resampled to 5", [1, 2, 3])
+    assert (simulation.source, simulation.among) == (
+        "10 validation images, resampled to 5",
+        [1, 2, 3],
+    )
 
 
 def test_suspects_are_found_by_an_own_loop_and_other_ids_are_named(tmp_path: Path) -> None:
@@ -212,14 +256,20 @@ def test_suspects_are_found_by_an_own_loop_and_other_ids_are_named(tmp_path: Pat
     assert error.value.hint.endswith(".png")
 
 
-# --- The summary ------------------------------------------------------------------------------------------------------
+# --- The summary
+# ------------------------------------------------------------------------------------------------------
 
 
-def test_without_save_best_the_summary_is_the_best_and_the_last_value_of_every_metric(workspace: Workspace) -> None:
+def test_without_save_best_the_summary_is_the_best_and_the_last_value_of_every_metric(
+    workspace: Workspace,
+) -> None:
     f1, loss = (0.2, 0.6, 0.4, float("nan")), (1.0, 0.9, 0.5, 0.7)
     with begin(workspace) as run:
         for epoch in (1, 2, 3, 4):
-            run.log({"val/f1": f1[epoch - 1], "val/loss": loss[epoch - 1], "lr": 1 / epoch, "same": 1}, epoch=epoch)
+            run.log(
+                {"val/f1": f1[epoch - 1], "val/loss": loss[epoch - 1], "lr": 1 / epoch, "same": 1},
+                epoch=epoch,
+            )
         run.keep_facts({"written": "now"})
         before = load_run(workspace.runs_dir, "exp1")
     record = load_run(workspace.runs_dir, "exp1")
@@ -253,7 +303,11 @@ def test_what_else_was_logged_in_the_best_epoch_stays_in_the_summary(workspace: 
             if epoch < 3:
                 run.save_best({"w": torch.ones(2)}, epoch=epoch, metrics={"val/f1": score})
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.best_epoch, record.epoch, record.summary) == (2, 3, {"val/f1": 0.75, "train/loss": 0.25})
+    assert (record.best_epoch, record.epoch, record.summary) == (
+        2,
+        3,
+        {"val/f1": 0.75, "train/loss": 0.25},
+    )
 
 
 def test_a_score_that_the_probabilities_contradict_is_told(
@@ -262,11 +316,17 @@ def test_a_score_that_the_probabilities_contradict_is_told(
     with begin(workspace) as run:
         run.log({"val/f1": 0.5}, epoch=1)
         run.save_validation(IDS, TRUTH, say("0000011111"))
-    assert load_run(workspace.runs_dir, "exp1").summary == {"val/f1": 0.5}  # not those of other weights beside it
-    assert "val/f1 is 0.5 as logged, 1 by the probabilities of save_validation" in capsys.readouterr().err
+    assert load_run(workspace.runs_dir, "exp1").summary == {
+        "val/f1": 0.5
+    }  # not those of other weights beside it
+    assert (
+        "val/f1 is 0.5 as logged, 1 by the probabilities of save_validation"
+        in capsys.readouterr().err
+    )
 
 
-# --- Figures and files ------------------------------------------------------------------------------------------------
+# --- Figures and files
+# ------------------------------------------------------------------------------------------------
 
 
 def test_figures_of_every_kind_are_kept_as_pictures(workspace: Workspace, tmp_path: Path) -> None:
@@ -287,14 +347,24 @@ def test_figures_of_every_kind_are_kept_as_pictures(workspace: Workspace, tmp_pa
         for name, (given, size) in kinds.items():
             with Image.open(run.log_figure(name, given)) as picture:
                 assert picture.size == size, name
-        assert run.log_file(tmp_path / "photo.jpg").read_bytes() == (tmp_path / "photo.jpg").read_bytes()
-        assert run.log_file(tmp_path / "photo.jpg", "raw/one.jpg") == run.folder / "files" / "raw" / "one.jpg"
+        assert (
+            run.log_file(tmp_path / "photo.jpg").read_bytes()
+            == (tmp_path / "photo.jpg").read_bytes()
+        )
+        assert (
+            run.log_file(tmp_path / "photo.jpg", "raw/one.jpg")
+            == run.folder / "files" / "raw" / "one.jpg"
+        )
     assert (run.folder / "figures" / "val" / "confusion.png").is_file()
     assert (run.folder / "figures" / "혼동 행렬.jpg").is_file()
 
 
-@pytest.mark.parametrize("name", ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201])
-def test_a_name_that_leads_out_of_the_run_folder_is_refused(workspace: Workspace, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201]
+)
+def test_a_name_that_leads_out_of_the_run_folder_is_refused(
+    workspace: Workspace, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "there.txt").touch()
     with begin(workspace) as run:
         with pytest.raises(ConfigError, match="cannot be the name"):
@@ -307,7 +377,13 @@ def test_a_name_that_leads_out_of_the_run_folder_is_refused(workspace: Workspace
 def test_what_is_no_picture_or_no_file_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     with begin(workspace) as run:
-        for figure in (np.zeros(3), np.zeros((2, 2, 7)), [["a"]], tmp_path / "a.txt", tmp_path / "none.png"):
+        for figure in (
+            np.zeros(3),
+            np.zeros((2, 2, 7)),
+            [["a"]],
+            tmp_path / "a.txt",
+            tmp_path / "none.png",
+        ):
             with pytest.raises(DataError):
                 run.log_figure("a", figure)
         with pytest.raises(DataError, match="no such file"):
@@ -315,7 +391,8 @@ def test_what_is_no_picture_or_no_file_is_refused(workspace: Workspace, tmp_path
     assert not list((run.folder / "figures").glob("*"))
 
 
-# --- Parents, tags, resuming ------------------------------------------------------------------------------------------
+# --- Parents, tags, resuming
+# ------------------------------------------------------------------------------------------
 
 
 def test_parent_and_tags_are_those_of_any_run(workspace: Workspace) -> None:
@@ -335,7 +412,10 @@ def test_parent_and_tags_are_those_of_any_run(workspace: Workspace) -> None:
 
 def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None:
     config = {"optim": {"lr": 0.1}, "sizes": [1, 2]}
-    with pytest.raises(ValueError, match="broke"), begin(workspace, config=config, tags=["a"]) as run:
+    with (
+        pytest.raises(ValueError, match="broke"),
+        begin(workspace, config=config, tags=["a"]) as run,
+    ):
         for epoch in (1, 2):
             run.log({"train/f1": 0.3 * epoch}, epoch=epoch)
         run.save_validation(IDS, TRUTH, say("0000011110"))
@@ -347,14 +427,25 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
         run.log({"train/f1": 0.5}, step=2, epoch=2)
         run.log({"train/f1": 0.4}, epoch=3)
     record = load_run(workspace.runs_dir, "exp1")
-    assert (record.status, record.error, record.note, record.tags) == ("finished", "", "again", ("a", "b"))
-    assert read_curves(run.folder / "metrics.jsonl")["train/f1"] == {1: (1, 0.3), 2: (2, 0.5), 3: (3, 0.4)}
+    assert (record.status, record.error, record.note, record.tags) == (
+        "finished",
+        "",
+        "again",
+        ("a", "b"),
+    )
+    assert read_curves(run.folder / "metrics.jsonl")["train/f1"] == {
+        1: (1, 0.3),
+        2: (2, 0.5),
+        3: (3, 0.4),
+    }
     assert record.summary == {"train/f1": 0.6, "last/train/f1": 0.4, **_measured(record.summary)}
     assert record.summary["val/accuracy"] == 0.9
     with pytest.raises(ConfigError, match="exp1 is finished, it cannot be resumed") as error:
         begin(workspace, resume="exp1")
     assert error.value.hint == 'parent="exp1", without resume, makes a new run of it'
-    assert load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
+    assert (
+        load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
+    )
 
 
 def test_a_resumed_run_keeps_its_best_weights_until_an_epoch_is_better(
@@ -363,16 +454,23 @@ def test_a_resumed_run_keeps_its_best_weights_until_an_epoch_is_better(
     config = {"train": {"epochs": 2}, "optim": {"lr": 0.1}}
     with pytest.raises(ValueError, match="broke"), begin(workspace, config=config) as run:
         assert run.best == {}
-        run.save_best({"a": torch.ones(1)}, epoch=2, metrics={"val/accuracy": 0.75, "val/loss": 0.5})
+        run.save_best(
+            {"a": torch.ones(1)}, epoch=2, metrics={"val/accuracy": 0.75, "val/loss": 0.5}
+        )
         raise ValueError("broke")
     longer = {"train": {"epochs": 5}, "optim": {"lr": 0.1}}
-    with pytest.raises(ValueError, match="broke"), begin(workspace, config=longer, resume="exp1") as run:
+    with (
+        pytest.raises(ValueError, match="broke"),
+        begin(workspace, config=longer, resume="exp1") as run,
+    ):
         assert run.best == {"val/accuracy": 0.75, "val/loss": 0.5}
         for epoch, accuracy in ((1, 0.5), (2, 0.75), (3, float("nan"))):
             run.save_best({"a": torch.zeros(1)}, epoch=epoch, metrics={"val/accuracy": accuracy})
         assert torch.load(run.folder / "best.pth", weights_only=True)["model"]["a"].item() == 1
         with pytest.raises(ConfigError, match="'val/f1', which is not among"):
-            run.save_best({"a": torch.zeros(1)}, epoch=3, metrics={"val/accuracy": 0.9}, monitor="val/f1")
+            run.save_best(
+                {"a": torch.zeros(1)}, epoch=3, metrics={"val/accuracy": 0.9}, monitor="val/f1"
+            )
         raise ValueError("broke")
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.best_epoch, record.summary["val/accuracy"]) == (2, 0.75)
@@ -383,7 +481,9 @@ def test_a_resumed_run_keeps_its_best_weights_until_an_epoch_is_better(
     with begin(workspace, resume="exp1") as run:
         less = {"val/accuracy": 0.5, "val/loss": 0.25}
         run.save_best({"a": torch.zeros(1)}, epoch=4, metrics=less, monitor="val/loss")
-        run.save_best({"a": torch.zeros(1)}, epoch=5, metrics={"val/accuracy": 0.25})  # the loop knows better now
+        run.save_best(
+            {"a": torch.zeros(1)}, epoch=5, metrics={"val/accuracy": 0.25}
+        )  # the loop knows better now
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.best_epoch, record.summary["val/accuracy"]) == (5, 0.25)
 
@@ -420,7 +520,10 @@ def test_keys_are_added_to_a_config_until_the_first_point(workspace: Workspace) 
         run.add_config({"depth": 3})
         with pytest.raises(ConfigError, match=r"config\.width cannot be added.*points were logged"):
             run.add_config({"width": 3})
-    assert load_config(workspace.runs_dir, "exp1") == {"optim": {"lr": 0.1, "beta": 0.9}, "config": {"depth": 3}}
+    assert load_config(workspace.runs_dir, "exp1") == {
+        "optim": {"lr": 0.1, "beta": 0.9},
+        "config": {"depth": 3},
+    }
     assert load_run(workspace.runs_dir, "exp1").fingerprints["config"] != before
 
 
@@ -433,15 +536,22 @@ def _train_in_a_fork(root: Path, ending: str) -> None:
 
 def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> None:
     for ending in ("finished", "failed"):
-        process = multiprocessing.get_context("fork").Process(target=_train_in_a_fork, args=(workspace.root, ending))
+        process = multiprocessing.get_context("fork").Process(
+            target=_train_in_a_fork, args=(workspace.root, ending)
+        )
         process.start()
         process.join(COMMAND_LIMIT_S)
     records = list_runs(workspace.runs_dir)
-    assert [record.status for record in records] == ["failed", "finished"] == [record.note for record in records]
+    assert (
+        [record.status for record in records]
+        == ["failed", "finished"]
+        == [record.note for record in records]
+    )
     assert records[0].error == "ValueError: no"
 
 
-# --- The documents ---------------------------------------------------------------------------------------------------
+# --- The documents
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
@@ -451,7 +561,10 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     monkeypatch.chdir(tmp_path)
     data = {"train_dir": "photos/train", "eval_dir": "photos/eval"}
     board = {"solution": tmp_path / "photos/solution.csv"}
-    options: dict[str, Any] = {"competition": {"classes": ["cat", "dog"]}, "leaderboard_options": board}
+    options: dict[str, Any] = {
+        "competition": {"classes": ["cat", "dog"]},
+        "leaderboard_options": board,
+    }
     workspace = init_workspace(tmp_path, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
@@ -460,13 +573,22 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     assert example.count(last) == 1
     (tmp_path / "train.py").write_text(example.replace(last, stop))
     subprocess.run([sys.executable, "train.py"], check=False, timeout=COMMAND_LIMIT_S)
-    assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == ("interrupted", 1)
+    assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == (
+        "interrupted",
+        1,
+    )
     subprocess.run([sys.executable, "train.py", "exp1"], check=True, timeout=COMMAND_LIMIT_S)
-    assert list(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["train/loss"]) == [1, 2, 3]
+    assert list(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["train/loss"]) == [
+        1,
+        2,
+        3,
+    ]
     record = load_run(workspace.runs_dir, "exp1")
     assert (record.status, record.tags) == ("finished", ("linear",))
     assert {"val/accuracy", "val/f1", "train/loss"} <= record.summary.keys()
-    curve = dict(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/accuracy"].values())
+    curve = dict(
+        read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["val/accuracy"].values()
+    )
     assert record.best_epoch == max(curve, key=lambda epoch: (curve[epoch], -epoch))
     assert record.summary["val/accuracy"] == max(curve.values())
     assert submit(workspace, "exp1", "own loop")[0].number == 1

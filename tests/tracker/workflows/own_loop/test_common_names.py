@@ -8,10 +8,14 @@ from tracker.training.config import list_options
 from tracker.workflows.own_loop.common_names import KEYS, METRICS, common_key, common_name
 
 OURS = {
-    "val/accuracy": "Acc/val val_acc valid/acc eval_accuracy eval/accuracy Accuracy/validation valAcc eval_top1"
-    " val_categorical_accuracy val_sparse_categorical_accuracy val_MulticlassAccuracy metrics/val/acc val.acc val-acc"
-    " val_acc@1 val_acc_epoch dev_acc val/accuracy",
-    "val/f1": "F1/val val_f1 valid_f1_score eval_macro_f1 val_MulticlassF1Score eval/f1-macro val/f1",
+    "val/accuracy": (
+        "Acc/val val_acc valid/acc eval_accuracy eval/accuracy Accuracy/validation valAcc eval_top1"
+        " val_categorical_accuracy val_sparse_categorical_accuracy val_MulticlassAccuracy"
+        " metrics/val/acc val.acc val-acc val_acc@1 val_acc_epoch dev_acc val/accuracy"
+    ),
+    "val/f1": (
+        "F1/val val_f1 valid_f1_score eval_macro_f1 val_MulticlassF1Score eval/f1-macro val/f1"
+    ),
     "val/loss": "Loss/val val_loss valid_loss eval_loss validation/loss val_loss_epoch val/loss",
     "train/loss": "Loss/train train_loss training_loss trainLoss train_loss_epoch train/loss",
     "train/batch_loss": "train_loss_step train/batch_loss",
@@ -43,7 +47,9 @@ UNKNOWN = (
 
 @pytest.mark.parametrize("ours", OURS)
 def test_metrics_are_known_under_the_names_of_others(ours: str) -> None:
-    assert {name: common_name(name) for name in OURS[ours].split()} == dict.fromkeys(OURS[ours].split(), ours)
+    assert {name: common_name(name) for name in OURS[ours].split()} == dict.fromkeys(
+        OURS[ours].split(), ours
+    )
 
 
 def test_names_that_are_not_known_stay() -> None:
