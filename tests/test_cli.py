@@ -128,7 +128,7 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     edges = {str(path.relative_to(ROOT)): imports_of(path) for path in ROOT.glob("tracker/**/*.py")}
     del edges["tracker/cli.py"]  # the link by which the top level's one is installed
     assert all(
-        path.startswith("tracker/mirror_targets/")
+        path.startswith("tracker/mirror/targets/")
         for path, names in edges.items()
         if "mlflow" in names
     )
@@ -253,7 +253,7 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
 def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import tracker.runs.record\ndef broken(*a, **k): raise ZeroDivisionError('one by"
+        "import tracker.runs.read\ndef broken(*a, **k): raise ZeroDivisionError('one by"
         " nought')\ntracker.runs.read.list_runs = broken\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

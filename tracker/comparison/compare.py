@@ -1,5 +1,5 @@
 """Many runs in one table: the config keys in which they differ, and what came of it. Plain data;
-render_compare.py renders it.
+tracker/console/compare.py renders it.
 
 Runs that differ in nothing but the seed or the fold are one row, with mean and standard deviation.
 """

@@ -1,5 +1,5 @@
-"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py
-renders it."""
+"""Two runs side by side: what was changed, what came of it, is it real. Plain data; tracker/console/diff.py
+prints it."""
 
 from __future__ import annotations
 
