@@ -73,11 +73,46 @@ def test_a_doubled_line_would_be_found() -> None:
     assert find_doubled([(1, "`make bench` " + line), (2, "another " + line)]) == [(1, 2)]
 
 
-def test_entries_of_decisions_stand_apart() -> None:
-    lines = (ROOT / "DECISIONS.md").read_text(encoding="utf-8").splitlines()
-    entries = [place for place, line in enumerate(lines) if re.match(r"\*\*20\d\d-", line)]
-    assert len(entries) > 70
-    assert [place + 1 for place in entries if lines[place - 1]] == []
+DECISIONS = ROOT / "DECISIONS.md"
+
+
+def read_decisions() -> dict[str, list[tuple[str, str]]]:
+    """By subject, the (title, text) of its entries."""
+    subjects = {}
+    for part in re.split(r"^## ", DECISIONS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        subject, *entries = re.split(r"^### ", part, flags=re.MULTILINE)
+        pairs = [entry.partition("\n\n") for entry in entries]
+        subjects[subject.strip()] = [(title, text) for title, _, text in pairs]
+    return subjects
+
+
+def test_a_decision_has_a_subject_a_title_of_its_own_and_a_date() -> None:
+    titles = [title for entries in read_decisions().values() for title, _ in entries]
+    texts = [text for entries in read_decisions().values() for _, text in entries]
+    assert len(titles) > 150
+    assert sorted(set(titles)) == sorted(titles)
+    assert [text for text in texts if not re.match(r"20\d\d-\d\d-\d\d\. \S", text)] == []
+    dated = re.findall(r"^\*\*20\d\d-.*", DECISIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert dated == [], "an entry is `### Title` under its subject, and its text begins with the date"
+
+
+def test_decisions_of_a_subject_are_in_order_of_date() -> None:
+    for subject, entries in read_decisions().items():
+        dates = [text[:10] for _, text in entries]
+        assert dates == sorted(dates), subject
+
+
+def test_the_contents_of_decisions_name_every_subject() -> None:
+    contents = re.findall(r"^- \[(.+)\]\(#", DECISIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert contents == list(read_decisions())
+
+
+def test_a_decision_that_a_text_names_is_there() -> None:
+    titles = [title for entries in read_decisions().values() for title, _ in entries]
+    texts = [text for _, text in list_texts()] + [(ROOT / "pyproject.toml").read_text(encoding="utf-8")]
+    named = [name for text in texts for name in re.findall(r'DECISIONS\.md,\s+"([^"]+)"', text)]
+    assert len(named) > 3
+    assert [name for name in named if not any(title.startswith(name) for title in titles)] == []
 
 
 def read_remarks(path: Path) -> Iterator[str]:
@@ -165,7 +200,7 @@ def read_anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PAGES, DECISIONS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     dead = []
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tracker.comparison.paired import FoldTest, Paired
     from tracker.workspace import Competition
 
-WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"  # 117 of 4,000 equal pairs, see DECISIONS.md
+# 117 of 4,000 equal pairs: DECISIONS.md, "Runs are called different when the interval excludes 0".
+WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"
 SHOWN = 3  # changed keys; the table below has them all
 
 
