@@ -19,6 +19,8 @@ import yaml
 from docs.generate import REFERENCE, build_pages
 from tests.conftest import ROOT
 from tests.test_cli import COMMANDS
+from tracker.leaderboards.registry import KINDS
+from tracker.leaderboards.registry import list_options as list_leaderboard_options
 from tracker.settings import SETTINGS
 from tracker.training.config import list_options
 
@@ -172,6 +174,13 @@ def test_the_page_of_keys_has_every_key_and_setting_and_no_other() -> None:
     run, _, _ = config.partition("\n## tracker.toml\n")
     assert set(re.findall(r"^\| `([a-z_]+\.[a-z0-9_]+)` \|", run, re.MULTILINE)) == set(list_options())
     assert set(re.findall(r"^\| `(\w+)` \|", settings, re.MULTILINE)) == {setting.name for setting in SETTINGS}
+
+
+def test_the_page_of_keys_tells_the_metrics_and_the_leaderboard_of_a_workspace() -> None:
+    rows = dict(re.findall(r"^\| `(\w+\.\w+)` \|.*\| ?(.*?) ?\|$", build_pages()["config.md"], re.MULTILINE))
+    assert '"macro_f1" and "accuracy" can be computed here' in rows["competition.metrics"]
+    assert [f'"{kind}": ' in rows["leaderboard.kind"] for kind in KINDS] == [True] * len(KINDS)
+    assert [option.key for option in list_leaderboard_options() if not rows[f"leaderboard.{option.key}"]] == []
 
 
 def test_every_command_with_json_has_a_document() -> None:

@@ -46,6 +46,7 @@ similar_share = {similar_share}
 # Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
 public_share = {public_share}
 
+# kind: {kinds} can be computed here; "given" is typed in. percent: may be typed as 81.65.
 {metrics}
 # Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
 [data]
@@ -117,7 +118,7 @@ def init_workspace(
     paths = {key: _keep_path(Path(data[key]), root) for key in ("train_dir", "eval_dir", "labels") if data.get(key)}
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
     text = TEMPLATE.format(
-        kinds=" and ".join(f'"{metric.kind}"' for metric in list_resampled()),
+        kinds=name_computed_kinds(),
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
         monitor=_describe_monitor(next((m for m in tables if m["name"] == values["primary_metric"]), {})),
@@ -127,6 +128,11 @@ def init_workspace(
     )
     check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
+
+
+def name_computed_kinds() -> str:
+    """The kinds of metrics that are computed here, as the comment in tracker.toml names them."""
+    return " and ".join(f'"{metric.kind}"' for metric in list_resampled())
 
 
 def _prepare(workspace: Workspace) -> None:
