@@ -449,8 +449,12 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     make_pictures(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     data = {"train_dir": "photos/train", "eval_dir": "photos/eval"}
-    options: dict[str, Any] = {"competition": {"classes": ["cat", "dog"]}, "solution": tmp_path / "photos/solution.csv"}
-    workspace = init_workspace(tmp_path, data=data, **options)
+    workspace = init_workspace(
+        tmp_path,
+        data=data,
+        competition={"classes": ["cat", "dog"]},
+        leaderboard_options={"solution": tmp_path / "photos/solution.csv"},
+    )
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
     last = '"epoch": epoch})\n'  # of the epoch
