@@ -19,9 +19,10 @@ import typer
 
 from tracker.cli import app
 from tracker.core.settings import SETTINGS
-from tracker.setup.init import TEMPLATE, init_workspace
+from tracker.setup.init import TEMPLATE, init_workspace, name_computed_kinds
 from tracker.training.config import SECTIONS
 from tracker.workspace.competition import Competition
+from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -199,8 +200,24 @@ def list_template_keys() -> Iterator[tuple[str, str, str]]:
                 yield f"`{section}.{found[1]}`", shown, escape(meaning, angles=True)
             comment = ""
         elif line.startswith("{metrics}"):
-            yield "`competition.metrics`", "", escape(comment.strip(), angles=True)
+            meaning = comment.replace("{kinds}", name_computed_kinds()).strip()
+            yield "`competition.metrics`", "", escape(meaning, angles=True)
             comment = ""
+        elif line.startswith("{leaderboard_section}"):
+            yield from list_leaderboard_keys()
+
+
+def list_leaderboard_keys() -> Iterator[tuple[str, str, str]]:
+    """The rows of [leaderboard]: the kinds, and the keys that each has."""
+    sentences = " ".join(f'"{kind.name}": {kind.sentence}' for kind in KINDS.values())
+    yield "`leaderboard.kind`", render_toml(DEFAULT.name), escape(sentences, angles=True)
+    for kind in KINDS.values():
+        for option in kind.options:
+            default = render_toml(option.default) if option.default else ""
+            meaning = (
+                f'For "{kind.name}": {option.needs}.' if option.needs else f'For "{kind.name}".'
+            )
+            yield f"`leaderboard.{option.key}`", default, escape(meaning, angles=True)
 
 
 def list_settings() -> Iterator[tuple[str, str, str]]:

@@ -35,6 +35,8 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.test_cli import COMMANDS
 from tracker.core.settings import SETTINGS
 from tracker.training.config import list_options
+from tracker.workspace.leaderboard_kinds import KINDS
+from tracker.workspace.leaderboard_kinds import list_options as list_leaderboard_options
 
 WINDOW = 12  # lines in which a merge leaves both versions of a sentence
 ALIKE = 40  # characters
@@ -98,11 +100,50 @@ def test_a_doubled_line_would_be_found() -> None:
     assert find_doubled([(1, "`make bench` " + line), (2, "another " + line)]) == [(1, 2)]
 
 
-def test_entries_of_decisions_stand_apart() -> None:
-    lines = (ROOT / "DECISIONS.md").read_text(encoding="utf-8").splitlines()
-    entries = [place for place, line in enumerate(lines) if re.match(r"\*\*20\d\d-", line)]
-    assert len(entries) > 70
-    assert [place + 1 for place in entries if lines[place - 1]] == []
+DECISIONS = ROOT / "DECISIONS.md"
+
+
+def read_decisions() -> dict[str, list[tuple[str, str]]]:
+    """By subject, the (title, text) of its entries."""
+    subjects = {}
+    for part in re.split(r"^## ", DECISIONS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        subject, *entries = re.split(r"^### ", part, flags=re.MULTILINE)
+        pairs = [entry.partition("\n\n") for entry in entries]
+        subjects[subject.strip()] = [(title, text) for title, _, text in pairs]
+    return subjects
+
+
+def test_a_decision_has_a_subject_a_title_of_its_own_and_a_date() -> None:
+    titles = [title for entries in read_decisions().values() for title, _ in entries]
+    texts = [text for entries in read_decisions().values() for _, text in entries]
+    assert len(titles) > 150
+    assert sorted(set(titles)) == sorted(titles)
+    assert [text for text in texts if not re.match(r"20\d\d-\d\d-\d\d\. \S", text)] == []
+    dated = re.findall(r"^\*\*20\d\d-.*", DECISIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert dated == [], (
+        "an entry is `### Title` under its subject, and its text begins with the date"
+    )
+
+
+def test_decisions_of_a_subject_are_in_order_of_date() -> None:
+    for subject, entries in read_decisions().items():
+        dates = [text[:10] for _, text in entries]
+        assert dates == sorted(dates), subject
+
+
+def test_the_contents_of_decisions_name_every_subject() -> None:
+    contents = re.findall(r"^- \[(.+)\]\(#", DECISIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert contents == list(read_decisions())
+
+
+def test_a_decision_that_a_text_names_is_there() -> None:
+    titles = [title for entries in read_decisions().values() for title, _ in entries]
+    texts = [text for _, text in list_texts()] + [
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    ]
+    named = [name for text in texts for name in re.findall(r'DECISIONS\.md,\s+"([^"]+)"', text)]
+    assert len(named) > 3
+    assert [name for name in named if not any(title.startswith(name) for title in titles)] == []
 
 
 def read_remarks(path: Path) -> Iterator[str]:
@@ -186,6 +227,17 @@ def test_the_page_of_keys_has_every_key_and_setting_and_no_other() -> None:
     }
 
 
+def test_the_page_of_keys_tells_the_metrics_and_the_leaderboard_of_a_workspace() -> None:
+    rows = dict(
+        re.findall(r"^\| `(\w+\.\w+)` \|.*\| ?(.*?) ?\|$", build_pages()["config.md"], re.MULTILINE)
+    )
+    assert '"macro_f1" and "accuracy" can be computed here' in rows["competition.metrics"]
+    assert [f'"{kind}": ' in rows["leaderboard.kind"] for kind in KINDS] == [True] * len(KINDS)
+    assert [
+        option.key for option in list_leaderboard_options() if not rows[f"leaderboard.{option.key}"]
+    ] == []
+
+
 def test_every_command_with_json_has_a_document() -> None:
     text = build_pages()["json.md"]
     takers = [
@@ -214,7 +266,7 @@ def read_anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PAGES, DECISIONS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     dead = []
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):

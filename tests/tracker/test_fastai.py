@@ -1,5 +1,7 @@
-"""fastai's own Learner, recorded by the callback; skipped where fastai is missing (DECISIONS.md
-says why it may be)."""
+"""fastai's own Learner, recorded by the callback; skipped where fastai is missing.
+
+Why it may be: DECISIONS.md, "fastai is no dependency of the tests".
+"""
 
 from __future__ import annotations
 

@@ -141,7 +141,9 @@ def test_the_keys_that_are_given_tell_the_kind() -> None:
 def test_no_source_outside_the_folder_names_a_kind_of_leaderboard() -> None:
     quoted = re.compile("|".join(rf"""["']{name}["']""" for name in KINDS))
     inside = SOURCES / "leaderboards"
-    kinds = SOURCES / "workspace" / "leaderboard_kinds.py"  # their entries: tracker.toml is read by them
+    kinds = (
+        SOURCES / "workspace" / "leaderboard_kinds.py"
+    )  # their entries: tracker.toml is read by them
     # the name of a library that happens to be that of its site
     libraries = SOURCES / "training" / "libraries.py"
     found = [

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, Paired
     from tracker.workspace.competition import Competition
 
-WHY_LEVEL = (  # 117 of 4,000 equal pairs, see DECISIONS.md
-    "the limit that keeps false alarms under 1 in 20"
-)
+# 117 of 4,000 equal pairs: DECISIONS.md, "Runs are called different when the interval excludes 0".
+WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"
 SHOWN = 3  # changed keys; the table below has them all
 
 

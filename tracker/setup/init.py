@@ -135,7 +135,7 @@ def init_workspace(
     }
     table = {**data, "format": data.get("format") or detect_format(data), **paths}
     text = TEMPLATE.format(
-        kinds=" and ".join(f'"{metric.kind}"' for metric in list_resampled()),
+        kinds=name_computed_kinds(),
         metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
         data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
         monitor=_describe_monitor(
@@ -150,6 +150,11 @@ def init_workspace(
     )
     check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
+
+
+def name_computed_kinds() -> str:
+    """The kinds of metrics that are computed here, as the comment in tracker.toml names them."""
+    return " and ".join(f'"{metric.kind}"' for metric in list_resampled())
 
 
 def _prepare(workspace: Workspace) -> None:

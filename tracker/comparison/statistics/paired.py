@@ -351,8 +351,8 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
 def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
-    The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md
-    for its coverage.
+    The interval is the difference plus and minus 1.96 bootstrap standard errors. Its coverage is in
+    DECISIONS.md, "diff's interval is the difference plus and minus 1.96 bootstrap standard errors".
     """
     import numpy as np
 
