@@ -383,7 +383,7 @@ OTHER_FILES = (
     ("`ledger.db.sql`", "the schema of the ledger; a new ledger is made from it"),
     ("`docker-compose.yml`", "a team's server"),
     ("`docs/generate.py`", "writes this page and the rest of docs/reference"),
-    ("`tests/servers.py`", "starts the real servers for the tests"),
+    ("`tests/support/servers.py`", "starts the real servers for the tests"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Leaderboards, one file a kind; registry.py lists the kinds, and no other folder names one."""
+"""Leaderboards, one file a kind; leaderboard_kinds.py lists the kinds, and no other folder names one."""
 
 from __future__ import annotations
 
