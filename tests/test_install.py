@@ -50,7 +50,7 @@ def test_the_wheel_has_one_name(installed: Path) -> None:
         "tracker/cli.py",
         "tracker/ledger.db.sql",
         "tracker/py.typed",
-        "tracker/training/loop.py",
+        "tracker/training/run/loop.py",
     } <= set(names)
     assert len(names) == len(set(names))
 

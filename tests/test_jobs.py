@@ -366,13 +366,13 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
 
 SWALLOWED = """
 import os, signal, time
-from tracker.workflows import train
-train.INSIST_S = 0.2
+from tracker.core import signals as ends
+ends.INSIST_S = 0.2
 class Swallows:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-with train.terminate_as_interrupt(insist=True) as signals:
+with ends.terminate_as_interrupt(insist=True) as signals:
     try:
         Swallows()
         print("goes on", signals.received, flush=True)

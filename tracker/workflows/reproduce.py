@@ -122,6 +122,10 @@ def _is_environment(found: Any) -> bool:
     )
 
 
+# Where the trainer lies in a checkout: before and since the modules stand in rooms.
+TRAINERS = ("train.py", "workflows/train.py")
+
+
 @contextmanager
 def _check_out(
     workspace: Workspace, environment: Mapping[str, Any]
@@ -152,7 +156,7 @@ def _check_out(
             words = (
                 f"commit {git['commit'][:10]}{' with its uncommitted changes' if changed else ''}"
             )
-            if (tree / "tracker" / "train.py").is_file():
+            if any((tree / "tracker" / trainer).is_file() for trainer in TRAINERS):
                 yield tree, f"code: {words}"
             else:
                 yield None, f"code: {words} has no tracker in it, the installed program was used"
