@@ -367,19 +367,19 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
 SWALLOWED = """
 import os, signal, time
 from tracker.workflows import train
-train.INSIST_S = 0.2
+train.REPEAT_INTERRUPT_S = 0.2
 class Swallows:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-with train.terminate_as_interrupt(insist=True) as signals:
+with train.terminate_as_interrupt(repeat=True) as signals:
     try:
         Swallows()
         print("goes on", signals.received, flush=True)
         time.sleep(600)
     except KeyboardInterrupt as error:
         signals.ignore()
-        print("ends", error, signals.explain(ValueError("what a library made of it")), flush=True)
+        print("ends", error, signals.find_cause(ValueError("what a library made of it")), flush=True)
 """
 
 

@@ -14,7 +14,7 @@ from tracker.training.tables import flatten
 # the key that says that the images or labels are others where no key of the config tells it
 DATA = "data"
 
-LABELLING = ("data.format", "data.age_bands")  # these change labels, so the data fingerprint, too
+LABEL_KEYS = ("data.format", "data.age_bands")  # these change labels, so the data fingerprint, too
 
 PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 
@@ -24,14 +24,14 @@ CHANNEL_KEYS = ("data.mean", "data.std")
 
 CROPS = tuple(f"augment.{key}" for key in CROP_KEYS)
 
-Prints = tuple[str | None, str | None]
+FingerprintPair = tuple[str | None, str | None]
 
 
 def diff_configs(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     *,
-    data: Prints = (None, None),
+    data: FingerprintPair = (None, None),
     recorded: bool = False,
 ) -> dict[str, list[Any]]:
     """{key: [old, new]} of the keys that can change a result and differ; None where a side lacks
@@ -85,7 +85,7 @@ def is_complete(keys: Collection[str]) -> bool:
     return 3 * sum(key in options for key in keys) >= len(options)
 
 
-def is_by_hand(keys: Collection[str]) -> bool:
+def has_only_known_options(keys: Collection[str]) -> bool:
     """Whether a config has options of this program alone, as the columns of a table kept by hand."""
     return list_options().keys() >= set(keys)
 
@@ -104,7 +104,7 @@ def knows(keys: Collection[str], key: str, *, of_complete: bool, by_hand: bool) 
     return by_hand and not of_complete
 
 
-def list_following(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+def list_implied_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """The keys of a difference that follow from another of its keys, and are no change of their
     own.
 
@@ -127,7 +127,7 @@ def _find_unknown(
     left: Mapping[str, Any], right: Mapping[str, Any], *, recorded: bool
 ) -> list[str]:
     found = []
-    by_hand = not recorded and is_by_hand(left) and is_by_hand(right)
+    by_hand = not recorded and has_only_known_options(left) and has_only_known_options(right)
     for one, other in ((left, right), (right, left)):
         complete = is_complete(one)
         found += [
@@ -137,7 +137,10 @@ def _find_unknown(
 
 
 def _diff_data(
-    old: Mapping[str, Any], new: Mapping[str, Any], data: Prints, found: dict[str, list[Any]]
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    data: FingerprintPair,
+    found: dict[str, list[Any]],
 ) -> dict[str, list[Any]]:
     """What says that the data are others; drops from `found` what does not matter because they are
     the same."""
@@ -147,9 +150,9 @@ def _diff_data(
             found.pop(key, None)
         return {}
     places = _diff_places(old, new)
-    explained = places or any(key in found for key in (*TABLE_KEYS, *LABELLING))
+    explained = places or any(key in found for key in (*TABLE_KEYS, *LABEL_KEYS))
     if before and after and not explained:
-        return {DATA: [shorten_print(before), shorten_print(after)]}
+        return {DATA: [shorten_fingerprint(before), shorten_fingerprint(after)]}
     return places
 
 
@@ -166,13 +169,13 @@ def _name(path: Any) -> str:
     return PurePath(path).name if isinstance(path, str) else ""
 
 
-def shorten_print(fingerprint: str) -> str:
+def shorten_fingerprint(fingerprint: str) -> str:
     """Enough of a fingerprint to tell it from others."""
     return fingerprint.removeprefix("sha256:")[:8]
 
 
-def drop_same_places(
-    diff: Mapping[str, list[Any]], *, data: Prints = (None, None)
+def drop_path_changes(
+    diff: Mapping[str, list[Any]], *, data: FingerprintPair = (None, None)
 ) -> dict[str, list[Any]]:
     """A difference as an earlier version kept it, without what is none: places of the same data,
     numbers of devices."""
@@ -197,8 +200,8 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[
     never logged."""
     if diff is None:
         return "-"
-    unknown = [tell_unknown(not_known)] if not_known else []
-    following = list_followers(diff)
+    unknown = [render_unknown_keys(not_known)] if not_known else []
+    following = list_implied_changes(diff)
     made = ", ".join(list_changes(diff)) + (
         f" (and with it {', '.join(following)})" if following else ""
     )
@@ -208,9 +211,9 @@ def render_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[
 def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """A config diff in words, a text for each change; what an ensemble is made of is one of them.
 
-    Keys that follow from another one are none: `list_followers` has them.
+    Keys that follow from another one are none: `list_implied_changes` has them.
     """
-    following = list_following(diff)
+    following = list_implied_keys(diff)
     others = [
         (key, pair)
         for key, pair in diff.items()
@@ -223,7 +226,7 @@ def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     ]
 
 
-def tell_unknown(keys: Sequence[str]) -> str:
+def render_unknown_keys(keys: Sequence[str]) -> str:
     """How many keys one of two programs never logged, by name where they are few; none of them is
     called a change."""
     named = f": {', '.join(keys)}" if len(keys) <= FEW_KEYS else ""
@@ -233,10 +236,10 @@ def tell_unknown(keys: Sequence[str]) -> str:
     )
 
 
-def list_followers(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+def list_implied_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """The keys that follow from another one, as the crop follows from the model, in the words of
     `list_changes`."""
-    return [f"{key} {' -> '.join(render_values(diff[key]))}" for key in list_following(diff)]
+    return [f"{key} {' -> '.join(render_values(diff[key]))}" for key in list_implied_keys(diff)]
 
 
 def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:

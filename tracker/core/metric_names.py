@@ -72,7 +72,7 @@ def check_values(values: Mapping[Any, Any]) -> dict[str, float]:
     return checked
 
 
-def check_whole(what: str, number: Any) -> int:
+def check_integer(what: str, number: Any) -> int:
     """A step or an epoch as an int; raises ConfigError for what is no whole number of 64 bits."""
     try:
         whole = int(number)
@@ -114,7 +114,7 @@ def from_chart_name(name: str) -> str:
     return escaped if escaped != name and escaped in _EARLIER else _EARLIER.get(name, name)
 
 
-def fit_name(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """A name from elsewhere as one that may be logged: as it is, or written as in MLflow."""
     try:
         check_name(name)

@@ -83,7 +83,7 @@ def get_seconds(name: str) -> float:
     return seconds
 
 
-class HubPlaces(NamedTuple):
+class HubLocations(NamedTuple):
     """Where timm finds weights: the hub's address, empty where HF_HUB_OFFLINE forbids it, and the
     two caches."""
 
@@ -91,7 +91,7 @@ class HubPlaces(NamedTuple):
     caches: tuple[Path, Path]
 
 
-def get_hub_places() -> HubPlaces:
+def find_hub_locations() -> HubLocations:
     """What the variables of the hub's client and of torch say, read as they read them."""
     environment = os.environ  # noqa: TID251
     cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
@@ -106,7 +106,7 @@ def get_hub_places() -> HubPlaces:
         if offline
         else environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
     )
-    return HubPlaces(address, (Path(hub).expanduser(), torch.expanduser()))
+    return HubLocations(address, (Path(hub).expanduser(), torch.expanduser()))
 
 
 def get_author() -> str:
@@ -119,7 +119,7 @@ def get_author() -> str:
         return "unknown"
 
 
-def is_follower() -> bool:
+def is_secondary_rank() -> bool:
     """Whether torchrun started this process as another than the first: it makes no run of its own."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
 

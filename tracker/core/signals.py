@@ -11,7 +11,7 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
-INSIST_S = (
+REPEAT_INTERRUPT_S = (
     10.0  # by then a KeyboardInterrupt that was not swallowed has ended the loop and its processes
 )
 
@@ -21,13 +21,13 @@ class Signals:
     first of them.
 
     After the first all are ignored, for the process is about to end: an impatient second Ctrl-C
-    must not break what records the first. With `insist`, KeyboardInterrupt is raised again until
+    must not break what records the first. With `repeat`, KeyboardInterrupt is raised again until
     `ignore` is called: a destructor or a callback may swallow it, and the run would go on.
     """
 
-    def __init__(self, numbers: Iterable[signal.Signals], *, insist: bool) -> None:
+    def __init__(self, numbers: Iterable[signal.Signals], *, repeat: bool) -> None:
         self.received = ""
-        self._insist = insist
+        self._repeat = repeat
         self._pid = os.getpid()
         self._before = {number: signal.getsignal(number) for number in numbers}
         for number in self._before:
@@ -36,21 +36,21 @@ class Signals:
     def ignore(self) -> None:
         """Ignore them from now on."""
         self._ignore_all()
-        self._stop_insisting()
+        self._stop_repeating()
 
-    def explain(self, error: BaseException) -> BaseException:
+    def find_cause(self, error: BaseException) -> BaseException:
         """What ended the block: the signal, where one came, whatever other processes' ends or a
         library made of it."""
         return KeyboardInterrupt(self.received) if self.received else error
 
     def restore(self) -> None:
         """Handle them as before the block, unless one has come."""
-        self._stop_insisting()
+        self._stop_repeating()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _stop_insisting(self) -> None:
-        if self._insist:
+    def _stop_repeating(self) -> None:
+        if self._repeat:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ignore_all(self) -> None:
@@ -69,9 +69,9 @@ class Signals:
         self.received = name_signal(number)
         self._ignore_all()
         self._before.clear()
-        if self._insist:
+        if self._repeat:
             signal.signal(signal.SIGALRM, self._raise_again)
-            signal.setitimer(signal.ITIMER_REAL, INSIST_S, INSIST_S)
+            signal.setitimer(signal.ITIMER_REAL, REPEAT_INTERRUPT_S, REPEAT_INTERRUPT_S)
         raise KeyboardInterrupt(self.received)
 
     def _raise_again(self, _number: int, _frame: FrameType | None) -> None:
@@ -90,13 +90,13 @@ class NoSignals(Signals):
 
 
 @contextmanager
-def terminate_as_interrupt(*also: signal.Signals, insist: bool = False) -> Iterator[Signals]:
+def terminate_as_interrupt(*also: signal.Signals, repeat: bool = False) -> Iterator[Signals]:
     """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended,
     recorded as interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield NoSignals()
         return
-    signals = Signals((signal.SIGINT, signal.SIGTERM, *also), insist=insist)
+    signals = Signals((signal.SIGINT, signal.SIGTERM, *also), repeat=repeat)
     try:
         yield signals
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tracker.training.errors import TrackerError
-from tracker.workspace.leaderboard_kinds import KINDS, Kind
+from tracker.workspace.leaderboard_kinds import KINDS, LeaderboardKind
 
 if TYPE_CHECKING:
     from tracker.workspace.competition import Competition, Workspace
@@ -24,7 +24,7 @@ class LeaderboardError(TrackerError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SendResult:
     """What came of sending a file: its name there, the reason when it was refused, the scores known
     so far."""
 
@@ -37,7 +37,7 @@ class Leaderboard(Protocol):
     """Where submissions go. The bodies here are those of a kind that does nothing; a kind overrides
     what it does."""
 
-    kind: Kind
+    kind: LeaderboardKind
 
     def __init__(self, workspace: Workspace) -> None:
         """Remember what is needed of the workspace; nothing is read yet."""
@@ -57,13 +57,13 @@ class Leaderboard(Protocol):
         """Private and overall scores for the day they are revealed; empty when this kind has none."""
         return {}
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> SendResult:
         """After the ledger has the row: send the file, once however often this is called; raises
         LeaderboardError.
 
         `sent`: the ledger has noted that the file is there, only its score is to be fetched.
         """
-        return Outcome()
+        return SendResult()
 
     def find_solution(self) -> Path | None:
         """The CSV with every id, its true answer and Usage (Public or Private), None when it is not

@@ -15,7 +15,7 @@ from typing import Any
 
 from tracker.core.errors import RefusedError
 from tracker.core.settings import get_seconds
-from tracker.leaderboards import Leaderboard, LeaderboardError, Outcome, Scores
+from tracker.leaderboards import Leaderboard, LeaderboardError, Scores, SendResult
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace.competition import Workspace
@@ -45,7 +45,7 @@ class KaggleLeaderboard(Leaderboard):
             )
         return {}
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> SendResult:
         """Send a file unless Kaggle has it, and wait for its score; raises LeaderboardError."""
         with self._client() as api:
             reference = ""
@@ -65,7 +65,7 @@ class KaggleLeaderboard(Leaderboard):
                 return row
         return None
 
-    def _wait(self, look: Callable[[], Any], reference: str) -> Outcome:
+    def _wait(self, look: Callable[[], Any], reference: str) -> SendResult:
         """Poll until the submission is scored or refused, or the patience ends: then the scores
         come with sync."""
         deadline = time.monotonic() + get_seconds("TRACKER_LEADERBOARD_WAIT_S")
@@ -73,14 +73,14 @@ class KaggleLeaderboard(Leaderboard):
             row = look()
             status = row.status.name if row is not None else "PENDING"
             if status == "ERROR":
-                return Outcome(
+                return SendResult(
                     reference=str(row.ref),
                     rejected=row.error_description or "Kaggle gives no reason",
                 )
             if status == "COMPLETE":
-                return Outcome(reference=str(row.ref), scores=self._read_scores(row))
+                return SendResult(reference=str(row.ref), scores=self._read_scores(row))
             if time.monotonic() >= deadline:
-                return Outcome(reference=str(row.ref) if row is not None else reference)
+                return SendResult(reference=str(row.ref) if row is not None else reference)
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
     def _read_scores(self, row: Any) -> Scores:

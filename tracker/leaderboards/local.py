@@ -29,7 +29,7 @@ class LocalLeaderboard(Leaderboard):
     def check_settings(self) -> None:
         """Read the solution; raises ConfigError for a metric that is not computed here, DataError
         for wrong rows."""
-        _ = self._truth  # reads the file
+        _ = self._solution  # reads the file
         unknown = [
             metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)
         ]
@@ -55,7 +55,7 @@ class LocalLeaderboard(Leaderboard):
         return Path(self._path) if self._path else None
 
     @cached_property
-    def _truth(self) -> Mapping[str, tuple[str, str]]:
+    def _solution(self) -> Mapping[str, tuple[str, str]]:
         """{id: (true answer, usage)}; raises ConfigError without a solution, DataError with every
         wrong row."""
         path = self.find_solution()
@@ -81,17 +81,19 @@ class LocalLeaderboard(Leaderboard):
 
     def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:
         self.check_settings()
-        if answers.by_id.keys() != self._truth.keys():
+        if answers.by_id.keys() != self._solution.keys():
             raise RefusedError(
                 f"the predictions are for {len(answers.by_id)} ids, the solution has"
-                f" {len(self._truth)}, not the same",
+                f" {len(self._solution)}, not the same",
                 hint="check leaderboard.solution and data.eval_dir",
             )
         scores = {}
         for split in splits:
-            ids = [name for name, (_, usage) in self._truth.items() if split in (usage, "overall")]
+            ids = [
+                name for name, (_, usage) in self._solution.items() if split in (usage, "overall")
+            ]
             for metric in self._competition.metrics if ids else ():
-                truth = [self._truth[name][0] for name in ids]
+                truth = [self._solution[name][0] for name in ids]
                 guesses = [answers.by_id[name] for name in ids]
                 scores[split, metric.name] = compute_metric(
                     metric, truth, guesses, self._competition.answer_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.leaderboards import Leaderboard
 from tracker.workspace.competition import Competition
-from tracker.workspace.metrics import name_score_command
+from tracker.workspace.metrics import render_score_command
 
 
 class ManualLeaderboard(Leaderboard):
@@ -12,4 +12,4 @@ class ManualLeaderboard(Leaderboard):
 
     def next_step(self, number: int, competition: Competition) -> str:
         """To upload the file and to type its scores."""
-        return f"upload the file, then: {name_score_command(competition, number, every=True)}"
+        return f"upload the file, then: {render_score_command(competition, number, every=True)}"

@@ -29,16 +29,16 @@ from tracker.ledger.connection import (
     SCHEMA_VERSION,
     Query,
     check_version,
-    foreign_database,
-    missing_ledger,
-    refuse_logs,
-    safe_url,
+    foreign_database_error,
+    mask_password,
+    missing_ledger_error,
+    refuse_leftover_logs,
     translate_postgres,
     translate_sqlite,
 )
-from tracker.ledger.historical import FIGURES, Historical
+from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
-from tracker.ledger.refusals import ask_duplicate, ask_quota
+from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError, first_line
@@ -138,7 +138,7 @@ class Ledger:
         """
         with self._write() as connection:
             _refuse_duplicate(connection, draft.answers.fingerprint)
-            window = ask_quota(
+            window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
             )
             if window.refusal:
@@ -155,7 +155,9 @@ class Ledger:
             after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
         return Receipt(number=row["number"], sota=sota, quota=after)
 
-    def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
+    def append_historical(
+        self, rows: Sequence[HistoricalSubmission], competition: Competition
+    ) -> None:
         """Add the rows of a hand-kept table with their own numbers, all or none.
 
         Raises DuplicateError when predictions are known already, RefusedError when the numbers are
@@ -183,7 +185,7 @@ class Ledger:
                 self._append_historical(connection, row, competition)
 
     def _append_historical(
-        self, connection: sa.Connection, row: Historical, competition: Competition
+        self, connection: sa.Connection, row: HistoricalSubmission, competition: Competition
     ) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
@@ -301,7 +303,7 @@ def _submission_row(
         "sota": sota,
         "config_diff": None if diff is None else canonical_json(diff),
         "best_epoch": record.best_epoch,
-        **{name: record.summary.get(name.replace("_", "/", 1)) for name in FIGURES},
+        **{name: record.summary.get(name.replace("_", "/", 1)) for name in METRIC_COLUMNS},
         "author": get_author(),
         "host": os.uname().nodename,
         "submitted_at": now,
@@ -320,7 +322,7 @@ def _ask(connection: sa.Connection) -> Query:
 
 
 def _refuse_duplicate(connection: sa.Connection, fingerprint: str) -> None:
-    if duplicate := ask_duplicate(_ask(connection), fingerprint):
+    if duplicate := find_duplicate_refusal(_ask(connection), fingerprint):
         raise duplicate
 
 
@@ -382,13 +384,13 @@ def open_engine(url: str) -> Iterator[sa.Engine]:
     """Connections to an existing ledger of any version; raises LedgerError when it is missing or
     foreign."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        raise missing_ledger(Path(url.removeprefix("sqlite:///")))
+        raise missing_ledger_error(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url):
             with engine.begin() as connection:
                 if not sa.inspect(connection).has_table("migrations"):
-                    raise foreign_database()
+                    raise foreign_database_error()
             yield engine
     finally:
         engine.dispose()
@@ -410,7 +412,7 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
     lost one.
     """
     if url.startswith("sqlite:///"):
-        refuse_logs(Path(url.removeprefix("sqlite:///")))
+        refuse_leftover_logs(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url), engine.connect() as connection:
@@ -430,7 +432,7 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
                 yield None
                 return
             if names:
-                raise foreign_database()
+                raise foreign_database_error()
             for statement in load_schema(engine.dialect.name):
                 # no parameters: a % in the script is its own
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
@@ -464,7 +466,7 @@ def _build_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         pass
     raise LedgerError(
-        f"ledger.url {safe_url(url)!r} is not understood",
+        f"ledger.url {mask_password(url)!r} is not understood",
         hint="sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
     )
 
@@ -488,7 +490,7 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {safe_url(url)}: {first_line(error)}") from error
+        raise LedgerError(f"ledger {mask_password(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

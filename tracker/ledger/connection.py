@@ -55,7 +55,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
-            raise missing_ledger(path)
+            raise missing_ledger_error(path)
         try:
             connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
@@ -93,7 +93,7 @@ def check_version(version: int | None) -> None:
 def check_not_newer(version: int | None) -> None:
     """Raise LedgerError unless the database is a ledger that this program can read or upgrade."""
     if version is None:
-        raise foreign_database()
+        raise foreign_database_error()
     if version > SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
@@ -101,7 +101,7 @@ def check_not_newer(version: int | None) -> None:
         )
 
 
-def foreign_database() -> LedgerError:
+def foreign_database_error() -> LedgerError:
     """The error for a database that has other tables, or none."""
     return LedgerError(
         "this database is not a tracker ledger",
@@ -109,7 +109,7 @@ def foreign_database() -> LedgerError:
     )
 
 
-def missing_ledger(path: Path) -> LedgerError:
+def missing_ledger_error(path: Path) -> LedgerError:
     """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
     hint = "restore it from a backup; for a new empty one: tracker ledger init"
     if logs := find_logs(path):
@@ -120,7 +120,7 @@ def missing_ledger(path: Path) -> LedgerError:
     return LedgerError(f"no ledger at {path}", hint=hint)
 
 
-def refuse_logs(path: Path) -> None:
+def refuse_leftover_logs(path: Path) -> None:
     """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is
     made meanwhile."""
     logs = find_logs(path)
@@ -145,7 +145,7 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
     """SQLite's error in our words."""
     text = str(error)
     if "no such table: migrations" in text:
-        return foreign_database()
+        return foreign_database_error()
     if "not a database" in text or "malformed" in text:
         return LedgerError(
             f"{path} is not a readable ledger: {text}", hint="restore it from a backup"
@@ -169,9 +169,9 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
 def translate_postgres(error: Exception, url: str) -> TrackerError:
     """psycopg's error in our words, without the password."""
     if 'relation "migrations" does not exist' in str(error):
-        return foreign_database()
+        return foreign_database_error()
     return LedgerError(
-        f"ledger {safe_url(url)}: {first_line(error)}",
+        f"ledger {mask_password(url)}: {first_line(error)}",
         hint="check that the server is up, and ledger.url",
     )
 
@@ -181,6 +181,6 @@ def libpq_url(url: str) -> str:
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
-def safe_url(url: str) -> str:
+def mask_password(url: str) -> str:
     """The URL without its password."""
     return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)

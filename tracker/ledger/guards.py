@@ -45,7 +45,7 @@ def check_guards(url: str) -> str:
     with open_reader(url) as query:
         problem = _compare(*find(query))
         if find is _find_postgres:  # SQLite has the views' own texts, which were compared
-            problem = problem or _find_strange_rows(query) or _check_views(query)
+            problem = problem or _find_foreign_rules(query) or _check_views(query)
         return problem
 
 
@@ -161,7 +161,7 @@ def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
     return wanted, found
 
 
-def _find_strange_rows(query: Query) -> str:
+def _find_foreign_rules(query: Query) -> str:
     """A rule, or a table whose rows PostgreSQL shows among those of another."""
     rules = (
         "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname ="

@@ -19,17 +19,19 @@ from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, unpack_answers
 
-FIGURES = list_columns("submissions", kind="DOUBLE PRECISION")
-PRINTS = list_columns("submissions", end="_fingerprint")
+METRIC_COLUMNS = list_columns("submissions", kind="DOUBLE PRECISION")
+FINGERPRINT_COLUMNS = list_columns("submissions", end="_fingerprint")
 OWN_FORM = ("memo", "config", "config_diff")  # texts that a table has in another form
-TEXTS = tuple(name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM)
+TEXT_COLUMNS = tuple(
+    name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
+)
 LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL
 DEEPEST = 20  # lists and tables in a config value
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass
-class Historical:
+class HistoricalSubmission:
     """A row of a table: `columns` are those of the ledger's submissions, `extra` those that it does
     not know."""
 
@@ -43,7 +45,9 @@ class Historical:
 
     def ledger_columns(self) -> Mapping[str, Any]:
         """The values of the ledger's columns, unknown ones as None."""
-        return {name: self.columns.get(name) for name in (*TEXTS, *FIGURES, "best_epoch")}
+        return {
+            name: self.columns.get(name) for name in (*TEXT_COLUMNS, *METRIC_COLUMNS, "best_epoch")
+        }
 
 
 def check_value(value: Any, depth: int = 0) -> None:
@@ -111,7 +115,7 @@ def _parse_diff(cell: Any) -> dict[str, list[Any]]:
 
 
 COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(TEXTS, _parse_text),
+    **dict.fromkeys(TEXT_COLUMNS, _parse_text),
     "submitted_at": _parse_time,
     "predictions_fingerprint": _parse_print,
     "sota": parse_integer,
@@ -120,7 +124,7 @@ COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def open_packed(text: str) -> Answers:
+def parse_packed_answers(text: str) -> Answers:
     """The answers in a cell; raises ConfigError when they do not unpack."""
     try:
         answers = unpack_answers(text)

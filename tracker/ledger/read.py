@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tracker.core.config_diff import drop_same_places, list_unknown
+from tracker.core.config_diff import drop_path_changes, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
@@ -20,7 +20,7 @@ from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import unpack_answers
 
-IN_LIST = 500  # values a query, below every database's limit
+MAX_IN_VALUES = 500  # values a query, below every database's limit
 LARGEST = 2**31 - 1  # a submission's number in PostgreSQL
 
 _COLUMNS = ", ".join(
@@ -102,7 +102,7 @@ def list_unscored(workspace: Workspace) -> list[Submission]:
     return list_submissions(workspace, f"WHERE NOT EXISTS ({scored})")
 
 
-def list_repeated(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
+def list_duplicates(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
     """{number: the earlier one that it repeats} of those of the submissions `numbers`, or of all,
     that repeat one.
 
@@ -192,8 +192,10 @@ def _split_list(values: Collection[Any], before: str) -> Iterator[tuple[str, dic
     """SQL like `before (:in0, :in1)` and its parameters, of as many values at a time as every
     database takes."""
     every = list(values)
-    for start in range(0, len(every), IN_LIST):
-        known = {f"in{place}": value for place, value in enumerate(every[start : start + IN_LIST])}
+    for start in range(0, len(every), MAX_IN_VALUES):
+        known = {
+            f"in{place}": value for place, value in enumerate(every[start : start + MAX_IN_VALUES])
+        }
         yield f"{before} ({', '.join(f':{name}' for name in known)})", known
 
 
@@ -234,7 +236,7 @@ def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Subm
             for key, pair in json.loads(row["config_diff"]).items()
             if key not in not_known
         }
-        diff = drop_same_places(stored, data=data)
+        diff = drop_path_changes(stored, data=data)
     parsed = {"config": config, "config_diff": diff}
     return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
 
@@ -271,7 +273,7 @@ def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, 
     return found
 
 
-def list_run_numbers_submitted(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
+def list_newest_numbers(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
     """The newest submission number of each of these runs that has one, by the run's uid."""
     found: dict[str, int] = {}
     with open_reader(workspace.ledger_url) as query:
@@ -302,20 +304,22 @@ def get_submission(workspace: Workspace, number: int) -> Submission:
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
     """The submission that sent these predictions before."""
-    number = find_unnamed(read_rows(workspace.ledger_url, UNNAMED_QUERY), fingerprint)
+    number = find_unfingerprinted(
+        read_rows(workspace.ledger_url, UNFINGERPRINTED_QUERY), fingerprint
+    )
     where = "WHERE s.predictions_fingerprint = :fingerprint OR s.number = :number"
     found = list_submissions(workspace, where, {"fingerprint": fingerprint, "number": number or 0})
     return found[0] if found else None
 
 
-UNNAMED_QUERY = (
+UNFINGERPRINTED_QUERY = (
     "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS"
     " NOT NULL"
 )
 
 
-def find_unnamed(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
-    """The number among rows of UNNAMED_QUERY, imported without a fingerprint, whose answers have
+def find_unfingerprinted(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
+    """The number among rows of UNFINGERPRINTED_QUERY, imported without a fingerprint, whose answers have
     this one."""
     equal = [
         row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint
@@ -389,14 +393,14 @@ def list_packed_answers(
     return found
 
 
-def list_twins(workspace: Workspace, weights: str, *, but: str) -> list[str]:
+def list_runs_with_weights(workspace: Workspace, weights: str, *, exclude: str) -> list[str]:
     """Other runs with these weights, of this workspace or a teammate's, with their submissions, as
     texts."""
     sql = (
         "SELECT r.name, r.author, s.number FROM runs r LEFT JOIN submissions s ON s.run_uid = r.uid"
-        " WHERE r.weights_fingerprint = :weights AND r.uid <> :but ORDER BY r.seq"
+        " WHERE r.weights_fingerprint = :weights AND r.uid <> :exclude ORDER BY r.seq"
     )
-    rows = read_rows(workspace.ledger_url, sql, {"weights": weights, "but": but})
+    rows = read_rows(workspace.ledger_url, sql, {"weights": weights, "exclude": exclude})
     texts = [
         f"{r['name']} of {r['author']}" + (f", submission {r['number']}" if r["number"] else "")
         for r in rows
@@ -411,7 +415,7 @@ def get_packed_answers(workspace: Workspace, number: int) -> str | None:
     return rows[0]["answers"] if rows else None
 
 
-def list_noted(workspace: Workspace, kind: str) -> set[int]:
+def list_with_note(workspace: Workspace, kind: str) -> set[int]:
     """Numbers of the submissions that have a note of this kind."""
     sql = "SELECT DISTINCT submission FROM notes WHERE kind = :kind AND submission IS NOT NULL"
     return {row["submission"] for row in read_rows(workspace.ledger_url, sql, {"kind": kind})}
@@ -425,7 +429,7 @@ def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:
     }
 
 
-def count_since(workspace: Workspace, since: str) -> list[str]:
+def list_counted_times(workspace: Workspace, since: str) -> list[str]:
     """Times of the submissions since a UTC text that the leaderboard did not reject, oldest first."""
     rows = read_rows(workspace.ledger_url, QUOTA_QUERY, {"since": since})
     return [row["submitted_at"] for row in rows]
@@ -459,7 +463,9 @@ def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
         return False
 
 
-def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -> float | None:
+def find_metric_value(
+    workspace: Workspace, row: Submission, part: str, metric: str
+) -> float | None:
     """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
     if part != "val":
         return row.scores.get(f"{part}_{metric}")
@@ -471,7 +477,7 @@ def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -
     return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
 
 
-def list_validation(
+def list_validation_scores(
     workspace: Workspace, rows: Sequence[Submission]
 ) -> dict[int, dict[str, float]]:
     """{number: {metric: value}}: the validation figures that are known, of the competition's
@@ -479,6 +485,6 @@ def list_validation(
     names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])
     found: dict[int, dict[str, float]] = {}
     for row in rows:
-        figures = {name: find_figure(workspace, row, "val", name) for name in names}
+        figures = {name: find_metric_value(workspace, row, "val", name) for name in names}
         found[row.number] = {name: value for name, value in figures.items() if value is not None}
     return found

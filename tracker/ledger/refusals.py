@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
-from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed
+from tracker.ledger.read import (
+    QUOTA_QUERY,
+    SERVER_CLOCK,
+    UNFINGERPRINTED_QUERY,
+    find_unfingerprinted,
+)
 from tracker.workspace.competition import Competition
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 
@@ -24,12 +29,12 @@ class QuotaWindow:
     refusal: RefusedError | None
 
 
-def ask_duplicate(query: Query, fingerprint: str) -> DuplicateError | None:
+def find_duplicate_refusal(query: Query, fingerprint: str) -> DuplicateError | None:
     """Why predictions with this fingerprint must not be sent again; None when nobody has sent them."""
     select = "SELECT number, run, memo FROM submissions WHERE "
     rows = query(f"{select}predictions_fingerprint = :fingerprint", {"fingerprint": fingerprint})
     if not rows:
-        number = find_unnamed(query(UNNAMED_QUERY, {}), fingerprint)
+        number = find_unfingerprinted(query(UNFINGERPRINTED_QUERY, {}), fingerprint)
         rows = [] if number is None else query(f"{select}number = :number", {"number": number})
     if not rows:
         return None
@@ -38,7 +43,7 @@ def ask_duplicate(query: Query, fingerprint: str) -> DuplicateError | None:
     return DuplicateError(message, number=row["number"])
 
 
-def ask_quota(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
+def read_quota_window(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
     """The quota and the deadline by the clock of the server where there is one, else by this
     machine's."""
     now = (

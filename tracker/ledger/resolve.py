@@ -10,7 +10,7 @@ from tracker.ledger.records import Submission
 from tracker.runs.read import find_latest, load_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.leaderboard_kinds import KINDS
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_score_command
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 
 
 def parse_submission(word: str) -> int | None:
@@ -18,11 +18,11 @@ def parse_submission(word: str) -> int | None:
     return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
 
 
-def name_first_score(workspace: Workspace) -> str:
+def render_first_score_command(workspace: Workspace) -> str:
     """The command that brings the first public score; where it is not typed in, it comes with the
     submission."""
     if KINDS[workspace.leaderboard].needs_upload_by_hand:
-        return name_score_command(workspace.competition)
+        return render_score_command(workspace.competition)
     return (
         "tracker sync"
         if list_newest_submissions(workspace, 1)
@@ -37,7 +37,7 @@ def resolve_run(workspace: Workspace, name: str) -> str:
     if name == "sota":
         best = find_sota(workspace)
         if best is None:
-            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
+            raise UnknownRunError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
         return _run_of(workspace, best)
     if (number := parse_submission(name)) is not None:
         return _run_of(workspace, get_submission(workspace, number))

@@ -22,7 +22,12 @@ from tracker.ledger.append import (
     open_engine,
     translate_ledger_errors,
 )
-from tracker.ledger.connection import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
+from tracker.ledger.connection import (
+    check_not_newer,
+    missing_ledger_error,
+    refuse_leftover_logs,
+    translate_sqlite,
+)
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, translate_os_errors
 
@@ -53,7 +58,7 @@ def restore_ledger(source: Path, url: str) -> int:
     """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when
     it is not empty."""
     if not source.is_file():
-        raise missing_ledger(source)
+        raise missing_ledger_error(source)
     with open_engine(f"sqlite:///{source}"):
         pass  # a foreign file is refused here
     if url.startswith("sqlite:///"):
@@ -69,7 +74,7 @@ def restore_ledger(source: Path, url: str) -> int:
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise LedgerError(f"{target} exists", hint="choose another name, or move it away first")
-    refuse_logs(target)
+    refuse_leftover_logs(target)
 
 
 @contextmanager
@@ -90,7 +95,7 @@ def _translate_errors(source: Path, target: Path) -> Iterator[None]:
 def _copy_file(source: Path, target: Path) -> int:
     """SQLite's own online backup: a whole copy of one moment."""
     if not source.is_file():
-        raise missing_ledger(source)
+        raise missing_ledger_error(source)
     with _closing(sqlite3.connect(source)) as old, _closing(sqlite3.connect(target)) as new:
         old.backup(new)
         return int(new.execute("SELECT count(*) FROM chain").fetchone()[0])

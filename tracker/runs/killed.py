@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
-from tracker.runs.points import drop_system, finite, parse_point, read_points
-from tracker.runs.record import KEPT, RunRecord, check_record
+from tracker.runs.points import drop_system_metrics, parse_point, read_points, replace_non_finite
+from tracker.runs.record import KILLED_CACHE, RunRecord, check_record
 from tracker.runs.summary import Summary
 from tracker.training.errors import StorageError, TrackerError
 from tracker.training.files import translate_os_errors, write_json
@@ -26,8 +26,8 @@ from tracker.workspace.competition import TRACKER_TOML, Competition, load_worksp
 from tracker.workspace.metrics import LAST
 
 TAIL = 1 << 16  # bytes that surely hold the last point
-LATEST = 1 << 37  # seconds: the year 6325; a later time is damage
-KEPT_FIELDS = (
+LATEST_TIME_S = 1 << 37  # seconds: the year 6325; a later time is damage
+CACHED_FIELDS = (
     "summary",
     "epoch",
     "best_epoch",
@@ -36,7 +36,7 @@ KEPT_FIELDS = (
 SLACK_S = 1.0  # a point that is this much older than the record is surely in it
 
 
-def complete(folder: Path, record: RunRecord) -> RunRecord:
+def complete_record(folder: Path, record: RunRecord) -> RunRecord:
     """The record with the end, the epochs and the figures that metrics.jsonl has of it; raises
     StorageError."""
     last = _read_last(folder / "metrics.jsonl")
@@ -51,7 +51,7 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
     ):  # a training of this program: run.json and last.pth are of the same epoch
         return record
     sources = _describe_sources(folder)
-    kept = _read_kept(folder, record, sources)
+    kept = _read_cached(folder, record, sources)
     if kept is not None:
         return kept
     found = _add_points(folder, record)
@@ -60,8 +60,8 @@ def complete(folder: Path, record: RunRecord) -> RunRecord:
         StorageError
     ):  # a read-only folder, a full disk: the next list reads the points again
         write_json(
-            folder / KEPT,
-            {"sources": sources, "record": {name: plain[name] for name in KEPT_FIELDS}},
+            folder / KILLED_CACHE,
+            {"sources": sources, "record": {name: plain[name] for name in CACHED_FIELDS}},
         )
     return found
 
@@ -84,16 +84,16 @@ def _describe_sources(folder: Path) -> list[list[int] | None]:
     return found
 
 
-def _read_kept(
+def _read_cached(
     folder: Path, record: RunRecord, sources: Sequence[list[int] | None]
 ) -> RunRecord | None:
     """The record as it was completed before, None where that is not known, damaged, or of other
     files."""
     try:
-        kept = parse_json((folder / KEPT).read_text(encoding="utf-8"))
+        kept = parse_json((folder / KILLED_CACHE).read_text(encoding="utf-8"))
         if kept["sources"] != sources:
             return None
-        found = replace(record, **{name: kept["record"][name] for name in KEPT_FIELDS})
+        found = replace(record, **{name: kept["record"][name] for name in CACHED_FIELDS})
         check_record(found)
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
@@ -103,17 +103,17 @@ def _read_kept(
 def _add_points(folder: Path, record: RunRecord) -> RunRecord:
     """The record of a loop with the figures of all its points; raises StorageError."""
     own = [
-        {**point, "values": drop_system(point["values"])}
+        {**point, "values": drop_system_metrics(point["values"])}
         for point in read_points(folder / "metrics.jsonl")
     ]
-    points = [point for point in own if point["values"] and 0 <= point["time"] < LATEST]
+    points = [point for point in own if point["values"] and 0 <= point["time"] < LATEST_TIME_S]
     if not points:
         return record
     if record.fingerprints.get("weights"):  # the loop itself says what is best
         logged: dict[str, float] = {}
         for point in points:
             logged |= point["values"] if point["epoch"] == record.best_epoch else {}
-        summary = {**finite(logged), **record.summary}
+        summary = {**replace_non_finite(logged), **record.summary}
         return replace(record, epoch=max(record.epoch, points[-1]["epoch"]), summary=summary)
     try:
         return _complete_loop(record, points, load_workspace(folder.parent.parent).competition)
@@ -131,7 +131,7 @@ def _read_last(path: Path) -> dict[str, Any] | None:
         return None
     found = (parse_point(line) for line in reversed(lines))
     return next(
-        (point for point in found if point is not None and 0 <= point["time"] < LATEST), None
+        (point for point in found if point is not None and 0 <= point["time"] < LATEST_TIME_S), None
     )
 
 
@@ -141,7 +141,7 @@ def _complete_loop(
     logged = Summary(competition)
     for point in points:
         logged.add(point["values"], epoch=point["epoch"])
-    found = finite(logged.read())
+    found = replace_non_finite(logged.read())
     measured = {name: value for name, value in record.summary.items() if not name.startswith(LAST)}
     best = logged.find_best_epoch()
     times = [point["time"] for point in points if point["epoch"] == best]

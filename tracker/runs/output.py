@@ -59,7 +59,7 @@ class Output:
                     2, f"{utc_now()} {reason}: output goes on here; {self.end_hint}\n"
                 )
 
-    def keep_in(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
+    def attach_folder(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
         """The log is output.log of this folder from now on; what the pending log has is moved
         there.
 
@@ -159,7 +159,7 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
     if isinstance(sys.stderr, Stream):
         yield sys.stderr.output
         return
-    output = Output(find_pending(workspace, os.getpid()))
+    output = Output(pending_log_path(workspace, os.getpid()))
     before: tuple[TextIO | None, TextIO | None] = (sys.stdout, sys.stderr)
     lost = [number for number, stream in enumerate(before, start=1) if stream is None]
     streams = [stream or _open_standard(number) for number, stream in enumerate(before, start=1)]
@@ -186,7 +186,7 @@ def notify(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def find_pending(workspace: Workspace, pid: int) -> Path:
+def pending_log_path(workspace: Workspace, pid: int) -> Path:
     """The log of a command in the background before it has a run folder."""
     return workspace.lock_dir / "output" / f"{pid}.log"
 

@@ -59,7 +59,7 @@ def parse_point(line: bytes) -> dict[str, Any] | None:
     return point if whole and timed else None
 
 
-def drop_system(values: Mapping[str, float]) -> dict[str, float]:
+def drop_system_metrics(values: Mapping[str, float]) -> dict[str, float]:
     """The values of a point without the machine's figures."""
     return {name: value for name, value in values.items() if not name.startswith(SYSTEM_PREFIX)}
 
@@ -69,12 +69,12 @@ def read_curves(path: Path) -> Curves:
     are left out."""
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
-        for key, value in drop_system(point["values"]).items():
+        for key, value in drop_system_metrics(point["values"]).items():
             curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
     return curves
 
 
-def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+def replace_non_finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
     """The values with None in place of what JSON cannot hold."""
     return {
         key: value if value is not None and math.isfinite(value) else None

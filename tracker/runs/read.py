@@ -72,9 +72,9 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
             f"cannot read {path}: {error}", hint="restore the file from a backup"
         ) from error
     if record.status == "running" and not _is_alive(folder, record):
-        from tracker.runs.killed import complete  # late: it reads with this module
+        from tracker.runs.killed import complete_record  # late: it reads with this module
 
-        return complete(
+        return complete_record(
             folder,
             RunRecord(
                 **{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat}

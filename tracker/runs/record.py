@@ -24,7 +24,7 @@ RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
 MARKS = "marks.json"  # what was said of a run after it was made; `tracker.runs.marks` writes it
 
-KEPT = (  # what the points of a killed loop add to run.json, so that they are read once
+KILLED_CACHE = (  # what the points of a killed loop add to run.json, so that they are read once
     ".killed.json"
 )
 
@@ -71,7 +71,7 @@ class RunRecord:
 
 MARK_FIELDS = ("tags", "archived_at", "freed")
 
-RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
+FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
         (
             "name",
@@ -127,7 +127,7 @@ def list_run_numbers(runs_dir: Path) -> list[int]:
 
 def check_record(record: RunRecord) -> None:
     """Raise ValueError for a value that no program has written there."""
-    for name, kinds in RECORD_KINDS.items():
+    for name, kinds in FIELD_TYPES.items():
         value = getattr(record, name)
         if type(value) not in kinds:
             raise ValueError(f"{name} is {value!r}")

@@ -21,9 +21,9 @@ from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.runs.environment import collect_environment
 from tracker.runs.marks import check_tags, write_marks
-from tracker.runs.points import finite
+from tracker.runs.points import replace_non_finite
 from tracker.runs.read import load_run
-from tracker.runs.record import KEPT, RunRecord, allocate_run
+from tracker.runs.record import KILLED_CACHE, RunRecord, allocate_run
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import (
     remove_leftovers,
@@ -122,7 +122,7 @@ class Recorder:
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
         remove_leftovers(runs_dir / name)
-        (runs_dir / name / KEPT).unlink(missing_ok=True)
+        (runs_dir / name / KILLED_CACHE).unlink(missing_ok=True)
         write_json(
             runs_dir / name / f"env-resumed-{int(time.time())}.json",
             collect_environment(runs_dir.parent),
@@ -185,7 +185,9 @@ class Recorder:
     ) -> None:
         """Keep how far the run has come and the metrics of its best epoch."""
         best_at = utc_now() if best_epoch == epoch else self.record.best_at
-        self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=finite(summary))
+        self._update(
+            epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=replace_non_finite(summary)
+        )
 
     def fingerprint(self, **values: str | None) -> None:
         """Keep fingerprints known only at the end."""

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import open_reader
-from tracker.ledger.read import find_figure, find_sota, has_server, list_packed_answers
+from tracker.ledger.read import find_metric_value, find_sota, has_server, list_packed_answers
 from tracker.ledger.records import Submission
-from tracker.ledger.refusals import ask_duplicate, ask_quota
+from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.data import list_competition_ids
-from tracker.workspace.metrics import choose_figures
+from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
     Answers,
     check_answers,
@@ -128,7 +128,7 @@ class Examination:
     """A candidate beside what was sent before, at one moment; what changes with time is asked again
     when it is sent.
 
-    `duplicate`, `spent` (quota, deadline or clock) and `similar` are the reasons to refuse it.
+    `duplicate`, `quota_refusal` (quota, deadline or clock) and `similar_refusal` are the reasons to refuse it.
     `nearest` has the
     earlier submissions with the fewest other answers; `changed_from_sota` counts answers by "old ->
     new" class.
@@ -137,8 +137,8 @@ class Examination:
     candidate: Candidate
     quota: Quota
     duplicate: DuplicateError | None
-    spent: RefusedError | None
-    similar: RefusedError | None
+    quota_refusal: RefusedError | None
+    similar_refusal: RefusedError | None
     sota: Submission | None
     config_diff: Mapping[str, Sequence[Any]] | None
     not_known: Sequence[str]
@@ -147,8 +147,8 @@ class Examination:
 
     def find_refusal(self, *, even_if_similar: bool = False) -> RefusedError | None:
         """The reason that comes first; None when the candidate may be sent."""
-        similar = None if even_if_similar else self.similar
-        return self.duplicate or self.spent or similar
+        similar = None if even_if_similar else self.similar_refusal
+        return self.duplicate or self.quota_refusal or similar
 
 
 def examine(workspace: Workspace, run: str) -> Examination:
@@ -160,16 +160,16 @@ def examine(workspace: Workspace, run: str) -> Examination:
     competition = workspace.competition
     candidate = load_candidate(workspace, run)
     with open_reader(workspace.ledger_url) as query:
-        duplicate = ask_duplicate(query, candidate.answers.fingerprint)
-        window = ask_quota(query, competition, on_server=has_server(workspace))
+        duplicate = find_duplicate_refusal(query, candidate.answers.fingerprint)
+        window = read_quota_window(query, competition, on_server=has_server(workspace))
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
     return Examination(
         candidate=candidate,
         quota=build_quota(competition, window.now, window.times),
         duplicate=duplicate,
-        spent=window.refusal,
-        similar=_find_similar(competition, nearest),
+        quota_refusal=window.refusal,
+        similar_refusal=_find_similar(competition, nearest),
         sota=sota,
         config_diff=_diff_from_sota(sota, candidate) if sota else None,
         not_known=list_unknown(sota.config, candidate.config, recorded=True) if sota else [],
@@ -181,15 +181,15 @@ def examine(workspace: Workspace, run: str) -> Examination:
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would say, and how close the predictions are to what was sent before; writes
     nothing."""
-    return report_examination(workspace, examine(workspace, run))
+    return build_check_report(workspace, examine(workspace, run))
 
 
-def report_examination(workspace: Workspace, examination: Examination) -> CheckReport:
+def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
     """An examination in words and figures, with what validation makes of it."""
     from tracker.comparison.cv_lb import expect_public
     from tracker.comparison.members import list_members
     from tracker.core.config_diff import describe_ensemble
-    from tracker.submissions.answer import answer_check
+    from tracker.submissions.headlines import render_check_headline
 
     candidate, sota = examination.candidate, examination.sota
     record, config = candidate.record, candidate.config
@@ -199,7 +199,7 @@ def report_examination(workspace: Workspace, examination: Examination) -> CheckR
     not_comparable = (
         _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
     )
-    answer = answer_check(
+    answer = render_check_headline(
         workspace.competition,
         duplicate=duplicate,
         refusal=refusal,
@@ -267,10 +267,10 @@ def _compare_validation(
     for name in dict.fromkeys(
         [*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]
     ):
-        old = find_figure(workspace, sota, "val", name) if sota else None
+        old = find_metric_value(workspace, sota, "val", name) if sota else None
         known[name] = [old, record.summary.get(f"val/{name}")]
     measured = [name for name, values in known.items() if values != [None, None]]
-    chosen = choose_figures(workspace.competition, measured)
+    chosen = choose_metrics(workspace.competition, measured)
     return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
 
 

@@ -25,7 +25,7 @@ class NoteTarget:
         return f"submission {self.submission}" if self.submission is not None else str(self.run)
 
 
-def find_target(workspace: Workspace, word: str) -> NoteTarget:
+def find_note_target(workspace: Workspace, word: str) -> NoteTarget:
     """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises
     UnknownRunError."""
     number = parse_submission(f"s{word.removeprefix('s')}")
@@ -47,7 +47,7 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
     if not text.strip():
         raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
     check_utf8("the note", text)
-    target = find_target(workspace, word)
+    target = find_note_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(
             f"--rejected is for submissions, not for {target}",

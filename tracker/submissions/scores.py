@@ -16,7 +16,7 @@ from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Competition, Workspace, parse_score
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
-from tracker.workspace.metrics import name_score_command
+from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import unpack_answers
 
 
@@ -30,7 +30,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
 
     if not scores:
         raise ConfigError(
-            "no score given", hint=name_score_command(workspace.competition, number, every=True)
+            "no score given", hint=render_score_command(workspace.competition, number, every=True)
         )
     row = get_submission(workspace, number)
     kind = KINDS[workspace.leaderboard]
@@ -89,7 +89,7 @@ def reveal(workspace: Workspace) -> list[Submission]:
     if not board.kind.knows_solution:
         raise ConfigError(
             f"the {workspace.leaderboard} leaderboard has nothing sealed here",
-            hint=name_score_command(workspace.competition, split="private"),
+            hint=render_score_command(workspace.competition, split="private"),
         )
     board.check_settings()
     packed = {number: text for number, _, text in list_packed_answers(workspace)}

@@ -12,11 +12,11 @@ from tracker.core.text import check_utf8
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
     find_duplicate,
-    find_figure,
+    find_metric_value,
     get_submission,
     has_run,
-    list_noted,
     list_unscored,
+    list_with_note,
 )
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
@@ -102,7 +102,7 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
             workspace, number
         )  # another process may have sent it while this one waited
         if row.file is not None and _is_open(row):
-            sent = number in list_noted(workspace, "sent")
+            sent = number in list_with_note(workspace, "sent")
             outcome = board.send(workspace.root / row.file, _describe(workspace, row), sent=sent)
             told = {"sent": outcome.reference, "rejected": outcome.rejected}
             with open_ledger(workspace) as ledger:
@@ -121,7 +121,7 @@ def _describe(workspace: Workspace, row: Submission) -> str:
     """What the leaderboard shows beside the file: the run, its validation score by the deciding
     metric, the memo."""
     primary = workspace.competition.primary
-    value = find_figure(workspace, row, "val", primary.name)
+    value = find_metric_value(workspace, row, "val", primary.name)
     score = "" if value is None else f" ({primary.render(value)})"
     return f"{row.run}{score}: {row.memo}"
 

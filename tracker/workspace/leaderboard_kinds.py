@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class LeaderboardOption:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
     `needs`: what the kind needs it for, said where it is missing; empty: it may be missing.
@@ -31,7 +31,7 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class LeaderboardKind:
     """A kind of leaderboard.
 
     `sentence` is its comment in tracker.toml, `implementation` is "module:Class".
@@ -44,21 +44,21 @@ class Kind:
     name: str
     sentence: str
     implementation: str
-    options: tuple[Option, ...] = ()
+    options: tuple[LeaderboardOption, ...] = ()
     needs_upload_by_hand: bool = False
     sends: bool = False
     knows_solution: bool = False
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, LeaderboardKind] = {}
 
 
-def register(kind: Kind) -> None:
+def register(kind: LeaderboardKind) -> None:
     """Make a kind known; one of the same name is replaced."""
     KINDS[kind.name] = kind
 
 
-def list_options() -> list[Option]:
+def list_options() -> list[LeaderboardOption]:
     """The keys of [leaderboard], of every kind."""
     return [option for kind in KINDS.values() for option in kind.options]
 
@@ -73,18 +73,18 @@ def choose_kind(given: Iterable[str]) -> str:
     return DEFAULT.name
 
 
-DEFAULT = Kind(
+DEFAULT = LeaderboardKind(
     name="manual",
     sentence="scores are typed in with `tracker score`.",
     implementation="tracker.leaderboards.manual:ManualLeaderboard",
     needs_upload_by_hand=True,
 )
-LOCAL = Kind(
+LOCAL = LeaderboardKind(
     name="local",
     sentence="scored here against a solution CSV.",
     implementation="tracker.leaderboards.local:LocalLeaderboard",
     options=(
-        Option(
+        LeaderboardOption(
             key="solution",
             needs="the solution CSV",
             is_path=True,
@@ -94,14 +94,14 @@ LOCAL = Kind(
     ),
     knows_solution=True,
 )
-KAGGLE = Kind(
+KAGGLE = LeaderboardKind(
     name="kaggle",
     sentence=(
         'sent to the competition of this name by the official client (pip install "kaggle>=2.2").'
     ),
     implementation="tracker.leaderboards.kaggle:KaggleLeaderboard",
     options=(
-        Option(
+        LeaderboardOption(
             key="competition",
             needs="the competition's name in its address",
             flag="--kaggle",

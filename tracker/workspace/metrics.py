@@ -75,7 +75,7 @@ def is_loss(name: str) -> bool:
     return any(_LOSS.fullmatch(word) for word in re.split(r"[^A-Za-z]+", name))
 
 
-def choose_figures(competition: Competition, measured: Collection[str]) -> list[str]:
+def choose_metrics(competition: Competition, measured: Collection[str]) -> list[str]:
     """Which of the `measured` validation figures (`f1`, not `val/f1`) stand beside scores: the
     competition's metrics.
 
@@ -85,7 +85,7 @@ def choose_figures(competition: Competition, measured: Collection[str]) -> list[
     return own or [name for name in METRICS if name in measured]
 
 
-def name_score_command(
+def render_score_command(
     competition: Competition,
     number: int | None = None,
     *,
@@ -101,7 +101,7 @@ def name_score_command(
     return " ".join(words)
 
 
-def name_metric(metric: Metric) -> str:
+def metric_title(metric: Metric) -> str:
     """The metric in words."""
     computed = find_kind(metric.kind)
     return computed.title if computed else metric.name
@@ -113,7 +113,7 @@ def list_measured(summaries: Iterable[Mapping[str, float | None]]) -> set[str]:
     return {name.removeprefix("val/") for name in known if name.startswith("val/")}
 
 
-def order_figure(name: str, primary: str) -> int:
+def rank_metric_column(name: str, primary: str) -> int:
     """When a validation figure leaves: the deciding metric last, accuracy and other metrics before
     the loss."""
     if name == primary:

@@ -20,7 +20,7 @@ class Location:
     earlier: tuple[str, ...] = ()
 
 
-def find_moved(root: Path, path: Path) -> Path | None:
+def find_moved_path(root: Path, path: Path) -> Path | None:
     """Where a file or folder of the workspace `root` is now, whose path is that of an earlier
     place; or None."""
     known = read_location(root / ".tracker" / LOCATION_NAME)
@@ -43,18 +43,18 @@ def find_moved_paths(root: Path, table: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and value.startswith(("/", "../"))
     }
     found = {
-        key: find_left_behind(root, text)
+        key: find_earlier_path(root, text)
         for key, text in texts.items()
         if not (root / text).exists()
     }
     return {key: str(path) for key, path in found.items() if path is not None}
 
 
-def find_left_behind(root: Path, text: str) -> Path | None:
+def find_earlier_path(root: Path, text: str) -> Path | None:
     """Where a path is that the workspace `root` knows from an earlier place; None where it is in
     none."""
     if text.startswith("/"):
-        return find_moved(root, Path(text))
+        return find_moved_path(root, Path(text))
     known = read_location(root / ".tracker" / LOCATION_NAME)
     for place in (known.root, *known.earlier) if known else ():
         if (path := Path(os.path.normpath(Path(place) / text))).exists():

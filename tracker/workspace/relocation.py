@@ -67,7 +67,7 @@ def find_database(workspace: Workspace) -> Path | None:
     return Path(match[1]) if match and match[1] != ":memory:" else None
 
 
-def follow_workspace(workspace: Workspace) -> str:
+def update_moved_paths(workspace: Workspace) -> str:
     """Point MLflow's database to where the workspace is now; returns what was done in a sentence,
     or nothing.
 
@@ -103,10 +103,10 @@ def is_own_store(workspace: Workspace, uri: str | None) -> bool:
     if database is None or not database.is_relative_to(workspace.root):
         return uri == workspace.mlflow_uri
     inside = database.relative_to(workspace.root)
-    return uri in {f"sqlite:///{Path(place) / inside}" for place in list_places(workspace)}
+    return uri in {f"sqlite:///{Path(place) / inside}" for place in list_locations(workspace)}
 
 
-def list_places(workspace: Workspace) -> list[str]:
+def list_locations(workspace: Workspace) -> list[str]:
     """Where the workspace is, and where it was."""
     known = _load_location(workspace)
     return list(
@@ -163,7 +163,7 @@ def _load_location(workspace: Workspace) -> Location | None:
     return read_location(workspace.lock_dir / LOCATION_NAME)
 
 
-def note_location(workspace: Workspace) -> None:
+def save_first_location(workspace: Workspace) -> None:
     """Keep where a new workspace is, so that what lies beside it is found when it has moved.
 
     Not where there was one before: what it left says more.

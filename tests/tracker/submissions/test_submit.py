@@ -24,7 +24,7 @@ from tracker.core.errors import DuplicateError, LedgerError, RefusedError, Unkno
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
 from tracker.ledger.connection import read_rows
-from tracker.ledger.read import find_sota, get_submission, list_submissions, list_twins
+from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import list_runs
@@ -492,10 +492,10 @@ def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Wor
         with open_ledger(workspace) as ledger:
             ledger.append_run(record, {}, "p")
     submit(workspace, "exp1", "m")
-    assert list_twins(workspace, "sha256:w", but=record.uid) == [
+    assert list_runs_with_weights(workspace, "sha256:w", exclude=record.uid) == [
         f"exp1 of {record.author}, submission 1"
     ]
-    assert list_twins(workspace, "sha256:other", but="") == []
+    assert list_runs_with_weights(workspace, "sha256:other", exclude="") == []
 
 
 def test_a_teammates_submission_of_the_same_run_name_is_not_taken_for_ours(tmp_path: Path) -> None:

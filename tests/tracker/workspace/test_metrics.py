@@ -18,7 +18,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.leaderboards.local import compute_metric
-from tracker.ledger.read import get_submission, list_validation
+from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
@@ -29,7 +29,12 @@ from tracker.submissions.submit import _describe, submit
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import DEFAULT_METRICS, Competition, Metric, Workspace
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, higher_is_better, is_loss, name_score_command
+from tracker.workspace.metrics import (
+    NO_PUBLIC_SCORE,
+    higher_is_better,
+    is_loss,
+    render_score_command,
+)
 
 ANSWERS = ("0000011110", "0000011111", "0000111110")
 
@@ -161,10 +166,10 @@ def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None
 def test_a_competition_of_f1_and_accuracy_keeps_its_short_options() -> None:
     competition = Competition(name="c", classes=("a", "b"))
     assert (
-        name_score_command(competition, 3, every=True)
+        render_score_command(competition, 3, every=True)
         == "tracker score 3 --public-f1 X --public-acc X"
     )
-    assert name_score_command(competition, split="private") == "tracker score N --private-f1 X"
+    assert render_score_command(competition, split="private") == "tracker score N --private-f1 X"
 
 
 @pytest.mark.parametrize("words", [["sota"], ["select"], ["show", "sota"]])
@@ -213,7 +218,7 @@ def test_runs_and_leaderboard_have_the_columns_of_the_competition(
         "val/loss",
     ]
     row = get_submission(other, 1)
-    validation = list_validation(other, [row])
+    validation = list_validation_scores(other, [row])
     print_leaderboard([row], other.competition, validation, sota=None, was_sota=())
     printed = capsys.readouterr().out
     assert heads(printed)[2:7] == [

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import list_changes, tell_unknown
+from tracker.core.config_diff import list_changes, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Pairs = Mapping[str, Sequence[float | None]]
 
 
-def answer_check(
+def render_check_headline(
     competition: Competition,
     *,
     duplicate: int | None,
@@ -45,10 +45,14 @@ def answer_check(
         return NO_PUBLIC_SCORE
     place = _place_by_validation(competition, validation, not_comparable, searched=searched)
     changes = _count_changes(config_diff or {})
-    return f"{place}; {changes}, {tell_unknown(not_known)}" if not_known else f"{place}; {changes}"
+    return (
+        f"{place}; {changes}, {render_unknown_keys(not_known)}"
+        if not_known
+        else f"{place}; {changes}"
+    )
 
 
-def answer_submit(
+def render_submit_headline(
     competition: Competition,
     row: Submission,
     before: Submission | None,
@@ -59,10 +63,10 @@ def answer_submit(
     if row.scores.get(f"public_{competition.primary_metric}") is None:
         without = f"submitted as {row.number}, no public score yet"
         return without if checked == NO_PUBLIC_SCORE else f"{without}; {checked}"
-    return answer_score(competition, row, before, after)
+    return render_score_headline(competition, row, before, after)
 
 
-def answer_score(
+def render_score_headline(
     competition: Competition, row: Submission, before: Submission | None, after: Submission | None
 ) -> str:
     """What score says first; `before` and `after` are SOTA before and after the score was recorded."""

@@ -21,12 +21,12 @@ from typing import Any
 
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
-    FIGURES,
-    PRINTS,
-    Historical,
+    FINGERPRINT_COLUMNS,
+    METRIC_COLUMNS,
+    HistoricalSubmission,
     check_value,
-    open_packed,
     parse_integer,
+    parse_packed_answers,
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.training.errors import ConfigError, DataError, TrackerError
@@ -49,11 +49,11 @@ REFUSALS = (TrackerError, ValueError, TypeError, ArithmeticError, RecursionError
 
 
 @dataclass(frozen=True)
-class HandKept:
+class SubmissionTable:
     """A whole table, found fit to be imported."""
 
     path: Path
-    rows: Sequence[Historical]
+    rows: Sequence[HistoricalSubmission]
     config_keys: Sequence[str]
     extra_keys: Sequence[str]
 
@@ -62,7 +62,7 @@ class HandKept:
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def read_handkept(path: Path, competition: Competition) -> HandKept:
+def read_submission_table(path: Path, competition: Competition) -> SubmissionTable:
     """Read a table; raises ConfigError with every wrong cell, DataError when the file cannot be
     read."""
     problems: list[str] = []
@@ -92,7 +92,7 @@ def read_handkept(path: Path, competition: Competition) -> HandKept:
         raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
-    return HandKept(path, rows, config_keys, extra_keys)
+    return SubmissionTable(path, rows, config_keys, extra_keys)
 
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:
@@ -129,10 +129,10 @@ def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read_row(
     number: int, cells: Mapping[str, Any], competition: Competition, folder: Path
-) -> tuple[Historical, list[str]]:
+) -> tuple[HistoricalSubmission, list[str]]:
     """A row, numbered by its place unless it says another number, and its problems, each beginning
     with its column."""
-    row = Historical(number=number, memo="", derived="sota" not in cells)
+    row = HistoricalSubmission(number=number, memo="", derived="sota" not in cells)
     exact = bool(cells.get(MARK))
     problems = []
     if exact and str(cells[MARK]) != FORMAT:
@@ -154,12 +154,14 @@ def _read_row(
     return row, problems
 
 
-def _take(row: Historical, name: str, cell: Any, competition: Competition, *, exact: bool) -> None:
+def _take(
+    row: HistoricalSubmission, name: str, cell: Any, competition: Competition, *, exact: bool
+) -> None:
     """Put one known cell where it belongs; raises one of REFUSALS."""
     check_value(name)
     split, _, rest = name.partition("_")
     metric = rest if exact else ALIASES.get(rest, rest)
-    if f"{split}_{metric}" in FIGURES:
+    if f"{split}_{metric}" in METRIC_COLUMNS:
         row.columns[f"{split}_{metric}"] = _read_figure(FIGURE_METRICS[metric], cell, exact=exact)
         return
     check_value(cell)
@@ -204,11 +206,13 @@ def _read_score(cell: Any) -> float:
     return value
 
 
-def _settle_predictions(row: Historical, competition: Competition, folder: Path | None) -> None:
+def _settle_predictions(
+    row: HistoricalSubmission, competition: Competition, folder: Path | None
+) -> None:
     """Find the fingerprint of the answers, in the row or in its file; raises one of REFUSALS."""
     packed, file = row.columns.get("answers"), row.columns.get("file")
     if packed:
-        answers = open_packed(packed)
+        answers = parse_packed_answers(packed)
     elif file and folder and (folder / file).is_file():
         answers = load_answers(folder / file, competition)
         row.columns["answers"] = answers.pack()
@@ -231,7 +235,7 @@ def parse_cell(text: str) -> Any:
     return parse_toml_value(text)
 
 
-def import_table(workspace: Workspace, table: HandKept) -> int:
+def import_table(workspace: Workspace, table: SubmissionTable) -> int:
     """Add all rows in one transaction; returns how many. Raises DuplicateError or RefusedError with
     nothing added."""
     from tracker.ledger.append import open_ledger
@@ -241,11 +245,11 @@ def import_table(workspace: Workspace, table: HandKept) -> int:
     return len(table.rows)
 
 
-def render_summary(table: HandKept) -> str:
+def render_summary(table: SubmissionTable) -> str:
     """What a table was understood to say."""
     rows = table.rows
     scores = sorted({f"{split}_{metric}" for row in rows for split, metric in row.scores})
-    figures = dict.fromkeys(name for row in rows for name in row.columns if name in FIGURES)
+    figures = dict.fromkeys(name for row in rows for name in row.columns if name in METRIC_COLUMNS)
     known = sum("predictions_fingerprint" in row.columns for row in rows)
     lines = [
         (
@@ -297,12 +301,18 @@ def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
             {
                 **{name: plain[name] for name in ("number", "run", "memo")},
                 **{name: row.scores.get(name) for name in score_names},
-                **{name: plain[name] for name in FIGURES},
+                **{name: plain[name] for name in METRIC_COLUMNS},
                 **flatten(row.config),
                 **{f"{section}.": {} for section, table in row.config.items() if not table},
                 **{
                     name: plain[name]
-                    for name in ("best_epoch", "sota", "config_diff", "run_uid", *PRINTS)
+                    for name in (
+                        "best_epoch",
+                        "sota",
+                        "config_diff",
+                        "run_uid",
+                        *FINGERPRINT_COLUMNS,
+                    )
                 },
                 **{name: plain[name] for name in ("author", "host", "submitted_at", "file")},
                 "answers": packed.get(row.number),
@@ -374,7 +384,7 @@ def _to_markdown(rows: list[dict[str, Any]]) -> str:
     """For people: what is unknown everywhere, the packed answers and the fingerprints are left out."""
     from tracker.core.markdown import escape, render_table
 
-    hidden = {*PRINTS, "answers", "run_uid", "host", "config_diff"}
+    hidden = {*FINGERPRINT_COLUMNS, "answers", "run_uid", "host", "config_diff"}
     names = [
         n
         for n in _list_columns(rows)
