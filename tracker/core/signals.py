@@ -1,4 +1,4 @@
-"""SIGTERM and its like end a run as Ctrl-C does."""
+"""SIGTERM and similar signals end a run as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
-REPEAT_INTERRUPT_S = (
-    10.0  # by then a KeyboardInterrupt that was not swallowed has ended the loop and its processes
-)
+# Within this time a KeyboardInterrupt that nobody swallowed has ended the loop and its processes.
+REPEAT_INTERRUPT_S = 10.0
 
 
 class Signals:
-    """What a `terminate_as_interrupt` block knows of the signals that end it; `received` names the
-    first of them.
+    """The signal handlers of a `terminate_as_interrupt` block; `received` is the first signal.
 
-    After the first all are ignored, for the process is about to end: an impatient second Ctrl-C
-    must not break what records the first. With `repeat`, KeyboardInterrupt is raised again until
-    `ignore` is called: a destructor or a callback may swallow it, and the run would go on.
+    After the first signal all others are ignored: a second Ctrl-C must not stop the code that
+    records the first. With `repeat`, KeyboardInterrupt is raised again until `ignore` is called,
+    because a destructor or a callback may swallow it, and then the run would continue.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals], *, repeat: bool) -> None:
@@ -34,17 +32,19 @@ class Signals:
             signal.signal(number, self._interrupt)
 
     def ignore(self) -> None:
-        """Ignore them from now on."""
+        """Ignore the signals from now on."""
         self._ignore_all()
         self._stop_repeating()
 
     def find_cause(self, error: BaseException) -> BaseException:
-        """What ended the block: the signal, where one came, whatever other processes' ends or a
-        library made of it."""
+        """What ended the block: the signal if there was one, otherwise `error`.
+
+        A library, or another process that ended, may have turned the signal into another error.
+        """
         return KeyboardInterrupt(self.received) if self.received else error
 
     def restore(self) -> None:
-        """Handle them as before the block, unless one has come."""
+        """Restore the earlier handlers, unless a signal was received."""
         self._stop_repeating()
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -57,12 +57,12 @@ class Signals:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
         self._before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
-        # torch's raises, and a loader process may end now; not SIG_DFL: Python complains when one
-        # is on its way
+        # torch's handler raises when a loader process ends, which may happen now; with SIG_DFL
+        # Python would complain about a signal that is already on its way
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a loader process that has been forked a moment ago
+        if os.getpid() != self._pid:  # a loader process that was forked a moment ago
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -80,19 +80,21 @@ class Signals:
 
 
 class NoSignals(Signals):
-    """The same in a thread that gets no signals."""
+    """The same for a thread that gets no signals."""
 
     def __init__(self) -> None:
         self.received = ""
 
     def ignore(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def terminate_as_interrupt(*also: signal.Signals, repeat: bool = False) -> Iterator[Signals]:
-    """SIGTERM, and those in `also`, are like Ctrl-C in this block: what was begun is ended,
-    recorded as interrupted."""
+    """In this block SIGTERM and the signals in `also` raise KeyboardInterrupt, as Ctrl-C does.
+
+    So what was begun ends in order and is recorded as interrupted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield NoSignals()
         return
