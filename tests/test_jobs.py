@@ -184,9 +184,9 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     wait_until(lambda: log.is_file() and log.read_text().count("  train/loss ") >= 3)
     first, *others = log.read_text().splitlines()
     reason = (
-        "takes no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+        "accepts no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
     )
-    assert first.endswith(f"{reason}: output goes on here; tracker stop exp1 ends the run")
+    assert first.endswith(f"{reason}: output continues here; tracker stop exp1 ends the run")
     assert "\x1b" not in "".join(others)
     assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
     followed = start(root, "logs", "latest", "-f")
@@ -212,7 +212,7 @@ def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(
         ["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S
     )
     reasons = (
-        "takes no more output (Broken pipe)",
+        "accepts no more output (Broken pipe)",
         "(No space left on device)",
         "stdout or stderr was closed",
     )
@@ -251,7 +251,7 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [run["status"] for run in list_runs(root)] == ["finished"] * 5
     (log,) = (root / ".tracker" / "queues").glob("*/output.log")
-    assert "the terminal was closed (SIGHUP): output goes on here; kill " in log.read_text()
+    assert "the terminal was closed (SIGHUP): output continues here; kill " in log.read_text()
     assert "entry 2 finished" in log.read_text()
 
 
