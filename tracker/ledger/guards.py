@@ -1,5 +1,4 @@
-"""Whether a ledger's database still has what keeps its rows from being changed, as ledger.db.sql
-made it."""
+"""Checks that a ledger's database still has the guards of ledger.db.sql against changed rows."""
 
 from __future__ import annotations
 
@@ -34,17 +33,15 @@ Parts = dict[str, Any]
 
 
 def check_guards(url: str) -> str:
-    """What is wrong with the first guard that is missing or is not as ledger.db.sql made it; empty
-    when all are right.
+    """The problem of the first guard that is missing or not as in ledger.db.sql; empty without one.
 
-    Guards are triggers, and the indexes behind unique keys; the views must show what the tables
-    have. A trigger that is not ours is told too, as are a rule and a child table: they may drop or
-    add rows.
+    Guards are the triggers, and the indexes behind unique keys; the views must show what the tables
+    have. A foreign trigger, rule or child table is a problem too, because it may drop or add rows.
     """
     find = _find_sqlite if url.startswith("sqlite") else _find_postgres
     with open_reader(url) as query:
         problem = _compare(*find(query))
-        if find is _find_postgres:  # SQLite has the views' own texts, which were compared
+        if find is _find_postgres:  # SQLite stores the texts of views: they were compared above
             problem = problem or _find_foreign_rules(query) or _check_views(query)
         return problem
 
@@ -52,17 +49,19 @@ def check_guards(url: str) -> str:
 def _compare(wanted: Parts, found: Parts) -> str:
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
-            return f"the guard {name} is missing, rows can be changed"
+            return f"the guard {name} is missing: rows can be changed"
         if name not in wanted:
             return f"the trigger {name} is not one of the ledger's: it may change or drop rows"
         if wanted[name] != found[name]:
-            return f"the guard {name} is not as ledger.db.sql has it, rows can be changed"
+            return f"the guard {name} is not as in ledger.db.sql: rows can be changed"
     return ""
 
 
 def _check_views(query: Query) -> str:
-    """The first view whose rows are not those of its definition in ledger.db.sql, which PostgreSQL
-    keeps rewritten."""
+    """The problem of the first view whose rows are not those of its definition in ledger.db.sql.
+
+    The rows are compared because PostgreSQL stores a view's text rewritten.
+    """
     for name, definition in _VIEW.findall("\n".join(load_schema("postgresql"))):
         columns = _VIEW_COLUMNS[name]
         shown, right = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({definition}) d"
@@ -79,8 +78,7 @@ def _check_views(query: Query) -> str:
 
 
 def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, tables and views by name, as they should be and as they are; a table's text has its
-    unique keys."""
+    """(expected, actual) texts of triggers, tables and views; a table's text has its unique keys."""
     rows = query(
         "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {}
     )
@@ -102,8 +100,7 @@ def _squeeze(sql: str) -> str:
 
 
 def _find_postgres(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, the functions that they call, and unique keys by name, as they should be and as
-    they are."""
+    """(expected, actual) triggers, their functions, unique keys and columns, by name."""
     script = "\n".join(load_schema("postgresql"))
     wanted: Parts = {
         match["name"]: (*_describe(match), "O")
@@ -138,7 +135,7 @@ def _find_postgres(query: Query) -> tuple[Parts, Parts]:
 
 
 def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
-    """Columns that may not be empty, and the views with their columns' names."""
+    """(expected, actual) NOT NULL columns, and views with the names of their columns."""
     wanted: Parts = dict(_VIEW_COLUMNS)
     for table, body in _TABLE.findall(script):
         wanted |= {
@@ -162,7 +159,7 @@ def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
 
 
 def _find_foreign_rules(query: Query) -> str:
-    """A rule, or a table whose rows PostgreSQL shows among those of another."""
+    """The problem of a rule or of an inherited table, whose rows appear in its parent; or ""."""
     rules = (
         "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname ="
         " current_schema()"

@@ -14,7 +14,7 @@ import tracker.core.errors
 import tracker.training.errors
 from tracker.training.errors import TrackerError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def read_drawing(module: ModuleType) -> set[tuple[str, str, int]]:

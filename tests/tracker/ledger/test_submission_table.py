@@ -206,7 +206,7 @@ def test_a_file_that_is_no_table_is_refused(empty: Workspace, tmp_path: Path) ->
 def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspace) -> None:
     add(empty, "0")
     before = read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain")
-    with pytest.raises(RefusedError, match="has submissions up to 1, the table begins with 1"):
+    with pytest.raises(RefusedError, match="has submissions up to 1, but the table begins with 1"):
         import_table(empty, read_submission_table(TABLE, empty.competition))
     assert read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain") == before
 
@@ -446,7 +446,7 @@ def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Pat
     add(empty, "0")
     path = tmp_path / "t.csv"
     path.write_text("number,memo,sota\n5,a,1\n6,b,3\n")
-    with pytest.raises(RefusedError, match="submission 6: its sota, 3, is not in the ledger"):
+    with pytest.raises(RefusedError, match="submission 6: its sota, submission 3, is not in the ledger"):
         import_table(empty, read_submission_table(path, empty.competition))
     assert len(list_submissions(empty)) == 1
 
