@@ -279,7 +279,7 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        """A transaction without other writers at the same time; raises LedgerError, StorageError."""
+        """A transaction without other writers beside it; raises LedgerError or StorageError."""
         with translate_ledger_errors(self._url), self._engine.begin() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))

@@ -131,11 +131,12 @@ def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, 
     actual_kind, row = contents[0]
     if actual_kind != kind:
         return f"row {seq}: is a {actual_kind}, was a {kind}"
+    problem = ""
     if link["previous"] != previous:
-        return f"row {seq} ({_name_row(kind, row)}): does not follow row {before}"
-    if not _has_its_hash(link, row):
-        return f"row {seq} ({_name_row(kind, row)}): was changed"
-    return ""
+        problem = f"does not follow row {before}"
+    elif not _has_its_hash(link, row):
+        problem = "was changed"
+    return f"row {seq} ({_name_row(kind, row)}): {problem}" if problem else ""
 
 
 def _has_its_hash(link: Row, row: Row) -> bool:

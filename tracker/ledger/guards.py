@@ -78,7 +78,7 @@ def _check_views(query: Query) -> str:
 
 
 def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
-    """(expected, actual) texts of triggers, tables and views; a table's text has its unique keys."""
+    """(expected, actual) texts of triggers, views and tables, which include their unique keys."""
     rows = query(
         "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {}
     )

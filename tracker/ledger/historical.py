@@ -1,4 +1,4 @@
-"""A submission from before tracker, from an imported table, and the values that its cells may have."""
+"""A submission from before tracker, a row of an imported table, and what its cells may contain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.core.clock import to_utc_text
-from tracker.ledger.schema import list_columns
+from tracker.ledger.schema import LARGEST_INTEGER, list_columns
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, unpack_answers
@@ -24,7 +24,6 @@ OWN_FORM = ("memo", "config", "config_diff")  # text columns that a table has in
 TEXT_COLUMNS = tuple(
     name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
 )
-LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL
 DEEPEST = 20  # levels of a config value; more is damage, and would reach Python's recursion limit
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -77,8 +76,10 @@ def check_value(value: Any, depth: int = 0) -> None:
 def parse_integer(cell: Any, lowest: int = 0) -> int:
     """A whole number in the range of the ledger's columns; raises ConfigError."""
     text = str(cell).strip()
-    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= LARGEST:
-        raise ConfigError(f"{text[:40]!r}, expected a whole number from {lowest} to {LARGEST}")
+    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= LARGEST_INTEGER:
+        raise ConfigError(
+            f"{text[:40]!r}, expected a whole number from {lowest} to {LARGEST_INTEGER}"
+        )
     return int(text)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+LARGEST_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
+
 # in a checkout this is a link to the file at the top
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
 

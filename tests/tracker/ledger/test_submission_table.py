@@ -422,7 +422,7 @@ def test_a_cell_that_the_ledger_cannot_keep_is_refused(
 def test_answers_tell_their_fingerprint(empty: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},sha256:{'0' * 64}\n")
-    with pytest.raises(ConfigError, match="row 2, answers: their fingerprint is sha256:"):
+    with pytest.raises(ConfigError, match="row 2, answers: the fingerprint is sha256:"):
         read_submission_table(path, empty.competition)
     path.write_text(
         f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},\nb,,sha256:{'0' * 64}\n"
