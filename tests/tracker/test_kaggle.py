@@ -74,7 +74,7 @@ def test_kaggles_own_limit_is_asked_before_anything_is_written(
     contest: Workspace, server: Kaggle
 ) -> None:
     server.allowed = 0
-    with pytest.raises(RefusedError, match="Kaggle takes no more today"):
+    with pytest.raises(RefusedError, match="Kaggle's daily limit is reached"):
         submit(contest, "exp1", "m")
     assert list_submissions(contest) == []
 
@@ -103,7 +103,7 @@ def test_kaggles_errors_say_what_to_do_and_nothing_is_lost(
     contest: Workspace, server: Kaggle, status: int, hint: str
 ) -> None:
     server.refuse["CreateSubmission"] = (status, "no")
-    with pytest.raises(LeaderboardError, match=f"Kaggle said {status}: no") as caught:
+    with pytest.raises(LeaderboardError, match=f"Kaggle returned {status}: no") as caught:
         submit(contest, "exp1", "m")
     assert hint in caught.value.hint
     assert [row.number for row in list_submissions(contest)] == [1]

@@ -1,4 +1,4 @@
-"""A leaderboard elsewhere: a person uploads the file and types the scores with `tracker score`."""
+"""A leaderboard elsewhere: the user uploads the file and types the scores with `tracker score`."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class ManualLeaderboard(Leaderboard):
     """Knows no scores and sends nothing."""
 
     def next_step(self, number: int, competition: Competition) -> str:
-        """To upload the file and to type its scores."""
+        """Upload the file and type its scores."""
         return f"upload the file, then: {render_score_command(competition, number, every=True)}"

@@ -481,7 +481,7 @@ def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
     before = get_submission(workspace, 1).scores
-    with pytest.raises(ConfigError, match="has scored submission 1 itself"):
+    with pytest.raises(ConfigError, match="already scored submission 1"):
         score(workspace, 1, {("public", "f1"): 0.9})
     assert get_submission(workspace, 1).scores == before
 
