@@ -1,8 +1,7 @@
-"""The kinds of leaderboards as plain data: what each is called, its keys in tracker.toml, what it
-can do.
+"""The kinds of leaderboards as plain data: name, keys in tracker.toml, abilities.
 
-A new kind is a file in this folder with a class after `Leaderboard`, and an entry below. This
-module imports nothing, so that whoever reads tracker.toml can ask it.
+A new kind is a file in `tracker/leaderboards/` with a class like `Leaderboard`, and an entry below.
+This module imports nothing of tracker, so that the reader of tracker.toml can use it.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ from dataclasses import dataclass
 class LeaderboardOption:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
-    `needs`: what the kind needs it for, said where it is missing; empty: it may be missing.
-    `is_path`: it names a
-    file, relative to tracker.toml. `flag`: the option of `tracker init` that sets it, if it has one
-    of its own, and
-    `unused`: why that option says nothing to the other kinds.
+    `needs`: what the value is, for the message when it is missing; empty if it may be missing.
+    `is_path`: it is the path of a file, relative to tracker.toml. `flag`: the option of `tracker
+    init` that sets it, if there is one. `unused`: why the other kinds do not use that option.
     """
 
     key: str
@@ -35,10 +32,9 @@ class LeaderboardKind:
     """A kind of leaderboard.
 
     `sentence` is its comment in tracker.toml, `implementation` is "module:Class".
-    `needs_upload_by_hand`: a person
-    uploads the file and types the scores. `sends`: the file goes elsewhere by itself.
-    `knows_solution`: every score is computed here, and private ones are sealed until they are
-    revealed.
+    `needs_upload_by_hand`: the user uploads the file and types the scores. `sends`: tracker sends
+    the file. `knows_solution`: tracker computes every score; the private ones stay hidden until the
+    user reveals them.
     """
 
     name: str
@@ -54,7 +50,7 @@ KINDS: dict[str, LeaderboardKind] = {}
 
 
 def register(kind: LeaderboardKind) -> None:
-    """Make a kind known; one of the same name is replaced."""
+    """Add a kind; it replaces one of the same name."""
     KINDS[kind.name] = kind
 
 
@@ -64,8 +60,7 @@ def list_options() -> list[LeaderboardOption]:
 
 
 def choose_kind(given: Iterable[str]) -> str:
-    """The kind that the keys `given` belong to; the first one, which needs none, when they belong
-    to none."""
+    """The name of the kind that has one of the keys `given`; the default kind if none has."""
     keys = set(given)
     for kind in KINDS.values():
         if any(option.key in keys for option in kind.options):

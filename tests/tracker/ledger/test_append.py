@@ -383,7 +383,7 @@ def test_submissions_of_the_future_are_told_and_not_counted(
             limited.competition,
         )
     add(limited, "0")
-    words = r"the one submission of today is spent \(1 more lie in the future"
+    words = r"the one submission of today is spent \(1 more are in the future"
     with pytest.raises(RefusedError, match=words):
         add(limited, "1")
     make_run(limited, "0101010101")
