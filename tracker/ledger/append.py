@@ -96,7 +96,6 @@ class Receipt:
     """The result of an accepted submission: its number, and the quota after it."""
 
     number: int
-    sota: int | None
     quota: Quota
 
 
@@ -140,6 +139,7 @@ class Ledger:
         quota is used up or the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
+            # asked again under the lock: another process may have submitted since the examination
             _refuse_duplicate(connection, draft.answers.fingerprint)
             window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
@@ -156,7 +156,7 @@ class Ledger:
             )
             _append(connection, "submission", row)
             after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
-        return Receipt(number=row["number"], sota=sota, quota=after)
+        return Receipt(number=row["number"], quota=after)
 
     def append_historical(
         self, rows: Sequence[HistoricalSubmission], competition: Competition

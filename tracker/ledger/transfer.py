@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +93,9 @@ def _copy_file(source: Path, target: Path) -> int:
     """Copy with SQLite's online backup, which has the rows of one moment."""
     if not source.is_file():
         raise missing_ledger_error(source)
-    with _closing(sqlite3.connect(source)) as old, _closing(sqlite3.connect(target)) as new:
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         return int(new.execute("SELECT count(*) FROM chain").fetchone()[0])
-
-
-@contextmanager
-def _closing(connection: Any) -> Iterator[Any]:
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _copy_rows(source: str, target: str) -> int:
@@ -136,6 +128,6 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
 
 
 def _set_journal(path: Path, mode: str) -> None:
-    with _closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute(f"PRAGMA journal_mode = {mode}")

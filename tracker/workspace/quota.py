@@ -54,7 +54,7 @@ def check_clock(now: dt.datetime, times: Sequence[str]) -> None:
     newest = max((time for time in times if _UTC_TEXT.fullmatch(time)), default="")
     if newest > to_utc_text(now + CLOCK_SLACK):
         raise RefusedError(
-            f"the clock of this machine is slow: it shows {to_utc_text(now)}, but the newest"
+            f"the clock of this machine is behind: it shows {to_utc_text(now)}, but the newest"
             f" submission is from {newest}",
             hint=(
                 "set the clock; if the clock of that submission was wrong, tracker note N --rejected"
