@@ -73,7 +73,7 @@ def draw_table(
     `width` is in columns of the terminal, None for no limit; `shows_all` is the option that shows
     what is hidden.
     """
-    table = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    table = [_style_row(row) for row in rows]
     widths = fit_columns(columns, table, width)
     titles = [Styled(column.title, "bold") for column in columns]
     lines = [_draw_row(columns, titles, widths, color=color)]
@@ -89,6 +89,10 @@ def draw_table(
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
     return lines
+
+
+def _style_row(row: Sequence[Cell]) -> list[Styled]:
+    return [cell if isinstance(cell, Styled) else Styled(cell) for cell in row]
 
 
 def _is_cut(row: Sequence[Styled], widths: dict[int, int]) -> bool:
@@ -154,7 +158,7 @@ def _list_group(columns: Sequence[Column], index: int) -> list[int]:
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> bool:
     """Whether `width` has room for every column; texts may be cut."""
-    table = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    table = [_style_row(row) for row in rows]
     shown = fit_columns(columns, table, width)
     return width is None or (len(shown) == len(columns) and _add(shown) <= width)
 

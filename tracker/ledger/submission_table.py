@@ -156,7 +156,8 @@ def _read_row(
     try:
         _settle_predictions(row, competition, None if exact else folder)
     except REFUSALS as error:
-        problems.append(f"{'answers' if 'answers' in row.columns else 'file'}: {error}")
+        column = "answers" if "answers" in row.columns else "file"
+        problems.append(f"{column}: {error}")
     if not row.memo.strip():
         problems.append("memo: missing, expected what was new")
     return row, problems
@@ -397,7 +398,9 @@ def _to_markdown(rows: list[dict[str, Any]]) -> str:
     hidden = {*FINGERPRINT_COLUMNS, "answers", "run_uid", "host", "config_diff"}
     used = {name for row in rows for name, value in row.items() if value is not None}
     names = [name for name in _list_columns(rows) if name in used - hidden]
-    cells = [[escape(_for_people(row.get(name))) for name in names] for row in rows]
+    cells = []
+    for row in rows:
+        cells.append([escape(_for_people(row.get(name))) for name in names])
     return render_table([escape(name) for name in names], cells)
 
 

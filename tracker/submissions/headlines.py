@@ -116,8 +116,10 @@ def _render_gap(metric: Metric, value: float, best: float) -> str:
     gap = _subtract_shown(metric, value, best)
     shown = _render_size(gap)
     if metric.higher_is_better:
-        return f"{shown} {'above' if value > best else 'below'}"
-    return f"{shown} {'better than' if value < best else 'worse than'}"
+        direction = "above" if value > best else "below"
+    else:
+        direction = "better than" if value < best else "worse than"
+    return f"{shown} {direction}"
 
 
 def _subtract_shown(metric: Metric, value: float, best: float) -> float:

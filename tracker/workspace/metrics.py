@@ -83,11 +83,11 @@ def render_score_command(
 ) -> str:
     """The command that records a score of the primary metric, or of every metric with `every`."""
     metrics = competition.metrics if every else (competition.primary,)
-    words = [f"tracker score {'N' if number is None else number}"]
+    parts = ["tracker score", "N" if number is None else str(number)]
     for metric in metrics:
         short = SHORT_OPTIONS.get(metric.name)
-        words.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
-    return " ".join(words)
+        parts.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
+    return " ".join(parts)
 
 
 def metric_title(metric: Metric) -> str:

@@ -82,7 +82,7 @@ def update_moved_paths(workspace: Workspace) -> str:
         done = _move_paths(database, former, root) if former else ""
     if known is None or _has_moved(known, root, former):
         earlier = [*former, *_list_roots(known)]
-        others = [place for place in dict.fromkeys(earlier) if place != root]
+        others = [other for other in dict.fromkeys(earlier) if other != root]
         _save_location(workspace, Location(root, tuple(others)))
     return done
 
@@ -262,21 +262,21 @@ def _is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def _move(text: str, places: Sequence[str], root: str) -> str | None:
+def _move(text: str, former: Sequence[str], root: str) -> str | None:
     """A path or file URI of an earlier location, changed to `root`; None for any other text."""
     path = _local_path(text)
     if path is None:
         return None
-    for place in places:
-        if _is_inside(path, root) and not _is_inside(place, root):
+    for root_before in former:
+        if _is_inside(path, root) and not _is_inside(root_before, root):
             continue  # the workspace was moved into a folder of its earlier location
-        if _is_inside(path, place):
-            moved = root + path[len(place) :]
+        if _is_inside(path, root_before):
+            moved = root + path[len(root_before) :]
             return moved if text.startswith("/") else f"file://{quote(moved)}"
     return None
 
 
-def _move_json(text: str, places: Sequence[str], root: str) -> str | None:
+def _move_json(text: str, former: Sequence[str], root: str) -> str | None:
     """A JSON object with its paths changed; None when none of them changes."""
     try:
         values = json.loads(text)
@@ -286,7 +286,7 @@ def _move_json(text: str, places: Sequence[str], root: str) -> str | None:
         return None
     changed = {}
     for key, value in values.items():
-        moved = _move(value, places, root) if isinstance(value, str) else None
+        moved = _move(value, former, root) if isinstance(value, str) else None
         if moved is not None:
             changed[key] = moved
     return json.dumps({**values, **changed}) if changed else None
@@ -301,34 +301,34 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
 
 
 def _move_paths(
-    database: Path, places: Sequence[str], root: str, *, bring_files: bool = True
+    database: Path, former: Sequence[str], root: str, *, copy_files: bool = True
 ) -> str:
     """Change the paths in one transaction, after a copy; returns a sentence, or ""."""
     with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
         # a second process waits here, and then finds nothing to change
         connection.execute("BEGIN IMMEDIATE")
-        changes = list(_find_changes(connection, places, root))
+        changes = list(_find_changes(connection, former, root))
         if not changes:
             return ""
-        if bring_files:
+        if copy_files:
             copy = _keep_copy(database)
             for change in changes:
-                _bring_files(change, places)
+                _copy_files_here(change, former)
         for change in changes:
             connection.execute(
                 f"UPDATE {change.table} SET {change.column} = ? WHERE rowid = ?",
                 [change.new, change.row],
             )
         connection.execute("COMMIT")
-    if not bring_files:
+    if not copy_files:
         return ""
     paths = render_count(len(changes), "path")
-    change = f"{paths} in {database.name} changed to {root}"
-    return f"the workspace was in {places[0]}: {change} (copy: {copy})"
+    done = f"{paths} in {database.name} changed to {root}"
+    return f"the workspace was in {former[0]}: {done} (copy: {copy})"
 
 
 def _find_changes(
-    connection: sqlite3.Connection, places: Sequence[str], root: str
+    connection: sqlite3.Connection, former: Sequence[str], root: str
 ) -> Iterator[Change]:
     for table, column in COLUMNS:
         if not _has_column(connection, table, column):
@@ -339,7 +339,7 @@ def _find_changes(
         )
         for row, old in rows:
             move = _move_json if table == "datasets" else _move
-            new = move(old, places, root)
+            new = move(old, former, root)
             if new is not None and not _stays(table, old, new):
                 yield Change(table, column, row, old, new)
 
@@ -355,12 +355,12 @@ def _stays(table: str, old: str, new: str) -> bool:
     return Path(before).exists() and not Path(after).exists()
 
 
-def _bring_files(change: Change, places: Sequence[str]) -> None:
+def _copy_files_here(change: Change, former: Sequence[str]) -> None:
     """Copy a run's or model's files here, if an earlier version wrote them to the old location."""
     before, after = Path(_local_path(change.old) or ""), Path(_local_path(change.new) or "")
     if (change.table, change.column) not in FOLDERS or after.exists() or not before.is_dir():
         return
-    owners = [Path(place) for place in places if _is_inside(str(before), place)]
+    owners = [Path(root_before) for root_before in former if _is_inside(str(before), root_before)]
     if any((owner / TRACKER_TOML).is_file() for owner in owners):
         return  # this workspace is a copy, and the files belong to the other one
     after.parent.mkdir(parents=True, exist_ok=True)
@@ -402,4 +402,4 @@ def _correct_copy(workspace: Workspace, served: Workspace) -> None:
     assert copy is not None  # noqa: S101  (the caller named it)
     former = _find_former_roots(workspace, copy, _load_location(workspace), own=True)
     if former:
-        _move_paths(copy, former, str(workspace.root), bring_files=False)
+        _move_paths(copy, former, str(workspace.root), copy_files=False)

@@ -398,7 +398,7 @@ def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
     code = (
         "import os, signal, sys; from pathlib import Path; from tracker.workspace import"
         " relocation;from tracker.workspace.competition import"
-        " load_workspace;relocation._bring_files = lambda *_: os.kill(os.getpid(),"
+        " load_workspace;relocation._copy_files_here = lambda *_: os.kill(os.getpid(),"
         " signal.SIGKILL);relocation.update_moved_paths(load_workspace(Path(sys.argv[1])))"
     )
     child = subprocess.run(
