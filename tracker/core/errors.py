@@ -64,12 +64,12 @@ class RefusedError(TrackerError):
 
 
 class AlreadyTrainedError(RefusedError):
-    """The run `run` was trained with the same config, data and code."""
+    """The run `run` already has this config, data and code."""
 
     def __init__(self, run: str) -> None:
         self.run = run
         hint = f"tracker show {run}, or --force to train it again"
-        super().__init__(f"{run} was trained with the same config, data and code", hint=hint)
+        super().__init__(f"{run} already has this config, data and code", hint=hint)
 
 
 class DuplicateError(RefusedError):
