@@ -23,28 +23,29 @@ SETTINGS = (
     Setting(
         "TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."
     ),
-    Setting("TRACKER_AUTHOR", "", "Name written into submissions; empty: the login name."),
+    Setting("TRACKER_AUTHOR", "", "Your name in runs and submissions; default: the login name."),
     Setting(
         "TRACKER_LEDGER_URL",
         "",
-        "Ledger URL instead of tracker.toml's; keeps a password out of it.",
+        "Ledger URL; replaces the one in tracker.toml, so that no password is in that file.",
     ),
-    Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI instead of tracker.toml's."),
+    Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI; replaces the one in tracker.toml."),
     Setting(
         "TRACKER_SWEEP_URL",
         "",
-        "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it.",
+        "PostgreSQL URL of sweeps; replaces the one in the sweep file, so that no password is in"
+        " that file.",
     ),
     Setting(
         "TRACKER_LEADERBOARD_WAIT_S",
         "600",
-        "Seconds to wait for a score of Kaggle; later ones come with sync.",
+        "Seconds that submit waits for a score of Kaggle; tracker sync fetches later scores.",
     ),
     Setting(
         "TRACKER_MLFLOW_WAIT_S",
         "120",
-        "Seconds to wait at most, while the copy moves forward, for MLflow to catch up when a run"
-        " ends.",
+        "Longest wait in seconds for MLflow's copy at the end of a run, while the copy makes"
+        " progress.",
     ),
 )
 

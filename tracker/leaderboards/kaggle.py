@@ -20,8 +20,8 @@ from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import Answers
 
-POLL_S = 5.0  # seconds between two looks for a score, which takes Kaggle minutes
-PAGE = 100  # the newest submissions among which a file is looked for; Kaggle's page size
+POLL_S = 5.0  # seconds between two looks for a score
+PAGE = 100  # the newest submissions, among which a file is looked for
 
 
 class KaggleLeaderboard(Leaderboard):

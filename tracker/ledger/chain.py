@@ -13,7 +13,7 @@ from tracker.ledger.guards import check_guards
 from tracker.training.errors import ConfigError
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
-CHUNK = 5000  # rows in memory at a time; with their answers some 50 MB
+CHUNK = 5000  # rows in memory at a time: their answers are long
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -24,7 +24,7 @@ OWN_FORM = ("memo", "config", "config_diff")  # text columns that a table has in
 TEXT_COLUMNS = tuple(
     name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
 )
-DEEPEST = 20  # levels of a config value; more is damage, and would reach Python's recursion limit
+DEEPEST = 20  # levels of lists and tables in a config value; far below Python's recursion limit
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
