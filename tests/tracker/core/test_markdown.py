@@ -70,7 +70,7 @@ def test_words_that_are_no_markdown_stay_readable() -> None:
 
 
 def test_the_escape_of_every_view_is_one() -> None:
-    root = Path(__file__).resolve().parents[2] / "tracker"
+    root = Path(__file__).resolve().parents[3] / "tracker"
     owners = [
         path.name
         for path in root.rglob("*.py")

@@ -10,7 +10,7 @@ import pytest
 from tracker.core.text import render_minute
 from tracker.training.errors import find_nearest, first_line
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(

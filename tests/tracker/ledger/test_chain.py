@@ -140,7 +140,7 @@ def test_an_older_head_stays_valid_and_another_ledgers_does_not(
 
 @pytest.mark.parametrize("head", ["6", "x:ab", "6:xyz", "6:", "-1:ab"])
 def test_a_head_of_another_form_is_refused(filled: Workspace, head: str) -> None:
-    with pytest.raises(ConfigError, match="expected what verify"):
+    with pytest.raises(ConfigError, match="expected a head that verify"):
         verify_ledger(filled.ledger_url, head=head)
 
 

@@ -186,7 +186,7 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(
         "row 4, public_auc",
         "row 4, val_acc",
         "row 5, number",
-        "grow",
+        "increase",
     ):
         assert part in text
     assert list_submissions(empty) == []
