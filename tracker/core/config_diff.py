@@ -12,7 +12,7 @@ from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options,
 from tracker.training.tables import flatten
 
 # The key in a diff when images or labels changed but no config key shows it.
-DATA = "data"
+DATA_KEY = "data"
 
 LABEL_KEYS = ("data.format", "data.age_bands")  # they change labels, so the data fingerprint too
 
@@ -22,7 +22,7 @@ ENSEMBLE = "ensemble."
 
 CHANNEL_KEYS = ("data.mean", "data.std")
 
-CROPS = tuple(f"augment.{key}" for key in CROP_KEYS)
+CROP_OPTIONS = tuple(f"augment.{key}" for key in CROP_KEYS)
 
 FingerprintPair = tuple[str | None, str | None]
 
@@ -113,9 +113,9 @@ def list_implied_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """
     implied: list[str] = []
     if "model.name" in diff:
-        implied += [*CHANNEL_KEYS, *CROPS]
+        implied += [*CHANNEL_KEYS, *CROP_OPTIONS]
     if any(value not in FITTED for value in diff.get(PIPELINE, ())):
-        implied += CROPS
+        implied += CROP_OPTIONS
     return [key for key in diff if key in implied]
 
 
@@ -156,7 +156,7 @@ def _diff_data(
     paths = _diff_path_names(old, new)
     explained = paths or any(key in changed for key in (*TABLE_KEYS, *LABEL_KEYS))
     if before and after and not explained:
-        return {DATA: [shorten_fingerprint(before), shorten_fingerprint(after)]}
+        return {DATA_KEY: [shorten_fingerprint(before), shorten_fingerprint(after)]}
     return paths
 
 
@@ -204,7 +204,7 @@ def drop_path_changes(
     return remaining
 
 
-FEW_KEYS = 3  # so many unknown keys are listed by name; more would fill the line
+MAX_NAMED_KEYS = 3  # so many unknown keys are listed by name; more would fill the line
 
 
 def render_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = ()) -> str:
@@ -239,7 +239,7 @@ def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
 def render_unknown_keys(keys: Sequence[str]) -> str:
     """How many keys only one of the two configs has, by name where they are few."""
     count = "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
-    names = f": {', '.join(keys)}" if len(keys) <= FEW_KEYS else ""
+    names = f": {', '.join(keys)}" if len(keys) <= MAX_NAMED_KEYS else ""
     return f"{count} known for only one of the two{names}"
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
-COMFORTABLE = 20  # a text gets this width before less important columns are hidden for it
-LEAST = 8  # a narrower text column says too little to be shown
-MOST_HIDDEN = 16  # so many hidden columns are listed by name
+COMFORTABLE_WIDTH = 20  # a text gets this width before less important columns are hidden for it
+MIN_WIDTH = 8  # a narrower text column says too little to be shown
+MAX_HIDDEN_NAMES = 16  # so many hidden columns are listed by name
 EMPTY = ("", "-")
 # Joiners, vowels and ends of Hangul blocks, letters of flags like that of Wales: zero width.
 INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u1160-\u11ff\U000e0020-\U000e007f]")
@@ -31,7 +31,7 @@ class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
-    have `LEAST` columns, 0 never. A `text` is cut at its end, except for cells that are `whole`;
+    have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for cells that are `whole`;
     any other column is shown whole or not at all. Columns with `right` are numbers. Columns of one
     `group` are hidden together, because one of them alone misleads.
     """
@@ -82,9 +82,9 @@ def draw_table(
     hidden = [column.title for index, column in enumerate(columns) if index not in widths]
     was_cut = any(_is_cut(row, widths) for row in table)
     if hidden:
-        more = len(hidden) - MOST_HIDDEN
+        more = len(hidden) - MAX_HIDDEN_NAMES
         rest = [f"{more} more"] if more > 0 else []
-        names = ", ".join([*hidden[:MOST_HIDDEN], *rest])
+        names = ", ".join([*hidden[:MAX_HIDDEN_NAMES], *rest])
         lines += wrap(f"hidden at this width: {names}; {shows_all} shows all", width)
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
@@ -137,7 +137,7 @@ def fit_columns(
     may_hide = [index for index in full if columns[index].leaves]
     order = sorted(may_hide, key=lambda index: (index not in empty, -columns[index].leaves))
     narrow = full
-    for least, stay in ((COMFORTABLE, 1), (LEAST, 0)):
+    for least, stay in ((COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
         narrow = {index: min(own, max(least, whole[index])) for index, own in full.items()}
         for index in order:
             if _add(narrow) > width and index in narrow and columns[index].leaves > stay:

@@ -18,9 +18,9 @@ from tracker.core.text import clean_text
 
 WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
 
-LONGEST_WORD = 64  # a fingerprint without its prefix; a longer word is cut like a text
+MAX_WORD_CHARS = 64  # a fingerprint without its prefix; a longer word is cut like a text
 
-NARROW = 80  # the width of a terminal that does not report its width
+DEFAULT_WIDTH = 80  # the width of a terminal that does not report its width
 
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 
@@ -131,7 +131,7 @@ def _keep_word(cell: Cell) -> Cell:
     """A cell that is never cut if it is one word, such as a number, a name or a fingerprint."""
     if not isinstance(cell, str):
         return cell
-    is_word = cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
+    is_word = cell.isascii() and " " not in cell and len(cell) <= MAX_WORD_CHARS
     return Styled(cell, whole=True) if is_word else cell
 
 
@@ -153,9 +153,9 @@ def find_width(stream: TextIO | None = None) -> int | None:
     if not _is_terminal(output):
         return None
     try:
-        return os.get_terminal_size(output.fileno()).columns or NARROW
+        return os.get_terminal_size(output.fileno()).columns or DEFAULT_WIDTH
     except OSError:
-        return NARROW
+        return DEFAULT_WIDTH
 
 
 def has_color(stream: TextIO | None = None) -> bool:

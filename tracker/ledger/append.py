@@ -39,7 +39,7 @@ from tracker.ledger.connection import (
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
-from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
+from tracker.ledger.schema import SchemaColumn, list_columns, load_schema, load_tables
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError, first_line
 from tracker.workspace.competition import Competition, Workspace
@@ -53,7 +53,7 @@ WRITER_LOCK = 0x7261636B  # an arbitrary number; all writers of a PostgreSQL led
 _KINDS = {"INTEGER": sa.Integer, "TEXT": sa.Text, "DOUBLE PRECISION": sa.Double}
 
 
-def _build_column(column: Column) -> sa.Column[Any]:
+def _build_column(column: SchemaColumn) -> sa.Column[Any]:
     key = [sa.ForeignKey(column.references)] if column.references else []
     return sa.Column(
         column.name,

@@ -13,7 +13,7 @@ from tracker.ledger.guards import check_guards
 from tracker.training.errors import ConfigError
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
-CHUNK = 5000  # rows in memory at a time: their answers are long
+ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -65,7 +65,7 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
         while not problem:
             rows = query(
                 "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
-                {"seq": seq, "n": CHUNK},
+                {"seq": seq, "n": ROWS_PER_CHUNK},
             )
             if not rows:
                 break

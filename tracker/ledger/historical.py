@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.core.clock import to_utc_text
-from tracker.ledger.schema import LARGEST_INTEGER, list_columns
+from tracker.ledger.schema import MAX_INTEGER, list_columns
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, unpack_answers
@@ -24,7 +24,7 @@ OWN_FORM = ("memo", "config", "config_diff")  # text columns that a table has in
 TEXT_COLUMNS = tuple(
     name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
 )
-DEEPEST = 20  # levels of lists and tables in a config value; far below Python's recursion limit
+MAX_DEPTH = 20  # levels of lists and tables in a config value; far below Python's recursion limit
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -49,8 +49,8 @@ class HistoricalSubmission:
 
 def check_value(value: Any, depth: int = 0) -> None:
     """Raise ConfigError for a value that a database or a JSON reader would change or refuse."""
-    if depth > DEEPEST:
-        raise ConfigError(f"nested deeper than {DEEPEST} levels")
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         if _WRONG_TEXT.search(value):
             raise ConfigError(
@@ -76,10 +76,8 @@ def check_value(value: Any, depth: int = 0) -> None:
 def parse_integer(cell: Any, lowest: int = 0) -> int:
     """A whole number in the range of the ledger's columns; raises ConfigError."""
     text = str(cell).strip()
-    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= LARGEST_INTEGER:
-        raise ConfigError(
-            f"{text[:40]!r}, expected a whole number from {lowest} to {LARGEST_INTEGER}"
-        )
+    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= MAX_INTEGER:
+        raise ConfigError(f"{text[:40]!r}, expected a whole number from {lowest} to {MAX_INTEGER}")
     return int(text)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.ledger.connection import Row, open_reader
-from tracker.ledger.schema import LARGEST_INTEGER
+from tracker.ledger.schema import MAX_INTEGER
 from tracker.workspace.competition import Workspace
 
 
@@ -53,7 +53,7 @@ def list_history(
                 continue
             column = "number" if kind == "submission" else "submission"
             where = f" WHERE {column} = :submission" if submission is not None else ""
-            known = {"limit": min(limit, LARGEST_INTEGER) or LARGEST_INTEGER}
+            known = {"limit": min(limit, MAX_INTEGER) or MAX_INTEGER}
             if submission is not None:
                 known["submission"] = submission
             for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):

@@ -12,7 +12,7 @@ from tracker.core.config_diff import drop_path_changes, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
-from tracker.ledger.schema import LARGEST_INTEGER
+from tracker.ledger.schema import MAX_INTEGER
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError
@@ -83,7 +83,7 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
     if not limit:
         return list_submissions(workspace)
     where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
-    return list_submissions(workspace, where, {"limit": min(limit, LARGEST_INTEGER)})
+    return list_submissions(workspace, where, {"limit": min(limit, MAX_INTEGER)})
 
 
 def list_numbers(workspace: Workspace) -> list[int]:
@@ -168,7 +168,7 @@ def _list_replaced(query: Query, split: str, metric: str) -> list[float]:
 
 def find_origin(query: Query, number: int) -> Origin | None:
     """The origin of submission `number`; None when there is no such submission."""
-    if number > LARGEST_INTEGER:
+    if number > MAX_INTEGER:
         return None
     rows = query(
         "SELECT number, run, run_uid, sota FROM submissions WHERE number = :number",
@@ -275,7 +275,7 @@ def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
 def get_submission(workspace: Workspace, number: int) -> Submission:
     """Submission `number`; raises UnknownRunError."""
     rows = []
-    if abs(number) <= LARGEST_INTEGER:  # PostgreSQL refuses larger numbers
+    if abs(number) <= MAX_INTEGER:  # PostgreSQL refuses larger numbers
         rows = list_submissions(workspace, "WHERE s.number = :number", {"number": number})
     if not rows:
         raise UnknownRunError(f"no submission {number}", hint="tracker leaderboard lists them")

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-LARGEST_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
+MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
 
 # in a checkout this is a link to the file at the top
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class SchemaColumn:
     """A column of the schema.
 
     `kind` is INTEGER, TEXT or DOUBLE PRECISION; `references` is `table.column` or "".
@@ -33,7 +33,7 @@ class Column:
 
 
 @cache
-def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[Column, ...]]:
+def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[SchemaColumn, ...]]:
     """{table: columns} in the order of the schema. SQLite parses the text, in two milliseconds."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in load_schema("sqlite", path):
@@ -44,7 +44,7 @@ def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[Column, ...]]:
         return {name: _read_columns(connection, name) for (name,) in names}
 
 
-def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, ...]:
+def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[SchemaColumn, ...]:
     keys = connection.execute(
         'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', [table]
     )
@@ -56,7 +56,7 @@ def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, .
     unique = {name for (name,) in connection.execute(sql, [table])}
     rows = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', [table])
     return tuple(
-        Column(
+        SchemaColumn(
             name=name,
             kind=kind,
             required=bool(required),

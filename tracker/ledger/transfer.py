@@ -30,7 +30,7 @@ from tracker.ledger.connection import (
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, translate_os_errors
 
-BATCH = 1000  # rows in memory at a time
+ROWS_PER_BATCH = 1000  # rows in memory at a time
 
 
 def copy_ledger(url: str, target: Path) -> int:
@@ -123,7 +123,7 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
             if table is MIGRATIONS:
                 continue  # the new ledger has its own
             rows = connection.execute(sa.select(table).order_by(next(iter(table.primary_key))))
-            for part in rows.mappings().partitions(BATCH):
+            for part in rows.mappings().partitions(ROWS_PER_BATCH):
                 yield table, [dict(row) for row in part]
 
 

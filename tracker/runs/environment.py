@@ -16,7 +16,8 @@ from typing import Any
 from tracker.core.version import __version__
 
 GIT_TIMEOUT_S = 30  # a diff of a big repository on a slow network disk takes seconds
-REPORTED = ("torch", "timm", "lightning-fabric", "mlflow")  # every bug report needs their versions
+# every bug report needs their versions
+REPORTED_LIBRARIES = ("torch", "timm", "lightning-fabric", "mlflow")
 
 
 def collect_environment(folder: Path) -> dict[str, Any]:
@@ -34,12 +35,12 @@ def collect_environment(folder: Path) -> dict[str, Any]:
 
 
 def describe_versions() -> list[str]:
-    """Lines for a bug report: this program, Python and `REPORTED`; no library is imported."""
+    """Lines for a bug report: the versions of this program, Python and `REPORTED_LIBRARIES`."""
     lines = [
         f"tracker {__version__}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
     ]
-    for name in REPORTED:
+    for name in REPORTED_LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
             lines.append(f"{name} {importlib.metadata.version(name)}")
     return lines

@@ -24,7 +24,7 @@ from tracker.training.tables import parse_json
 from tracker.workspace.competition import TRACKER_TOML, Competition, load_workspace
 from tracker.workspace.metrics import LAST
 
-TAIL = 1 << 16  # bytes at the end of metrics.jsonl; the last point is surely among them
+TAIL_BYTES = 1 << 16  # bytes at the end of metrics.jsonl; the last point is surely among them
 LATEST_TIME_S = 1 << 37  # seconds since 1970, the year 6325: a later time means a damaged line
 CACHED_FIELDS = ("summary", "epoch", "best_epoch", "best_at")  # what a loop's points add
 SLACK_S = 1.0  # if the last point is older than the record by this, the record has all points
@@ -110,7 +110,7 @@ def _read_last(path: Path) -> dict[str, Any] | None:
     try:
         with translate_os_errors(path, "read"), path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - TAIL))
+            file.seek(max(0, file.tell() - TAIL_BYTES))
             lines = file.read().splitlines()
     except TrackerError:
         return None

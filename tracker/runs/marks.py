@@ -20,7 +20,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.workspace.competition import Workspace
 
-LONGEST_TAG = 50  # characters; a longer one does not fit a column of a list
+MAX_TAG_CHARS = 50  # characters; a longer one does not fit a column of a list
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -29,9 +29,9 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
         raise ConfigError(f"tags: expected a list of texts, not {tags!r}", hint=f"tags=[{tags!r}]")
     listed = list(tags)
     for tag in listed:
-        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{LONGEST_TAG}}}", tag):
+        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{MAX_TAG_CHARS}}}", tag):
             hint = (
-                f"1 to {LONGEST_TAG} letters, digits and . : / + = - _, without spaces:"
+                f"1 to {MAX_TAG_CHARS} letters, digits and . : / + = - _, without spaces:"
                 " final-candidate"
             )
             raise ConfigError(f"{tag!r} cannot be a tag", hint=hint)

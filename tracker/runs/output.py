@@ -39,7 +39,7 @@ class Output:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal may come while this thread has it
 
-    def move(self, reason: str) -> None:
+    def redirect_to_log(self, reason: str) -> None:
         """Redirect both streams to the log, with a line there about it; once is enough."""
         with self._lock:
             if self.in_log:
@@ -131,13 +131,14 @@ class Stream:
             return  # writing to the log failed too, or a slow reader is not ready yet
         with suppress(OSError, ValueError):
             if self._terminal:
-                self._forget()
+                self._discard_buffer()
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self.output.move(f"the terminal, file or pipe accepts no more output ({reason})")
+            message = f"the terminal, file or pipe accepts no more output ({reason})"
+            self.output.redirect_to_log(message)
             self.stream.write(_CONTROLS.sub("", text) if self._terminal else "")
             self.stream.flush()
 
-    def _forget(self) -> None:
+    def _discard_buffer(self) -> None:
         """Drop the stream's buffer: a part of a progress bar does not belong in a log."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
@@ -163,9 +164,10 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
     in_main = threading.current_thread() is threading.main_thread()
     hangup = in_main and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     if hangup:
-        signal.signal(signal.SIGHUP, lambda *_: output.move("the terminal was closed (SIGHUP)"))
+        closed = "the terminal was closed (SIGHUP)"
+        signal.signal(signal.SIGHUP, lambda *_: output.redirect_to_log(closed))
     if lost and all(_is_file(number, Path(os.devnull)) for number in lost):
-        output.move("stdout or stderr was closed")
+        output.redirect_to_log("stdout or stderr was closed")
     try:
         yield output
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 
-LARGEST_STEP = 1 << 53  # the largest integer that a float and MLflow's database hold exactly
+MAX_STEP = 1 << 53  # the largest integer that a float and MLflow's database hold exactly
 
 SYSTEM_PREFIX = "system/"  # metrics of the machine, not of the model
 
@@ -51,7 +51,7 @@ def parse_point(line: bytes) -> dict[str, Any] | None:
         point["values"] = {key: float(value) for key, value in point["values"].items()}
         whole = type(point["step"]) is int and type(point["epoch"]) is int
         timed = type(point["time"]) in (int, float)
-        in_range = all(abs(point[key]) < LARGEST_STEP for key in ("step", "epoch", "time"))
+        in_range = all(abs(point[key]) < MAX_STEP for key in ("step", "epoch", "time"))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return point if whole and timed and in_range else None

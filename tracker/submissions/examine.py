@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tracker.comparison.members import Member
 
 
-NEAREST = 3  # so many of the most similar earlier submissions are listed
+NUM_NEAREST = 3  # so many of the most similar earlier submissions are listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +246,7 @@ def _compare_with_earlier(
             changed = {}
             for (old, new), count in diff.moves.items():
                 changed[f"{names.get(old, old)} -> {names.get(new, new)}"] = count
-    return sorted(earlier, key=lambda item: int(item["changed"]))[:NEAREST], changed
+    return sorted(earlier, key=lambda item: int(item["changed"]))[:NUM_NEAREST], changed
 
 
 def _compare_validation(

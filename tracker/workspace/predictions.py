@@ -21,9 +21,9 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import read_columns
 from tracker.workspace.competition import Competition
 
-SHOWN = 5  # ids or answers that an error lists
-LONGEST = 50  # characters of an unknown answer that an error shows
-PART = 1000  # rows that are joined and encoded at a time
+MAX_LISTED = 5  # ids or answers that an error lists
+MAX_ANSWER_CHARS = 50  # characters of an unknown answer that an error shows
+ROWS_PER_PART = 1000  # rows that are joined and encoded at a time
 # Python may be set to refuse an int of more digits, but never of fewer than 640
 _WHOLE = re.compile(r"([+-]?[0-9]{1,640})(?:\.0*)?")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
@@ -62,7 +62,7 @@ class Answers:
     def _lines(self) -> Iterator[bytes]:
         rows: Iterable[tuple[str, str]] = zip(self.ids, self.answers, strict=True)
         items = iter(rows if _is_sorted(self.ids) else sorted(rows))
-        while part := list(itertools.islice(items, PART)):
+        while part := list(itertools.islice(items, ROWS_PER_PART)):
             text = "\n".join(map(",".join, part)) + "\n"
             # most files need no quotes: one look at a whole part is faster than one at each field
             plain = '"' not in text and "\r" not in text
@@ -157,7 +157,7 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
     wrong = []
     for name, answer in answers.by_id.items():
         if answer not in valid:
-            wrong.append(f"{name}={answer[:LONGEST]!r}")
+            wrong.append(f"{name}={answer[:MAX_ANSWER_CHARS]!r}")
     if wrong and valid:
         known = ", ".join(competition.answer_words[:20])
         raise RefusedError(
@@ -191,5 +191,5 @@ def diff_answers(old: Answers, new: Answers) -> AnswerDiff:
 
 def _list_some(names: Sequence[str], noun: str) -> str:
     """`7 images (a, b, c, d, e and 2 more)`."""
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{render_count(len(names), noun)} ({', '.join(names[:SHOWN])}{rest})"
+    rest = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"{render_count(len(names), noun)} ({', '.join(names[:MAX_LISTED])}{rest})"

@@ -29,7 +29,7 @@ from tracker.workspace.moved_paths import LOCATION_NAME, Location, read_location
 
 ARTIFACTS = "mlartifacts"
 
-KEPT_COPIES = 3  # copies of the database; older ones are deleted
+MAX_COPIES = 3  # copies of the database; older ones are deleted
 
 BUSY_S = 30.0  # a wait for a server that writes at this moment
 
@@ -47,7 +47,7 @@ COLUMNS = (
 )
 
 
-class Change(NamedTuple):
+class PathChange(NamedTuple):
     """A changed path in MLflow's database."""
 
     table: str
@@ -64,7 +64,7 @@ def find_database(workspace: Workspace) -> Path | None:
 
 
 def update_moved_paths(workspace: Workspace) -> str:
-    """Change paths of earlier locations in MLflow's database to the present one.
+    """PathChange paths of earlier locations in MLflow's database to the present one.
 
     Returns a sentence about the change, or an empty text. Only paths inside the workspace's own
     earlier locations are changed, in one transaction, after a copy of the database. Several
@@ -303,7 +303,7 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
 def _move_paths(
     database: Path, former: Sequence[str], root: str, *, copy_files: bool = True
 ) -> str:
-    """Change the paths in one transaction, after a copy; returns a sentence, or ""."""
+    """PathChange the paths in one transaction, after a copy; returns a sentence, or ""."""
     with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
         # a second process waits here, and then finds nothing to change
         connection.execute("BEGIN IMMEDIATE")
@@ -329,7 +329,7 @@ def _move_paths(
 
 def _find_changes(
     connection: sqlite3.Connection, former: Sequence[str], root: str
-) -> Iterator[Change]:
+) -> Iterator[PathChange]:
     for table, column in COLUMNS:
         if not _has_column(connection, table, column):
             continue  # another version of MLflow
@@ -341,7 +341,7 @@ def _find_changes(
             move = _move_json if table == "datasets" else _move
             new = move(old, former, root)
             if new is not None and not _stays(table, old, new):
-                yield Change(table, column, row, old, new)
+                yield PathChange(table, column, row, old, new)
 
 
 def _stays(table: str, old: str, new: str) -> bool:
@@ -355,7 +355,7 @@ def _stays(table: str, old: str, new: str) -> bool:
     return Path(before).exists() and not Path(after).exists()
 
 
-def _copy_files_here(change: Change, former: Sequence[str]) -> None:
+def _copy_files_here(change: PathChange, former: Sequence[str]) -> None:
     """Copy a run's or model's files here, if an earlier version wrote them to the old location."""
     before, after = Path(_local_path(change.old) or ""), Path(_local_path(change.new) or "")
     if (change.table, change.column) not in FOLDERS or after.exists() or not before.is_dir():
@@ -375,7 +375,7 @@ def _keep_copy(database: Path) -> Path:
     copy = database.with_name(f"{database.stem}-before-move-{stamp}.db")
     with atomic_path(copy) as temporary:
         _copy_database(database, temporary)
-    for old in sorted(database.parent.glob(f"{database.stem}-before-move-*.db"))[:-KEPT_COPIES]:
+    for old in sorted(database.parent.glob(f"{database.stem}-before-move-*.db"))[:-MAX_COPIES]:
         old.unlink(missing_ok=True)
     return copy
 

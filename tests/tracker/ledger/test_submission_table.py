@@ -446,7 +446,9 @@ def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Pat
     add(empty, "0")
     path = tmp_path / "t.csv"
     path.write_text("number,memo,sota\n5,a,1\n6,b,3\n")
-    with pytest.raises(RefusedError, match="submission 6: its sota, submission 3, is not in the ledger"):
+    with pytest.raises(
+        RefusedError, match="submission 6: its sota, submission 3, is not in the ledger"
+    ):
         import_table(empty, read_submission_table(path, empty.competition))
     assert len(list_submissions(empty)) == 1
 

@@ -35,7 +35,9 @@ def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(
     path.unlink()
     log = path.with_name(path.name + end)
     log.write_bytes(b"rows of the lost ledger")
-    with pytest.raises(LedgerError, match=rf"ledger\.db{end} belongs to a ledger that is gone") as caught:
+    with pytest.raises(
+        LedgerError, match=rf"ledger\.db{end} belongs to a ledger that is gone"
+    ) as caught:
         restore_ledger(backup, workspace.ledger_url)
     assert "move away all files" in caught.value.hint
     with pytest.raises(LedgerError, match="belongs to a ledger that is gone"):

@@ -31,7 +31,7 @@ from tracker.workflows.resolve import resolve_config
 from tracker.workspace.competition import Workspace, load_workspace
 from tracker.workspace.data import prepare_data
 from tracker.workspace.moved_paths import find_moved_path, read_location
-from tracker.workspace.relocation import KEPT_COPIES, open_readable_store, update_moved_paths
+from tracker.workspace.relocation import MAX_COPIES, open_readable_store, update_moved_paths
 
 TINY = (
     "--model",
@@ -412,13 +412,13 @@ def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
 
 def test_the_newest_copies_of_the_database_are_kept(original: Workspace, tmp_path: Path) -> None:
     workspace = original
-    for number in range(1, KEPT_COPIES + 3):
+    for number in range(1, MAX_COPIES + 3):
         workspace = move(workspace, tmp_path / f"ws{number}")
         assert update_moved_paths(workspace)
     with closing(sqlite3.connect(list_copies(workspace)[-1])) as connection:
         paths = [path for (path,) in connection.execute("SELECT artifact_uri FROM runs")]
-    assert len(list_copies(workspace)) == KEPT_COPIES
-    assert all(f"/ws{KEPT_COPIES + 1}/" in path for path in paths)
+    assert len(list_copies(workspace)) == MAX_COPIES
+    assert all(f"/ws{MAX_COPIES + 1}/" in path for path in paths)
 
 
 def test_an_mlflow_database_restored_from_before_the_move_follows_again(
