@@ -31,8 +31,8 @@ class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
-    have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for cells that are `whole`;
-    any other column is shown whole or not at all. Columns with `right` are numbers. Columns of one
+    have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for `whole` cells; any
+    other column is shown whole or not at all. Columns with `right` are numbers. Columns of one
     `group` are hidden together, because one of them alone misleads.
     """
 

@@ -53,7 +53,7 @@ class Answers:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of `canonical`: order, other columns, line ends, BOM and quoting do not matter."""
+        """SHA-256 of `canonical`: order, other columns, line ends and quoting do not matter."""
         digest = hashlib.sha256()
         for part in self._lines():
             digest.update(part)

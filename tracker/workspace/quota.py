@@ -57,8 +57,8 @@ def check_clock(now: dt.datetime, times: Sequence[str]) -> None:
             f"the clock of this machine is behind: it shows {to_utc_text(now)}, but the newest"
             f" submission is from {newest}",
             hint=(
-                "set the clock; if the clock of that submission was wrong, tracker note N --rejected"
-                " TEXT removes it from the quota"
+                "set the clock; if the clock of that submission was wrong, tracker note N"
+                " --rejected TEXT removes it from the quota"
             ),
         )
 
