@@ -17,7 +17,7 @@ from tracker.comparison.verdict import WHY_LEVEL, render_range
 from tracker.console.textplot import PLAIN, Panel, render_curves
 from tracker.core.config_diff import ENSEMBLE, list_implied_keys, render_unknown_keys
 from tracker.core.markdown import escape, render_table
-from tracker.core.table import LEAST, Column, Styled
+from tracker.core.table import MIN_WIDTH, Column, Styled
 from tracker.core.terminal import find_width, print_table, print_text
 from tracker.core.text import clean_text, render_number, render_values
 from tracker.training.metrics import METRICS
@@ -126,7 +126,7 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
             }
         following = list_implied_keys(diff.config)
         order = [*(key for key in pairs if key not in following), *following]
-        short = min(SHORT, max(LEAST, (width - PLACE_OF_KEYS) // 2))
+        short = min(SHORT, max(MIN_WIDTH, (width - PLACE_OF_KEYS) // 2))
         rows = []
         for key in order:
             rows.append(
