@@ -25,7 +25,7 @@ from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
 OUTPUT_NAME = "output.log"
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # they draw progress bars
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # escape codes of progress bars
 
 
 class Output:
@@ -40,7 +40,7 @@ class Output:
         self._lock = threading.RLock()  # a signal may come while this thread has it
 
     def redirect_to_log(self, reason: str) -> None:
-        """Redirect both streams to the log, with a line there about it; once is enough."""
+        """Redirect both streams to the log, with a line about it; does nothing the second time."""
         with self._lock:
             if self.in_log:
                 return
