@@ -184,7 +184,9 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     wait_until(lambda: log.is_file() and log.read_text().count("  train/loss ") >= 3)
     first, *others = log.read_text().splitlines()
     reason = (
-        "accepts no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+        "accepts no more output (Input/output error)"
+        if deaf
+        else "the terminal was closed (SIGHUP)"
     )
     assert first.endswith(f"{reason}: output continues here; tracker stop exp1 ends the run")
     assert "\x1b" not in "".join(others)

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.report.write import write_report

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_tree import set_parent
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tests.tracker.test_mlflow_log import find_runs
 from tracker.comparison.cv_lb import tell_truth
 from tracker.comparison.statistics.ranks import spearman

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
 from tracker.console.compare import (
     build_cells,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import Relation, Truth, tell_truth
 from tracker.comparison.leaderboard_noise import (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.ledger.read import list_submissions, list_validation_scores

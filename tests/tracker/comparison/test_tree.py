@@ -11,7 +11,7 @@ import pytest
 import tracker
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.tree import MAX_INDENT, build_family
 from tracker.console.tree import print_family
 from tracker.core.clock import utc_now

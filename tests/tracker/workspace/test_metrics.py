@@ -25,7 +25,7 @@ from tracker.report.markdown import render_markdown
 from tracker.runs.read import list_runs, load_run
 from tracker.submissions.examine import check
 from tracker.submissions.scores import score
-from tracker.submissions.submit import _describe, submit
+from tracker.submissions.submit import _render_message, submit
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import DEFAULT_METRICS, Competition, Metric, Workspace
@@ -262,9 +262,9 @@ def test_check_compares_the_validation_of_the_competition(other: Workspace) -> N
 
 def test_a_leaderboard_is_told_the_deciding_validation_score(other: Workspace) -> None:
     row, _ = submit(other, make_own_run(other, ANSWERS[0], rmse=0.5, f1=0.7), "new head")
-    assert _describe(other, row) == "exp1 (0.5000): new head"
+    assert _render_message(other, row) == "exp1 (0.5000): new head"
     row, _ = submit(other, make_own_run(other, ANSWERS[2], f1=0.7), "another")
-    assert _describe(other, row) == "exp2: another"
+    assert _render_message(other, row) == "exp2: another"
 
 
 def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy() -> None:
