@@ -236,7 +236,7 @@ def test_the_quota_is_spent_by_submissions_and_not_by_refusals(tmp_path: Path) -
     assert submit(workspace, "exp2", "m")[1].left == 0
     with pytest.raises(RefusedError, match="all 2 submissions of today are spent") as caught:
         submit(workspace, "exp3", "m")
-    assert "free at 20" in caught.value.hint
+    assert "possible at 20" in caught.value.hint
     assert check(workspace, "exp3").refusal == "all 2 submissions of today are spent"
 
 
@@ -372,7 +372,7 @@ def test_a_corrected_private_score_is_kept_by_a_later_reveal(workspace: Workspac
 
 def test_reveal_is_refused_where_nothing_is_sealed(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
-    with pytest.raises(ConfigError, match="nothing sealed"):
+    with pytest.raises(ConfigError, match="no hidden scores"):
         reveal(workspace)
 
 
@@ -468,7 +468,7 @@ def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> No
         submit(workspace, "exp2", "m")
     add_note(workspace, "1", "the site was down", rejected=True)
     assert submit(workspace, "exp2", "m")[1].left == 0
-    with pytest.raises(ConfigError, match="empty note"):
+    with pytest.raises(ConfigError, match="note is empty"):
         add_note(workspace, "1", "  ")
     score(workspace, 2, {("public", "f1"): 0.5})
     with pytest.raises(ConfigError, match="has scores"):
