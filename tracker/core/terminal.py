@@ -26,7 +26,7 @@ PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document; a number that is not finite becomes null, as JSON has none such."""
+    """Print one JSON document; NaN and infinity, which JSON does not have, become null."""
     try:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
