@@ -15,7 +15,7 @@ import tomli_w
 from timing import print_ratios, time_commands
 
 from tracker.ledger.append import open_ledger
-from tracker.ledger.historical import Historical
+from tracker.ledger.historical import HistoricalSubmission
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
@@ -85,7 +85,7 @@ def fill(workspace: Workspace, count: int) -> None:
         }
         memo = rng.choice(MEMOS)
         rows.append(
-            Historical(
+            HistoricalSubmission(
                 number=number,
                 memo=memo,
                 columns={**columns, **figures},

@@ -75,13 +75,11 @@ def run(
 
 def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Workspace) -> None:
     first = run(ws)
-    with pytest.raises(
-        RefusedError, match="exp1 was trained with the same config, data and code"
-    ) as caught:
+    with pytest.raises(RefusedError, match="exp1 already has this config, data and code") as caught:
         run(ws)
     assert (caught.value.exit_code, "--force" in caught.value.hint) == (3, True)
     shutil.copytree(ws.root / "train", ws.root / "elsewhere" / "photos")
-    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code"):
+    with pytest.raises(RefusedError, match="exp1 already has this config, data and code"):
         run(ws, "data.train_dir=elsewhere/photos", "data.workers=1", "train.strategy=fsdp")
     again = run(ws, force=True)
     assert again.name == "exp2"
@@ -177,7 +175,7 @@ def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
     assert [stdout.count("finished") for stdout, _ in outputs] == [1, 0]
     (record,) = list_runs(ws.runs_dir)
     assert (record.status, record.facts["processes"]) == ("finished", 2)
-    with pytest.raises(RefusedError, match="exp1 was trained with the same config"):
+    with pytest.raises(RefusedError, match="exp1 already has this config"):
         run(ws, *plain)
     alone = run(ws, *plain, force=True)
     assert record.summary["val/loss"] == pytest.approx(alone.summary["val/loss"], rel=1e-3)
@@ -278,7 +276,7 @@ def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(
     (ws.root / "bad.csv").write_text("path,reason\ncat/cat00.png,blurred\n")
     first = run(ws, "data.exclude=bad.csv", "train.epochs=1")
     assert (ws.runs_dir / "exp1" / "exclude.csv").read_bytes() == (ws.root / "bad.csv").read_bytes()
-    with pytest.raises(RefusedError, match="exp1 was trained with the same config, data and code"):
+    with pytest.raises(RefusedError, match="exp1 already has this config, data and code"):
         run(ws, parent="exp1")
     with pytest.raises(ConfigError, match=r"infer changes keys of eval.* only, not data\.exclude"):
         infer(ws, "exp1", ["eval.tta=flip", "data.exclude="])

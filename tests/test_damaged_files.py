@@ -26,7 +26,7 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.console.runs import print_runs, runs_to_json
 from tracker.jobs.queue import read_queue
 from tracker.jobs.sweep_file import read_sweep
-from tracker.ledger.handkept import export_table, read_handkept
+from tracker.ledger.submission_table import export_table, read_submission_table
 from tracker.runs.points import read_curves, read_new_points
 from tracker.runs.read import list_runs, load_config
 from tracker.submissions.submit import submit
@@ -282,14 +282,16 @@ def test_hand_kept_tables(tmp_path: Path, workspace: Workspace, suffix: str) -> 
     ]
     text = ",".join(rows[0]) + "\n" + ",".join(map(str, rows[0].values())) + "\n"
     path.write_text(text if suffix == ".csv" else json.dumps(rows))
-    check(f"hand-kept {suffix}", path, lambda path: read_handkept(path, workspace.competition))
+    check(
+        f"hand-kept {suffix}", path, lambda path: read_submission_table(path, workspace.competition)
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_an_exported_ledger(tmp_path: Path, workspace: Workspace, suffix: str) -> None:
     path = tmp_path / f"export{suffix}"
     export_table(workspace, path)
-    check(f"export {suffix}", path, lambda path: read_handkept(path, workspace.competition))
+    check(f"export {suffix}", path, lambda path: read_submission_table(path, workspace.competition))
 
 
 def test_a_queue(tmp_path: Path) -> None:

@@ -184,9 +184,11 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     wait_until(lambda: log.is_file() and log.read_text().count("  train/loss ") >= 3)
     first, *others = log.read_text().splitlines()
     reason = (
-        "takes no more output (Input/output error)" if deaf else "the terminal was closed (SIGHUP)"
+        "accepts no more output (Input/output error)"
+        if deaf
+        else "the terminal was closed (SIGHUP)"
     )
-    assert first.endswith(f"{reason}: output goes on here; tracker stop exp1 ends the run")
+    assert first.endswith(f"{reason}: output continues here; tracker stop exp1 ends the run")
     assert "\x1b" not in "".join(others)
     assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
     followed = start(root, "logs", "latest", "-f")
@@ -212,7 +214,7 @@ def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(
         ["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S
     )
     reasons = (
-        "takes no more output (Broken pipe)",
+        "accepts no more output (Broken pipe)",
         "(No space left on device)",
         "stdout or stderr was closed",
     )
@@ -251,7 +253,7 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [run["status"] for run in list_runs(root)] == ["finished"] * 5
     (log,) = (root / ".tracker" / "queues").glob("*/output.log")
-    assert "the terminal was closed (SIGHUP): output goes on here; kill " in log.read_text()
+    assert "the terminal was closed (SIGHUP): output continues here; kill " in log.read_text()
     assert "entry 2 finished" in log.read_text()
 
 
@@ -367,19 +369,19 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
 SWALLOWED = """
 import os, signal, time
 from tracker.core import signals as ends
-ends.INSIST_S = 0.2
+ends.REPEAT_INTERRUPT_S = 0.2
 class Swallows:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-with ends.terminate_as_interrupt(insist=True) as signals:
+with ends.terminate_as_interrupt(repeat=True) as signals:
     try:
         Swallows()
         print("goes on", signals.received, flush=True)
         time.sleep(600)
     except KeyboardInterrupt as error:
         signals.ignore()
-        print("ends", error, signals.explain(ValueError("what a library made of it")), flush=True)
+        print("ends", error, signals.find_cause(ValueError("what a library made of it")), flush=True)
 """
 
 

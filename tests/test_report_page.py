@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.report.write import write_report
 from tracker.submissions.notes import add_note
 
@@ -25,7 +25,7 @@ MOST_TABS = 60
 def winners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the submissions of 2022."""
     workspace = make_workspace(tmp_path_factory.mktemp("winners") / "ws")
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     write_report(workspace, html=workspace.root / "report.html")
     return workspace.root / "report.html"
 
@@ -102,7 +102,7 @@ def test_no_table_scrolls_sideways_on_a_laptop_however_long_the_notes(
     browser: Browser, tmp_path: Path, width: int
 ) -> None:
     workspace = make_workspace(tmp_path / "ws", competition={"time_zone": "Asia/Seoul"})
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     for number in (3, 7, 12):
         add_note(
             workspace,

@@ -19,7 +19,7 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.leaderboards import LeaderboardError, kaggle
 from tracker.ledger.connection import read_rows
-from tracker.ledger.read import get_submission, list_noted, list_submissions
+from tracker.ledger.read import get_submission, list_submissions, list_with_note
 from tracker.submissions.submit import send_missing, submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Workspace
@@ -64,7 +64,7 @@ def test_a_submission_is_sent_with_its_cv_and_memo_and_its_score_comes_back(
         server.uploads[sent["token"]]
         == (contest.runs_dir / "exp1" / "predictions.csv").read_bytes()
     )
-    assert list_noted(contest, "sent") == {1}
+    assert list_with_note(contest, "sent") == {1}
     with pytest.raises(DuplicateError):
         submit(contest, "exp1", "again")
     assert len(server.submissions) == 1
@@ -74,7 +74,7 @@ def test_kaggles_own_limit_is_asked_before_anything_is_written(
     contest: Workspace, server: Kaggle
 ) -> None:
     server.allowed = 0
-    with pytest.raises(RefusedError, match="Kaggle takes no more today"):
+    with pytest.raises(RefusedError, match="Kaggle's daily limit is reached"):
         submit(contest, "exp1", "m")
     assert list_submissions(contest) == []
 
@@ -85,7 +85,7 @@ def test_a_file_that_kaggle_rejects_is_noted_and_does_not_count(
     server.error = "Wrong number of rows"
     with pytest.raises(LeaderboardError, match="submission 1 was rejected: Wrong number of rows"):
         submit(contest, "exp1", "m")
-    assert list_noted(contest, "rejected") == {1}
+    assert list_with_note(contest, "rejected") == {1}
     assert send_missing(contest) == []
     assert len(server.submissions) == 1
 
@@ -103,7 +103,7 @@ def test_kaggles_errors_say_what_to_do_and_nothing_is_lost(
     contest: Workspace, server: Kaggle, status: int, hint: str
 ) -> None:
     server.refuse["CreateSubmission"] = (status, "no")
-    with pytest.raises(LeaderboardError, match=f"Kaggle said {status}: no") as caught:
+    with pytest.raises(LeaderboardError, match=f"Kaggle returned {status}: no") as caught:
         submit(contest, "exp1", "m")
     assert hint in caught.value.hint
     assert [row.number for row in list_submissions(contest)] == [1]
@@ -125,7 +125,7 @@ def test_what_kaggle_has_already_is_never_sent_again(
         assert send_missing(contest) == []
     assert len(server.submissions) == 1
     assert get_submission(contest, 1).scores == {"public_f1": 0.7656}
-    assert list_noted(contest, "sent") == {1}
+    assert list_with_note(contest, "sent") == {1}
 
 
 def sync_at_once(workspace: Workspace, barrier: Barrier) -> None:
@@ -173,7 +173,7 @@ def test_a_file_noted_as_sent_is_not_sent_again_while_kaggle_does_not_list_it(
     submit(contest, "exp1", "m")
     assert send_missing(contest) == []
     assert len(server.submissions) == 1
-    assert list_noted(contest, "sent") == {1}
+    assert list_with_note(contest, "sent") == {1}
 
 
 def test_a_server_out_of_reach_is_an_error_before_anything_is_written(

@@ -15,13 +15,19 @@ from typer.testing import CliRunner
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
-from tracker.leaderboards import Leaderboard, Outcome
+from tracker.leaderboards import Leaderboard, SendResult
 from tracker.ledger.read import get_submission
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Competition, Workspace, load_workspace
-from tracker.workspace.leaderboard_kinds import KINDS, Kind, Option, choose_kind, register
+from tracker.workspace.leaderboard_kinds import (
+    KINDS,
+    LeaderboardKind,
+    LeaderboardOption,
+    choose_kind,
+    register,
+)
 
 SOURCES = Path(__file__).parents[2] / "tracker"
 
@@ -38,25 +44,25 @@ class LetterLeaderboard(Leaderboard):
         if not self._stamp.is_file():
             raise ConfigError(f"no stamp at {self._stamp}")
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> SendResult:
         """Drop the letter beside the stamp."""
         (self._stamp.parent / "letter").write_text(
             f"{self._address}: {message}\n{path.read_text()}"
         )
-        return Outcome(reference="letter 1", scores={("public", "accuracy"): 0.25})
+        return SendResult(reference="letter 1", scores={("public", "accuracy"): 0.25})
 
     def next_step(self, number: int, competition: Competition) -> str:
         """To wait."""
         return f"wait for the jury's letter about {number}"
 
 
-LETTER = Kind(
+LETTER = LeaderboardKind(
     name="letter",
     sentence="sent as a letter to a jury.",
     implementation=f"{__name__}:LetterLeaderboard",
     options=(
-        Option(key="address", needs="the jury's address"),
-        Option(key="stamp", needs="a stamp", is_path=True),
+        LeaderboardOption(key="address", needs="the jury's address"),
+        LeaderboardOption(key="stamp", needs="a stamp", is_path=True),
     ),
     sends=True,
 )
@@ -141,20 +147,18 @@ def test_the_keys_that_are_given_tell_the_kind() -> None:
 def test_no_source_outside_the_folder_names_a_kind_of_leaderboard() -> None:
     quoted = re.compile("|".join(rf"""["']{name}["']""" for name in KINDS))
     inside = SOURCES / "leaderboards"
-    kinds = (
-        SOURCES / "workspace" / "leaderboard_kinds.py"
-    )  # their entries: tracker.toml is read by them
-    # the name of a library that happens to be that of its site
+    registry = SOURCES / "workspace" / "leaderboard_kinds.py"
+    # it has the name of a library that is also the name of a kind
     libraries = SOURCES / "training" / "libraries.py"
     found = [
         f"{path.relative_to(SOURCES)}:{number}: {line.strip()}"
         for path in sorted(SOURCES.rglob("*.py"))
-        if inside not in path.parents and path not in (kinds, libraries)
+        if inside not in path.parents and path not in (libraries, registry)
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if quoted.search(line)
     ]
     assert found == []
-    assert quoted.search(kinds.read_text())
+    assert quoted.search(registry.read_text())
 
 
 def test_a_submission_of_a_kind_that_sends_nothing_is_recorded_all_the_same(tmp_path: Path) -> None:

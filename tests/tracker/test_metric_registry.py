@@ -21,7 +21,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.comparison.splits import Panel
 from tracker.comparison.statistics.paired import compare_guesses
 from tracker.console.diff import render_markdown
-from tracker.ledger.read import get_submission, list_validation
+from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.submissions.submit import submit
 from tracker.training.config import list_options
 from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts, list_monitors
@@ -29,7 +29,7 @@ from tracker.training.pictures.figures import draw_curves
 from tracker.training.progress import list_shown
 from tracker.workflows.own_loop.common_names import common_name
 from tracker.workspace.competition import Workspace, load_workspace, parse_score
-from tracker.workspace.metrics import choose_figures, higher_is_better, name_metric
+from tracker.workspace.metrics import choose_metrics, higher_is_better, metric_title
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 HISTORY = {"metrics.py", "competition.py", "advice.py", "append.py", "queue.py"}
 # Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an
 # attribute.
-OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "handkept.py", "suspects.py"}
+OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "submission_table.py", "suspects.py"}
 
 
 def balanced_accuracy(counts: Counts) -> NDArray[np.float64]:
@@ -151,8 +151,8 @@ def test_compare_and_the_report_have_a_new_metric(tmp_path: Path) -> None:
     submit(workspace, "exp1", memo="first")
     assert "val/balanced_accuracy" in compare_runs(workspace, ["exp1"]).rows[0].metrics
     row = get_submission(workspace, 1)
-    assert list_validation(workspace, [row])[1]["balanced_accuracy"] == 0.25
-    assert choose_figures(replace(workspace.competition, metrics=()), ["balanced_accuracy"]) == [
+    assert list_validation_scores(workspace, [row])[1]["balanced_accuracy"] == 0.25
+    assert choose_metrics(replace(workspace.competition, metrics=()), ["balanced_accuracy"]) == [
         "balanced_accuracy"
     ]
 
@@ -180,7 +180,7 @@ def test_private_scores_of_a_new_metric_are_resampled(tmp_path: Path) -> None:
 
 def test_names_bounds_and_directions_come_from_the_registry(tmp_path: Path) -> None:
     competition = make_scored_workspace(tmp_path / "ws").competition
-    assert name_metric(competition.primary) == "balanced accuracy"
+    assert metric_title(competition.primary) == "balanced accuracy"
     assert parse_score(competition.primary, "-0.5") == -0.5
     assert competition.primary.clip(-3) == -1
     assert not higher_is_better((), "val/miss")

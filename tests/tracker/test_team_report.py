@@ -21,12 +21,12 @@ from scipy.stats import spearmanr
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_tree import set_parent
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tests.tracker.test_mlflow_log import find_runs
 from tracker.comparison.cv_lb import tell_truth
 from tracker.comparison.statistics.ranks import spearman
 from tracker.core.markdown import escape
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.report import page
@@ -109,7 +109,7 @@ def list_expected() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def winners(workspace: Workspace) -> Workspace:
     """The submissions of 2022."""
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     return workspace
 
 
@@ -286,7 +286,7 @@ def make_hostile(workspace: Workspace) -> None:
         f'"{HOSTILE.replace(chr(34), chr(34) * 2)}",<b>m</b>,<i>a</i>,0.5,x\n'
         f'{HEBREW},<b>m</b>,<i>a</i>,0.6,<script>1</script>\n"=1+1|x",m,a,0.7,"]]>"\n'
     )
-    import_table(workspace, read_handkept(workspace.root / "t.csv", workspace.competition))
+    import_table(workspace, read_submission_table(workspace.root / "t.csv", workspace.competition))
     add_note(workspace, "1", HOSTILE)
     make_run(workspace, note=HOSTILE)
     set_parent(workspace, "exp1", "</li><script>2</script>")

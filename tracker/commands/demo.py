@@ -15,7 +15,7 @@ from tracker.core.errors import AlreadyTrainedError, DuplicateError
 from tracker.core.settings import quiet_libraries
 from tracker.core.terminal import print_text
 from tracker.core.text import render_value
-from tracker.ledger.read import find_sota, list_sota_numbers, list_validation
+from tracker.ledger.read import find_sota, list_sota_numbers, list_validation_scores
 from tracker.mirror.sync import copy_run
 from tracker.runs.record import RunRecord
 from tracker.setup.init import init_workspace
@@ -66,7 +66,11 @@ def run_demo(folder: Path) -> None:
     best = find_sota(workspace)
     number, was = best.number if best else None, list_sota_numbers(workspace)
     print_leaderboard(
-        rows, workspace.competition, list_validation(workspace, rows), sota=number, was_sota=was
+        rows,
+        workspace.competition,
+        list_validation_scores(workspace, rows),
+        sota=number,
+        was_sota=was,
     )
     print(
         f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web"

@@ -16,12 +16,12 @@ def init_command() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
     from tracker.core.terminal import print_text
     from tracker.ledger.append import create_ledger
-    from tracker.ledger.connection import safe_url
+    from tracker.ledger.connection import mask_password
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
     made = create_ledger(workspace.ledger_url)
-    print_text(f"{'made' if made else 'already there'}: {safe_url(workspace.ledger_url)}")
+    print_text(f"{'made' if made else 'already there'}: {mask_password(workspace.ledger_url)}")
 
 
 def verify_command(
@@ -121,12 +121,12 @@ def import_command(
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
     from tracker.core.terminal import print_text
-    from tracker.ledger.handkept import import_table, read_handkept, render_summary
+    from tracker.ledger.submission_table import import_table, read_submission_table, render_summary
     from tracker.training.numbers import render_count
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    table = read_handkept(file, workspace.competition)
+    table = read_submission_table(file, workspace.competition)
     print_text(render_summary(table))
     if dry_run:
         print_text(f"dry run: {render_count(len(table.rows), 'submission')} would be added")
@@ -138,7 +138,7 @@ def export_command(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same
     rows."""
     from tracker.core.terminal import print_text
-    from tracker.ledger.handkept import export_table
+    from tracker.ledger.submission_table import export_table
     from tracker.workspace.competition import find_workspace
 
     print_text(f"{file}: {export_table(find_workspace(), file)} submissions")

@@ -67,7 +67,7 @@ def train_command(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
-    from tracker.core.settings import is_follower
+    from tracker.core.settings import is_secondary_rank
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
     from tracker.training.errors import ConfigError
@@ -77,7 +77,7 @@ def train_command(
     from tracker.workflows.train import train
     from tracker.workspace.competition import find_workspace
 
-    if is_follower():
+    if is_secondary_rank():
         _follow()
         return
     workspace = find_workspace()
@@ -351,7 +351,7 @@ def runs_command(
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.terminal import print_json, print_note, print_text
-    from tracker.ledger.read import list_notes, list_run_numbers_submitted
+    from tracker.ledger.read import list_newest_numbers, list_notes
     from tracker.runs.read import load_config
     from tracker.runs.record import count_archived
     from tracker.training.errors import TrackerError
@@ -366,7 +366,7 @@ def runs_command(
             explain_no_runs(workspace, where, archived=archived)
         )
     uids = [record.uid for record in records]
-    submitted, notes = list_run_numbers_submitted(workspace, uids), list_notes(workspace, uids)
+    submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
     if not as_json:
         shown = [submitted[record.uid] for record in records if record.uid in submitted]
         marks = read_marks(workspace, numbers=shown)
@@ -407,7 +407,7 @@ def show_command(
     from tracker.console.shown_config import choose_config
     from tracker.console.submissions import submission_to_json
     from tracker.core.terminal import print_json, show_all
-    from tracker.ledger.read import list_notes, list_submissions_of, list_validation
+    from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.points import read_curves
     from tracker.runs.read import load_config, load_run
@@ -421,7 +421,7 @@ def show_command(
         list_submissions_of(workspace, record),
         list_notes(workspace, [record.uid]).get(record.uid, []),
     )
-    comp, validation = workspace.competition, list_validation(workspace, rows)
+    comp, validation = workspace.competition, list_validation_scores(workspace, rows)
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
     advice = advise_run(record, config, curves, comp.metrics)
     if as_json:

@@ -62,16 +62,16 @@ def submit_command(
     from tracker.core.terminal import print_json, print_text
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
-    from tracker.ledger.read import find_sota, list_validation
-    from tracker.submissions.answer import answer_submit
-    from tracker.submissions.examine import examine, report_examination
+    from tracker.ledger.read import find_sota, list_validation_scores
+    from tracker.submissions.examine import build_check_report, examine
+    from tracker.submissions.headlines import render_submit_headline
     from tracker.submissions.submit import check_memo, submit_examined
     from tracker.workspace.competition import find_workspace
     from tracker.workspace.quota import render_quota
 
     workspace, memo = find_workspace(), check_memo(memo)
     comp, examination = workspace.competition, examine(workspace, run)
-    report = None if as_json else report_examination(workspace, examination)
+    report = None if as_json else build_check_report(workspace, examination)
     if report and not yes and may_ask():
         _confirm_last(workspace, report, memo, even_if_similar=even_if_similar)
     try:
@@ -88,7 +88,11 @@ def submit_command(
         best = sota.number if sota else None
         print_json(
             submission_to_json(
-                row, comp, list_validation(workspace, [row]), sota=best, was=row.number == best
+                row,
+                comp,
+                list_validation_scores(workspace, [row]),
+                sota=best,
+                was=row.number == best,
             )
         )
         return
@@ -96,7 +100,8 @@ def submit_command(
         run == "latest" and may_ask()
     )  # a script reads the answer alone, the line below names the run
     print_text(
-        f"{row.run}: " * unnamed + answer_submit(comp, row, examination.sota, sota, report.answer)
+        f"{row.run}: " * unnamed
+        + render_submit_headline(comp, row, examination.sota, sota, report.answer)
     )
     print_text(f"submission {row.number}: {row.run}, file {row.file}")
     if scores := render_submission_scores(row, comp):
@@ -176,8 +181,8 @@ def score_command(
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
-    from tracker.ledger.read import find_sota, get_submission, list_validation
-    from tracker.submissions.answer import answer_score
+    from tracker.ledger.read import find_sota, get_submission, list_validation_scores
+    from tracker.submissions.headlines import render_score_headline
     from tracker.submissions.scores import parse_scores, score
     from tracker.workspace.competition import find_workspace
 
@@ -190,8 +195,8 @@ def score_command(
     row = score(workspace, number, parse_scores(workspace.competition, given))
     _tell_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best, validation = sota.number if sota else None, list_validation(workspace, [row])
-    print_text(answer_score(workspace.competition, row, sota_before, sota))
+    best, validation = sota.number if sota else None, list_validation_scores(workspace, [row])
+    print_text(render_score_headline(workspace.competition, row, sota_before, sota))
     print_leaderboard([row], workspace.competition, validation, sota=best, was_sota=())
     for line in render_corrections(before, row.scores, workspace.competition):
         print_text(line)
@@ -253,12 +258,12 @@ def _print_rows(
     from tracker.comparison.tree import name_node, read_marks
     from tracker.console.submissions import print_leaderboard, submission_to_json
     from tracker.core.terminal import print_json
-    from tracker.ledger.read import list_validation
+    from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
     rows, ranks = pick_submissions(workspace, sort=sort, limit=limit)
     marks = read_marks(workspace, numbers=[row.number for row in rows])
-    validation = list_validation(workspace, rows)
+    validation = list_validation_scores(workspace, rows)
     if as_json:
         found = []
         for row in rows:
@@ -332,11 +337,11 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
     ].knows_solution:  # asked here: the lists are fast without what submits
         return
     from tracker.core.terminal import print_text
-    from tracker.ledger.read import list_noted
+    from tracker.ledger.read import list_with_note
     from tracker.submissions.scores import list_sealed
 
     sealed = [str(row.number) for row in list_sealed(workspace, rows)]
-    if sealed and list_noted(workspace, "revealed"):
+    if sealed and list_with_note(workspace, "revealed"):
         print_text(
             f"no private score of {', '.join(sealed)}: submitted after the private scores were"
             " opened, sealed until tracker leaderboard reveal is called again"
@@ -348,8 +353,8 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     from tracker.commands.options import refuse_together
     from tracker.console.submissions import print_leaderboard, submission_to_json
     from tracker.core.terminal import print_json
-    from tracker.ledger.read import find_sota, list_validation
-    from tracker.ledger.resolve import name_first_score
+    from tracker.ledger.read import find_sota, list_validation_scores
+    from tracker.ledger.resolve import render_first_score_command
     from tracker.training.errors import TrackerError
     from tracker.workspace.competition import find_workspace
     from tracker.workspace.metrics import NO_PUBLIC_SCORE
@@ -358,8 +363,8 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     workspace = find_workspace()
     best = find_sota(workspace)
     if best is None:
-        raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
-    comp, validation = workspace.competition, list_validation(workspace, [best])
+        raise TrackerError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
+    comp, validation = workspace.competition, list_validation_scores(workspace, [best])
     if as_json:
         print_json(submission_to_json(best, comp, validation, sota=best.number, was=True))
     else:

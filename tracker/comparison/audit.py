@@ -10,13 +10,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tracker.core.config_diff import ENSEMBLE, list_following
+from tracker.core.config_diff import ENSEMBLE, list_implied_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
 from tracker.workspace.competition import Competition, Workspace
-from tracker.workspace.relocation import list_places
+from tracker.workspace.relocation import list_locations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def find_day(competition: Competition, time: str | None) -> str:
 def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """The keys that changed, without those that follow; those that say what an ensemble is made of
     are one change."""
-    following = list_following(diff)
+    following = list_implied_keys(diff)
     keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
     return list(dict.fromkeys(keys))
 
@@ -143,7 +143,7 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
         if kept and not (workspace.root / str(row.file)).is_file():
             found.append({"what": f"submission {row.number}", "file": row.file})
     places = {
-        str(Path(place) / "runs") for place in list_places(workspace)
+        str(Path(place) / "runs") for place in list_locations(workspace)
     }  # it may have moved since the row
     known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
     for name in sorted(known):

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracker.core.config_diff import shorten_print
+from tracker.core.config_diff import shorten_fingerprint
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
@@ -186,7 +186,7 @@ def find_scheme(
     if scheme["data.folds"]:
         scheme["data.val_ratio"] = None  # folds need none
     if data:
-        return {**scheme, DATA: shorten_print(data)}
+        return {**scheme, DATA: shorten_fingerprint(data)}
     known["data.train_dir"] = str(known["data.train_dir"]).rstrip("/").rpartition("/")[2]
     return {**scheme, **{key: known[key] for key in SOURCES}}
 

@@ -18,7 +18,7 @@ from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_inc
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.subject import load_side
 from tracker.comparison.where import Condition, explain_nothing_found, parse_where
-from tracker.core.config_diff import is_by_hand, is_complete, knows, shorten_print
+from tracker.core.config_diff import has_only_known_options, is_complete, knows, shorten_fingerprint
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import (
     get_submission,
@@ -395,7 +395,11 @@ def _build_subject(
     notes: Sequence[Note],
 ) -> Subject:
     data = record.fingerprints.get("data")
-    outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
+    outcome = {
+        **outcome_values(config),
+        "kind": record.kind,
+        "data": data and shorten_fingerprint(data),
+    }
     summary = {name: value for name, value in record.summary.items() if value is not None}
     fields = {name: getattr(record, name) for name in FIELDS} | {
         "tags": ", ".join(record.tags) or None
@@ -497,7 +501,9 @@ def _find_keys(
 
     complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
 
-    by_hand = all(not subject.recorded and is_by_hand(subject.config) for subject in trained)
+    by_hand = all(
+        not subject.recorded and has_only_known_options(subject.config) for subject in trained
+    )
 
     def is_known(subject: Subject, key: str) -> bool:
         if key == DATA:

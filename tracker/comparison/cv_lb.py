@@ -22,7 +22,7 @@ from tracker.comparison.statistics.regression import (
     fit_line,
     rank_correlation,
 )
-from tracker.ledger.read import find_figure, list_submissions
+from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.runs.record import RunRecord
 from tracker.workspace.competition import Workspace
@@ -184,7 +184,7 @@ def group_by_scheme(
     metrics = [metric.name for metric in workspace.competition.metrics]
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
-        if any(find_figure(workspace, row, "val", name) is not None for name in metrics):
+        if any(find_metric_value(workspace, row, "val", name) is not None for name in metrics):
             scheme = find_scheme(workspace, row.config, data=row.data_fingerprint)
             groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(
                 row.number
@@ -204,7 +204,7 @@ def _relate(
     place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
-        a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
+        a, b = (find_metric_value(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
             groups.setdefault(place_of[row.number] if x == "val" else None, []).append(
                 (row.number, a, b)

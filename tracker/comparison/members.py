@@ -14,7 +14,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError
 from tracker.workspace.competition import Competition, Workspace
-from tracker.workspace.metrics import choose_figures
+from tracker.workspace.metrics import choose_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     key = f"public_{workspace.competition.primary_metric}"
     measured = {name for record in records if record for name in _list_validation(record)}
     metric = next(
-        iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric
+        iter(choose_metrics(workspace.competition, measured)), workspace.competition.primary_metric
     )
     found = []
     for name, weight, record in zip(names, weights, records, strict=False):
@@ -107,7 +107,7 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
     """A line a member; nothing for a run that is no ensemble."""
     if not members:
         return
-    figures = choose_figures(
+    figures = choose_metrics(
         competition, {name for member in members for name in member.validation}
     )
     primary = competition.primary

@@ -13,7 +13,7 @@ from tracker.ledger.read import (
     list_newest_submissions,
     list_ranks,
     list_submissions,
-    list_validation,
+    list_validation_scores,
 )
 from tracker.ledger.records import Submission
 from tracker.runs.read import list_runs
@@ -70,7 +70,7 @@ def pick_submissions(
         rows = list_newest_submissions(workspace, limit)
     else:
         every = list_submissions(workspace)
-        validation = list_validation(workspace, every)
+        validation = list_validation_scores(workspace, every)
         rows = sort_submissions(competition, every, validation, sort)[: limit or None]
         if sort.startswith("val_"):
             return rows, rank_submissions(competition, every, validation, sort)

@@ -26,9 +26,9 @@ from tracker.comparison.leaderboard_noise import (
     load_answers_of,
 )
 from tracker.comparison.splits import Panel, draw_normal, load_panel
-from tracker.ledger.read import find_figure, list_noted, list_submissions
+from tracker.ledger.read import find_metric_value, list_submissions, list_with_note
 from tracker.ledger.records import Submission
-from tracker.ledger.resolve import name_first_score
+from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
@@ -129,11 +129,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
     metric, rows = workspace.competition.primary, list_submissions(workspace)
-    rejected = list_noted(workspace, "rejected")
+    rejected = list_with_note(workspace, "rejected")
     valid = [row for row in rows if row.number not in rejected]
     looks = list_looks(valid, metric.name)
     if not looks:
-        raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
+        raise TrackerError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
     sample = count_sample(workspace, given=public_images)
     noise = estimate_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
@@ -193,7 +193,7 @@ def expect_private(
     for row in looks:
         public, validation = (
             row.scores[f"public_{metric.name}"],
-            find_figure(workspace, row, "val", metric.name),
+            find_metric_value(workspace, row, "val", metric.name),
         )
         relation, guess, expected = relations.get(row.number), None, public
         enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS

@@ -12,7 +12,7 @@ import numpy as np
 
 from tracker.comparison.leaderboard_noise import Sample
 from tracker.leaderboards import build_leaderboard
-from tracker.ledger.read import has_run, list_noted
+from tracker.ledger.read import has_run, list_with_note
 from tracker.ledger.records import Submission
 from tracker.training.errors import TrackerError
 from tracker.training.metrics import Counts, find_kind, is_resampled
@@ -97,7 +97,7 @@ def _panel_of_solution(
 ) -> Panel | None:
     """All images of a local solution; None, with the answers unread, unless every submission here
     was revealed."""
-    revealed = list_noted(workspace, "revealed")
+    revealed = list_with_note(workspace, "revealed")
     known = [row.number for row in rows if row.number in revealed and row.number in answers]
     solution = build_leaderboard(workspace).find_solution()
     if solution is None or len(known) < len(rows) or not sample.private:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.config_diff import (
     diff_configs,
     list_changes,
-    list_followers,
+    list_implied_changes,
     list_unknown,
     render_change,
-    tell_unknown,
+    render_unknown_keys,
 )
 from tracker.core.list_marks import Marks
 from tracker.ledger.connection import Query, open_reader
@@ -21,8 +21,8 @@ from tracker.ledger.read import (
     find_origin,
     find_sota,
     has_run,
+    list_duplicates,
     list_imported_columns,
-    list_repeated,
     list_sota_numbers,
     list_submissions,
 )
@@ -138,7 +138,7 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
         now=best.number if best else None,
         then=[number for number in then if shown is None or number in shown],
         ancestors=_list_ancestors(workspace, best) if best else (),
-        duplicates=list_repeated(workspace, numbers),
+        duplicates=list_duplicates(workspace, numbers),
     )
 
 
@@ -396,10 +396,10 @@ def name_parent(node: Node) -> str:
 
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
-    changes = [*list_changes(change), *list_followers(change)]
+    changes = [*list_changes(change), *list_implied_changes(change)]
     more = len(list_changes(change)) - KEYS_SHOWN
     shown = [*changes[:KEYS_SHOWN], *([render_count(more, "more key")] if more > 0 else ())]
-    unknown = [tell_unknown(not_known)] if not_known else []
+    unknown = [render_unknown_keys(not_known)] if not_known else []
     return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.paired import LEVEL
-from tracker.core.config_diff import list_changes, render_change, tell_unknown
+from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
-from tracker.workspace.metrics import higher_is_better, name_metric
+from tracker.workspace.metrics import higher_is_better, metric_title
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
@@ -73,7 +73,7 @@ def render_range(low: float, high: float, *, signed: bool = False) -> str:
 
 def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> str:
     changes = list_changes(config)
-    unknown = f"; {tell_unknown(not_known)}" if not_known else ""
+    unknown = f"; {render_unknown_keys(not_known)}" if not_known else ""
     if len(changes) <= SHOWN:
         return ("no config key changed" if not config else render_change(config)) + unknown
     return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
@@ -146,7 +146,7 @@ def _compare(
 ) -> list[str]:
     """The deciding validation score, or the next best one, where nothing more is known."""
     words = {metric.name: metric.title for metric in METRICS.values()}
-    words |= {metric.name: name_metric(metric) for metric in competition.metrics}
+    words |= {metric.name: metric_title(metric) for metric in competition.metrics}
     unknown = f"is it real? Unknown: {problem}"
     for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]

@@ -15,9 +15,9 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.statistics.paired import LEVEL, Difference, Paired
 from tracker.comparison.verdict import WHY_LEVEL, render_range
 from tracker.console.textplot import PLAIN, Panel, render_curves
-from tracker.core.config_diff import ENSEMBLE, list_following, tell_unknown
+from tracker.core.config_diff import ENSEMBLE, list_implied_keys, render_unknown_keys
 from tracker.core.markdown import escape, render_table
-from tracker.core.table import LEAST, Column, Styled
+from tracker.core.table import MIN_WIDTH, Column, Styled
 from tracker.core.terminal import find_width, print_table, print_text
 from tracker.core.text import clean_text, render_number, render_values
 from tracker.training.metrics import METRICS
@@ -124,9 +124,9 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
             pairs = made | {
                 key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)
             }
-        following = list_following(diff.config)
+        following = list_implied_keys(diff.config)
         order = [*(key for key in pairs if key not in following), *following]
-        short = min(SHORT, max(LEAST, (width - PLACE_OF_KEYS) // 2))
+        short = min(SHORT, max(MIN_WIDTH, (width - PLACE_OF_KEYS) // 2))
         rows = []
         for key in order:
             rows.append(
@@ -136,12 +136,14 @@ def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
         yield Section(columns=(Column("config"), *sides), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
-    if diff.config and (following := list_following(diff.config)):
+    if diff.config and (following := list_implied_keys(diff.config)):
         yield Section(
             lines=[f"no change of their own, they follow from another key: {', '.join(following)}"]
         )
     if diff.not_known:
-        yield Section(lines=[f"{tell_unknown(diff.not_known)} (--all shows them)", NOT_LOGGED])
+        yield Section(
+            lines=[f"{render_unknown_keys(diff.not_known)} (--all shows them)", NOT_LOGGED]
+        )
     if diff.members:
         yield Section(lines=list(_list_members(diff)))
     if diff.ignored:

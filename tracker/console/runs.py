@@ -13,7 +13,7 @@ from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import choose_figures, list_measured, order_figure
+from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
 if TYPE_CHECKING:
     from tracker.comparison.advice import Advice
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:
     """The validation figures of a run's last line."""
-    names = choose_figures(competition, list_measured([summary])) or [competition.primary_metric]
+    names = choose_metrics(competition, list_measured([summary])) or [competition.primary_metric]
     return ", ".join(f"val {name} {render_number(summary.get(f'val/{name}'))}" for name in names)
 
 
@@ -76,7 +76,7 @@ def print_runs(
     noted = any(record.uid in notes for record in records)
     tagged = any(record.tags for record in records)
     measured = list_measured(record.summary for record in records)
-    chosen = choose_figures(competition, measured)
+    chosen = choose_metrics(competition, measured)
     figures = [*chosen, "loss"] if "loss" in measured and "loss" not in chosen else chosen
     primary = (
         competition.primary_metric if competition.primary_metric in chosen else "".join(chosen[:1])
@@ -88,7 +88,7 @@ def print_runs(
         Column("parent", leaves=8),
         Column("best epoch", leaves=3, right=True),
         *[
-            Column(f"val/{name}", leaves=order_figure(name, primary), right=True)
+            Column(f"val/{name}", leaves=rank_metric_column(name, primary), right=True)
             for name in figures
         ],
         Column("submission", leaves=2, right=True),

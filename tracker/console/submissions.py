@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
-from tracker.core.config_diff import list_changes, list_followers, render_change
+from tracker.core.config_diff import list_changes, list_implied_changes, render_change
 from tracker.core.list_marks import Marks, explain_marks, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_number
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_figures
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics
 from tracker.workspace.quota import render_quota
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Validation = Mapping[
     int, Mapping[str, float]
-]  # {submission: {metric: value}}, see list_validation in tracker/ledger/read.py
+]  # {submission: {metric: value}}, see list_validation_scores in tracker/ledger/read.py
 
 
 def style_change(
@@ -35,7 +35,7 @@ def style_change(
     whole = before + render_change(diff, not_known)
     if not diff and not not_known:
         return Styled(whole)
-    changes = [*list_changes(diff or {}), *list_followers(diff or {})]
+    changes = [*list_changes(diff or {}), *list_implied_changes(diff or {})]
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
     for shown in range(len(changes) - (not rest), -1, -1):
@@ -85,7 +85,7 @@ def print_leaderboard(
     `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones
     that some repeat.
     """
-    measured = choose_figures(
+    measured = choose_metrics(
         competition, {name for row in rows for name in validation.get(row.number, ())}
     )
     columns = [

@@ -1,5 +1,4 @@
-"""What every room stands on: errors, settings, clock, locks, text, tables on a terminal. Knows no
-run and no ledger.
+"""The base of every room: errors, settings, clock, locks, text and tables. Knows no run, no ledger.
 
 Imports `training` only.
 """

@@ -1,4 +1,4 @@
-"""Time: UTC, aware, and as the one text that files and ledger have."""
+"""Time: always UTC and aware, and in one text form for files and ledger."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import datetime as dt
 
 
 def utc_now() -> str:
-    """Now, as UTC text of fixed width that sorts by time."""
+    """The current time as UTC text of fixed width: texts sort by time."""
     return to_utc_text(dt.datetime.now(dt.UTC))
 
 
 def to_utc_text(moment: dt.datetime) -> str:
     """An aware time as `2026-11-24T02:11:46.123456Z`; raises ValueError for a naive one."""
     if moment.tzinfo is None:
-        raise ValueError("naive time")
+        raise ValueError("the time has no time zone")
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

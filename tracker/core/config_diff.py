@@ -1,4 +1,4 @@
-"""What differs between two configs."""
+"""The differences between two configs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tracker.core.text import render_value, render_values
 from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options, outcome_values
 from tracker.training.tables import flatten
 
-# the key that says that the images or labels are others where no key of the config tells it
-DATA = "data"
+# The key in a diff when images or labels changed but no config key shows it.
+DATA_KEY = "data"
 
-LABELLING = ("data.format", "data.age_bands")  # these change labels, so the data fingerprint, too
+LABEL_KEYS = ("data.format", "data.age_bands")  # they change labels, so the data fingerprint too
 
 PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 
@@ -22,56 +22,54 @@ ENSEMBLE = "ensemble."
 
 CHANNEL_KEYS = ("data.mean", "data.std")
 
-CROPS = tuple(f"augment.{key}" for key in CROP_KEYS)
+CROP_OPTIONS = tuple(f"augment.{key}" for key in CROP_KEYS)
 
-Prints = tuple[str | None, str | None]
+FingerprintPair = tuple[str | None, str | None]
 
 
 def diff_configs(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     *,
-    data: Prints = (None, None),
+    data: FingerprintPair = (None, None),
     recorded: bool = False,
 ) -> dict[str, list[Any]]:
-    """{key: [old, new]} of the keys that can change a result and differ; None where a side lacks
-    the key.
+    """{key: [old, new]} of the keys that differ and can change a result; None: a side has no value.
 
-    `data` has both data fingerprints as far as they are known. Where they are equal, folders, label
-    fixes and
-    exclusions are no difference, whatever they are called; else they are one if their names differ.
-    Data that differ in nothing that a key tells are the key `data`. Of an ensemble and a trained
-    run only the ensemble's keys: that the one has no learning rate is no change to it. A key that
-    one of two programs never logged is not known to have changed, and no change (`list_unknown`
-    names such keys). `recorded`: one of the two is what a run recorded, not a row of a table kept
-    by hand, where an empty cell means what is usual.
+    `data` has the two data fingerprints, None where one is unknown. If they are equal, then other
+    names of folders, label fixes and exclusions are not a difference; otherwise they are. If the
+    data differ and no key shows it, the diff has the key `data`.
+
+    Between an ensemble and a trained run only the ensemble's keys count: an ensemble has no
+    learning rate, and that is not a change. A key that one of two programs never logged is not a
+    change either; `list_unknown` lists such keys. `recorded`: at least one side was recorded by a
+    run. If False, both are rows of an imported table, where an empty cell means the default.
     """
     left, right = outcome_values(old), outcome_values(new)
     mixed = _are_mixed(old, new)
     unknown = _find_unknown(left, right, recorded=recorded)
-    keys = [
-        key for key in [*left, *(key for key in right if key not in left)] if key not in unknown
-    ]
+    # the old config's order first, so that a diff reads like the config file
+    keys = [key for key in dict.fromkeys([*left, *right]) if key not in unknown]
     if mixed:
-        keys = [key for key in keys if key.startswith("ensemble.")]
-    pairs = {key: [left.get(key), right.get(key)] for key in keys}
-    found = {
-        key: [a, b] for key, (a, b) in pairs.items() if json.dumps(a) != json.dumps(b)
-    }  # true is not 1
-    if PIPELINE in found:
-        found.pop(PIPELINE_HASH, None)  # another file is one change
+        keys = [key for key in keys if key.startswith(ENSEMBLE)]
+    changed = {}
+    for key in keys:
+        a, b = left.get(key), right.get(key)
+        if json.dumps(a) != json.dumps(b):  # as JSON, because true == 1 in Python
+            changed[key] = [a, b]
+    if PIPELINE in changed:
+        changed.pop(PIPELINE_HASH, None)  # another file is one change, not two
     if mixed:
-        return found
-    return {**_diff_data(old, new, data, found), **found}
+        return changed
+    return {**_diff_data(old, new, data, changed), **changed}
 
 
 def list_unknown(
     old: Mapping[str, Any], new: Mapping[str, Any], *, recorded: bool = False
 ) -> list[str]:
-    """The keys of one config of which the other, of another program or written by hand, tells
-    nothing.
+    """The keys that only one of the two configs has, because another program never logged them.
 
-    `recorded` as in `diff_configs`.
+    `recorded` is as in `diff_configs`.
     """
     if _are_mixed(old, new):
         return []
@@ -79,23 +77,26 @@ def list_unknown(
 
 
 def is_complete(keys: Collection[str]) -> bool:
-    """Whether a config is this program's own, of any version: another program's has few of its
-    options."""
+    """Whether this program wrote the config: it has at least a third of the options.
+
+    Not all of them, because an earlier version had fewer; a config of another program has few.
+    """
     options = list_options()
-    return 3 * sum(key in options for key in keys) >= len(options)
+    num_known = sum(key in options for key in keys)
+    return 3 * num_known >= len(options)
 
 
-def is_by_hand(keys: Collection[str]) -> bool:
-    """Whether a config has options of this program alone, as the columns of a table kept by hand."""
+def has_only_known_options(keys: Collection[str]) -> bool:
+    """Whether every key is an option of this program, as in an imported table of submissions."""
     return list_options().keys() >= set(keys)
 
 
 def knows(keys: Collection[str], key: str, *, of_complete: bool, by_hand: bool) -> bool:
-    """Whether a config with these keys tells something by lacking `key`, or has it.
+    """Whether the value of `key` is known in a config with these keys, also when the key is absent.
 
-    `of_complete`: a config of this program has the key. Without that, an empty cell of a table kept
-    by hand means what
-    is usual (`by_hand`: all are of such); what another program never logged, it does not know.
+    An absent key has its default in a config of this program, if `of_complete`: another config of
+    this program has the key. It also has its default if `by_hand`: all configs are rows of imported
+    tables. What another program never logged is unknown.
     """
     if key in keys or key.startswith(ENSEMBLE):
         return True
@@ -104,174 +105,179 @@ def knows(keys: Collection[str], key: str, *, of_complete: bool, by_hand: bool) 
     return by_hand and not of_complete
 
 
-def list_following(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys of a difference that follow from another of its keys, and are no change of their
-    own.
+def list_implied_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys of a diff that changed only because another key of it changed.
 
-    Channels and crop are those that the model was trained with, and what the augmentation does not
-    read is not kept.
+    Mean, std and crop come from the model's pretrained weights, and a pipeline that is not fitted
+    to the model does not read the crop.
     """
-    follows = {"model.name": (*CHANNEL_KEYS, *CROPS)}
+    implied: list[str] = []
+    if "model.name" in diff:
+        implied += [*CHANNEL_KEYS, *CROP_OPTIONS]
     if any(value not in FITTED for value in diff.get(PIPELINE, ())):
-        follows[PIPELINE] = CROPS
-    following = {key for leader, keys in follows.items() if leader in diff for key in keys}
-    return [key for key in diff if key in following]
+        implied += CROP_OPTIONS
+    return [key for key in diff if key in implied]
 
 
 def _are_mixed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """An ensemble and a trained run."""
+    """Whether one is an ensemble and the other a trained run."""
     return ("ensemble" in old) != ("ensemble" in new)
 
 
 def _find_unknown(
     left: Mapping[str, Any], right: Mapping[str, Any], *, recorded: bool
 ) -> list[str]:
-    found = []
-    by_hand = not recorded and is_by_hand(left) and is_by_hand(right)
+    unknown = []
+    by_hand = not recorded and has_only_known_options(left) and has_only_known_options(right)
     for one, other in ((left, right), (right, left)):
         complete = is_complete(one)
-        found += [
-            key for key in one if not knows(other, key, of_complete=complete, by_hand=by_hand)
-        ]
-    return found
+        for key in one:
+            if not knows(other, key, of_complete=complete, by_hand=by_hand):
+                unknown.append(key)
+    return unknown
 
 
 def _diff_data(
-    old: Mapping[str, Any], new: Mapping[str, Any], data: Prints, found: dict[str, list[Any]]
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    data: FingerprintPair,
+    changed: dict[str, list[Any]],
 ) -> dict[str, list[Any]]:
-    """What says that the data are others; drops from `found` what does not matter because they are
-    the same."""
+    """The part of the diff that is about the data.
+
+    If both data fingerprints are equal, the table keys are removed from `changed`: they had no
+    effect.
+    """
     before, after = data
     if before and before == after:
         for key in TABLE_KEYS:
-            found.pop(key, None)
+            changed.pop(key, None)
         return {}
-    places = _diff_places(old, new)
-    explained = places or any(key in found for key in (*TABLE_KEYS, *LABELLING))
+    paths = _diff_path_names(old, new)
+    explained = paths or any(key in changed for key in (*TABLE_KEYS, *LABEL_KEYS))
     if before and after and not explained:
-        return {DATA: [shorten_print(before), shorten_print(after)]}
-    return places
+        return {DATA_KEY: [shorten_fingerprint(before), shorten_fingerprint(after)]}
+    return paths
 
 
-def _diff_places(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Folders and files of the data with other names; where they lie is no difference, nor that one
-    is not known."""
-    places = [name for name, option in list_options().items() if option.metadata["place"]]
+def _diff_path_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """{key: [old, new]} of data folders and files whose last name differs; both must be known."""
+    path_keys = [name for name, option in list_options().items() if option.metadata["place"]]
     a, b = flatten(old), flatten(new)
-    named = {key: [_name(a.get(key)), _name(b.get(key))] for key in places}
-    return {key: [x, y] for key, (x, y) in named.items() if x and y and x != y}
+    changed = {}
+    for key in path_keys:
+        before, after = _name(a.get(key)), _name(b.get(key))
+        if before and after and before != after:
+            changed[key] = [before, after]
+    return changed
 
 
 def _name(path: Any) -> str:
     return PurePath(path).name if isinstance(path, str) else ""
 
 
-def shorten_print(fingerprint: str) -> str:
-    """Enough of a fingerprint to tell it from others."""
+def shorten_fingerprint(fingerprint: str) -> str:
+    """The first 8 hex digits of a fingerprint: enough to distinguish it from others."""
     return fingerprint.removeprefix("sha256:")[:8]
 
 
-def drop_same_places(
-    diff: Mapping[str, list[Any]], *, data: Prints = (None, None)
+def drop_path_changes(
+    diff: Mapping[str, list[Any]], *, data: FingerprintPair = (None, None)
 ) -> dict[str, list[Any]]:
-    """A difference as an earlier version kept it, without what is none: places of the same data,
-    numbers of devices."""
+    """A diff that an earlier version stored, without keys that no longer count as changes.
+
+    These are paths of the same data, and options that cannot change a result, such as the number of
+    devices.
+    """
     options = list_options()
     same = bool(data[0]) and data[0] == data[1]
-    kept = {}
+    remaining = {}
     for key, (a, b) in diff.items():
-        known = options.get(key)
-        place = key in TABLE_KEYS or (known is not None and known.metadata["place"])
-        equal = same or (bool(_name(a)) and _name(a) == _name(b))
-        silent = known is not None and not known.metadata["outcome"] and not known.metadata["place"]
-        if not (silent or (place and equal)):
-            kept[key] = [a, b]
-    return kept
+        option = options.get(key)
+        is_path = option is not None and bool(option.metadata["place"])
+        # neither a path nor able to change a result
+        irrelevant = option is not None and not is_path and not option.metadata["outcome"]
+        same_path = same or (bool(_name(a)) and _name(a) == _name(b))
+        about_data = is_path or key in TABLE_KEYS
+        if not irrelevant and not (about_data and same_path):
+            remaining[key] = [a, b]
+    return remaining
 
 
-FEW_KEYS = 3  # that one of two configs does not know, named
+MAX_NAMED_KEYS = 3  # so many unknown keys are listed by name; more would fill the line
 
 
 def render_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = ()) -> str:
-    """A config diff on one line: `optim.lr 0.001 -> 0.002`, and how many keys one of two programs
-    never logged."""
+    """A config diff on one line, as in `optim.lr 0.001 -> 0.002`; `-` when there is no diff.
+
+    `not_known` are the keys that only one of the two has, see `list_unknown`.
+    """
     if diff is None:
         return "-"
-    unknown = [tell_unknown(not_known)] if not_known else []
-    following = list_followers(diff)
-    made = ", ".join(list_changes(diff)) + (
-        f" (and with it {', '.join(following)})" if following else ""
-    )
-    return "; ".join([*([made] if made else ()), *unknown]) or "no config key"
+    changes = ", ".join(list_changes(diff))
+    implied = list_implied_changes(diff)
+    if implied:
+        changes += f" (and with it {', '.join(implied)})"
+    unknown = render_unknown_keys(not_known) if not_known else ""
+    return "; ".join(filter(None, (changes, unknown))) or "no config key"
 
 
 def list_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """A config diff in words, a text for each change; what an ensemble is made of is one of them.
+    """A text for each change of a config diff; all keys of an ensemble together are one change.
 
-    Keys that follow from another one are none: `list_followers` has them.
+    Keys that changed because of another key are not listed: `list_implied_changes` has them.
     """
-    following = list_following(diff)
-    others = [
-        (key, pair)
-        for key, pair in diff.items()
-        if not key.startswith(ENSEMBLE) and key not in following
-    ]
-    made = render_ensemble_change(diff)
-    return [
-        *([made] if made else ()),
-        *(f"{key} {' -> '.join(render_values(pair))}" for key, pair in others),
-    ]
+    implied = list_implied_keys(diff)
+    ensemble_change = render_ensemble_change(diff)
+    changes = [ensemble_change] if ensemble_change else []
+    for key, pair in diff.items():
+        if not key.startswith(ENSEMBLE) and key not in implied:
+            changes.append(f"{key} {' -> '.join(render_values(pair))}")
+    return changes
 
 
-def tell_unknown(keys: Sequence[str]) -> str:
-    """How many keys one of two programs never logged, by name where they are few; none of them is
-    called a change."""
-    named = f": {', '.join(keys)}" if len(keys) <= FEW_KEYS else ""
-    return (
-        f"{len(keys)} {'key is' if len(keys) == 1 else 'keys are'} known of one of the two"
-        f" alone{named}"
-    )
+def render_unknown_keys(keys: Sequence[str]) -> str:
+    """How many keys only one of the two configs has, by name where they are few."""
+    count = "1 key is" if len(keys) == 1 else f"{len(keys)} keys are"
+    names = f": {', '.join(keys)}" if len(keys) <= MAX_NAMED_KEYS else ""
+    return f"{count} known for only one of the two{names}"
 
 
-def list_followers(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys that follow from another one, as the crop follows from the model, in the words of
-    `list_changes`."""
-    return [f"{key} {' -> '.join(render_values(diff[key]))}" for key in list_following(diff)]
+def list_implied_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A text for each key that changed because of another key, as the crop does with the model."""
+    return [f"{key} {' -> '.join(render_values(diff[key]))}" for key in list_implied_keys(diff)]
 
 
 def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
-    """What became of the keys that say what an ensemble is made of; empty where none of them
-    differs."""
-    pairs = {
-        key.removeprefix(ENSEMBLE): pair for key, pair in diff.items() if key.startswith(ENSEMBLE)
-    }
-    if not pairs:
+    """The change of the section `ensemble` in one text; empty when nothing in it differs."""
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for key, pair in diff.items():
+        if key.startswith(ENSEMBLE):
+            old[key.removeprefix(ENSEMBLE)], new[key.removeprefix(ENSEMBLE)] = pair
+    if not new:
         return ""
-    old, new = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
     if new.get("members") and not old.get("members"):
         return describe_ensemble(new)
     if old.get("members") and not new.get("members"):
-        return f"no ensemble any more (was {describe_ensemble(old)})"
-    return "ensemble: " + ", ".join(
-        f"{key} {_list_values(old[key])} -> {_list_values(new[key])}" for key in pairs
-    )
+        return f"no longer an ensemble (was {describe_ensemble(old)})"
+    changes = [f"{key} {_list_values(old[key])} -> {_list_values(new[key])}" for key in new]
+    return f"ensemble: {', '.join(changes)}"
 
 
 def describe_ensemble(table: Mapping[str, Any]) -> str:
-    """The section `ensemble` of a config: `weighted ensemble of exp5, exp7 (2, 6)`."""
+    """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`."""
+    method = table.get("method") or ""
+    members = _list_values(table.get("members") or [])
     weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
-    return (
-        f"{table.get('method') or ''} ensemble of"
-        f" {_list_values(table.get('members') or [])}{weights}".strip()
-    )
+    return f"{method} ensemble of {members}{weights}".strip()
 
 
 def _list_values(values: Any) -> str:
     if not isinstance(values, list | tuple):
         return render_value(values)
-    return (
-        ", ".join(
-            f"{value:g}" if isinstance(value, int | float) else str(value) for value in values
-        )
-        or "none"
-    )
+    return ", ".join(map(_render_item, values)) or "none"
+
+
+def _render_item(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -1,5 +1,4 @@
-"""The errors of runs and of the ledger; the whole tree, with those of training/errors.py and of
-single modules.
+"""The errors of runs and of the ledger, and a drawing of the whole tree of errors.
 
 TrackerError                  exit 1
   ConfigError                 exit 2   a wrong value in a config, a setting or an argument
@@ -9,11 +8,9 @@ TrackerError                  exit 1
   RefusedError                exit 3   a submission that must not be sent
     AlreadyTrainedError       exit 3   a run has the same config, data and code
     DuplicateError            exit 3   these predictions were already submitted
-  LedgerError                 exit 1   the ledger cannot be opened, or is not ours, or is newer
-  LeaderboardError            exit 1   a leaderboard elsewhere cannot be reached or did not take a
-  file
-  TargetError                 exit 1   a tracker that runs are copied to refused something, or could
-  not be reached
+  LedgerError                 exit 1   the ledger cannot be opened, is foreign, older or newer
+  LeaderboardError            exit 1   a remote leaderboard cannot be reached or rejected a file
+  TargetError                 exit 1   another tracker, which gets copies of runs, refused or failed
     TargetAwayError           exit 1   its server does not answer at all
     MlflowError               exit 1   MLflow refused something, or could not be reached
       MlflowAwayError         exit 1   no MLflow server answers
@@ -50,7 +47,7 @@ __all__ = [
 
 
 def render_error(error: TrackerError) -> str:
-    """An error in one line, its advice included."""
+    """An error and its hint on one line."""
     return f"{error} ({error.hint})" if error.hint else str(error)
 
 
@@ -61,18 +58,18 @@ class UnknownRunError(TrackerError):
 
 
 class RefusedError(TrackerError):
-    """A submission that must not be sent, or work that was done before; nothing was written."""
+    """A submission that must not be sent, or a repeated training; nothing is written."""
 
     exit_code = 3
 
 
 class AlreadyTrainedError(RefusedError):
-    """The run `run` was trained with the same config, data and code."""
+    """The run `run` already has this config, data and code."""
 
     def __init__(self, run: str) -> None:
         self.run = run
         hint = f"tracker show {run}, or --force to train it again"
-        super().__init__(f"{run} was trained with the same config, data and code", hint=hint)
+        super().__init__(f"{run} already has this config, data and code", hint=hint)
 
 
 class DuplicateError(RefusedError):
@@ -84,8 +81,7 @@ class DuplicateError(RefusedError):
 
 
 class InterruptedByUserError(TrackerError):
-    """The command was stopped, which is no error; what was recorded stays, and `hint` is the
-    command that goes on."""
+    """The user stopped the command. What was recorded stays; `hint` is the command that resumes."""
 
     exit_code = 130
 

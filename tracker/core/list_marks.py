@@ -17,10 +17,10 @@ MEANINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What there is to mark: numbers of submissions, and names of runs (`s7` where a run is not
-    here).
+    """Which submissions (by number) and which runs (by name) have a mark.
 
-    `duplicates` has the number of the earlier submission that a submission repeats.
+    The name is `s7` where the run is not in this workspace. `duplicates` maps a submission to the
+    earlier one that it repeats.
     """
 
     now: int | None = None
@@ -29,7 +29,7 @@ class Marks:
     duplicates: Mapping[int, int] = field(default_factory=dict)
 
     def list_marks(self, number: int | None, name: str | None) -> list[str]:
-        """The marks of a submission or a run; what is SOTA now needs no other mark of SOTA."""
+        """The marks of a submission or a run; the current SOTA has that mark alone."""
         if number is not None and number == self.now:
             return [NOW]
         marks = [THEN] if number in self.then else []
@@ -41,13 +41,13 @@ class Marks:
 
 
 def explain_marks(used: Iterable[str]) -> str:
-    """The legend of the marks that a list has, on one line; empty where it has none."""
+    """The legend for the marks that a list uses, on one line; empty when it uses none."""
     kinds = {DUPLICATE if mark.startswith(DUPLICATE) else mark for mark in used}
     return ", ".join(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if mark in kinds)
 
 
 def style_marks(marks: Collection[str]) -> str:
-    """The style of what has these marks."""
+    """The terminal style of a name with these marks."""
     if NOW in marks:
         return "bold green"
     return "bold" if THEN in marks or ANCESTOR in marks else ""

@@ -1,4 +1,4 @@
-"""The one lock between processes, a file that the system frees when its holder dies."""
+"""The lock between processes: a file lock that the system frees when its holder dies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tracker.training.files import translate_os_errors
 
 
 class FileLock:
-    """A POSIX record lock: freed by the system when the process ends, and not inherited by forked
-    workers."""
+    """A POSIX record lock: the system frees it when the process ends; forks do not inherit it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,23 +32,22 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Free the lock; nothing happens when it is not held."""
+        """Free the lock; does nothing when it is not held."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def find_holder(self) -> int | None:
-        """The process that holds the lock; None when it is free, or held by this process."""
-        layout, place = (
-            ("hhqqi", 4) if sys.platform == "linux" else ("qqihh", 2)
-        )  # struct flock of Linux, BSD, macOS
-        values = [0] * 5
-        values[layout.index("h")] = fcntl.F_WRLCK
+        """The process id of the holder; None when the lock is free, or held by this process."""
+        # struct flock of Linux, or of BSD and macOS: its fields, and the index of l_pid
+        layout, pid_index = ("hhqqi", 4) if sys.platform == "linux" else ("qqihh", 2)
+        type_index = layout.index("h")
+        fields = [0] * 5
+        fields[type_index] = fcntl.F_WRLCK
         with translate_os_errors(self._path, "read"), self._path.open("rb+") as file:
-            found = struct.unpack(
-                layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *values))
-            )
-        return None if found[layout.index("h")] == fcntl.F_UNLCK else int(found[place])
+            reply = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *fields))
+        holder = struct.unpack(layout, reply)
+        return None if holder[type_index] == fcntl.F_UNLCK else int(holder[pid_index])
 
     def __enter__(self) -> FileLock:
         self.acquire()

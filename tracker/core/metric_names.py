@@ -1,4 +1,4 @@
-"""Names of metrics, parameters and tags: what may be logged, and how a name is written in MLflow."""
+"""Names of metrics, parameters and tags: which may be logged, and how MLflow writes them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ LIMIT_BYTES = 250  # of a name that is logged
 MLFLOW_LIMIT = 250  # MLflow counts characters
 EMPTY = "_empty_"
 
-# MLflow takes a name for a path; its \w has the letters and digits of every script
+# MLflow treats a name as a path; its \w has the letters and digits of every script
 _REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
-# MLflow's run page has a section for each prefix, in alphabetical order, and what has none at its
-# end. What is looked at less loses its prefix there, so that the page begins with train/f1,
-# train/loss, train/lr, val/f1, val/loss. A metric that is new in the registry keeps its prefix:
-# nothing to do here.
+# MLflow's run page has a section for each prefix, in alphabetical order, and names without a prefix
+# at its end. Metrics that people look at less lose their prefix there, so that the page begins with
+# train/f1, train/loss, train/lr, val/f1, val/loss. A metric that is new in the registry keeps its
+# prefix and needs no line here.
 _LATER = {
     f"{part}/{what}": f"{part} {what}"
     for part in ("train", "val")
     for what in ("accuracy", "batch_loss", "batch_lr", "data_wait", "images_per_s")
 }
 _EARLIER = {there: name for name, there in _LATER.items()}
-_LIKE_OURS = re.compile(
-    r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])"
-)  # looks as if it were escaped
+# a name that looks as if it were escaped already
+_LIKE_OURS = re.compile(r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])")
+_CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # controls, surrogates, line and paragraph ends
 
 
 def check_name(name: Any) -> None:
-    """Raise ConfigError for what cannot be the name of a metric: the message says which name and
-    why."""
+    """Raise ConfigError for an invalid metric name; the message has the name and the reason."""
     if not isinstance(name, str):
         raise ConfigError(
             f"a metric's name must be a text, not {type(name).__name__} {name!r}",
@@ -41,13 +40,14 @@ def check_name(name: Any) -> None:
         )
     if not name:
         raise ConfigError("a metric's name is empty", hint='give it one, as in {"loss": 0.5}')
-    if bad := next(
-        (sign for sign in name if unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")), ""
-    ):
+    controls = [char for char in name if unicodedata.category(char) in _CONTROL_CATEGORIES]
+    if controls:
         raise ConfigError(
-            f"the metric name {name!r} has the control character {bad!r}", hint="leave it out"
+            f"the metric name {name!r} has the control character {controls[0]!r}",
+            hint="leave it out",
         )
-    if (size := len(name.encode())) > LIMIT_BYTES:
+    size = len(name.encode())
+    if size > LIMIT_BYTES:
         raise ConfigError(
             f"the metric name {name[:40]!r}... has {size} bytes, {LIMIT_BYTES} are allowed",
             hint="shorten it",
@@ -55,8 +55,7 @@ def check_name(name: Any) -> None:
 
 
 def check_values(values: Mapping[Any, Any]) -> dict[str, float]:
-    """The values of a point as floats; raises ConfigError for a wrong name, or a value that is no
-    number."""
+    """The values of a point as floats; raises ConfigError for a wrong name or a non-number."""
     checked: dict[str, float] = {}
     for name, value in values.items():
         check_name(name)
@@ -72,8 +71,8 @@ def check_values(values: Mapping[Any, Any]) -> dict[str, float]:
     return checked
 
 
-def check_whole(what: str, number: Any) -> int:
-    """A step or an epoch as an int; raises ConfigError for what is no whole number of 64 bits."""
+def check_integer(what: str, number: Any) -> int:
+    """A step or an epoch as an int; raises ConfigError unless it is a 64-bit integer."""
     try:
         whole = int(number)
         if whole == number and -(2**63) <= whole < 2**63 and not isinstance(number, str | bytes):
@@ -86,15 +85,14 @@ def check_whole(what: str, number: Any) -> int:
 
 
 def to_mlflow_name(name: str) -> str:
-    """How a name is written in MLflow: as it is where MLflow takes it, else so that different names
-    stay different.
+    """The name in MLflow: unchanged if MLflow accepts it, else escaped; names stay different.
 
-    A character that MLflow refuses becomes `_xHHHH_`, its number in hex: `F1↑` is `F1_x2191_`. A
-    name that is too long ends in a hash of the whole.
+    A character that MLflow refuses becomes `_xHHHH_`, its code point in hex: `F1↑` is `F1_x2191_`.
+    A name that is too long is cut and ends in a hash of the whole name.
     """
     if name in ("", EMPTY):
         return EMPTY if not name else f"_x005F_{EMPTY[1:]}"
-    text = _REFUSED.sub(lambda found: f"\0{ord(found[0]):04X}\0", name)
+    text = _REFUSED.sub(lambda match: f"\0{ord(match[0]):04X}\0", name)
     text = _LIKE_OURS.sub("\x00005F\x00", text)
     text = re.sub(r"\0(\w+)\0", r"_x\1_", text)
     if len(text) <= MLFLOW_LIMIT:
@@ -104,18 +102,18 @@ def to_mlflow_name(name: str) -> str:
 
 
 def to_chart_name(name: str) -> str:
-    """The name, as `to_mlflow_name` gives it, that decides where MLflow's run page draws the curve."""
+    """The name under which MLflow draws a curve, from the result of `to_mlflow_name`."""
     return name.replace(" ", "_x0020_") if name in _EARLIER else _LATER.get(name, name)
 
 
 def from_chart_name(name: str) -> str:
-    """The name that `to_chart_name` was given."""
+    """The inverse of `to_chart_name`."""
     escaped = name.replace("_x0020_", " ")
     return escaped if escaped != name and escaped in _EARLIER else _EARLIER.get(name, name)
 
 
-def fit_name(name: str) -> str:
-    """A name from elsewhere as one that may be logged: as it is, or written as in MLflow."""
+def sanitize_name(name: str) -> str:
+    """A name from another program as one that may be logged: unchanged, or escaped as in MLflow."""
     try:
         check_name(name)
     except ConfigError:

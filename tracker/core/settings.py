@@ -1,4 +1,4 @@
-"""Settings from the environment: one table; nothing else in the project reads the environment."""
+"""Settings from the environment, in one table; no other module reads the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracker.training.errors import ConfigError
 
 
 class Setting(NamedTuple):
-    """An environment variable with its default and its sentence."""
+    """An environment variable: name, default, and a sentence about it."""
 
     name: str
     default: str
@@ -23,28 +23,29 @@ SETTINGS = (
     Setting(
         "TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."
     ),
-    Setting("TRACKER_AUTHOR", "", "Name written into submissions; empty: the login name."),
+    Setting("TRACKER_AUTHOR", "", "Your name in runs and submissions; default: the login name."),
     Setting(
         "TRACKER_LEDGER_URL",
         "",
-        "Ledger URL instead of tracker.toml's; keeps a password out of it.",
+        "Ledger URL; replaces the one in tracker.toml, so that no password is in that file.",
     ),
-    Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI instead of tracker.toml's."),
+    Setting("TRACKER_MLFLOW_URI", "", "MLflow tracking URI; replaces the one in tracker.toml."),
     Setting(
         "TRACKER_SWEEP_URL",
         "",
-        "PostgreSQL URL of the sweeps instead of the sweep file's; keeps a password out of it.",
+        "PostgreSQL URL of sweeps; replaces the one in the sweep file, so that no password is in"
+        " that file.",
     ),
     Setting(
         "TRACKER_LEADERBOARD_WAIT_S",
         "600",
-        "Seconds to wait for a score of Kaggle; later ones come with sync.",
+        "Seconds that submit waits for a score of Kaggle; tracker sync fetches later scores.",
     ),
     Setting(
         "TRACKER_MLFLOW_WAIT_S",
         "120",
-        "Seconds to wait at most, while the copy moves forward, for MLflow to catch up when a run"
-        " ends.",
+        "Longest wait in seconds for MLflow's copy at the end of a run, while the copy makes"
+        " progress.",
     ),
 )
 
@@ -60,8 +61,8 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-# MLflow's own retries repeat a request whose answer was lost, and so create a run twice: we look
-# first, then repeat
+# MLflow's own retries repeat a request whose answer was lost, and may create a run twice. So we
+# switch them off: we look first, and repeat then.
 _REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
@@ -72,7 +73,7 @@ def get_setting(name: str) -> str:
 
 
 def get_seconds(name: str) -> float:
-    """A setting that counts seconds; raises ConfigError when it is not a number of at least 0."""
+    """A setting in seconds; raises ConfigError unless it is a number of at least 0."""
     text = get_setting(name)
     try:
         seconds = float(text)
@@ -83,34 +84,32 @@ def get_seconds(name: str) -> float:
     return seconds
 
 
-class HubPlaces(NamedTuple):
-    """Where timm finds weights: the hub's address, empty where HF_HUB_OFFLINE forbids it, and the
-    two caches."""
+class HubLocations(NamedTuple):
+    """Where timm finds weights: the hub's address and two caches.
+
+    The address is empty where HF_HUB_OFFLINE forbids the hub.
+    """
 
     address: str
     caches: tuple[Path, Path]
 
 
-def get_hub_places() -> HubPlaces:
-    """What the variables of the hub's client and of torch say, read as they read them."""
+def find_hub_locations() -> HubLocations:
+    """Read the variables of the hub's client and of torch as those libraries read them."""
     environment = os.environ  # noqa: TID251
     cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache")
     home = Path(environment.get("HF_HOME") or cache / "huggingface")
-    hub = (
-        environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
-    )
+    old_cache = environment.get("HUGGINGFACE_HUB_CACHE")
+    hub = environment.get("HF_HUB_CACHE") or old_cache or home / "hub"
     torch = Path(environment.get("TORCH_HOME") or cache / "torch") / "hub" / "checkpoints"
-    offline = environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    address = (
-        ""
-        if offline
-        else environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
-    )
-    return HubPlaces(address, (Path(hub).expanduser(), torch.expanduser()))
+    address = environment.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        address = ""
+    return HubLocations(address, (Path(hub).expanduser(), torch.expanduser()))
 
 
 def get_author() -> str:
-    """Who is working: TRACKER_AUTHOR, or the login name."""
+    """The name of the user: TRACKER_AUTHOR, or the login name."""
     if author := get_setting("TRACKER_AUTHOR").strip():
         return author
     try:
@@ -119,18 +118,17 @@ def get_author() -> str:
         return "unknown"
 
 
-def is_follower() -> bool:
-    """Whether torchrun started this process as another than the first: it makes no run of its own."""
+def is_secondary_rank() -> bool:
+    """Whether torchrun started this process with a rank above 0: such a process makes no run."""
     return "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # noqa: TID251
 
 
 def find_rank() -> tuple[int, str]:
-    """The place of this process in the group that a launcher started, and the variable that says
-    so; 0 is the first.
+    """The rank of this process in the group that a launcher started, and the variable that has it.
 
-    RANK (torchrun, accelerate) wins. Without it the first process is the one where neither
-    SLURM_PROCID (srun) nor LOCAL_RANK, NODE_RANK (Lightning) is above 0: in a Slurm shell,
-    SLURM_PROCID is 0. A process started by one of a group has that one's place.
+    RANK (torchrun, accelerate) is used if it is set. Otherwise the rank is above 0 if SLURM_PROCID
+    (srun), LOCAL_RANK or NODE_RANK (Lightning) is; in a Slurm shell SLURM_PROCID is 0. A process
+    that was started by one of the group has the same rank.
     """
     names = ["RANK"] if _get_number("RANK") is not None else ["SLURM_PROCID", "LOCAL_RANK"]
     if "LOCAL_RANK" in names and _get_number("LOCAL_RANK") is not None:
@@ -147,30 +145,28 @@ def _get_number(name: str) -> int | None:
 
 
 def get_columns() -> int | None:
-    """The width that an exported COLUMNS asks for, None without one."""
+    """The terminal width from an exported COLUMNS, None without one."""
     columns = _get_number("COLUMNS")
     return columns if columns is not None and columns > 0 else None
 
 
 def allows_color() -> bool:
-    """Whether the environment lets a terminal have colors: NO_COLOR (no-color.org) and TERM=dumb do
-    not."""
+    """Whether colors are allowed: NO_COLOR (no-color.org) and TERM=dumb forbid them."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # noqa: TID251
 
 
 def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that we start, with these values added."""
+    """This process's environment with `values` added, for a process that we start."""
     return {**os.environ, **values}  # noqa: TID251
 
 
 def quiet_libraries() -> None:
-    """Switch off telemetry and update checks of the libraries, for us and for processes that we
-    start."""
+    """Switch off telemetry and update checks of libraries, here and in processes that we start."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)  # noqa: TID251
 
 
 def limit_requests() -> None:
-    """Each request of MLflow's client once, with a time limit; for processes that are ours alone."""
+    """Let MLflow's client send each request once, with a time limit; only in our own processes."""
     for name, value in _REQUESTS.items():
         os.environ.setdefault(name, value)  # noqa: TID251

@@ -1,8 +1,8 @@
 """Tables and lines of text for terminals of any width: plain data in, lines out.
 
-A row is one line. Where a terminal is too narrow for all columns, the less important ones leave and
-are named below the table; only texts (memos, notes, reasons) are cut, at their end. Without a width
-nothing is left out or cut.
+A row is one line. If a terminal is too narrow for all columns, the less important ones are hidden
+and listed below the table; only texts (memos, notes, reasons) are cut, at their end. Without a
+width nothing is hidden or cut.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
-COMFORTABLE = 20  # columns of a text before columns of little importance leave for it
-LEAST = 8  # columns of a text that is worth its place
-MOST_HIDDEN = 16  # columns that are named where they have no room
+COMFORTABLE_WIDTH = 20  # a text gets this width before less important columns are hidden for it
+MIN_WIDTH = 8  # a narrower text column says too little to be shown
+MAX_HIDDEN_NAMES = 16  # so many hidden columns are listed by name
 EMPTY = ("", "-")
-# Joiners, what Hangul blocks end with, the letters of flags like Wales's: they add no column.
+# Joiners, vowels and ends of Hangul blocks, letters of flags like that of Wales: zero width.
 INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u1160-\u11ff\U000e0020-\U000e007f]")
 JOINER, EMOJI_STYLE = "\u200d", "\ufe0f"
 COMMAND = re.compile(r" *((next|train from it): )?(tracker|cd) ")
@@ -30,12 +30,10 @@ SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cya
 class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
-    `leaves` is its place in the order of leaving: the highest leaves first, 1 only where a text
-    would not even have
-    `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything
-    else is shown whole
-    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side
-    alone misleads.
+    Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
+    have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for `whole` cells; any
+    other column is shown whole or not at all. Columns with `right` are numbers. Columns of one
+    `group` are hidden together, because one of them alone misleads.
     """
 
     title: str
@@ -47,10 +45,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Styled:
-    """A cell with a style, words of `SGR` as in `bold green`; `whole` in a column of texts where it
-    is a number.
+    """A cell with a style, which is words of `SGR` as in `bold green`.
 
-    Where there is no room for the text the first of the `shorter` ones that fits takes its place.
+    A `whole` cell is never cut, such as a number in a column of texts. If the text does not fit,
+    the first of the `shorter` texts that fits is shown.
     """
 
     text: str
@@ -70,28 +68,35 @@ def draw_table(
     color: bool = False,
     shows_all: str = "--wide",
 ) -> list[str]:
-    """The lines of a table: titles, a rule, a line for each row, and a line on what `width` has no
-    room for.
+    """The lines of a table: titles, a rule, a line for each row, and a line about hidden columns.
 
-    `width` is in columns of the terminal, None for as many as it takes; `shows_all` is what makes
-    the rest visible.
+    `width` is in columns of the terminal, None for no limit; `shows_all` is the option that shows
+    what is hidden.
     """
-    table = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    table = [_style_row(row) for row in rows]
     widths = fit_columns(columns, table, width)
     titles = [Styled(column.title, "bold") for column in columns]
     lines = [_draw_row(columns, titles, widths, color=color)]
     lines.append(paint(GAP.join(RULE * own for own in widths.values()), "dim" if color else ""))
     lines += [_draw_row(columns, row, widths, color=color) for row in table]
-    hidden = [column.title for place, column in enumerate(columns) if place not in widths]
-    was_cut = any(measure(row[place].text) > own for row in table for place, own in widths.items())
+    hidden = [column.title for index, column in enumerate(columns) if index not in widths]
+    was_cut = any(_is_cut(row, widths) for row in table)
     if hidden:
-        more = len(hidden) - MOST_HIDDEN
+        more = len(hidden) - MAX_HIDDEN_NAMES
         rest = [f"{more} more"] if more > 0 else []
-        names = ", ".join([*hidden[:MOST_HIDDEN], *rest])
+        names = ", ".join([*hidden[:MAX_HIDDEN_NAMES], *rest])
         lines += wrap(f"hidden at this width: {names}; {shows_all} shows all", width)
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
     return lines
+
+
+def _style_row(row: Sequence[Cell]) -> list[Styled]:
+    return [cell if isinstance(cell, Styled) else Styled(cell) for cell in row]
+
+
+def _is_cut(row: Sequence[Styled], widths: dict[int, int]) -> bool:
+    return any(measure(row[index].text) > width for index, width in widths.items())
 
 
 def _draw_row(
@@ -99,61 +104,61 @@ def _draw_row(
 ) -> str:
     parts = []
     last = list(widths)[-1]
-    for place, own in widths.items():
-        fitting = (text for text in (row[place].text, *row[place].shorter) if measure(text) <= own)
-        text = next(fitting, None) or cut(row[place].text, own)
-        space = " " * (own - measure(text))
-        shown = paint(text, row[place].style if color else "")
-        if columns[place].right:
+    for index, width in widths.items():
+        cell = row[index]
+        fitting = (text for text in (cell.text, *cell.shorter) if measure(text) <= width)
+        text = next(fitting, None) or cut(cell.text, width)
+        space = " " * (width - measure(text))
+        shown = paint(text, cell.style if color else "")
+        if columns[index].right:
             parts.append(space + shown)
         else:
-            parts.append(shown if place == last else shown + space)
+            parts.append(shown if index == last else shown + space)
     return GAP.join(parts).rstrip(" ")
 
 
 def fit_columns(
     columns: Sequence[Column], rows: Sequence[Sequence[Styled]], width: int | None
 ) -> dict[int, int]:
-    """{place: width} of the columns that are shown; those that are no texts have the width of their
-    longest cell."""
+    """{index: width} of the columns that are shown; only columns of texts may be cut."""
+    # full: the width of the longest cell; whole: the width below which a cell would be damaged
     full, whole, empty = {}, {}, set()
-    for place, column in enumerate(columns):
-        cells = [row[place] for row in rows]
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
         widths = [measure(cell.text) for cell in cells]
-        full[place] = max(measure(column.title), *widths, 0)
-        kept = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
-        whole[place] = max(measure(column.title), *kept, 0) if column.text else full[place]
+        full[index] = max(measure(column.title), *widths, 0)
+        uncut = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
+        whole[index] = max(measure(column.title), *uncut, 0) if column.text else full[index]
         if all(cell.text in EMPTY for cell in cells):
-            empty.add(place)
+            empty.add(index)
     if width is None or _add(full) <= width:
         return full
-    leaving = [place for place in full if columns[place].leaves]
-    order = sorted(leaving, key=lambda place: (place not in empty, -columns[place].leaves))
+    # empty columns are hidden first, then the less important ones
+    may_hide = [index for index in full if columns[index].leaves]
+    order = sorted(may_hide, key=lambda index: (index not in empty, -columns[index].leaves))
     narrow = full
-    for least, stay in ((COMFORTABLE, 1), (LEAST, 0)):
-        narrow = {place: min(own, max(least, whole[place])) for place, own in full.items()}
-        for place in order:
-            if _add(narrow) > width and place in narrow and columns[place].leaves > stay:
-                for one in _list_group(columns, place):
-                    del narrow[one], full[one]
+    for least, stay in ((COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
+        narrow = {index: min(own, max(least, whole[index])) for index, own in full.items()}
+        for index in order:
+            if _add(narrow) > width and index in narrow and columns[index].leaves > stay:
+                for member in _list_group(columns, index):
+                    del narrow[member], full[member]
         if _add(narrow) <= width:
             break
     return _widen(narrow, full, width - _add(narrow))
 
 
-def _list_group(columns: Sequence[Column], place: int) -> list[int]:
-    """The places of the columns that leave with this one, itself among them."""
-    group = columns[place].group
-    return [
-        one
-        for one, column in enumerate(columns)
-        if one == place or (group and column.group == group)
-    ]
+def _list_group(columns: Sequence[Column], index: int) -> list[int]:
+    """The indices of the columns that are hidden together with this one, including itself."""
+    group = columns[index].group
+    if not group:
+        return [index]
+    return [other for other, column in enumerate(columns) if column.group == group]
 
 
 def fits(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> bool:
-    """Whether `width` has room for every column, texts cut where need be."""
-    table = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    """Whether `width` has room for every column; texts may be cut."""
+    table = [_style_row(row) for row in rows]
     shown = fit_columns(columns, table, width)
     return width is None or (len(shown) == len(columns) and _add(shown) <= width)
 
@@ -163,22 +168,22 @@ def _add(widths: dict[int, int]) -> int:
 
 
 def _widen(widths: dict[int, int], full: dict[int, int], room: int) -> dict[int, int]:
-    """Share `room` among the columns that are narrower than their longest cell, the same for each."""
-    narrow = [place for place in widths if widths[place] < full[place]]
+    """Share `room` equally among the columns that are narrower than their longest cell."""
+    narrow = [index for index in widths if widths[index] < full[index]]
     while narrow and room > 0:
         share = max(1, room // len(narrow))
-        for place in narrow:
-            more = min(share, full[place] - widths[place], room)
-            widths[place] += more
+        for index in narrow:
+            more = min(share, full[index] - widths[index], room)
+            widths[index] += more
             room -= more
-        narrow = [place for place in narrow if widths[place] < full[place]]
+        narrow = [index for index in narrow if widths[index] < full[index]]
     return widths
 
 
 def measure(text: str) -> int:
-    """The columns of a terminal that a text takes, at most.
+    """The columns of a terminal that a text takes at most.
 
-    Terminals disagree on emoji of several characters: one that joins them takes fewer columns than
+    Terminals disagree on emoji of several characters: one that joins them needs fewer columns than
     are counted here.
     """
     if text.isascii():
@@ -199,8 +204,7 @@ def _measure_letter(letter: str) -> int:
 
 
 def split_clusters(text: str) -> Iterator[str]:
-    """What a reader takes for single characters: an emoji of several, a letter with its accents, a
-    Hangul block."""
+    """What readers see as one character: a joined emoji, a letter with accents, a Hangul block."""
     cluster = ""
     for letter in text:
         joined = (
@@ -218,15 +222,15 @@ def split_clusters(text: str) -> Iterator[str]:
 
 
 def _is_flag(letter: str) -> bool:
-    """Whether it is one of the two letters that make a flag."""
+    """Whether it is a regional indicator: two of them make a flag."""
     return "\U0001f1e6" <= letter <= "\U0001f1ff"
 
 
 def cut(text: str, width: int) -> str:
-    """A text of at most `width` columns: whole, or its beginning and an ellipsis; no character is
-    split.
+    """A text of at most `width` columns: whole, or its beginning and an ellipsis.
 
-    The ellipsis has room for two columns, which it takes in terminals with Korean fonts.
+    No character is split. Two columns are kept for the ellipsis: it is that wide in terminals with
+    Korean fonts.
     """
     if measure(text) <= width:
         return text
@@ -239,11 +243,10 @@ def cut(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int | None) -> list[str]:
-    """Lines of at most `width` columns, broken between words; what follows is indented a little
-    more.
+    """Lines of at most `width` columns, broken between words; continuation lines are indented.
 
-    A word that is longer than a line stays whole, and so does a line that is a command, to be
-    copied: the terminal breaks them.
+    A word that is longer than a line stays whole. So does a command, because people copy it: the
+    terminal breaks these lines.
     """
     lines = []
     for line in text.split("\n"):
@@ -263,6 +266,6 @@ def wrap(text: str, width: int | None) -> list[str]:
 
 
 def paint(text: str, style: str) -> str:
-    """A text with the codes of a style around it; without a style as it is."""
+    """A text in a style, as escape codes; unchanged without a style."""
     codes = ";".join(SGR[word] for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text

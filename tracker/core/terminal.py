@@ -1,4 +1,4 @@
-"""What a terminal gets: lines, notes, tables and JSON, as wide as it is, in color where it has it."""
+"""Output for a terminal: lines, notes, tables and JSON, in its width, in color if it has colors."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tracker.core.text import clean_text
 
 WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
 
-LONGEST_WORD = 64
+MAX_WORD_CHARS = 64  # a fingerprint without its prefix; a longer word is cut like a text
 
-NARROW = 80  # columns of a terminal that does not tell how many it has
+DEFAULT_WIDTH = 80  # the width of a terminal that does not report its width
 
 PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "|"})
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; null where a number is not finite, which JSON cannot say."""
+    """Print one JSON document; NaN and infinity, which JSON does not have, become null."""
     try:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
@@ -43,20 +43,21 @@ def _drop_non_finite(value: Any) -> Any:
 
 
 def print_text(text: str, *, style: str = "", end: str = "\n") -> None:
-    """Lines on stdout, cleaned, wrapped between words where a terminal is narrower."""
+    """Print lines without control characters, wrapped between words in a narrow terminal."""
     body = text.removesuffix("\n")
     lines = wrap(clean_text(body), find_width())
-    _write(
-        [paint(line, style) if has_color() else line for line in lines], end=text[len(body) :] + end
-    )
+    if has_color():
+        lines = [paint(line, style) for line in lines]
+    _write(lines, end=text[len(body) :] + end)
 
 
 def print_note(text: str, *, before: str = "", style: str = "") -> None:
-    """A remark on stderr, cleaned, and wrapped in a terminal; `style` is that of the word `before`
-    it."""
-    width = (
-        find_width(sys.stderr) if _is_terminal(sys.stderr) else None
-    )  # programs read it line by line
+    """Print a remark on stderr without control characters, wrapped in a terminal.
+
+    `before` is the word in front of it, such as "error: ", and `style` is that word's style.
+    """
+    # not wrapped for programs: they read stderr line by line
+    width = find_width(sys.stderr) if _is_terminal(sys.stderr) else None
     first, *others = wrap(before + clean_text(text), width)
     first = paint(before, style) + first.removeprefix(before)
     print("\n".join([first, *others]), file=sys.stderr, flush=True)
@@ -64,8 +65,7 @@ def print_note(text: str, *, before: str = "", style: str = "") -> None:
 
 @contextmanager
 def show_all(wide: bool) -> Iterator[None]:
-    """Tables that are printed here show every column and character if `wide`; for views of several
-    tables."""
+    """Tables printed in this block show every column and character if `wide` is true."""
     token = WIDE.set(wide)
     try:
         yield
@@ -82,31 +82,22 @@ def print_table(
     wide: bool | None = None,
     shows_all: str = "",
 ) -> None:
-    """A table on stdout, `legend` below it; nothing in user texts is markup or steers the terminal.
+    """Print a table with `legend` below it; control characters in users' texts are made visible.
 
-    With `wide`, every column and every character; None is what `show_all` says around it.
-    `shows_all` names what shows them where it is not --wide. A column that is a bare title is a
-    text, but for the first.
+    With `wide`, every column and every character is shown; None takes the value of the `show_all`
+    block around it. `shows_all` is what shows everything, if it is not --wide. A column may be only
+    a title: then it is a text, except for the first column.
     """
     if wide is None:
         wide = WIDE.get()
-        shows_all = shows_all or ("a pipe" if wide is None else "")
-    known = [
-        column if isinstance(column, Column) else Column(column, text=place > 0)
-        for place, column in enumerate(columns)
-    ]
-    heads = [replace(column, title=_clean_cell(column.title)) for column in known]
-    plain = [
-        column.text and not isinstance(given, Column)
-        for column, given in zip(known, columns, strict=True)
-    ]
-    cells = [
-        [
-            _keep_word(_clean_cell(cell)) if bare else _clean_cell(cell)
-            for cell, bare in zip(row, plain, strict=True)
-        ]
-        for row in rows
-    ]
+        if wide is None and not shows_all:
+            shows_all = "a pipe"  # the command has no --wide, but a pipe has no width
+    heads, bare = [], []
+    for index, given in enumerate(columns):
+        column = given if isinstance(given, Column) else Column(given, text=index > 0)
+        heads.append(replace(column, title=_clean_cell(column.title)))
+        bare.append(column.text and not isinstance(given, Column))
+    cells = [_clean_row(row, bare) for row in rows]
     width = None if wide else find_width()
     lines = draw_table(
         heads, cells, width=width, color=has_color(), shows_all=shows_all or "--wide"
@@ -114,6 +105,15 @@ def print_table(
     above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, ""])
+
+
+def _clean_row(row: Sequence[Cell], bare: Sequence[bool]) -> list[Cell]:
+    """The cells of a row on one line each; `bare` marks columns that were given as a title only."""
+    cells: list[Cell] = []
+    for cell, is_bare in zip(row, bare, strict=True):
+        clean = _clean_cell(cell)
+        cells.append(_keep_word(clean) if is_bare else clean)
+    return cells
 
 
 CellT = TypeVar("CellT", str, Cell)
@@ -128,12 +128,11 @@ def _clean_cell(cell: CellT) -> CellT:
 
 
 def _keep_word(cell: Cell) -> Cell:
-    """A cell of a bare title that is never cut where it is one word of code: a number, a name, a
-    fingerprint."""
-    is_word = (
-        isinstance(cell, str) and cell.isascii() and " " not in cell and len(cell) <= LONGEST_WORD
-    )
-    return Styled(str(cell), whole=True) if is_word else cell
+    """A cell that is never cut if it is one word, such as a number, a name or a fingerprint."""
+    if not isinstance(cell, str):
+        return cell
+    is_word = cell.isascii() and " " not in cell and len(cell) <= MAX_WORD_CHARS
+    return Styled(cell, whole=True) if is_word else cell
 
 
 def _write(lines: Sequence[str], *, end: str = "\n") -> None:
@@ -147,17 +146,16 @@ def _write(lines: Sequence[str], *, end: str = "\n") -> None:
 
 
 def find_width(stream: TextIO | None = None) -> int | None:
-    """Columns of stdout or `stream`: what COLUMNS asks for, or the terminal's; None for a pipe or a
-    file."""
+    """The width of stdout or `stream`: COLUMNS, or the terminal's; None for a pipe or a file."""
     if (columns := get_columns()) is not None:
         return columns
     output: TextIO | None = stream or sys.stdout
     if not _is_terminal(output):
         return None
     try:
-        return os.get_terminal_size(output.fileno()).columns or NARROW
+        return os.get_terminal_size(output.fileno()).columns or DEFAULT_WIDTH
     except OSError:
-        return NARROW
+        return DEFAULT_WIDTH
 
 
 def has_color(stream: TextIO | None = None) -> bool:
@@ -166,7 +164,7 @@ def has_color(stream: TextIO | None = None) -> bool:
 
 
 def _is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
-    """Whether it is a terminal, and neither closed nor missing, as stdout is after `>&-`."""
+    """Whether it is a terminal that is open; stdout is None after `>&-`."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -180,5 +178,5 @@ STATUS_STYLES = {
 
 
 def style_status(status: str, *, archived: bool = False) -> Styled:
-    """How a run ended, in its color, and whether it was put away since."""
+    """The status of a run in its color, and whether the run is archived."""
     return Styled(f"{status}, archived" if archived else status, STATUS_STYLES.get(status, ""))

@@ -1,4 +1,4 @@
-"""Words for people: control characters removed, numbers in four significant digits, values cut."""
+"""Texts for people: no control characters, and numbers in four significant digits."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ __all__ = ["find_nearest", "first_line", "render_minute"]
 
 
 def render_minute(time: str | None, *, unknown: str = "") -> str:
-    """A UTC text to the minute, as people read it."""
+    """A UTC text to the minute, for people: `2026-11-24 02:11`."""
     return time[:16].replace("T", " ") if time else unknown
 
 
 def check_utf8(what: str, text: str) -> None:
-    """Raise ConfigError for a text that no file, ledger or page can hold."""
+    """Raise ConfigError for a text that is not valid UTF-8; `what` names it in the message."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
             f"{what} is not UTF-8 (character {error.start + 1})",
-            hint="check the terminal's encoding",
+            hint="check the encoding of the terminal",
         ) from error
 
 
-# Controls, line separators, what turns the direction of other text, and bytes that are not UTF-8;
-# newlines stay.
+# Control characters, line separators, marks that change the direction of text, and bytes that are
+# not UTF-8. Newlines are allowed.
 _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
-    """A text that cannot steer a terminal or turn its neighbours: such characters are shown as
-    `\\x1b` or `\\u202e`."""
-    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+    """A text that cannot control a terminal: such characters are shown as `\\x1b` or `\\u202e`."""
+    return _STEERING.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def render_number(value: Any, *, signed: bool = False) -> str:
@@ -49,8 +48,10 @@ def render_number(value: Any, *, signed: bool = False) -> str:
 
 
 def render_value(value: Any, *, whole: bool = False) -> str:
-    """A config value as it is typed, its floats in four significant digits but for `whole`; `-`
-    when there is none."""
+    """A config value as it is typed; `-` when there is none.
+
+    Its floats have four significant digits, or all of them with `whole`.
+    """
     if value is None or isinstance(value, str):
         return "-" if value is None else value
     return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
@@ -65,9 +66,7 @@ def _shorten(value: Any) -> Any:
 
 
 def render_values(values: Sequence[Any]) -> list[str]:
-    """Config values beside each other: whole where four digits would make different ones look the
-    same."""
-    short, whole = (
-        [render_value(value, whole=digits) for value in values] for digits in (False, True)
-    )
+    """Config values side by side: with all digits if four would make different ones look equal."""
+    short = [render_value(value) for value in values]
+    whole = [render_value(value, whole=True) for value in values]
     return short if len(set(short)) == len(set(whole)) else whole

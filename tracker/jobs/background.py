@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tracker.core.clock import from_utc_text, utc_now
 from tracker.core.settings import quiet_libraries
-from tracker.runs.output import find_pending
+from tracker.runs.output import pending_log_path
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
@@ -46,7 +46,7 @@ class Child:
         self.started = started
         self._workspace = workspace
         self._process = process
-        self._output = find_pending(workspace, pid)
+        self._output = pending_log_path(workspace, pid)
 
     @classmethod
     def start(
@@ -80,7 +80,7 @@ class Child:
                 )
             assert process.stdin  # noqa: S101  (it is a pipe)
             with process.stdin as hold:
-                unnamed.replace(find_pending(workspace, process.pid))
+                unnamed.replace(pending_log_path(workspace, process.pid))
                 child = cls(workspace, process.pid, started, process)
                 keep(child)
                 hold.write(b"\n")

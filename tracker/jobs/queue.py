@@ -143,7 +143,7 @@ def own_folder(
     remove_leftovers(folder)
     try:
         with outlive_terminal(workspace) as output:
-            output.keep_in(
+            output.attach_folder(
                 find_output(folder, os.getpid(), alone=alone),
                 f"kill {os.getpid()} ends this command",
             )

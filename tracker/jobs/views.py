@@ -9,7 +9,7 @@ from tracker.core.list_marks import BEST, explain_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
-from tracker.workspace.metrics import choose_figures, list_measured, order_figure
+from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
 if TYPE_CHECKING:
     from tracker.jobs.queue import Outcome
@@ -21,13 +21,16 @@ def print_outcomes(
     outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False
 ) -> None:
     """What became of the entries of a queue."""
-    names = choose_figures(competition, list_measured(outcome.metrics for outcome in outcomes))
+    names = choose_metrics(competition, list_measured(outcome.metrics for outcome in outcomes))
     columns = [
         Column("entry", right=True),
         Column("label", leaves=1, text=True),
         Column("run"),
         Column("status", leaves=1),
-        *[Column(f"val {name}", leaves=order_figure(name, names[0]), right=True) for name in names],
+        *[
+            Column(f"val {name}", leaves=rank_metric_column(name, names[0]), right=True)
+            for name in names
+        ],
         Column("reason", leaves=1, text=True),
     ]
     rows: list[list[Cell]] = []

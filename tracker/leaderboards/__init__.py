@@ -1,4 +1,7 @@
-"""Leaderboards, one file a kind; leaderboard_kinds.py lists the kinds, and no other folder names one."""
+"""Leaderboards, a file for each kind; `tracker.workspace.leaderboard_kinds` lists the kinds.
+
+Imports `workspace` and below.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tracker.training.errors import TrackerError
-from tracker.workspace.leaderboard_kinds import KINDS, Kind
+from tracker.workspace.leaderboard_kinds import KINDS, LeaderboardKind
 
 if TYPE_CHECKING:
     from tracker.workspace.competition import Competition, Workspace
@@ -19,14 +22,12 @@ Scores = Mapping[tuple[str, str], float]  # (split, metric): value
 
 
 class LeaderboardError(TrackerError):
-    """A leaderboard elsewhere cannot be reached or did not take a file; the ledger has the
-    submission."""
+    """A remote leaderboard cannot be reached or rejected a file; the ledger has the submission."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of sending a file: its name there, the reason when it was refused, the scores known
-    so far."""
+class SendResult:
+    """The result of sending a file: its id there, the reason of a rejection, the scores so far."""
 
     reference: str = ""
     rejected: str = ""
@@ -34,50 +35,46 @@ class Outcome:
 
 
 class Leaderboard(Protocol):
-    """Where submissions go. The bodies here are those of a kind that does nothing; a kind overrides
-    what it does."""
+    """Where submissions go. These methods do nothing; a kind overrides those that it needs."""
 
-    kind: Kind
+    kind: LeaderboardKind
 
     def __init__(self, workspace: Workspace) -> None:
-        """Remember what is needed of the workspace; nothing is read yet."""
+        """Store settings of the workspace; no file is read yet."""
 
     def check_settings(self) -> None:
-        """Raise ConfigError or DataError when this workspace's leaderboard cannot work, as with a
-        wrong solution."""
+        """Raise ConfigError or DataError when settings or files are wrong, such as the solution."""
 
     def score_public(self, answers: Answers) -> Scores:
-        """Before anything is written: public scores, empty when not known yet.
+        """Public scores, empty when they are not known yet; called before anything is written.
 
-        Raises DataError or RefusedError when these answers cannot be taken, or not today.
+        Raises DataError or RefusedError when the leaderboard does not accept the answers today.
         """
         return {}
 
     def score_private(self, answers: Answers) -> Scores:
-        """Private and overall scores for the day they are revealed; empty when this kind has none."""
+        """Private and overall scores, for the reveal; empty when this kind cannot compute them."""
         return {}
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
-        """After the ledger has the row: send the file, once however often this is called; raises
-        LeaderboardError.
+    def send(self, path: Path, message: str, *, sent: bool) -> SendResult:
+        """Send the file; called after the row is in the ledger. Raises LeaderboardError.
 
-        `sent`: the ledger has noted that the file is there, only its score is to be fetched.
+        The file is sent only once, however often this is called. `sent`: the ledger has a note that
+        it was sent, so only its score is fetched.
         """
-        return Outcome()
+        return SendResult()
 
     def find_solution(self) -> Path | None:
-        """The CSV with every id, its true answer and Usage (Public or Private), None when it is not
-        known here."""
+        """The CSV with id, correct answer and Usage (Public or Private); None when unknown."""
         return None
 
     def next_step(self, number: int, competition: Competition) -> str:
-        """What a person has to do after a submission, in one line; empty when nothing."""
+        """What the user must do after a submission, in one line; empty when nothing."""
         return ""
 
 
 def build_leaderboard(workspace: Workspace) -> Leaderboard:
-    """The leaderboard named in tracker.toml; nothing is read and nobody is asked before one of its
-    methods is."""
+    """The leaderboard of tracker.toml; it reads files and asks servers only in its methods."""
     kind = KINDS[workspace.leaderboard]
     module, _, name = kind.implementation.partition(":")
     board = cast("Leaderboard", getattr(importlib.import_module(module), name)(workspace))

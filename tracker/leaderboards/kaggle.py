@@ -1,8 +1,7 @@
-"""Kaggle, through its official client (`pip install 'kaggle>=2.2'`), which is imported when
-something is sent.
+"""Kaggle, through its official client (`pip install 'kaggle>=2.2'`), imported when it is needed.
 
-A file is recognised on Kaggle by its name, which has its fingerprint: it is looked for before it is
-sent.
+A file is recognized on Kaggle by its name, which has its fingerprint: before a file is sent, we
+look for it there.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from typing import Any
 
 from tracker.core.errors import RefusedError
 from tracker.core.settings import get_seconds
-from tracker.leaderboards import Leaderboard, LeaderboardError, Outcome, Scores
+from tracker.leaderboards import Leaderboard, LeaderboardError, Scores, SendResult
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.libraries import require, translate_import_errors
 from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import Answers
 
-POLL_S = 5.0
-PAGE = 100
+POLL_S = 5.0  # seconds between two looks for a score
+PAGE = 100  # the newest submissions, among which a file is looked for
 
 
 class KaggleLeaderboard(Leaderboard):
-    """Sends the file, waits for the score, and records public and, once Kaggle tells it, private."""
+    """Sends the file, waits for the public score, and reads the private one after the deadline."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._slug = workspace.leaderboard_options.get("competition", "")
@@ -34,18 +33,17 @@ class KaggleLeaderboard(Leaderboard):
         self._api: Any = None
 
     def score_public(self, answers: Answers) -> Scores:
-        """Nothing is known before the file is sent; raises RefusedError when Kaggle takes none
-        today."""
+        """No score is known yet; raises RefusedError when Kaggle's limit of today is reached."""
         with self._client() as api:
             limits = api.competition_get_submission_limits(self._slug)
         if not limits.num_allowed_now:
             raise RefusedError(
-                f"Kaggle takes no more today, the team has submitted {limits.num_today}",
+                f"Kaggle's daily limit is reached: the team has submitted {limits.num_today}",
                 hint="nothing was sent",
             )
         return {}
 
-    def send(self, path: Path, message: str, *, sent: bool) -> Outcome:
+    def send(self, path: Path, message: str, *, sent: bool) -> SendResult:
         """Send a file unless Kaggle has it, and wait for its score; raises LeaderboardError."""
         with self._client() as api:
             reference = ""
@@ -53,7 +51,7 @@ class KaggleLeaderboard(Leaderboard):
                 response = api.competition_submit(str(path), message, self._slug, quiet=True)
                 if not response.ref:
                     raise LeaderboardError(
-                        f"Kaggle did not take the file: {response.message}", hint=_LATER
+                        f"Kaggle did not accept the file: {response.message}", hint=_LATER
                     )
                 reference = str(response.ref)
             return self._wait(lambda: self._find(api, path.name), reference)
@@ -65,31 +63,30 @@ class KaggleLeaderboard(Leaderboard):
                 return row
         return None
 
-    def _wait(self, look: Callable[[], Any], reference: str) -> Outcome:
-        """Poll until the submission is scored or refused, or the patience ends: then the scores
-        come with sync."""
+    def _wait(self, look: Callable[[], Any], reference: str) -> SendResult:
+        """Poll until the submission is scored or rejected, or the wait is over: sync asks again."""
         deadline = time.monotonic() + get_seconds("TRACKER_LEADERBOARD_WAIT_S")
         while True:
             row = look()
             status = row.status.name if row is not None else "PENDING"
             if status == "ERROR":
-                return Outcome(
+                return SendResult(
                     reference=str(row.ref),
                     rejected=row.error_description or "Kaggle gives no reason",
                 )
             if status == "COMPLETE":
-                return Outcome(reference=str(row.ref), scores=self._read_scores(row))
+                return SendResult(reference=str(row.ref), scores=self._read_scores(row))
             if time.monotonic() >= deadline:
-                return Outcome(reference=str(row.ref) if row is not None else reference)
+                return SendResult(reference=str(row.ref) if row is not None else reference)
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
     def _read_scores(self, row: Any) -> Scores:
-        told = {"public": row.public_score, "private": row.private_score}
-        return {(split, self._metric): float(value) for split, value in told.items() if value}
+        texts = {"public": row.public_score, "private": row.private_score}
+        return {(split, self._metric): float(text) for split, text in texts.items() if text}
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """The official client, signed in, its errors in our words."""
+        """The official client, signed in; its errors become LeaderboardError."""
         require("kaggle")
         with translate_import_errors():
             import requests
@@ -103,12 +100,14 @@ class KaggleLeaderboard(Leaderboard):
             raise LeaderboardError(f"Kaggle: {first_line(error)[:300]}", hint=_LATER) from error
 
 
-_LATER = "nothing is lost: tracker sync sends what is in the ledger and not on Kaggle"
+_LATER = "nothing is lost: tracker sync sends what is in the ledger but not on Kaggle"
 
 
 def _sign_in() -> Any:
-    """A client with credentials; its own way to say that there are none is a page of text and
-    exit()."""
+    """A client with credentials; raises ConfigError without them.
+
+    The client itself prints a page of text and calls exit() then.
+    """
     import contextlib
     import io
 
@@ -128,11 +127,11 @@ def _sign_in() -> Any:
 
 def _translate(error: Any, slug: str) -> LeaderboardError:
     code = error.response.status_code if error.response is not None else 0
-    told = first_line(error)[:300]
+    reason = first_line(error)[:300]
     hints = {
         401: "the credentials are not valid: kaggle auth login",
         403: f"join the competition and accept its rules on Kaggle first: {slug}",
-        404: f"is leaderboard.competition right? {slug!r}",
+        404: f"check leaderboard.competition in tracker.toml: {slug!r}",
         429: "Kaggle's limit is reached: tracker sync sends it later",
     }
-    return LeaderboardError(f"Kaggle said {code}: {told}", hint=hints.get(code, _LATER))
+    return LeaderboardError(f"Kaggle returned {code}: {reason}", hint=hints.get(code, _LATER))

@@ -19,17 +19,18 @@ USAGES = ("public", "private")
 
 
 class LocalLeaderboard(Leaderboard):
-    """Scores against the solution; the file is read again by each command, so nothing stale is
-    used."""
+    """Scores against the solution; each command reads the file again."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._competition = workspace.competition
         self._path = workspace.leaderboard_options.get("solution", "")
 
     def check_settings(self) -> None:
-        """Read the solution; raises ConfigError for a metric that is not computed here, DataError
-        for wrong rows."""
-        _ = self._truth  # reads the file
+        """Read the solution.
+
+        Raises ConfigError for a metric that cannot be computed here, DataError for wrong rows.
+        """
+        _ = self._solution  # reads the file
         unknown = [
             metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)
         ]
@@ -37,7 +38,7 @@ class LocalLeaderboard(Leaderboard):
             raise ConfigError(
                 f"the local leaderboard cannot compute {', '.join(unknown)}",
                 hint=(
-                    f"give competition.metrics the kind {' or '.join(list_kinds())}, or use the"
+                    f"set a kind of competition.metrics to {' or '.join(list_kinds())}, or use the"
                     " manual leaderboard"
                 ),
             )
@@ -55,60 +56,64 @@ class LocalLeaderboard(Leaderboard):
         return Path(self._path) if self._path else None
 
     @cached_property
-    def _truth(self) -> Mapping[str, tuple[str, str]]:
-        """{id: (true answer, usage)}; raises ConfigError without a solution, DataError with every
-        wrong row."""
+    def _solution(self) -> Mapping[str, tuple[str, str]]:
+        """{id: (correct answer, usage)} in lower case.
+
+        Raises ConfigError without a solution, DataError with every wrong row.
+        """
         path = self.find_solution()
         if path is None:
             raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
         competition = self._competition
         columns = (LINE, competition.id_column, competition.label_column, "Usage")
         words = set(competition.answer_words)
-        truth, problems = {}, []
+        solution, problems = {}, []
         for line, name, text, usage in read_table(path, columns):
             answer = normalize_answer(text)
             if answer not in words:
                 problems.append(f"{path}:{line}: unknown answer {answer!r}")
             if usage.lower() not in USAGES:
-                problems.append(f"{path}:{line}: Usage is Public or Private, not {usage!r}")
-            truth[name] = (answer, usage.lower())
-        if problems or not truth:
+                problems.append(f"{path}:{line}: Usage must be Public or Private, not {usage!r}")
+            solution[name] = (answer, usage.lower())
+        if problems or not solution:
             raise DataError(
                 f"{render_count(len(problems), 'problem')} in the solution:",
                 problems=problems or [f"{path} is empty"],
             )
-        return truth
+        return solution
 
     def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:
         self.check_settings()
-        if answers.by_id.keys() != self._truth.keys():
+        if answers.by_id.keys() != self._solution.keys():
             raise RefusedError(
-                f"the predictions are for {len(answers.by_id)} ids, the solution has"
-                f" {len(self._truth)}, not the same",
+                f"the predictions have {len(answers.by_id)} ids, the solution has"
+                f" {len(self._solution)}, and they are not the same",
                 hint="check leaderboard.solution and data.eval_dir",
             )
         scores = {}
+        words = self._competition.answer_words
         for split in splits:
-            ids = [name for name, (_, usage) in self._truth.items() if split in (usage, "overall")]
-            for metric in self._competition.metrics if ids else ():
-                truth = [self._truth[name][0] for name in ids]
-                guesses = [answers.by_id[name] for name in ids]
-                scores[split, metric.name] = compute_metric(
-                    metric, truth, guesses, self._competition.answer_words
-                )
+            labels, guesses = [], []
+            for name, (label, usage) in self._solution.items():
+                if split in (usage, "overall"):
+                    labels.append(label)
+                    guesses.append(answers.by_id[name])
+            if not labels:  # a solution without private images has no private scores
+                continue
+            for metric in self._competition.metrics:
+                scores[split, metric.name] = compute_metric(metric, labels, guesses, words)
         return scores
 
 
 def list_kinds() -> list[str]:
-    """The kinds of metrics that answers decide."""
+    """The kinds of metrics that can be computed from answers alone, without probabilities."""
     return [metric.kind for metric in list_resampled()]
 
 
 def compute_metric(
-    metric: Metric, truth: list[str], guesses: list[str], words: tuple[str, ...]
+    metric: Metric, labels: list[str], guesses: list[str], words: tuple[str, ...]
 ) -> float:
-    """The metric over answers that are all in `words`; raises ConfigError for a kind that cannot be
-    computed."""
+    """The metric of answers, which are all in `words`; raises ConfigError for another metric."""
     import numpy as np
 
     from tracker.training.scores import confusion_matrix, count_classes
@@ -119,7 +124,7 @@ def compute_metric(
         raise ConfigError(
             f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {known}"
         )
-    place = {word: index for index, word in enumerate(words)}
-    rows = np.array([place[word] for word in truth], dtype=np.int64)
-    columns = np.array([place[word] for word in guesses], dtype=np.int64)
+    index_of = {word: index for index, word in enumerate(words)}
+    rows = np.array([index_of[word] for word in labels], dtype=np.int64)
+    columns = np.array([index_of[word] for word in guesses], dtype=np.int64)
     return float(computed.score(count_classes(confusion_matrix(rows, columns, len(words)))))

@@ -1,7 +1,7 @@
-"""The ledger's append door, through SQLAlchemy.
+"""Appending to the ledger, through SQLAlchemy.
 
-Rows are added one transaction at a time, under a lock that all writers share, and each is chained
-by hash to the one before it. There is no method that changes a row. Reading is in read.py.
+Each method is one transaction under a lock that all writers share, and each row has the hash of the
+row before it. No method changes a row. Reading is in read.py.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from tracker.ledger.connection import (
     SCHEMA_VERSION,
     Query,
     check_version,
-    foreign_database,
-    missing_ledger,
-    refuse_logs,
-    safe_url,
+    foreign_database_error,
+    mask_password,
+    missing_ledger_error,
+    refuse_leftover_logs,
     translate_postgres,
     translate_sqlite,
 )
-from tracker.ledger.historical import FIGURES, Historical
+from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
-from tracker.ledger.refusals import ask_duplicate, ask_quota
-from tracker.ledger.schema import Column, list_columns, load_schema, load_tables
+from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
+from tracker.ledger.schema import SchemaColumn, list_columns, load_schema, load_tables
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError, first_line
 from tracker.workspace.competition import Competition, Workspace
@@ -47,13 +47,13 @@ from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota
 
 METADATA = sa.MetaData()
-WRITER_LOCK = 0x7261636B  # any number that all writers of a PostgreSQL ledger share
+WRITER_LOCK = 0x7261636B  # an arbitrary number; all writers of a PostgreSQL ledger use the same
 
 
 _KINDS = {"INTEGER": sa.Integer, "TEXT": sa.Text, "DOUBLE PRECISION": sa.Double}
 
 
-def _build_column(column: Column) -> sa.Column[Any]:
+def _build_column(column: SchemaColumn) -> sa.Column[Any]:
     key = [sa.ForeignKey(column.references)] if column.references else []
     return sa.Column(
         column.name,
@@ -62,12 +62,12 @@ def _build_column(column: Column) -> sa.Column[Any]:
         primary_key=column.primary,
         nullable=not column.required,
         unique=column.unique or None,
-        autoincrement=False,  # numbers are given, by the chain
+        autoincrement=False,  # the chain gives the numbers
     )
 
 
 def _build_table(name: str) -> sa.Table:
-    """A table as ledger.db.sql has it."""
+    """A table as it is in ledger.db.sql."""
     return sa.Table(name, METADATA, *(_build_column(column) for column in load_tables()[name]))
 
 
@@ -93,10 +93,9 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What the ledger said to a submission: its number and what is left of the quota after it."""
+    """The result of an accepted submission: its number, and the quota after it."""
 
     number: int
-    sota: int | None
     quota: Quota
 
 
@@ -108,8 +107,10 @@ class Ledger:
         self._url = url
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
-        """Add the final record of a run, unless its newest row says the same; a folder that moved
-        is no news."""
+        """Add the final record of a run, unless its newest row has the same values.
+
+        A new row is not added if only the folder's path has changed.
+        """
         made = {
             "summary": canonical_json(record.summary),
             "config": canonical_json(config),
@@ -125,20 +126,22 @@ class Ledger:
                 sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
             )
             before = connection.execute(newest).mappings().first()
-            if before is None or any(
-                before[name] != value for name, value in row.items() if name != "path"
-            ):
+            same = before is not None and all(
+                before[name] == value for name, value in row.items() if name != "path"
+            )
+            if not same:
                 _append(connection, "run", row)
 
     def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
         """Give a submission the next number, or refuse it.
 
-        Raises DuplicateError when the same predictions were sent before and RefusedError when the
-        quota is spent or the deadline has passed; then nothing is written.
+        Raises DuplicateError when the same predictions were sent before, RefusedError when the
+        quota is used up or the deadline has passed; then nothing is written.
         """
         with self._write() as connection:
+            # asked again under the lock: another process may have submitted since the examination
             _refuse_duplicate(connection, draft.answers.fingerprint)
-            window = ask_quota(
+            window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
             )
             if window.refusal:
@@ -153,19 +156,21 @@ class Ledger:
             )
             _append(connection, "submission", row)
             after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
-        return Receipt(number=row["number"], sota=sota, quota=after)
+        return Receipt(number=row["number"], quota=after)
 
-    def append_historical(self, rows: Sequence[Historical], competition: Competition) -> None:
-        """Add the rows of a hand-kept table with their own numbers, all or none.
+    def append_historical(
+        self, rows: Sequence[HistoricalSubmission], competition: Competition
+    ) -> None:
+        """Add the rows of an imported table with their own numbers, all or none.
 
-        Raises DuplicateError when predictions are known already, RefusedError when the numbers are
-        taken or a SOTA is no earlier submission.
+        Raises DuplicateError when predictions are in the ledger already, RefusedError when the
+        numbers are in use, or when a row's SOTA is not in the ledger.
         """
         with self._write() as connection:
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
             if rows[0].number <= last:
                 raise RefusedError(
-                    f"the ledger has submissions up to {last}, the table begins with"
+                    f"the ledger has submissions up to {last}, but the table begins with"
                     f" {rows[0].number}",
                     hint="import into the ledger of a new workspace: tracker init NEWFOLDER",
                 )
@@ -177,13 +182,13 @@ class Ledger:
             for row in rows:
                 if row.columns.get("sota") not in known:
                     raise RefusedError(
-                        f"submission {row.number}: its sota, {row.columns['sota']}, is not in the"
-                        " ledger"
+                        f"submission {row.number}: its sota, submission {row.columns['sota']}, is"
+                        " not in the ledger"
                     )
                 self._append_historical(connection, row, competition)
 
     def _append_historical(
-        self, connection: sa.Connection, row: Historical, competition: Competition
+        self, connection: sa.Connection, row: HistoricalSubmission, competition: Competition
     ) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
@@ -224,7 +229,7 @@ class Ledger:
         data: str | None = None,
         recorded: bool = False,
     ) -> tuple[int | None, dict[str, list[Any]] | None]:
-        """The best submission now, and the config keys that differ from it."""
+        """(number of the best submission now, config diff from it); (None, None) without a SOTA."""
         query = sa.text(sota_query(competition.primary))
         sota = connection.execute(query, {"metric": competition.primary_metric}).scalar()
         if sota is None:
@@ -233,8 +238,9 @@ class Ledger:
             SUBMISSIONS.c.number == sota
         )
         best = connection.execute(select).one()
-        prints = (best.data_fingerprint, data)
-        return sota, diff_configs(json.loads(best.config), config, data=prints, recorded=recorded)
+        data_pair = (best.data_fingerprint, data)
+        old = json.loads(best.config)
+        return sota, diff_configs(old, config, data=data_pair, recorded=recorded)
 
     def append_missing(
         self,
@@ -242,10 +248,10 @@ class Ledger:
         scores: Mapping[tuple[str, str], float],
         notes: Mapping[str, str] | None = None,
     ) -> bool:
-        """Add what the ledger lacks of a submission; False when that is nothing.
+        """Add the scores and notes that the ledger does not have yet; False when it has them all.
 
-        That is: scores whose newest value is another, and `notes` (texts by kind) of kinds that it
-        has none of.
+        A score is added if its newest value differs. A note (`notes` has texts by kind) is added if
+        the submission has no note of that kind.
         """
         newest = sa.select(SCORES.c.split, SCORES.c.metric, SCORES.c.value).where(
             SCORES.c.submission == number
@@ -273,7 +279,7 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writer runs beside; raises LedgerError or StorageError."""
+        """A transaction without other writers beside it; raises LedgerError or StorageError."""
         with translate_ledger_errors(self._url), self._engine.begin() as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
@@ -281,7 +287,7 @@ class Ledger:
 
 
 def _fingerprints(table: str, record: RunRecord) -> dict[str, str | None]:
-    """A run's fingerprints by the table's columns for them."""
+    """{column: value} for the fingerprint columns of a table, from a run's record."""
     names = list_columns(table, end="_fingerprint")
     return {name: record.fingerprints.get(name.removesuffix("_fingerprint")) for name in names}
 
@@ -301,7 +307,7 @@ def _submission_row(
         "sota": sota,
         "config_diff": None if diff is None else canonical_json(diff),
         "best_epoch": record.best_epoch,
-        **{name: record.summary.get(name.replace("_", "/", 1)) for name in FIGURES},
+        **{name: record.summary.get(name.replace("_", "/", 1)) for name in METRIC_COLUMNS},
         "author": get_author(),
         "host": os.uname().nodename,
         "submitted_at": now,
@@ -311,7 +317,7 @@ def _submission_row(
 
 
 def _ask(connection: sa.Connection) -> Query:
-    """Queries with `:name` parameters in a transaction that is open."""
+    """A function for queries with `:name` parameters in the open transaction."""
 
     def query(sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [dict(row) for row in connection.execute(sa.text(sql), dict(parameters)).mappings()]
@@ -320,12 +326,12 @@ def _ask(connection: sa.Connection) -> Query:
 
 
 def _refuse_duplicate(connection: sa.Connection, fingerprint: str) -> None:
-    if duplicate := ask_duplicate(_ask(connection), fingerprint):
+    if duplicate := find_duplicate_refusal(_ask(connection), fingerprint):
         raise duplicate
 
 
 def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> None:
-    """Chain a row to the last one and insert both."""
+    """Insert a row, and its link to the last row in the chain."""
     newest = sa.select(CHAIN.c.seq, CHAIN.c.hash).order_by(CHAIN.c.seq.desc()).limit(1)
     last = connection.execute(newest).first()
     seq, previous = (last.seq + 1, last.hash) if last else (1, "")
@@ -351,11 +357,10 @@ def _append_note(
 
 @contextmanager
 def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
-    """Wait for a lock and hold it while the block runs; the system frees it when the process is
-    killed.
+    """Wait for the lock `name` and hold it in the block; a killed process loses it.
 
-    All who write to a PostgreSQL ledger share it, with SQLite those of this workspace. No
-    transaction is open.
+    With PostgreSQL all who use the ledger share the lock, with SQLite all who use this workspace.
+    No transaction is open while it is held.
     """
     if workspace.ledger_url.startswith("sqlite:///"):
         with FileLock(workspace.lock_dir / f"{name}.lock"):
@@ -364,13 +369,15 @@ def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
     with open_engine(workspace.ledger_url) as engine, engine.connect() as connection:
         held = connection.execution_options(isolation_level="AUTOCOMMIT")
         held.execute(sa.select(sa.func.pg_advisory_lock(WRITER_LOCK, sa.func.hashtext(name))))
-        yield  # the lock ends with the connection
+        yield  # the lock is freed when the connection is closed
 
 
 @contextmanager
 def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
-    """Open an existing ledger for appending; raises LedgerError when it is missing, foreign, newer
-    or older."""
+    """Open an existing ledger for appending.
+
+    Raises LedgerError when it is missing, foreign, newer or older.
+    """
     with open_engine(workspace.ledger_url) as engine:
         with engine.begin() as connection:
             check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
@@ -379,45 +386,47 @@ def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
 
 @contextmanager
 def open_engine(url: str) -> Iterator[sa.Engine]:
-    """Connections to an existing ledger of any version; raises LedgerError when it is missing or
-    foreign."""
+    """An engine for an existing ledger of any version.
+
+    Raises LedgerError when the ledger is missing or foreign.
+    """
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        raise missing_ledger(Path(url.removeprefix("sqlite:///")))
+        raise missing_ledger_error(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url):
             with engine.begin() as connection:
                 if not sa.inspect(connection).has_table("migrations"):
-                    raise foreign_database()
+                    raise foreign_database_error()
             yield engine
     finally:
         engine.dispose()
 
 
 def create_ledger(url: str) -> bool:
-    """Make the tables in an empty database; False when it is a ledger already. Raises LedgerError
-    for a foreign one."""
+    """Make the tables in an empty database; False when it already is a ledger.
+
+    Raises LedgerError for a database with other tables.
+    """
     with create_tables(url) as connection:
         return connection is not None
 
 
 @contextmanager
 def create_tables(url: str) -> Iterator[sa.Connection | None]:
-    """The transaction that makes the tables in an empty database, so that rows can come with them,
-    all or nothing.
+    """The transaction that makes the tables in an empty database; rows can be added in it.
 
-    None when it is a ledger already; raises LedgerError for a foreign one, and beside the log of a
-    lost one.
+    None when it already is a ledger. Raises LedgerError for a database with other tables, and when
+    the log of a lost ledger is next to the new file.
     """
     if url.startswith("sqlite:///"):
-        refuse_logs(Path(url.removeprefix("sqlite:///")))
+        refuse_leftover_logs(Path(url.removeprefix("sqlite:///")))
     engine = _build_engine(url)
     try:
         with translate_ledger_errors(url), engine.connect() as connection:
             if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql(
-                    "COMMIT"
-                )  # the journal mode cannot change in a transaction
+                # the journal mode cannot change in a transaction
+                connection.exec_driver_sql("COMMIT")
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
@@ -430,9 +439,9 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
                 yield None
                 return
             if names:
-                raise foreign_database()
+                raise foreign_database_error()
             for statement in load_schema(engine.dialect.name):
-                # no parameters: a % in the script is its own
+                # no parameters, so that a % in the script is not read as one
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
             row = {
                 "version": SCHEMA_VERSION,
@@ -449,9 +458,8 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
 def _build_engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
-        if url.startswith(
-            "sqlite:///"
-        ):  # what follows is a path as it is: ? and % in it mean nothing, as when read
+        if url.startswith("sqlite:///"):
+            # the rest is a plain path: ? and % in it have no meaning, as in connection.py
             parsed = sa.URL.create("sqlite", database=url.removeprefix("sqlite:///"))
         if parsed.get_backend_name() == "sqlite":
             engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
@@ -464,31 +472,31 @@ def _build_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         pass
     raise LedgerError(
-        f"ledger.url {safe_url(url)!r} is not understood",
-        hint="sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
+        f"ledger.url {mask_password(url)!r} is not understood",
+        hint="write sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
     )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_immediate
+    connection.isolation_level = None  # we send BEGIN ourselves, see _begin_immediate
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock at once: a reader that turns into a writer would fail instead of waiting."""
+    """Take the write lock at once: a reader that becomes a writer would fail instead of waiting."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
 def translate_ledger_errors(url: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into ours."""
+    """Translate SQLAlchemy's errors into LedgerError and StorageError."""
     try:
         yield
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {safe_url(url)}: {first_line(error)}") from error
+        raise LedgerError(f"ledger {mask_password(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

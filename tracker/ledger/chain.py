@@ -1,5 +1,4 @@
-"""The hash chain of the ledger: how a row is hashed, and whether every row still agrees with its
-hash."""
+"""The hash chain of the ledger: how a row is hashed, and whether every row still has its hash."""
 
 from __future__ import annotations
 
@@ -14,14 +13,13 @@ from tracker.ledger.guards import check_guards
 from tracker.training.errors import ConfigError
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
-CHUNK = 5000
+ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What verify found: `problem` names the first row that does not agree, and is empty when all
-    do."""
+    """The result of verify: `problem` describes the first wrong row, and is empty without one."""
 
     rows: int
     head: str
@@ -43,23 +41,22 @@ def row_hash(link: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def render_head(seq: int, row_hash: str) -> str:
-    """The head as people keep it, `SEQ:HASH`: with it, verify notices rows missing at the end."""
+    """The head as people save it, `SEQ:HASH`: with it verify detects rows deleted at the end."""
     return f"{seq}:{row_hash.removeprefix('sha256:')[:16]}" if seq else "0:"
 
 
 def read_head(url: str) -> str:
-    """The head of the ledger now."""
+    """The current head of the ledger."""
     with open_reader(url) as query:
         rows = query("SELECT seq, hash FROM chain ORDER BY seq DESC LIMIT 1", {})
     return render_head(rows[0]["seq"], rows[0]["hash"]) if rows else "0:"
 
 
 def verify_ledger(url: str, *, head: str = "") -> Verification:
-    """Derive every hash again, in one snapshot, and look for the guards; with `head`, it must still
-    have that row.
+    """Compute every hash again, in one snapshot, and check the guards.
 
-    Raises ConfigError when `head` is not of the form that verify prints, LedgerError when the
-    ledger cannot be read.
+    With `head`, the ledger must still have that row. Raises ConfigError when `head` does not have
+    the form that verify prints, LedgerError when the ledger cannot be read.
     """
     wanted = _parse_head(head) if head else None
     with open_reader(url) as query:
@@ -68,7 +65,7 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
         while not problem:
             rows = query(
                 "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
-                {"seq": seq, "n": CHUNK},
+                {"seq": seq, "n": ROWS_PER_CHUNK},
             )
             if not rows:
                 break
@@ -78,15 +75,12 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
                 if problem:
                     break
                 previous, seq = link["hash"], link["seq"]
-                seen = (
-                    seen or (seq, previous.removeprefix("sha256:")[: len(wanted[1])]) == wanted
-                    if wanted
-                    else False
-                )
+                if wanted and _matches_head(wanted, seq, previous):
+                    seen = True
     if not problem and seq != total:
         problem = f"the chain has {total} rows and ends with row {seq}"
     if not problem and wanted and wanted[0] > 0 and not seen:
-        what = "is gone" if wanted[0] > seq else "is another one"
+        what = "was deleted" if wanted[0] > seq else "has another hash"
         problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
     return Verification(
         rows=total, head=render_head(seq, previous), problem=problem or check_guards(url)
@@ -94,79 +88,83 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
 
 
 def _parse_head(head: str) -> tuple[int, str]:
+    """(row number, first digits of its hash); "0:" is the head of an empty ledger."""
     number, colon, digits = head.strip().partition(":")
-    if not (
-        colon
-        and number.isdecimal()
-        and (digits or number == "0")
-        and set(digits) <= set("0123456789abcdef")
-    ):
+    is_number = bool(colon) and number.isdecimal()
+    is_hash = set(digits) <= set("0123456789abcdef")
+    if not is_number or not is_hash or (not digits and number != "0"):
         raise ConfigError(
-            f"--head {head}: expected what verify or submit printed, as in 12:9f86d081884c7d65"
+            f"--head {head}: expected a head that verify or submit printed, as in"
+            " 12:9f86d081884c7d65"
         )
     return int(number), digits
 
 
+def _matches_head(head: tuple[int, str], seq: int, row_hash: str) -> bool:
+    number, digits = head
+    return seq == number and row_hash.removeprefix("sha256:").startswith(digits)
+
+
 def _read_contents(query: Query, after: int, last: int) -> dict[int, list[tuple[str, Row]]]:
-    """{seq: [(kind, row without seq)]} of the tables between two places of the chain; one each, as
-    long as keys are."""
-    found: dict[int, list[tuple[str, Row]]] = {}
+    """{seq: [(kind, row without seq)]} of all tables for a part of the chain.
+
+    Each seq has one row, unless somebody removed the keys of a table.
+    """
+    contents: dict[int, list[tuple[str, Row]]] = {}
+    bounds = {"after": after, "last": last}
     for kind, table in TABLES.items():
-        for row in query(
-            f"SELECT * FROM {table} WHERE seq > :after AND seq <= :last",
-            {"after": after, "last": last},
-        ):
-            found.setdefault(row.pop("seq"), []).append((kind, row))
-    return found
+        rows = query(f"SELECT * FROM {table} WHERE seq > :after AND seq <= :last", bounds)
+        for row in rows:
+            contents.setdefault(row.pop("seq"), []).append((kind, row))
+    return contents
 
 
 def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]) -> str:
-    """What is wrong with one row, or an empty text."""
+    """The problem of one row, or an empty text."""
     seq, kind = link["seq"], link["kind"]
     if seq != before + 1:
         return f"row {before + 1} is missing"
-    if len(contents) != 1:
-        return (
-            f"row {seq}: is there {len(contents)} times"
-            if contents
-            else f"row {seq}: its {kind} is missing"
-        )
-    found, row = contents[0]
-    if found != kind:
-        return f"row {seq}: is a {found}, was a {kind}"
+    if not contents:
+        return f"row {seq}: its {kind} is missing"
+    if len(contents) > 1:
+        return f"row {seq}: exists {len(contents)} times"
+    actual_kind, row = contents[0]
+    if actual_kind != kind:
+        return f"row {seq}: is a {actual_kind}, was a {kind}"
+    problem = ""
     if link["previous"] != previous:
-        return f"row {seq} ({_describe(kind, row)}): does not follow row {before}"
-    if not _agrees(link, row):
-        return f"row {seq} ({_describe(kind, row)}): was changed"
-    return ""
+        problem = f"does not follow row {before}"
+    elif not _has_its_hash(link, row):
+        problem = "was changed"
+    return f"row {seq} ({_name_row(kind, row)}): {problem}" if problem else ""
 
 
-def _agrees(link: Row, row: Row) -> bool:
-    place = {name: link[name] for name in ("seq", "kind", "previous")}
+def _has_its_hash(link: Row, row: Row) -> bool:
+    own = {name: link[name] for name in ("seq", "kind", "previous")}
     try:
-        return bool(link["hash"] == row_hash(place, row))
-    except TypeError:  # bytes, or another type that no row was written with
+        return bool(link["hash"] == row_hash(own, row))
+    except TypeError:  # bytes, or another type that this program never writes
         return False
 
 
-def _describe(kind: str, row: Row) -> str:
-    name = {"run": row.get("name"), "submission": row.get("number")}.get(
-        kind, row.get("submission")
-    )
-    return (
-        f"{kind} of submission {name}"
-        if kind in ("score", "note") and name
-        else f"{kind} {name or ''}".strip()
-    )
+def _name_row(kind: str, row: Row) -> str:
+    """A row as people know it: `run exp3`, `submission 4`, `score of submission 4`."""
+    if kind == "run":
+        name = row.get("name")
+    elif kind == "submission":
+        name = row.get("number")
+    else:
+        name = row.get("submission")
+    if kind in ("score", "note") and name:
+        return f"{kind} of submission {name}"
+    return f"{kind} {name or ''}".strip()
 
 
 def _find_stray(query: Query) -> str:
-    """A row that never was in the chain, or is there twice under two kinds."""
+    """The problem of a row that is not in the chain, or is there under another kind; or ""."""
     for kind, table in TABLES.items():
-        sql = (
-            f"FROM {table} t LEFT JOIN chain c ON c.seq = t.seq AND c.kind = :kind WHERE c.seq IS"
-            " NULL"
-        )
+        in_chain = "chain c ON c.seq = t.seq AND c.kind = :kind"
+        sql = f"FROM {table} t LEFT JOIN {in_chain} WHERE c.seq IS NULL"
         stray = query(f"SELECT count(*) AS n, min(t.seq) AS seq {sql}", {"kind": kind})[0]
         if stray["n"]:
             return f"{kind} {stray['seq'] or 'without a seq'} is not in the chain"

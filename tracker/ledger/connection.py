@@ -1,7 +1,7 @@
-"""The ledger's read-only connection, without SQLAlchemy, so that commands start fast; its version
-and its errors.
+"""The ledger's read-only connection, its schema version and its errors.
 
-Nothing here can write: SQLite is opened with mode=ro, PostgreSQL in a read-only session.
+It does without SQLAlchemy, so that commands start fast. Nothing here can write: SQLite is opened
+with mode=ro, PostgreSQL in a read-only session.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tracker.training.errors import StorageError, TrackerError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = 2
-BUSY_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 
 def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-    """Rows of a query with `:name` parameters; raises LedgerError or StorageError."""
+    """The rows of one query with `:name` parameters; raises LedgerError or StorageError."""
     with open_reader(url) as query:
         return query(sql, parameters or {})
 
 
 @contextmanager
 def open_reader(url: str) -> Iterator[Query]:
-    """A function that runs queries with `:name` parameters, all on the ledger as of one moment.
+    """A function for queries with `:name` parameters; all see the ledger at the same moment.
 
     Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it
     cannot be read.
@@ -50,12 +50,11 @@ def open_reader(url: str) -> Iterator[Query]:
 
 @contextmanager
 def _connect(url: str) -> Iterator[tuple[Any, Any]]:
-    """A cursor in a read-only transaction, and the function that turns `:name` into the driver's
-    style."""
+    """(cursor in a read-only transaction, function that turns `:name` into the driver's style)."""
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
-            raise missing_ledger(path)
+            raise missing_ledger_error(path)
         try:
             connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
@@ -81,19 +80,19 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
 
 
 def check_version(version: int | None) -> None:
-    """Raise LedgerError unless the ledger has the schema of this program."""
+    """Raise LedgerError unless the ledger has this program's schema."""
     check_not_newer(version)
     if version is not None and version < SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema {version}, this program needs {SCHEMA_VERSION}",
-            hint="tracker ledger upgrade makes a backup and brings it up to date",
+            hint="tracker ledger upgrade makes a backup and updates it",
         )
 
 
 def check_not_newer(version: int | None) -> None:
     """Raise LedgerError unless the database is a ledger that this program can read or upgrade."""
     if version is None:
-        raise foreign_database()
+        raise foreign_database_error()
     if version > SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema {version}, this program knows {SCHEMA_VERSION}",
@@ -101,51 +100,51 @@ def check_not_newer(version: int | None) -> None:
         )
 
 
-def foreign_database() -> LedgerError:
-    """The error for a database that has other tables, or none."""
+def foreign_database_error() -> LedgerError:
+    """The error for a database without the tables of a ledger."""
     return LedgerError(
         "this database is not a tracker ledger",
         hint="check ledger.url in tracker.toml; tracker ledger init makes one in an empty database",
     )
 
 
-def missing_ledger(path: Path) -> LedgerError:
-    """The error for a ledger file that is not there: never replaced by an empty one on the quiet."""
+def missing_ledger_error(path: Path) -> LedgerError:
+    """The error for a missing ledger file, which is never replaced by an empty one silently."""
     hint = "restore it from a backup; for a new empty one: tracker ledger init"
     if logs := find_logs(path):
         hint = (
-            f"{logs[0].name} is left of it and may hold its newest rows: put ledger and log back"
-            f" together, or {hint}"
+            f"its log {logs[0].name} is still there and may have its newest rows: put ledger and"
+            f" log back together, or {hint}"
         )
     return LedgerError(f"no ledger at {path}", hint=hint)
 
 
-def refuse_logs(path: Path) -> None:
-    """Raise LedgerError when a new ledger at `path` would meet the logs of a lost one, unless it is
-    made meanwhile."""
+def refuse_leftover_logs(path: Path) -> None:
+    """Raise LedgerError when logs of a lost ledger are next to the `path` of a new one."""
     logs = find_logs(path)
-    if logs and not path.exists():  # in this order: another process makes the file before its log
+    # checked in this order, because another process makes the ledger before its log
+    if logs and not path.exists():
         raise LedgerError(
-            f"{logs[0]} is left of another ledger: SQLite would mix it into the new one, or"
-            " delete it",
+            f"{logs[0]} belongs to a ledger that is gone: SQLite would mix it into the new ledger,"
+            " or delete it",
             hint=(
-                "move it away first, with all that begin with that name; it may hold rows of the"
-                " lost ledger"
+                f"first move away all files named {path.name}-*; they may have rows of the lost"
+                " ledger"
             ),
         )
 
 
 def find_logs(path: Path) -> list[Path]:
-    """SQLite's logs beside a ledger file."""
+    """SQLite's log files next to a ledger file."""
     logs = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
     return [log for log in logs if log.exists()]
 
 
 def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
-    """SQLite's error in our words."""
+    """SQLite's error as LedgerError or StorageError."""
     text = str(error)
     if "no such table: migrations" in text:
-        return foreign_database()
+        return foreign_database_error()
     if "not a database" in text or "malformed" in text:
         return LedgerError(
             f"{path} is not a readable ledger: {text}", hint="restore it from a backup"
@@ -157,30 +156,30 @@ def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
     if "full" in text or "disk I/O" in text:
         return StorageError(
             f"cannot write {path}: {text}",
-            hint="check the disk, free some space; nothing was half-written",
+            hint="check the disk, or free some space; the ledger is unchanged",
         )
     if "readonly" in text or "unable to open" in text:
         return StorageError(
-            f"cannot use {path}: {text}", hint="check its permissions and those of its folder"
+            f"cannot use {path}: {text}", hint="check the permissions of the file and its folder"
         )
     return LedgerError(f"{path}: {text}")
 
 
 def translate_postgres(error: Exception, url: str) -> TrackerError:
-    """psycopg's error in our words, without the password."""
+    """psycopg's error as LedgerError, without the password."""
     if 'relation "migrations" does not exist' in str(error):
-        return foreign_database()
+        return foreign_database_error()
     return LedgerError(
-        f"ledger {safe_url(url)}: {first_line(error)}",
-        hint="check that the server is up, and ledger.url",
+        f"ledger {mask_password(url)}: {first_line(error)}",
+        hint="check that the server runs, and check ledger.url",
     )
 
 
 def libpq_url(url: str) -> str:
-    """SQLAlchemy's URL as libpq takes it."""
+    """SQLAlchemy's URL in libpq's form."""
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
-def safe_url(url: str) -> str:
+def mask_password(url: str) -> str:
     """The URL without its password."""
     return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)

@@ -1,5 +1,4 @@
-"""Whether a ledger's database still has what keeps its rows from being changed, as ledger.db.sql
-made it."""
+"""Checks that a ledger's database still has the guards of ledger.db.sql against changed rows."""
 
 from __future__ import annotations
 
@@ -30,39 +29,39 @@ _UNIQUE_KEYS = {
     "submissions_predictions_fingerprint_key": "UNIQUE (predictions_fingerprint)",
 }
 _FUNCTION = re.compile(r"CREATE FUNCTION (\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
-Parts = dict[str, Any]
+Guards = dict[str, Any]  # by name: a text, or a tuple of what a trigger does
 
 
 def check_guards(url: str) -> str:
-    """What is wrong with the first guard that is missing or is not as ledger.db.sql made it; empty
-    when all are right.
+    """The problem of the first guard that is missing or not as in ledger.db.sql; empty without one.
 
-    Guards are triggers, and the indexes behind unique keys; the views must show what the tables
-    have. A trigger that is not ours is told too, as are a rule and a child table: they may drop or
-    add rows.
+    Guards are the triggers, and the indexes behind unique keys; the views must show what the tables
+    have. A foreign trigger, rule or child table is a problem too, because it may drop or add rows.
     """
     find = _find_sqlite if url.startswith("sqlite") else _find_postgres
     with open_reader(url) as query:
         problem = _compare(*find(query))
-        if find is _find_postgres:  # SQLite has the views' own texts, which were compared
-            problem = problem or _find_strange_rows(query) or _check_views(query)
+        if find is _find_postgres:  # SQLite stores the texts of views: they were compared above
+            problem = problem or _find_foreign_rules(query) or _check_views(query)
         return problem
 
 
-def _compare(wanted: Parts, found: Parts) -> str:
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
-            return f"the guard {name} is missing, rows can be changed"
-        if name not in wanted:
+def _compare(expected: Guards, actual: Guards) -> str:
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
+            return f"the guard {name} is missing: rows can be changed"
+        if name not in expected:
             return f"the trigger {name} is not one of the ledger's: it may change or drop rows"
-        if wanted[name] != found[name]:
-            return f"the guard {name} is not as ledger.db.sql has it, rows can be changed"
+        if expected[name] != actual[name]:
+            return f"the guard {name} is not as in ledger.db.sql: rows can be changed"
     return ""
 
 
 def _check_views(query: Query) -> str:
-    """The first view whose rows are not those of its definition in ledger.db.sql, which PostgreSQL
-    keeps rewritten."""
+    """The problem of the first view whose rows are not those of its definition in ledger.db.sql.
+
+    The rows are compared because PostgreSQL stores a view's text rewritten.
+    """
     for name, definition in _VIEW.findall("\n".join(load_schema("postgresql"))):
         columns = _VIEW_COLUMNS[name]
         shown, right = f"SELECT {columns} FROM {name}", f"SELECT {columns} FROM ({definition}) d"
@@ -78,91 +77,90 @@ def _check_views(query: Query) -> str:
     return ""
 
 
-def _find_sqlite(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, tables and views by name, as they should be and as they are; a table's text has its
-    unique keys."""
+def _find_sqlite(query: Query) -> tuple[Guards, Guards]:
+    """(expected, actual) texts of triggers, views and tables, which include their unique keys."""
     rows = query(
         "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {}
     )
-    wanted = {}
+    expected = {}
     for statement in load_schema("sqlite"):
         if match := re.search(r"CREATE (?:TRIGGER|TABLE|VIEW) (\w+).*", statement, re.DOTALL):
-            wanted[match[1]] = _squeeze(match[0])
-    found = {
-        row["name"]: _squeeze(row["sql"])
-        for row in rows
-        if not row["name"].startswith("sqlite_")
-        and (row["type"] != "view" or row["name"] in wanted)
-    }
-    return wanted, found
+            expected[match[1]] = _squeeze(match[0])
+    actual = {}
+    for row in rows:
+        is_internal = row["name"].startswith("sqlite_")
+        is_own_view = row["type"] == "view" and row["name"] not in expected  # users may add views
+        if not is_internal and not is_own_view:
+            actual[row["name"]] = _squeeze(row["sql"])
+    return expected, actual
 
 
 def _squeeze(sql: str) -> str:
     return " ".join(sql.split()).rstrip("; ")
 
 
-def _find_postgres(query: Query) -> tuple[Parts, Parts]:
-    """Triggers, the functions that they call, and unique keys by name, as they should be and as
-    they are."""
+def _find_postgres(query: Query) -> tuple[Guards, Guards]:
+    """(expected, actual) triggers, their functions, unique keys and columns, by name."""
     script = "\n".join(load_schema("postgresql"))
-    wanted: Parts = {
-        match["name"]: (*_describe(match), "O")
-        for match in _TRIGGER.finditer(" ".join(script.split()))
-    }
-    wanted |= {name: _squeeze(body) for name, body in _FUNCTION.findall(script)}
-    found: Parts = {}
+    expected: Guards = {}
+    for match in _TRIGGER.finditer(" ".join(script.split())):
+        expected[match["name"]] = (*_parse_trigger(match), "O")  # "O": it is enabled
+    expected |= {name: _squeeze(body) for name, body in _FUNCTION.findall(script)}
+    actual: Guards = {}
     triggers = (
         "SELECT t.tgname AS name, pg_get_triggerdef(t.oid) AS text, t.tgenabled AS enabled FROM"
         " pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND"
         " c.relnamespace = current_schema()::regnamespace"
     )
     for row in query(triggers, {}):
-        match = _TRIGGER.fullmatch(row["text"].removesuffix("()"))
+        definition = _TRIGGER.fullmatch(row["text"].removesuffix("()"))
         enabled = row["enabled"] if isinstance(row["enabled"], str) else row["enabled"].decode()
-        found[row["name"]] = (*_describe(match), enabled) if match else row["text"]
+        actual[row["name"]] = row["text"]
+        if definition:
+            actual[row["name"]] = (*_parse_trigger(definition), enabled)
     functions = (
         "SELECT proname AS name, prosrc AS text FROM pg_proc WHERE pronamespace ="
         " current_schema()::regnamespace"
     )
-    found |= {
-        row["name"]: _squeeze(row["text"]) for row in query(functions, {}) if row["name"] in wanted
-    }
+    for row in query(functions, {}):
+        if row["name"] in expected:
+            actual[row["name"]] = _squeeze(row["text"])
     keys = (
         "SELECT conname AS name, pg_get_constraintdef(oid) AS text FROM pg_constraint "
         "WHERE connamespace = current_schema()::regnamespace"
     )
-    wanted |= _UNIQUE_KEYS
-    found |= {row["name"]: row["text"] for row in query(keys, {}) if row["name"] in _UNIQUE_KEYS}
-    wanted_columns, found_columns = _find_columns(query, script)
-    return wanted | wanted_columns, found | found_columns
+    expected |= _UNIQUE_KEYS
+    actual |= {row["name"]: row["text"] for row in query(keys, {}) if row["name"] in _UNIQUE_KEYS}
+    expected_columns, actual_columns = _find_columns(query, script)
+    return expected | expected_columns, actual | actual_columns
 
 
-def _find_columns(query: Query, script: str) -> tuple[Parts, Parts]:
-    """Columns that may not be empty, and the views with their columns' names."""
-    wanted: Parts = dict(_VIEW_COLUMNS)
+def _find_columns(query: Query, script: str) -> tuple[Guards, Guards]:
+    """(expected, actual) NOT NULL columns, and views with the names of their columns."""
+    expected: Guards = dict(_VIEW_COLUMNS)
     for table, body in _TABLE.findall(script):
-        wanted |= {
-            f"{table}.{line.split()[0]} NOT NULL": True
-            for line in body.splitlines()
-            if "NOT NULL" in line
-        }
+        for line in body.splitlines():
+            if "NOT NULL" in line:
+                expected[f"{table}.{line.split()[0]} NOT NULL"] = True
     columns = (
         "SELECT c.relname AS name, c.relkind = 'v' AS is_view, a.attname AS column, a.attnotnull AS"
         " filled FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT"
         " a.attisdropped WHERE c.relkind IN ('v', 'r') AND c.relnamespace ="
         " current_schema()::regnamespace ORDER BY a.attnum"
     )
-    found: Parts = {}
+    actual: Guards = {}
     for row in query(columns, {}):
+        not_null = f"{row['name']}.{row['column']} NOT NULL"
         if row["is_view"] and row["name"] in _VIEW_COLUMNS:
-            found[row["name"]] = ", ".join(filter(None, (found.get(row["name"]), row["column"])))
-        elif (name := f"{row['name']}.{row['column']} NOT NULL") in wanted and row["filled"]:
-            found[name] = True
-    return wanted, found
+            before = actual.get(row["name"])
+            actual[row["name"]] = f"{before}, {row['column']}" if before else row["column"]
+        elif row["filled"] and not_null in expected:
+            actual[not_null] = True
+    return expected, actual
 
 
-def _find_strange_rows(query: Query) -> str:
-    """A rule, or a table whose rows PostgreSQL shows among those of another."""
+def _find_foreign_rules(query: Query) -> str:
+    """The problem of a rule or of an inherited table, whose rows appear in its parent; or ""."""
     rules = (
         "SELECT 'rule' AS what, rulename AS name, tablename AS of FROM pg_rules WHERE schemaname ="
         " current_schema()"
@@ -180,6 +178,7 @@ def _find_strange_rows(query: Query) -> str:
     return ""
 
 
-def _describe(match: re.Match[str]) -> tuple[str, ...]:
+def _parse_trigger(match: re.Match[str]) -> tuple[str, ...]:
+    """(events, table, level, function) of a trigger."""
     events = " ".join(sorted(match["events"].split(" OR ")))
     return events, match["table"], match["level"] or "STATEMENT", match["function"]

@@ -1,5 +1,4 @@
-"""A submission from before tracker, as the ledger takes it from a table kept by hand, and what its
-cells may hold."""
+"""A submission from before tracker, a row of an imported table, and what its cells may contain."""
 
 from __future__ import annotations
 
@@ -14,24 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.core.clock import to_utc_text
-from tracker.ledger.schema import list_columns
+from tracker.ledger.schema import MAX_INTEGER, list_columns
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, unpack_answers
 
-FIGURES = list_columns("submissions", kind="DOUBLE PRECISION")
-PRINTS = list_columns("submissions", end="_fingerprint")
-OWN_FORM = ("memo", "config", "config_diff")  # texts that a table has in another form
-TEXTS = tuple(name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM)
-LARGEST = 2**31 - 1  # of an INTEGER in PostgreSQL
-DEEPEST = 20  # lists and tables in a config value
+METRIC_COLUMNS = list_columns("submissions", kind="DOUBLE PRECISION")
+FINGERPRINT_COLUMNS = list_columns("submissions", end="_fingerprint")
+OWN_FORM = ("memo", "config", "config_diff")  # text columns that a table has in another form
+TEXT_COLUMNS = tuple(
+    name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
+)
+MAX_DEPTH = 20  # levels of lists and tables in a config value; far below Python's recursion limit
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass
-class Historical:
-    """A row of a table: `columns` are those of the ledger's submissions, `extra` those that it does
-    not know."""
+class HistoricalSubmission:
+    """A row of a table: `columns` are columns of the ledger's submissions, `extra` are others."""
 
     number: int
     memo: str
@@ -39,17 +38,19 @@ class Historical:
     config: dict[str, dict[str, Any]] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
-    derived: bool = True  # SOTA and config diff are to be found from the rows before
+    derived: bool = True  # SOTA and config diff are computed from the rows before
 
     def ledger_columns(self) -> Mapping[str, Any]:
-        """The values of the ledger's columns, unknown ones as None."""
-        return {name: self.columns.get(name) for name in (*TEXTS, *FIGURES, "best_epoch")}
+        """{column: value} for the ledger, unknown values as None."""
+        return {
+            name: self.columns.get(name) for name in (*TEXT_COLUMNS, *METRIC_COLUMNS, "best_epoch")
+        }
 
 
 def check_value(value: Any, depth: int = 0) -> None:
-    """Raise ConfigError unless every database and every JSON reader keeps the value as it is."""
-    if depth > DEEPEST:
-        raise ConfigError(f"nested deeper than {DEEPEST} levels")
+    """Raise ConfigError for a value that a database or a JSON reader would change or refuse."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
         if _WRONG_TEXT.search(value):
             raise ConfigError(
@@ -57,7 +58,7 @@ def check_value(value: Any, depth: int = 0) -> None:
                 " characters"
             )
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{value} is no JSON number, expected a finite one")
+        raise ConfigError(f"{value} is not a JSON number, expected a finite one")
     elif isinstance(value, dict):
         for name, inner in value.items():
             check_value(name, depth)
@@ -67,16 +68,16 @@ def check_value(value: Any, depth: int = 0) -> None:
             check_value(inner, depth + 1)
     elif not isinstance(value, int | float | None):
         raise ConfigError(
-            f"{value} is a {type(value).__name__}, expected a number, text, truth value, list or"
+            f"{value} is a {type(value).__name__}, expected a number, text, true, false, list or"
             " table"
         )
 
 
 def parse_integer(cell: Any, lowest: int = 0) -> int:
-    """A whole number that the ledger's columns hold; raises ConfigError."""
+    """A whole number in the range of the ledger's columns; raises ConfigError."""
     text = str(cell).strip()
-    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= LARGEST:
-        raise ConfigError(f"{text[:40]!r}, expected a whole number from {lowest} to {LARGEST}")
+    if not re.fullmatch("[0-9]{1,10}", text) or not lowest <= int(text) <= MAX_INTEGER:
+        raise ConfigError(f"{text[:40]!r}, expected a whole number from {lowest} to {MAX_INTEGER}")
     return int(text)
 
 
@@ -85,13 +86,13 @@ def _parse_text(cell: Any) -> str:
 
 
 def _parse_time(cell: Any) -> str:
-    """The ledger's UTC text; a time without an offset is not guessed."""
+    """The ledger's UTC text; raises ConfigError for a time without its offset from UTC."""
     try:
         return to_utc_text(dt.datetime.fromisoformat(str(cell)))
     except (ValueError, OverflowError):
         raise ConfigError(
             f"{cell!r}, expected a time with its offset from UTC such as 2021-08-23T14:00:00+02:00;"
-            " rename the column, it is then kept with the row as it is"
+            " or rename the column: then its texts are stored unchanged"
         ) from None
 
 
@@ -102,16 +103,16 @@ def _parse_print(cell: Any) -> str:
 
 
 def _parse_diff(cell: Any) -> dict[str, list[Any]]:
-    found = parse_json(cell) if isinstance(cell, str) else cell
-    pairs = found.values() if isinstance(found, dict) else [None]
+    diff = parse_json(cell) if isinstance(cell, str) else cell
+    pairs = diff.values() if isinstance(diff, dict) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ConfigError('expected {"section.key": [old, new], ...}')
-    check_value(found)
-    return dict(found)
+    check_value(diff)
+    return dict(diff)
 
 
 COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(TEXTS, _parse_text),
+    **dict.fromkeys(TEXT_COLUMNS, _parse_text),
     "submitted_at": _parse_time,
     "predictions_fingerprint": _parse_print,
     "sota": parse_integer,
@@ -120,12 +121,12 @@ COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def open_packed(text: str) -> Answers:
-    """The answers in a cell; raises ConfigError when they do not unpack."""
+def parse_packed_answers(text: str) -> Answers:
+    """The packed answers in a cell; raises ConfigError when they cannot be unpacked."""
     try:
         answers = unpack_answers(text)
     except (ValueError, binascii.Error, zlib.error, csv.Error) as error:
-        raise ConfigError(f"they do not unpack ({error}), expected what export writes") from None
+        raise ConfigError(f"cannot be unpacked ({error}), expected what export writes") from None
     if not answers.ids:
         raise ConfigError("no rows, expected what export writes")
     return answers

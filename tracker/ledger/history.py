@@ -1,4 +1,4 @@
-"""The rows of the ledger in words, in the order they were added."""
+"""The rows of the ledger as texts, in the order in which they were added."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.ledger.connection import Row, open_reader
-from tracker.ledger.read import LARGEST
+from tracker.ledger.schema import MAX_INTEGER
 from tracker.workspace.competition import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A row of the ledger in words."""
+    """A row of the ledger as a text."""
 
     seq: int
     kind: str
@@ -42,8 +42,10 @@ HISTORY = {
 def list_history(
     workspace: Workspace, *, submission: int | None = None, limit: int = 0
 ) -> list[Event]:
-    """Every row as it was added, corrected scores included: all of them, or of one submission, or
-    the newest."""
+    """Every row as it was added, including scores that were corrected later.
+
+    With `submission` only its rows; with `limit` only the newest.
+    """
     events = []
     with open_reader(workspace.ledger_url) as query:
         for kind, sql in HISTORY.items():
@@ -51,15 +53,13 @@ def list_history(
                 continue
             column = "number" if kind == "submission" else "submission"
             where = f" WHERE {column} = :submission" if submission is not None else ""
-            known = {
-                "limit": min(limit, LARGEST) or LARGEST,
-                **({"submission": submission} if where else {}),
-            }
+            known = {"limit": min(limit, MAX_INTEGER) or MAX_INTEGER}
+            if submission is not None:
+                known["submission"] = submission
             for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
                 shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
-                events.append(
-                    Event(kind=kind, **shared, text=_describe_event(workspace, kind, row))
-                )
+                text = _describe_event(workspace, kind, row)
+                events.append(Event(kind=kind, **shared, text=text))
     events.sort(key=lambda event: event.seq)
     return events[-limit if limit else None :]
 
@@ -71,8 +71,7 @@ def _describe_event(workspace: Workspace, kind: str, row: Row) -> str:
         return f"{row['run'] or 'unknown run'}: {row['memo']}"
     if kind == "score":
         metric = next((m for m in workspace.competition.metrics if m.name == row["metric"]), None)
-        return (
-            f"{row['split']} {row['metric']}"
-            f" {metric.render(row['value']) if metric else row['value']}"
-        )
-    return f"{row['what']}{' on ' + row['run'] if row['run'] else ''}: {row['text']}"
+        value = metric.render(row["value"]) if metric else row["value"]
+        return f"{row['split']} {row['metric']} {value}"
+    about = f" on {row['run']}" if row["run"] else ""
+    return f"{row['what']}{about}: {row['text']}"

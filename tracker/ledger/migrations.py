@@ -1,7 +1,7 @@
-"""Brings an older ledger to this program's schema: numbered steps, one transaction, a backup first.
+"""Upgrades an older ledger to this program's schema: a backup, then steps in one transaction.
 
-A step is frozen once released: it must lead from the schema it was written for to the next one,
-whatever ledger.db.sql has become since. tests/assets has a ledger of each old schema.
+A step never changes after its release: it must lead from its schema to the next one, whatever
+ledger.db.sql looks like today. tests/assets has a ledger of each old schema.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ from tracker.ledger.transfer import copy_ledger
 
 
 def m002_imported_submissions(connection: sa.Connection) -> None:
-    """Rows from a hand-kept table have no author or time, and facts from elsewhere are kept as
-    notes."""
+    """Imported rows have no author and no time; their other columns are stored as notes."""
     unknown = ("run", "run_uid", "author", "host", "submitted_at")
-    old, new = (
-        "('note', 'rejected', 'revealed')",
-        "('note', 'sent', 'rejected', 'revealed', 'imported')",
-    )
+    old = "('note', 'rejected', 'revealed')"
+    new = "('note', 'sent', 'rejected', 'revealed', 'imported')"
     if connection.dialect.name == "postgresql":
         for name in unknown:
             connection.exec_driver_sql(f"ALTER TABLE submissions ALTER COLUMN {name} DROP NOT NULL")
@@ -45,11 +42,10 @@ STEPS: Mapping[int, Callable[[sa.Connection], None]] = {2: m002_imported_submiss
 
 
 def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
-    """Bring the ledger at `url` up to date and return its schema before and after; `backup` is
-    written first.
+    """Upgrade the ledger at `url`; returns (schema before, schema after). Writes `backup` first.
 
     Raises LedgerError for a foreign or newer ledger, StorageError when the backup cannot be
-    written; then nothing was changed.
+    written; then the ledger is unchanged.
     """
     with open_engine(url) as engine:
         before = _read_version(engine)
@@ -70,7 +66,7 @@ def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
 
 
 def default_backup(root: Path) -> Path:
-    """Where a backup goes when nobody says: beside the ledger, with the time in its name."""
+    """The default path of a backup: in the workspace, with the time in its name."""
     moment = to_utc_text(dt.datetime.now(dt.UTC))[:19].replace(":", "")
     return root / f"ledger-backup-{moment}.db"
 
@@ -84,14 +80,13 @@ def _read_version(engine: sa.Engine) -> int:
 
 
 def _edit_sqlite_schema(connection: sa.Connection, table: str, texts: Mapping[str, str]) -> None:
-    """Loosen constraints of a table without rebuilding it (sqlite.org/lang_altertable.html, section
-    7)."""
+    """Loosen constraints of a table in place (sqlite.org/lang_altertable.html, section 7)."""
     select = sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name")
     sql = connection.execute(select, {"name": table}).scalar_one()
     for old, new in texts.items():
         if old not in sql:
             raise LedgerError(
-                f"table {table} is not as schema 1 made it", hint="restore the ledger from a backup"
+                f"the table {table} is not as in schema 1", hint="restore the ledger from a backup"
             )
         sql = sql.replace(old, new)
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
@@ -104,8 +99,8 @@ def _edit_sqlite_schema(connection: sa.Connection, table: str, texts: Mapping[st
 
 def _check_sqlite(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
-        found = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
-        if found != "ok":
+        result = connection.exec_driver_sql("PRAGMA integrity_check").scalar_one()
+        if result != "ok":
             raise LedgerError(
-                f"the upgrade was undone: {found}", hint="the backup has the ledger as it was"
+                f"the upgrade was undone: {result}", hint="the backup has the ledger as it was"
             )

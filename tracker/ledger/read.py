@@ -1,4 +1,4 @@
-"""What the ledger holds: portable SQL, on the read-only connection of connection.py."""
+"""Reads the ledger: SQL for both databases, on the read-only connection of connection.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tracker.core.config_diff import drop_same_places, list_unknown
+from tracker.core.config_diff import drop_path_changes, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
+from tracker.ledger.schema import MAX_INTEGER
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.errors import TrackerError
@@ -20,25 +21,22 @@ from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import unpack_answers
 
-IN_LIST = 500  # values a query, below every database's limit
-LARGEST = 2**31 - 1  # a submission's number in PostgreSQL
+MAX_IN_VALUES = 500  # values in one query; every database allows more
 
-_COLUMNS = ", ".join(
-    f"s.{name}"
-    for name in Submission.__dataclass_fields__
-    if name not in ("scores", "notes", "not_known")
-)
-_OF_SOTA = ", ".join(
-    f"(SELECT b.{name} FROM submissions b WHERE b.number = s.sota) AS sota_{alias}"
-    for name, alias in (("data_fingerprint", "data"), ("config", "config"))
+_DERIVED = ("scores", "notes", "not_known")  # fields of Submission that are not columns
+_FIELDS = [name for name in Submission.__dataclass_fields__ if name not in _DERIVED]
+_COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
+_OF_SOTA = (
+    "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data,"
+    " (SELECT b.config FROM submissions b WHERE b.number = s.sota) AS sota_config"
 )
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN"
     " ('note', 'rejected')"
 )
-# The earliest submission that another repeats: one of both has unknown predictions (the ledger
-# takes equal ones only once), and the newest scores that both have are two or more and all equal.
-# `find_wasted` says the same in Python.
+# The earliest submission that another one repeats. That is: the predictions of one of them are
+# unknown (the ledger takes known equal ones only once), they share two or more scores, and the
+# newest values of all of these are equal. `find_wasted` does the same in Python.
 _REPEATED = (
     "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS"
     " earlier FROM latest_scores a JOIN submissions p ON p.number = a.submission JOIN latest_scores"
@@ -55,8 +53,10 @@ _REPEATED = (
 def list_submissions(
     workspace: Workspace, where: str = "", parameters: Mapping[str, Any] | None = None
 ) -> list[Submission]:
-    """Submissions by number, with their newest scores; `where` is SQL of this module with `:name`
-    parameters."""
+    """Submissions in the order of their numbers, with their newest scores.
+
+    `where` is SQL of this module with `:name` parameters.
+    """
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
     with open_reader(workspace.ledger_url) as query:
@@ -66,34 +66,30 @@ def list_submissions(
         )
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
         for row in query(sql, parameters or {}):
-            scores.setdefault(row["submission"], {})[f"{row['split']}_{row['metric']}"] = row[
-                "value"
-            ]
+            own = scores.setdefault(row["submission"], {})
+            own[f"{row['split']}_{row['metric']}"] = row["value"]
         notes = _read_notes(query, where, parameters or {})
     by_number, by_run = _group_notes(notes)
-    found = []
+    submissions = []
     for row in rows:
-        remarks = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
-        found.append(
-            _build(row, scores.get(row["number"], {}), sorted(remarks, key=lambda note: note.time))
-        )
-    return found
+        own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
+        own_notes.sort(key=lambda note: note.time)
+        submissions.append(_build(row, scores.get(row["number"], {}), own_notes))
+    return submissions
 
 
 def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
-    """The last `limit` submissions by number, all of them when it is 0."""
+    """The last `limit` submissions by number, or all of them if it is 0."""
     if not limit:
         return list_submissions(workspace)
     where = "WHERE s.number IN (SELECT number FROM submissions ORDER BY number DESC LIMIT :limit)"
-    return list_submissions(workspace, where, {"limit": min(limit, LARGEST)})
+    return list_submissions(workspace, where, {"limit": min(limit, MAX_INTEGER)})
 
 
 def list_numbers(workspace: Workspace) -> list[int]:
     """The numbers of all submissions, in order."""
-    return [
-        row["number"]
-        for row in read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")
-    ]
+    rows = read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")
+    return [row["number"] for row in rows]
 
 
 def list_unscored(workspace: Workspace) -> list[Submission]:
@@ -102,27 +98,27 @@ def list_unscored(workspace: Workspace) -> list[Submission]:
     return list_submissions(workspace, f"WHERE NOT EXISTS ({scored})")
 
 
-def list_repeated(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
-    """{number: the earlier one that it repeats} of those of the submissions `numbers`, or of all,
-    that repeat one.
+def list_duplicates(workspace: Workspace, numbers: Collection[int] | None = None) -> dict[int, int]:
+    """{number: the earlier submission that it repeats}, for `numbers` or for all submissions.
 
-    The database finds them by its index of scores, so nobody reads every submission.
+    The database finds them by its index of scores, so that not every submission is read.
     """
     parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
+    rows: list[Row] = []
     with open_reader(workspace.ledger_url) as query:
-        rows = [
-            row for among, known in parts for row in query(_REPEATED.format(among=among), known)
-        ]
-    return {
-        row["number"]: row["earlier"] for row in sorted(rows, key=lambda row: int(row["number"]))
-    }
+        for among, known in parts:
+            rows += query(_REPEATED.format(among=among), known)
+    rows.sort(key=lambda row: int(row["number"]))
+    return {row["number"]: row["earlier"] for row in rows}
 
 
 def list_ranks(
     workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool
 ) -> dict[int, int]:
-    """{number: place among all} of those of the submissions that have a score like `public_f1`;
-    equal ones share it."""
+    """{number: rank among all submissions} by a score such as `public_f1`, 1 for the best.
+
+    Only those of `numbers` that have the score; equal scores have the same rank.
+    """
     split, _, metric = name.partition("_")
     scored = {"split": split, "metric": metric}
     which = "split = :split AND metric = :metric"
@@ -131,23 +127,20 @@ def list_ranks(
         for among, known in _split_list(numbers, "submission IN"):
             sql = f"SELECT submission, value FROM latest_scores WHERE {which} AND {among}"
             own |= {row["submission"]: row["value"] for row in query(sql, {**scored, **known})}
-        # every value ever told, less those that were corrected: an index has them, the newest alone
-        # none has
-        values = (
-            [row["value"] for row in query(f"SELECT value FROM scores WHERE {which}", scored)]
-            if own
-            else []
-        )
-        replaced = _list_replaced(query, split, metric) if own else []
+        if not own:
+            return {}
+        # all values minus the corrected ones: an index has all, and none has only the newest
+        rows = query(f"SELECT value FROM scores WHERE {which}", scored)
+        replaced = _list_replaced(query, split, metric)
+    # with this sign a smaller value is better, so a rank is the number of smaller values
     sign = -1 if higher_is_better else 1
-    every, old = (
-        sorted(sign * value for value in values),
-        sorted(sign * value for value in replaced),
-    )
-    return {
-        number: bisect_left(every, sign * v) - bisect_left(old, sign * v) + 1
-        for number, v in own.items()
-    }
+    every = sorted(sign * row["value"] for row in rows)
+    old = sorted(sign * value for value in replaced)
+    ranks = {}
+    for number, value in own.items():
+        better = bisect_left(every, sign * value) - bisect_left(old, sign * value)
+        ranks[number] = better + 1
+    return ranks
 
 
 def _list_replaced(query: Query, split: str, metric: str) -> list[float]:
@@ -156,30 +149,26 @@ def _list_replaced(query: Query, split: str, metric: str) -> list[float]:
         "SELECT submission, split, metric FROM scores GROUP BY submission, split, metric HAVING"
         " count(*) > 1"
     )
-    groups = query(
-        several, {}
-    )  # all of them, in the order of an index: choosing one metric first takes longer
-    numbers = [
-        row["submission"] for row in groups if (row["split"], row["metric"]) == (split, metric)
-    ]
+    # all metrics, in the order of an index: a WHERE for one metric takes longer
+    groups = query(several, {})
+    wanted = (split, metric)
+    numbers = [row["submission"] for row in groups if (row["split"], row["metric"]) == wanted]
     newer = (
         "SELECT 1 FROM scores t WHERE t.submission = s.submission AND t.split = s.split AND"
         " t.metric = s.metric AND t.seq > s.seq"
     )
-    found: list[float] = []
+    values: list[float] = []
     for among, known in _split_list(numbers, "s.submission IN"):
-        sql = (
-            f"SELECT s.value FROM scores s WHERE {among} AND s.split = :split AND s.metric ="
-            " :metric"
-        )
-        rows = query(f"{sql} AND EXISTS ({newer})", {**known, "split": split, "metric": metric})
-        found += [row["value"] for row in rows]
-    return found
+        own = f"{among} AND s.split = :split AND s.metric = :metric"
+        sql = f"SELECT s.value FROM scores s WHERE {own} AND EXISTS ({newer})"
+        rows = query(sql, {**known, "split": split, "metric": metric})
+        values += [row["value"] for row in rows]
+    return values
 
 
 def find_origin(query: Query, number: int) -> Origin | None:
-    """Where submission `number` came from, None where there is none."""
-    if number > LARGEST:
+    """The origin of submission `number`; None when there is no such submission."""
+    if number > MAX_INTEGER:
         return None
     rows = query(
         "SELECT number, run, run_uid, sota FROM submissions WHERE number = :number",
@@ -189,17 +178,17 @@ def find_origin(query: Query, number: int) -> Origin | None:
 
 
 def _split_list(values: Collection[Any], before: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """SQL like `before (:in0, :in1)` and its parameters, of as many values at a time as every
-    database takes."""
+    """(SQL like `before (:in0, :in1)`, its parameters) for `MAX_IN_VALUES` values at a time."""
     every = list(values)
-    for start in range(0, len(every), IN_LIST):
-        known = {f"in{place}": value for place, value in enumerate(every[start : start + IN_LIST])}
-        yield f"{before} ({', '.join(f':{name}' for name in known)})", known
+    for start in range(0, len(every), MAX_IN_VALUES):
+        part = every[start : start + MAX_IN_VALUES]
+        known = {f"in{index}": value for index, value in enumerate(part)}
+        names = ", ".join(f":{name}" for name in known)
+        yield f"{before} ({names})", known
 
 
 def _read_notes(query: Query, where: str, parameters: Mapping[str, Any]) -> list[Note]:
-    """The remarks on the submissions that `where` chooses and on their runs, all of them without
-    it; oldest first."""
+    """The notes on submissions and on their runs, oldest first; `where` selects the submissions."""
     if not where:
         return [Note(**row) for row in query(f"{_NOTES} ORDER BY seq", {})]
     chosen = f"FROM submissions s {where}"
@@ -208,7 +197,7 @@ def _read_notes(query: Query, where: str, parameters: Mapping[str, Any]) -> list
 
 
 def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str, list[Note]]]:
-    """Remarks by submission, and those on whole runs by uid."""
+    """(notes by submission number, notes on runs by the run's uid)."""
     by_number: dict[int, list[Note]] = {}
     by_run: dict[str, list[Note]] = {}
     for note in notes:
@@ -220,42 +209,35 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
 
 
 def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Submission:
-    """A submission; its diff without what an earlier version counted as a change and is none."""
+    """A submission from its row; keys that earlier versions counted as changes leave its diff."""
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
     before, config = columns.pop("sota_config"), json.loads(row["config"])
     diff, not_known = None, []
     if row["config_diff"] is not None:
-        not_known = list_unknown(
-            json.loads(before or "{}"), config, recorded=row["run_uid"] is not None
-        )
-        stored = {
-            key: pair
-            for key, pair in json.loads(row["config_diff"]).items()
-            if key not in not_known
-        }
-        diff = drop_same_places(stored, data=data)
+        old, recorded = json.loads(before or "{}"), row["run_uid"] is not None
+        not_known = list_unknown(old, config, recorded=recorded)
+        stored = json.loads(row["config_diff"])
+        known = {key: pair for key, pair in stored.items() if key not in not_known}
+        diff = drop_path_changes(known, data=data)
     parsed = {"config": config, "config_diff": diff}
     return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
 
 
 def list_notes(workspace: Workspace, uids: Collection[str]) -> dict[str, list[Note]]:
-    """The remarks on each of these runs by its uid, those on its submissions included, oldest
-    first."""
-    found: dict[str, list[Note]] = {}
+    """{uid: notes on the run and on its submissions, oldest first} of the runs that have notes."""
+    by_run: dict[str, list[Note]] = {}
     with open_reader(workspace.ledger_url) as query:
         for which, known in _split_list(uids, "IN"):
             own = query(f"{_NOTES} AND submission IS NULL AND run_uid {which} ORDER BY seq", known)
-            found |= _group_notes([Note(**row) for row in own])[1]
+            by_run |= _group_notes([Note(**row) for row in own])[1]
             owners_sql = f"SELECT number, run_uid FROM submissions s WHERE s.run_uid {which}"
             owners = {row["number"]: row["run_uid"] for row in query(owners_sql, known)}
-            sent = (
-                f"{_NOTES} AND submission IN (SELECT number FROM submissions WHERE run_uid {which})"
-                " ORDER BY seq"
-            )
+            numbers_sql = f"SELECT number FROM submissions WHERE run_uid {which}"
+            sent = f"{_NOTES} AND submission IN ({numbers_sql}) ORDER BY seq"
             for row in query(sent, known):
-                found.setdefault(owners[row["submission"]], []).append(Note(**row))
-    return {uid: sorted(notes, key=lambda note: note.time) for uid, notes in found.items()}
+                by_run.setdefault(owners[row["submission"]], []).append(Note(**row))
+    return {uid: sorted(notes, key=lambda note: note.time) for uid, notes in by_run.items()}
 
 
 def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submission]:
@@ -264,25 +246,26 @@ def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submiss
 
 
 def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
-    """The newest submission of each of these runs that has one, by the run's uid."""
-    found: dict[str, Submission] = {}
+    """{uid: newest submission} of the runs that have one."""
+    newest: dict[str, Submission] = {}
     for where, known in _split_list(uids, "WHERE s.run_uid IN"):
-        found |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
-    return found
+        # in the order of their numbers, so a later one replaces an earlier one
+        newest |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
+    return newest
 
 
-def list_run_numbers_submitted(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
-    """The newest submission number of each of these runs that has one, by the run's uid."""
-    found: dict[str, int] = {}
+def list_newest_numbers(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
+    """{uid: number of the newest submission} of the runs that have one."""
+    newest: dict[str, int] = {}
     with open_reader(workspace.ledger_url) as query:
         for where, known in _split_list(uids, "WHERE run_uid IN"):
             sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
-            found |= {row["run_uid"]: row["number"] for row in query(sql, known)}
-    return found
+            newest |= {row["run_uid"]: row["number"] for row in query(sql, known)}
+    return newest
 
 
 def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
-    """(name, folder) of every run in the index, also of teammates' workspaces."""
+    """(name, folder) of every run in the ledger, those of teammates' workspaces included."""
     rows = read_rows(
         workspace.ledger_url, "SELECT DISTINCT name, path FROM runs ORDER BY name, path"
     )
@@ -291,72 +274,71 @@ def list_run_paths(workspace: Workspace) -> list[tuple[str, str]]:
 
 def get_submission(workspace: Workspace, number: int) -> Submission:
     """Submission `number`; raises UnknownRunError."""
-    known = abs(number) <= LARGEST
-    found = (
-        list_submissions(workspace, "WHERE s.number = :number", {"number": number}) if known else []
-    )
-    if not found:
+    rows = []
+    if abs(number) <= MAX_INTEGER:  # PostgreSQL refuses larger numbers
+        rows = list_submissions(workspace, "WHERE s.number = :number", {"number": number})
+    if not rows:
         raise UnknownRunError(f"no submission {number}", hint="tracker leaderboard lists them")
-    return found[0]
+    return rows[0]
 
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:
-    """The submission that sent these predictions before."""
-    number = find_unnamed(read_rows(workspace.ledger_url, UNNAMED_QUERY), fingerprint)
+    """The submission that has these predictions, or None."""
+    without = read_rows(workspace.ledger_url, UNFINGERPRINTED_QUERY)
+    number = find_unfingerprinted(without, fingerprint)
     where = "WHERE s.predictions_fingerprint = :fingerprint OR s.number = :number"
-    found = list_submissions(workspace, where, {"fingerprint": fingerprint, "number": number or 0})
-    return found[0] if found else None
+    rows = list_submissions(workspace, where, {"fingerprint": fingerprint, "number": number or 0})
+    return rows[0] if rows else None
 
 
-UNNAMED_QUERY = (
+UNFINGERPRINTED_QUERY = (
     "SELECT number, answers FROM submissions WHERE predictions_fingerprint IS NULL AND answers IS"
     " NOT NULL"
 )
 
 
-def find_unnamed(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
-    """The number among rows of UNNAMED_QUERY, imported without a fingerprint, whose answers have
-    this one."""
-    equal = [
-        row["number"] for row in rows if unpack_answers(row["answers"]).fingerprint == fingerprint
-    ]
+def find_unfingerprinted(rows: Sequence[Mapping[str, Any]], fingerprint: str) -> int | None:
+    """The first submission without a stored fingerprint whose answers have this fingerprint.
+
+    `rows` is the result of UNFINGERPRINTED_QUERY: such rows were imported by an earlier version.
+    """
+    equal = []
+    for row in rows:
+        if unpack_answers(row["answers"]).fingerprint == fingerprint:
+            equal.append(row["number"])
     return min(equal, default=None)
 
 
 def sota_query(primary: Metric, *, before: bool = False) -> str:
-    """SQL for number and value of the submission with the best public score; ties go to the earlier
-    one.
+    """SQL for (submission, value) of the best public score; the earlier one wins a tie.
 
-    With `before`, only submissions below `:number` count. The index on scores is walked from its
-    best end.
+    With `before`, only submissions below `:number` count. The database reads the index on scores
+    from its best end, and stops at the first row.
     """
     order = "DESC" if primary.higher_is_better else "ASC"
+    earlier = "AND s.submission < :number " if before else ""
     return (
         "SELECT s.submission, s.value FROM scores s WHERE s.split = 'public' AND s.metric ="
-        " :metric "
-        + ("AND s.submission < :number " if before else "")
-        + "AND NOT EXISTS (SELECT 1 FROM scores t WHERE t.submission = s.submission AND t.split ="
-        f" s.split AND t.metric = s.metric AND t.seq > s.seq) ORDER BY s.value {order},"
-        " s.submission LIMIT 1"
+        f" :metric {earlier}AND NOT EXISTS (SELECT 1 FROM scores t WHERE t.submission ="
+        " s.submission AND t.split = s.split AND t.metric = s.metric AND t.seq > s.seq)"
+        f" ORDER BY s.value {order}, s.submission LIMIT 1"
     )
 
 
 def find_sota(workspace: Workspace) -> Submission | None:
-    """The best submission so far, or None when nothing was scored."""
+    """The submission with the best public score, or None when there is no public score."""
     primary = workspace.competition.primary
     rows = read_rows(workspace.ledger_url, sota_query(primary), {"metric": primary.name})
     return get_submission(workspace, rows[0]["submission"]) if rows else None
 
 
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
-    """Numbers, from `since` on, of the submissions that beat all earlier ones, in order."""
+    """The numbers of the submissions that beat all earlier ones, in order, from `since` on."""
     primary = workspace.competition.primary
-    # a list of submissions lets SQLite use the index by submission, a bare >= the one by value
-    later = (
-        "AND submission IN (SELECT number FROM submissions WHERE number >= :number) "
-        if since
-        else ""
-    )
+    later = ""
+    if since:
+        # IN lets SQLite use the index by submission; a plain >= would use the one by value
+        later = "AND submission IN (SELECT number FROM submissions WHERE number >= :number) "
     sql = (
         "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "
         f"{later}ORDER BY submission"
@@ -364,20 +346,19 @@ def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
     with open_reader(workspace.ledger_url) as query:
         known = {"metric": primary.name, "number": since}
         best = [row["value"] for row in query(sota_query(primary, before=True), known)]
-        found = []
+        numbers = []
         for row in query(sql, known):
             if not best or primary.is_better(row["value"], best[0]):
                 best = [row["value"]]
-                found.append(row["submission"])
-    return found
+                numbers.append(row["submission"])
+    return numbers
 
 
 def list_packed_answers(
     workspace: Workspace, numbers: Collection[int] | None = None
 ) -> list[tuple[int, str, str]]:
-    """(number, run, packed answers) of those of the submissions `numbers`, or of all, whose answers
-    are known."""
-    found: list[tuple[int, str, str]] = []
+    """(number, run, packed answers) of `numbers`, or of all, if their answers are known."""
+    packed: list[tuple[int, str, str]] = []
     parts = [("", {})] if numbers is None else _split_list(sorted(numbers), "AND number IN")
     with open_reader(workspace.ledger_url) as query:
         for among, known in parts:
@@ -385,59 +366,60 @@ def list_packed_answers(
                 f"SELECT number, run, answers FROM submissions WHERE answers IS NOT NULL {among}"
                 " ORDER BY number"
             )
-            found += [(row["number"], row["run"], row["answers"]) for row in query(sql, known)]
-    return found
+            packed += [(row["number"], row["run"], row["answers"]) for row in query(sql, known)]
+    return packed
 
 
-def list_twins(workspace: Workspace, weights: str, *, but: str) -> list[str]:
-    """Other runs with these weights, of this workspace or a teammate's, with their submissions, as
-    texts."""
+def list_runs_with_weights(workspace: Workspace, weights: str, *, exclude: str) -> list[str]:
+    """Runs with these weights, except the run with uid `exclude`: `exp3 of kim, submission 4`.
+
+    The runs of teammates' workspaces are among them.
+    """
     sql = (
         "SELECT r.name, r.author, s.number FROM runs r LEFT JOIN submissions s ON s.run_uid = r.uid"
-        " WHERE r.weights_fingerprint = :weights AND r.uid <> :but ORDER BY r.seq"
+        " WHERE r.weights_fingerprint = :weights AND r.uid <> :exclude ORDER BY r.seq"
     )
-    rows = read_rows(workspace.ledger_url, sql, {"weights": weights, "but": but})
-    texts = [
-        f"{r['name']} of {r['author']}" + (f", submission {r['number']}" if r["number"] else "")
-        for r in rows
-    ]
+    rows = read_rows(workspace.ledger_url, sql, {"weights": weights, "exclude": exclude})
+    texts = []
+    for row in rows:
+        text = f"{row['name']} of {row['author']}"
+        texts.append(f"{text}, submission {row['number']}" if row["number"] else text)
     return list(dict.fromkeys(texts))
 
 
 def get_packed_answers(workspace: Workspace, number: int) -> str | None:
-    """The packed answers of a submission, None when they are not known."""
+    """The packed answers of a submission, None when they are unknown."""
     sql = "SELECT answers FROM submissions WHERE number = :number"
     rows = read_rows(workspace.ledger_url, sql, {"number": number})
     return rows[0]["answers"] if rows else None
 
 
-def list_noted(workspace: Workspace, kind: str) -> set[int]:
+def list_with_note(workspace: Workspace, kind: str) -> set[int]:
     """Numbers of the submissions that have a note of this kind."""
     sql = "SELECT DISTINCT submission FROM notes WHERE kind = :kind AND submission IS NOT NULL"
     return {row["submission"] for row in read_rows(workspace.ledger_url, sql, {"kind": kind})}
 
 
 def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:
-    """{number: other columns} of the submissions that came from a hand-kept table."""
+    """{number: {column: text}} of the columns that the ledger has no column for, by submission."""
     sql = "SELECT submission, text FROM notes WHERE kind = 'imported' ORDER BY seq"
-    return {
-        row["submission"]: json.loads(row["text"]) for row in read_rows(workspace.ledger_url, sql)
-    }
+    rows = read_rows(workspace.ledger_url, sql)
+    return {row["submission"]: json.loads(row["text"]) for row in rows}
 
 
-def count_since(workspace: Workspace, since: str) -> list[str]:
-    """Times of the submissions since a UTC text that the leaderboard did not reject, oldest first."""
+def list_counted_times(workspace: Workspace, since: str) -> list[str]:
+    """Times of the submissions since a UTC text, without rejected ones, oldest first."""
     rows = read_rows(workspace.ledger_url, QUOTA_QUERY, {"since": since})
     return [row["submitted_at"] for row in rows]
 
 
 def has_server(workspace: Workspace) -> bool:
-    """Whether the ledger is on a server, which then tells the time for all who submit."""
+    """Whether the ledger is on a server, whose clock then counts for all who submit."""
     return not workspace.ledger_url.startswith("sqlite:///")
 
 
 def read_clock(workspace: Workspace) -> dt.datetime:
-    """The time for quota and deadline: the server's, else this machine's."""
+    """The time now for quota and deadline: the server's, or this machine's for SQLite."""
     if not has_server(workspace):
         return dt.datetime.now(dt.UTC)
     (row,) = read_rows(workspace.ledger_url, SERVER_CLOCK)
@@ -452,33 +434,38 @@ QUOTA_QUERY = (
 
 
 def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
-    """Whether the run folder of a submission is in this workspace; a teammate's exp3 is not ours."""
+    """Whether a submission's run folder is here; compared by uid, as teammates have an exp3 too."""
     try:
         return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid
     except TrackerError:
         return False
 
 
-def find_figure(workspace: Workspace, row: Submission, part: str, metric: str) -> float | None:
-    """A submission's `val`, `public` or `private` value of a metric, None when it is not known."""
+def find_metric_value(
+    workspace: Workspace, row: Submission, part: str, metric: str
+) -> float | None:
+    """A submission's `val`, `public` or `private` value of a metric, None when it is unknown."""
     if part != "val":
         return row.scores.get(f"{part}_{metric}")
     if metric in COLUMNS:
-        figure: float | None = getattr(row, f"val_{metric}")
-        return figure
+        value: float | None = getattr(row, f"val_{metric}")
+        return value
     if row.run is None or not has_run(workspace, row):
         return None
     return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
 
 
-def list_validation(
+def list_validation_scores(
     workspace: Workspace, rows: Sequence[Submission]
 ) -> dict[int, dict[str, float]]:
-    """{number: {metric: value}}: the validation figures that are known, of the competition's
-    metrics and of METRICS."""
-    names = dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])
-    found: dict[int, dict[str, float]] = {}
+    """{number: {metric: value}} of the known validation scores.
+
+    The metrics are those of the competition and those of METRICS.
+    """
+    own = [metric.name for metric in workspace.competition.metrics]
+    names = dict.fromkeys([*own, *METRICS])
+    scores: dict[int, dict[str, float]] = {}
     for row in rows:
-        figures = {name: find_figure(workspace, row, "val", name) for name in names}
-        found[row.number] = {name: value for name, value in figures.items() if value is not None}
-    return found
+        values = {name: find_metric_value(workspace, row, "val", name) for name in names}
+        scores[row.number] = {name: value for name, value in values.items() if value is not None}
+    return scores

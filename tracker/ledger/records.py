@@ -1,4 +1,4 @@
-"""What the ledger's rows are in the program: a submission with its scores, a remark."""
+"""The ledger's rows as objects: a submission with its scores and notes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """A remark on a submission, or on a run by its uid; `time` is UTC text."""
+    """A note on a submission, or on a run by its uid; `time` is UTC text."""
 
     submission: int | None
     run_uid: str | None
@@ -28,11 +28,10 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission, its newest scores by `<split>_<metric>`, and the remarks on it and on its run.
+    """A submission, its newest scores by `<split>_<metric>`, and the notes on it and on its run.
 
-    `not_known` are the config keys of which either it or SOTA then, of another program, tells
-    nothing: none of them is
-    in `config_diff`.
+    `not_known` are the config keys that only one of it and the SOTA of that time has, because
+    another program never logged them; they are not in `config_diff`.
     """
 
     number: int
@@ -69,7 +68,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What tells where a submission came from: its run, and the best submission of that time."""
+    """Where a submission came from: its run, and the best submission of that time."""
 
     number: int
     run: str | None

@@ -1,5 +1,7 @@
-"""What the ledger refuses, each rule once: asked when a candidate is examined, and again under the
-writers' lock."""
+"""The rules by which the ledger refuses a submission, each in one place.
+
+They are checked when a candidate is examined, and again under the writers' lock.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +11,34 @@ from dataclasses import dataclass
 
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
-from tracker.ledger.read import QUOTA_QUERY, SERVER_CLOCK, UNNAMED_QUERY, find_unnamed
+from tracker.ledger.read import (
+    QUOTA_QUERY,
+    SERVER_CLOCK,
+    UNFINGERPRINTED_QUERY,
+    find_unfingerprinted,
+)
 from tracker.workspace.competition import Competition
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaWindow:
-    """The time, UTC times of the submissions that count now, and why there may be no further one;
-    None: there may."""
+    """The time now, the UTC times of the submissions that count, and the refusal of one more.
+
+    `refusal` is None when one more is allowed.
+    """
 
     now: dt.datetime
     times: Sequence[str]
     refusal: RefusedError | None
 
 
-def ask_duplicate(query: Query, fingerprint: str) -> DuplicateError | None:
-    """Why predictions with this fingerprint must not be sent again; None when nobody has sent them."""
+def find_duplicate_refusal(query: Query, fingerprint: str) -> DuplicateError | None:
+    """The refusal of predictions that were sent before; None when nobody has sent them."""
     select = "SELECT number, run, memo FROM submissions WHERE "
     rows = query(f"{select}predictions_fingerprint = :fingerprint", {"fingerprint": fingerprint})
     if not rows:
-        number = find_unnamed(query(UNNAMED_QUERY, {}), fingerprint)
+        number = find_unfingerprinted(query(UNFINGERPRINTED_QUERY, {}), fingerprint)
         rows = [] if number is None else query(f"{select}number = :number", {"number": number})
     if not rows:
         return None
@@ -38,22 +47,18 @@ def ask_duplicate(query: Query, fingerprint: str) -> DuplicateError | None:
     return DuplicateError(message, number=row["number"])
 
 
-def ask_quota(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
-    """The quota and the deadline by the clock of the server where there is one, else by this
-    machine's."""
-    now = (
-        query(SERVER_CLOCK, {})[0]["now"].astimezone(dt.UTC)
-        if on_server
-        else dt.datetime.now(dt.UTC)
-    )
-    found = [
-        row["submitted_at"] for row in query(QUOTA_QUERY, {"since": window_start(competition, now)})
-    ]
-    times, later = split_times(competition, now, found)
+def read_quota_window(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
+    """Quota and deadline now, by the clock of the ledger's server, or of this machine."""
+    now = dt.datetime.now(dt.UTC)
+    if on_server:
+        now = query(SERVER_CLOCK, {})[0]["now"].astimezone(dt.UTC)
+    rows = query(QUOTA_QUERY, {"since": window_start(competition, now)})
+    submitted = [row["submitted_at"] for row in rows]
+    times, later = split_times(competition, now, submitted)
     refusal = None
     try:
         if not on_server:
-            check_clock(now, found)
+            check_clock(now, submitted)
         check_quota(competition, now, times, later=later)
     except RefusedError as error:
         refusal = error

@@ -1,4 +1,4 @@
-"""Which run a word means: `exp12`, `latest`, `sota` or `s12`."""
+"""The run that a word means: `exp12`, `latest`, `sota` or `s12`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tracker.ledger.records import Submission
 from tracker.runs.read import find_latest, load_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.leaderboard_kinds import KINDS
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_score_command
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 
 
 def parse_submission(word: str) -> int | None:
@@ -18,16 +18,13 @@ def parse_submission(word: str) -> int | None:
     return int(word[1:]) if re.fullmatch(r"s[0-9]{1,4000}", word) else None
 
 
-def name_first_score(workspace: Workspace) -> str:
-    """The command that brings the first public score; where it is not typed in, it comes with the
-    submission."""
+def render_first_score_command(workspace: Workspace) -> str:
+    """The command after which there is a public score, for the hint that there is none yet."""
     if KINDS[workspace.leaderboard].needs_upload_by_hand:
-        return name_score_command(workspace.competition)
-    return (
-        "tracker sync"
-        if list_newest_submissions(workspace, 1)
-        else 'tracker submit R --memo "what is new"'
-    )
+        return render_score_command(workspace.competition)
+    if list_newest_submissions(workspace, 1):
+        return "tracker sync"
+    return 'tracker submit R --memo "what is new"'
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:
@@ -37,7 +34,7 @@ def resolve_run(workspace: Workspace, name: str) -> str:
     if name == "sota":
         best = find_sota(workspace)
         if best is None:
-            raise UnknownRunError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
+            raise UnknownRunError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
         return _run_of(workspace, best)
     if (number := parse_submission(name)) is not None:
         return _run_of(workspace, get_submission(workspace, number))
@@ -45,15 +42,13 @@ def resolve_run(workspace: Workspace, name: str) -> str:
 
 
 def _run_of(workspace: Workspace, row: Submission) -> str:
-    """The name of the run folder that a submission came from; raises UnknownRunError when it is not
-    here."""
+    """The name of a submission's run folder; raises UnknownRunError when it is not here."""
     if row.run is not None and has_run(workspace, row):
         return row.run
-    what = (
-        f"was made by {row.author}"
-        if row.run_uid and row.author
-        else "is known from the ledger alone"
-    )
+    reason = "is known only from the ledger"
+    if row.run_uid and row.author:
+        reason = f"was made by {row.author}"
     raise UnknownRunError(
-        f"submission {row.number} {what}: no run folder here", hint="tracker leaderboard shows it"
+        f"submission {row.number} {reason}: its run folder is not in this workspace",
+        hint="tracker leaderboard shows it",
     )

@@ -1,5 +1,7 @@
-"""ledger.db.sql, read: its statements for each database, and its tables, from which every list of
-columns follows."""
+"""Reads ledger.db.sql: its statements for each database, and the columns of its tables.
+
+Every list of columns in the program comes from here.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SCHEMA_FILE = (
-    Path(__file__).resolve().parent.parent / "ledger.db.sql"
-)  # in a checkout a link to the one above
+MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
+
+# in a checkout this is a link to the file at the top
+SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column as the schema has it; `kind` is INTEGER, TEXT or DOUBLE PRECISION, `references`
-    `table.column` or ""."""
+class SchemaColumn:
+    """A column of the schema.
+
+    `kind` is INTEGER, TEXT or DOUBLE PRECISION; `references` is `table.column` or "".
+    """
 
     name: str
     kind: str
@@ -28,9 +33,8 @@ class Column:
 
 
 @cache
-def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[Column, ...]]:
-    """The columns of each table, in the order of the schema. SQLite reads the text, in two
-    milliseconds."""
+def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[SchemaColumn, ...]]:
+    """{table: columns} in the order of the schema. SQLite parses the text, in two milliseconds."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in load_schema("sqlite", path):
             connection.execute(statement)
@@ -40,7 +44,7 @@ def load_tables(path: Path = SCHEMA_FILE) -> dict[str, tuple[Column, ...]]:
         return {name: _read_columns(connection, name) for (name,) in names}
 
 
-def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, ...]:
+def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[SchemaColumn, ...]:
     keys = connection.execute(
         'SELECT "from", "table", "to" FROM pragma_foreign_key_list(?)', [table]
     )
@@ -52,7 +56,7 @@ def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, .
     unique = {name for (name,) in connection.execute(sql, [table])}
     rows = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', [table])
     return tuple(
-        Column(
+        SchemaColumn(
             name=name,
             kind=kind,
             required=bool(required),
@@ -65,8 +69,10 @@ def _read_columns(connection: sqlite3.Connection, table: str) -> tuple[Column, .
 
 
 def list_columns(table: str, *, kind: str = "", end: str = "") -> tuple[str, ...]:
-    """Names of a table's columns but `seq`, which is the chain's; with `kind` or `end` those of
-    this type or ending."""
+    """The names of a table's columns without `seq`, which belongs to the chain.
+
+    `kind` and `end` select those of a type or with an ending.
+    """
     return tuple(
         column.name
         for column in load_tables()[table]

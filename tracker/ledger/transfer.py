@@ -1,14 +1,13 @@
-"""Whole ledgers from one database to another: backup and restore, row by row with their hashes.
+"""Copies whole ledgers between databases: backup and restore, row by row with their hashes.
 
-A backup is a SQLite ledger, whatever the database it came from: it can be read, verified and worked
-with as it is.
+A backup is always a SQLite ledger: it can be read, verified and used as it is.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,23 @@ from tracker.ledger.append import (
     open_engine,
     translate_ledger_errors,
 )
-from tracker.ledger.connection import check_not_newer, missing_ledger, refuse_logs, translate_sqlite
+from tracker.ledger.connection import (
+    check_not_newer,
+    missing_ledger_error,
+    refuse_leftover_logs,
+    translate_sqlite,
+)
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, translate_os_errors
 
-BATCH = 1000
+ROWS_PER_BATCH = 1000  # rows in memory at a time
 
 
 def copy_ledger(url: str, target: Path) -> int:
-    """Copy the ledger at `url` to a SQLite file as of one moment, while others write; returns the
-    rows copied.
+    """Copy the ledger at `url` to a SQLite file while others write; returns the rows copied.
 
-    Raises LedgerError when the source is missing or foreign, StorageError when `target` cannot be
-    written; an existing file is not replaced.
+    The copy has the rows of one moment. Raises LedgerError when the source is missing or foreign or
+    `target` exists, StorageError when `target` cannot be written.
     """
     _refuse_existing(target)
     source = Path(url.removeprefix("sqlite:///"))
@@ -45,15 +48,17 @@ def copy_ledger(url: str, target: Path) -> int:
             with translate_os_errors(target, "write"):
                 temporary.touch()
             count = _copy_rows(url, f"sqlite:///{temporary}")
-        _set_journal(temporary, "DELETE")  # one file, nothing of it in a log beside it
+        _set_journal(temporary, "DELETE")  # a backup is one file, without a log next to it
     return count
 
 
 def restore_ledger(source: Path, url: str) -> int:
-    """Copy a backup into the empty place at `url`; returns the rows copied. Raises LedgerError when
-    it is not empty."""
+    """Copy a backup to a new ledger at `url`; returns the rows copied.
+
+    Raises LedgerError when something is there already.
+    """
     if not source.is_file():
-        raise missing_ledger(source)
+        raise missing_ledger_error(source)
     with open_engine(f"sqlite:///{source}"):
         pass  # a foreign file is refused here
     if url.startswith("sqlite:///"):
@@ -68,56 +73,48 @@ def restore_ledger(source: Path, url: str) -> int:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise LedgerError(f"{target} exists", hint="choose another name, or move it away first")
-    refuse_logs(target)
+        raise LedgerError(f"{target} exists", hint="choose another name, or move the file away")
+    refuse_leftover_logs(target)
 
 
 @contextmanager
 def _translate_errors(source: Path, target: Path) -> Iterator[None]:
-    """SQLite's errors in our words: what the disk refuses is about the new file, anything else
-    about the old one."""
+    """Translate SQLite's errors: disk errors are about `target`, all others about `source`."""
     try:
         yield
     except sqlite3.Error as error:
-        about_target = translate_sqlite(error, target)
-        raise (
-            about_target
-            if isinstance(about_target, StorageError)
-            else translate_sqlite(error, source)
-        ) from error
+        translated = translate_sqlite(error, target)
+        if not isinstance(translated, StorageError):
+            translated = translate_sqlite(error, source)
+        raise translated from error
 
 
 def _copy_file(source: Path, target: Path) -> int:
-    """SQLite's own online backup: a whole copy of one moment."""
+    """Copy with SQLite's online backup, which has the rows of one moment."""
     if not source.is_file():
-        raise missing_ledger(source)
-    with _closing(sqlite3.connect(source)) as old, _closing(sqlite3.connect(target)) as new:
+        raise missing_ledger_error(source)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         return int(new.execute("SELECT count(*) FROM chain").fetchone()[0])
 
 
-@contextmanager
-def _closing(connection: Any) -> Iterator[Any]:
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
 def _copy_rows(source: str, target: str) -> int:
-    """All rows, in one transaction on each side; that of the target makes the tables too."""
+    """Copy all rows, in one transaction on each side; the target's one makes the tables too."""
     count = 0
     with create_tables(target) as writing:
         if writing is None:
-            raise LedgerError("there is a ledger already", hint="restore into an empty database")
+            raise LedgerError(
+                "the database already has a ledger", hint="restore into an empty database"
+            )
         for table, rows in _read_rows(source):
             writing.execute(sa.insert(table), rows)
-            count += len(rows) * (table.name == "chain")
+            if table.name == "chain":  # it has one row for each row of the other tables
+                count += len(rows)
     return count
 
 
 def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
-    """The rows of one moment, a part of a table at a time; what a row refers to comes before it."""
+    """(table, some of its rows) at one moment; a row comes after the rows that it refers to."""
     with open_engine(url) as engine, translate_ledger_errors(url), engine.connect() as connection:
         level = "SERIALIZABLE" if engine.dialect.name == "sqlite" else "REPEATABLE READ"
         connection.execution_options(isolation_level=level, stream_results=True)
@@ -126,11 +123,11 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
             if table is MIGRATIONS:
                 continue  # the new ledger has its own
             rows = connection.execute(sa.select(table).order_by(next(iter(table.primary_key))))
-            for part in rows.mappings().partitions(BATCH):
+            for part in rows.mappings().partitions(ROWS_PER_BATCH):
                 yield table, [dict(row) for row in part]
 
 
 def _set_journal(path: Path, mode: str) -> None:
-    with _closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute(f"PRAGMA journal_mode = {mode}")

@@ -15,16 +15,16 @@ from tracker.core.config_diff import describe_ensemble
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import (
-    count_since,
     find_sota,
+    list_counted_times,
     list_submissions,
-    list_validation,
+    list_validation_scores,
     read_clock,
 )
 from tracker.ledger.records import Submission
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Metric, Workspace
-from tracker.workspace.metrics import COLUMNS, choose_figures, name_metric
+from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 
 NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
@@ -130,7 +130,9 @@ def build_report(workspace: Workspace) -> TeamReport:
     found = audit(workspace)
     rows = list_submissions(workspace)
     entries = _build_entries(workspace, rows, found)
-    times, _ = split_times(competition, now, count_since(workspace, window_start(competition, now)))
+    times, _ = split_times(
+        competition, now, list_counted_times(workspace, window_start(competition, now))
+    )
     return TeamReport(
         competition=competition,
         generated_at=to_utc_text(now),
@@ -156,7 +158,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
     }
     equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
     chain = set(found.sota_chain)
-    validation = list_validation(workspace, rows)
+    validation = list_validation_scores(workspace, rows)
     entries = []
     for row in rows:
         figures = {
@@ -256,7 +258,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
     columns = [
         Column(
             key=f"{split}_{metric.name}",
-            group=name_metric(metric)[:1].upper() + name_metric(metric)[1:],
+            group=metric_title(metric)[:1].upper() + metric_title(metric)[1:],
             label=split,
             name=f"{split} {_shorten(metric.name)}",
         )
@@ -266,7 +268,7 @@ def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Co
     known = {key for entry in entries for key in entry.values}
     for part, group in (("train", "Training"), ("val", "Validation")):
         measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
-        for figure in dict.fromkeys([*choose_figures(competition, measured), "loss"]):
+        for figure in dict.fromkeys([*choose_metrics(competition, measured), "loss"]):
             label = _shorten(figure)
             columns.append(
                 Column(

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, indent, list_scores
-from tracker.core.config_diff import render_ensemble_change, tell_unknown
+from tracker.core.config_diff import render_ensemble_change, render_unknown_keys
 from tracker.core.text import clean_text, render_value
 from tracker.report.charts import (
     describe_relation,
@@ -25,7 +25,7 @@ from tracker.report.charts import (
 )
 from tracker.report.data import Column, Relation, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.competition import Metric
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_metric
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, metric_title
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
@@ -52,14 +52,17 @@ def render_page(report: TeamReport) -> str:
         "minute": report.competition.local_time,
         "metric": label_metric,
     }
-    environment.filters |= {"ensemble_change": render_ensemble_change, "unknown": tell_unknown}
+    environment.filters |= {
+        "ensemble_change": render_ensemble_change,
+        "unknown": render_unknown_keys,
+    }
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     metric = report.competition.primary
     page = environment.get_template("page.html").render(
         report=report,
         metric=metric,
-        metric_name=name_metric(metric),
+        metric_name=metric_title(metric),
         no_public_score=NO_PUBLIC_SCORE,
         groups=group_columns(report.columns),
         facts=list_facts(report),

@@ -1,5 +1,4 @@
-"""One run folder: record, points, the recorder that writes them, what the machine was, tags and how
-it ended.
+"""One run folder: record, points, the recorder that writes them, environment, tags, how it ended.
 
 Imports `workspace` and below.
 """

@@ -1,4 +1,4 @@
-"""Where a run came from: packages, hardware, command line, git commit and uncommitted changes."""
+"""The environment of a run: packages, hardware, command, git commit and uncommitted changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 
 from tracker.core.version import __version__
 
-GIT_TIMEOUT_S = 30
-REPORTED = ("torch", "timm", "lightning-fabric", "mlflow")  # asked for in every report of a bug
+GIT_TIMEOUT_S = 30  # a diff of a big repository on a slow network disk takes seconds
+# every bug report needs their versions
+REPORTED_LIBRARIES = ("torch", "timm", "lightning-fabric", "mlflow")
 
 
 def collect_environment(folder: Path) -> dict[str, Any]:
@@ -34,26 +35,24 @@ def collect_environment(folder: Path) -> dict[str, Any]:
 
 
 def describe_versions() -> list[str]:
-    """A line each for this program, Python and the libraries whose version explains most; none is
-    imported."""
+    """Lines for a bug report: the versions of this program, Python and `REPORTED_LIBRARIES`."""
     lines = [
         f"tracker {__version__}",
         f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
     ]
-    for name in REPORTED:
+    for name in REPORTED_LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
             lines.append(f"{name} {importlib.metadata.version(name)}")
     return lines
 
 
 def collect_code(folder: Path) -> str:
-    """The code fingerprint of this moment."""
+    """The code fingerprint at this moment."""
     return code_fingerprint(_describe_git(folder))
 
 
 def code_fingerprint(git: dict[str, Any] | None) -> str:
-    """`git:<commit>`, with the hash of the uncommitted diff when there is one; the version outside
-    git."""
+    """`git:<commit>`, plus a hash of the uncommitted diff if any; outside git the version."""
     if git is None:
         return f"tracker:{__version__}"
     if not git["diff"]:
@@ -65,23 +64,22 @@ def _describe_git(folder: Path) -> dict[str, Any] | None:
     commit = run_git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
+    untracked = run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory")
     return {
         "commit": commit.strip(),
         "branch": (run_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip(),
         "diff": run_git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or "",
-        "untracked": (
-            (
-                run_git(folder, "ls-files", "--others", "--exclude-standard", "--directory") or ""
-            ).splitlines()
-        ),
+        "untracked": (untracked or "").splitlines(),
     }
 
 
 def run_git(
     folder: Path, *arguments: str, given: str | None = None, limit_s: float = GIT_TIMEOUT_S
 ) -> str | None:
-    """The output of a git command, which reads `given`; None when it fails, or git or the
-    repository is missing."""
+    """The output of a git command; None when it fails, or when git or the repository is missing.
+
+    `given` is what the command reads from stdin.
+    """
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -97,13 +95,14 @@ def run_git(
 
 def _describe_hardware() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):  # Linux: only the cores that this process may use
+        cores = len(os.sched_getaffinity(0))
     return {
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
+        "cores": cores,
         "memory_mb": memory // 2**20,
     }
 
@@ -113,15 +112,15 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
-    )
+    for line in lines:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
 
 
 def _list_packages() -> dict[str, str]:
-    found = {
-        d.metadata["Name"]: d.version
-        for d in importlib.metadata.distributions()
-        if d.metadata["Name"]
-    }
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+    versions = {}
+    for distribution in importlib.metadata.distributions():
+        if name := distribution.metadata["Name"]:  # a damaged installation has no name
+            versions[name] = distribution.version
+    return dict(sorted(versions.items(), key=lambda item: item[0].lower()))

@@ -1,8 +1,7 @@
-"""What is said of a run after it was made: its tags, whether it is archived, and the files that
-were freed.
+"""What users add to a run later: tags, whether it is archived, and which files were deleted.
 
-It is `marks.json` in the run folder: it moves with the folder, no ledger is needed to read it, and
-a running run, which writes run.json every few seconds, cannot overwrite it.
+It is `marks.json` in the run folder. So it moves with the folder, needs no ledger, and is not
+overwritten by a running run, which writes run.json every few seconds.
 """
 
 from __future__ import annotations
@@ -21,34 +20,32 @@ from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.workspace.competition import Workspace
 
-LONGEST_TAG = 50
+MAX_TAG_CHARS = 50  # characters; a longer one does not fit a column of a list
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags, each once, in their order; raises ConfigError for what cannot be a tag."""
+    """The tags without duplicates, in their order; raises ConfigError for an invalid tag."""
     if isinstance(tags, str):
         raise ConfigError(f"tags: expected a list of texts, not {tags!r}", hint=f"tags=[{tags!r}]")
-    found = list(tags)
-    for tag in found:
-        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{LONGEST_TAG}}}", tag):
-            raise ConfigError(
-                f"{tag!r} cannot be a tag",
-                hint=(
-                    f"1 to {LONGEST_TAG} letters, digits and . : / + = - _, without blanks:"
-                    " final-candidate"
-                ),
+    listed = list(tags)
+    for tag in listed:
+        if not isinstance(tag, str) or not re.fullmatch(rf"[\w.:/+=-]{{1,{MAX_TAG_CHARS}}}", tag):
+            hint = (
+                f"1 to {MAX_TAG_CHARS} letters, digits and . : / + = - _, without spaces:"
+                " final-candidate"
             )
-    return tuple(dict.fromkeys(found))
+            raise ConfigError(f"{tag!r} cannot be a tag", hint=hint)
+    return tuple(dict.fromkeys(listed))
 
 
 def write_marks(folder: Path, record: RunRecord) -> None:
-    """Write the marks of `record` into its folder, whole or not at all; raises StorageError."""
+    """Write the marks of `record` into its folder, all or nothing; raises StorageError."""
     plain = record.to_dict()
     write_json(folder / MARKS, {name: plain[name] for name in MARK_FIELDS})
 
 
 def change_marks(workspace: Workspace, name: str, **changes: Any) -> RunRecord:
-    """Change some of `MARK_FIELDS` of a run; raises UnknownRunError or StorageError."""
+    """Change some `MARK_FIELDS` of a run; raises UnknownRunError or StorageError."""
     with FileLock(workspace.lock_dir / "marks.lock"):
         record = replace(load_run(workspace.runs_dir, name), **changes)
         write_marks(workspace.runs_dir / name, record)
@@ -60,31 +57,36 @@ def tag_run(
 ) -> RunRecord:
     """Add tags to a run, or remove them.
 
-    Raises UnknownRunError, StorageError, or ConfigError for what cannot be a tag, or a tag to
-    remove that is not there.
+    Raises UnknownRunError, StorageError, or ConfigError for an invalid tag, or for a tag to remove
+    that the run does not have.
     """
     wanted = check_tags(tags)
     with FileLock(workspace.lock_dir / "marks.lock"):
         record = load_run(workspace.runs_dir, name)
-        if remove and (absent := [tag for tag in wanted if tag not in record.tags]):
-            has = f"its tags: {', '.join(record.tags)}" if record.tags else "it has no tags"
-            raise ConfigError(f"{name} has no tag {', '.join(absent)}", hint=has)
-        kept = tuple(tag for tag in record.tags if tag not in wanted)
-        record = replace(
-            record, tags=kept if remove else tuple(dict.fromkeys([*record.tags, *wanted]))
-        )
+        if remove:
+            absent = [tag for tag in wanted if tag not in record.tags]
+            if absent:
+                has = f"its tags: {', '.join(record.tags)}" if record.tags else "it has no tags"
+                raise ConfigError(f"{name} has no tag {', '.join(absent)}", hint=has)
+            new = tuple(tag for tag in record.tags if tag not in wanted)
+        else:
+            new = tuple(dict.fromkeys([*record.tags, *wanted]))
+        record = replace(record, tags=new)
         write_marks(workspace.runs_dir / name, record)
     return record
 
 
 def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
-    """Put runs away, all or none; raises UnknownRunError, StorageError, or ConfigError for one that
-    is running."""
+    """Archive runs, all or none.
+
+    Raises UnknownRunError, StorageError, or ConfigError when one of them is running.
+    """
     records = [load_run(workspace.runs_dir, name) for name in names]
-    if running := [record.name for record in records if record.status == "running"]:
-        listed = f"{running[0]} is" if len(running) == 1 else f"{', '.join(running)} are"
+    running = [record.name for record in records if record.status == "running"]
+    if running:
+        subject = f"{running[0]} is" if len(running) == 1 else f"{', '.join(running)} are"
         raise ConfigError(
-            f"{listed} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}"
+            f"{subject} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}"
         )
     now = utc_now()
     return [
@@ -94,5 +96,5 @@ def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
 
 
 def unarchive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
-    """Take archived runs back; raises UnknownRunError or StorageError."""
+    """Bring archived runs back; raises UnknownRunError or StorageError."""
     return [change_marks(workspace, name, archived_at=None) for name in names]

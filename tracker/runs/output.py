@@ -1,9 +1,9 @@
-"""Where the output of a command goes: its terminal, file or pipe, and a log once nothing can be
-written there.
+"""The output of a command: to its terminal, file or pipe, and to a log when that fails.
 
 A training must not end because a window was closed. On SIGHUP, or when a write to stdout or stderr
-fails, both go on in a log, as they do from the beginning in a command that `Child` starts:
-`.tracker/output/PID.log` until there is a run folder, its `output.log` from then on.
+fails, both streams continue in a log. A command that `Child` starts writes to it from the
+beginning. The log is `.tracker/output/PID.log` until there is a run folder, then `output.log` in
+that folder.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
 OUTPUT_NAME = "output.log"
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # what draws a progress bar
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # escape codes of progress bars
 
 
 class Output:
-    """stdout and stderr of this process; `log` is where they go when nothing can be written where
-    they were."""
+    """stdout and stderr of this process; `log` is the file to which they go when writing fails."""
 
     def __init__(self, pending: Path) -> None:
         self.log = pending
@@ -40,31 +39,28 @@ class Output:
         self._pid = os.getpid()
         self._lock = threading.RLock()  # a signal may come while this thread has it
 
-    def move(self, reason: str) -> None:
-        """Let both go to the log from now on, and say so there; nothing happens when they do so
-        already."""
+    def redirect_to_log(self, reason: str) -> None:
+        """Redirect both streams to the log, with a line about it; does nothing the second time."""
         with self._lock:
             if self.in_log:
                 return
             self.in_log = True
-            mine = (
-                os.getpid() == self._pid
-            )  # a loader process moves its own output, and says nothing
-            if mine:
-                _write_if_possible(2, f"{reason}: output goes on in {self.log}\n")
+            # a loader process redirects its own output too, but without a message
+            is_main = os.getpid() == self._pid
+            if is_main:
+                _write_if_possible(2, f"{reason}: output continues in {self.log}\n")
             with suppress(OSError):
                 self._redirect()
-            if mine:
-                _write_if_possible(
-                    2, f"{utc_now()} {reason}: output goes on here; {self.end_hint}\n"
-                )
+            if is_main:
+                line = f"{utc_now()} {reason}: output continues here; {self.end_hint}\n"
+                _write_if_possible(2, line)
 
-    def keep_in(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
-        """The log is output.log of this folder from now on; what the pending log has is moved
-        there.
+    def attach_folder(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
+        """Use output.log of this run folder as the log; the pending log's lines move there.
 
-        The line `resumed` comes between it and what an earlier process has left there. Raises
-        StorageError. Output that is not in a log has none there either: an older one is put aside.
+        The line `resumed` separates them from what an earlier process wrote there. If the output is
+        not in a log, an older output.log is renamed, because it belongs to an earlier process.
+        Raises StorageError.
         """
         target = folder / OUTPUT_NAME
         with self._lock, translate_os_errors(target, "write"):
@@ -97,7 +93,7 @@ class Output:
 
 
 class Stream:
-    """A text stream of which no write fails: what cannot be written goes to the log, or is lost."""
+    """A text stream whose writes never fail: what cannot be written goes to the log, or is lost."""
 
     def __init__(self, stream: TextIO, output: Output) -> None:
         self.stream = stream
@@ -124,7 +120,7 @@ class Stream:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         try:
             self.stream.flush()
         except (OSError, ValueError) as error:
@@ -132,17 +128,18 @@ class Stream:
 
     def _recover(self, error: Exception, text: str) -> None:
         if self.output.in_log or isinstance(error, BlockingIOError):
-            return  # not even the log takes it, or a slow reader does not yet
+            return  # writing to the log failed too, or a slow reader is not ready yet
         with suppress(OSError, ValueError):
             if self._terminal:
-                self._forget()
+                self._discard_buffer()
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self.output.move(f"the terminal, file or pipe takes no more output ({reason})")
+            message = f"the terminal, file or pipe accepts no more output ({reason})"
+            self.output.redirect_to_log(message)
             self.stream.write(_CONTROLS.sub("", text) if self._terminal else "")
             self.stream.flush()
 
-    def _forget(self) -> None:
-        """Drop what the stream still holds: a step of a progress bar is no line of a log."""
+    def _discard_buffer(self) -> None:
+        """Drop the stream's buffer: a part of a progress bar does not belong in a log."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
@@ -151,15 +148,15 @@ class Stream:
 
 @contextmanager
 def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
-    """No closed terminal, broken pipe or full disk behind stdout or stderr ends the block; inside
-    another, it is that.
+    """In this block a closed terminal, a broken pipe or a full disk does not end the process.
 
-    A SIGHUP that is ignored (nohup) or handled by the caller stays so.
+    Yields the `Output`; a block inside another one yields the outer block's. A SIGHUP that is
+    ignored (nohup) or handled by the caller stays so.
     """
     if isinstance(sys.stderr, Stream):
         yield sys.stderr.output
         return
-    output = Output(find_pending(workspace, os.getpid()))
+    output = Output(pending_log_path(workspace, os.getpid()))
     before: tuple[TextIO | None, TextIO | None] = (sys.stdout, sys.stderr)
     lost = [number for number, stream in enumerate(before, start=1) if stream is None]
     streams = [stream or _open_standard(number) for number, stream in enumerate(before, start=1)]
@@ -167,9 +164,10 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
     in_main = threading.current_thread() is threading.main_thread()
     hangup = in_main and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     if hangup:
-        signal.signal(signal.SIGHUP, lambda *_: output.move("the terminal was closed (SIGHUP)"))
+        closed = "the terminal was closed (SIGHUP)"
+        signal.signal(signal.SIGHUP, lambda *_: output.redirect_to_log(closed))
     if lost and all(_is_file(number, Path(os.devnull)) for number in lost):
-        output.move("stdout or stderr was closed")
+        output.redirect_to_log("stdout or stderr was closed")
     try:
         yield output
     finally:
@@ -181,13 +179,13 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
 
 
 def notify(line: str) -> None:
-    """A line for the user on stderr, where it can be written."""
+    """Print a line for the user on stderr; nothing happens if that fails."""
     with suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
 
 
-def find_pending(workspace: Workspace, pid: int) -> Path:
-    """The log of a command in the background before it has a run folder."""
+def pending_log_path(workspace: Workspace, pid: int) -> Path:
+    """The path of a background command's log before it has a run folder."""
     return workspace.lock_dir / "output" / f"{pid}.log"
 
 
@@ -199,17 +197,18 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 
 def _write_if_possible(descriptor: int, text: str) -> None:
-    """Write a line unless nobody takes it now; a signal handler must neither wait nor use a stream
-    that is in use."""
+    """Write a line if that is possible without waiting.
+
+    A signal handler must not wait, and must not use a stream that is in use.
+    """
     with suppress(OSError, ValueError):
         if select.select([], [descriptor], [], 0)[1]:
             os.write(descriptor, text.encode())
 
 
 def _open_standard(descriptor: int) -> TextIO:
-    """A stream for a descriptor that was closed when Python started, and where another file may be
-    now."""
-    if _is_file(descriptor, Path(os.devnull)):  # cli.py took it
+    """A stream for a descriptor that was closed at the start; another file may use it now."""
+    if _is_file(descriptor, Path(os.devnull)):  # cli.py opened /dev/null there
         return os.fdopen(
             descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
         )

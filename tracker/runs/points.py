@@ -1,4 +1,4 @@
-"""A run's points: metrics.jsonl read line by line, and its curves."""
+"""The points of a run: metrics.jsonl read line by line, and the curves from them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 
-LARGEST_STEP = 1 << 53  # what MLflow's database, and a float, can count to
+MAX_STEP = 1 << 53  # the largest integer that a float and MLflow's database hold exactly
 
-SYSTEM_PREFIX = "system/"  # figures of the machine, not of what was trained
+SYSTEM_PREFIX = "system/"  # metrics of the machine, not of the model
 
 
 def read_points(path: Path) -> Iterator[dict[str, Any]]:
-    """The points of a metrics.jsonl in the order logged; a torn last line is skipped."""
+    """The points of a metrics.jsonl in logged order; an incomplete last line is skipped."""
     try:
         with path.open("rb") as file:
             for line in file:
@@ -28,9 +28,9 @@ def read_points(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """(end offset, point) of every complete line from `offset` on, of a file that may still grow.
+    """(end offset, point) of every complete line after `offset`; the file may still grow.
 
-    The point is None where the line is torn or makes no sense.
+    The point is None if the line is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -45,37 +45,37 @@ def read_new_points(path: Path, offset: int) -> Iterator[tuple[int, dict[str, An
 
 
 def parse_point(line: bytes) -> dict[str, Any] | None:
-    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is torn, or lacks one
-    of these."""
+    """One line of metrics.jsonl as {time, step, epoch, values}; None when it is damaged."""
     try:
         point: dict[str, Any] = json.loads(line)
         point["values"] = {key: float(value) for key, value in point["values"].items()}
-        whole = all(
-            type(point[key]) is int and abs(point[key]) < LARGEST_STEP for key in ("step", "epoch")
-        )
-        timed = type(point["time"]) in (int, float) and abs(point["time"]) < LARGEST_STEP
+        whole = type(point["step"]) is int and type(point["epoch"]) is int
+        timed = type(point["time"]) in (int, float)
+        in_range = all(abs(point[key]) < MAX_STEP for key in ("step", "epoch", "time"))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    return point if whole and timed else None
+    return point if whole and timed and in_range else None
 
 
-def drop_system(values: Mapping[str, float]) -> dict[str, float]:
-    """The values of a point without the machine's figures."""
+def drop_system_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """The values of a point without the metrics of the machine."""
     return {name: value for name, value in values.items() if not name.startswith(SYSTEM_PREFIX)}
 
 
 def read_curves(path: Path) -> Curves:
-    """Curves by metric name; a step logged again after a resume counts once, the machine's figures
-    are left out."""
+    """Curves by metric name, without the metrics of the machine.
+
+    A step that was logged again after a resume has only its last value.
+    """
     curves: dict[str, dict[int, tuple[int, float]]] = {}
     for point in read_points(path):
-        for key, value in drop_system(point["values"]).items():
+        for key, value in drop_system_metrics(point["values"]).items():
             curves.setdefault(key, {})[point["step"]] = (point["epoch"], value)
     return curves
 
 
-def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The values with None in place of what JSON cannot hold."""
+def replace_non_finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The values with None for what JSON cannot hold: NaN and infinity."""
     return {
         key: value if value is not None and math.isfinite(value) else None
         for key, value in values.items()

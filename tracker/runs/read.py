@@ -1,4 +1,4 @@
-"""Runs read from their folders: one, all of them, their configs; a killed one is completed."""
+"""Read runs from their folders: one run, all runs, their configs; a killed run is completed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,12 @@ from tracker.training.files import TEMPORARY, translate_os_errors
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
-FIRST_FILES = {
-    ".lock",
-    "config.toml",
-    "env.json",
-    "output.log",
-    MARKS,
-}  # what a folder has before its first record
+# the files that a run folder may have before run.json is written
+FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}
 
 
 def load_run(runs_dir: Path, name: str) -> RunRecord:
-    """The record of a run, its status corrected when its process has died, and completed by what it
-    had logged.
+    """The record of a run; if its process died, the status is `killed` and the points are added.
 
     Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
     """
@@ -50,44 +44,35 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
         known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
-        record = RunRecord(
-            **{key: value for key, value in raw.items() if key in known}, **read_marks(folder)
-        )
+        own = {key: value for key, value in raw.items() if key in known}
+        record = RunRecord(**own, **read_marks(folder))
         check_record(record)
-        json.dumps(
-            raw, ensure_ascii=False, allow_nan=False
-        ).encode()  # what could not be written again is damage
+        # a value that cannot be written back as JSON means that the file is damaged
+        json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
     except FileNotFoundError:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
         newest = list_run_numbers(runs_dir)[:1]
-        hint = (
-            f"the newest is exp{newest[0]}; tracker runs lists them"
-            if newest
-            else "tracker run train makes one"
-        )
+        hint = "tracker run train makes one"
+        if newest:
+            hint = f"the newest is exp{newest[0]}; tracker runs lists them"
         raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"cannot read {path}: {error}", hint="restore the file from a backup"
         ) from error
     if record.status == "running" and not _is_alive(folder, record):
-        from tracker.runs.killed import complete  # late: it reads with this module
+        from tracker.runs.killed import complete_record  # late: killed.py imports this room's code
 
-        return complete(
-            folder,
-            RunRecord(
-                **{**raw_fields(record), "status": "killed", "finished_at": record.heartbeat}
-            ),
-        )
+        changes = {"status": "killed", "finished_at": record.heartbeat}
+        return complete_record(folder, RunRecord(**{**raw_fields(record), **changes}))
     return record
 
 
 def _load_unrecorded(folder: Path) -> RunRecord:
-    """The record of a run that is being made, or whose process died before it wrote one; it has no
-    uid.
+    """The record of a run without run.json: it is starting, or it died before; it has no uid.
 
-    Raises StorageError when the folder has more than that: then run.json was lost.
+    Raises StorageError when the folder has files of a later time: then run.json was lost.
     """
     with translate_os_errors(folder, "read"):
         names = {path.name for path in folder.iterdir()}
@@ -107,8 +92,7 @@ def _load_unrecorded(folder: Path) -> RunRecord:
 
 
 def _is_alive(folder: Path, record: RunRecord) -> bool:
-    """Whether the process of a running run still lives: by its lock here, by its heartbeat
-    elsewhere."""
+    """Whether the process of a running run is alive: its lock on this host, else its heartbeat."""
     if record.host == os.uname().nodename:
         if record.pid == os.getpid():
             return True
@@ -116,7 +100,7 @@ def _is_alive(folder: Path, record: RunRecord) -> bool:
         try:
             free = lock.acquire(wait=False)
         except StorageError:
-            free = False  # a read-only copy: fall back on the heartbeat
+            pass  # a read-only copy: the heartbeat decides
         else:
             lock.release()
             return not free
@@ -129,7 +113,7 @@ def list_runs(
 ) -> list[RunRecord]:
     """The newest runs first; a folder whose record cannot be read is listed as `broken`.
 
-    Without `archived`, the newest of those that were not put away.
+    Without `archived`, archived runs are left out, also from the `limit`.
     """
     records: list[RunRecord] = []
     for number in list_run_numbers(runs_dir):
@@ -175,36 +159,35 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             f"{render_count(len(problems), 'wrong value')} in {path}:",
             problems=problems,
-            hint="restore the file",
+            hint="restore the file from a backup",
         )
     return tables
 
 
 def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The config of a run that this program trained or inferred; raises ConfigError for one of any
-    other loop."""
+    """The config of a run of `tracker run`; raises ConfigError for a run of any other loop."""
     if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):
+        hint = (
+            "train, predict and explain where it was trained; run.save_probabilities or"
+            f" tracker adopt bring the result (tracker show {record.name} has its config)"
+        )
         raise ConfigError(
             f"{record.name} was made by another program or by a loop of your own: its model and its"
             " data are unknown here",
-            hint=(
-                "train, predict and explain where it was trained; run.save_probabilities or"
-                f" tracker adopt bring the result (tracker show {record.name} has its config)"
-            ),
+            hint=hint,
         )
     return load_config(runs_dir, record.name)
 
 
 def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
-    """A line for everything that no program writes into a config, as a date is."""
+    """A problem for each value that no program writes into a config, such as a date."""
+    expected = "expected a number, a text, true, false or a list"
     for section, table in tables.items():
         if not isinstance(table, Mapping):
             yield f"{section}: is a table, write [{section}]"
             continue
         for key, value in table.items():
-            for item in value if isinstance(value, list) else [value]:
+            items = value if isinstance(value, list) else [value]
+            for item in items:
                 if isinstance(item, dt.date | dt.time):
-                    yield (
-                        f"{section}.{key}: expected a number, a text, true, false or a list, not"
-                        f" {item}"
-                    )
+                    yield f"{section}.{key}: {expected}, not {item}"

@@ -1,4 +1,4 @@
-"""The record of one run: its folder, its state, its config."""
+"""The record of one run (run.json), its folder, and its marks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_json
 from tracker.training.tables import parse_json
 
-STALE_HEARTBEAT_S = 60.0
+STALE_HEARTBEAT_S = 60.0  # 12 missed heartbeats: a slow network disk may delay a few
 
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
-MARKS = "marks.json"  # what was said of a run after it was made; `tracker.runs.marks` writes it
+MARKS = "marks.json"  # tags and archive state, added later; `tracker.runs.marks` writes it
 
-KEPT = (  # what the points of a killed loop add to run.json, so that they are read once
-    ".killed.json"
-)
+KILLED_CACHE = ".killed.json"  # what the points of a killed loop add to run.json, see killed.py
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """run.json: what a run is and how it ended; the last three are from marks.json, which the run
-    does not write."""
+    """run.json: what a run is and how it ended; the last three fields are from marks.json."""
 
     name: str
     uid: str
@@ -56,37 +53,26 @@ class RunRecord:
     fingerprints: Mapping[str, str | None] = field(default_factory=dict)
     tags: Sequence[str] = ()
     archived_at: str | None = None
-    freed: Mapping[str, str] = field(
-        default_factory=dict
-    )  # files that tracker clean removed: {name: when}
+    # files that tracker clean removed: {name: UTC text}
+    freed: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
 
     def to_file(self) -> dict[str, Any]:
-        """Plain values, as written to run.json: tags may change while the run writes that file."""
+        """Plain values for run.json, without the marks: they may change while the run writes it."""
         return {key: value for key, value in self.to_dict().items() if key not in MARK_FIELDS}
 
 
 MARK_FIELDS = ("tags", "archived_at", "freed")
 
-RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(
-        (
-            "name",
-            "uid",
-            "kind",
-            "status",
-            "note",
-            "author",
-            "host",
-            "created_at",
-            "heartbeat",
-            "error",
-        ),
-        (str,),
-    ),
+_TEXT_FIELDS = (
+    *("name", "uid", "kind", "status", "note", "author", "host"),
+    *("created_at", "heartbeat", "error"),
+)
+FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(_TEXT_FIELDS, (str,)),
     **dict.fromkeys(("parent", "finished_at", "best_at"), (str, NoneType)),
     **dict.fromkeys(("pid", "epoch"), (int,)),
     **dict.fromkeys(("summary", "facts", "fingerprints"), (dict,)),
@@ -96,7 +82,7 @@ RECORD_KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def allocate_run(runs_dir: Path) -> Path:
-    """Make the next run folder; a number is never given twice, even when its folder was deleted."""
+    """Make the next run folder; no number is used twice, even if its folder was deleted."""
     counter = runs_dir / ".last"
     with FileLock(runs_dir / ".lock"):
         remove_leftovers(runs_dir)
@@ -116,7 +102,7 @@ def _read_counter(path: Path) -> int:
 
 
 def list_run_numbers(runs_dir: Path) -> list[int]:
-    """Numbers of the run folders, newest first."""
+    """The numbers of the run folders, newest first."""
     try:
         with os.scandir(runs_dir) as entries:
             matches = [RUN_NAME.fullmatch(entry.name) for entry in entries]
@@ -126,8 +112,8 @@ def list_run_numbers(runs_dir: Path) -> list[int]:
 
 
 def check_record(record: RunRecord) -> None:
-    """Raise ValueError for a value that no program has written there."""
-    for name, kinds in RECORD_KINDS.items():
+    """Raise ValueError for a field that no version of this program writes so."""
+    for name, kinds in FIELD_TYPES.items():
         value = getattr(record, name)
         if type(value) not in kinds:
             raise ValueError(f"{name} is {value!r}")
@@ -135,19 +121,19 @@ def check_record(record: RunRecord) -> None:
         if text := getattr(record, name):
             from_utc_text(text)
     if any(type(value) not in (int, float, NoneType) for value in record.summary.values()):
-        raise ValueError("summary has a value that is no number")
+        raise ValueError("summary has a value that is not a number")
     if any(type(value) not in (str, NoneType) for value in record.fingerprints.values()):
-        raise ValueError("fingerprints has a value that is no text")
+        raise ValueError("fingerprints has a value that is not a text")
 
 
 def read_marks(folder: Path) -> dict[str, Any]:
-    """What marks.json of a run folder has of `MARK_FIELDS`; raises StorageError for a damaged file."""
+    """`MARK_FIELDS` of a run folder, {} without marks.json; raises StorageError for a bad file."""
     path = folder / MARKS
     try:
-        marks = parse_json(path.read_text(encoding="utf-8"))
-        found = {name: marks[name] for name in MARK_FIELDS}
-        _check_marks(**found)
-        found["tags"] = tuple(found["tags"])
+        raw = parse_json(path.read_text(encoding="utf-8"))
+        marks = {name: raw[name] for name in MARK_FIELDS}
+        _check_marks(**marks)
+        marks["tags"] = tuple(marks["tags"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, LookupError) as error:
@@ -156,27 +142,28 @@ def read_marks(folder: Path) -> dict[str, Any]:
             " not archived"
         )
         raise StorageError(f"cannot read {path}: {error}", hint=hint) from error
-    return found
+    return marks
 
 
 def _check_marks(tags: Any, archived_at: Any, freed: Any) -> None:
-    """Raise ValueError or TypeError for what no program has written there."""
+    """Raise ValueError or TypeError for marks that no version of this program writes."""
     if type(tags) is not list or not all(type(tag) is str for tag in tags):
         raise ValueError(f"tags is {tags!r}")
     if type(freed) is not dict:
         raise ValueError(f"freed is {freed!r}")
-    for text in (*([] if archived_at is None else [archived_at]), *freed.values()):
+    if archived_at is not None:
+        from_utc_text(archived_at)
+    for text in freed.values():
         from_utc_text(text)
     json.dumps([tags, freed], ensure_ascii=False).encode()
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Whether a run's process died before it wrote the record; one that is about to write it holds
-    the lock."""
+    """Whether a run's process died before it wrote run.json; a living one holds the lock."""
     if not folder.is_dir() or (folder / "run.json").exists():
         return False
     if not (folder / ".lock").exists():
-        return True  # it is not made here: that would change the folder's time
+        return True  # FileLock would create the file, and so change the folder's time
     lock = FileLock(folder / ".lock")
     try:
         free = lock.acquire(wait=False)
@@ -192,7 +179,7 @@ def raw_fields(record: RunRecord) -> dict[str, Any]:
 
 
 def is_archived(folder: Path) -> bool:
-    """Whether a run was put away; one whose marks cannot be read is not."""
+    """Whether a run is archived; False if its marks cannot be read."""
     try:
         return read_marks(folder).get("archived_at") is not None
     except StorageError:
@@ -200,5 +187,5 @@ def is_archived(folder: Path) -> bool:
 
 
 def count_archived(runs_dir: Path) -> int:
-    """How many runs were put away."""
+    """How many runs are archived."""
     return sum(is_archived(runs_dir / f"exp{number}") for number in list_run_numbers(runs_dir))

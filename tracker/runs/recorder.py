@@ -1,5 +1,7 @@
-"""Writes one run folder: config.toml, env.json, run.json and metrics.jsonl, whatever happens to the
-process."""
+"""Writes one run folder: config.toml, env.json, run.json and metrics.jsonl.
+
+A kill at any moment leaves files that can be read.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.runs.environment import collect_environment
 from tracker.runs.marks import check_tags, write_marks
-from tracker.runs.points import finite
+from tracker.runs.points import replace_non_finite
 from tracker.runs.read import load_run
-from tracker.runs.record import KEPT, RunRecord, allocate_run
+from tracker.runs.record import KILLED_CACHE, RunRecord, allocate_run
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import (
     remove_leftovers,
@@ -37,21 +39,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 5.0  # a list of runs is at most so old; STALE_HEARTBEAT_S is many times that
 
 
 class Recorder:
-    """A RunLogger that writes a run folder; one process owns it, by a lock on the folder."""
+    """A RunLogger that writes a run folder; a lock on the folder keeps other processes out."""
 
     def __init__(self, folder: Path, record: RunRecord, lock: FileLock) -> None:
         self.folder = folder
         self.record = record
-        self.summarize: Callable[[], Mapping[str, Any]] = (
-            dict  # fields that each write of the record takes along
-        )
+        # returns more fields for each write of the record
+        self.summarize: Callable[[], Mapping[str, Any]] = dict
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
-        self._names: set[str] = set()  # of metrics, found fit
+        self._names: set[str] = set()  # names of metrics that were checked
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._metrics_fd = _open_points(folder / "metrics.jsonl")
@@ -74,7 +75,7 @@ class Recorder:
     ) -> Recorder:
         """Allocate expN and write its first files.
 
-        Raises StorageError, or ConfigError for a text that is not UTF-8 or that cannot be a tag.
+        Raises StorageError, or ConfigError for a text that is not UTF-8 or an invalid tag.
         """
         import tomli_w
 
@@ -110,8 +111,7 @@ class Recorder:
 
     @classmethod
     def reopen(cls, runs_dir: Path, name: str) -> Recorder:
-        """Go on with a run that was killed, interrupted or failed; raises ConfigError when it is
-        not."""
+        """Resume a run that was killed, interrupted or failed; raises ConfigError for any other."""
         lock = FileLock(runs_dir / name / ".lock")
         record = load_run(runs_dir, name)
         if record.status == "finished":
@@ -122,11 +122,9 @@ class Recorder:
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
         remove_leftovers(runs_dir / name)
-        (runs_dir / name / KEPT).unlink(missing_ok=True)
-        write_json(
-            runs_dir / name / f"env-resumed-{int(time.time())}.json",
-            collect_environment(runs_dir.parent),
-        )
+        (runs_dir / name / KILLED_CACHE).unlink(missing_ok=True)
+        resumed = runs_dir / name / f"env-resumed-{int(time.time())}.json"
+        write_json(resumed, collect_environment(runs_dir.parent))
         record = replace(
             record,
             status="running",
@@ -136,7 +134,7 @@ class Recorder:
             error="",
             heartbeat=utc_now(),
         )
-        if record.archived_at:  # whoever goes on with a run wants to see it
+        if record.archived_at:  # a user who resumes a run wants to see it in the lists
             record = replace(record, archived_at=None)
             write_marks(runs_dir / name, record)
         write_json(runs_dir / name / "run.json", record.to_file())
@@ -144,18 +142,18 @@ class Recorder:
 
     @property
     def age_s(self) -> float:
-        """Seconds that the run has taken, up to now and before it was resumed."""
+        """Seconds of work on the run so far, those before a resume included."""
         return time.monotonic() - self._started
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Keep facts found while setting up."""
+        """Record facts that are known after the setup."""
         self._update(facts={**self.record.facts, **values})
 
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """Put one point on disk before returning.
+        """Write one point; it is on disk when this returns.
 
-        Raises StorageError when the disk is full, ConfigError for a wrong name or value; nothing is
-        written then.
+        Raises StorageError when the disk is full, ConfigError for a wrong name or value; then
+        nothing is written.
         """
         if not self._names.issuperset(values):
             for name in values:
@@ -165,41 +163,42 @@ class Recorder:
         try:
             line = json.dumps(point, allow_nan=False)
         except ValueError:
-            finite = {k: v if math.isfinite(v) else str(v) for k, v in values.items()}
-            line = json.dumps({**point, "values": finite})
+            # JSON has no NaN: a text that float() reads is written instead
+            texts = {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
+            line = json.dumps({**point, "values": texts})
         self._write_line(line.encode() + b"\n")
 
     def _write_line(self, line: bytes) -> None:
         try:
             written = os.write(self._metrics_fd, line)
-            while written < len(line):  # a disk that fills up takes part of a line
+            while written < len(line):  # a disk that is almost full accepts part of a line
                 written += os.write(self._metrics_fd, line[written:])
         except OSError as error:
             raise storage_error(error, self.folder / "metrics.jsonl", "write") from error
 
     def artifact(self, path: Path) -> None:
-        """Nothing to do: the mirror picks up the files of the run folder."""
+        """Do nothing: the mirror finds the files of the run folder itself."""
 
     def progress(
         self, *, epoch: int, best_epoch: int | None, summary: Mapping[str, float | None]
     ) -> None:
-        """Keep how far the run has come and the metrics of its best epoch."""
+        """Record the epoch that is done and the metrics of the best epoch."""
         best_at = utc_now() if best_epoch == epoch else self.record.best_at
-        self._update(epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=finite(summary))
+        self._update(
+            epoch=epoch, best_epoch=best_epoch, best_at=best_at, summary=replace_non_finite(summary)
+        )
 
     def fingerprint(self, **values: str | None) -> None:
-        """Keep fingerprints known only at the end."""
+        """Record fingerprints that are known only at the end."""
         self._update(fingerprints={**self.record.fingerprints, **values})
 
     def describe(self, *, note: str, parent: str | None) -> None:
-        """Another note and parent, where they are given; raises ConfigError for a note that is not
-        UTF-8."""
+        """Change note and parent unless empty; raises ConfigError for a note that is not UTF-8."""
         check_utf8("the note", note)
         self._update(note=note or self.record.note, parent=parent or self.record.parent)
 
     def change_config(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Write another config.toml; raises StorageError, or ConfigError for a text that is not
-        UTF-8."""
+        """Write a new config.toml; raises StorageError, or ConfigError if it is not UTF-8."""
         import tomli_w
 
         text = tomli_w.dumps(config)
@@ -210,8 +209,10 @@ class Recorder:
     def finish(
         self, status: str, *, error: str = "", times: tuple[str, str] | None = None
     ) -> RunRecord:
-        """Write the final record and let go of the folder; `times` are when a run of elsewhere
-        began and ended."""
+        """Write the final record and free the folder.
+
+        `times` are the start and the end of a run that was made by another program, as UTC texts.
+        """
         self._stop.set()
         self._heart.join()
         try:
@@ -235,12 +236,11 @@ class Recorder:
             try:
                 self._update()
             except StorageError:
-                continue  # a full disk may have room again; the loop's own writes report it
+                continue  # a full disk may get room again, and the loop's own writes report it
 
 
 def _open_points(path: Path) -> int:
-    """Open metrics.jsonl for appending; a line torn by a crash is closed so that the next one
-    stands alone."""
+    """Open metrics.jsonl for appending; a line that a crash cut off gets its newline first."""
     with translate_os_errors(path, "write"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         size = os.fstat(fd).st_size

@@ -1,4 +1,4 @@
-"""When a run was resumed, and the line that says so between its epochs."""
+"""The times at which a run was resumed, and the line about it between its epochs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from pathlib import Path
 from tracker.core.clock import to_utc_text
 from tracker.workspace.competition import Workspace
 
-RESUMED = "env-resumed-"  # what files of recorder.Recorder.reopen begin with
+RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at each resume
 
 
 def list_resumes(folder: Path) -> list[int]:
-    """When a run was resumed, in seconds since 1970: each time kept its environment under that
-    name."""
-    found = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
-    return sorted(int(text) for text in found if text.isascii() and text.isdecimal())
+    """When a run was resumed, in seconds since 1970, oldest first; from its files' names."""
+    texts = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
+    return sorted(int(text) for text in texts if text.isascii() and text.isdecimal())
 
 
 def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
-    """The line between what a run printed before and after it was resumed at a moment, with `epoch`
-    epochs done."""
-    comp = workspace.competition
-    when = comp.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
-    return (
-        f"-- resumed {when} ({comp.time_zone})"
-        f" {f'after epoch {epoch}' if epoch > 0 else 'from the beginning'} --"
-    )
+    """The line between the output before and after a resume at `moment`, after `epoch` epochs."""
+    competition = workspace.competition
+    when = competition.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
+    where = f"after epoch {epoch}" if epoch > 0 else "from the beginning"
+    return f"-- resumed {when} ({competition.time_zone}) {where} --"

@@ -1,4 +1,4 @@
-"""What `tracker stop` leaves in a run folder for the run to find."""
+"""The note that `tracker stop` leaves in a run folder for the run that it stops."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ STOP_NAME = "stop.json"
 
 
 def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The reason and the facts that `stop_run` left for a run that it ends; empty when it was not
-    that."""
+    """Read and delete the stop note: (reason, facts), both empty when nobody stopped the run."""
     path = folder / STOP_NAME
     try:
         note = parse_json(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""What a run takes of its machine: processor, memory, disk and GPU, sampled beside the loop.
+"""The load of a run on its machine: processor, memory, disk and GPU, sampled while it runs.
 
-The figures are points of metrics.jsonl like all others, so MLflow draws them on its page of system
-metrics. Their step is the run's age in whole seconds, resumed parts counted together.
+The samples are points of metrics.jsonl like all others, so MLflow draws them on its page of system
+metrics. Their step is the age of the run in whole seconds, with the time before a resume included.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from tracker.training.libraries import is_installed, require
 if TYPE_CHECKING:
     from tracker.runs.recorder import Recorder
 
-INTERVAL_S = 10.0
-MIN_WINDOW_S = 0.5  # a share of the processor over less than that says nothing
+INTERVAL_S = 10.0  # as MLflow's own system metrics
+MIN_WINDOW_S = 0.5  # the processor's load over a shorter time is noise
 MB = 2**20
 
 
 class SystemMetrics:
-    """While the block runs, a thread logs a sample at once, every `interval_s` seconds, and at the
-    end."""
+    """In this block a thread logs a sample at the start, every `interval_s` and at the end."""
 
     def __init__(self, recorder: Recorder, *, interval_s: float = INTERVAL_S) -> None:
         self._recorder = recorder
@@ -45,7 +44,7 @@ class SystemMetrics:
             require("psutil")
             self._thread.start()
         except MissingLibraryError as error:
-            print(f"no figures of this machine are logged: {render_error(error)}", file=sys.stderr)
+            print(f"no system metrics are logged: {render_error(error)}", file=sys.stderr)
         return self
 
     def __exit__(
@@ -62,23 +61,19 @@ class SystemMetrics:
         sampler = Sampler(str(self._recorder.folder))
         ended = False
         while True:
-            with suppress(
-                OSError, StorageError
-            ):  # a full disk may have room again; the loop's own writes report it
-                values = {
-                    f"{SYSTEM_PREFIX}{name}": value for name, value in sampler.sample().items()
-                }
-                self._recorder.metrics(
-                    values, step=int(self._recorder.age_s), epoch=self._recorder.record.epoch
-                )
+            # a full disk may get room again, and the loop's own writes report it
+            with suppress(OSError, StorageError):
+                sample = sampler.sample()
+                values = {f"{SYSTEM_PREFIX}{name}": value for name, value in sample.items()}
+                step, epoch = int(self._recorder.age_s), self._recorder.record.epoch
+                self._recorder.metrics(values, step=step, epoch=epoch)
             if ended:
                 return
             ended = self._end.wait(self._interval_s)
 
 
 class Sampler:
-    """Measures this process with those that it has started in its session, the machine, and its
-    GPUs."""
+    """Measures this process with its children in the same session, the machine, and its GPUs."""
 
     def __init__(self, folder: str) -> None:
         import psutil
@@ -87,11 +82,13 @@ class Sampler:
         self._process = psutil.Process()
         self._gpus = _list_gpus()
         self._before = (time.monotonic(), _count_cpu_s(self._list_processes()))
-        psutil.cpu_percent()  # it measures since its last call
+        psutil.cpu_percent()  # the next call measures from here
 
     def sample(self) -> dict[str, float]:
-        """Figures by name: 100 % is one core, except `machine_cpu_percent`, where it is all; MB are
-        2**20 bytes."""
+        """{name: value}; MB are 2**20 bytes.
+
+        100 % is one core in `cpu_percent`, and all cores in `machine_cpu_percent`.
+        """
         import psutil
 
         processes = self._list_processes()
@@ -110,19 +107,20 @@ class Sampler:
         return values
 
     def _list_processes(self) -> list[Any]:
-        """This process and its descendants; the mirror, in a session of its own, is no part of the
-        training."""
+        """This process and its descendants in the same session; the mirror has its own session."""
         import psutil
 
-        session, found = os.getsid(0), [self._process]
+        session = os.getsid(0)
+        processes = [self._process]
         for child in self._process.children(recursive=True):
             with suppress(psutil.Error, OSError):
-                found += [child] if os.getsid(child.pid) == session else []
-        return found
+                if os.getsid(child.pid) == session:
+                    processes.append(child)
+        return processes
 
 
 def _count_cpu_s(processes: list[Any]) -> float:
-    """Seconds of processor time so far, those of loader processes that have ended included."""
+    """Seconds of processor time so far, including loader processes that have ended."""
     import psutil
 
     total = 0.0
@@ -135,33 +133,34 @@ def _count_cpu_s(processes: list[Any]) -> float:
 
 
 def _measure_memory(process: Any) -> float:
-    """Bytes; what processes share counts once where the system tells (Linux; 40 ms for a process of
-    600 MB)."""
+    """Bytes; on Linux memory that processes share counts once.
+
+    This takes 40 ms for a process of 600 MB.
+    """
     import psutil
 
     with suppress(psutil.Error):
-        found = process.memory_full_info()
-        return float(getattr(found, "pss", found.rss))
+        memory = process.memory_full_info()
+        return float(getattr(memory, "pss", memory.rss))
     return 0.0
 
 
 def _list_gpus() -> list[Any]:
-    """The NVIDIA GPUs of this machine; none without a driver, or without the library that asks it."""
+    """The NVIDIA GPUs of this machine; none without a driver or without pynvml."""
     if not is_installed("pynvml"):
         return []
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        return [
-            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
-        ]
+        count = pynvml.nvmlDeviceGetCount()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
     except pynvml.NVMLError:
         return []
 
 
 def _measure_gpu(gpu: Any) -> dict[str, float]:
-    """The figures that this kind of GPU has."""
+    """{name: value} of what this kind of GPU can measure."""
     import pynvml
 
     queries: dict[str, Callable[[], Any]] = {

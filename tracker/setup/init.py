@@ -26,7 +26,7 @@ from tracker.workspace.competition import (
 )
 from tracker.workspace.leaderboard_kinds import KINDS, choose_kind, list_options
 from tracker.workspace.metrics import is_loss
-from tracker.workspace.relocation import note_location
+from tracker.workspace.relocation import save_first_location
 
 CLOSE = 3  # changed answers that are hardly a change
 TEMPLATE = """\
@@ -164,7 +164,7 @@ def _prepare(workspace: Workspace) -> None:
         workspace
     ).check_settings()  # reads a solution: a wrong one is better found now
     create_ledger(workspace.ledger_url)
-    note_location(workspace)
+    save_first_location(workspace)
 
 
 def _write_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracker.core.settings import get_hub_places
+from tracker.core.settings import find_hub_locations
 from tracker.training.model.hub import ask
 
 LOOK_LIMIT_S = 2.5  # of the 3 s that tracker init may take for it
@@ -14,7 +14,7 @@ LATER = "change it in tracker.toml: true, false or a weights file"
 def look_for_weights() -> tuple[bool, str]:
     """Whether model.pretrained can be true, and why, in a sentence; first the caches are looked at,
     then the hub."""
-    places = get_hub_places()
+    places = find_hub_locations()
     names = sorted({name for cache in places.caches for name in _list_cached(cache)})
     if names:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

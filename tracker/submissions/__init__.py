@@ -1,5 +1,4 @@
-"""From predictions to a row of the ledger and its scores: what `check` examines and `submit`
-writes, scores, notes.
+"""Submissions: `check` examines predictions, `submit` writes and sends them; scores and notes.
 
 Imports `comparison`, `mirror` and below.
 """

@@ -1,5 +1,4 @@
-"""A candidate examined once: what `check` prints and what `submit` writes rest on the same look at
-files and ledger."""
+"""One examination of a candidate: `check` prints it, and `submit` decides by it."""
 
 from __future__ import annotations
 
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import open_reader
-from tracker.ledger.read import find_figure, find_sota, has_server, list_packed_answers
+from tracker.ledger.read import find_metric_value, find_sota, has_server, list_packed_answers
 from tracker.ledger.records import Submission
-from tracker.ledger.refusals import ask_duplicate, ask_quota
+from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.data import list_competition_ids
-from tracker.workspace.metrics import choose_figures
+from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
     Answers,
     check_answers,
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
     from tracker.comparison.members import Member
 
 
-NEAREST = 3
+NUM_NEAREST = 3  # so many of the most similar earlier submissions are listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A run's predictions, found fit to be sent as far as the file alone can tell."""
+    """A run's predictions that passed all checks of the file itself."""
 
     record: RunRecord
     config: Mapping[str, Any]
@@ -49,11 +48,11 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What submit would say, `answer` in one line; `refusal` is empty when it would be accepted.
+    """The result of check: what submit would do; `answer` is the first line.
 
-    `not_comparable` says why figures of `validation` do not compare with SOTA's; `ensemble` and
-    `members` are an
-    ensemble's.
+    `refusal` is empty when submit would accept the run. `not_comparable` has the reasons why
+    metrics of `validation` cannot be compared with SOTA's. `ensemble` and `members` are empty for a
+    single model.
     """
 
     answer: str
@@ -96,49 +95,46 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
     recorded = record.fingerprints.get("predictions")
     if recorded and recorded != answers.fingerprint:
         raise RefusedError(
-            f"{path} was changed after {name} had written it",
-            hint="restore it: a submission must be what the run predicted",
+            f"{path} was changed after {name} wrote it",
+            hint="restore the file: a submission must be what the run predicted",
         )
     return Candidate(record=record, config=config, answers=answers, path=path)
 
 
 def _how_to_predict(record: RunRecord) -> str:
-    broken_off = record.status in ("killed", "interrupted", "failed")
+    """The hint for a run without predictions: how it gets some."""
+    unfinished = record.status in ("killed", "interrupted", "failed")
     if "adopted_from" in record.facts:
         return "put the prediction CSV into its folder, then: tracker adopt DIR --force"
-    if (
-        record.kind == "train" and record.uid and not record.fingerprints.get("data")
-    ):  # of a loop of one's own
-        again = (
-            f'in its script, resume="{record.name}" and'
-            if broken_off
-            else "train again, and in the script"
-        )
+    is_own_loop = record.kind == "train" and record.uid and not record.fingerprints.get("data")
+    if is_own_loop:
+        again = "train again, and in the script"
+        if unfinished:
+            again = f'in its script, resume="{record.name}" and'
         return (
             f"{again} run.save_probabilities(ids, probabilities) or run.save_predictions(...)"
             " before the run ends"
         )
-    if broken_off:
+    if unfinished:
         return f"finish it: tracker run train --from {record.name} --resume"
     return "set data.eval_dir and train again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """A candidate beside what was sent before, at one moment; what changes with time is asked again
-    when it is sent.
+    """A candidate compared with the ledger at one moment.
 
-    `duplicate`, `spent` (quota, deadline or clock) and `similar` are the reasons to refuse it.
-    `nearest` has the
-    earlier submissions with the fewest other answers; `changed_from_sota` counts answers by "old ->
-    new" class.
+    `duplicate`, `quota_refusal` (quota, deadline or clock) and `similar_refusal` are reasons to
+    refuse it; the first two are checked again when it is sent, because others submit meanwhile.
+    `nearest` has the earlier submissions with the fewest different answers. `changed_from_sota`
+    counts the changed answers by "old -> new" class.
     """
 
     candidate: Candidate
     quota: Quota
     duplicate: DuplicateError | None
-    spent: RefusedError | None
-    similar: RefusedError | None
+    quota_refusal: RefusedError | None
+    similar_refusal: RefusedError | None
     sota: Submission | None
     config_diff: Mapping[str, Sequence[Any]] | None
     not_known: Sequence[str]
@@ -147,29 +143,28 @@ class Examination:
 
     def find_refusal(self, *, even_if_similar: bool = False) -> RefusedError | None:
         """The reason that comes first; None when the candidate may be sent."""
-        similar = None if even_if_similar else self.similar
-        return self.duplicate or self.spent or similar
+        similar = None if even_if_similar else self.similar_refusal
+        return self.duplicate or self.quota_refusal or similar
 
 
 def examine(workspace: Workspace, run: str) -> Examination:
-    """Look at a run's predictions and at the ledger once; writes nothing.
+    """Check a run's predictions and compare them with the ledger; writes nothing.
 
-    Raises RefusedError, DataError or UnknownRunError where the predictions themselves cannot be
-    sent.
+    Raises RefusedError, DataError or UnknownRunError when the predictions themselves are wrong.
     """
     competition = workspace.competition
     candidate = load_candidate(workspace, run)
     with open_reader(workspace.ledger_url) as query:
-        duplicate = ask_duplicate(query, candidate.answers.fingerprint)
-        window = ask_quota(query, competition, on_server=has_server(workspace))
+        duplicate = find_duplicate_refusal(query, candidate.answers.fingerprint)
+        window = read_quota_window(query, competition, on_server=has_server(workspace))
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
     return Examination(
         candidate=candidate,
         quota=build_quota(competition, window.now, window.times),
         duplicate=duplicate,
-        spent=window.refusal,
-        similar=_find_similar(competition, nearest),
+        quota_refusal=window.refusal,
+        similar_refusal=_find_similar(competition, nearest),
         sota=sota,
         config_diff=_diff_from_sota(sota, candidate) if sota else None,
         not_known=list_unknown(sota.config, candidate.config, recorded=True) if sota else [],
@@ -179,17 +174,16 @@ def examine(workspace: Workspace, run: str) -> Examination:
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:
-    """What submit would say, and how close the predictions are to what was sent before; writes
-    nothing."""
-    return report_examination(workspace, examine(workspace, run))
+    """What submit would do, and how similar the predictions are to earlier ones; writes nothing."""
+    return build_check_report(workspace, examine(workspace, run))
 
 
-def report_examination(workspace: Workspace, examination: Examination) -> CheckReport:
-    """An examination in words and figures, with what validation makes of it."""
+def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
+    """The report of an examination, with the comparison of validation scores."""
     from tracker.comparison.cv_lb import expect_public
     from tracker.comparison.members import list_members
     from tracker.core.config_diff import describe_ensemble
-    from tracker.submissions.answer import answer_check
+    from tracker.submissions.headlines import render_check_headline
 
     candidate, sota = examination.candidate, examination.sota
     record, config = candidate.record, candidate.config
@@ -199,7 +193,7 @@ def report_examination(workspace: Workspace, examination: Examination) -> CheckR
     not_comparable = (
         _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
     )
-    answer = answer_check(
+    answer = render_check_headline(
         workspace.competition,
         duplicate=duplicate,
         refusal=refusal,
@@ -239,45 +233,40 @@ def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[An
 def _compare_with_earlier(
     workspace: Workspace, answers: Answers, sota: Submission | None
 ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
-    """The nearest earlier submissions, and how many answers move between which classes against
-    SOTA."""
-    found: list[dict[str, Any]] = []
+    """(the nearest earlier submissions, {"old -> new" class: changed answers from SOTA})."""
+    competition = workspace.competition
+    names = dict(zip(competition.answer_words, competition.classes, strict=True))
+    earlier: list[dict[str, Any]] = []
     changed = None
     for number, run, packed in list_packed_answers(workspace):
         diff = diff_answers(unpack_answers(packed), answers)
-        found.append(
-            {"number": number, "run": run, "changed": diff.changed, "equal_share": diff.equal_share}
-        )
+        counts = {"changed": diff.changed, "equal_share": diff.equal_share}
+        earlier.append({"number": number, "run": run, **counts})
         if sota and number == sota.number:
-            names = dict(
-                zip(workspace.competition.answer_words, workspace.competition.classes, strict=True)
-            )
-            changed = {
-                f"{names.get(a, a)} -> {names.get(b, b)}": count
-                for (a, b), count in diff.moves.items()
-            }
-    return sorted(found, key=lambda item: int(item["changed"]))[:NEAREST], changed
+            changed = {}
+            for (old, new), count in diff.moves.items():
+                changed[f"{names.get(old, old)} -> {names.get(new, new)}"] = count
+    return sorted(earlier, key=lambda item: int(item["changed"]))[:NUM_NEAREST], changed
 
 
 def _compare_validation(
     workspace: Workspace, record: RunRecord, sota: Submission | None
 ) -> dict[str, Sequence[float | None]]:
-    """{metric: [SOTA's, this run's]} of the validation metrics of the chosen epochs."""
+    """{val_metric: [SOTA's, this run's]} at the best epoch of each."""
     known: dict[str, Sequence[float | None]] = {}
-    for name in dict.fromkeys(
-        [*(metric.name for metric in workspace.competition.metrics), *METRICS, "loss"]
-    ):
-        old = find_figure(workspace, sota, "val", name) if sota else None
+    own = [metric.name for metric in workspace.competition.metrics]
+    for name in dict.fromkeys([*own, *METRICS, "loss"]):
+        old = find_metric_value(workspace, sota, "val", name) if sota else None
         known[name] = [old, record.summary.get(f"val/{name}")]
     measured = [name for name, values in known.items() if values != [None, None]]
-    chosen = choose_figures(workspace.competition, measured)
+    chosen = choose_metrics(workspace.competition, measured)
     return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
 
 
 def _find_incomparable(
     workspace: Workspace, candidate: Candidate, sota: Submission, names: Sequence[str]
 ) -> dict[str, str]:
-    """Of the figures `names` those that do not compare with SOTA's, and why."""
+    """{name: reason} of those of `names` that cannot be compared with SOTA's."""
     from tracker.comparison.comparable import (
         basis_of_run,
         basis_of_submission,
@@ -293,13 +282,16 @@ def _find_incomparable(
 def _find_similar(
     competition: Competition, nearest: Sequence[Mapping[str, Any]]
 ) -> RefusedError | None:
-    """The refusal of predictions nearly those of an earlier submission; equal ones are a duplicate."""
+    """The refusal of predictions that are almost an earlier submission's; None when there is none.
+
+    Equal predictions are a duplicate instead.
+    """
     for item in nearest:
         if item["changed"] and item["equal_share"] >= competition.similar_share:
             share = f"{item['equal_share'] * 100:.2f} %"
             return RefusedError(
                 f"{share} of the predictions are those of submission {item['number']},"
                 f" {item['changed']} differ",
-                hint="if that is meant: tracker submit --even-if-similar",
+                hint="if you want this: tracker submit --even-if-similar",
             )
     return None

@@ -1,4 +1,4 @@
-"""Remarks on submissions and on runs: regrets and lessons. They are only ever added."""
+"""Notes on submissions and on runs, such as lessons learned. Notes are never changed or deleted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from tracker.workspace.competition import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class NoteTarget:
-    """What a remark is about: a submission or a run, and the run folder of this workspace that
-    shows it."""
+    """What a note is about: a submission or a run; `run` is its run folder in this workspace."""
 
     submission: int | None
     run_uid: str | None
@@ -25,9 +24,11 @@ class NoteTarget:
         return f"submission {self.submission}" if self.submission is not None else str(self.run)
 
 
-def find_target(workspace: Workspace, word: str) -> NoteTarget:
-    """The submission meant by `3`, `s3` or `sota`, or the run meant by `exp12` or `latest`; raises
-    UnknownRunError."""
+def find_note_target(workspace: Workspace, word: str) -> NoteTarget:
+    """The submission that `3`, `s3` or `sota` means, or the run that `exp12` or `latest` means.
+
+    Raises UnknownRunError.
+    """
     number = parse_submission(f"s{word.removeprefix('s')}")
     row = get_submission(workspace, number) if number is not None else None
     if word == "sota":
@@ -40,14 +41,17 @@ def find_target(workspace: Workspace, word: str) -> NoteTarget:
 
 
 def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = False) -> NoteTarget:
-    """Add a remark; raises UnknownRunError, or ConfigError for an empty text or a run that is said
-    to be rejected."""
+    """Add a note; `rejected` records that the leaderboard rejected the submission.
+
+    Raises UnknownRunError, or ConfigError for an empty text, and for `rejected` on a run or on a
+    submission with scores.
+    """
     from tracker.ledger.append import open_ledger
 
     if not text.strip():
-        raise ConfigError("an empty note", hint='tracker note 3 "the site was down"')
+        raise ConfigError("the note is empty", hint='tracker note 3 "the site was down"')
     check_utf8("the note", text)
-    target = find_target(workspace, word)
+    target = find_note_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(
             f"--rejected is for submissions, not for {target}",
@@ -55,7 +59,7 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
         )
     if rejected and target.submission and get_submission(workspace, target.submission).scores:
         raise ConfigError(
-            f"submission {target.submission} has scores: the leaderboard has taken it",
+            f"submission {target.submission} has scores: the leaderboard accepted it",
             hint="leave --rejected out",
         )
     kind = "rejected" if rejected else "note"

@@ -1,4 +1,4 @@
-"""Scores of submissions: typed in, computed here where the solution is known, revealed."""
+"""Scores of submissions: typed in, computed where the solution is known, and revealed."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Competition, Workspace, parse_score
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
-from tracker.workspace.metrics import name_score_command
+from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import unpack_answers
 
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
-    """Record what the leaderboard said about a submission; a correction is recorded beside the old
-    value.
+    """Record scores from the leaderboard; a correction is a new row, the old value stays.
 
-    Raises ConfigError without a score, and where the local leaderboard has computed them.
+    Raises ConfigError without a score, and for a submission that tracker scored itself.
     """
     from tracker.ledger.append import open_ledger
 
     if not scores:
         raise ConfigError(
-            "no score given", hint=name_score_command(workspace.competition, number, every=True)
+            "no score given", hint=render_score_command(workspace.competition, number, every=True)
         )
     row = get_submission(workspace, number)
     kind = KINDS[workspace.leaderboard]
     if kind.knows_solution and row.predictions_fingerprint:
         raise ConfigError(
-            f"the {kind.name} leaderboard has scored submission {number} itself",
+            f"the {kind.name} leaderboard already scored submission {number}",
             hint=(
-                f'private scores stay sealed there; kind = "{DEFAULT.name}" in tracker.toml takes'
-                " typed ones"
+                "its private scores stay hidden until tracker leaderboard reveal; to type scores"
+                f' in, set kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )
     with open_ledger(workspace) as ledger:
-        ledger.append_missing(number, scores)  # what is typed again adds no row
+        ledger.append_missing(number, scores)  # a score that is typed twice adds one row
     return get_submission(workspace, number)
 
 
@@ -68,38 +67,33 @@ def parse_scores(
 
 
 def list_sealed(workspace: Workspace, rows: Iterable[Submission]) -> list[Submission]:
-    """Those of `rows` whose private scores can be computed here and were not; none where they come
-    from elsewhere."""
+    """Those of `rows` whose private scores can be computed here, but have not been revealed."""
     if not KINDS[workspace.leaderboard].knows_solution:
         return []
-    return [
-        row
-        for row in rows
-        if row.predictions_fingerprint
-        and not any(name.startswith(("private_", "overall_")) for name in row.scores)
-    ]
+    return [row for row in rows if row.predictions_fingerprint and not _is_revealed(row)]
+
+
+def _is_revealed(row: Submission) -> bool:
+    return any(name.startswith(("private_", "overall_")) for name in row.scores)
 
 
 def reveal(workspace: Workspace) -> list[Submission]:
-    """Score every submission on the private images and record it; submissions already revealed stay
-    as they are."""
+    """Score every submission on the private images, except those that were revealed before."""
     from tracker.ledger.append import open_ledger
 
     board = build_leaderboard(workspace)
     if not board.kind.knows_solution:
         raise ConfigError(
-            f"the {workspace.leaderboard} leaderboard has nothing sealed here",
-            hint=name_score_command(workspace.competition, split="private"),
+            f"the {workspace.leaderboard} leaderboard has no hidden scores here",
+            hint=render_score_command(workspace.competition, split="private"),
         )
     board.check_settings()
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     with open_ledger(workspace) as ledger:
         for row in list_submissions(workspace):
-            hidden = (
-                board.score_private(unpack_answers(packed[row.number]))
-                if row.number in packed
-                else {}
-            )
+            if row.number not in packed:  # imported without its answers
+                continue
+            hidden = board.score_private(unpack_answers(packed[row.number]))
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
             if hidden:
                 ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
@@ -107,8 +101,7 @@ def reveal(workspace: Workspace) -> list[Submission]:
 
 
 def score_missing(workspace: Workspace) -> list[int]:
-    """Score submissions whose public score is missing because submit was cut off; returns their
-    numbers."""
+    """Score submissions without a public score, after a killed submit; returns their numbers."""
     from tracker.ledger.append import open_ledger
 
     board = build_leaderboard(workspace)
@@ -118,8 +111,8 @@ def score_missing(workspace: Workspace) -> list[int]:
     done = []
     for row in list_unscored(workspace):
         if packed := get_packed_answers(workspace, row.number):
-            found = board.score_public(unpack_answers(packed))
+            public = board.score_public(unpack_answers(packed))
             with open_ledger(workspace) as ledger:
-                if ledger.append_missing(row.number, found):
+                if ledger.append_missing(row.number, public):
                     done.append(row.number)
     return done

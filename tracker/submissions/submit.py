@@ -1,5 +1,4 @@
-"""From an examined candidate to a row in the ledger and to the leaderboard, and what sync makes up
-for."""
+"""Writes an examined candidate to the ledger and sends it; sync repeats what was cut off."""
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ from tracker.core.text import check_utf8
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
     find_duplicate,
-    find_figure,
+    find_metric_value,
     get_submission,
     has_run,
-    list_noted,
     list_unscored,
+    list_with_note,
 )
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
@@ -34,7 +33,7 @@ from tracker.workspace.quota import Quota
 def submit(
     workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False
 ) -> tuple[Submission, Quota]:
-    """Examine a run and submit it, see `submit_examined`."""
+    """Examine a run and submit it; see `submit_examined`."""
     memo = check_memo(memo)
     return submit_examined(
         workspace, examine(workspace, run), memo, even_if_similar=even_if_similar
@@ -42,11 +41,11 @@ def submit(
 
 
 def check_memo(memo: str) -> str:
-    """The memo without the space around it; raises RefusedError when nothing is left."""
+    """The memo without surrounding spaces; raises RefusedError when it is empty."""
     memo = memo.strip()
     if not memo:
         raise RefusedError(
-            "no memo", hint='say what is new: tracker submit --memo "f1 loss instead of focal"'
+            "no memo", hint='write what is new: tracker submit --memo "f1 loss instead of focal"'
         )
     check_utf8("the memo", memo)
     return memo
@@ -55,35 +54,33 @@ def check_memo(memo: str) -> str:
 def submit_examined(
     workspace: Workspace, examination: Examination, memo: str, *, even_if_similar: bool = False
 ) -> tuple[Submission, Quota]:
-    """Record a submission, score it where the leaderboard can, and return it with what is left of
-    the quota.
+    """Record a submission and send it; returns (submission, quota after it).
 
-    What changes while others submit, duplicate and quota, is asked again under the ledger's lock.
-    Predictions that hardly differ from an earlier submission's are refused unless
-    `even_if_similar`. Raises RefusedError or DuplicateError with nothing written, LedgerError when
-    the ledger is out of reach.
+    Duplicate and quota are checked again under the ledger's lock, because others may submit
+    meanwhile. Predictions that are almost an earlier submission's are refused unless
+    `even_if_similar`. Raises RefusedError or DuplicateError, then nothing is written; LedgerError
+    when the ledger cannot be reached.
     """
     from tracker.ledger.append import Draft, open_ledger
 
     if refusal := examination.find_refusal(even_if_similar=even_if_similar):
         raise refusal
     candidate, board = examination.candidate, build_leaderboard(workspace)
-    public = board.score_public(
-        candidate.answers
-    )  # before the row: a wrong solution file must not cost a number
+    # before the row is written: a wrong solution file must not use up a number
+    public = board.score_public(candidate.answers)
     with open_ledger(workspace) as ledger:
-        kept = _keep_copy(workspace, candidate)
+        copy = _save_copy(workspace, candidate)
         draft = Draft(
             record=candidate.record,
             config=candidate.config,
             memo=check_memo(memo),
             answers=candidate.answers,
-            file=workspace.relative(kept),
+            file=workspace.relative(copy),
         )
         try:
             receipt = ledger.append_submission(draft, workspace.competition)
         except BaseException:
-            _drop_copy(workspace, kept, candidate.answers.fingerprint)
+            _drop_copy(workspace, copy, candidate.answers.fingerprint)
             raise
         ledger.append_missing(receipt.number, public)
     _send(workspace, board, receipt.number)
@@ -91,55 +88,52 @@ def submit_examined(
 
 
 def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
-    """Send a submission that the ledger has, and record what came of it; raises LeaderboardError.
+    """Send a submission that is in the ledger, and record the result; raises LeaderboardError.
 
-    One process at a time: of two that find nothing on the leaderboard, both would send.
+    One process at a time: two that find nothing on the leaderboard would both send.
     """
     from tracker.ledger.append import exclusive, open_ledger
 
     with exclusive(workspace, f"send-{number}"):
-        row = get_submission(
-            workspace, number
-        )  # another process may have sent it while this one waited
-        if row.file is not None and _is_open(row):
-            sent = number in list_noted(workspace, "sent")
-            outcome = board.send(workspace.root / row.file, _describe(workspace, row), sent=sent)
-            told = {"sent": outcome.reference, "rejected": outcome.rejected}
+        # read now, because another process may have sent it while this one waited
+        row = get_submission(workspace, number)
+        if row.file is not None and _is_pending(row):
+            sent = number in list_with_note(workspace, "sent")
+            message = _render_message(workspace, row)
+            result = board.send(workspace.root / row.file, message, sent=sent)
+            notes = {"sent": result.reference, "rejected": result.rejected}
+            notes = {kind: text for kind, text in notes.items() if text}
             with open_ledger(workspace) as ledger:
-                ledger.append_missing(
-                    number, outcome.scores, {kind: text for kind, text in told.items() if text}
-                )
+                ledger.append_missing(number, result.scores, notes)
             row = get_submission(workspace, number)
     for note in row.notes:
         if note.kind == "rejected":
             raise LeaderboardError(
-                f"submission {number} was {note}", hint="it does not count in the quota"
+                f"submission {number} was {note}", hint="it does not count against the quota"
             )
 
 
-def _describe(workspace: Workspace, row: Submission) -> str:
-    """What the leaderboard shows beside the file: the run, its validation score by the deciding
-    metric, the memo."""
+def _render_message(workspace: Workspace, row: Submission) -> str:
+    """The description that is sent with the file: the run, its validation score, the memo."""
     primary = workspace.competition.primary
-    value = find_figure(workspace, row, "val", primary.name)
+    value = find_metric_value(workspace, row, "val", primary.name)
     score = "" if value is None else f" ({primary.render(value)})"
     return f"{row.run}{score}: {row.memo}"
 
 
-def _is_open(row: Submission) -> bool:
+def _is_pending(row: Submission) -> bool:
     """Whether the leaderboard has neither scored nor rejected a submission."""
     scored = any(name.startswith("public_") for name in row.scores)
     return not scored and not any(note.kind == "rejected" for note in row.notes)
 
 
 def send_missing(workspace: Workspace) -> list[str]:
-    """Send what a cut-off kept from the leaderboard, and fetch scores that came later; a line for
-    each failure."""
+    """Send what a killed submit did not send, and fetch new scores; a line for each failure."""
     board, problems = build_leaderboard(workspace), []
     if not board.kind.sends:
         return []
     for row in list_unscored(workspace):
-        if _is_open(row) and row.run is not None and has_run(workspace, row):
+        if _is_pending(row) and row.run is not None and has_run(workspace, row):
             try:
                 _send(workspace, board, row.number)
             except TrackerError as error:
@@ -147,8 +141,8 @@ def send_missing(workspace: Workspace) -> list[str]:
     return problems
 
 
-def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:
-    """Copy the exact file before the row is written, under a name made from its content."""
+def _save_copy(workspace: Workspace, candidate: Candidate) -> Path:
+    """Copy the exact file before the row is written; the name has the file's fingerprint."""
     short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
     target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
     with translate_os_errors(target, "write"):
@@ -158,24 +152,23 @@ def _keep_copy(workspace: Workspace, candidate: Candidate) -> Path:
         target.unlink()
         raise RefusedError(
             f"{candidate.path} was changed after it was examined",
-            hint="tracker check says what it is",
+            hint="tracker check examines the new file",
         )
     return target
 
 
-def _drop_copy(workspace: Workspace, kept: Path, fingerprint: str) -> None:
-    """Take the copy of a refused submission away, unless it is the file of the accepted one."""
+def _drop_copy(workspace: Workspace, copy: Path, fingerprint: str) -> None:
+    """Delete the copy of a refused submission, unless an accepted submission has the same file."""
     accepted = find_duplicate(workspace, fingerprint)
-    if accepted is None or accepted.file != workspace.relative(kept):
-        kept.unlink(missing_ok=True)
+    if accepted is None or accepted.file != workspace.relative(copy):
+        copy.unlink(missing_ok=True)
 
 
 def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Bring the ledger up to date, then the runs' copies; returns the runs done and a line for each
-    that failed.
+    """Update the ledger, then the copies of the runs; returns (runs done, a line for each failure).
 
-    Raises MissingLibraryError without a library of theirs when nothing else is wrong: the ledger is
-    up to date then.
+    Raises MissingLibraryError when a copy's library is missing and nothing else failed; the ledger
+    is up to date then.
     """
     from tracker.mirror.copy import Connections, sync_run
     from tracker.mirror.targets import list_targets
@@ -184,7 +177,7 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     problems = send_missing(workspace)
     abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
     for name in abandoned:
-        print(f"{name} was killed before it began: left out", file=sys.stderr)
+        print(f"{name} was killed before it began: skipped", file=sys.stderr)
     names = [name for name in runs if name not in abandoned]
     for name in names:
         remove_leftovers(workspace.runs_dir / name)
@@ -192,7 +185,7 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     if not problems:
         for library in filter(None, (target.library for target in list_targets())):
             require(library)
-    # a ledger that is away must not keep a run from its copies
+    # runs are copied even when the ledger cannot be reached
     connections = Connections(remember_away=True)
     copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
     return [name for name in copied if name in indexed], problems
@@ -201,8 +194,10 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
 def _try_each(
     names: Sequence[str], work: Callable[[str], object], problems: list[str]
 ) -> list[str]:
-    """The runs for which `work` succeeds; each other adds a line to `problems`. Raises
-    UnknownRunError."""
+    """The runs for which `work` succeeds; the others add a line to `problems`.
+
+    Raises UnknownRunError.
+    """
     done = []
     for name in names:
         try:
@@ -216,8 +211,7 @@ def _try_each(
 
 
 def _index_ended(workspace: Workspace, name: str) -> None:
-    """Add a run that has ended to the ledger's index, unless it is there; raises LedgerError or
-    UnknownRunError."""
+    """Add a run that has ended to the ledger, once; raises LedgerError or UnknownRunError."""
     from tracker.ledger.append import open_ledger
 
     record = load_run(workspace.runs_dir, name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import utc_now
-from tracker.ledger.read import list_run_numbers_submitted
+from tracker.ledger.read import list_newest_numbers
 from tracker.mirror.targets.mlflow_server import STATE_NAME
 from tracker.runs.marks import change_marks
 from tracker.runs.read import list_runs, load_config, load_run
@@ -85,7 +85,7 @@ def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, s
                 " frees the rest"
             ),
         )
-    submitted = list_run_numbers_submitted(workspace, [record.uid for record in records])
+    submitted = list_newest_numbers(workspace, [record.uid for record in records])
     by_uid = {record.uid: record.name for record in records if record.uid}
     kept: dict[str, str] = {}
     for record in records:

@@ -34,17 +34,17 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
             render_resume(workspace, time, recorder.record.epoch)
             for time in list_resumes(recorder.folder)
         ]
-        output.keep_in(
+        output.attach_folder(
             recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:])
         )
         take_stop_note(recorder.folder)  # of an end that never came
-        with terminate_as_interrupt(insist=True) as signals:
+        with terminate_as_interrupt(repeat=True) as signals:
             try:
                 with SystemMetrics(recorder):
                     yield
             except BaseException as error:
                 signals.ignore()
-                end = signals.explain(error)
+                end = signals.find_cause(error)
                 record_failure(workspace, recorder, end)
                 if isinstance(end, KeyboardInterrupt):
                     train = recorder.record.kind == "train"

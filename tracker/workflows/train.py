@@ -142,11 +142,11 @@ def _fit(
 def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
     """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions
     will be the same."""
-    from tracker.ledger.read import list_twins
+    from tracker.ledger.read import list_runs_with_weights
 
     recorder.fingerprint(weights=weights)
     try:
-        twins = list_twins(workspace, weights, but=recorder.record.uid)
+        twins = list_runs_with_weights(workspace, weights, exclude=recorder.record.uid)
     except TrackerError:
         return  # a ledger out of reach is told when the run is indexed
     for twin in twins:

@@ -1,5 +1,4 @@
-"""The folder of a competition: tracker.toml, its metrics and quota, predictions files, the data
-they are about.
+"""The folder of a competition: tracker.toml, metrics, quota, prediction files and data.
 
 Imports `core` and below.
 """

@@ -279,9 +279,9 @@ def _absolute_sqlite(url: str, root: Path) -> str:
 def _resolve(root: Path, path: str) -> Path:
     absolute = (root / Path(path).expanduser()).resolve()
     if path.startswith("../") and not absolute.exists():
-        from tracker.workspace.moved_paths import find_left_behind
+        from tracker.workspace.moved_paths import find_earlier_path
 
-        return find_left_behind(root, path) or absolute
+        return find_earlier_path(root, path) or absolute
     return _find(absolute, root)
 
 
@@ -289,9 +289,9 @@ def _find(path: Path, root: Path) -> Path:
     """The path, or where the file is now if the workspace has moved from there."""
     if path.is_relative_to(root) or path.exists():
         return path
-    from tracker.workspace.moved_paths import find_moved
+    from tracker.workspace.moved_paths import find_moved_path
 
-    return find_moved(root, path) or path
+    return find_moved_path(root, path) or path
 
 
 class _Reader:

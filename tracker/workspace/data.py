@@ -1,4 +1,4 @@
-"""The workspace's images as `training` wants them: its task, and the data of a config."""
+"""The workspace's images in the form that `training` needs: the task, and a config's data."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
-    """The ids to predict: tracker.toml's evaluation folder, or the run's; None when neither is
-    known."""
+    """The ids to predict, from the evaluation folder of tracker.toml or of the run, or None."""
     eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
     if not eval_dir:
         return None
@@ -27,7 +26,7 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
 
 
 def build_task(workspace: Workspace) -> Task:
-    """The competition in training's words; raises ConfigError when it has no classes."""
+    """The competition as a `Task` of training; raises ConfigError when it has no classes."""
     from tracker.training.formats.samples import Task
 
     competition = workspace.competition
@@ -45,7 +44,7 @@ def build_task(workspace: Workspace) -> Task:
 
 
 def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:
-    """Check the images before anything else happens; raises DataError with every offender."""
+    """Load the list of images, and check it; raises DataError with every problem."""
     from tracker.training.data.data import load_data
 
     task = build_task(workspace)
@@ -55,6 +54,8 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
 
 
 def locate_data(workspace: Workspace, data: DataConfig) -> DataConfig:
-    """The same with paths of the workspace's earlier places as they are now; the record keeps what
-    it says."""
+    """The same data config, with paths into an earlier location of the workspace corrected.
+
+    The run's own config is not changed.
+    """
     return replace(data, **find_moved_paths(workspace.root, asdict(data)))

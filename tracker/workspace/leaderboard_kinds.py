@@ -1,8 +1,7 @@
-"""The kinds of leaderboards as plain data: what each is called, its keys in tracker.toml, what it
-can do.
+"""The kinds of leaderboards as plain data: name, keys in tracker.toml, abilities.
 
-A new kind is a file in this folder with a class after `Leaderboard`, and an entry below. This
-module imports nothing, so that whoever reads tracker.toml can ask it.
+A new kind is a file in `tracker/leaderboards/` with a class like `Leaderboard`, and an entry below.
+This module imports nothing of tracker, so that the reader of tracker.toml can use it.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Option:
+class LeaderboardOption:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
-    `needs`: what the kind needs it for, said where it is missing; empty: it may be missing.
-    `is_path`: it names a
-    file, relative to tracker.toml. `flag`: the option of `tracker init` that sets it, if it has one
-    of its own, and
-    `unused`: why that option says nothing to the other kinds.
+    `needs`: what the value is, for the message when it is missing; empty if it may be missing.
+    `is_path`: it is the path of a file, relative to tracker.toml. `flag`: the option of `tracker
+    init` that sets it, if there is one. `unused`: why the other kinds do not use that option.
     """
 
     key: str
@@ -31,41 +28,39 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class LeaderboardKind:
     """A kind of leaderboard.
 
     `sentence` is its comment in tracker.toml, `implementation` is "module:Class".
-    `needs_upload_by_hand`: a person
-    uploads the file and types the scores. `sends`: the file goes elsewhere by itself.
-    `knows_solution`: every score is computed here, and private ones are sealed until they are
-    revealed.
+    `needs_upload_by_hand`: the user uploads the file and types the scores. `sends`: tracker sends
+    the file. `knows_solution`: tracker computes every score; the private ones stay hidden until the
+    user reveals them.
     """
 
     name: str
     sentence: str
     implementation: str
-    options: tuple[Option, ...] = ()
+    options: tuple[LeaderboardOption, ...] = ()
     needs_upload_by_hand: bool = False
     sends: bool = False
     knows_solution: bool = False
 
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, LeaderboardKind] = {}
 
 
-def register(kind: Kind) -> None:
-    """Make a kind known; one of the same name is replaced."""
+def register(kind: LeaderboardKind) -> None:
+    """Add a kind; it replaces one of the same name."""
     KINDS[kind.name] = kind
 
 
-def list_options() -> list[Option]:
+def list_options() -> list[LeaderboardOption]:
     """The keys of [leaderboard], of every kind."""
     return [option for kind in KINDS.values() for option in kind.options]
 
 
 def choose_kind(given: Iterable[str]) -> str:
-    """The kind that the keys `given` belong to; the first one, which needs none, when they belong
-    to none."""
+    """The name of the kind that has one of the keys `given`; the default kind if none has."""
     keys = set(given)
     for kind in KINDS.values():
         if any(option.key in keys for option in kind.options):
@@ -73,18 +68,18 @@ def choose_kind(given: Iterable[str]) -> str:
     return DEFAULT.name
 
 
-DEFAULT = Kind(
+DEFAULT = LeaderboardKind(
     name="manual",
     sentence="scores are typed in with `tracker score`.",
     implementation="tracker.leaderboards.manual:ManualLeaderboard",
     needs_upload_by_hand=True,
 )
-LOCAL = Kind(
+LOCAL = LeaderboardKind(
     name="local",
     sentence="scored here against a solution CSV.",
     implementation="tracker.leaderboards.local:LocalLeaderboard",
     options=(
-        Option(
+        LeaderboardOption(
             key="solution",
             needs="the solution CSV",
             is_path=True,
@@ -94,14 +89,14 @@ LOCAL = Kind(
     ),
     knows_solution=True,
 )
-KAGGLE = Kind(
+KAGGLE = LeaderboardKind(
     name="kaggle",
     sentence=(
         'sent to the competition of this name by the official client (pip install "kaggle>=2.2").'
     ),
     implementation="tracker.leaderboards.kaggle:KaggleLeaderboard",
     options=(
-        Option(
+        LeaderboardOption(
             key="competition",
             needs="the competition's name in its address",
             flag="--kaggle",

@@ -1,8 +1,7 @@
-"""The competition's metrics where they are shown: which way is better, which have a column, how a
-score is typed in.
+"""How metrics are shown: their direction, their columns, and the command that records a score.
 
-What is computed here is in the registry, tracker/training/metrics.py. Which names may be logged,
-and how MLflow writes them, is in tracker/core/metric_names.py.
+The registry of computed metrics is tracker/training/metrics.py. Which names may be logged, and how
+MLflow writes them, is in tracker/core/metric_names.py.
 """
 
 from __future__ import annotations
@@ -17,25 +16,19 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition, Metric
 
 
-# before the name of a metric in a summary: its last logged value, where another was better
+# the prefix of a metric's last logged value in a summary, if another value was better
 LAST = "last/"
 
 SPLITS = ("public", "private", "overall", "val", "train")
 
-COLUMNS = (
-    "loss",
-    "accuracy",
-    "f1",
-)  # those that have columns of the ledger, older than the registry
+COLUMNS = ("loss", "accuracy", "f1")  # metrics with their own columns in the ledger
 
 NO_PUBLIC_SCORE = "no SOTA yet: no submission has a public score"
 
-SHORT_OPTIONS = {
-    "f1": "f1",
-    "accuracy": "acc",
-}  # --public-f1, --public-acc; any other is --public NAME=X
+# --public-f1 and --public-acc; any other metric is --public NAME=X
+SHORT_OPTIONS = {"f1": "f1", "accuracy": "acc"}
 
-# A word of a name that says how wrong something is.
+# Words of metric names that measure an error: lower is better.
 _LOSS = re.compile(
     r".*(loss|errors?|entropy|perplexity)|err|nll|bce|r?msl?e|mae|s?mape|brier|ece|wer|cer|eer|fid",
     re.IGNORECASE,
@@ -43,27 +36,24 @@ _LOSS = re.compile(
 
 
 def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
-    """Whether more is better of `val/f1`, `val/f1/cat`, `public_f1`, `val_loss` or `loss`.
+    """Whether higher is better for `val/f1`, `val/f1/cat`, `public_f1`, `val_loss` or `loss`.
 
-    A metric that tracker.toml declares has its direction there, whatever it is measured on; of
-    others, less is better where the name is that of a loss or an error.
+    A metric that tracker.toml declares has the same direction on every split. For any other one,
+    lower is better if its name is that of a loss or an error.
     """
     name = name.removeprefix(LAST)
     own = strip_split(name)
+    without_class = own.partition("/")[0]  # f1 of val/f1/cat
     directions = {metric.name: metric.higher_is_better for metric in declared}
-    for candidate in (
-        name,
-        own,
-        own.partition("/")[0],
-    ):  # the last: without the class of val/f1/cat
+    for candidate in (name, own, without_class):
         if candidate in directions:
             return directions[candidate]
-    computed = METRICS.get(own.partition("/")[0])
+    computed = METRICS.get(without_class)
     return computed.higher_is_better if computed else not is_loss(own)
 
 
 def strip_split(name: str) -> str:
-    """The metric of a figure: `f1` of `val/f1` and of `public_f1`."""
+    """The metric's name without its split: `f1` for `val/f1` and for `public_f1`."""
     split, separator, rest = name.partition("/")
     if not separator:
         split, separator, rest = name.partition("_")
@@ -71,51 +61,53 @@ def strip_split(name: str) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Whether a metric's name says that less of it is better: `log_loss`, `top5-error`, `RMSE`."""
+    """Whether a metric's name means that lower is better: `log_loss`, `top5-error`, `RMSE`."""
     return any(_LOSS.fullmatch(word) for word in re.split(r"[^A-Za-z]+", name))
 
 
-def choose_figures(competition: Competition, measured: Collection[str]) -> list[str]:
-    """Which of the `measured` validation figures (`f1`, not `val/f1`) stand beside scores: the
-    competition's metrics.
+def choose_metrics(competition: Competition, measured: Collection[str]) -> list[str]:
+    """The `measured` validation metrics (`f1`, not `val/f1`) that are shown next to scores.
 
-    Where none of these was measured, what training measured stands there, under its own name.
+    These are the competition's metrics. If none of them was measured, they are those of training.
     """
     own = [metric.name for metric in competition.metrics if metric.name in measured]
     return own or [name for name in METRICS if name in measured]
 
 
-def name_score_command(
+def render_score_command(
     competition: Competition,
     number: int | None = None,
     *,
     split: str = "public",
     every: bool = False,
 ) -> str:
-    """The command that records a score of the deciding metric, or one of every metric."""
+    """The command that records a score of the primary metric, or of every metric with `every`."""
     metrics = competition.metrics if every else (competition.primary,)
-    words = [f"tracker score {'N' if number is None else number}"]
+    parts = ["tracker score", "N" if number is None else str(number)]
     for metric in metrics:
         short = SHORT_OPTIONS.get(metric.name)
-        words.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
-    return " ".join(words)
+        parts.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
+    return " ".join(parts)
 
 
-def name_metric(metric: Metric) -> str:
-    """The metric in words."""
+def metric_title(metric: Metric) -> str:
+    """The metric's title for people."""
     computed = find_kind(metric.kind)
     return computed.title if computed else metric.name
 
 
 def list_measured(summaries: Iterable[Mapping[str, float | None]]) -> set[str]:
-    """The validation figures, without `val/`, that one of the runs knows."""
-    known = {name for summary in summaries for name, value in summary.items() if value is not None}
-    return {name.removeprefix("val/") for name in known if name.startswith("val/")}
+    """The validation metrics, without `val/`, that at least one of the runs has."""
+    measured: set[str] = set()
+    for summary in summaries:
+        for name, value in summary.items():
+            if value is not None and name.startswith("val/"):
+                measured.add(name.removeprefix("val/"))
+    return measured
 
 
-def order_figure(name: str, primary: str) -> int:
-    """When a validation figure leaves: the deciding metric last, accuracy and other metrics before
-    the loss."""
+def rank_metric_column(name: str, primary: str) -> int:
+    """`Column.leaves` of a validation metric: the primary one is hidden last, others first."""
     if name == primary:
         return 1
     return 4 if name == "loss" else 6

@@ -7,24 +7,19 @@ import re
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import RefusedError
 from tracker.workspace.competition import Competition
 
-if TYPE_CHECKING:
-    pass
-
-
-CLOCK_SLACK = dt.timedelta(minutes=5)  # how far the clocks of machines may be apart
+CLOCK_SLACK = dt.timedelta(minutes=5)  # the clocks of two machines may differ by this
 
 _UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """What is left to submit; `left` is None when there is no limit, `resets_at` is UTC text."""
+    """Submissions used and left; `left` is None without a limit, `resets_at` is UTC text."""
 
     used: int
     limit: int
@@ -34,7 +29,7 @@ class Quota:
 
 
 def window_start(competition: Competition, now: dt.datetime) -> str:
-    """The UTC text from which submissions count: midnight in the time zone, or 24 hours ago."""
+    """The start of the quota window as UTC text: midnight in the time zone, or 24 hours ago."""
     if competition.quota_window == "rolling":
         return to_utc_text(now - dt.timedelta(hours=24))
     return to_utc_text(_midnight(competition, now, days=0))
@@ -43,31 +38,27 @@ def window_start(competition: Competition, now: dt.datetime) -> str:
 def split_times(
     competition: Competition, now: dt.datetime, times: Sequence[str]
 ) -> tuple[list[str], int]:
-    """Of the submissions since `window_start`: the times in the window, and how many are of a later
-    one."""
-    end = (
-        now + CLOCK_SLACK
-        if competition.quota_window == "rolling"
-        else _midnight(competition, now, days=1)
-    )
+    """(times in the window, number of times after it) of the submissions since its start."""
+    end = _midnight(competition, now, days=1)
+    if competition.quota_window == "rolling":
+        end = now + CLOCK_SLACK
     counted = [time for time in times if time < to_utc_text(end)]
     return counted, len(times) - len(counted)
 
 
 def check_clock(now: dt.datetime, times: Sequence[str]) -> None:
-    """Raise RefusedError when the ledger shows that this machine's clock, which tells `now`, is
-    behind.
+    """Raise RefusedError when a submission is later than `now`, the time of this machine's clock.
 
-    Texts of imported tables that are no times of the ledger's form say nothing.
+    Texts from imported tables that are not times in the ledger's form are ignored.
     """
     newest = max((time for time in times if _UTC_TEXT.fullmatch(time)), default="")
     if newest > to_utc_text(now + CLOCK_SLACK):
         raise RefusedError(
-            f"the clock of this machine is behind: it says {to_utc_text(now)}, the newest"
-            f" submission is of {newest}",
+            f"the clock of this machine is behind: it shows {to_utc_text(now)}, but the newest"
+            f" submission is from {newest}",
             hint=(
-                "set it; if that submission's clock was wrong, tracker note N --rejected TEXT takes"
-                " it from the quota"
+                "set the clock; if the clock of that submission was wrong, tracker note N"
+                " --rejected TEXT removes it from the quota"
             ),
         )
 
@@ -92,9 +83,9 @@ def build_quota(competition: Competition, now: dt.datetime, times: Sequence[str]
 def check_quota(
     competition: Competition, now: dt.datetime, times: Sequence[str], *, later: int = 0
 ) -> Quota:
-    """The quota at `now`; raises RefusedError when it is spent or the deadline has passed.
+    """The quota at `now`; raises RefusedError when it is used up or the deadline has passed.
 
-    `later`: submissions beyond the window's end, which are not counted; the message tells them.
+    `later`: the number of submissions after the window, for the message; they are not counted.
     """
     quota = build_quota(competition, now, times)
     if competition.deadline and now >= competition.deadline:
@@ -103,18 +94,14 @@ def check_quota(
             hint="nothing was sent",
         )
     if quota.left == 0:
-        free = (
-            f"the next is free at {_render(competition, quota.resets_at)}"
-            if quota.resets_at
-            else ""
-        )
-        uncounted = f" ({later} more lie in the future: a clock was wrong)" if later else ""
-        spent = (
-            f"all {quota.limit} submissions of today are"
-            if quota.limit > 1
-            else "the one submission of today is"
-        )
-        raise RefusedError(f"{spent} spent{uncounted}", hint=free)
+        hint = ""
+        if quota.resets_at:
+            hint = f"the next one is possible at {_render(competition, quota.resets_at)}"
+        uncounted = f" ({later} more are in the future: a clock was wrong)" if later else ""
+        subject = "the one submission of today is"
+        if quota.limit > 1:
+            subject = f"all {quota.limit} submissions of today are"
+        raise RefusedError(f"{subject} spent{uncounted}", hint=hint)
     return quota
 
 
@@ -129,12 +116,8 @@ def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.da
 
 
 def render_quota(quota: Quota, competition: Competition) -> str:
-    """What is left to submit, in one line."""
-    until = (
-        f", deadline {competition.local_time(quota.deadline)} ({competition.time_zone})"
-        if quota.deadline
-        else ""
-    )
+    """The submissions that are left, and the deadline, in one line."""
+    until = f", deadline {_render(competition, quota.deadline)}" if quota.deadline else ""
     if quota.left is None:
         return f"no daily limit, {quota.used} submitted today{until}"
     return f"{quota.left} of {quota.limit} submissions left{until}"

@@ -1,9 +1,8 @@
-"""Workspaces that were moved, copied or mounted elsewhere: the absolute paths that MLflow keeps
-follow them.
+"""Corrects the absolute paths in MLflow's database after a workspace was moved or copied.
 
-`.tracker/location.json` says where the workspace was when MLflow was last opened, and before. A
-workspace of an earlier
-version has no such file: there the experiments' paths tell it.
+`.tracker/location.json` has the location of the workspace when MLflow was last opened, and earlier
+locations. A workspace of an earlier version has no such file: there the paths of the experiments
+show where it was.
 """
 
 from __future__ import annotations
@@ -30,14 +29,11 @@ from tracker.workspace.moved_paths import LOCATION_NAME, Location, read_location
 
 ARTIFACTS = "mlartifacts"
 
-KEPT_COPIES = 3  # of the database; older ones are removed
+MAX_COPIES = 3  # copies of the database; older ones are deleted
 
-BUSY_S = 30.0  # a server that writes at this moment is waited for
+BUSY_S = 30.0  # a wait for a server that writes at this moment
 
-FOLDERS = (
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-)  # files of one run or model
+FOLDERS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))  # of one run or model
 
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -51,8 +47,8 @@ COLUMNS = (
 )
 
 
-class Change(NamedTuple):
-    """A value of MLflow's database that follows the workspace."""
+class PathChange(NamedTuple):
+    """A changed path in MLflow's database."""
 
     table: str
     column: str
@@ -62,64 +58,66 @@ class Change(NamedTuple):
 
 
 def find_database(workspace: Workspace) -> Path | None:
-    """The file of MLflow's SQLite database; None where MLflow is a server or another database."""
+    """The file of MLflow's SQLite database; None for a server or another database."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", workspace.mlflow_uri)
     return Path(match[1]) if match and match[1] != ":memory:" else None
 
 
-def follow_workspace(workspace: Workspace) -> str:
-    """Point MLflow's database to where the workspace is now; returns what was done in a sentence,
-    or nothing.
+def update_moved_paths(workspace: Workspace) -> str:
+    """PathChange paths of earlier locations in MLflow's database to the present one.
 
-    Only paths inside the workspace's own earlier places are changed, all in one transaction, after
-    a copy of the database. It may be called by several processes at once. Raises sqlite3.Error and
-    OSError; then nothing has changed.
+    Returns a sentence about the change, or an empty text. Only paths inside the workspace's own
+    earlier locations are changed, in one transaction, after a copy of the database. Several
+    processes may call it at once. Raises sqlite3.Error and OSError; then nothing has changed.
     """
     database = find_database(workspace)
     known = _load_location(workspace)
     root = str(workspace.root)
-    places: list[str] = []
+    former: list[str] = []
     done = ""
     if database is not None and database.is_file():
-        own = database.is_relative_to(
-            root
-        )  # what lies outside may be the database of other workspaces, too
-        places = _find_former_places(workspace, database, known, own=own)
-        done = _move_paths(database, places, root) if places else ""
-    if known is None or (
-        known.root != root and (known.root in places or not Path(known.root).exists())
-    ):
-        earlier = [*places, *((known.root, *known.earlier) if known else ())]
-        _save_location(
-            workspace,
-            Location(root, tuple(place for place in dict.fromkeys(earlier) if place != root)),
-        )
+        # a database outside of the workspace may belong to other workspaces, too
+        own = database.is_relative_to(root)
+        former = _find_former_roots(workspace, database, known, own=own)
+        done = _move_paths(database, former, root) if former else ""
+    if known is None or _has_moved(known, root, former):
+        earlier = [*former, *_list_roots(known)]
+        others = [other for other in dict.fromkeys(earlier) if other != root]
+        _save_location(workspace, Location(root, tuple(others)))
     return done
 
 
+def _has_moved(known: Location, root: str, former: Sequence[str]) -> bool:
+    """Whether the workspace was moved, and is not only another path to the same folder."""
+    if known.root == root:
+        return False
+    return known.root in former or not Path(known.root).exists()
+
+
+def _list_roots(known: Location | None) -> tuple[str, ...]:
+    return (known.root, *known.earlier) if known else ()
+
+
 def is_own_store(workspace: Workspace, uri: str | None) -> bool:
-    """Whether a tracking URI is the workspace's, or was before the workspace moved."""
+    """Whether a tracking URI is the workspace's, now or before it was moved."""
     database = find_database(workspace)
     if database is None or not database.is_relative_to(workspace.root):
         return uri == workspace.mlflow_uri
     inside = database.relative_to(workspace.root)
-    return uri in {f"sqlite:///{Path(place) / inside}" for place in list_places(workspace)}
+    return uri in {f"sqlite:///{Path(root) / inside}" for root in list_locations(workspace)}
 
 
-def list_places(workspace: Workspace) -> list[str]:
-    """Where the workspace is, and where it was."""
-    known = _load_location(workspace)
-    return list(
-        dict.fromkeys([str(workspace.root), *((known.root, *known.earlier) if known else ())])
-    )
+def list_locations(workspace: Workspace) -> list[str]:
+    """The present location of the workspace, then the earlier ones."""
+    roots = _list_roots(_load_location(workspace))
+    return list(dict.fromkeys([str(workspace.root), *roots]))
 
 
 @contextmanager
 def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
-    """The workspace, its MLflow database a copy for the time of the block where it cannot be
-    written (another user's).
+    """In this block the workspace with a copy of its MLflow database, if that is not writable.
 
-    Raises StorageError when there is none to be copied.
+    This is for another user's workspace. Raises StorageError when there is no database to copy.
     """
     database = find_database(workspace)
     if database is None or _is_writable(workspace, database):
@@ -127,8 +125,8 @@ def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
         return
     if not database.is_file():
         raise StorageError(
-            f"no {database.name}, and {workspace.root} cannot be written",
-            hint="its owner makes it: tracker sync",
+            f"there is no {database.name}, and {workspace.root} is not writable",
+            hint="its owner can create it: tracker sync",
         )
     with tempfile.TemporaryDirectory(prefix="tracker-ui-") as folder:
         served = replace(workspace, mlflow_uri=f"sqlite:///{Path(folder) / database.name}")
@@ -141,7 +139,7 @@ def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
 
 
 def find_experiment(workspace: Workspace) -> str | None:
-    """The id of the competition's experiment in MLflow's SQLite database, which is only read."""
+    """The id of the competition's experiment in MLflow's SQLite database, or None; read-only."""
     database = find_database(workspace)
     assert database is not None  # noqa: S101  (asked for SQLite only)
     with closing(_open_read_only(database)) as connection:
@@ -155,7 +153,9 @@ def _is_writable(workspace: Workspace, database: Path) -> bool:
     file = database if database.exists() else database.parent
     locks = workspace.lock_dir if workspace.lock_dir.exists() else workspace.root
     lock = workspace.lock_dir / "mlflow.lock"
-    needed = [file, database.parent, locks, *([lock] if lock.exists() else [])]
+    needed = [file, database.parent, locks]
+    if lock.exists():
+        needed.append(lock)
     return all(os.access(path, os.W_OK) for path in needed)
 
 
@@ -163,10 +163,10 @@ def _load_location(workspace: Workspace) -> Location | None:
     return read_location(workspace.lock_dir / LOCATION_NAME)
 
 
-def note_location(workspace: Workspace) -> None:
-    """Keep where a new workspace is, so that what lies beside it is found when it has moved.
+def save_first_location(workspace: Workspace) -> None:
+    """Record the location of a new workspace, so that `../photos` is found after a move.
 
-    Not where there was one before: what it left says more.
+    Nothing is written if there was a workspace before: its files show earlier locations, too.
     """
     database = find_database(workspace)
     if _load_location(workspace) is None and not (database and database.exists()):
@@ -181,54 +181,60 @@ def _save_location(workspace: Workspace, location: Location) -> None:
             {"root": location.root, "earlier": list(location.earlier)},
         )
     except (OSError, StorageError):
-        return  # the experiments' paths tell it the next time
+        return  # the next time the paths of the experiments show it
 
 
-def _find_former_places(
+def _find_former_roots(
     workspace: Workspace, database: Path, known: Location | None, *, own: bool
 ) -> list[str]:
-    """The earlier places whose paths must follow. A place that is this very folder (a link, a
-    second mount) is none."""
+    """The earlier locations whose paths must be changed.
+
+    A path that leads to the present folder (a link, a second mount) is not among them.
+    """
     with closing(_open_read_only(database)) as connection:
         if not _has_column(connection, "experiments", "artifact_location"):
-            return []  # a database that is being made
+            return []  # MLflow is creating the database at this moment
         experiments = connection.execute(
             "SELECT experiment_id, artifact_location FROM experiments"
         ).fetchall()
         if known is None:
-            places = list(_guess_places(connection, experiments, workspace.root))
+            roots = list(_guess_roots(connection, experiments, workspace.root))
         else:
-            paths = [path for _, location in experiments if (path := _local_path(location or ""))]
-            held = [
-                place for place in known.earlier if any(_is_inside(path, place) for path in paths)
-            ]
-            places = [known.root, *held]
-    return [
-        place
-        for place in dict.fromkeys(places)
-        if place not in ("/", str(workspace.root))
-        and not _is_same_folder(Path(place), workspace.root)
-        and (own or not (Path(place) / TRACKER_TOML).is_file())
-    ]
+            # an older location only if an experiment still has a path in it
+            paths = [_local_path(location or "") for _, location in experiments]
+            roots = [known.root]
+            for root in known.earlier:
+                if any(path and _is_inside(path, root) for path in paths):
+                    roots.append(root)
+    return [root for root in dict.fromkeys(roots) if _is_former(root, workspace, own=own)]
 
 
-def _guess_places(
+def _is_former(root: str, workspace: Workspace, *, own: bool) -> bool:
+    """Whether an earlier location is another folder than the present one.
+
+    If the database is outside of the workspace (not `own`), a location that has a tracker.toml is
+    still in use: the present workspace is a copy of it.
+    """
+    if root in ("/", str(workspace.root)) or _is_same_folder(Path(root), workspace.root):
+        return False
+    return own or not (Path(root) / TRACKER_TOML).is_file()
+
+
+def _guess_roots(
     connection: sqlite3.Connection, experiments: Sequence[tuple[int, str | None]], root: Path
 ) -> Iterator[str]:
-    """The folders of which experiments say that they have `mlartifacts`, and from which `root` was
-    moved or copied."""
+    """The folders from which `root` was moved or copied, as the paths of the experiments show."""
     for number, location in experiments:
         path = PurePosixPath(_local_path(location or "") or "/")
         artifacts = path.parent if path.name == str(number) else path
-        place = Path(artifacts.parent)
-        if artifacts.name != ARTIFACTS or place == root:
+        former = Path(artifacts.parent)
+        if artifacts.name != ARTIFACTS or former == root:
             continue
         runs = connection.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", [number])
         here = any((root / ARTIFACTS / run).is_dir() for (run,) in runs)
-        if here or not place.exists() or (place / TRACKER_TOML).is_file():
-            yield str(
-                place
-            )  # else somebody chose another folder for the files, which is still there
+        # otherwise the user chose another folder for the files, and it still exists
+        if here or not former.exists() or (former / TRACKER_TOML).is_file():
+            yield str(former)
 
 
 def _is_same_folder(a: Path, b: Path) -> bool:
@@ -256,33 +262,33 @@ def _is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def _move(text: str, places: Sequence[str], root: str) -> str | None:
-    """A path or file URI in an earlier place as it is in `root`, in the same form; None when it is
-    none."""
+def _move(text: str, former: Sequence[str], root: str) -> str | None:
+    """A path or file URI of an earlier location, changed to `root`; None for any other text."""
     path = _local_path(text)
     if path is None:
         return None
-    for place in places:
-        if _is_inside(path, root) and not _is_inside(place, root):
-            continue  # the workspace was moved into a folder of its earlier place
-        if _is_inside(path, place):
-            moved = root + path[len(place) :]
+    for root_before in former:
+        if _is_inside(path, root) and not _is_inside(root_before, root):
+            continue  # the workspace was moved into a folder of its earlier location
+        if _is_inside(path, root_before):
+            moved = root + path[len(root_before) :]
             return moved if text.startswith("/") else f"file://{quote(moved)}"
     return None
 
 
-def _move_json(text: str, places: Sequence[str], root: str) -> str | None:
-    """A JSON object with its paths moved; None when nothing in it does."""
+def _move_json(text: str, former: Sequence[str], root: str) -> str | None:
+    """A JSON object with its paths changed; None when none of them changes."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None
-    moved = {
-        key: _move(value, places, root) for key, value in values.items() if isinstance(value, str)
-    }
-    changed = {key: value for key, value in moved.items() if value is not None}
+    changed = {}
+    for key, value in values.items():
+        moved = _move(value, former, root) if isinstance(value, str) else None
+        if moved is not None:
+            changed[key] = moved
     return json.dumps({**values, **changed}) if changed else None
 
 
@@ -295,71 +301,68 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
 
 
 def _move_paths(
-    database: Path, places: Sequence[str], root: str, *, bring_files: bool = True
+    database: Path, former: Sequence[str], root: str, *, copy_files: bool = True
 ) -> str:
-    """Change the paths in one transaction, after a copy; returns a sentence, or nothing when none
-    had to be."""
+    """PathChange the paths in one transaction, after a copy; returns a sentence, or ""."""
     with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as connection:
-        connection.execute(
-            "BEGIN IMMEDIATE"
-        )  # a second process waits here, and finds nothing left to do
-        changes = list(_find_changes(connection, places, root))
+        # a second process waits here, and then finds nothing to change
+        connection.execute("BEGIN IMMEDIATE")
+        changes = list(_find_changes(connection, former, root))
         if not changes:
             return ""
-        if bring_files:
+        if copy_files:
             copy = _keep_copy(database)
             for change in changes:
-                _bring_files(change, places)
+                _copy_files_here(change, former)
         for change in changes:
             connection.execute(
                 f"UPDATE {change.table} SET {change.column} = ? WHERE rowid = ?",
                 [change.new, change.row],
             )
         connection.execute("COMMIT")
-    if not bring_files:
+    if not copy_files:
         return ""
     paths = render_count(len(changes), "path")
-    return (
-        f"the workspace was in {places[0]}: {paths} in {database.name} changed to {root} (copy:"
-        f" {copy})"
-    )
+    done = f"{paths} in {database.name} changed to {root}"
+    return f"the workspace was in {former[0]}: {done} (copy: {copy})"
 
 
 def _find_changes(
-    connection: sqlite3.Connection, places: Sequence[str], root: str
-) -> Iterator[Change]:
+    connection: sqlite3.Connection, former: Sequence[str], root: str
+) -> Iterator[PathChange]:
     for table, column in COLUMNS:
         if not _has_column(connection, table, column):
-            continue  # MLflow's versions differ
+            continue  # another version of MLflow
         rows = connection.execute(
             f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '/%' OR {column} LIKE"
             f" 'file:%' OR {column} LIKE '{{%'"
         )
         for row, old in rows:
             move = _move_json if table == "datasets" else _move
-            new = move(old, places, root)
+            new = move(old, former, root)
             if new is not None and not _stays(table, old, new):
-                yield Change(table, column, row, old, new)
+                yield PathChange(table, column, row, old, new)
 
 
 def _stays(table: str, old: str, new: str) -> bool:
-    """Whether what was named is still there and not here. Experiments' and runs' files have their
-    place here anyway."""
+    """Whether the old path still exists and the new one does not: then it is not changed.
+
+    Paths of experiments, runs and models are always changed: MLflow writes new files there.
+    """
     before, after = _local_path(old), _local_path(new)
     if table in ("experiments", *dict(FOLDERS)) or before is None or after is None:
         return False
     return Path(before).exists() and not Path(after).exists()
 
 
-def _bring_files(change: Change, places: Sequence[str]) -> None:
-    """Copy here what an earlier version wrote to a place that is no workspace any more."""
+def _copy_files_here(change: PathChange, former: Sequence[str]) -> None:
+    """Copy a run's or model's files here, if an earlier version wrote them to the old location."""
     before, after = Path(_local_path(change.old) or ""), Path(_local_path(change.new) or "")
     if (change.table, change.column) not in FOLDERS or after.exists() or not before.is_dir():
         return
-    if any(
-        (Path(place) / TRACKER_TOML).is_file() for place in places if _is_inside(str(before), place)
-    ):
-        return  # this is a copy, and those files are the other's
+    owners = [Path(root_before) for root_before in former if _is_inside(str(before), root_before)]
+    if any((owner / TRACKER_TOML).is_file() for owner in owners):
+        return  # this workspace is a copy, and the files belong to the other one
     after.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=after.parent, prefix=f".{after.name}.") as folder:
         shutil.copytree(before, Path(folder) / after.name)
@@ -367,25 +370,24 @@ def _bring_files(change: Change, places: Sequence[str]) -> None:
 
 
 def _keep_copy(database: Path) -> Path:
-    """A copy of the database beside it; of earlier ones the newest stay."""
+    """Copy the database to a file next to it; of earlier copies the newest stay."""
     stamp = re.sub(r"\W", "", utc_now())
     copy = database.with_name(f"{database.stem}-before-move-{stamp}.db")
     with atomic_path(copy) as temporary:
         _copy_database(database, temporary)
-    for old in sorted(database.parent.glob(f"{database.stem}-before-move-*.db"))[:-KEPT_COPIES]:
+    for old in sorted(database.parent.glob(f"{database.stem}-before-move-*.db"))[:-MAX_COPIES]:
         old.unlink(missing_ok=True)
     return copy
 
 
 def _copy_database(database: Path, copy: Path) -> None:
-    """A copy as of one moment, whoever writes meanwhile."""
+    """Copy the content of one moment, also while others write."""
     with closing(_open_read_only(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
 
 
 def _copy_for_reading(database: Path, copy: Path) -> None:
-    """The same where the database cannot be written: with a log (WAL) it can then not be opened,
-    only copied."""
+    """Copy a database that is not writable; with a log (WAL) it cannot be opened, only copied."""
     try:
         _copy_database(database, copy)
     except sqlite3.OperationalError:
@@ -398,5 +400,6 @@ def _copy_for_reading(database: Path, copy: Path) -> None:
 def _correct_copy(workspace: Workspace, served: Workspace) -> None:
     copy = find_database(served)
     assert copy is not None  # noqa: S101  (the caller named it)
-    if places := _find_former_places(workspace, copy, _load_location(workspace), own=True):
-        _move_paths(copy, places, str(workspace.root), bring_files=False)
+    former = _find_former_roots(workspace, copy, _load_location(workspace), own=True)
+    if former:
+        _move_paths(copy, former, str(workspace.root), copy_files=False)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
 from tracker.console.compare import (
     build_cells,
@@ -25,7 +25,7 @@ from tracker.console.compare import (
     render_markdown,
 )
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.marks import archive_runs
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
@@ -236,7 +236,7 @@ def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
 
 def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     found = compare_runs(workspace, ["s12", "s17", "s18"])
     assert found.keys == ["eval.center_crop", "eval.color_jitter"]
     assert [row.runs for row in found.rows] == [["s12"], ["s17"], ["s18"]]
@@ -449,7 +449,7 @@ def test_submissions_are_suggested_only_where_there_are_some(
         compare_runs(workspace, [])
     assert caught.value.hint == "tracker run train makes one"
     past = make_workspace(tmp_path / "past")
-    import_table(past, read_handkept(TABLE, past.competition))
+    import_table(past, read_submission_table(TABLE, past.competition))
     with pytest.raises(UnknownRunError) as caught:
         compare_runs(past, [])
     assert caught.value.hint == "tracker run train makes one; tracker compare s1..s18"

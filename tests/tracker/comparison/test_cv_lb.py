@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import Relation, Truth, tell_truth
 from tracker.comparison.leaderboard_noise import (
@@ -24,8 +24,8 @@ from tracker.comparison.leaderboard_noise import (
 from tracker.comparison.selection import select_final
 from tracker.console.cv_lb import render_truth
 from tracker.console.submissions import print_check
-from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
@@ -48,7 +48,7 @@ def import_winners(root: Path, *, private: bool = True) -> Workspace:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    import_table(workspace, read_handkept(path, workspace.competition))
+    import_table(workspace, read_submission_table(path, workspace.competition))
     return workspace
 
 
@@ -293,7 +293,7 @@ def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: 
     (tmp_path / "t.csv").write_text(
         "memo,public_f1,file\nfirst,0.5,a.csv\nsecond,0.6,b.csv\nthird,0.7,\n"
     )
-    import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+    import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
     rows, metric = list_submissions(workspace), workspace.competition.primary
     sample = count_sample(workspace, given=100)
     by_answers = estimate_noise(workspace, rows, metric, sample)

@@ -26,7 +26,7 @@ from tracker.console.textplot import Panel, render_curves
 from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
 from tracker.training.config import config_fingerprint
@@ -415,7 +415,7 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
     table.write_text(
         "number,memo,public_f1,val_acc,optim.lr\n1,a,0.5,60,0.1\n2,b,0.6,70,0.2\n3,c,,,0.2\n"
     )
-    import_table(workspace, read_handkept(table, workspace.competition))
+    import_table(workspace, read_submission_table(table, workspace.competition))
     make_run(workspace, "0000011110", config={"optim.lr": 0.1})
     keep(workspace, "exp1", guess(20))
     found = diff_runs(workspace, "s1", "s2")

@@ -63,7 +63,7 @@ def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -
     assert found.verdict[0].startswith(f"exp1 -> {name}: optim.lr 0.01 -> 0.1; ")
     text = render_markdown(found).replace("\\", "")
     assert (
-        f"{len(found.not_known)} keys are known of one of the two alone (--all shows them)" in text
+        f"{len(found.not_known)} keys are known for only one of the two (--all shows them)" in text
     )
     assert "a key that one of two programs never logged is not known to have changed" in text
     assert "augment.crop" not in text
@@ -83,8 +83,8 @@ def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(
     report = check(workspace, name)
     assert report.config_diff == {"optim.lr": [0.01, 0.1]}
     one = (
-        f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known of one of the"
-        " two alone"
+        f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known for only one of"
+        " the two"
     )
     assert report.answer.endswith(one)
 
@@ -99,7 +99,7 @@ def test_what_one_of_two_other_programs_never_logged_is_no_change(
     assert found.config == {"optim.lr": [0.1, 0.2]}
     assert len(found.not_known) == 2 and found.not_known[0] == "optim.name"
     assert (
-        f"2 keys are known of one of the two alone: {', '.join(found.not_known)}"
+        f"2 keys are known for only one of the two: {', '.join(found.not_known)}"
         in found.verdict[0]
     )
     assert compare_runs(workspace, [first, second]).keys == ["optim.lr"]
@@ -115,14 +115,14 @@ def test_lists_say_of_a_change_how_many_keys_another_program_never_logged(
     assert second.number == 2
     read = get_submission(workspace, 2)
     assert read.config_diff == {"train.seed": [42, 0]} and "loss.name" in read.not_known
-    words = f"train.seed 42 -> 0; {len(read.not_known)} keys are known of one of the two alone"
+    words = f"train.seed 42 -> 0; {len(read.not_known)} keys are known for only one of the two"
     print_leaderboard([read], workspace.competition, {}, sota=1, was_sota=())
     assert f"to 1: {words}" in capsys.readouterr().out
     print_family(build_family(workspace), workspace.competition)
     assert words in capsys.readouterr().out
     report = build_report(workspace)
     assert words in render_report(report).replace("\\", "")
-    assert f"{len(read.not_known)} keys are known of one of the two alone" in render_page(report)
+    assert f"{len(read.not_known)} keys are known for only one of the two" in render_page(report)
 
 
 def test_a_change_is_cut_between_its_keys() -> None:

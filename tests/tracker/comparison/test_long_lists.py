@@ -17,7 +17,7 @@ from tracker.comparison.audit import find_wasted
 from tracker.comparison.pick import pick_submissions, rank_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
-from tracker.ledger.historical import Historical
+from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
 from tracker.ledger.records import Submission
 from tracker.workspace.competition import Metric, Workspace
@@ -39,7 +39,9 @@ def long(ledger_url: str, tmp_path: Path) -> Workspace:
         }
         if number % 7 == 0:
             scores["private", "f1"] = rng.randrange(3) / 3
-        rows.append(Historical(number=number, memo="m", scores={} if number % 11 == 0 else scores))
+        rows.append(
+            HistoricalSubmission(number=number, memo="m", scores={} if number % 11 == 0 else scores)
+        )
     with open_ledger(workspace) as ledger:
         ledger.append_historical(rows, workspace.competition)
         for letter in "012":

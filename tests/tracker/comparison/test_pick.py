@@ -10,11 +10,11 @@ import pytest
 
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
-from tracker.ledger.handkept import import_table, read_handkept
-from tracker.ledger.read import list_submissions, list_validation
+from tracker.ledger.read import list_submissions, list_validation_scores
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.marks import archive_runs
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
@@ -75,9 +75,9 @@ def test_a_condition_comes_before_the_limit(three: Workspace) -> None:
 
 def test_the_leaderboard_is_sorted_with_ranks_among_all(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     rows = list_submissions(workspace)
-    comp, validation = workspace.competition, list_validation(workspace, rows)
+    comp, validation = workspace.competition, list_validation_scores(workspace, rows)
     ranks = rank_submissions(comp, rows, validation, "public_f1")
     ordered = sort_submissions(comp, rows, validation, "public_f1")
     scored = [row for row in ordered if "public_f1" in row.scores]
@@ -99,7 +99,7 @@ def test_the_leaderboard_is_sorted_with_ranks_among_all(tmp_path: Path) -> None:
 
 def test_duplicates_have_a_mark_in_every_list(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     (number, earlier), *_ = read_marks(workspace).duplicates.items()
     for words in ("leaderboard", "tree"):
         shown = run_tracker(words, cwd=workspace.root).stdout
@@ -144,7 +144,7 @@ def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(
 
 def test_what_sota_was_made_from_is_the_family_of_the_tree(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     nodes = build_family(workspace).nodes
     line = {node.name for node in nodes if node.sota_line and not node.is_sota}
     assert set(read_marks(workspace).ancestors) == line

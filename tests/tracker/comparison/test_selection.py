@@ -19,7 +19,7 @@ from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
 from tracker.console.cv_lb import render_selection
 from tracker.ledger.append import open_ledger
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
@@ -46,7 +46,7 @@ def import_scored(
         (root / f"{number}.csv").write_text("ImageID,ans\n" + rows)
         lines.append(f"m{number},{score},{validation[number]},by_image,{number}.csv")
     (root / "t.csv").write_text("\n".join(lines) + "\n")
-    import_table(workspace, read_handkept(root / "t.csv", workspace.competition))
+    import_table(workspace, read_submission_table(root / "t.csv", workspace.competition))
     return workspace
 
 

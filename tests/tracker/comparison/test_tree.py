@@ -11,11 +11,11 @@ import pytest
 import tracker
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_handkept import TABLE
+from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.tree import MAX_INDENT, build_family
 from tracker.console.tree import print_family
 from tracker.core.clock import utc_now
-from tracker.ledger.handkept import import_table, read_handkept
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.record import RunRecord
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
@@ -33,7 +33,7 @@ def list_parents(workspace: Workspace) -> dict[str, str | None]:
 
 
 def test_the_winners_table_is_a_tree_by_what_each_row_was_based_on(workspace: Workspace) -> None:
-    import_table(workspace, read_handkept(TABLE, workspace.competition))
+    import_table(workspace, read_submission_table(TABLE, workspace.competition))
     family = build_family(workspace)
     by_name = {node.name: node for node in family.nodes}
     assert [name for name, node in by_name.items() if node.parent is None] == ["s1", "s6"]

@@ -117,7 +117,7 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
     script = (
         "import sys; from pathlib import Path; from tracker.runs.output import Output\n"
         "print('exp1: going on', flush=True)\n"
-        "Output(Path(sys.argv[1])).keep_in(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
+        "Output(Path(sys.argv[1])).attach_folder(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
     )
     for _ in range(2):
         with pending.open("wb") as file:

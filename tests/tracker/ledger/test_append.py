@@ -31,8 +31,8 @@ from tracker.ledger.append import (
     open_ledger,
 )
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
-from tracker.ledger.connection import read_rows, safe_url
-from tracker.ledger.historical import Historical
+from tracker.ledger.connection import mask_password, read_rows
+from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
     find_duplicate,
@@ -379,10 +379,11 @@ def test_submissions_of_the_future_are_told_and_not_counted(
     later = {"submitted_at": to_utc_text(dt.datetime.now(dt.UTC) + dt.timedelta(days=3))}
     with open_ledger(limited) as ledger:
         ledger.append_historical(
-            [Historical(number=1, memo="of a wrong clock", columns=later)], limited.competition
+            [HistoricalSubmission(number=1, memo="of a wrong clock", columns=later)],
+            limited.competition,
         )
     add(limited, "0")
-    words = r"the one submission of today is spent \(1 more lie in the future"
+    words = r"the one submission of today is spent \(1 more are in the future"
     with pytest.raises(RefusedError, match=words):
         add(limited, "1")
     make_run(limited, "0101010101")
@@ -495,7 +496,7 @@ def test_a_server_out_of_reach_is_an_error_without_the_password(workspace: Works
         with pytest.raises(LedgerError) as caught:
             use()
         assert "secret" not in str(caught.value) + caught.value.hint
-    assert safe_url(url) == "postgresql+psycopg://me:***@127.0.0.1:1/none"
+    assert mask_password(url) == "postgresql+psycopg://me:***@127.0.0.1:1/none"
 
 
 def test_an_url_of_another_database_is_refused(workspace: Workspace) -> None:

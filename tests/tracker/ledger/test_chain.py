@@ -125,7 +125,7 @@ def test_a_missing_tail_is_found_by_a_head_that_was_kept(filled: Workspace) -> N
     assert verify_ledger(filled.ledger_url).problem == ""
     assert (
         verify_ledger(filled.ledger_url, head=head).problem
-        == f"row 6 of the head {head} is gone; " + "the ledger ends with row 5"
+        == f"row 6 of the head {head} was deleted; the ledger ends with row 5"
     )
 
 
@@ -135,12 +135,12 @@ def test_an_older_head_stays_valid_and_another_ledgers_does_not(
     head = read_head(filled.ledger_url)
     add(filled, "a")
     assert verify_ledger(filled.ledger_url, head=head).problem == ""
-    assert "is another one" in verify_ledger(filled.ledger_url, head="6:0123456789abcdef").problem
+    assert "has another hash" in verify_ledger(filled.ledger_url, head="6:0123456789abcdef").problem
 
 
 @pytest.mark.parametrize("head", ["6", "x:ab", "6:xyz", "6:", "-1:ab"])
 def test_a_head_of_another_form_is_refused(filled: Workspace, head: str) -> None:
-    with pytest.raises(ConfigError, match="expected what verify"):
+    with pytest.raises(ConfigError, match="expected a head that verify"):
         verify_ledger(filled.ledger_url, head=head)
 
 
@@ -171,7 +171,7 @@ FORGED_RECORDS = RECORDS.replace("value > before_high", "value < before_high")
         (
             ["DROP TRIGGER scores_no_update", NO_UPDATE],
             ["ALTER TABLE scores DISABLE TRIGGER scores_no_change"],
-            r"the guard scores_no_\w+ is not as ledger.db.sql has it",
+            r"the guard scores_no_\w+ is not as in ledger.db.sql",
         ),
         (
             [DROPPING],
@@ -274,14 +274,14 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
                     " scores WHERE seq = 2"
                 ),
             ],
-            "row 2: is there 2 times",
+            "row 2: exists 2 times",
         ),
         (
             [
                 "CREATE TABLE more () INHERITS (submissions)",
                 "INSERT INTO more SELECT * FROM ONLY submissions WHERE seq = 1",
             ],
-            "row 1: is there 2 times",
+            "row 1: exists 2 times",
         ),
         (
             [
@@ -299,11 +299,11 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
         ),
         (
             ["ALTER TABLE notes DROP CONSTRAINT notes_pkey"],
-            "the guard notes_pkey is missing, rows can be changed",
+            "the guard notes_pkey is missing: rows can be changed",
         ),
         (
             ["ALTER TABLE submissions ALTER number DROP NOT NULL"],
-            "the guard submissions.number NOT NULL is missing, rows can be changed",
+            "the guard submissions.number NOT NULL is missing: rows can be changed",
         ),
         (
             [
@@ -314,7 +314,7 @@ def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) ->
                 ),
             ],
             (
-                "the guard submissions_predictions_fingerprint_key is not as ledger.db.sql has it,"
+                "the guard submissions_predictions_fingerprint_key is not as in ledger.db.sql:"
                 " rows can be changed"
             ),
         ),

@@ -225,7 +225,7 @@ def test_a_backup_restores_to_an_empty_postgresql_and_to_no_other(
     url = postgres_server.create_database()
     assert restore_ledger(backup, url) == 2
     assert verify_ledger(url).head == verify_ledger(workspace.ledger_url).head
-    with pytest.raises(LedgerError, match="there is a ledger already"):
+    with pytest.raises(LedgerError, match="the database already has a ledger"):
         restore_ledger(backup, url)
     with pytest.raises(LedgerError, match="exists"):
         restore_ledger(backup, workspace.ledger_url)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tracker.ledger.append import METADATA
 from tracker.ledger.connection import SCHEMA_VERSION
-from tracker.ledger.historical import FIGURES, PRINTS, TEXTS
+from tracker.ledger.historical import FINGERPRINT_COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS
 from tracker.ledger.migrations import STEPS
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.schema import SCHEMA_FILE, load_tables
@@ -37,9 +37,9 @@ def test_a_note_has_the_columns_of_the_schema() -> None:
 
 def test_a_table_kept_by_hand_is_read_by_every_column_of_a_submission() -> None:
     taken = {
-        *FIGURES,
-        *PRINTS,
-        *TEXTS,
+        *METRIC_COLUMNS,
+        *FINGERPRINT_COLUMNS,
+        *TEXT_COLUMNS,
         "number",
         "memo",
         "config",

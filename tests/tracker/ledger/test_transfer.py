@@ -35,12 +35,14 @@ def test_nothing_is_restored_beside_the_log_of_a_lost_ledger(
     path.unlink()
     log = path.with_name(path.name + end)
     log.write_bytes(b"rows of the lost ledger")
-    with pytest.raises(LedgerError, match=rf"ledger\.db{end} is left of another ledger") as caught:
+    with pytest.raises(
+        LedgerError, match=rf"ledger\.db{end} belongs to a ledger that is gone"
+    ) as caught:
         restore_ledger(backup, workspace.ledger_url)
-    assert "move it away" in caught.value.hint
-    with pytest.raises(LedgerError, match="is left of another ledger"):
+    assert "move away all files" in caught.value.hint
+    with pytest.raises(LedgerError, match="belongs to a ledger that is gone"):
         copy_ledger(f"sqlite:///{backup}", path)
-    with pytest.raises(LedgerError, match="is left of another ledger"):
+    with pytest.raises(LedgerError, match="belongs to a ledger that is gone"):
         create_ledger(workspace.ledger_url)
     assert log.read_bytes() == b"rows of the lost ledger"
     assert not path.exists()

@@ -13,7 +13,7 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import list_submissions
-from tracker.submissions.examine import check, examine, report_examination
+from tracker.submissions.examine import build_check_report, check, examine
 from tracker.submissions.submit import submit, submit_examined
 from tracker.workspace.competition import Workspace
 
@@ -29,7 +29,7 @@ def test_check_is_the_examination_that_submit_writes(workspace: Workspace) -> No
     submit(workspace, "exp1", "first")
     examination = examine(workspace, "exp2")
     assert (
-        report_examination(workspace, examination).to_dict() == check(workspace, "exp2").to_dict()
+        build_check_report(workspace, examination).to_dict() == check(workspace, "exp2").to_dict()
     )
     assert examination.find_refusal() is None
     row, _ = submit_examined(workspace, examination, "second")
@@ -86,7 +86,7 @@ def test_a_duplicate_is_named_before_a_spent_quota_and_a_similar_submission(tmp_
     assert similar.find_refusal(even_if_similar=True) is None
     submit(workspace, "exp2", "b", even_if_similar=True)
     again = examine(workspace, "exp2")
-    assert None not in (again.duplicate, again.spent, again.similar)
+    assert None not in (again.duplicate, again.quota_refusal, again.similar_refusal)
     assert again.find_refusal() is again.duplicate
 
 

@@ -25,7 +25,7 @@ from tracker.ledger.read import (
     list_notes,
 )
 from tracker.runs.read import list_runs
-from tracker.submissions.notes import add_note, find_target
+from tracker.submissions.notes import add_note, find_note_target
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Workspace
@@ -72,7 +72,7 @@ def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -
 )
 def test_words_for_nothing_are_unknown(noted: Workspace, word: str) -> None:
     with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
-        find_target(noted, word)
+        find_note_target(noted, word)
     with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
         load_side(noted, word)
 
@@ -85,12 +85,14 @@ def test_numbers_beyond_every_database_are_no_submission(noted: Workspace) -> No
 
 
 def test_words_for_submissions_and_runs(noted: Workspace) -> None:
-    assert [str(find_target(noted, word)) for word in ("1", "s1", "sota", "exp1", "latest")] == [
+    assert [
+        str(find_note_target(noted, word)) for word in ("1", "s1", "sota", "exp1", "latest")
+    ] == [
         *["submission 1"] * 3,
         "exp1",
         "exp2",
     ]
-    assert [find_target(noted, word).run for word in ("1", "exp2")] == ["exp1", "exp2"]
+    assert [find_note_target(noted, word).run for word in ("1", "exp2")] == ["exp1", "exp2"]
     for word, said in (("7", "no submission 7"), ("exp9", "no run exp9")):
         with pytest.raises(UnknownRunError, match=said):
             add_note(noted, word, "m")

@@ -24,7 +24,7 @@ from tracker.core.errors import DuplicateError, LedgerError, RefusedError, Unkno
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
 from tracker.ledger.connection import read_rows
-from tracker.ledger.read import find_sota, get_submission, list_submissions, list_twins
+from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import list_runs
@@ -236,7 +236,7 @@ def test_the_quota_is_spent_by_submissions_and_not_by_refusals(tmp_path: Path) -
     assert submit(workspace, "exp2", "m")[1].left == 0
     with pytest.raises(RefusedError, match="all 2 submissions of today are spent") as caught:
         submit(workspace, "exp3", "m")
-    assert "free at 20" in caught.value.hint
+    assert "possible at 20" in caught.value.hint
     assert check(workspace, "exp3").refusal == "all 2 submissions of today are spent"
 
 
@@ -372,7 +372,7 @@ def test_a_corrected_private_score_is_kept_by_a_later_reveal(workspace: Workspac
 
 def test_reveal_is_refused_where_nothing_is_sealed(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
-    with pytest.raises(ConfigError, match="nothing sealed"):
+    with pytest.raises(ConfigError, match="no hidden scores"):
         reveal(workspace)
 
 
@@ -468,7 +468,7 @@ def test_a_rejected_submission_does_not_count_in_the_quota(tmp_path: Path) -> No
         submit(workspace, "exp2", "m")
     add_note(workspace, "1", "the site was down", rejected=True)
     assert submit(workspace, "exp2", "m")[1].left == 0
-    with pytest.raises(ConfigError, match="empty note"):
+    with pytest.raises(ConfigError, match="note is empty"):
         add_note(workspace, "1", "  ")
     score(workspace, 2, {("public", "f1"): 0.5})
     with pytest.raises(ConfigError, match="has scores"):
@@ -481,7 +481,7 @@ def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
     before = get_submission(workspace, 1).scores
-    with pytest.raises(ConfigError, match="has scored submission 1 itself"):
+    with pytest.raises(ConfigError, match="already scored submission 1"):
         score(workspace, 1, {("public", "f1"): 0.9})
     assert get_submission(workspace, 1).scores == before
 
@@ -492,10 +492,10 @@ def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Wor
         with open_ledger(workspace) as ledger:
             ledger.append_run(record, {}, "p")
     submit(workspace, "exp1", "m")
-    assert list_twins(workspace, "sha256:w", but=record.uid) == [
+    assert list_runs_with_weights(workspace, "sha256:w", exclude=record.uid) == [
         f"exp1 of {record.author}, submission 1"
     ]
-    assert list_twins(workspace, "sha256:other", but="") == []
+    assert list_runs_with_weights(workspace, "sha256:other", exclude="") == []
 
 
 def test_a_teammates_submission_of_the_same_run_name_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import save_image
 from tests.support.workspaces import make_run, make_workspace
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.setup import init
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError, DataError
@@ -190,7 +190,7 @@ def test_a_workspace_without_images_takes_a_table_kept_by_hand(tmp_path: Path) -
     workspace = init_workspace(tmp_path / "ws", data={}, competition={"name": "masks"})
     assert workspace.competition.classes == ()
     (tmp_path / "old.csv").write_text("number,memo,public_f1\n1,first,0.5\n")
-    import_table(workspace, read_handkept(tmp_path / "old.csv", workspace.competition))
+    import_table(workspace, read_submission_table(tmp_path / "old.csv", workspace.competition))
     assert [row.scores for row in list_submissions(workspace)] == [{"public_f1": 0.5}]
 
 

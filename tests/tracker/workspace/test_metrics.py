@@ -18,18 +18,23 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.leaderboards.local import compute_metric
-from tracker.ledger.read import get_submission, list_validation
+from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.runs.read import list_runs, load_run
 from tracker.submissions.examine import check
 from tracker.submissions.scores import score
-from tracker.submissions.submit import _describe, submit
+from tracker.submissions.submit import _render_message, submit
 from tracker.training.errors import ConfigError, TrackerError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import DEFAULT_METRICS, Competition, Metric, Workspace
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, higher_is_better, is_loss, name_score_command
+from tracker.workspace.metrics import (
+    NO_PUBLIC_SCORE,
+    higher_is_better,
+    is_loss,
+    render_score_command,
+)
 
 ANSWERS = ("0000011110", "0000011111", "0000111110")
 
@@ -161,10 +166,10 @@ def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None
 def test_a_competition_of_f1_and_accuracy_keeps_its_short_options() -> None:
     competition = Competition(name="c", classes=("a", "b"))
     assert (
-        name_score_command(competition, 3, every=True)
+        render_score_command(competition, 3, every=True)
         == "tracker score 3 --public-f1 X --public-acc X"
     )
-    assert name_score_command(competition, split="private") == "tracker score N --private-f1 X"
+    assert render_score_command(competition, split="private") == "tracker score N --private-f1 X"
 
 
 @pytest.mark.parametrize("words", [["sota"], ["select"], ["show", "sota"]])
@@ -213,7 +218,7 @@ def test_runs_and_leaderboard_have_the_columns_of_the_competition(
         "val/loss",
     ]
     row = get_submission(other, 1)
-    validation = list_validation(other, [row])
+    validation = list_validation_scores(other, [row])
     print_leaderboard([row], other.competition, validation, sota=None, was_sota=())
     printed = capsys.readouterr().out
     assert heads(printed)[2:7] == [
@@ -257,9 +262,9 @@ def test_check_compares_the_validation_of_the_competition(other: Workspace) -> N
 
 def test_a_leaderboard_is_told_the_deciding_validation_score(other: Workspace) -> None:
     row, _ = submit(other, make_own_run(other, ANSWERS[0], rmse=0.5, f1=0.7), "new head")
-    assert _describe(other, row) == "exp1 (0.5000): new head"
+    assert _render_message(other, row) == "exp1 (0.5000): new head"
     row, _ = submit(other, make_own_run(other, ANSWERS[2], f1=0.7), "another")
-    assert _describe(other, row) == "exp2: another"
+    assert _render_message(other, row) == "exp2: another"
 
 
 def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy() -> None:

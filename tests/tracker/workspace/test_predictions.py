@@ -110,7 +110,7 @@ def test_names_of_classes_where_numbers_are_wanted_are_told_their_numbers() -> N
     competition = replace(COMPETITION, classes=("with_mask", "without_mask"), answers="index")
     with pytest.raises(RefusedError, match="expected one of 0, 1") as caught:
         check_answers(Answers.of({"x": "with_mask"}), competition, ["x"])
-    assert caught.value.hint == "the number of each class: 0 is with_mask, 1 is without_mask"
+    assert caught.value.hint == "write the number of the class: 0 is with_mask, 1 is without_mask"
 
 
 def test_an_answer_of_thousands_of_digits_is_an_unknown_one(tmp_path: Path) -> None:

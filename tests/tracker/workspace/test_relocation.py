@@ -30,8 +30,8 @@ from tracker.submissions.submit import submit, sync_all
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.competition import Workspace, load_workspace
 from tracker.workspace.data import prepare_data
-from tracker.workspace.moved_paths import find_moved, read_location
-from tracker.workspace.relocation import KEPT_COPIES, follow_workspace, open_readable_store
+from tracker.workspace.moved_paths import find_moved_path, read_location
+from tracker.workspace.relocation import MAX_COPIES, open_readable_store, update_moved_paths
 
 TINY = (
     "--model",
@@ -146,7 +146,7 @@ def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
 ) -> None:
     if name != "ws2":  # out of such a folder, too
         original = move(original, original.root.with_name("ein Ordner, 옛 것"))
-        follow_workspace(original)
+        update_moved_paths(original)
     old, workspace = original.root, move(original, original.root.with_name(name))
     subprocess.run(
         [sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S
@@ -168,7 +168,7 @@ def test_paths_follow_in_one_step_and_a_copy_of_before_is_kept(
     moved: tuple[Path, Workspace],
 ) -> None:
     old, workspace = moved
-    said = follow_workspace(workspace)
+    said = update_moved_paths(workspace)
     assert f"the workspace was in {old}" in said
     assert all(old.as_uri() + "/" not in path for path in read_paths(workspace))
     assert (workspace.root / "mlartifacts").as_uri() in read_paths(workspace)
@@ -176,7 +176,7 @@ def test_paths_follow_in_one_step_and_a_copy_of_before_is_kept(
     with closing(sqlite3.connect(copy)) as connection:
         before = {path for (path,) in connection.execute("SELECT artifact_uri FROM runs")}
     assert all(path.startswith(old.as_uri()) for path in before)
-    assert follow_workspace(workspace) == ""
+    assert update_moved_paths(workspace) == ""
     assert list_copies(workspace) == [copy]
 
 
@@ -185,7 +185,7 @@ def test_a_workspace_of_an_earlier_version_is_found_by_its_experiments(
 ) -> None:
     old, workspace = moved
     (workspace.lock_dir / "location.json").unlink()
-    assert f"the workspace was in {old}" in follow_workspace(workspace)
+    assert f"the workspace was in {old}" in update_moved_paths(workspace)
     location = read_location(workspace.lock_dir / "location.json")
     assert location and (location.root, location.earlier) == (str(workspace.root), (str(old),))
 
@@ -235,7 +235,7 @@ def test_only_paths_in_the_old_place_are_changed(
             " VALUES (?, ?, ?, 'active')",
             number, f"other {number}", path,
         )  # fmt: skip
-    follow_workspace(workspace)
+    update_moved_paths(workspace)
     rows = read(
         workspace,
         "SELECT artifact_location FROM experiments WHERE experiment_id >= 50 ORDER BY"
@@ -267,7 +267,7 @@ def test_models_datasets_and_traces_follow_too(moved: tuple[Path, Workspace]) ->
         "INSERT INTO model_versions (name, version, source) VALUES ('m', 1, ?)",
         f"{old}/mlartifacts/models/m",
     )
-    follow_workspace(workspace)
+    update_moved_paths(workspace)
     new = workspace.root
     assert read(workspace, "SELECT artifact_location FROM logged_models") == [
         (f"{new}/mlartifacts/models/m",)
@@ -287,7 +287,7 @@ def test_files_that_an_earlier_version_wrote_to_the_old_place_are_brought_along(
     run_id = run_ids(workspace)["exp1"]
     (old / "mlartifacts").mkdir(parents=True)
     shutil.move(workspace.root / "mlartifacts" / run_id, old / "mlartifacts" / run_id)
-    follow_workspace(workspace)
+    update_moved_paths(workspace)
     artifacts = workspace.root / "mlartifacts" / run_id / "artifacts"
     assert (artifacts / "best.pth").read_bytes() == b"weights"
     assert [path.name for path in artifacts.parent.iterdir()] == ["artifacts"]
@@ -308,7 +308,7 @@ def test_files_that_were_given_another_folder_stay_there(
     )
     change(workspace, "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)",
            (workspace.root / "mlartifacts").as_uri(), elsewhere.as_uri())  # fmt: skip
-    assert follow_workspace(workspace) == ""
+    assert update_moved_paths(workspace) == ""
     assert elsewhere.as_uri() in read_paths(workspace)
 
 
@@ -317,9 +317,9 @@ def test_a_place_that_is_still_this_folder_under_another_name_needs_no_change(
 ) -> None:
     old, workspace = moved
     old.symlink_to(workspace.root)
-    assert follow_workspace(workspace) == ""
+    assert update_moved_paths(workspace) == ""
     old.unlink()
-    assert f"the workspace was in {old}" in follow_workspace(workspace)
+    assert f"the workspace was in {old}" in update_moved_paths(workspace)
 
 
 def test_a_workspace_behind_a_link_follows_where_the_link_points_to(
@@ -349,11 +349,11 @@ def test_a_workspace_moved_into_its_old_place_and_out_again_keeps_whole_paths(
     for target in (tmp_path / "ws" / "ws", tmp_path / "back"):
         workspace = move(workspace, target)
         for _ in range(2):
-            follow_workspace(workspace)
+            update_moved_paths(workspace)
         assert (target / "mlartifacts").as_uri() in read_paths(workspace)
     shutil.rmtree(tmp_path / "ws")
     workspace = move(workspace, tmp_path / "ws")
-    follow_workspace(workspace)
+    update_moved_paths(workspace)
     assert (tmp_path / "ws" / "mlartifacts").as_uri() in read_paths(workspace)
 
 
@@ -364,17 +364,17 @@ def test_a_database_that_others_share_is_left_alone_while_its_workspace_lives(
     make_run(original)
     sync_run(original, "exp1")
     shutil.copytree(original.root, tmp_path / "copy")
-    assert follow_workspace(load_workspace(tmp_path / "copy")) == ""
+    assert update_moved_paths(load_workspace(tmp_path / "copy")) == ""
     shutil.rmtree(tmp_path / "copy")
-    assert "the workspace was in" in follow_workspace(move(original, tmp_path / "ws2"))
+    assert "the workspace was in" in update_moved_paths(move(original, tmp_path / "ws2"))
 
 
 def test_processes_that_find_the_move_at_once_change_it_once(moved: tuple[Path, Workspace]) -> None:
     _, workspace = moved
     code = (
         "import sys; from pathlib import Path; from tracker.workspace.competition import"
-        " load_workspace;from tracker.workspace.relocation import follow_workspace;"
-        " sys.stdin.read();print(follow_workspace(load_workspace(Path(sys.argv[1]))))"
+        " load_workspace;from tracker.workspace.relocation import update_moved_paths;"
+        " sys.stdin.read();print(update_moved_paths(load_workspace(Path(sys.argv[1]))))"
     )
     command = [sys.executable, "-c", code, str(workspace.root)]
     children = [
@@ -398,36 +398,36 @@ def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
     code = (
         "import os, signal, sys; from pathlib import Path; from tracker.workspace import"
         " relocation;from tracker.workspace.competition import"
-        " load_workspace;relocation._bring_files = lambda *_: os.kill(os.getpid(),"
-        " signal.SIGKILL);relocation.follow_workspace(load_workspace(Path(sys.argv[1])))"
+        " load_workspace;relocation._copy_files_here = lambda *_: os.kill(os.getpid(),"
+        " signal.SIGKILL);relocation.update_moved_paths(load_workspace(Path(sys.argv[1])))"
     )
     child = subprocess.run(
         [sys.executable, "-c", code, str(workspace.root)], check=False, timeout=COMMAND_LIMIT_S
     )
     assert child.returncode == -signal.SIGKILL
     assert any(old.as_uri() in path for path in read_paths(workspace))
-    assert f"the workspace was in {old}" in follow_workspace(workspace)
+    assert f"the workspace was in {old}" in update_moved_paths(workspace)
     assert not any(old.as_uri() + "/" in path for path in read_paths(workspace))
 
 
 def test_the_newest_copies_of_the_database_are_kept(original: Workspace, tmp_path: Path) -> None:
     workspace = original
-    for number in range(1, KEPT_COPIES + 3):
+    for number in range(1, MAX_COPIES + 3):
         workspace = move(workspace, tmp_path / f"ws{number}")
-        assert follow_workspace(workspace)
+        assert update_moved_paths(workspace)
     with closing(sqlite3.connect(list_copies(workspace)[-1])) as connection:
         paths = [path for (path,) in connection.execute("SELECT artifact_uri FROM runs")]
-    assert len(list_copies(workspace)) == KEPT_COPIES
-    assert all(f"/ws{KEPT_COPIES + 1}/" in path for path in paths)
+    assert len(list_copies(workspace)) == MAX_COPIES
+    assert all(f"/ws{MAX_COPIES + 1}/" in path for path in paths)
 
 
 def test_an_mlflow_database_restored_from_before_the_move_follows_again(
     moved: tuple[Path, Workspace],
 ) -> None:
     old, workspace = moved
-    follow_workspace(workspace)
+    update_moved_paths(workspace)
     shutil.copy(list_copies(workspace)[0], workspace.root / "mlflow.db")
-    assert f"the workspace was in {old}" in follow_workspace(workspace)
+    assert f"the workspace was in {old}" in update_moved_paths(workspace)
 
 
 def test_a_database_that_cannot_be_written_is_corrected_in_a_copy_for_reading(
@@ -492,11 +492,11 @@ def test_a_path_of_the_old_place_is_found_in_the_new_one(
 ) -> None:
     old, workspace = moved
     assert (
-        find_moved(workspace.root, old / "eval" / "info.csv")
+        find_moved_path(workspace.root, old / "eval" / "info.csv")
         == workspace.root / "eval" / "info.csv"
     )
-    assert find_moved(workspace.root, old / "gone") is None
-    assert find_moved(workspace.root, tmp_path / "elsewhere" / "info.csv") is None
+    assert find_moved_path(workspace.root, old / "gone") is None
+    assert find_moved_path(workspace.root, tmp_path / "elsewhere" / "info.csv") is None
 
 
 def test_data_beside_the_workspace_are_found_from_every_folder_and_after_a_move(

@@ -21,7 +21,7 @@ from tracker.training.errors import first_line
 from tracker.training.files import write_json
 from tracker.training.libraries import require
 from tracker.workspace.competition import Workspace
-from tracker.workspace.relocation import follow_workspace
+from tracker.workspace.relocation import update_moved_paths
 
 STATE_NAME = "mlflow.json"  # in the run folder
 AWAY_NAME = (  # in the workspace: ten runs need not find out one by one that it is away
@@ -55,7 +55,7 @@ def connect(workspace: Workspace) -> Any:
     try:
         # two processes that migrate an empty database at once break it
         with FileLock(workspace.lock_dir / "mlflow.lock"):
-            if done := follow_workspace(workspace):
+            if done := update_moved_paths(workspace):
                 print(done, file=sys.stderr)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)

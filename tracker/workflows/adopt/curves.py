@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracker.core.metric_names import check_name, fit_name
+from tracker.core.metric_names import check_name, sanitize_name
 from tracker.runs.points import read_points
 from tracker.training import metrics as computed
 from tracker.training.errors import ConfigError
@@ -386,7 +386,7 @@ def name_series(series: list[Series], given: Mapping[str, str]) -> list[str]:
     remarks, renamed, unknown = [], [], []
     for one in series:
         old, one.name = one.name, names[one.name]
-        if old != one.name and fit_name(old) == one.name:
+        if old != one.name and sanitize_name(old) == one.name:
             remarks.append(f"the metric {old!a} is called {one.name} here")
         elif old != one.name:
             renamed.append(f"{old} is {one.name}")
@@ -426,7 +426,7 @@ def _choose_names(series: Sequence[Series], given: Mapping[str, str]) -> dict[st
                     f"--map: two metrics would be called {new}", hint="give each a name of its own"
                 )
             new = one.name
-        names[one.name] = new if one.name in given else fit_name(new)
+        names[one.name] = new if one.name in given else sanitize_name(new)
     return names
 
 

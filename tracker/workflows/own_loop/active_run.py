@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.clock import utc_now
-from tracker.core.metric_names import check_values, check_whole
+from tracker.core.metric_names import check_integer, check_values
 from tracker.mirror.mirror import Mirror
 from tracker.runs.output import notify
-from tracker.runs.points import drop_system, finite, read_points
+from tracker.runs.points import drop_system_metrics, read_points, replace_non_finite
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
@@ -119,7 +119,7 @@ class ActiveRun:
         """What was logged and saved before the run was resumed."""
         record = self._recorder.record
         for point in read_points(self.folder / "metrics.jsonl"):
-            if own := drop_system(point["values"]):
+            if own := drop_system_metrics(point["values"]):
                 self._summary.add(own, epoch=point["epoch"])
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
@@ -136,7 +136,7 @@ class ActiveRun:
         if self._chosen is None:
             best = logged.find_best_epoch()
             best_at = record.best_at if best == record.best_epoch else utc_now()
-            found = self._complete(finite(logged.read()))
+            found = self._complete(replace_non_finite(logged.read()))
             return {"summary": found, "epoch": logged.epoch, "best_epoch": best, "best_at": best_at}
         chosen = {"summary": self._complete(self._read_chosen(self._chosen))}
         return (
@@ -148,7 +148,7 @@ class ActiveRun:
     def _read_chosen(self, chosen: _Chosen) -> dict[str, float | None]:
         """What the loop said of its best epoch, with what else was logged in it."""
         logged = {} if chosen.epoch is None else self._summary.read_epoch(chosen.epoch)
-        return {**finite(logged), **chosen.metrics}
+        return {**replace_non_finite(logged), **chosen.metrics}
 
     def _complete(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
         """The metrics with what save_validation measured, unless the two contradict each other: of
@@ -274,8 +274,8 @@ class ActiveRun:
         then, the run goes on.
         """
         plain = check_values(values)
-        at = self._step + 1 if step is None else check_whole("step", step)
-        during = self._summary.epoch if epoch is None else check_whole("epoch", epoch)
+        at = self._step + 1 if step is None else check_integer("step", step)
+        during = self._summary.epoch if epoch is None else check_integer("epoch", epoch)
         self._recorder.metrics(plain, step=at, epoch=during)
         self._summary.add(plain, epoch=during)
         self._step, self._logged = at, True
@@ -355,7 +355,7 @@ class ActiveRun:
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        self._choose(_Chosen(finite(plain), epoch), reached=max(epoch, self.last_epoch))
+        self._choose(_Chosen(replace_non_finite(plain), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
         self._before = None
 
@@ -476,7 +476,7 @@ class ActiveRun:
 
     def keep_summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the metrics that the run is compared by, for a run without epochs."""
-        self._choose(_Chosen(finite(check_values(metrics)), None), reached=0)
+        self._choose(_Chosen(replace_non_finite(check_values(metrics)), None), reached=0)
 
     def keep_facts(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while training, beside the config."""

@@ -1,11 +1,10 @@
-"""Submission tables that people keep by hand, in and out: CSV and JSON both ways, Markdown out.
+"""Imports and exports tables of submissions: CSV and JSON both ways, Markdown out.
 
-A row is flat: `number`, `memo`, `<split>_<metric>`, `train_` and `val_` figures, and `section.key`
-columns that are the config. Columns of other names are kept with the row. An empty cell is unknown
-and stays unknown.
+A row is flat: `number`, `memo`, `<split>_<metric>`, `train_` and `val_` metrics, and `section.key`
+columns for the config. Other columns are stored with the row. An empty cell means unknown.
 
-What people type is interpreted (81.65 is a percentage, `1,2` a list). Rows that export wrote are
-marked by `MARK`, and are read as they stand.
+Cells that people typed are interpreted (81.65 is a percentage, `1,2` a list). Rows that export
+wrote have the column `MARK`, and their cells are read exactly.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from typing import Any
 
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
-    FIGURES,
-    PRINTS,
-    Historical,
+    FINGERPRINT_COLUMNS,
+    METRIC_COLUMNS,
+    HistoricalSubmission,
     check_value,
-    open_packed,
     parse_integer,
+    parse_packed_answers,
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.training.errors import ConfigError, DataError, TrackerError
@@ -49,50 +48,53 @@ REFUSALS = (TrackerError, ValueError, TypeError, ArithmeticError, RecursionError
 
 
 @dataclass(frozen=True)
-class HandKept:
-    """A whole table, found fit to be imported."""
+class SubmissionTable:
+    """A whole table that can be imported."""
 
     path: Path
-    rows: Sequence[Historical]
+    rows: Sequence[HistoricalSubmission]
     config_keys: Sequence[str]
     extra_keys: Sequence[str]
 
 
-# --- In
-# ---------------------------------------------------------------------------------------------------------------
+# --- Import ---
 
 
-def read_handkept(path: Path, competition: Competition) -> HandKept:
-    """Read a table; raises ConfigError with every wrong cell, DataError when the file cannot be
-    read."""
+def read_submission_table(path: Path, competition: Competition) -> SubmissionTable:
+    """Read a table.
+
+    Raises ConfigError with every wrong cell, DataError when the file cannot be read.
+    """
     problems: list[str] = []
     cells = _read_cells(path)
     if not cells:
         raise ConfigError(
             f"{path}: the table has no rows",
-            hint="its first line has the names, each other a submission",
+            hint="the first line has the names of the columns, each other line is a submission",
         )
     rows = []
-    for place, row_cells in enumerate(cells, start=2):
-        row, wrong = _read_row(place - 1, row_cells, competition, path.parent)
-        problems += [f"row {place}, {problem}" for problem in wrong]
+    # the line number in a CSV: its first line has the names
+    for line, row_cells in enumerate(cells, start=2):
+        row, wrong = _read_row(line - 1, row_cells, competition, path.parent)
+        problems += [f"row {line}, {problem}" for problem in wrong]
         rows.append(row)
     numbers = [row.number for row in rows]
     if numbers != sorted(set(numbers)):
-        problems.append("number: must grow from row to row")
-    for place, row in enumerate(rows, start=2):
+        problems.append("number: must increase from row to row")
+    for line, row in enumerate(rows, start=2):
         sota = row.columns.get("sota")
-        if sota is not None and (
-            sota >= row.number or (sota >= numbers[0] and sota not in numbers)
-        ):
+        if sota is None:
+            continue
+        is_missing = sota >= numbers[0] and sota not in numbers
+        if sota >= row.number or is_missing:
             problems.append(
-                f"row {place}, sota: {sota}, expected the number of an earlier submission"
+                f"row {line}, sota: {sota}, expected the number of an earlier submission"
             )
     if problems:
         raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
-    return HandKept(path, rows, config_keys, extra_keys)
+    return SubmissionTable(path, rows, config_keys, extra_keys)
 
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:
@@ -103,10 +105,7 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             rows = parse_json(text)
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
-            return [
-                row if row.get(MARK) else {name.strip(): cell for name, cell in row.items()}
-                for row in rows
-            ]
+            return list(map(_read_json_row, rows))
         csv.field_size_limit(1 << 30)  # packed answers are long
         return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
     except FileNotFoundError:
@@ -115,31 +114,40 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"cannot read {path}: {error}") from error
 
 
+def _read_json_row(row: dict[str, Any]) -> dict[str, Any]:
+    if row.get(MARK):
+        return row
+    return {name.strip(): cell for name, cell in row.items()}
+
+
 def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as JSON would have it."""
+    """The row in the form of a row from JSON."""
     named = {name: cell for name, cell in row.items() if name}
     if not named.get(MARK):
         return {name.strip(): cell.strip() or None for name, cell in named.items()}
-    return {
-        name: parse_rendered(cell) if "." in name else cell or None
-        for name, cell in named.items()
-        if cell or "." not in name
-    }
+    cells: dict[str, Any] = {}
+    for name, cell in named.items():
+        if "." not in name:
+            cells[name] = cell or None
+        elif cell:  # an empty cell: this row's config does not have the key
+            cells[name] = parse_rendered(cell)
+    return cells
 
 
 def _read_row(
     number: int, cells: Mapping[str, Any], competition: Competition, folder: Path
-) -> tuple[Historical, list[str]]:
-    """A row, numbered by its place unless it says another number, and its problems, each beginning
-    with its column."""
-    row = Historical(number=number, memo="", derived="sota" not in cells)
+) -> tuple[HistoricalSubmission, list[str]]:
+    """(row, its problems); each problem begins with the name of its column.
+
+    `number` is used if the row has no number of its own.
+    """
+    row = HistoricalSubmission(number=number, memo="", derived="sota" not in cells)
     exact = bool(cells.get(MARK))
     problems = []
     if exact and str(cells[MARK]) != FORMAT:
-        problems.append(f"{MARK}: {cells[MARK]!r}, this program knows {FORMAT}")
+        problems.append(f"{MARK}: {cells[MARK]!r}, this program knows only {FORMAT}")
     for name, cell in cells.items():
-        unknown = (cell is None and not (exact and "." in name)) or (cell == "" and "." not in name)
-        if unknown or name == MARK:
+        if name == MARK or _is_unknown(name, cell, exact=exact):
             continue
         try:
             _take(row, name, cell, competition, exact=exact)
@@ -148,18 +156,29 @@ def _read_row(
     try:
         _settle_predictions(row, competition, None if exact else folder)
     except REFUSALS as error:
-        problems.append(f"{'answers' if 'answers' in row.columns else 'file'}: {error}")
+        column = "answers" if "answers" in row.columns else "file"
+        problems.append(f"{column}: {error}")
     if not row.memo.strip():
         problems.append("memo: missing, expected what was new")
     return row, problems
 
 
-def _take(row: Historical, name: str, cell: Any, competition: Competition, *, exact: bool) -> None:
-    """Put one known cell where it belongs; raises one of REFUSALS."""
+def _is_unknown(name: str, cell: Any, *, exact: bool) -> bool:
+    """Whether a cell is empty; an exported config value may be None or an empty text."""
+    is_config = "." in name
+    if cell is None:
+        return not (exact and is_config)
+    return bool(cell == "") and not is_config
+
+
+def _take(
+    row: HistoricalSubmission, name: str, cell: Any, competition: Competition, *, exact: bool
+) -> None:
+    """Store one cell in the part of the row where it belongs; raises one of REFUSALS."""
     check_value(name)
     split, _, rest = name.partition("_")
     metric = rest if exact else ALIASES.get(rest, rest)
-    if f"{split}_{metric}" in FIGURES:
+    if f"{split}_{metric}" in METRIC_COLUMNS:
         row.columns[f"{split}_{metric}"] = _read_figure(FIGURE_METRICS[metric], cell, exact=exact)
         return
     check_value(cell)
@@ -170,9 +189,8 @@ def _take(row: Historical, name: str, cell: Any, competition: Competition, *, ex
     elif name in COLUMN_PARSERS:
         row.columns[name] = COLUMN_PARSERS[name](cell)
     elif "." in name:
-        _take_config(
-            row.config, name, cell if exact or not isinstance(cell, str) else parse_cell(cell)
-        )
+        value = parse_cell(cell) if isinstance(cell, str) and not exact else cell
+        _take_config(row.config, name, value)
     elif split in SPLITS and rest:
         known = competition.metric(metric)
         row.scores[split, metric] = _read_score(cell) if exact else parse_score(known, str(cell))
@@ -192,9 +210,8 @@ def _read_figure(metric: Metric, cell: Any, *, exact: bool) -> float | None:
     if not exact:
         return parse_score(metric, str(cell))
     value = float(str(cell))
-    return (
-        None if math.isnan(value) else value
-    )  # SQLite has no NaN: the row would not agree with its hash
+    # SQLite stores NaN as NULL: the row would not have its hash any more
+    return None if math.isnan(value) else value
 
 
 def _read_score(cell: Any) -> float:
@@ -204,25 +221,27 @@ def _read_score(cell: Any) -> float:
     return value
 
 
-def _settle_predictions(row: Historical, competition: Competition, folder: Path | None) -> None:
-    """Find the fingerprint of the answers, in the row or in its file; raises one of REFUSALS."""
+def _settle_predictions(
+    row: HistoricalSubmission, competition: Competition, folder: Path | None
+) -> None:
+    """Compute the fingerprint of the answers, from the row or its file; raises one of REFUSALS."""
     packed, file = row.columns.get("answers"), row.columns.get("file")
     if packed:
-        answers = open_packed(packed)
+        answers = parse_packed_answers(packed)
     elif file and folder and (folder / file).is_file():
         answers = load_answers(folder / file, competition)
         row.columns["answers"] = answers.pack()
     else:
         return
-    said = row.columns.setdefault("predictions_fingerprint", answers.fingerprint)
-    if said != answers.fingerprint:
+    stated = row.columns.setdefault("predictions_fingerprint", answers.fingerprint)
+    if stated != answers.fingerprint:
         raise ConfigError(
-            f"their fingerprint is {answers.fingerprint}, predictions_fingerprint says {said}"
+            f"the fingerprint is {answers.fingerprint}, but predictions_fingerprint is {stated}"
         )
 
 
 def parse_cell(text: str) -> Any:
-    """A config value from a table cell: a TOML value, numbers with commas between, or a plain text."""
+    """A config value from a typed cell: a TOML value, numbers with commas, or a plain text."""
     if "," in text and not text.startswith(("[", '"', "'")):
         parts = [parse_cell(part.strip()) for part in text.split(",")]
         if all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts):
@@ -231,9 +250,11 @@ def parse_cell(text: str) -> Any:
     return parse_toml_value(text)
 
 
-def import_table(workspace: Workspace, table: HandKept) -> int:
-    """Add all rows in one transaction; returns how many. Raises DuplicateError or RefusedError with
-    nothing added."""
+def import_table(workspace: Workspace, table: SubmissionTable) -> int:
+    """Add all rows in one transaction; returns how many.
+
+    Raises DuplicateError or RefusedError; then nothing was added.
+    """
     from tracker.ledger.append import open_ledger
 
     with open_ledger(workspace) as ledger:
@@ -241,33 +262,36 @@ def import_table(workspace: Workspace, table: HandKept) -> int:
     return len(table.rows)
 
 
-def render_summary(table: HandKept) -> str:
-    """What a table was understood to say."""
+def render_summary(table: SubmissionTable) -> str:
+    """How the table was understood, in lines for the user to check."""
     rows = table.rows
-    scores = sorted({f"{split}_{metric}" for row in rows for split, metric in row.scores})
-    figures = dict.fromkeys(name for row in rows for name in row.columns if name in FIGURES)
+    scores: set[str] = set()
+    columns: dict[str, None] = {}
+    for row in rows:
+        scores.update(f"{split}_{metric}" for split, metric in row.scores)
+        columns |= dict.fromkeys(row.columns)
+    metrics = [name for name in columns if name in METRIC_COLUMNS]
     known = sum("predictions_fingerprint" in row.columns for row in rows)
+    count = render_count(len(rows), "submission")
     lines = [
-        (
-            f"{table.path}: {render_count(len(rows), 'submission')}, {rows[0].number} to"
-            f" {rows[-1].number}"
-        ),
-        f"scores: {', '.join(scores) or 'none'}",
-        f"training and validation: {', '.join(figures) or 'none'}",
+        f"{table.path}: {count}, {rows[0].number} to {rows[-1].number}",
+        f"scores: {', '.join(sorted(scores)) or 'none'}",
+        f"training and validation: {', '.join(metrics) or 'none'}",
         f"config keys: {', '.join(table.config_keys) or 'none'}",
-        f"kept with the rows: {', '.join(table.extra_keys) or 'nothing'}",
+        f"stored with the rows: {', '.join(table.extra_keys) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",
     ]
     return "\n".join(lines)
 
 
-# --- Out
-# --------------------------------------------------------------------------------------------------------------
+# --- Export ---
 
 
 def export_table(workspace: Workspace, path: Path) -> int:
-    """Write all submissions to a .csv, .json or .md file; raises ConfigError for another kind,
-    StorageError."""
+    """Write all submissions to a .csv, .json or .md file; returns how many.
+
+    Raises ConfigError for another kind of file, StorageError when it cannot be written.
+    """
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         ".csv": _to_csv,
         ".json": _to_json,
@@ -283,32 +307,31 @@ def export_table(workspace: Workspace, path: Path) -> int:
 
 
 def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every submission as one flat object; unknown values are null, config keys that a row lacks
-    are left out."""
+    """Every submission as one flat object.
+
+    Unknown values are None; config keys that a submission does not have are left out.
+    """
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
     extra = list_imported_columns(workspace)
     submissions = list_submissions(workspace)
     score_names = _ordered({name for row in submissions for name in row.scores})
     extra_keys = list(dict.fromkeys(key for columns in extra.values() for key in columns))
+    before_config = ("number", "run", "memo")
+    after_config = ("best_epoch", "sota", "config_diff", "run_uid", *FINGERPRINT_COLUMNS)
+    last = ("author", "host", "submitted_at", "file")
     rows = []
     for row in submissions:
         plain = row.to_dict()
-        rows.append(
-            {
-                **{name: plain[name] for name in ("number", "run", "memo")},
-                **{name: row.scores.get(name) for name in score_names},
-                **{name: plain[name] for name in FIGURES},
-                **flatten(row.config),
-                **{f"{section}.": {} for section, table in row.config.items() if not table},
-                **{
-                    name: plain[name]
-                    for name in ("best_epoch", "sota", "config_diff", "run_uid", *PRINTS)
-                },
-                **{name: plain[name] for name in ("author", "host", "submitted_at", "file")},
-                "answers": packed.get(row.number),
-                **{name: extra.get(row.number, {}).get(name) for name in extra_keys},
-            }
-        )
+        own_extra = extra.get(row.number, {})
+        flat = {name: plain[name] for name in before_config}
+        flat |= {name: row.scores.get(name) for name in score_names}
+        flat |= {name: plain[name] for name in METRIC_COLUMNS}
+        flat |= flatten(row.config)
+        flat |= {f"{section}.": {} for section, table in row.config.items() if not table}
+        flat |= {name: plain[name] for name in (*after_config, *last)}
+        flat["answers"] = packed.get(row.number)
+        flat |= {name: own_extra.get(name) for name in extra_keys}
+        rows.append(flat)
     return rows
 
 
@@ -317,8 +340,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 def render_cell(value: Any) -> str:
-    """A config value as the cell that `parse_rendered` reads back: texts as they are unless they
-    are JSON."""
+    """A config value as a cell for `parse_rendered`; a text is plain unless it could be JSON."""
     if isinstance(value, str) and value and parse_rendered(value) == value:
         return value
     return json.dumps(value, ensure_ascii=False)
@@ -333,31 +355,30 @@ def parse_rendered(cell: str) -> Any:
 
 
 def _list_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names in all rows, the config keys together before `best_epoch`."""
+    """The names of all columns; the config keys are together before `best_epoch`."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    config, others = (
-        [name for name in names if "." in name],
-        [name for name in names if "." not in name],
-    )
-    place = others.index("best_epoch") if others else 0
-    return [*others[:place], *config, *others[place:]]
+    config = [name for name in names if "." in name]
+    others = [name for name in names if "." not in name]
+    index = others.index("best_epoch") if others else 0
+    return [*others[:index], *config, *others[index:]]
 
 
 def _to_csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.writer(
-        text, lineterminator="\r\n"
-    )  # only what is in the line's end is quoted, and a memo may have both
+    # csv quotes only characters of the line terminator, and a memo may have \r and \n
+    writer = csv.writer(text, lineterminator="\r\n")
     columns = _list_columns(rows)
     if rows:
         writer.writerow([MARK, *columns])
     for row in rows:
-        cells = [
-            (render_cell if "." in name else _plain)(row[name]) if name in row else ""
-            for name in columns
-        ]
-        writer.writerow([FORMAT, *cells])
+        writer.writerow([FORMAT, *(_render_csv_cell(row, name) for name in columns)])
     return text.getvalue()
+
+
+def _render_csv_cell(row: Mapping[str, Any], name: str) -> str:
+    if name not in row:
+        return ""
+    return render_cell(row[name]) if "." in name else _plain(row[name])
 
 
 def _to_json(rows: list[dict[str, Any]]) -> str:
@@ -371,16 +392,15 @@ def _plain(value: Any) -> str:
 
 
 def _to_markdown(rows: list[dict[str, Any]]) -> str:
-    """For people: what is unknown everywhere, the packed answers and the fingerprints are left out."""
+    """For people: without packed answers, fingerprints, and columns that are empty in all rows."""
     from tracker.core.markdown import escape, render_table
 
-    hidden = {*PRINTS, "answers", "run_uid", "host", "config_diff"}
-    names = [
-        n
-        for n in _list_columns(rows)
-        if n not in hidden and any(row.get(n) is not None for row in rows)
-    ]
-    cells = [[escape(_for_people(row.get(name))) for name in names] for row in rows]
+    hidden = {*FINGERPRINT_COLUMNS, "answers", "run_uid", "host", "config_diff"}
+    used = {name for row in rows for name, value in row.items() if value is not None}
+    names = [name for name in _list_columns(rows) if name in used - hidden]
+    cells = []
+    for row in rows:
+        cells.append([escape(_for_people(row.get(name))) for name in names])
     return render_table([escape(name) for name in names], cells)
 
 

@@ -26,17 +26,17 @@ from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
-from tracker.ledger.handkept import (
+from tracker.ledger.historical import METRIC_COLUMNS
+from tracker.ledger.read import find_sota, list_counted_times, list_sota_numbers, list_submissions
+from tracker.ledger.submission_table import (
     export_table,
     import_table,
     list_flat,
     parse_rendered,
-    read_handkept,
+    read_submission_table,
     render_cell,
     render_summary,
 )
-from tracker.ledger.historical import FIGURES
-from tracker.ledger.read import count_since, find_sota, list_sota_numbers, list_submissions
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
@@ -54,7 +54,7 @@ def empty(ledger_url: str, tmp_path: Path) -> Workspace:
 @pytest.fixture
 def winners(empty: Workspace) -> Workspace:
     """The ledger with the table of 2022, on either database."""
-    assert import_table(empty, read_handkept(TABLE, empty.competition)) == 18
+    assert import_table(empty, read_submission_table(TABLE, empty.competition)) == 18
     return empty
 
 
@@ -73,7 +73,7 @@ def test_the_chain_of_sotas_is_the_winners(winners: Workspace) -> None:
 def test_the_summary_names_every_figure_that_is_taken_in(empty: Workspace, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("memo,public_f1,val_acc,train_loss\na,0.7,0.81,0.2\n")
-    summary = render_summary(read_handkept(table, empty.competition))
+    summary = render_summary(read_submission_table(table, empty.competition))
     assert "training and validation: val_accuracy, train_loss" in summary
 
 
@@ -116,7 +116,7 @@ def test_the_unknown_stays_unknown(winners: Workspace) -> None:
         None,
     )
     assert "decay_step" not in fourth.config.get("sched", {})
-    assert count_since(winners, "0") == []  # history spends no quota of today
+    assert list_counted_times(winners, "0") == []  # history spends no quota of today
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
@@ -124,7 +124,7 @@ def test_export_equals_import(winners: Workspace, tmp_path: Path, kind: str) -> 
     first, again = tmp_path / f"first.{kind}", tmp_path / f"again.{kind}"
     assert export_table(winners, first) == 18
     other = make_workspace(tmp_path / "other")
-    import_table(other, read_handkept(first, other.competition))
+    import_table(other, read_submission_table(first, other.competition))
     export_table(other, again)
     assert again.read_bytes() == first.read_bytes()
     assert list_flat(other) == list_flat(winners)
@@ -152,7 +152,7 @@ def test_real_submissions_survive_the_round_trip_with_their_predictions(
         path = tmp_path / f"x.{kind}"
         export_table(workspace, path)
         other = make_workspace(tmp_path / kind)
-        import_table(other, read_handkept(path, other.competition))
+        import_table(other, read_submission_table(path, other.competition))
         assert list_flat(other) == list_flat(workspace)
         make_run(other, "0000011110")
         with pytest.raises(DuplicateError, match="submission 1"):
@@ -178,7 +178,7 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(
         "number,memo,public_f1,public_auc,val_acc\n1,first,0.5,,89\n1,,0.6,,\n3,third,high,0.7,120\nx,m,0.5,,\n"
     )
     with pytest.raises(ConfigError) as caught:
-        read_handkept(path, empty.competition)
+        read_submission_table(path, empty.competition)
     text = str(caught.value)
     for part in (
         "row 3, memo",
@@ -186,7 +186,7 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(
         "row 4, public_auc",
         "row 4, val_acc",
         "row 5, number",
-        "grow",
+        "increase",
     ):
         assert part in text
     assert list_submissions(empty) == []
@@ -194,20 +194,20 @@ def test_every_wrong_cell_is_reported_and_nothing_is_added(
 
 def test_a_file_that_is_no_table_is_refused(empty: Workspace, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        read_handkept(tmp_path / "none.csv", empty.competition)
+        read_submission_table(tmp_path / "none.csv", empty.competition)
     (tmp_path / "x.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="list of objects"):
-        read_handkept(tmp_path / "x.json", empty.competition)
+        read_submission_table(tmp_path / "x.json", empty.competition)
     (tmp_path / "e.csv").write_text("number,memo\n")
     with pytest.raises(ConfigError, match="no rows"):
-        read_handkept(tmp_path / "e.csv", empty.competition)
+        read_submission_table(tmp_path / "e.csv", empty.competition)
 
 
 def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspace) -> None:
     add(empty, "0")
     before = read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain")
-    with pytest.raises(RefusedError, match="has submissions up to 1, the table begins with 1"):
-        import_table(empty, read_handkept(TABLE, empty.competition))
+    with pytest.raises(RefusedError, match="has submissions up to 1, but the table begins with 1"):
+        import_table(empty, read_submission_table(TABLE, empty.competition))
     assert read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain") == before
 
 
@@ -217,7 +217,7 @@ def test_a_prediction_file_beside_the_table_makes_the_row_comparable(
     answers = "".join(f"i{n}.png,{n % 2}\n" for n in range(IMAGES))
     (tmp_path / "one.csv").write_text("ImageID,ans\n" + answers)
     (tmp_path / "t.csv").write_text("memo,file\nold,one.csv\nalso old,lost.csv\n")
-    import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+    import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
     first, second = list_submissions(workspace)
     assert first.predictions_fingerprint
     assert (second.predictions_fingerprint, second.file) == (None, "lost.csv")
@@ -231,7 +231,7 @@ def test_predictions_imported_without_their_fingerprint_are_refused_as_well(
 ) -> None:
     packed = Answers.of({f"i{n}.png": str(n % 2) for n in range(IMAGES)}).pack()
     (tmp_path / "t.csv").write_text(f"memo,answers\nold,{packed}\n")
-    import_table(empty, read_handkept(tmp_path / "t.csv", empty.competition))
+    import_table(empty, read_submission_table(tmp_path / "t.csv", empty.competition))
     make_run(empty, "0101010101")
     report = check(empty, "exp1")
     assert report.duplicate == 1
@@ -249,7 +249,7 @@ def test_the_same_predictions_twice_in_a_table_add_nothing(
     )
     (tmp_path / "t.csv").write_text("memo,file\na,one.csv\nb,one.csv\n")
     with pytest.raises(DuplicateError, match="submission 1"):
-        import_table(workspace, read_handkept(tmp_path / "t.csv", workspace.competition))
+        import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
     assert list_submissions(workspace) == []
 
 
@@ -320,7 +320,7 @@ def append_rows(
     latter."""
     for place, (memo, config, figures) in enumerate(rows):
         made = draft(str(place), memo=memo)
-        names = [name.replace("_", "/", 1) for name in FIGURES]
+        names = [name.replace("_", "/", 1) for name in METRIC_COLUMNS]
         record = replace(made.record, summary=dict(zip(names, figures, strict=True)))
         with open_ledger(workspace) as ledger:
             ledger.append_submission(
@@ -346,7 +346,7 @@ def test_what_export_wrote_import_reads_to_the_same_rows(
     old, new = make_workspace(root / "old"), make_workspace(root / "new")
     append_rows(old, rows)
     export_table(old, root / f"x.{kind}")
-    import_table(new, read_handkept(root / f"x.{kind}", new.competition))
+    import_table(new, read_submission_table(root / f"x.{kind}", new.competition))
     assert list_flat(new) == list_flat(old)
     assert [row.config for row in list_submissions(new)] == [
         row.config for row in list_submissions(old)
@@ -361,7 +361,7 @@ def test_figures_that_were_logged_as_percentages_are_not_reinterpreted(
     for kind in ("csv", "json"):
         export_table(empty, tmp_path / f"x.{kind}")
         other = make_workspace(tmp_path / kind)
-        import_table(other, read_handkept(tmp_path / f"x.{kind}", other.competition))
+        import_table(other, read_submission_table(tmp_path / f"x.{kind}", other.competition))
         (row,) = list_submissions(other)
         assert (row.train_f1, row.val_loss, row.val_accuracy) == (76.5, float("inf"), 81.65)
 
@@ -414,7 +414,7 @@ def test_a_cell_that_the_ledger_cannot_keep_is_refused(
     path = tmp_path / "t.json"
     path.write_text(json.dumps([{**mark, **GOOD, column: cell}]))
     with pytest.raises(ConfigError) as caught:
-        read_handkept(path, make_workspace(tmp_path / "ws").competition)
+        read_submission_table(path, make_workspace(tmp_path / "ws").competition)
     assert f"row 2, {ascii(column)[1:-1]}: " in str(caught.value)
     str(caught.value).encode()  # can be printed
 
@@ -422,12 +422,12 @@ def test_a_cell_that_the_ledger_cannot_keep_is_refused(
 def test_answers_tell_their_fingerprint(empty: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},sha256:{'0' * 64}\n")
-    with pytest.raises(ConfigError, match="row 2, answers: their fingerprint is sha256:"):
-        read_handkept(path, empty.competition)
+    with pytest.raises(ConfigError, match="row 2, answers: the fingerprint is sha256:"):
+        read_submission_table(path, empty.competition)
     path.write_text(
         f"memo,answers,predictions_fingerprint\na,{PACKED.pack()},\nb,,sha256:{'0' * 64}\n"
     )
-    import_table(empty, read_handkept(path, empty.competition))
+    import_table(empty, read_submission_table(path, empty.competition))
     prints = [row.predictions_fingerprint for row in list_submissions(empty)]
     assert prints == [PACKED.fingerprint, f"sha256:{'0' * 64}"]
 
@@ -437,7 +437,7 @@ def test_times_become_utc_and_a_column_of_another_name_is_kept(
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text("memo,submitted_at,day\na,2021-08-23T14:00:00+02:00,23.08.2021 14:00\n")
-    import_table(empty, read_handkept(path, empty.competition))
+    import_table(empty, read_submission_table(path, empty.competition))
     (row,) = list_flat(empty)
     assert (row["submitted_at"], row["day"]) == ("2021-08-23T12:00:00.000000Z", "23.08.2021 14:00")
 
@@ -446,8 +446,10 @@ def test_a_sota_that_the_ledger_lacks_is_refused(empty: Workspace, tmp_path: Pat
     add(empty, "0")
     path = tmp_path / "t.csv"
     path.write_text("number,memo,sota\n5,a,1\n6,b,3\n")
-    with pytest.raises(RefusedError, match="submission 6: its sota, 3, is not in the ledger"):
-        import_table(empty, read_handkept(path, empty.competition))
+    with pytest.raises(
+        RefusedError, match="submission 6: its sota, submission 3, is not in the ledger"
+    ):
+        import_table(empty, read_submission_table(path, empty.competition))
     assert len(list_submissions(empty)) == 1
 
 
@@ -457,10 +459,10 @@ def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(
     path = tmp_path / "t.json"
     path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="nested more than 100 deep"):
-        read_handkept(path, empty.competition)
+        read_submission_table(path, empty.competition)
     path.write_text('[{"tracker_export": "2", "memo": "m"}]')
     with pytest.raises(ConfigError, match="row 2, tracker_export: '2'"):
-        read_handkept(path, empty.competition)
+        read_submission_table(path, empty.competition)
 
 
 def test_markdown_shows_texts_as_they_are(empty: Workspace, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tracker.core.errors import UnknownRunError
 from tracker.jobs.running import resolve_running
 from tracker.ledger.history import list_history
 from tracker.runs.recorder import Recorder
-from tracker.submissions.answer import _render_gap
 from tracker.submissions.examine import check
+from tracker.submissions.headlines import _render_gap
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.training.errors import TrackerError
@@ -174,7 +174,7 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
 
 
 def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
-    from tracker.submissions.answer import answer_score
+    from tracker.submissions.headlines import render_score_headline
 
     workspace = make_workspace(
         tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower"]
@@ -184,7 +184,7 @@ def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
         make_run(workspace, answers)
         submit(workspace, f"exp{number}", "m")
         rows.append(score(workspace, number, {("public", "rmse"): value}))
-    told = answer_score(workspace.competition, rows[1], rows[0], rows[0])
+    told = render_score_headline(workspace.competition, rows[1], rows[0], rows[0])
     assert told == "0.2500 worse than SOTA, submission 1: public rmse 0.5000 -> 0.7500"
 
 
@@ -320,7 +320,7 @@ def test_latest_is_the_running_run_for_logs_and_stop(
 
 
 def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspace) -> None:
-    from tracker.submissions.answer import answer_check
+    from tracker.submissions.headlines import render_check_headline
 
     make_run(manual, "0000011110")
     submit(manual, "exp1", "a")
@@ -332,7 +332,7 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
         "config_diff": {},
         "not_comparable": {},
     }
-    told = answer_check(
+    told = render_check_headline(
         manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known
     )  # type: ignore[arg-type]
     place = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000)"
