@@ -27,8 +27,7 @@ from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
-from tracker.core.errors import InterruptedByUserError
-from tracker.training.errors import TrackerError
+from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.training.libraries import translate_import_errors
 
 READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended

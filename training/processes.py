@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.watch import POLL_S, SIGNAL_S, Follower, Watch
 
@@ -52,7 +52,7 @@ def share_work(
     arguments of `fit`.
 
     Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when
-    torchrun started another number of processes, TrackerError when another one ended before its
+    torchrun started another number of processes, TrainingError when another one ended before its
     time. When that, or a signal, cannot free this thread from its waiting for the others,
     `on_stuck` is called in another thread, and the process ends.
     """
@@ -77,7 +77,7 @@ def share_work(
         except (RuntimeError, KeyboardInterrupt) as error:
             if reason := _find_reason(watch, error):
                 hint = "what whole epochs gave is on disk: --resume goes on with it"
-                raise TrackerError(reason, hint=hint) from error
+                raise TrainingError(reason, hint=hint) from error
             raise
         finally:
             watch.kill()
@@ -161,14 +161,14 @@ def _check_launch(config: TrainConfig, world: int) -> None:
 
 
 def _start_group(watch: Watch, world: int) -> None:
-    """Start the other processes of this machine and meet them; raises TrackerError when one ends
+    """Start the other processes of this machine and meet them; raises TrainingError when one ends
     before that."""
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     watch.followers += [Follower(rank, _start(rank, world, store.port)) for rank in range(1, world)]
     absent = {HERE.format(rank=rank) for rank in range(1, world)}
     while absent := {key for key in absent if not store.check([key])}:
         if watch.lost:
-            raise TrackerError(watch.lost)
+            raise TrainingError(watch.lost)
         time.sleep(POLL_S)
     torch.distributed.init_process_group(store=store, rank=0, world_size=world)
 

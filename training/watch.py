@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 
 POLL_S = 0.1
 SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached this one
@@ -116,14 +116,14 @@ class Watch:
                 os.close(descriptor)
 
     def finish(self, wait_s: float) -> None:
-        """The work is done: let the followers end by themselves; raises TrackerError when one does
+        """The work is done: let the followers end by themselves; raises TrainingError when one does
         not in time."""
         self._working = False
         for follower in self.followers:
             try:
                 follower.process.wait(timeout=wait_s)
             except subprocess.TimeoutExpired:
-                raise TrackerError(
+                raise TrainingError(
                     f"another process has not ended {wait_s:.0f} s after the work was done"
                 ) from None
 
@@ -157,7 +157,7 @@ class Watch:
         ended = [follower for follower in self.followers if follower.process.poll()]
         if ended and self._working:
             self.lost = ended[0].describe_end()
-            self._cause = TrackerError(self.lost)
+            self._cause = TrainingError(self.lost)
         with suppress(OSError):  # nothing to read
             if came := [
                 number

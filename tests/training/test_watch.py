@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S
 from tracker.training import processes
 from tracker.training.config import TrainConfig
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.run.checkpoint import save_checkpoint
 
 # a mutex that is locked twice: a wait in C that no signal ends
@@ -53,7 +53,7 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     with processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=print):
         time.sleep(600)
-except processes.TrackerError as error:
+except processes.TrainingError as error:
     with open("reason", "w") as file:
         file.write(str(error))
 """
@@ -74,7 +74,7 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
         r" .*no_such_module_here"
     )
     with (
-        pytest.raises(TrackerError, match=reason),
+        pytest.raises(TrainingError, match=reason),
         processes.share_work(TrainConfig(devices=3), {}, first=True, on_stuck=lambda _: None),
     ):
         pytest.fail("the work began")
@@ -94,7 +94,7 @@ def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follow
     reason = (
         "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
     )
-    assert done.stdout.splitlines() == ["begun", repr(TrackerError(reason))]
+    assert done.stdout.splitlines() == ["begun", repr(TrainingError(reason))]
 
 
 def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:

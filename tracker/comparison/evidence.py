@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
 from tracker.training.config import later_defaults
-from tracker.training.errors import TrackerError
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten

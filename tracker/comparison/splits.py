@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracker.comparison.leaderboard_noise import Sample
+from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_noted
 from tracker.ledger.records import Submission
-from tracker.training.errors import TrackerError
 from tracker.training.metrics import Counts, find_kind, is_resampled
 from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace

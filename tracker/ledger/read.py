@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from tracker.core.config_diff import drop_same_places, list_unknown
-from tracker.core.errors import UnknownRunError
+from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import COLUMNS

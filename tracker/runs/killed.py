@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.core.errors import TrackerError
 from tracker.runs.points import drop_system, finite, parse_point, read_points
 from tracker.runs.record import KEPT, RunRecord, check_record
 from tracker.runs.summary import Summary
-from tracker.training.errors import StorageError, TrackerError
+from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json
 from tracker.workspace.competition import TRACKER_TOML, Competition, load_workspace

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import CROP_KEYS, FITTED, MEASURED, OF_MODEL, AugmentConfig, Config
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def follow_model(
         return {}
     try:
         found = describe_input(name, root)
-    except TrackerError:
+    except TrainingError:
         return {}  # a model of the hub that is out of reach
     if any(_find(parent, "data", key) != list(value) for key, value in found["data"].items()):
         return {}

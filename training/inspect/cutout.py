@@ -30,7 +30,7 @@ from tracker.training.errors import (
     ConfigError,
     DataError,
     MissingLibraryError,
-    TrackerError,
+    TrainingError,
     first_line,
 )
 from tracker.training.files import check_regular, translate_os_errors, write_bytes, write_text
@@ -96,7 +96,7 @@ def cut_out_folder(
     """Write `folder` to `out` with the same names; images that were made of the same content before
     are left alone.
 
-    Raises ConfigError for folders or a method that cannot be, TrackerError when rembg has no model
+    Raises ConfigError for folders or a method that cannot be, TrainingError when rembg has no model
     or a process died.
     """
     files = _list_files(folder, out, method)
@@ -174,7 +174,7 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
                     manifest.flush()
                 bar.advance()
     except BrokenProcessPool as error:
-        raise TrackerError(
+        raise TrainingError(
             "a process that cuts out died",
             hint="memory may be short: --processes 1; what was done is kept",
         ) from error
@@ -268,7 +268,7 @@ _sessions: dict[str, Any] = {}  # one a process: loading the network takes secon
 
 
 def open_rembg() -> Any:
-    """This process's session of rembg; raises MissingLibraryError, or TrackerError without a model."""
+    """This process's session of rembg; raises MissingLibraryError, or TrainingError without a model."""
     if "u2net" in _sessions:
         return _sessions["u2net"]
     require("rembg")
@@ -282,7 +282,7 @@ def open_rembg() -> Any:
     try:
         _sessions["u2net"] = new_session("u2net")
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrackerError(
+        raise TrainingError(
             f"rembg has no model: {first_line(error)}",
             hint=(
                 "it is downloaded once to ~/.u2net: do that where there is a network, or use"

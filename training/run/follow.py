@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.watch import end_with
 
 
@@ -30,7 +30,7 @@ class Silent:
 def follow() -> None:
     """In every other process: receive the work and do this process's share of it.
 
-    Raises TrackerError; the first process is told why, where it can be reached.
+    Raises TrainingError; the first process is told why, where it can be reached.
     """
     import torch
 
@@ -48,7 +48,7 @@ def follow() -> None:
         if not is_connection_error(error):
             leave_reason(f"{_name()}: {type(error).__name__}: {error}")
             raise
-        raise TrackerError("the first process of this run, or another one, has ended") from error
+        raise TrainingError("the first process of this run, or another one, has ended") from error
     except Exception as error:
         leave_reason(f"{_name()}: {error}")
         raise
@@ -64,7 +64,7 @@ def _main() -> int:
         signal.signal(number, signal.SIG_IGN)
     try:
         follow()
-    except TrackerError as error:
+    except TrainingError as error:
         print(f"{_name()}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from tracker.training.config import Config
 from tracker.training.data.data import keep_tables
-from tracker.training.errors import DataError, NonFiniteLossError, TrackerError, first_line
+from tracker.training.errors import DataError, NonFiniteLossError, TrainingError, first_line
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import Source
 from tracker.training.input.pipeline_file import keep_pipeline_file
@@ -75,7 +75,7 @@ def translate_torch_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrackerError(
+        raise TrainingError(
             "the device has not enough memory for this batch",
             hint="lower train.batch_size or data.image_size",
         ) from error
@@ -90,13 +90,13 @@ def translate_torch_errors() -> Iterator[None]:
         if is_loader_end(error):
             raise _describe_loader_end(error) from error
         if type(error).__module__.startswith("torch._dynamo"):
-            raise TrackerError(
+            raise TrainingError(
                 f"torch.compile failed: {first_line(error)}", hint="--set train.compile=false"
             ) from error
         raise
 
 
-def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterrupt:
+def _describe_loader_end(error: BaseException) -> TrainingError | KeyboardInterrupt:
     """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal
     comes a bit later."""
     if threading.current_thread() is threading.main_thread():
@@ -106,7 +106,7 @@ def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterru
     time.sleep(SIGNAL_S)
     if is_loader_terminated(error):
         return KeyboardInterrupt(name_signal(signal.SIGTERM))
-    return TrackerError(
+    return TrainingError(
         f"a loader process died: {first_line(error)}",
         hint="memory may be short: lower data.workers or train.batch_size, then --resume",
     )

@@ -18,12 +18,13 @@ from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
 from tracker.console.cv_lb import render_selection
+from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Kept, save_probabilities
 from tracker.workspace.competition import Workspace, load_workspace
 

@@ -12,7 +12,7 @@ import pytest
 
 import tracker.core.errors
 import tracker.training.errors
-from tracker.training.errors import TrackerError
+from tracker.core.errors import TrackerError
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,10 +19,11 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, run_tracker, tracker_command
+from tracker.core.errors import TrackerError
 from tracker.images.cutout import remove_background
 from tracker.setup.demo_faces import make_competition
 from tracker.training.config import Config
-from tracker.training.errors import ConfigError, MissingLibraryError, TrackerError
+from tracker.training.errors import ConfigError, MissingLibraryError
 from tracker.training.formats.images import decode_image
 from tracker.training.input.channels import measure_channels
 from tracker.training.inspect import cutout

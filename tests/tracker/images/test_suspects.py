@@ -22,13 +22,14 @@ from PIL import ImageEnhance
 from tests.conftest import NO_MLFLOW, run_tracker, save_image
 from tests.support.forks import Forks
 from tests.support.workspaces import make_run
+from tracker.core.errors import TrackerError
 from tracker.images.explain import explain
 from tracker.images.report_pictures import describe_model, print_suspects
 from tracker.images.suspects import SuspectReport, _write_pairs, find_suspects
 from tracker.setup.demo_faces import make_competition
 from tracker.setup.init import init_workspace
 from tracker.training.data.data import load_data
-from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.inspect.duplicates import Image, Pair
 from tracker.training.inspect.suspects import Strength, Suspect
 from tracker.training.pictures import sheets

@@ -18,13 +18,14 @@ import pytest
 from tests.conftest import run_tracker, tracker_command
 from tests.support.workspaces import make_run
 from tracker.comparison.audit import audit
+from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.runs.marks import archive_runs, tag_run
 from tracker.runs.read import list_runs, load_run
 from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import submit
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.input.cache import open_cache
 from tracker.training.predict.probabilities import Kept, save_probabilities
 from tracker.workflows.clean import BEST, CACHE, COPY, LAST, find_kept, free, plan_clean

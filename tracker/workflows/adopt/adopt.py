@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import to_utc_text, utc_now
-from tracker.core.errors import RefusedError
+from tracker.core.errors import RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
-from tracker.training.errors import ConfigError, DataError, TrackerError, first_line
+from tracker.training.errors import ConfigError, DataError, first_line
 from tracker.training.files import translate_os_errors
 from tracker.training.libraries import require
 from tracker.training.metrics import METRICS
