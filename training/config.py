@@ -1,8 +1,7 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. A value is given as in TOML; `tracker run train
---set
-section.key=value` uses the same words.
+`config_from_dict` reports every problem at once. `parse_assignment` reads `section.key=value`, with
+the value as in TOML.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The registry of metrics: all that this program knows of a metric that it computes is one entry of
 METRICS.
 
-Training logs each entry, the local leaderboard scores by it, compare, diff and the report show it,
-and the paired statistics resample it. The ledger's columns val_f1, val_accuracy and the options
---public-f1, --public-acc are older than the registry and stay as they are.
+Training logs each entry. Whoever scores, compares or shows predictions asks this registry, and
+names no metric.
 """
 
 from __future__ import annotations

@@ -75,9 +75,8 @@ def share_work(
             yield None if external else LocalProcesses()
             watch.finish(END_S)
         except (RuntimeError, KeyboardInterrupt) as error:
-            if reason := _find_reason(watch, error):
-                hint = "what whole epochs gave is on disk: --resume goes on with it"
-                raise TrainingError(reason, hint=hint) from error
+            if cause := _find_cause(watch, error):
+                raise TrainingError(cause, reason="processes ended") from error
             raise
         finally:
             watch.kill()
@@ -148,15 +147,14 @@ def _check_launch(config: TrainConfig, world: int) -> None:
             raise ConfigError(
                 f"torchrun started {started} processes, the config says {config.num_nodes} x"
                 f" {config.devices}",
-                hint="--set train.num_nodes=MACHINES --set train.devices=PROCESSES_ON_EACH",
+                reason="other number of processes",
             )
     elif config.num_nodes > 1:
         raise ConfigError(
             "train.num_nodes: several machines need torchrun",
-            hint=(
-                f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} "
-                "--no-python tracker run train ..."
-            ),
+            reason="torchrun needed",
+            machines=config.num_nodes,
+            processes=config.devices,
         )
 
 
@@ -196,7 +194,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _find_reason(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
+def _find_cause(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
     """Why the group broke: how another process ended, what it has left, or else torch's words.
 
     Empty where it did not break. torchrun ends this process by a signal when another one has ended;

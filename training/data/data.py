@@ -105,16 +105,13 @@ def load_data(
     report = inspect_data(config, task, root=root, cache=cache)
     if report.data is not None:
         return report.data
-    hint = "mend or remove these files, then run the same command again"
-    if report.broken:
-        hint = (
-            "mend these files; or leave training images out: tracker data check --write-exclude"
-            " broken.csv, then --set data.exclude=broken.csv"
-        )
+    message = f"{render_count(len(report.problems), 'problem')} in the data:"
+    if report.broken:  # these can be left out
+        raise DataError(message, problems=report.problems, reason="broken images")
     raise DataError(
-        f"{render_count(len(report.problems), 'problem')} in the data:",
+        message,
         problems=report.problems,
-        hint=hint,
+        hint="repair or remove these files, then run the same command again",
     )
 
 
@@ -124,9 +121,7 @@ def inspect_data(
     """The same as a report, also of data that cannot be used; raises DataError where there is
     nothing to look at."""
     if not config.train_dir:
-        raise DataError(
-            "no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER"
-        )
+        raise DataError("no training data: data.train_dir is empty", reason="no training folder")
     train_dir = locate(root, config.train_dir)
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")

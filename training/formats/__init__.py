@@ -1,7 +1,6 @@
 """The formats of training data, a file each; a new one is a file here and a line in FORMATS.
 
-They know neither configs nor the command line; config, data, survey and `tracker init` ask this
-registry.
+They do not know the config of a run; whoever needs something of a format asks this registry.
 """
 
 from __future__ import annotations

@@ -40,15 +40,15 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A value of data.format, and all that depends on it.
+    """A value of data.format, and everything that depends on it.
 
-    `detect` looks at a folder (None for none) and a given table of labels. `suggest_classes` gives
-    the values of
-    tracker.toml that the data tell, from folder, table and the name of the label column; raises
-    DataError. `read` raises DataError, or blames what it cannot read. `defaults` are what new runs
-    take, by dotted key. `only_keys` of a config, or of `tracker init`, have no effect with a format
-    that lacks them. `images_folder` is the folder below train_dir that may hold the images.
-    `count_attributes` counts images of class labels by what a class is made of.
+    `detect` looks at a folder and at a table of labels (None where there is none).
+    `suggest_classes` reads the keys of the competition from the data: it gets the folder, the
+    table and the name of the label column, and raises DataError. `read` raises DataError, or
+    blames what it cannot read. `defaults` are the values of new runs, by dotted key. `only_keys`
+    have no effect with formats that do not list them. `images_folder` is the folder below
+    train_dir that may hold the images. `count_attributes` counts images by the attributes that
+    their class labels are made of.
     """
 
     name: str

@@ -19,7 +19,7 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     if len(names) < 2:
         raise DataError(
             f"{folder} has {render_count(len(names), 'class folder')}, expected two or more",
-            hint="see --format",
+            reason="unknown format",
         )
     return {"classes": names}
 

@@ -7,8 +7,7 @@ Columns `id,field,value`, a line for each correction:
     20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
     cat/7.png,label,dog             an image of any format
 
-Where there is a column `accept`, as in what `tracker data suspects` writes, only lines with `yes`
-in it are taken. Other columns are for people.
+With a column `accept`, only lines with `yes` in it are applied. Other columns are for people.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
     if isinstance(augment.crop_pct, str):
         raise ConfigError(
-            "augment.crop_pct is still to be looked up", hint="tracker run train looks it up"
+            "augment.crop_pct is still to be looked up", reason="crop is not known yet"
         )
     fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
     return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
@@ -253,7 +253,7 @@ def _split_normalisation(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
     if isinstance(data.mean, str) or isinstance(data.std, str):
         raise ConfigError(
             "data.mean and data.std are still to be measured",
-            hint="tracker run train measures them",
+            reason="channels are not measured yet",
         )
     return list(steps), normalisation_matrix(data.mean, data.std)
 

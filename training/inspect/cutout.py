@@ -122,17 +122,17 @@ def cut_out_folder(
 def _list_files(folder: Path, out: Path, method: str) -> list[str]:
     """Relative names of the visible files; raises ConfigError when the work cannot begin."""
     if method not in VERSIONS:
-        raise ConfigError(f"--method {method}: expected one of {', '.join(VERSIONS)}")
+        raise ConfigError(f"method {method}: expected one of {', '.join(VERSIONS)}")
     if not folder.is_dir():
         raise ConfigError(f"no such folder: {folder}")
     source, target = folder.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise ConfigError(f"{out} and {folder} lie in each other", hint="--out a folder beside it")
+        raise ConfigError(f"{out} and {folder} lie in each other", reason="folders overlap")
     if target.exists() and not (
         target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
     ):
         raise ConfigError(
-            f"{out} exists and was not made by this command", hint="--out another folder"
+            f"{out} exists and was not made by this command", reason="folder of others"
         )
     known = sorted(
         path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path)
@@ -176,7 +176,7 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
     except BrokenProcessPool as error:
         raise TrainingError(
             "a process that cuts out died",
-            hint="memory may be short: --processes 1; what was done is kept",
+            reason="cutout process died",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

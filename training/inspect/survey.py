@@ -51,7 +51,7 @@ class Survey:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The documented object of `tracker data stats --json`."""
+        """Plain values for a JSON document."""
         return asdict(self)
 
 
@@ -77,7 +77,7 @@ class SplitTable:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The documented object of `tracker data split --json`."""
+        """Plain values for a JSON document."""
         return {
             "column": self.column,
             "images": len(self.rows),

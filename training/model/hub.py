@@ -33,10 +33,7 @@ POLL_S = 0.1
 CHUNK = (
     1 << 16
 )  # bytes that the hub's client writes at once: by what is written one sees that something arrives
-TWO_WAYS = (
-    "download a weights file elsewhere: --set model.pretrained=FILE; or train without: --set"
-    " model.pretrained=false"
-)
+NO_WEIGHTS = "no pretrained weights"  # the reason of the errors here
 CONFIG = "config.json"
 WEIGHT_NAMES = (
     "model.safetensors",
@@ -195,7 +192,7 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
     with translate_hub_errors(shown), _plain_downloads():
         found = _watch(download, folder, str(hf_hub_url(repository, names[0])), shown)
     if found is None:
-        raise WeightsError(f"no {' and no '.join(names)} in {place} of the hub", hint=TWO_WAYS)
+        raise WeightsError(f"no {' and no '.join(names)} in {place} of the hub", reason=NO_WEIGHTS)
     return found
 
 
@@ -244,7 +241,7 @@ def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> 
         limit_s = STALL_LIMIT_S if size - before > UNDER_WAY else ANSWER_LIMIT_S
         if thread.is_alive() and time.monotonic() - moved > limit_s:
             problem = f"{_name_server(address)} has sent nothing for {limit_s:g} s"
-            raise _StalledError(f"no pretrained weights of {name}: {problem}", hint=TWO_WAYS)
+            raise _StalledError(f"no pretrained weights of {name}: {problem}", reason=NO_WEIGHTS)
     if errors:
         raise errors[0]
     return results[0]
@@ -290,7 +287,7 @@ def _find_address(settings: Mapping[str, Any], name: str) -> str:
         return str(hf_hub_url(repository, settings.get("hf_hub_filename") or WEIGHT_NAMES[0]))
     if url := settings.get("url"):
         return str(url)
-    raise WeightsError(f"timm has no pretrained weights of {name}", hint=TWO_WAYS)
+    raise WeightsError(f"timm has no pretrained weights of {name}", reason=NO_WEIGHTS)
 
 
 def _require_answer(address: str, name: str) -> None:
@@ -302,7 +299,7 @@ def _require_answer(address: str, name: str) -> None:
         else ask(address, limit_s=ANSWER_LIMIT_S)
     )
     if problem:
-        raise WeightsError(f"no pretrained weights of {name}: {problem}", hint=TWO_WAYS)
+        raise WeightsError(f"no pretrained weights of {name}: {problem}", reason=NO_WEIGHTS)
 
 
 def fetch_folder(place: str, *, weights: bool) -> Path:
@@ -339,7 +336,7 @@ def translate_hub_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise WeightsError(
-            f"no pretrained weights of {name}: {first_line(error)}", hint=TWO_WAYS
+            f"no pretrained weights of {name}: {first_line(error)}", reason=NO_WEIGHTS
         ) from error
     finally:
         logger.setLevel(before)

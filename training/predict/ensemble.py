@@ -23,11 +23,9 @@ Probabilities = NDArray[np.float32]
 def check_method(method: str, weights: Sequence[float]) -> None:
     """Raise ConfigError for an unknown method, or weights that it does not use."""
     if method not in METHODS:
-        raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
+        raise ConfigError(f"method {method}: expected one of {', '.join(METHODS)}")
     if (method == "weighted") != bool(weights):
-        raise ConfigError(
-            "--weights belong to --method weighted", hint="--method weighted --weights 2,1,1"
-        )
+        raise ConfigError("weights belong to method weighted", reason="weights need their method")
 
 
 def combine(
@@ -94,7 +92,7 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
     if truth is None or not _share_images(members):
         raise ConfigError(
             "weights cannot be searched: the members were validated on different images",
-            hint="give them: --weights 2,1,1",
+            reason="weights must be given",
         )
     stacked = np.stack([member.probabilities.astype(np.float64) for member in members])
     counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
@@ -137,7 +135,7 @@ def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | No
     if not weights:
         return None
     if len(weights) != count or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        raise ConfigError(f"--weights: expected {count} numbers of at least 0, not all 0")
+        raise ConfigError(f"weights: expected {count} numbers of at least 0, not all 0")
     return weights
 
 

@@ -91,7 +91,7 @@ def translate_torch_errors() -> Iterator[None]:
             raise _describe_loader_end(error) from error
         if type(error).__module__.startswith("torch._dynamo"):
             raise TrainingError(
-                f"torch.compile failed: {first_line(error)}", hint="--set train.compile=false"
+                f"torch.compile failed: {first_line(error)}", reason="compile failed"
             ) from error
         raise
 
@@ -108,7 +108,7 @@ def _describe_loader_end(error: BaseException) -> TrainingError | KeyboardInterr
         return KeyboardInterrupt(name_signal(signal.SIGTERM))
     return TrainingError(
         f"a loader process died: {first_line(error)}",
-        hint="memory may be short: lower data.workers or train.batch_size, then --resume",
+        reason="loader process died",
     )
 
 

@@ -147,13 +147,9 @@ def build_fabric(
     """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "train.accelerator: no CUDA device here", hint="--set train.accelerator=auto"
-        )
+        raise ConfigError("train.accelerator: no CUDA device here", reason="no such device")
     if train.accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(
-            "train.accelerator: no MPS device here", hint="--set train.accelerator=auto"
-        )
+        raise ConfigError("train.accelerator: no MPS device here", reason="no such device")
     device = train.accelerator
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

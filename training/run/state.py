@@ -139,9 +139,7 @@ def _read_last(setup: Setup) -> dict[str, Any] | None:
     ):
         raise ConfigError(
             f"{setup.run_dir.name} was trained with another config",
-            hint=(
-                "resume it unchanged, or start a new run: tracker run train --from"
-                f" {setup.run_dir.name}"
-            ),
+            reason="other config",
+            run=setup.run_dir.name,
         )
     return state

@@ -17,6 +17,7 @@ from typing import Any
 
 from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import RefusedError, TrackerError
+from tracker.core.hints import find_hint
 from tracker.core.locks import FileLock
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
@@ -336,7 +337,8 @@ def _keep_weights(
     try:
         run.save_best(found.weights, epoch=epoch, metrics=summarize(points, epoch))
     except TrackerError as error:
-        found.remarks.append(f"{error}; {error.hint}" if error.hint else str(error))
+        hint = find_hint(error)
+        found.remarks.append(f"{error}; {hint}" if hint else str(error))
         run.keep_file(found.weights)
 
 
