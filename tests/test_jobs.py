@@ -273,7 +273,7 @@ def begin_run_of_two(
     others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
     (follower,) = (
-        process for process in direct if "tracker.training.run.follow" in process.cmdline()
+        process for process in direct if "tracker.training.run.worker" in process.cmdline()
     )
     return first, follower, others
 

@@ -1,8 +1,8 @@
 """Several processes for one run: the first does all the writing, the others only compute.
 
-On one machine the first process starts the others itself (`python -m tracker.training.run.follow`).
+On one machine the first process starts the others itself (`python -m tracker.training.run.worker`).
 On several, torchrun starts one command on each; all but the first of them follow
-(training/run/follow.py). Either way the others get their work from the first. None goes on alone:
+(training/run/worker.py). Either way the others get their work from the first. None goes on alone:
 the others end with the first, and the first watches the others (training/watch.py).
 """
 
@@ -25,10 +25,13 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
-from tracker.training.watch import POLL_S, SIGNAL_S, Follower, Watch
+from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker
 
 END_S = 60.0
-HERE, LOST = "tracker/here/{rank}", "tracker/lost"  # keys of the store that the processes share
+JOINED, FAILURE = (
+    "tracker/here/{rank}",
+    "tracker/lost",
+)  # keys of the store that the processes share
 
 
 class LocalProcesses(LightningEnvironment):
@@ -64,7 +67,7 @@ def share_work(
         return
     external = started_by_torchrun()
     threads = torch.get_num_threads()
-    with Watch(on_stuck) as watch:
+    with ProcessWatch(on_stuck) as watch:
         try:
             if external:
                 torch.distributed.init_process_group()
@@ -92,16 +95,16 @@ def join_group() -> None:
         return
     rank, world, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))  # noqa: TID251
     store = TCPStore("127.0.0.1", port, world, is_master=False)
-    store.set(HERE.format(rank=rank), "")
+    store.set(JOINED.format(rank=rank), "")
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
     share_cores(world)
 
 
-def leave_reason(reason: str) -> None:
+def report_failure(reason: str) -> None:
     """In another process that ends before its time: leave the first one a word why, if it can be
     reached."""
     with suppress(RuntimeError, ValueError):
-        torch.distributed.distributed_c10d._get_default_store().set(LOST, reason)
+        torch.distributed.distributed_c10d._get_default_store().set(FAILURE, reason)
 
 
 def started_by_torchrun() -> bool:
@@ -158,15 +161,15 @@ def _check_launch(config: TrainConfig, world: int) -> None:
         )
 
 
-def _start_group(watch: Watch, world: int) -> None:
+def _start_group(watch: ProcessWatch, world: int) -> None:
     """Start the other processes of this machine and meet them; raises TrainingError when one ends
     before that."""
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
-    watch.followers += [Follower(rank, _start(rank, world, store.port)) for rank in range(1, world)]
-    absent = {HERE.format(rank=rank) for rank in range(1, world)}
+    watch.workers += [Worker(rank, _start(rank, world, store.port)) for rank in range(1, world)]
+    absent = {JOINED.format(rank=rank) for rank in range(1, world)}
     while absent := {key for key in absent if not store.check([key])}:
-        if watch.lost:
-            raise TrainingError(watch.lost)
+        if watch.failure:
+            raise TrainingError(watch.failure)
         time.sleep(POLL_S)
     torch.distributed.init_process_group(store=store, rank=0, world_size=world)
 
@@ -184,7 +187,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
         **{name: str(value) for name, value in place.items()},
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tracker.training.run.follow", str(os.getpid())],
+        [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -194,7 +197,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _find_cause(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
+def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) -> str:
     """Why the group broke: how another process ended, what it has left, or else torch's words.
 
     Empty where it did not break. torchrun ends this process by a signal when another one has ended;
@@ -202,7 +205,7 @@ def _find_cause(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
     """
     external = started_by_torchrun()
     if isinstance(error, KeyboardInterrupt):
-        return _read_lost() if external else ""
+        return _read_failure() if external else ""
     if not is_connection_error(error):
         return ""
     if not external:
@@ -216,14 +219,16 @@ def _find_cause(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     words = lines[0].rpartition("] ")[2]  # without the place in torch's source
     return (
-        watch.lost or _read_lost() or f"another process of this run ended before its time: {words}"
+        watch.failure
+        or _read_failure()
+        or f"another process of this run ended before its time: {words}"
     )
 
 
-def _read_lost() -> str:
-    """What `leave_reason` left."""
+def _read_failure() -> str:
+    """What `report_failure` left."""
     with suppress(RuntimeError, ValueError):
         store = torch.distributed.distributed_c10d._get_default_store()
-        if store.check([LOST]):
-            return str(store.get(LOST).decode(errors="replace"))
+        if store.check([FAILURE]):
+            return str(store.get(FAILURE).decode(errors="replace"))
     return ""

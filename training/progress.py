@@ -33,7 +33,7 @@ def _list_leaving() -> tuple[str, ...]:
     return (RATE, "train/accuracy", *less, "train/loss", LEFT, f"val/{first}", "val/loss")
 
 
-class _Shown:
+class _Bar:
     """A bar that is taken away at the end; there is none where nobody watches."""
 
     _bar: RichProgress | None = None
@@ -57,7 +57,7 @@ class _Shown:
         return self._bar
 
 
-class Progress(_Shown):
+class Progress(_Bar):
     """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every
     line has."""
 
@@ -136,7 +136,7 @@ class Progress(_Shown):
                 parts.pop(name, None)
         return "  ".join(parts.values())
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         """A sentence that the user should see."""
         if not self._quiet:
             self._print(line)
@@ -148,7 +148,7 @@ class Progress(_Shown):
             print(line, file=sys.stderr, flush=True)
 
 
-class ItemProgress(_Shown):
+class ItemProgress(_Bar):
     """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S
     seconds when piped."""
 

@@ -33,7 +33,7 @@ _ERROR = re.compile(
 )
 
 
-class Follower:
+class Worker:
     """Another process of this run; what it writes to stderr is passed on, and its last lines are
     kept."""
 
@@ -75,8 +75,8 @@ class Follower:
         )
 
 
-class Watch:
-    """While the block runs, a thread looks after `followers` and signals; `lost` says how the first
+class ProcessWatch:
+    """While the block runs, a thread looks after `workers` and signals; `failure` says how the first
     of them ended.
 
     When a follower is lost, the others are killed, which frees the main thread from a collective.
@@ -85,8 +85,8 @@ class Watch:
     """
 
     def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
-        self.followers: list[Follower] = []
-        self.lost = ""
+        self.workers: list[Worker] = []
+        self.failure = ""
         self._on_stuck = on_stuck
         self._working = True
         self._cause: BaseException | None = None
@@ -95,7 +95,7 @@ class Watch:
         self._pipe_before = -1
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProcessWatch:
         if threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._pipe_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
@@ -119,9 +119,9 @@ class Watch:
         """The work is done: let the followers end by themselves; raises TrainingError when one does
         not in time."""
         self._working = False
-        for follower in self.followers:
+        for worker in self.workers:
             try:
-                follower.process.wait(timeout=wait_s)
+                worker.process.wait(timeout=wait_s)
             except subprocess.TimeoutExpired:
                 raise TrainingError(
                     f"another process has not ended {wait_s:.0f} s after the work was done"
@@ -132,8 +132,8 @@ class Watch:
         block."""
         self._working = False
         self._cause = self._cause or sys.exc_info()[1]
-        for follower in self.followers:
-            follower.kill()
+        for worker in self.workers:
+            worker.kill()
 
     def _run(self) -> None:
         while self._cause is None:
@@ -142,8 +142,8 @@ class Watch:
             self._look()
         if isinstance(self._cause, KeyboardInterrupt) and self._over.wait(FREE_S):
             return
-        for follower in self.followers:
-            follower.process.kill()
+        for worker in self.workers:
+            worker.process.kill()
         if self._over.wait(GIVE_UP_S):
             return
         self._on_stuck(self._cause)
@@ -154,10 +154,10 @@ class Watch:
         )
 
     def _look(self) -> None:
-        ended = [follower for follower in self.followers if follower.process.poll()]
+        ended = [worker for worker in self.workers if worker.process.poll()]
         if ended and self._working:
-            self.lost = ended[0].describe_end()
-            self._cause = TrainingError(self.lost)
+            self.failure = ended[0].describe_end()
+            self._cause = TrainingError(self.failure)
         with suppress(OSError):  # nothing to read
             if came := [
                 number

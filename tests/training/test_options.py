@@ -421,4 +421,5 @@ def test_several_machines_need_torchrun(folders: Path) -> None:
         ConfigError, match=r"train.num_nodes: several machines need torchrun"
     ) as caught:
         train(vary(SHORT, train__num_nodes=2), folders, "a")
-    assert "torchrun --nnodes 2 --nproc-per-node 1" in caught.value.hint
+    assert caught.value.reason == "torchrun needed"
+    assert caught.value.facts == {"machines": 2, "processes": 1}

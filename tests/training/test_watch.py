@@ -82,9 +82,9 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
 
 
 def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follower() -> None:
-    follower = "import time; time.sleep(1); raise ValueError('the disk is gone')"
+    worker = "import time; time.sleep(1); raise ValueError('the disk is gone')"
     done = subprocess.run(
-        [sys.executable, "-c", STUCK, follower],
+        [sys.executable, "-c", STUCK, worker],
         capture_output=True,
         text=True,
         timeout=COMMAND_LIMIT_S,

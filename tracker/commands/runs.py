@@ -178,9 +178,9 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
 
 def _follow() -> None:
     """One of the processes that torchrun started: the first of them makes the run."""
-    from tracker.training.run.follow import follow
+    from tracker.training.run.worker import run_worker
 
-    follow()
+    run_worker()
 
 
 def infer_command(

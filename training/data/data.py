@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
-from tracker.training.data.exclude import CSV, Exclude, split_words
+from tracker.training.data.exclude import CSV, Exclude, split_entries
 from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
@@ -58,7 +58,7 @@ class Findings:
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
-    def blame(self, name: str, place: Path | str, reason: str) -> None:
+    def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """A problem of one training image or folder, unless data.exclude leaves it out."""
         if not self.exclude.covers(name):
             self.problems.append(f"{place}: {reason}")
@@ -126,24 +126,24 @@ def inspect_data(
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
     problems: list[str] = []
-    found = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
-    samples = _read_samples(train_dir, config, task, root, found)
-    images = _read_eval(config, task, root, found)
+    findings = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
+    samples = _read_samples(train_dir, config, task, root, findings)
+    images = _read_eval(config, task, root, findings)
     for sample, image in _list_overlaps(samples, images):
-        found.blame(sample.id, image.id, "is both a training and an evaluation image")
+        findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
     checked = check_images(
         [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
     )
     for sample in samples:
         if checked[sample.path].problem:
-            found.blame(sample.id, sample.path, checked[sample.path].problem)
+            findings.add_problem(sample.id, sample.path, checked[sample.path].problem)
     problems += [
         f"{image.path}: {checked[image.path].problem}"
         for image in images
         if checked[image.path].problem
     ]
     eval_ids = [image.id for image in images]
-    problems += found.exclude.list_unused(eval_ids)
+    problems += findings.exclude.list_unused(eval_ids)
     counts = Counter(sample.label for sample in samples)
     problems += [
         f"class {name!r}: no training image"
@@ -153,12 +153,12 @@ def inspect_data(
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
-    notes = (*found.exclude.describe(eval_ids), *found.note_ignored())
-    rows = (*found.exclude.to_rows(), *found.broken.items())
+    notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
-        return DataReport(tuple(problems), rows, len(found.broken), notes)
+        return DataReport(tuple(problems), rows, len(findings.broken), notes)
     hashes = {path: check.sha256 for path, check in checked.items()}
-    fingerprint = _fingerprint(samples, images, hashes, sorted(found.exclude.left_out))
+    fingerprint = _fingerprint(samples, images, hashes, sorted(findings.exclude.left_out))
     data = LoadedData(train, val, images, fingerprint, hashes, notes)
     return DataReport((), rows, 0, notes, data)
 
@@ -173,9 +173,9 @@ def _read_exclude(
     return Exclude.read(config.exclude, root, problems, folders=folders, id_column=task.id_column)
 
 
-def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
+def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
     """Copy the CSVs of label fixes and of images left out to the run folder; raises StorageError."""
-    excluded = [text for text in split_words(config.exclude) if text.lower().endswith(CSV)]
+    excluded = [text for text in split_entries(config.exclude) if text.lower().endswith(CSV)]
     kept = {"label_fixes.csv": config.label_fixes}
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
     for name, text in kept.items():
@@ -188,12 +188,12 @@ def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
 
 
 def _read_samples(
-    folder: Path, config: DataConfig, task: Task, root: Path, found: Findings
+    folder: Path, config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> list[Sample]:
     """The training images with their labels as corrected by data.label_fixes, without those of
     data.exclude."""
     fixes = LabelFixes.read(
-        locate(root, config.label_fixes) if config.label_fixes else None, found.problems
+        locate(root, config.label_fixes) if config.label_fixes else None, findings.problems
     )
     source = Source(
         folder=folder,
@@ -201,16 +201,16 @@ def _read_samples(
         task=task,
         age_bands=config.age_bands,
         fixes=fixes,
-        listing=found,
+        listing=findings,
     )
     samples = FORMATS[config.format].read(source)
     fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
-    found.problems += fixes.list_unused()
-    return [sample for sample in fixed if not found.exclude.covers(sample.id)]
+    findings.problems += fixes.list_unused()
+    return [sample for sample in fixed if not findings.exclude.covers(sample.id)]
 
 
 def _read_eval(
-    config: DataConfig, task: Task, root: Path, found: Findings
+    config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> tuple[EvalImage, ...]:
     """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
     if not config.eval_dir:
@@ -223,26 +223,26 @@ def _read_eval(
     if os.path.lexists(table):  # what is no file is told
         names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        found.problems += [f"{table}: {name} is listed twice" for name in twice]
+        findings.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
         names = [
             path.name
-            for path in found.list_visible(images)
+            for path in findings.list_visible(images)
             if path.suffix.lower() in IMAGE_SUFFIXES
         ]
     if not names:
-        found.problems.append(f"{folder}: no image to predict")
+        findings.problems.append(f"{folder}: no image to predict")
     return tuple(EvalImage(name, images / name) for name in names)
 
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
-    found = Findings(Exclude())
-    images = _read_eval(config, task, root, found)
-    if found.problems:
+    findings = Findings(Exclude())
+    images = _read_eval(config, task, root, findings)
+    if findings.problems:
         raise DataError(
-            f"{render_count(len(found.problems), 'problem')} in the evaluation set:",
-            problems=found.problems,
+            f"{render_count(len(findings.problems), 'problem')} in the evaluation set:",
+            problems=findings.problems,
         )
     return [image.id for image in images]
 

@@ -50,7 +50,7 @@ class Exclude:
         """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a
         missing CSV."""
         found = cls()
-        for text in split_words(words):
+        for text in split_entries(words):
             if text.lower().endswith(CSV):
                 found._read_csv(text, root, problems, folders=folders, id_column=id_column)
             else:
@@ -114,7 +114,7 @@ class Exclude:
         idle = [
             rule
             for rule in unused
-            if not (rule.text in parts or any(_fits(rule, name) for name in names))
+            if not (rule.text in parts or any(_matches(rule, name) for name in names))
         ]
         return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
 
@@ -128,11 +128,11 @@ class Exclude:
             return None
         by_path = (self.paths[part] for part in _list_parts(name) if part in self.paths)
         return next(by_path, None) or next(
-            (rule for rule in self.patterns if _fits(rule, name)), None
+            (rule for rule in self.patterns if _matches(rule, name)), None
         )
 
 
-def split_words(words: str) -> list[str]:
+def split_entries(words: str) -> list[str]:
     """The patterns and tables that data.exclude names."""
     return [text for text in (part.strip() for part in words.split(",")) if text]
 
@@ -143,7 +143,7 @@ def _list_parts(name: str) -> list[str]:
     return [path.as_posix(), *(parent.as_posix() for parent in path.parents if parent.name)]
 
 
-def _fits(rule: Rule, name: str) -> bool:
+def _matches(rule: Rule, name: str) -> bool:
     """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no
     pattern."""
     if rule.pattern is None:

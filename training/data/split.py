@@ -26,29 +26,31 @@ def split_samples(
 
     rng = np.random.default_rng(config.split_seed)
     if config.folds:
-        held = {unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold}
+        held_out = {
+            unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold
+        }
     elif config.split == "stratified":
         by_class: dict[int, list[str]] = defaultdict(list)
         for sample in samples:
             by_class[sample.label].append(sample.id)
-        held = {
+        held_out = {
             unit
             for label in sorted(by_class)
             for unit in _hold_out(sorted(by_class[label]), config.val_ratio, rng)
         }
     else:
-        held = set(
+        held_out = set(
             _hold_out(
-                sorted({name_unit(sample, config) for sample in samples}), config.val_ratio, rng
+                sorted({find_unit(sample, config) for sample in samples}), config.val_ratio, rng
             )
         )
-    chosen = [name_unit(sample, config) in held for sample in samples]
+    chosen = [find_unit(sample, config) in held_out for sample in samples]
     train = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
     val = [sample for sample, out in zip(samples, chosen, strict=True) if out]
     return tuple(_undersample(train, config, rng)), tuple(val)
 
 
-def name_unit(sample: Sample, config: DataConfig) -> str:
+def find_unit(sample: Sample, config: DataConfig) -> str:
     """What is not divided: the person, or the image."""
     return sample.group if config.split == "by_profile" else sample.id
 
@@ -64,7 +66,7 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
     rng = np.random.default_rng(config.split_seed)
     labels: dict[str, set[int]] = defaultdict(set)
     for sample in samples:
-        labels[name_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
+        labels[find_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
     if len(labels) < config.folds:
         raise ConfigError(
             f"data.folds: {config.folds} folds of {len(labels)} units", hint="take fewer folds"

@@ -15,7 +15,7 @@ from tracker.training.formats.samples import Sample, Task
 class Listing(Protocol):
     """What reads the folders for a format: it leaves out what is no image, and collects problems."""
 
-    def blame(self, name: str, place: Path | str, reason: str) -> None:
+    def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """A problem of one training image or folder."""
 
     def list_visible(self, folder: Path) -> list[Path]:

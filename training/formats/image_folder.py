@@ -28,7 +28,7 @@ def _read(source: Source) -> list[Sample]:
     samples, classes = [], source.task.classes
     for class_dir in source.listing.list_visible(source.folder):
         if class_dir.name not in classes or not class_dir.is_dir():
-            source.listing.blame(
+            source.listing.add_problem(
                 class_dir.name, class_dir, f"not a folder named like a class ({', '.join(classes)})"
             )
             continue
@@ -37,7 +37,7 @@ def _read(source: Source) -> list[Sample]:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 samples.append(Sample(name, path, classes.index(class_dir.name), name))
             else:
-                source.listing.blame(
+                source.listing.add_problem(
                     name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
     return samples

@@ -36,9 +36,9 @@ def _read(source: Source) -> list[Sample]:
     samples, seen = [], set()
     for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
         if word not in words:
-            source.listing.blame(name, f"{table}:{line}", f"unknown label {word!r}")
+            source.listing.add_problem(name, f"{table}:{line}", f"unknown label {word!r}")
         elif name in seen:
-            source.listing.blame(name, f"{table}:{line}", f"{name} is listed twice")
+            source.listing.add_problem(name, f"{table}:{line}", f"{name} is listed twice")
         else:
             samples.append(Sample(name, images / name, words[word], name))
         seen.add(name)

@@ -64,7 +64,7 @@ def _read(source: Source) -> list[Sample]:
     for profile in source.listing.list_visible(source.folder):
         match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
         if match is None:
-            source.listing.blame(
+            source.listing.add_problem(
                 profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>"
             )
             continue
@@ -79,14 +79,16 @@ def _read_person(source: Source, profile: Path, person: Person) -> list[Sample]:
     for path in source.listing.list_visible(profile):
         name = f"{profile.name}/{path.name}"
         if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
-            source.listing.blame(name, path, "expected mask1..mask5, incorrect_mask or normal")
+            source.listing.add_problem(
+                name, path, "expected mask1..mask5, incorrect_mask or normal"
+            )
             continue
         missing.discard(path.stem)
         mask = PHOTOS[source.fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
         label = mask_profile_label(mask, person.gender, person.age, source.age_bands)
         samples.append(Sample(name, path, label, profile.name, person))
     for photo in sorted(missing):
-        source.listing.blame(f"{profile.name}/{photo}", profile, f"{photo} is missing")
+        source.listing.add_problem(f"{profile.name}/{photo}", profile, f"{photo} is missing")
     return samples
 
 

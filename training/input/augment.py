@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError
-from tracker.training.input.colour import Matrix, jitter_matrix, normalisation_matrix
+from tracker.training.input.color import Matrix, jitter_matrix, normalization_matrix
 from tracker.training.input.fit_image import FitImage
 from tracker.training.input.pipeline_file import names_file, read_pipeline_file
 from tracker.training.tables import parse_json, parse_yaml
@@ -39,7 +39,7 @@ cv2.setNumThreads(1)
 KEY_VERSION = (
     1  # raise it when images are decoded in another way: kept results must not be used any more
 )
-WHOLE = (
+PLAIN_RESIZE = (
     1.0,
     "squash",
     "area",
@@ -72,7 +72,7 @@ class _NoDraws:
 
 
 @dataclass(frozen=True)
-class _Walked:
+class _TestedStep:
     """A step, whether it draws random numbers, and what it made of the test pictures."""
 
     step: Any
@@ -100,21 +100,21 @@ class Pipeline:
     ) -> None:
         """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to
         put before it."""
-        probes = _draw_probes(size)
-        walked = _walk(steps, probes)
+        pictures = _make_test_pictures(size)
+        tested = _test_steps(steps, pictures)
         head = list(
             takewhile(
-                lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), walked
+                lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), tested
             )
         )
-        prepared = head[-1].images if head else probes
+        prepared = head[-1].images if head else pictures
         shapes = {image.shape for image in prepared}
         self.size = size
         self.prepared_shape = shapes.pop() if len(shapes) == 1 else None
-        self._random = any(one.draws for one in walked) or jitter is not None or noise > 0
+        self._random = any(one.draws for one in tested) or jitter is not None or noise > 0
         self._head, self._tail = (
             [one.step for one in head],
-            [one.step for one in walked[len(head) :]],
+            [one.step for one in tested[len(head) :]],
         )
         self.key = _make_key(self._head, prepared[0])
         self._matrix, self._jitter, self._noise = matrix, jitter, noise
@@ -177,7 +177,7 @@ def build_pipeline(
     )
     jitter = _build_jitter(augment, train=train, evaluation=evaluation)
     if jitter is not None and augment.jitter_mode == "hsv":
-        steps.insert(_find_normalise(steps), jitter)
+        steps.insert(_find_normalize(steps), jitter)
         jitter = None
     if jitter is not None and matrix is None:
         raise ConfigError(
@@ -201,13 +201,17 @@ def _list_steps(
     from_file = names_file(augment)
     steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
     if not train:
-        steps = [one.step for one in _walk(steps, _draw_probes(data.image_size)) if not one.draws]
+        steps = [
+            one.step
+            for one in _test_steps(steps, _make_test_pictures(data.image_size))
+            if not one.draws
+        ]
     if crop:
         steps = [step for step in steps if not isinstance(step, albu.CenterCrop)]
-    normalises = _find_normalise(steps) < len(steps)
-    steps, matrix = _split_normalisation(steps, data)
+    normalizes = _find_normalize(steps) < len(steps)
+    steps, matrix = _split_normalization(steps, data)
     if from_file:
-        steps = _fit_size(steps, data.image_size, normalised=normalises)
+        steps = _fit_size(steps, data.image_size, normalized=normalizes)
     return [*([albu.CenterCrop(*crop, pad_if_needed=True)] if crop else []), *steps], matrix
 
 
@@ -225,7 +229,9 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
             "augment.crop_pct is still to be looked up", reason="crop is not known yet"
         )
     fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
-    return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
+    return [
+        _build_resize(data.image_size) if fit == PLAIN_RESIZE else FitImage(data.image_size, *fit)
+    ]
 
 
 def _build_resize(size: tuple[int, int]) -> Any:
@@ -243,22 +249,22 @@ def _build_jitter(augment: AugmentConfig, *, train: bool, evaluation: EvalConfig
     return albu.ColorJitter(near_one, near_one, near_one, (-strength, strength), p=1.0)
 
 
-def _split_normalisation(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
+def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
     """A plain Normalize at the end becomes the matrix; None where a file normalises in another way."""
     last = steps[-1] if steps else None
     if isinstance(last, albu.Normalize) and last.normalization == "standard" and last.p >= 1:
-        return list(steps[:-1]), normalisation_matrix(last.mean, last.std, last.max_pixel_value)
-    if _find_normalise(steps) < len(steps):
+        return list(steps[:-1]), normalization_matrix(last.mean, last.std, last.max_pixel_value)
+    if _find_normalize(steps) < len(steps):
         return list(steps), None
     if isinstance(data.mean, str) or isinstance(data.std, str):
         raise ConfigError(
             "data.mean and data.std are still to be measured",
             reason="channels are not measured yet",
         )
-    return list(steps), normalisation_matrix(data.mean, data.std)
+    return list(steps), normalization_matrix(data.mean, data.std)
 
 
-def _find_normalise(steps: Sequence[Any]) -> int:
+def _find_normalize(steps: Sequence[Any]) -> int:
     """The place of the first Normalize, or the end."""
     return next(
         (place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
@@ -316,9 +322,9 @@ def _flatten(step: Any) -> list[Any]:
     return [] if type(step).__name__ == "ToTensorV2" else [step]
 
 
-def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) -> list[Any]:
+def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalized: bool) -> list[Any]:
     """Steps that end in `size`: a resize is added before Normalize when they do not decide a size."""
-    place = _find_normalise(steps)
+    place = _find_normalize(steps)
     fitted = list(steps)
     if len({image.shape for image in _end(fitted[:place], size)}) > 1:
         fitted.insert(place, _build_resize(size))
@@ -331,7 +337,7 @@ def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) 
             f" {_render_shape(wanted)}",
             hint="end it in a Resize to data.image_size, or set data.image_size",
         )
-    if not normalised and ends[0].dtype != np.uint8:
+    if not normalized and ends[0].dtype != np.uint8:
         raise ConfigError(
             f"augment.name: the pipeline file ends in {ends[0].dtype} values; end it in Normalize"
         )
@@ -339,9 +345,9 @@ def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) 
 
 
 def _end(steps: Sequence[Any], size: tuple[int, int]) -> Sequence[NDArray[Any]]:
-    probes = _draw_probes(size)
-    walked = _walk(steps, probes)
-    return walked[-1].images if walked else probes
+    pictures = _make_test_pictures(size)
+    tested = _test_steps(steps, pictures)
+    return tested[-1].images if tested else pictures
 
 
 # --- Running steps
@@ -354,18 +360,18 @@ def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
     return image
 
 
-def _walk(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_Walked]:
+def _test_steps(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_TestedStep]:
     """Run the steps one after the other; those that drew no random number cannot draw any from then
     on."""
-    walked = []
+    tested = []
     for step in steps:
         try:
             images, draws = _apply(step, images, _NoDraws(), _NoDraws()), False
         except DrawsError:
             seeded = random.Random(0)  # noqa: S311
             images, draws = _apply(step, images, np.random.default_rng(0), seeded), True
-        walked.append(_Walked(step, draws, images))
-    return walked
+        tested.append(_TestedStep(step, draws, images))
+    return tested
 
 
 def _apply(
@@ -383,7 +389,7 @@ def _apply(
         ) from error
 
 
-def _draw_probes(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+def _make_test_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
     """Test pictures of two shapes, each twice: what is random may end in another shape the second
     time."""
     side = max(PROBE_SIDE, 2 * max(size))

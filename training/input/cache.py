@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KEPT_FILES = 4  # the file in use and the ones used last; older ones are removed
+MAX_FILES = 4  # the file in use and the ones used last; older ones are removed
 PAGE = mmap.PAGESIZE
-MARK_BYTES = 8
+CHECKSUM_BYTES = 8
 
 
 class PixelCache:
@@ -42,7 +42,7 @@ class PixelCache:
         self._slots = {digest: slot for slot, digest in enumerate(sorted(set(hashes.values())))}
         self._bytes = int(np.prod(shape))
         self._stride = _round_up(self._bytes, PAGE)
-        self._start = _round_up(len(self._slots) * MARK_BYTES, PAGE)
+        self._start = _round_up(len(self._slots) * CHECKSUM_BYTES, PAGE)
         self._writable = True
         size = self._start + len(self._slots) * self._stride
         self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -53,7 +53,7 @@ class PixelCache:
             self._file, 0, self._start
         )  # a hole read through a map kills the process on a full tmpfs
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
-        self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
+        self._checksums = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 
     def __reduce__(
         self,
@@ -67,15 +67,15 @@ class PixelCache:
     def find(self, path: str) -> NDArray[np.uint8] | None:
         """The image kept for `path`, not to be written to, or None."""
         slot = self._slots.get(self._hashes.get(path, ""))
-        if slot is None or not self._marks[slot]:
+        if slot is None or not self._checksums[slot]:
             return None
         offset = self._start + slot * self._stride
         pixels = np.frombuffer(self._map, dtype=np.uint8, count=self._bytes, offset=offset)
-        if self._marks[slot] != _mark(pixels)[0]:
+        if self._checksums[slot] != _checksum(pixels)[0]:
             return None
         return pixels.reshape(self._shape)
 
-    def keep(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+    def store(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
         """Keep what was made of a file with these bytes, unless they are not those that were
         checked."""
         slot = self._slots.get(self._hashes.get(path, ""))
@@ -86,7 +86,7 @@ class PixelCache:
         pixels = np.ascontiguousarray(image).reshape(-1)
         try:
             self._write(pixels, self._start + slot * self._stride)
-            self._write(_mark(pixels), slot * MARK_BYTES)
+            self._write(_checksum(pixels), slot * CHECKSUM_BYTES)
         except OSError:
             self._writable = False
 
@@ -106,7 +106,7 @@ def open_cache(
         return None, ""
     name = hashlib.sha256("\n".join([key, *digests]).encode()).hexdigest()[:16]
     file = folder / f"pixels-{name}.u8"
-    needed = len(digests) * (_round_up(int(np.prod(shape)), PAGE) + MARK_BYTES)
+    needed = len(digests) * (_round_up(int(np.prod(shape)), PAGE) + CHECKSUM_BYTES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not _make_room(folder, file, needed):
@@ -134,7 +134,7 @@ def _make_room(folder: Path, file: Path, needed: int) -> bool:
         return (needed - held) * 2 <= shutil.disk_usage(folder).free
 
     for number, other in enumerate(others):
-        if fits() and len(others) - number < KEPT_FILES:
+        if fits() and len(others) - number < MAX_FILES:
             break
         remove_unused(other)
     return fits()
@@ -171,10 +171,10 @@ def remove_unused(file: Path) -> bool:
     return False
 
 
-def _mark(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def _checksum(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros
     and change it."""
-    whole = len(pixels) - len(pixels) % MARK_BYTES
+    whole = len(pixels) - len(pixels) % CHECKSUM_BYTES
     words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
     words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
     return words

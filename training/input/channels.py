@@ -101,7 +101,7 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
     )
 
 
-def follow_model(
+def inherit_model_input(
     parent: Mapping[str, Any], own: Mapping[str, Any], *, root: Path
 ) -> dict[str, dict[str, Any]]:
     """Nested tables with "model" for what a run made from `parent` takes from the other model that

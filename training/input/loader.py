@@ -90,7 +90,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
                 content = read_image(path)
                 pixels = self._pipeline.prepare(decode_image(path, content))
                 if self._cache:
-                    self._cache.keep(name, content, pixels)
+                    self._cache.store(name, content, pixels)
             self._pipeline.finish(pixels, out, seed=seed)
         except STEP_ERRORS as error:
             raise DataError(f"{path}: the augmentation fails: {error}") from error

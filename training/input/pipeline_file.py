@@ -35,7 +35,7 @@ def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
     return content
 
 
-def keep_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
+def copy_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
     """Copy the file, where there is one, to the run folder as `augment.yaml`, or with its own
     suffix."""
     if names_file(augment):

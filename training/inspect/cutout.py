@@ -61,7 +61,7 @@ Mask = NDArray[np.float32]  # [height, width], the subject's share of each pixel
 
 
 @dataclass(frozen=True)
-class Made:
+class CutoutResult:
     """What was made of an image; `source` and `result` are SHA-256 of the files."""
 
     file: str
@@ -87,7 +87,7 @@ class _Job:
     out: Path
     file: str
     method: str
-    before: Made | None
+    before: CutoutResult | None
 
 
 def cut_out_folder(
@@ -198,14 +198,14 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _cut_out(job: _Job) -> Made | str | None:
+def _cut_out(job: _Job) -> CutoutResult | str | None:
     """What was made of an image, None when nothing was to do, a text when it is impossible. Raises
     StorageError."""
     source, target = job.folder / job.file, job.out / job.file
     try:
         check_regular(source)
         content = source.read_bytes()
-        made = Made(
+        made = CutoutResult(
             job.file,
             VERSIONS[job.method],
             hash_bytes(content),
@@ -225,7 +225,7 @@ def _cut_out(job: _Job) -> Made | str | None:
     except (OSError, ValueError, RuntimeError, cv2.error) as error:
         return f"{source}: {' '.join(str(error).split())}"
     write_bytes(target, encoded)
-    return Made(made.file, made.method, made.source, hash_bytes(encoded))
+    return CutoutResult(made.file, made.method, made.source, hash_bytes(encoded))
 
 
 def find_by_grabcut(pixels: Pixels) -> Mask:
@@ -331,11 +331,11 @@ def _lock(out: Path) -> Iterator[None]:
         yield
 
 
-def _to_line(made: Made) -> str:
+def _to_line(made: CutoutResult) -> str:
     return json.dumps(asdict(made), ensure_ascii=False) + "\n"
 
 
-def _load_manifest(out: Path) -> dict[str, Made]:
+def _load_manifest(out: Path) -> dict[str, CutoutResult]:
     """What was made, by file; a line that cannot be read is made again."""
     known = {}
     try:
@@ -344,7 +344,7 @@ def _load_manifest(out: Path) -> dict[str, Made]:
         return {}
     for line in lines:
         try:
-            made = Made(**json.loads(line))
+            made = CutoutResult(**json.loads(line))
         except (ValueError, TypeError, RecursionError):
             continue
         known[made.file] = made

@@ -68,8 +68,8 @@ def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
     pairs = [
         Pair(images[a], images[b], int(bits)) for (a, b), bits in zip(rows, distances, strict=True)
     ]
-    told = [pair for pair in pairs if pair.a.split != pair.b.split or pair.labels_differ]
-    return sorted(told, key=lambda pair: (pair.distance, pair.a.id, pair.b.id))
+    relevant = [pair for pair in pairs if pair.a.split != pair.b.split or pair.labels_differ]
+    return sorted(relevant, key=lambda pair: (pair.distance, pair.a.id, pair.b.id))
 
 
 def hash_image(path: Path) -> NDArray[np.bool_]:
@@ -106,10 +106,10 @@ def _compare_bucket(
     _, bucket = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
-    found, step, places = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
-    while len(places := places[places + step < len(order)]):
-        places = places[bucket[places] == bucket[places + step]]
-        rows = np.sort(np.stack([order[places], order[places + step]], axis=1), axis=1)
+    found, step, positions = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
+    while len(positions := positions[positions + step < len(order)]):
+        positions = positions[bucket[positions] == bucket[positions + step]]
+        rows = np.sort(np.stack([order[positions], order[positions + step]], axis=1), axis=1)
         found.append(rows[_count_differences(packed, rows) <= limit])
         step += 1
     return np.concatenate(found)

@@ -53,12 +53,12 @@ MAX_PREFIX = 16  # class and register tokens before the patches
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image to explain; `truth` is its class, None where nobody knows."""
+class ImageToExplain:
+    """An image to explain; `label` is its class, None where nobody knows."""
 
     id: str
     path: Path
-    truth: int | None
+    label: int | None
 
 
 @dataclass(frozen=True)
@@ -73,39 +73,39 @@ class View:
 
 
 @dataclass(frozen=True)
-class Explained:
+class Heatmap:
     """What the model guesses, how sure it is (0 to 1), and why.
 
-    `seen` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height,
+    `model_input` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height,
     width] from 0 to 1 the
     evidence in it for the guess. `view` is where that lies in the photograph, None where it is no
     plain rectangle.
     """
 
-    image: Shown
+    image: ImageToExplain
     guess: int
-    sure: float
-    seen: NDArray[np.uint8]
+    confidence: float
+    model_input: NDArray[np.uint8]
     heat: NDArray[np.float32]
     view: View | None
 
 
 def explain_images(
     config: Config,
-    images: Sequence[Shown],
+    images: Sequence[ImageToExplain],
     task: Task,
     weights: Weights,
     *,
     root: Path,
     evaluation: EvalConfig | None,
-    say: Callable[[str], None],
-) -> list[Explained]:
+    notify: Callable[[str], None],
+) -> list[Heatmap]:
     """Explain the guesses of a trained model; `evaluation`: with that crop, None: as validation
     images are seen.
 
     Raises ConfigError for a model without a feature map, WeightsError for weights that do not fit.
     """
-    device = build_fabric(config, environment=None, say=say).device
+    device = build_fabric(config, environment=None, notify=notify).device
     model = rebuild_model(config, task, weights, root=root).to(device).eval()
     pipeline = build_pipeline(
         config.augment, config.data, root=root, train=False, evaluation=evaluation
@@ -128,10 +128,12 @@ def explain_images(
         probabilities, heat = explain_batch(model, batch)
         for row, image in enumerate(part):
             guess = int(probabilities[row].argmax())
-            seen = _stretch(pixels[row])
+            model_input = _to_picture(pixels[row])
             view = views[sizes[row]]
             found.append(
-                Explained(image, guess, float(probabilities[row, guess]), seen, heat[row], view)
+                Heatmap(
+                    image, guess, float(probabilities[row, guess]), model_input, heat[row], view
+                )
             )
     return found
 
@@ -296,31 +298,33 @@ class _Tap(nn.Module):
         return None
 
 
-def _stretch(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _to_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Normalised pixels as a picture: the darkest value of each channel 0, the brightest 255."""
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     return np.asarray((pixels - low) / np.maximum(high - low, 1e-6) * 255, dtype=np.uint8)
 
 
-def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Path) -> Path:
+def draw_heatmaps(found: Sequence[Heatmap], classes: Sequence[str], path: Path) -> Path:
     """A sheet: each photograph, and beside it the same with the heat laid over; raises
     StorageError."""
     tiles = []
     for one in found:
-        guess, truth = classes[one.guess], one.image.truth
-        known = "true class unknown" if truth is None else f"true {classes[truth]}"
-        frame = NEUTRAL if truth is None else RIGHT if truth == one.guess else WRONG
+        guess, label = classes[one.guess], one.image.label
+        known = "true class unknown" if label is None else f"true {classes[label]}"
+        frame = NEUTRAL if label is None else RIGHT if label == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
         tiles.append(
             Tile(
                 photograph,
-                f"{known}\npredicted {guess}  {round(one.sure, 6):.2f}",
+                f"{known}\npredicted {guess}  {round(one.confidence, 6):.2f}",
                 one.image.id,
                 frame,
             )
         )
         picture = (
-            lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
+            lay_over(photograph, one.heat, one.view)
+            if one.view
+            else blend(one.model_input, one.heat)
         )
         remark = "" if one.view else "as the model gets it"
         tiles.append(Tile(picture, f"evidence for\n{guess}", remark, frame))

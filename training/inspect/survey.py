@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.config import Config
-from tracker.training.data.split import assign_folds, name_unit, split_samples
+from tracker.training.data.split import assign_folds, find_unit, split_samples
 from tracker.training.formats import FORMATS
 from tracker.training.formats.images import read_header
 from tracker.training.formats.samples import LoadedData, Sample, Task
@@ -114,7 +114,7 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
     if config.data.folds:
         folds = assign_folds(samples, config.data)
         names = [str(number) for number in range(config.data.folds)]
-        parts |= {sample.id: str(folds[name_unit(sample, config.data)]) for sample in samples}
+        parts |= {sample.id: str(folds[find_unit(sample, config.data)]) for sample in samples}
     else:
         train, val = split_samples(samples, config.data)
         names = ["train", "val"] + (["unused"] if len(train) + len(val) < len(samples) else [])

@@ -50,7 +50,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strength:
+class Agreement:
     """How often the model agrees with the labels of a field: `right` of `judged` people or images.
 
     `majority` is the share of the commonest label, which a model without any knowledge reaches.
@@ -81,18 +81,18 @@ class Strength:
         """
         from scipy.special import bdtrc
 
-        luck = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
-        return self.credible < 0.5 or luck >= CHANCE
+        p_value = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
+        return self.credible < 0.5 or p_value >= CHANCE
 
 
 @dataclass(frozen=True)
 class _Issue:
-    """A row whose label `given` should likely be `better`; `score` is the probability of the given
+    """A row whose label `given` should likely be `suggested`; `score` is the probability of the given
     one."""
 
     row: int
     given: int
-    better: int
+    suggested: int
     score: float
     confident: bool
 
@@ -120,12 +120,12 @@ def find_suspects(
     )
 
 
-def judge_model(
+def measure_agreement(
     samples: Sequence[Sample],
     probabilities: NDArray[np.float32],
     classes: Sequence[str],
     age_bands: tuple[int, int],
-) -> list[Strength]:
+) -> list[Agreement]:
     """How often the model agrees with the labels, by field as its suspects have it; a person's
     counts once."""
     shares = probabilities.astype(np.float64)
@@ -151,10 +151,10 @@ def judge_model(
     ]
 
 
-def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Strength:
+def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Agreement:
     given = np.array(labels)
     right = int((shares.argmax(1) == given).sum())
-    return Strength(
+    return Agreement(
         field=field,
         right=right,
         judged=len(given),
@@ -177,9 +177,9 @@ def _find_in_images(
         Suspect(
             id=samples[issue.row].id,
             field="label",
-            value=classes[issue.better],
+            value=classes[issue.suggested],
             given=classes[issue.given],
-            suggested=classes[issue.better],
+            suggested=classes[issue.suggested],
             score=issue.score,
             images=(samples[issue.row].id,),
             against=1,
@@ -271,9 +271,9 @@ def _judge_people(
         found[groups[issue.row]] = Suspect(
             id=_person_of(samples[rows[0]]).id,
             field=field,
-            value=names[issue.better],
+            value=names[issue.suggested],
             given=names[issue.given],
-            suggested=names[issue.better],
+            suggested=names[issue.suggested],
             score=issue.score,
             images=tuple(samples[row].id for row in rows),
             against=int((shares[rows].argmax(1) != issue.given).sum()),
@@ -306,18 +306,18 @@ def _suspect_masks(
         left = (
             one for one in issues if samples[one.row].group == sample.group and one.row not in done
         )
-        other = next((one for one in left if _cross(issue, one)), None)
+        other = next((one for one in left if _suggest_each_other(issue, one)), None)
         images = [issue] if other is None else [issue, other]
         done |= {one.row for one in images}
         stems = [samples[one.row].path.stem for one in images]
-        label = classes[mask_profile_label(issue.better, person.gender, person.age, bands)]
+        label = classes[mask_profile_label(issue.suggested, person.gender, person.age, bands)]
         found.append(
             Suspect(
                 id=person.id if other else sample.id,
                 field="swap" if other else "label",
                 value="/".join(stems) if other else label,
                 given=MASKS[issue.given],
-                suggested=MASKS[issue.better],
+                suggested=MASKS[issue.suggested],
                 score=min(one.score for one in images),
                 images=tuple(samples[one.row].id for one in images),
                 against=len(images),
@@ -327,5 +327,5 @@ def _suspect_masks(
     return found
 
 
-def _cross(one: _Issue, other: _Issue) -> bool:
-    return (one.given, one.better) == (other.better, other.given)
+def _suggest_each_other(one: _Issue, other: _Issue) -> bool:
+    return (one.given, one.suggested) == (other.suggested, other.given)

@@ -49,15 +49,17 @@ class _StalledError(WeightsError):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where timm finds a model; `place` is a registered name, OWNER/NAME[@REVISION] on the hub, or
-    a folder."""
+class ModelSource:
+    """Where timm finds a model.
 
-    source: str  # "timm", "hf-hub" or "local-dir"
-    place: str
+    `location` is a registered name, OWNER/NAME[@REVISION] on the hub, or a folder.
+    """
+
+    kind: str  # "timm", "hf-hub" or "local-dir"
+    location: str
 
 
-def find_entry(name: str, root: Path) -> Entry:
+def find_source(name: str, root: Path) -> ModelSource:
     """What a model.name means; raises ConfigError, with the nearest names, for one that timm does
     not have.
 
@@ -68,21 +70,21 @@ def find_entry(name: str, root: Path) -> Entry:
     source = source.lower().replace("_", "-") if colon else ""
     place = place if colon else name
     if source == "local-dir":
-        return Entry(source, str(locate(root, place)))
+        return ModelSource(source, str(locate(root, place)))
     if source == "hf-hub" and "@" in place:
-        return Entry(source, place)
+        return ModelSource(source, place)
     if source in ("", "hf-hub") and place.startswith("timm/"):
         _check_registered(place.removeprefix("timm/"), name)
-        return Entry("timm", place.removeprefix("timm/"))
+        return ModelSource("timm", place.removeprefix("timm/"))
     if source == "hf-hub" and place.count("/") == 1:
-        return Entry(source, place)
+        return ModelSource(source, place)
     if not source and "/" in place:
         raise ConfigError(
             f"model.name: timm has no model {name!r}",
             hint=f"hf-hub:{name} of the hub, or local-dir:{name} of a folder",
         )
     _check_registered(name, name)
-    return Entry("timm", name)
+    return ModelSource("timm", name)
 
 
 def _check_registered(name: str, shown: str) -> None:
@@ -91,32 +93,32 @@ def _check_registered(name: str, shown: str) -> None:
     problem = f"model.name: timm has no model {shown!r}"
     if not timm.is_model(name):
         known = timm.list_pretrained() if "." in name else timm.list_models()
-        raise ConfigError(problem, hint=_name_nearest(name, known, shown))
+        raise ConfigError(problem, hint=_list_nearest(name, known, shown))
     try:
         timm.get_pretrained_cfg(name)
     except RuntimeError as error:  # the model has no weights of this tag
         known = timm.list_pretrained(f"{name.partition('.')[0]}.*")
-        raise ConfigError(problem, hint=_name_nearest(name, known, shown)) from error
+        raise ConfigError(problem, hint=_list_nearest(name, known, shown)) from error
 
 
-def _name_nearest(name: str, known: Sequence[str], shown: str) -> str:
+def _list_nearest(name: str, known: Sequence[str], shown: str) -> str:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     prefix = shown.removesuffix(name)
     return f"nearest: {', '.join(prefix + word for word in near) or 'none'}"
 
 
-def read_settings(entry: Entry) -> Mapping[str, Any]:
+def read_settings(source: ModelSource) -> Mapping[str, Any]:
     """timm's pretrained_cfg of a model, empty where it has none; raises ConfigError, WeightsError
     without the hub."""
     import timm
 
-    if entry.source == "timm":
-        found = timm.get_pretrained_cfg(entry.place)
+    if source.kind == "timm":
+        found = timm.get_pretrained_cfg(source.location)
         return dict(found.to_dict()) if found else {}
     folder = (
-        Path(entry.place)
-        if entry.source == "local-dir"
-        else fetch_folder(entry.place, weights=False)
+        Path(source.location)
+        if source.kind == "local-dir"
+        else fetch_folder(source.location, weights=False)
     )
     try:
         loaded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -133,7 +135,7 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
     """What the model's pretrained weights were made for, as nested tables of config keys."""
     from timm.data import resolve_data_config
 
-    found = resolve_data_config(pretrained_cfg=dict(read_settings(find_entry(name, root))))
+    found = resolve_data_config(pretrained_cfg=dict(read_settings(find_source(name, root))))
     return {
         "data": {"mean": tuple(map(float, found["mean"])), "std": tuple(map(float, found["std"]))},
         "augment": {
@@ -148,12 +150,12 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
 # ----------------------------------------------------------------------------------------------------------
 
 
-def fetch_weights(entry: Entry, name: str) -> None:
+def fetch_weights(source: ModelSource, name: str) -> None:
     """Have the weights of a model in the cache, from the hub if need be; raises WeightsError."""
-    if entry.source == "hf-hub":
-        fetch_folder(entry.place, weights=True)
-    elif entry.source == "timm":
-        settings = read_settings(entry)
+    if source.kind == "hf-hub":
+        fetch_folder(source.location, weights=True)
+    elif source.kind == "timm":
+        settings = read_settings(source)
         if not find_cached(settings):
             _require_answer(_find_address(settings, name), name)
             _download(settings, name)
@@ -171,7 +173,7 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     target = str(folder / url.rpartition("/")[2])
     with translate_hub_errors(name):
-        _watch(lambda: download_url_to_file(url, target), folder, url, name)
+        _run_with_timeout(lambda: download_url_to_file(url, target), folder, url, name)
 
 
 def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
@@ -190,7 +192,7 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
         return None
 
     with translate_hub_errors(shown), _plain_downloads():
-        found = _watch(download, folder, str(hf_hub_url(repository, names[0])), shown)
+        found = _run_with_timeout(download, folder, str(hf_hub_url(repository, names[0])), shown)
     if found is None:
         raise WeightsError(f"no {' and no '.join(names)} in {place} of the hub", reason=NO_WEIGHTS)
     return found
@@ -213,7 +215,7 @@ def _plain_downloads() -> Iterator[None]:
             setattr(constants, name, value)
 
 
-def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> T:
+def _run_with_timeout(download: Callable[[], T], folder: Path, address: str, name: str) -> T:
     """What `download` returns; raises what it raises, and WeightsError when nothing arrives in
     `folder` any more.
 
@@ -230,12 +232,12 @@ def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> 
             errors.append(error)
 
     thread = threading.Thread(target=work, daemon=True)  # the hub's client cannot be interrupted
-    before = size = _measure(folder)
+    before = size = _count_bytes(folder)
     moved = time.monotonic()
     thread.start()
     while thread.is_alive():
         thread.join(POLL_S)
-        now = _measure(folder)
+        now = _count_bytes(folder)
         if now != size:
             size, moved = now, time.monotonic()
         limit_s = STALL_LIMIT_S if size - before > UNDER_WAY else ANSWER_LIMIT_S
@@ -247,7 +249,7 @@ def _watch(download: Callable[[], T], folder: Path, address: str, name: str) -> 
     return results[0]
 
 
-def _measure(folder: Path) -> int:
+def _count_bytes(folder: Path) -> int:
     """Bytes in the files of a folder, those that are still being written included."""
     size = 0
     for path in folder.rglob("*"):

@@ -15,11 +15,11 @@ from tracker.training.config import ModelConfig, locate
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.formats.mask_profiles import ATTRIBUTES
 from tracker.training.model.hub import (
-    Entry,
+    ModelSource,
     fetch_folder,
     fetch_weights,
     find_cached,
-    find_entry,
+    find_source,
     read_settings,
     translate_hub_errors,
 )
@@ -68,12 +68,12 @@ def build_model(
     num_classes: int,
     image_size: tuple[int, int],
     root: Path,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> nn.Module:
     """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to
     `root`.
 
-    `say` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or
+    `notify` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or
     an option that it
     does not have, WeightsError for weights that cannot be had.
     """
@@ -84,7 +84,7 @@ def build_model(
         )
     body = _create(config, num_classes if joint else sum(SIZES), image_size, root)
     if isinstance(config.pretrained, str):
-        say(load_local_weights(body, locate(root, config.pretrained)))
+        notify(load_local_weights(body, locate(root, config.pretrained)))
     _freeze(body, config.freeze)
     return body if joint else AttributeHeads(body)
 
@@ -95,9 +95,9 @@ def check_model(config: ModelConfig, *, root: Path) -> None:
     Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be
     had.
     """
-    entry = find_entry(config.name, root)
+    source = find_source(config.name, root)
     if config.pretrained is True:
-        fetch_weights(entry, config.name)
+        fetch_weights(source, config.name)
     elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
         raise WeightsError(
             f"no such file: {config.pretrained} (model.pretrained)",
@@ -109,33 +109,33 @@ def _create(
     config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path
 ) -> nn.Module:
     """The model with weights of timm where they are wanted, else with random ones."""
-    entry = find_entry(config.name, root)
-    settings = read_settings(entry)
+    source = find_source(config.name, root)
+    settings = read_settings(source)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
     if settings.get(
         "fixed_input_size"
     ):  # the position embedding is made for one image size (ViT, Swin)
         options["img_size"] = image_size
     if config.pretrained is not True:
-        return _call_timm(config.name, _name_for_timm(entry, weights=False), outputs, options)
-    fetch_weights(entry, config.name)
+        return _call_timm(config.name, _name_for_timm(source, weights=False), outputs, options)
+    fetch_weights(source, config.name)
     cached = (
-        find_cached(settings)
-        if entry.source == "timm" and not settings.get("custom_load")
-        else None
+        find_cached(settings) if source.kind == "timm" and not settings.get("custom_load") else None
     )
     if cached:  # timm would ask the hub whether there is a newer file
         options["pretrained_cfg_overlay"] = {"file": str(cached)}
     with translate_hub_errors(config.name):
-        name = _name_for_timm(entry, weights=True)
+        name = _name_for_timm(source, weights=True)
         return _call_timm(config.name, name, outputs, {**options, "pretrained": True})
 
 
-def _name_for_timm(entry: Entry, *, weights: bool) -> str:
-    if entry.source == "timm":
-        return entry.place
+def _name_for_timm(source: ModelSource, *, weights: bool) -> str:
+    if source.kind == "timm":
+        return source.location
     folder = (
-        str(fetch_folder(entry.place, weights=weights)) if entry.source == "hf-hub" else entry.place
+        str(fetch_folder(source.location, weights=weights))
+        if source.kind == "hf-hub"
+        else source.location
     )
     return f"local-dir:{folder}"
 

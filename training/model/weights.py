@@ -15,7 +15,7 @@ import torch
 from tracker.training.errors import WeightsError, first_line
 from tracker.training.files import NotAFileError, check_regular
 
-SHOWN = 3
+MAX_SHOWN = 3
 SAFETENSORS = ".safetensors"
 EMA_KEYS = (
     "state_dict_ema",
@@ -47,11 +47,11 @@ READ_ERRORS = (
 State = dict[str, torch.Tensor]
 
 
-class _Foreign:
+class _Placeholder:
     """Takes the place of an object of a class that torch does not load: nothing of that class is
     imported or run."""
 
-    def __new__(cls, *_args: Any) -> _Foreign:
+    def __new__(cls, *_args: Any) -> _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *_args: Any) -> None:
@@ -92,14 +92,14 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     model.load_state_dict(fitting, strict=False)
     parts = [f"moving average ({key})"] if key in EMA_KEYS else []
     parts += [f"prefix {prefix} removed"] if prefix else []
-    parts += [f"{len(missing)} of {len(own)} start random{_name(missing)}"] if missing else []
-    parts += [f"{len(unused)} of the file are not used{_name(unused)}"] if unused else []
+    parts += [f"{len(missing)} of {len(own)} start random{_list_first(missing)}"] if missing else []
+    parts += [f"{len(unused)} of the file are not used{_list_first(unused)}"] if unused else []
     return f"{path.name}: {len(fitting)} tensors loaded" + "".join(f", {part}" for part in parts)
 
 
-def _name(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f" ({', '.join(names[:SHOWN])}{rest})"
+def _list_first(names: list[str]) -> str:
+    rest = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f" ({', '.join(names[:MAX_SHOWN])}{rest})"
 
 
 def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
@@ -153,7 +153,7 @@ def read_state_dict(path: Path) -> tuple[State, str]:
         return _read_safetensors(path), ""
     loaded = load_file(path)
     state, key = find_state(loaded)
-    if not state and _holds_foreign(loaded):
+    if not state and _has_placeholder(loaded):
         raise WeightsError(
             f"{path} is a pickled module, which would run code of its own when it is loaded",
             hint=SAVE_HINT,
@@ -177,9 +177,9 @@ def find_state(loaded: Any) -> tuple[State, str]:
     }, ""
 
 
-def _holds_foreign(loaded: Any) -> bool:
-    return isinstance(loaded, _Foreign) or (
-        isinstance(loaded, Mapping) and _Foreign in map(type, loaded.values())
+def _has_placeholder(loaded: Any) -> bool:
+    return isinstance(loaded, _Placeholder) or (
+        isinstance(loaded, Mapping) and _Placeholder in map(type, loaded.values())
     )
 
 
@@ -204,7 +204,7 @@ def load_file(path: Path) -> Any:
     except READ_ERRORS:
         raise translate_load_error(path, first) from first
     try:
-        with safe_globals([(_Foreign, name) for name in names]):
+        with safe_globals([(_Placeholder, name) for name in names]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except READ_ERRORS as error:
         raise translate_load_error(path, error) from error

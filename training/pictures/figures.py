@@ -24,14 +24,14 @@ from tracker.training.pictures.sheets import (
     measure_text,
     save_figure,
 )
-from tracker.training.predict.probabilities import Kept
+from tracker.training.predict.probabilities import Predictions
 from tracker.training.scores import confusion_matrix
 
-CARDS = 24
+MAX_EXAMPLES = 24
 MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
 UNNUMBERED_SIDE = 20  # inches
 LABEL_SIZE, SHORT_LABEL = 9, 1.6  # of class names: points, and inches that need no second line
-CARD_LEGEND = Legend(
+EXAMPLES_LEGEND = Legend(
     {RIGHT: "the prediction is right", WRONG: "the prediction is wrong"},
     "Validation images, best epoch: wrong ones first. The number is the probability of the"
     " predicted class.",
@@ -41,7 +41,7 @@ Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no
 
 
 @dataclass(frozen=True)
-class Card:
+class Example:
     """A photograph in a grid: what it shows, what was guessed, and how sure the model was (0 to 1)."""
 
     path: Path
@@ -101,45 +101,47 @@ def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
     return [fold_text(name, width, LABEL_SIZE) if most > 1 else name for name in classes]
 
 
-def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
+def draw_validation(
+    predictions: Predictions, paths: Mapping[str, Path], folder: Path
+) -> list[Path]:
     """confusion.png, and images.png: photographs with truth and guess, the wrong ones first;
     `paths` by image id."""
-    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
-    guesses = kept.probabilities.argmax(1).astype(np.int64)
-    confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses = predictions.probabilities.argmax(1).astype(np.int64)
+    confusion = confusion_matrix(predictions.labels, guesses, len(predictions.classes))
     return [
-        draw_confusion(confusion, kept.classes, folder / "confusion.png"),
-        draw_cards(choose_cards(kept, paths), folder / "images.png"),
+        draw_confusion(confusion, predictions.classes, folder / "confusion.png"),
+        draw_examples(choose_examples(predictions, paths), folder / "images.png"),
     ]
 
 
-def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
+def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list[Example]:
     """The photographs most worth a look: wrong and sure of it first, then those that were hardly
     got right."""
-    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
-    guesses, sure = kept.probabilities.argmax(1), kept.probabilities.max(1)
-    right = guesses == kept.labels
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses, sure = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    right = guesses == predictions.labels
     order = np.lexsort((np.where(right, sure, -sure), right))
     return [
-        Card(
-            paths[kept.ids[i]],
-            kept.ids[i],
-            kept.classes[kept.labels[i]],
-            kept.classes[guesses[i]],
+        Example(
+            paths[predictions.ids[i]],
+            predictions.ids[i],
+            predictions.classes[predictions.labels[i]],
+            predictions.classes[guesses[i]],
             float(sure[i]),
         )
-        for i in order[:CARDS]
+        for i in order[:MAX_EXAMPLES]
     ]
 
 
-def draw_cards(cards: Sequence[Card], path: Path) -> Path:
+def draw_examples(cards: Sequence[Example], path: Path) -> Path:
     """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
     tiles = []
     for card in cards:
         right = card.truth == card.guess
         words = f"true {card.truth}\npredicted {card.guess}  {card.sure:.2f}"
         tiles.append(Tile(card.path, words, card.name, RIGHT if right else WRONG))
-    return draw_sheet(tiles, path, legend=CARD_LEGEND)
+    return draw_sheet(tiles, path, legend=EXAMPLES_LEGEND)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:

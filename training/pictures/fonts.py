@@ -59,7 +59,7 @@ KNOWN = (  # taken before others that have the same characters
 LAST_RESORT = "Last Resort"  # matplotlib's font of boxes, which claims to have everything
 SHOWN = 8
 LOG = logging.getLogger("matplotlib.font_manager")
-_said: set[str] = set()
+_reported: set[str] = set()
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def use_fonts(figure: Figure) -> Iterator[None]:
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = {letter for text in texts for letter in text.get_text() if _is_drawn(letter)}
     extra, missing = find_families(letters)
-    _tell_missing(missing)
+    _report_missing(missing)
     families = [*rcParams["font.family"], *extra]
     if extra:
         for text in texts:
@@ -99,13 +99,13 @@ def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
     try:
         for list_candidates in (_list_known, _list_others, _list_new):
             if missing:
-                missing = _choose(list_candidates(), families, missing)
+                missing = _add_families(list_candidates(), families, missing)
     finally:
         LOG.setLevel(level)
     return families, missing
 
 
-def _choose(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
+def _add_families(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
     """Add the candidates that have most of what is missing, the best first; returns what is still
     missing."""
     while missing and candidates:
@@ -164,11 +164,11 @@ def _list_letters(families: tuple[str, ...]) -> frozenset[str]:
     return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
 
 
-def _tell_missing(missing: set[str]) -> None:
-    if not missing - _said:
+def _report_missing(missing: set[str]) -> None:
+    if not missing - _reported:
         return
-    first = not _said
-    _said.update(missing)
+    first = not _reported
+    _reported.update(missing)
     if first:
         letters = "".join(sorted(missing)[:SHOWN])
         with contextlib.suppress(OSError, ValueError):  # nobody may be listening

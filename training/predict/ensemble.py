@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import macro_f1
-from tracker.training.predict.probabilities import Kept, align
+from tracker.training.predict.probabilities import Predictions, align
 from tracker.training.scores import confusion_matrix, count_classes
 
 ROUNDS = 50
@@ -52,9 +52,9 @@ def combine(
     return mean.astype(np.float32)
 
 
-def join_validation(
-    members: Sequence[Kept], method: str, weights: Sequence[float] = ()
-) -> Kept | None:
+def combine_validation(
+    members: Sequence[Predictions], method: str, weights: Sequence[float] = ()
+) -> Predictions | None:
     """What the ensemble says about validation images that no member was trained on.
 
     Members validated on the same images vote on them. Members of different folds, each image in one
@@ -62,7 +62,7 @@ def join_validation(
     """
     if any(member.labels is None for member in members):
         return None
-    members = _in_one_order(members)
+    members = _align_if_same(members)
     first = members[0]
     if _share_images(members):
         scores = combine(method, [member.probabilities for member in members], weights)
@@ -79,7 +79,7 @@ def join_validation(
     )
 
 
-def search_weights(members: Sequence[Kept]) -> list[float]:
+def search_weights(members: Sequence[Predictions]) -> list[float]:
     """Weights that make the best macro F1 on the validation images that all members share;
     evaluation is not read.
 
@@ -87,9 +87,9 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
     often a member was taken (Caruana et al. 2004, Ensemble selection from libraries of models).
     Raises ConfigError when the members were validated on different images.
     """
-    members = _in_one_order(members)
-    truth = members[0].labels if members else None
-    if truth is None or not _share_images(members):
+    members = _align_if_same(members)
+    labels = members[0].labels if members else None
+    if labels is None or not _share_images(members):
         raise ConfigError(
             "weights cannot be searched: the members were validated on different images",
             reason="weights must be given",
@@ -98,16 +98,16 @@ def search_weights(members: Sequence[Kept]) -> list[float]:
     counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
     best, chosen = (-1.0, -math.inf), counts
     for _ in range(ROUNDS):
-        found = [_judge(total + each, truth) for each in stacked]
-        place = max(range(len(members)), key=lambda index: found[index])
-        counts[place] += 1
-        total += stacked[place]
-        if found[place] > best:
-            best, chosen = found[place], counts.copy()
+        scores_of = [_score(total + each, labels) for each in stacked]
+        index = max(range(len(members)), key=lambda index: scores_of[index])
+        counts[index] += 1
+        total += stacked[index]
+        if scores_of[index] > best:
+            best, chosen = scores_of[index], counts.copy()
     return [float(count) for count in chosen]
 
 
-def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
+def _align_if_same(members: Sequence[Predictions]) -> Sequence[Predictions]:
     """The members with their images in the first one's order, where all have the same; else as they
     are."""
     if not members or any(set(member.ids) != set(members[0].ids) for member in members):
@@ -115,7 +115,7 @@ def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
     return align(members, [""] * len(members))
 
 
-def _share_images(members: Sequence[Kept]) -> bool:
+def _share_images(members: Sequence[Predictions]) -> bool:
     """Whether all were validated on the same images with the same labels."""
     first = members[0]
     return all(
@@ -124,10 +124,10 @@ def _share_images(members: Sequence[Kept]) -> bool:
     )
 
 
-def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
+def _score(total: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
     """Macro F1, and where that is equal the mean logarithm of the true class's share."""
-    confusion = confusion_matrix(truth, total.argmax(1).astype(np.int64), total.shape[1])
-    shares = total[np.arange(len(truth)), truth] / total.sum(1)
+    confusion = confusion_matrix(labels, total.argmax(1).astype(np.int64), total.shape[1])
+    shares = total[np.arange(len(labels)), labels] / total.sum(1)
     return float(macro_f1(count_classes(confusion))), float(np.log(shares.clip(1e-12)).mean())
 
 
@@ -150,9 +150,9 @@ def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
     votes = np.zeros((images, classes))
     first = np.zeros((images, classes))
     rows = np.arange(images)
-    for place, chosen in enumerate(choices):
+    for index, chosen in enumerate(choices):
         votes[rows, chosen] += 1
-        first[rows, chosen] = np.maximum(first[rows, chosen], count - place)
+        first[rows, chosen] = np.maximum(first[rows, chosen], count - index)
     tied = votes == votes.max(axis=1, keepdims=True)
     sums = np.where(tied, stacked.sum(axis=0), -1.0)
     tied &= sums == sums.max(axis=1, keepdims=True)

@@ -17,7 +17,7 @@ from tracker.training.fabric import Fabric
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import Source, build_dataset, build_loader
 from tracker.training.input.sampler import OrderedBatches
-from tracker.training.predict.probabilities import Kept
+from tracker.training.predict.probabilities import Predictions
 from tracker.training.processes import gather_images
 
 ENLARGED = (
@@ -39,7 +39,7 @@ class Predictor:
         self._source = source
         self._validation: Any = None
 
-    def validate(self, model: Any) -> Kept:
+    def validate(self, model: Any) -> Predictions:
         """The validation images as the model is trained to see them, whatever the eval section
         says."""
         if self._validation is None:
@@ -47,24 +47,24 @@ class Predictor:
             self._validation = self._build_loader(
                 [sample.path for sample in self._data.val], size, None
             )
-        return self._keep_validation(_predict(self._fabric, model, self._validation, "none"))
+        return self._build_validation(_predict(self._fabric, model, self._validation, "none"))
 
-    def validate_as_eval(self, model: Any) -> Kept:
+    def validate_as_eval(self, model: Any) -> Predictions:
         """The validation images as the eval section says."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
         )
-        return self._keep_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
+        return self._build_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
 
-    def evaluate(self, model: Any) -> Kept:
+    def evaluate(self, model: Any) -> Predictions:
         """The images to predict, as the eval section says."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [image.path for image in self._data.eval], evaluation.batch_size, evaluation
         )
         logits = _predict(self._fabric, model, loader, self._config.eval.tta)
-        return self._keep([image.id for image in self._data.eval], logits)
+        return self._build_predictions([image.id for image in self._data.eval], logits)
 
     def _build_loader(
         self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None
@@ -79,14 +79,18 @@ class Predictor:
         )
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
-    def _keep_validation(self, logits: Tensor) -> Kept:
+    def _build_validation(self, logits: Tensor) -> Predictions:
         labels = np.array([sample.label for sample in self._data.val], dtype=np.int64)
-        return replace(self._keep([sample.id for sample in self._data.val], logits), labels=labels)
+        return replace(
+            self._build_predictions([sample.id for sample in self._data.val], logits), labels=labels
+        )
 
-    def _keep(self, ids: Sequence[str], logits: Tensor) -> Kept:
+    def _build_predictions(self, ids: Sequence[str], logits: Tensor) -> Predictions:
         logits = logits[: len(ids)]
         probabilities = functional.softmax(logits, dim=1).numpy()
-        return Kept(tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy())
+        return Predictions(
+            tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy()
+        )
 
 
 def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:

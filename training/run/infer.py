@@ -68,11 +68,11 @@ def infer(
     """
     alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
     with Progress(epochs=1, quiet=quiet) as progress:
-        fabric = build_fabric(alone, environment=None, say=progress.say)
+        fabric = build_fabric(alone, environment=None, notify=progress.notify)
         model = rebuild_model(config, task, weights, root=source.root)
         module = fabric.setup_module(model.to(memory_format=torch.channels_last))
         predictor = Predictor(alone, data, task, fabric, source)
-        progress.say(f"{len(data.val)} validation images")
+        progress.notify(f"{len(data.val)} validation images")
         validation = predictor.validate_as_eval(module)
         save_probabilities(run_dir / "validation.npz", validation)
         for figure in draw_validation(
@@ -85,7 +85,7 @@ def infer(
         metrics = {"val/loss": float(loss), **measure(validation)}
         if not data.eval:
             return metrics, None
-        progress.say(f"{render_count(len(data.eval), 'image')} to predict")
+        progress.notify(f"{render_count(len(data.eval), 'image')} to predict")
         path = save_predictions(run_dir, predictor.evaluate(module), task)
         logger.artifact(path)
         return metrics, path

@@ -23,17 +23,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracker.training.config import Config
-from tracker.training.data.data import keep_tables
+from tracker.training.data.data import copy_tables
 from tracker.training.errors import DataError, NonFiniteLossError, TrainingError, first_line
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import Source
-from tracker.training.input.pipeline_file import keep_pipeline_file
+from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
 from tracker.training.metrics import is_better, score_counts
 from tracker.training.model.model import train_mode
 from tracker.training.predict.predict import Predictor
 from tracker.training.predict.probabilities import (
-    Kept,
+    Predictions,
     load_probabilities,
     measure,
     save_predictions,
@@ -149,8 +149,8 @@ def fit(
         "cache_dir": cache_dir,
     }
     if first:
-        keep_pipeline_file(config.augment, root, run_dir)
-        keep_tables(config.data, root, run_dir)
+        copy_pipeline_file(config.augment, root, run_dir)
+        copy_tables(config.data, root, run_dir)
     group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
     with group as environment, progress:
         setup = build_setup(
@@ -162,7 +162,7 @@ def fit(
             logger=logger,
             environment=environment,
             resume=resume,
-            say=progress.say,
+            notify=progress.notify,
         )
         logger.params(_describe(setup))
         epoch, best = restore(setup) if resume else (0, None)
@@ -190,7 +190,7 @@ def _train(
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
-        validation = predictor.validate(setup.kept)
+        validation = predictor.validate(setup.eval_model)
         metrics |= _measure(setup, validation)
         improved = best is None or _is_better(train.monitor, metrics, best.metrics)
         if best is None or improved:
@@ -205,7 +205,9 @@ def _train(
         progress.epoch(epoch=epoch, metrics=metrics, best=improved, seconds_left=left)
     assert best is not None  # noqa: S101  (epochs >= 1)
     if epoch < train.epochs:
-        progress.say(f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}")
+        progress.notify(
+            f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}"
+        )
     return best
 
 
@@ -345,7 +347,7 @@ def _non_finite(
     )
 
 
-def _measure(setup: Setup, validation: Kept) -> dict[str, float]:
+def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
     """val/loss, and what `measure` finds."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
@@ -370,16 +372,16 @@ def _finish(
 
         on_trained(fingerprint)
         progress.finish("drawing")
-        kept = load_probabilities(setup.run_dir / "validation.npz")
+        validation = load_probabilities(setup.run_dir / "validation.npz")
         paths = {sample.id: sample.path for sample in setup.data.val}
-        for figure in draw_validation(kept, paths, setup.run_dir):
+        for figure in draw_validation(validation, paths, setup.run_dir):
             setup.logger.artifact(figure)
     predictions = None
     if setup.data.eval:
         progress.finish("predicting")
         predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-        kept = predictor.evaluate(setup.kept)
+        evaluation = predictor.evaluate(setup.eval_model)
         if first:
-            predictions = save_predictions(setup.run_dir, kept, setup.task)
+            predictions = save_predictions(setup.run_dir, evaluation, setup.task)
             setup.logger.artifact(predictions)
     return FitResult(best, fingerprint, predictions)

@@ -51,7 +51,7 @@ class Setup:
         return self.fabric.world_size > 1 and self.config.train.strategy == "fsdp"
 
     @property
-    def kept(self) -> Any:
+    def eval_model(self) -> Any:
         """The module whose weights are validated and kept: the moving average where there is one."""
         return self.model.module if self.ema is None else self.ema.module
 
@@ -66,16 +66,16 @@ def build_setup(
     logger: RunLogger,
     environment: ClusterEnvironment | None,
     resume: bool,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Setup:
-    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come
+    """Build it all; `notify` gets sentences for the user. With `resume` no weights are read: they come
     from last.pth.
 
     Raises ConfigError and WeightsError.
     """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-    fabric = build_fabric(config, environment=environment, say=say)
+    fabric = build_fabric(config, environment=environment, notify=notify)
     seed_torch(train.seed, 0)
     wanted = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
@@ -83,7 +83,7 @@ def build_setup(
         num_classes=len(task.classes),
         image_size=config.data.image_size,
         root=source.root,
-        say=say,
+        notify=notify,
     )
     if train.strategy != "fsdp":  # which shards contiguous weights only
         module = module.to(memory_format=torch.channels_last)
@@ -113,7 +113,7 @@ def build_setup(
         config, [sample.path for sample in data.train], labels, source, train=True
     )
     if note:
-        say(note)
+        notify(note)
     steps = -(-len(sampler) // train.accumulate)
     return Setup(
         config=config,
@@ -142,7 +142,7 @@ def build_setup(
 
 
 def build_fabric(
-    config: Config, *, environment: ClusterEnvironment | None, say: Callable[[str], None]
+    config: Config, *, environment: ClusterEnvironment | None, notify: Callable[[str], None]
 ) -> Fabric:
     """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
     train = config.train
@@ -159,7 +159,7 @@ def build_fabric(
         )
     precision, note = resolve_precision(train.precision, device)
     if note:
-        say(note)
+        notify(note)
     fabric = Fabric(
         accelerator=device,
         devices=train.devices,

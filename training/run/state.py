@@ -24,7 +24,7 @@ from tracker.training.config import (
     trajectory_fingerprint,
 )
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
 from tracker.training.run.setup import Setup
 
@@ -39,7 +39,7 @@ class Best:
     metrics: Mapping[str, float]
 
 
-def save_best(setup: Setup, best: Best, validation: Kept) -> None:
+def save_best(setup: Setup, best: Best, validation: Predictions) -> None:
     """best.pth, and validation.npz: what these weights said about every validation image; called in
     every process."""
     weights = _collect_weights(setup)
@@ -111,10 +111,10 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
     state = setup.fabric.broadcast(state)
     if setup.sharded:
         set_model_state_dict(
-            setup.kept, dict(state), options=WHOLE
+            setup.eval_model, dict(state), options=WHOLE
         )  # it replaces what is in the dict
     else:
-        setup.kept.load_state_dict(state)
+        setup.eval_model.load_state_dict(state)
     found: dict[str, torch.Tensor] = state
     return found
 
@@ -122,8 +122,8 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
 def _collect_weights(setup: Setup) -> dict[str, Any]:
     """The kept weights, whole, on the CPU where processes share them."""
     if setup.sharded:
-        return get_model_state_dict(setup.kept, options=WHOLE)
-    weights: dict[str, Any] = setup.kept.state_dict()
+        return get_model_state_dict(setup.eval_model, options=WHOLE)
+    weights: dict[str, Any] = setup.eval_model.state_dict()
     return weights
 
 

@@ -25,7 +25,7 @@ from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.competition import Workspace, load_workspace
 
 IMAGES = 400
@@ -335,7 +335,7 @@ def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) 
         name = make_run(workspace, answers).name
         guesses = np.where(rng.random(300) < 0.2 + number / 10, 1 - truth, truth)
         order = rng.permutation(300)
-        kept = Kept(
+        kept = Predictions(
             tuple(f"v{n}" for n in order),
             np.eye(2, dtype=np.float32)[guesses[order]],
             ("cat", "dog"),

@@ -18,7 +18,7 @@ from tracker.training.config import (
     merge,
     trajectory_fingerprint,
 )
-from tracker.training.data.data import inspect_data, keep_tables, load_data
+from tracker.training.data.data import copy_tables, inspect_data, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import LoadedData
 
@@ -196,7 +196,7 @@ def test_a_run_keeps_the_tables_of_label_fixes_and_of_images_left_out(folders: P
     write(folders / "fixes.csv", "id,field,value", "cat/cat01.png,label,dog")
     write(folders / "bad.csv", "path", "cat/cat00.png")
     (folders / "exp1").mkdir()
-    keep_tables(
+    copy_tables(
         replace(CONFIG, label_fixes="fixes.csv", exclude="bad.csv,*.gif"), folders, folders / "exp1"
     )
     assert {path.name: path.read_text() for path in (folders / "exp1").iterdir()} == {

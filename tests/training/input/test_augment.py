@@ -25,7 +25,7 @@ from tests.training.test_options import SHORT, vary
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.input.augment import Pipeline, build_pipeline
-from tracker.training.input.colour import hue_matrix, jitter_matrix
+from tracker.training.input.color import hue_matrix, jitter_matrix
 from tracker.training.input.loader import Source, build_dataset
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.predict.predict import _average, _list_views

@@ -19,10 +19,10 @@ from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.errors import ConfigError
 from tracker.training.input.augment import build_pipeline
 from tracker.training.inspect.explain import (
-    Explained,
-    Shown,
+    Heatmap,
+    ImageToExplain,
     View,
-    draw_explained,
+    draw_heatmaps,
     explain_batch,
     find_view,
     lay_over,
@@ -198,12 +198,12 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
         path = tmp_path / f"{'a_long_name_' * 6}{number}.png"
         Image.new("RGB", size, (90, 90, 90)).save(path)
         heat = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
-        shown = Shown(path.name, path, (0, 1, None)[number])
+        shown = ImageToExplain(path.name, path, (0, 1, None)[number])
         view = View(0, 0, 1, 1) if number < 2 else None
         found.append(
-            Explained(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view)
+            Heatmap(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view)
         )
-    draw_explained(found, ("cat", "dog"), tmp_path / "explain.png")
+    draw_heatmaps(found, ("cat", "dog"), tmp_path / "explain.png")
     (figure,) = drawn
     assert find_cut(figure) == []
     *tiles, bar = figure.axes

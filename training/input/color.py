@@ -28,7 +28,7 @@ TURNED_COS = FROM_YIQ[:, 1:] @ TO_YIQ[1:]
 TURNED_SIN = np.outer(FROM_YIQ[:, 1], TO_YIQ[2]) - np.outer(FROM_YIQ[:, 2], TO_YIQ[1])
 
 
-def normalisation_matrix(
+def normalization_matrix(
     mean: Sequence[float] | float, std: Sequence[float] | float, white: float = 255.0
 ) -> Matrix:
     """[3, 4]: R, G, B in 0..white to (value / white - mean) / std."""
@@ -39,17 +39,17 @@ def normalisation_matrix(
 
 
 def jitter_matrix(
-    factors: tuple[float, float, float, float], order: Sequence[int], colour_mean: Sequence[float]
+    factors: tuple[float, float, float, float], order: Sequence[int], color_mean: Sequence[float]
 ) -> Matrix:
     """[4, 4], on (R, G, B, 1): brightness, contrast, saturation and hue, each by its factor, in
     this order.
 
     Factors are those of ColorJitter: the first three multiply, the hue's is a share of the full
-    turn. `colour_mean` is the mean of R, G, B over the image; contrast is about the grey of what
+    turn. `color_mean` is the mean of R, G, B over the image; contrast is about the grey of what
     the steps before it made of that mean.
     """
     brightness, contrast, saturation, hue = factors
-    mean = np.array([*colour_mean, 1.0])
+    mean = np.array([*color_mean, 1.0])
     matrix: Matrix = np.eye(4)
     colours = matrix[:3]
     for step in order:
