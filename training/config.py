@@ -48,12 +48,11 @@ def option(
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
 ) -> T:
-    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the
-    result.
+    """One field of the config, with its help sentence and its limits.
 
-    Neither can `place`, a folder or file whose content the data fingerprint covers, wherever it
-    lies, nor `rounding`: how the work is divided among devices, which moves no more than the last
-    bits of a number.
+    `outcome=False` marks a key that cannot change the result. Neither can `place`, a folder or file
+    whose content the data fingerprint covers, wherever it lies, nor `rounding`: how the work is
+    divided among devices, which moves no more than the last bits of a number.
 
     With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is
     what a new run takes by its data.format (see `format_defaults`). `later=True` marks a key that
@@ -158,16 +157,16 @@ class AugmentConfig:
 
     name: str = option(
         "base",
-        "base: resize and normalise. standard: the same, but in training a random resized crop and"
-        " a random flip, as torchvision and timm train. custom: centre crop, resize, colour jitter,"
-        " normalise. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
+        "base: resize and normalize. standard: the same, but in training a random resized crop and"
+        " a random flip, as torchvision and timm train. custom: center crop, resize, color jitter,"
+        " normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
         " workspace.",
         choices=("base", "standard", "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
     crop: tuple[int, int] = option(
-        (320, 256), "Height and width of the centre crop of custom.", low=1
+        (320, 256), "Height and width of the center crop of custom.", low=1
     )
     crop_pct: float | str = option(
         1.0,
@@ -223,7 +222,7 @@ class AugmentConfig:
     )
     noise: float = option(
         0.0,
-        "Standard deviation of Gaussian noise added after normalisation, in training; 0: none.",
+        "Standard deviation of Gaussian noise added after normalization, in training; 0: none.",
         low=0,
     )
     mixup: float = option(0.0, "Alpha of mixup's Beta distribution; 0: off.", low=0)
@@ -278,9 +277,9 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimiser."""
+    """The optimizer."""
 
-    name: str = option("adamw", "Optimiser.", choices=("adamw", "adam", "sgd"))
+    name: str = option("adamw", "Optimizer.", choices=("adamw", "adam", "sgd"))
     lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
     weight_decay: float = option(0.01, "Weight decay.", low=0)
     momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
@@ -305,7 +304,7 @@ class TrainConfig:
 
     epochs: int = option(10, "Passes over the training data.", low=1)
     batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
-    accumulate: int = option(1, "Batches per optimiser step.", low=1)
+    accumulate: int = option(1, "Batches per optimizer step.", low=1)
     clip_grad: float = option(0.0, "Greatest norm of the gradients; 0: as they are.", low=0)
     ema: float = option(
         0.0,
@@ -337,7 +336,7 @@ class TrainConfig:
     strategy: str = option(
         "ddp",
         "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights"
-        " and optimiser.",
+        " and optimizer.",
         choices=("ddp", "fsdp"),
         rounding=True,
     )
@@ -348,7 +347,7 @@ class TrainConfig:
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
     log_every: int = option(
-        10, "Optimiser steps between two points of train/loss.", low=1, outcome=False
+        10, "Optimizer steps between two points of train/loss.", low=1, outcome=False
     )
 
 
@@ -364,10 +363,10 @@ class EvalConfig:
         choices=("none", "flip", "crops", "crops_flip"),
     )
     center_crop: tuple[int, int] | tuple[()] = option(
-        (), "Height and width of a centre crop in place of augment.crop; []: as in training.", low=1
+        (), "Height and width of a center crop in place of augment.crop; []: as in training.", low=1
     )
     color_jitter: float = option(
-        0.0, "Strength of a colour jitter drawn from (train.seed, place); 0: none.", low=0, high=0.5
+        0.0, "Strength of a color jitter drawn from (train.seed, place); 0: none.", low=0, high=0.5
     )
 
 
@@ -391,8 +390,10 @@ SECTIONS: dict[str, Any] = {
 
 
 def locate(root: Path, path: str) -> Path:
-    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the
-    detour through it."""
+    """A path of a config, relative to the workspace `root`.
+
+    `../photos` becomes the folder beside the workspace, without `..` in the path.
+    """
     wanted = Path(path).expanduser()
     while wanted.parts[:1] == ("..",):
         root, wanted = root.resolve().parent, Path(*wanted.parts[1:])
@@ -411,8 +412,7 @@ def list_options() -> Mapping[str, dataclasses.Field[Any]]:
 
 
 def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults that depend on the data.format in `values`: what a new run
-    takes.
+    """The defaults of a new run that depend on the data.format in `values`, as nested tables.
 
     They are no defaults of the dataclasses: a config that was written before and lacks the key
     keeps its meaning.
@@ -429,8 +429,10 @@ def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults where data.mean is "model": base crops and resizes as the model
-    was trained too."""
+    """The defaults of a new run that depend on data.mean, as nested tables.
+
+    With data.mean "model", base also crops and resizes as the model was trained.
+    """
     data = values.get("data")
     follows = isinstance(data, Mapping) and data.get("mean") == OF_MODEL
     return {"augment": dict.fromkeys(CROP_KEYS, OF_MODEL)} if follows else {}
@@ -506,8 +508,10 @@ def _is_storable(text: str) -> bool:
 
 
 def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
-    """Return `value` as the first of these types that it fits; an empty list where it may be left
-    out."""
+    """Return `value` as the first of these types that it fits.
+
+    An empty list is accepted where the key may be left out.
+    """
     if tuple[()] in kinds and value in ([], ()):
         return ()
     if type(value) in kinds:
@@ -605,8 +609,7 @@ def render_assignment(name: str, value: Any) -> str:
 
 
 def find_problem(name: str, value: Any) -> str:
-    """What is wrong with a dotted key and its value by themselves, in a line; empty when nothing
-    is."""
+    """What is wrong with one dotted key and its value, in one line; empty when nothing is wrong."""
     section, _, key = name.partition(".")
     problems: list[str] = []
     if section in SECTIONS:
@@ -635,12 +638,12 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of a nested config that can change the result, including keys unknown to this
-    version.
+    """The dotted keys of a nested config that can change the result.
 
-    A number has one form however it was written: that of the option's default, or the shorter one
-    for unknown keys. A key of `later` at its default is left out: runs made before had no such key,
-    and are the same. Files have their names only, for it does not matter in which folder they lie.
+    Keys that this version does not know are included. A number has one form however it was written:
+    that of the option's default, or the shorter one for unknown keys. A key of `later` at its
+    default is left out: runs made before had no such key, and are the same. Files have their names
+    only, for it does not matter in which folder they lie.
     """
     options = list_options()
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
@@ -673,8 +676,7 @@ def _unify_all(
 
 
 def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys with tables and the pipeline file by their names, without the folders that they
-    lie in."""
+    """The same dotted keys; tables and the pipeline file have their names without folders."""
     named = dict(values)
     for key in TABLE_KEYS:
         if isinstance(text := named.get(key), str):
@@ -704,8 +706,7 @@ def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def later_defaults() -> dict[str, Any]:
-    """By dotted key, what the lack of a key means in the configs of runs that were made before
-    there was one."""
+    """The meaning of each key that configs of older runs do not have, by dotted key."""
     return {name: f.default for name, f in list_options().items() if f.metadata["later"]}
 
 
@@ -726,10 +727,10 @@ def _unify(value: Any, kind: type) -> Any:
 
 
 def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides the weights after each epoch: a run may be continued by one that
-    agrees in it.
+    """SHA-256 over everything that decides the weights after each epoch.
 
-    How many epochs there are counts only where the schedule depends on it.
+    A run can continue another one only where both fingerprints are equal. How many epochs there are
+    counts only where the schedule depends on it.
     """
     return _hash_trajectory(exact_values(values))
 

@@ -65,7 +65,7 @@ class WeightsError(TrainingError):
 
 
 class NonFiniteLossError(TrainingError):
-    """The loss of a batch is NaN or infinite; raised before the optimiser step."""
+    """The loss of a batch is NaN or infinite; raised before the optimizer step."""
 
 
 class StorageError(TrainingError):
@@ -84,8 +84,10 @@ def first_line(error: BaseException) -> str:
 
 
 def find_nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
-    """The known word that is meant, most likely; empty when none is near. `cutoff` is difflib's, 0
-    to 1."""
+    """The known word that was most likely meant; empty when none is near.
+
+    `cutoff` is difflib's, from 0 to 1.
+    """
     import difflib  # 3 ms that only a wrong word needs
 
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def hide_library(name: str) -> Iterator[None]:
-    """Let libraries that are loaded here think that another one is not installed, unless it was
-    loaded before."""
+    """Within the block, imports behave as if a library were not installed.
+
+    Nothing happens when the library is loaded already.
+    """
     if name in sys.modules:
         yield
         return

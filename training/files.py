@@ -1,5 +1,7 @@
-"""Files: written as a whole or not at all (temporary file, fsync, rename), and read only where they
-are files."""
+"""Write files as a whole or not at all; read only regular files.
+
+Writing uses a temporary file, fsync and a rename.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,7 @@ class NotAFileError(OSError):
 
 
 def check_regular(path: Path) -> os.stat_result:
-    """What the system knows of a file, through links; to be called before a path of the user's is
-    opened.
+    """The stat of a regular file, through links; call it before you open a path from the user.
 
     Raises OSError, and NotAFileError where it is a link to nothing or no file: reading a named pipe
     waits for ever.
@@ -82,11 +83,10 @@ def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is
-    removed.
+    """Yield a temporary path beside `path`; it replaces `path` when the block succeeds.
 
-    Raises StorageError when the disk is full or the folder cannot be written, and for a folder, a
-    pipe or a device.
+    When the block fails, the temporary file is removed. Raises StorageError when the disk is full
+    or the folder cannot be written, and for a folder, a pipe or a device.
     """
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
@@ -134,8 +134,10 @@ def _is_running(process: int) -> bool:
 
 
 def _host_mark() -> str:
-    """This machine in eight digits: a process number of another one, or of a container, says
-    nothing here."""
+    """This machine in eight digits.
+
+    The number of a process means nothing on another machine or in another container.
+    """
     return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 

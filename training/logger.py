@@ -14,7 +14,7 @@ class RunLogger(Protocol):
         """Facts found while setting up (number of parameters, device, class names)."""
 
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """One point of one or more curves; `step` counts optimiser steps, `epoch` counts from 1."""
+        """One point of one or more curves; `step` counts optimizer steps, `epoch` counts from 1."""
 
     def artifact(self, path: Path) -> None:
         """A finished file in the run folder that belongs to the record."""

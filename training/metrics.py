@@ -1,5 +1,4 @@
-"""The registry of metrics: all that this program knows of a metric that it computes is one entry of
-METRICS.
+"""The registry of metrics: METRICS has everything that this program knows of each metric.
 
 Training logs each entry. Whoever scores, compares or shows predictions asks this registry, and
 names no metric.
@@ -24,8 +23,7 @@ GIVEN = "given"  # the kind of a competition's metric that nobody computes here
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each class [..., classes]: those that are of it, those of them predicted right,
-    those predicted as it.
+    """Images of each class [..., classes]: actual, predicted, and predicted right (`hits`).
 
     The axes before the last are resamples and sides; the counts may be weighted.
     """
@@ -37,13 +35,12 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedMetric:
-    """A metric that is computed here: from `Counts`, or from labels [images] and probabilities
-    [images, classes].
+    """A metric that is computed here, from `Counts` or from probabilities.
 
-    `name` is that of figures (val/NAME) and of a metric of tracker.toml, `kind` the latter's kind.
-    `title` stands in
-    sentences, `label` and `short` where there is less room. `by_class` gives val/NAME/CLASS.
-    `aliases` are what other programs call it.
+    Probabilities are [images, classes], labels [images]. `name` is that of figures (val/NAME) and
+    of a metric of tracker.toml, `kind` the latter's kind. `title` stands in sentences, `label` and
+    `short` where there is less room. `by_class` gives val/NAME/CLASS. `aliases` are what other
+    programs call it.
     """
 
     name: str
@@ -62,8 +59,10 @@ class ComputedMetric:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether guesses are all that it needs: then it scores submissions, and has intervals and
-        tests."""
+        """Whether the predicted classes are enough to compute it.
+
+        Such a metric scores submissions, and has intervals and tests.
+        """
         return self.from_counts is not None
 
     def score(self, counts: Counts) -> Floats:
@@ -140,8 +139,7 @@ def first_metric() -> str:
 
 
 def list_figures() -> tuple[str, ...]:
-    """What is drawn and listed of training and validation: the loss, then the metrics, the most
-    decisive last."""
+    """The curves of a run: the loss, then the metrics, the most decisive last."""
     return ("loss", *reversed(METRICS))
 
 

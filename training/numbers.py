@@ -6,8 +6,7 @@ import math
 
 
 def render_float(value: float, *, signed: bool = False) -> str:
-    """Four significant digits, and four decimals up to 1, as scores have; 1.234e+06 from a million
-    on."""
+    """Four significant digits; at least four decimals up to 1; 1.234e+06 from a million on."""
     sign = "+" if signed else ""
     size = abs(value)
     if not math.isfinite(size):

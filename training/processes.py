@@ -51,13 +51,12 @@ def share_work(
     first: bool,
     on_stuck: Callable[[BaseException], None],
 ) -> Iterator[ClusterEnvironment | None]:
-    """In the first process: start the others unless torchrun did, and give them `work`, the
-    arguments of `fit`.
+    """In the first process: start the others and give them `work`, the arguments of `fit`.
 
-    Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when
-    torchrun started another number of processes, TrainingError when another one ended before its
-    time. When that, or a signal, cannot free this thread from its waiting for the others,
-    `on_stuck` is called in another thread, and the process ends.
+    torchrun may have started them already. Yields Fabric's environment, None where it finds that
+    out itself. Raises ConfigError when torchrun started another number of processes, TrainingError
+    when another one ended before its time. When that, or a signal, cannot free this thread from its
+    waiting for the others, `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
     if first:
@@ -101,8 +100,7 @@ def join_group() -> None:
 
 
 def report_failure(reason: str) -> None:
-    """In another process that ends before its time: leave the first one a word why, if it can be
-    reached."""
+    """In another process that fails: tell the first process why, if it can be reached."""
     with suppress(RuntimeError, ValueError):
         torch.distributed.distributed_c10d._get_default_store().set(FAILURE, reason)
 
@@ -124,11 +122,11 @@ def is_connection_error(error: RuntimeError) -> bool:
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
-    """What all processes have, [images, ...] in order: process r has every world-th image from r
-    on, all equally many.
+    """The images of all processes, [images, ...] in order.
 
-    Gradients flow into this process's own part alone, so the mean over processes is a world-th of
-    the whole gradient.
+    Process r has each world-th image from r on; all processes have the same number. Gradients flow
+    into this process's own part alone, so the mean over processes is a world-th of the whole
+    gradient.
     """
     if fabric.world_size == 1:
         return part
@@ -162,8 +160,10 @@ def _check_launch(config: TrainConfig, world: int) -> None:
 
 
 def _start_group(watch: ProcessWatch, world: int) -> None:
-    """Start the other processes of this machine and meet them; raises TrainingError when one ends
-    before that."""
+    """Start the other processes on this machine and connect them.
+
+    Raises TrainingError when one ends before that.
+    """
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
     watch.workers += [Worker(rank, _start(rank, world, store.port)) for rank in range(1, world)]
     absent = {JOINED.format(rank=rank) for rank in range(1, world)}

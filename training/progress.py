@@ -1,5 +1,4 @@
-"""What a person sees of training: a bar with rate and time left on a terminal, a line an epoch when
-piped."""
+"""Progress of a training: a bar on a terminal, a line for each epoch in a pipe."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ RATE, LEFT = "rate", "left"
 
 
 def list_shown() -> tuple[str, ...]:
-    """The figures in the line of an epoch: of training the loss and the accuracy, of validation
-    all."""
+    """The metrics in the line of an epoch: loss and accuracy of training, all of validation."""
     return ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
 
 
@@ -48,8 +46,7 @@ class _Bar:
             bar.stop()
 
     def _find_bar(self) -> RichProgress | None:
-        """The bar; it is given up when the terminal is gone, for its steps would fill the file that
-        comes after."""
+        """The bar; None when the terminal is gone, or it would fill the file after it."""
         if self._bar is not None and not sys.stderr.isatty():
             self._bar.live.transient = True  # so that it draws nothing more
             self._bar.stop()
@@ -58,8 +55,10 @@ class _Bar:
 
 
 class Progress(_Bar):
-    """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every
-    line has."""
+    """Shows batches and epochs on stderr; `quiet` shows nothing.
+
+    `monitor` is the metric that each line has.
+    """
 
     def __init__(self, *, epochs: int, quiet: bool = False, monitor: str = "") -> None:
         self._epochs = epochs
@@ -97,8 +96,7 @@ class Progress(_Bar):
             bar.refresh()
 
     def finish(self, words: str) -> None:
-        """All epochs are done: `words` say what goes on until the end, beside a bar that counts
-        nothing."""
+        """All epochs are done: show what happens until the end, without counting."""
         if (bar := self._find_bar()) is None or self._task is None:
             return
         bar.columns = bar.columns[:2]  # no count, rate or time left
@@ -126,8 +124,7 @@ class Progress(_Bar):
         self._print(self._fit(parts))
 
     def _fit(self, parts: dict[str, str]) -> str:
-        """One line of the parts, without the less important ones where the terminal is too narrow
-        for all."""
+        """One line of the parts, without the less important ones on a narrow terminal."""
         bar = self._find_bar()
         for name in _list_leaving():
             if bar is None or len("  ".join(parts.values())) <= bar.console.width:
@@ -149,8 +146,7 @@ class Progress(_Bar):
 
 
 class ItemProgress(_Bar):
-    """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S
-    seconds when piped."""
+    """Counts items on stderr: a bar on a terminal, else a line each REPORT_S seconds."""
 
     def __init__(self, total: int, *, words: str) -> None:
         self._total = total

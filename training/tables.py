@@ -28,11 +28,10 @@ PART = 500  # rows: they stay in the processor's cache
 
 
 def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[tuple[str, ...]]:
-    """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its
-    number.
+    """The rows of a CSV: the values of `columns`, without blanks around them.
 
-    A column with a default may be missing. Raises DataError when the file or another column is
-    missing, or one of them is there twice.
+    The column LINE is the line number. A column with a default may be missing. Raises DataError
+    when the file or another column is missing, or one of them is there twice.
     """
     return [
         row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)
@@ -118,8 +117,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError for tables and lists nested so deeply that working with them would end in
-    RecursionError."""
+    """Raise ValueError for tables and lists nested so deeply that Python would fail with them."""
     level = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -171,8 +169,7 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
-    """How many values a YAML node stands for; raises ValueError for one that is too deep, or within
-    itself."""
+    """The number of values in a YAML node; raises ValueError when it is too deep or recursive."""
     if depth > DEEPEST:
         raise ValueError(TOO_DEEP)
     if id(node) not in known:

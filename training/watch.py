@@ -1,5 +1,4 @@
-"""The processes of a run watch each other: none waits for one that has ended, and none goes on
-alone.
+"""The processes of a run watch each other: none waits for a dead one or continues alone.
 
 A thread waits in a collective inside torch, where no signal reaches it. So another thread looks
 after the followers and after signals, and ends what the first cannot.
@@ -34,8 +33,10 @@ _ERROR = re.compile(
 
 
 class Worker:
-    """Another process of this run; what it writes to stderr is passed on, and its last lines are
-    kept."""
+    """Another process of this run.
+
+    Its stderr is passed on, and the last lines are remembered.
+    """
 
     def __init__(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -76,12 +77,11 @@ class Worker:
 
 
 class ProcessWatch:
-    """While the block runs, a thread looks after `workers` and signals; `failure` says how the first
-    of them ended.
+    """Within the block, a thread watches `workers` and signals.
 
-    When a follower is lost, the others are killed, which frees the main thread from a collective.
-    Where it does not, or where a signal does not, `on_stuck` gets the reason, in the watching
-    thread, and the process ends.
+    `failure` says how the first of the workers ended. When a follower is lost, the others are
+    killed, which frees the main thread from a collective. Where it does not, or where a signal does
+    not, `on_stuck` gets the reason, in the watching thread, and the process ends.
     """
 
     def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
@@ -116,8 +116,10 @@ class ProcessWatch:
                 os.close(descriptor)
 
     def finish(self, wait_s: float) -> None:
-        """The work is done: let the followers end by themselves; raises TrainingError when one does
-        not in time."""
+        """The work is done: wait for the workers to end.
+
+        Raises TrainingError when one does not end in time.
+        """
         self._working = False
         for worker in self.workers:
             try:
@@ -128,8 +130,7 @@ class ProcessWatch:
                 ) from None
 
     def kill(self) -> None:
-        """End the followers; after an error, the main thread has GIVE_UP_S seconds to leave the
-        block."""
+        """End the workers; after an error, the block must end within GIVE_UP_S seconds."""
         self._working = False
         self._cause = self._cause or sys.exc_info()[1]
         for worker in self.workers:
@@ -188,8 +189,10 @@ def is_loader_end(error: BaseException) -> bool:
 
 
 def is_loader_terminated(error: BaseException) -> bool:
-    """Whether torch says that SIGTERM ended a loader process: somebody ends the run; short of
-    memory it is SIGKILL."""
+    """Whether torch says that SIGTERM ended a loader process.
+
+    Then somebody stops the run; a lack of memory sends SIGKILL.
+    """
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RuntimeError) and LOADER in str(found) and TERMINATED in str(found):
@@ -199,8 +202,10 @@ def is_loader_terminated(error: BaseException) -> bool:
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its parent has: a collective may wait for it for minutes, and work
-    for nobody."""
+    """End this process when its parent has ended.
+
+    A collective could wait for minutes, for nobody.
+    """
 
     def wait() -> None:
         while os.getppid() == parent:

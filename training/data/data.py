@@ -1,5 +1,4 @@
-"""Which images there are, what they show, and how they are split; everything is checked before
-training.
+"""List, check and split the images; everything is checked before training.
 
 `load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data`
 returns both.
@@ -47,9 +46,9 @@ NOTES = (
 
 @dataclass
 class Findings:
-    """What is found while the folders are read: `problems` is said of paths in `broken` and of all
-    else.
+    """What is found while the folders are read.
 
+    `problems` has a line for each problem, `broken` the reason for each unusable training image.
     `ignored` counts files beside the images by their kind.
     """
 
@@ -75,8 +74,10 @@ class Findings:
         return [path for path in paths if not self._is_ignored(path, folder)]
 
     def _is_ignored(self, path: Path, folder: Path) -> bool:
-        """Whether a path is hidden, or is what programs and people leave beside images; it is
-        counted by its kind."""
+        """Whether a path is hidden, or is no image but a usual file beside images.
+
+        Ignored paths are counted by kind.
+        """
         kind = _name_clutter(path.relative_to(folder))
         if not kind and path.suffix.lower() in NOTES and not path.is_dir():
             kind = path.suffix.lower()
@@ -118,8 +119,10 @@ def load_data(
 def inspect_data(
     config: DataConfig, task: Task, *, root: Path, cache: Path | None = None
 ) -> DataReport:
-    """The same as a report, also of data that cannot be used; raises DataError where there is
-    nothing to look at."""
+    """Check the data and return a report, also for data that cannot be used.
+
+    Raises DataError when there is nothing to check.
+    """
     if not config.train_dir:
         raise DataError("no training data: data.train_dir is empty", reason="no training folder")
     train_dir = locate(root, config.train_dir)
@@ -190,8 +193,7 @@ def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
 def _read_samples(
     folder: Path, config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> list[Sample]:
-    """The training images with their labels as corrected by data.label_fixes, without those of
-    data.exclude."""
+    """The training images, with corrected labels and without the excluded ones."""
     fixes = LabelFixes.read(
         locate(root, config.label_fixes) if config.label_fixes else None, findings.problems
     )
@@ -288,8 +290,10 @@ def _fingerprint(
     hashes: dict[Path, str],
     left_out: Sequence[str],
 ) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no
-    content."""
+    """SHA-256 over sorted `set,id,label,content` lines.
+
+    An excluded image has no label and no content.
+    """
     lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]

@@ -25,8 +25,10 @@ CSV = ".csv"
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or
-    the CSV's name."""
+    """A pattern, or a path from a line of a CSV.
+
+    `source` is the name for people: the pattern itself, or the name of the CSV.
+    """
 
     text: str
     source: str
@@ -47,8 +49,10 @@ class Exclude:
     def read(
         cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
     ) -> Exclude:
-        """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a
-        missing CSV."""
+        """Read data.exclude; `folders` are prefixes that its paths may have.
+
+        Raises DataError for a missing CSV.
+        """
         found = cls()
         for text in split_entries(words):
             if text.lower().endswith(CSV):
@@ -87,8 +91,10 @@ class Exclude:
         return True
 
     def describe(self, eval_ids: Iterable[str]) -> list[str]:
-        """In sentences: how many images each rule left out, and that evaluation images are
-        predicted all the same."""
+        """Sentences for the user about the images that each rule excluded.
+
+        Evaluation images that match a rule are predicted anyway, and a sentence says so.
+        """
         notes = []
         if self.left_out:
             counts = Counter(rule.source for rule in self.left_out.values())
@@ -144,8 +150,7 @@ def _list_parts(name: str) -> list[str]:
 
 
 def _matches(rule: Rule, name: str) -> bool:
-    """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no
-    pattern."""
+    """Whether a pattern matches a path or one of its folders; a path of a CSV is no pattern."""
     if rule.pattern is None:
         return False
     parts = _list_parts(name)

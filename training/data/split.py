@@ -1,5 +1,4 @@
-"""Which samples are trained on and which validate: by person, by image or by class, once or in
-folds."""
+"""Split samples into training and validation: by person, by image or by class, once or in folds."""
 
 from __future__ import annotations
 
@@ -56,10 +55,10 @@ def find_unit(sample: Sample, config: DataConfig) -> str:
 
 
 def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int]:
-    """The fold of every person or image; each fold has nearly as many, and nearly the same of each
-    class.
+    """The fold of each person or image.
 
-    by_image is not stratified. Raises ConfigError when there are more folds than people or images.
+    All folds have nearly the same size and nearly the same share of each class. by_image is not
+    stratified. Raises ConfigError when there are more folds than people or images.
     """
     import numpy as np
 

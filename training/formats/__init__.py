@@ -29,8 +29,7 @@ FORMATS: dict[str, Format] = {
 
 
 def detect_format(folder: Path | None, labels: Path | None) -> str:
-    """The format of a training folder and a table of labels, by looking; image_folder when nothing
-    else fits."""
+    """Guess the format of a training folder and a labels table; image_folder when no other fits."""
     newest_first = reversed(FORMATS.values())
     return next(
         (known.name for known in newest_first if known.detect(folder, labels)), IMAGE_FOLDER.name

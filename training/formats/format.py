@@ -1,5 +1,4 @@
-"""What a format of training data is: how a folder is recognized, read, and split when nothing else
-is said."""
+"""One format of training data: how to recognize, read and split a folder in it."""
 
 from __future__ import annotations
 
@@ -27,8 +26,10 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where training images are, and what is known before they are read; `labels` is data.labels,
-    None for none."""
+    """Where the training images are, and what is known before reading them.
+
+    `labels` is data.labels, or None.
+    """
 
     folder: Path
     labels: Path | None

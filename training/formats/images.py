@@ -45,8 +45,10 @@ BROKEN = (  # what Pillow raises for files that are not what they should be
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What a check found; `problem` is empty when the image can be used. Size in bytes, mtime in
-    ns."""
+    """The result of a check; `problem` is empty when the image can be used.
+
+    Size in bytes, mtime in nanoseconds.
+    """
 
     size: int
     mtime_ns: int
@@ -55,8 +57,10 @@ class ImageCheck:
 
 
 def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, ImageCheck]:
-    """Decode every image in full and hash it; files of unchanged size and mtime are taken from
-    `cache`."""
+    """Decode each image completely and hash it.
+
+    Results for files with the same size and mtime come from `cache`.
+    """
     known = _load_cache(cache)
     unique = list(dict.fromkeys(paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -102,8 +106,10 @@ def _find_problem(content: bytes) -> str:
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises
-    DataError."""
+    """The format, as in "JPEG", and (width, height) of a checked image, as stored in the file.
+
+    Raises DataError.
+    """
     from PIL import Image
 
     try:
@@ -147,7 +153,7 @@ def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArra
     """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
 
     The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
-    pixels the colour that is stored under them. `content` are the bytes of the file, where they
+    pixels the color that is stored under them. `content` are the bytes of the file, where they
     were read before.
     """
     import cv2
@@ -194,15 +200,14 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
     if not image.mode.startswith("I;16"):
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
     bits = tags.get(TIFF_BITS, (16,))[0]  # Pillow gives them as they are in the file
-    grey = (np.asarray(image) >> max(bits - 8, 0)).astype(np.uint8)
+    gray = (np.asarray(image) >> max(bits - 8, 0)).astype(np.uint8)
     if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
-        grey = 255 - grey
-    return np.repeat(grey[..., None], 3, axis=2)
+        gray = 255 - gray
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def open_small(path: Path, size: tuple[int, int]) -> Pillow.Image:
-    """The image as RGB and upright, at least of this width and height unless the file has fewer
-    pixels.
+    """The image as RGB and upright, at least this wide and high unless the file is smaller.
 
     A large JPEG is not decoded in full for it. Raises DataError.
     """

@@ -33,8 +33,10 @@ class LabelFixes:
 
     @classmethod
     def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
-        """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is
-        missing."""
+        """Read the CSV; without one, nothing is corrected.
+
+        Raises DataError when the file or a column is missing.
+        """
         fixes = cls(table, problems)
         columns = (LINE, "id", "field", "value", "accept")
         rows = read_table(table, columns, accept="yes") if table else []

@@ -1,5 +1,4 @@
-"""Format mask_profiles: `<id>_<gender>_<race>_<age>/` folders of seven photographs of a person
-each.
+"""Format mask_profiles: a folder `<id>_<gender>_<race>_<age>/` with seven photographs per person.
 
 A class is a mask, a gender and an age band together: class = mask * 6 + gender * 3 + age band.
 """

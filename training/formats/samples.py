@@ -47,10 +47,10 @@ class EvalImage:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of
-    every image file.
+    """The checked data of a run.
 
-    `notes` are sentences for the user: what was left out, and what lies beside the images.
+    `fingerprint` covers ids, labels and `hashes`, the SHA-256 of each image file. `notes` are
+    sentences for the user: what was left out, and what lies beside the images.
     """
 
     train: tuple[Sample, ...]

@@ -1,6 +1,6 @@
 """What is done to an image between its file and the model.
 
-A pipeline is a list of albumentations steps with the colours at its end: normalisation, and the
+A pipeline is a list of albumentations steps with the colors at its end: normalization, and the
 jitter that is one matrix with it. Its head, the leading steps that draw no random number, makes the
 same of an image every time, so that training/input/cache.py can keep the result. Which steps draw
 is found by running them with generators that refuse to.
@@ -81,7 +81,7 @@ class _TestedStep:
 
 
 class Pipeline:
-    """RGB uint8 [h, w, 3] to normalised float32 [height, width, 3], in two parts.
+    """RGB uint8 [h, w, 3] to normalized float32 [height, width, 3], in two parts.
 
     `prepare` makes the same of an image every time: uint8 of `prepared_shape`, or of any shape when
     that is None;
@@ -98,8 +98,10 @@ class Pipeline:
         jitter: Any,
         noise: float,
     ) -> None:
-        """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to
-        put before it."""
+        """`matrix` [3, 4] normalizes the result of the steps; with None the steps do it.
+
+        `jitter` is a ColorJitter to apply before the matrix.
+        """
         pictures = _make_test_pictures(size)
         tested = _test_steps(steps, pictures)
         head = list(
@@ -125,8 +127,10 @@ class Pipeline:
         return _run(self._head, image)
 
     def finish(self, pixels: NDArray[np.uint8], out: NDArray[np.float32], *, seed: int) -> None:
-        """Write what the rest makes of a prepared image to `out` [height, width, 3]; `pixels` stay
-        as they are."""
+        """Apply the remaining steps to a prepared image and write to `out` [height, width, 3].
+
+        `pixels` are not changed.
+        """
         generator = np.random.default_rng(seed) if self._random else None
         if generator is not None:
             self._share(generator, random.Random(seed))  # noqa: S311
@@ -147,8 +151,7 @@ class Pipeline:
             out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
 
     def _share(self, generator: np.random.Generator, python: random.Random) -> None:
-        """All steps draw from one pair of generators: seeded one by one, two coins of a file would
-        fall alike."""
+        """Let all steps share the generators: with equal seeds, two flips would always agree."""
         for step in (*self._tail, *([self._jitter] if self._jitter else [])):
             step.set_random_state(generator, python)
 
@@ -166,11 +169,10 @@ def build_pipeline(
     train: bool,
     evaluation: EvalConfig | None = None,
 ) -> Pipeline:
-    """The pipeline of a config; without `train` random steps are left out, but for the jitter of
-    `evaluation`.
+    """The pipeline of a config; without `train` it has no random steps.
 
-    Raises ConfigError for a pipeline file that is missing, has changed, cannot be read or ends in
-    another size.
+    Only the jitter of `evaluation` stays random. Raises ConfigError for a pipeline file that is
+    missing, has changed, cannot be read or ends in another size.
     """
     steps, matrix = _list_steps(
         augment, data, root=root, train=train, crop=evaluation.center_crop if evaluation else ()
@@ -196,8 +198,10 @@ def _list_steps(
     train: bool,
     crop: tuple[int, int] | tuple[()],
 ) -> tuple[list[Any], Matrix | None]:
-    """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every
-    centre crop."""
+    """The steps without the jitter, and the matrix that normalizes.
+
+    `crop` replaces each center crop.
+    """
     from_file = names_file(augment)
     steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
     if not train:
@@ -250,7 +254,7 @@ def _build_jitter(augment: AugmentConfig, *, train: bool, evaluation: EvalConfig
 
 
 def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
-    """A plain Normalize at the end becomes the matrix; None where a file normalises in another way."""
+    """A plain Normalize at the end becomes the matrix; None where a file normalizes in another way."""
     last = steps[-1] if steps else None
     if isinstance(last, albu.Normalize) and last.normalization == "standard" and last.p >= 1:
         return list(steps[:-1]), normalization_matrix(last.mean, last.std, last.max_pixel_value)
@@ -307,8 +311,10 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
 
 
 def _list_unknown(step: Any) -> list[str]:
-    """Arguments that a step does not know; some write arguments that they do not take, and do
-    without them."""
+    """Arguments that a step does not know.
+
+    Some steps write arguments that they do not accept; those are no error.
+    """
     if isinstance(step, albu.BaseCompose):
         return [name for child in step.transforms for name in _list_unknown(child)]
     written = step.to_dict_private()
@@ -361,8 +367,10 @@ def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _test_steps(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_TestedStep]:
-    """Run the steps one after the other; those that drew no random number cannot draw any from then
-    on."""
+    """Run the steps on test pictures, one after the other.
+
+    A step that draws no random number here cannot draw one later.
+    """
     tested = []
     for step in steps:
         try:
@@ -390,16 +398,17 @@ def _apply(
 
 
 def _make_test_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Test pictures of two shapes, each twice: what is random may end in another shape the second
-    time."""
+    """Test pictures of two shapes, each twice: a random step may change its output shape."""
     side = max(PROBE_SIDE, 2 * max(size))
     noise = np.random.default_rng(0).integers(0, 256, (side, side * 5 // 4, 3), dtype=np.uint8)
     return [noise, np.ascontiguousarray(noise.transpose(1, 0, 2))] * 2
 
 
 def _make_key(head: Sequence[Any], prepared: NDArray[Any]) -> str:
-    """Equal for heads that do the same: their parameters, the libraries, and what they make of a
-    test picture here."""
+    """Equal for heads that do the same.
+
+    It covers the parameters, the library versions and the result for a test picture.
+    """
     steps = [step.to_dict_private() for step in head]
     facts = json.dumps(
         [KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str

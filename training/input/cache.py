@@ -28,8 +28,7 @@ CHECKSUM_BYTES = 8
 
 
 class PixelCache:
-    """uint8 images of one shape by their paths; `hashes` are the SHA-256 of the files when they
-    were checked.
+    """uint8 images of one shape, by path; `hashes` are the SHA-256 of the checked files.
 
     Nothing goes wrong when the disk fills up: no more images are kept. Raises OSError when it
     cannot be opened.
@@ -76,8 +75,7 @@ class PixelCache:
         return pixels.reshape(self._shape)
 
     def store(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-        """Keep what was made of a file with these bytes, unless they are not those that were
-        checked."""
+        """Store the prepared image of a file, unless the file has changed since it was checked."""
         slot = self._slots.get(self._hashes.get(path, ""))
         if slot is None or not self._writable or image.shape != self._shape:
             return
@@ -99,8 +97,10 @@ class PixelCache:
 def open_cache(
     folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[Path, str]
 ) -> tuple[PixelCache | None, str]:
-    """The cache in `folder` for these images under a pipeline's key, or None and a sentence that
-    says why not."""
+    """The cache in `folder` for these images and a pipeline's key.
+
+    Returns None and a sentence with the reason when images cannot be cached.
+    """
     digests = sorted(set(hashes.values()))
     if not digests:
         return None, ""
@@ -125,8 +125,10 @@ def open_cache(
 
 
 def _make_room(folder: Path, file: Path, needed: int) -> bool:
-    """Remove unused files, the oldest first, until few are left and `file` takes at most half of
-    what is free."""
+    """Remove unused files, oldest first, until few are left and `file` fits.
+
+    It fits when it takes at most half of the free space.
+    """
     others = sorted((other for other in folder.glob("pixels-*.u8") if other != file), key=_last_use)
     held = file.stat().st_blocks * 512 if file.exists() else 0
 
@@ -172,8 +174,10 @@ def remove_unused(file: Path) -> bool:
 
 
 def _checksum(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros
-    and change it."""
+    """[1]: the sum of an image's 8-byte words and 1, modulo 2^64.
+
+    Pages that were not written are zeros and change the sum.
+    """
     whole = len(pixels) - len(pixels) % CHECKSUM_BYTES
     words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
     words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the colour channels, as the model will see the images."""
+"""Mean and standard deviation of the color channels, as the model will see the images."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ Channels = tuple[float, float, float]
 def measure_channels(
     paths: Sequence[Path], config: Config, *, root: Path
 ) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one
-    pass."""
+    """Mean and standard deviation of R, G, B in 0..1 over all pixels, after crop and resize."""
     config = resolve_model_input(config, root=root)
     import numpy as np
 
@@ -55,11 +54,10 @@ def measure_channels(
 
 
 def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
-    """The config with numbers where data.mean or data.std is "model" or "measured"; the crop of
-    base likewise.
+    """The config with numbers where data.mean or data.std is "model" or "measured".
 
-    Raises ConfigError for a model that timm does not have, WeightsError for one of the hub that
-    cannot be reached.
+    The crop of base gets its numbers in the same way. Raises ConfigError for a model that timm does
+    not have, WeightsError for one of the hub that cannot be reached.
     """
     config = resolve_model_input(config, root=root)
     if MEASURED not in (config.data.mean, config.data.std):
@@ -74,8 +72,7 @@ def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
 
 
 def resolve_model_input(config: Config, *, root: Path) -> Config:
-    """The config with what its model was trained with in place of "model"; raises as
-    `resolve_input`.
+    """The config with the model's own values in place of "model"; raises like `resolve_input`.
 
     Where augment.name is neither base nor standard, nothing reads the keys of their crop: they get
     their defaults.
@@ -104,11 +101,10 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
 def inherit_model_input(
     parent: Mapping[str, Any], own: Mapping[str, Any], *, root: Path
 ) -> dict[str, dict[str, Any]]:
-    """Nested tables with "model" for what a run made from `parent` takes from the other model that
-    `own` names.
+    """The keys that a child run takes from its new model, as nested tables with "model".
 
-    Empty where `own` has channels of its own, or the parent's were not those of its model: they
-    stay as they are.
+    `parent` is the config of the parent run, `own` names another model. Empty where `own` has
+    channels of its own, or the parent's were not those of its model: they stay as they are.
     """
     from tracker.training.model.hub import describe_input
 

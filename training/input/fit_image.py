@@ -1,5 +1,4 @@
-"""An image brought to the model's size as timm does it for evaluation: resized, and the middle cut
-out."""
+"""Resize an image to the model's size as timm does for evaluation, and crop the center."""
 
 from __future__ import annotations
 
@@ -17,13 +16,11 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
-    """RGB uint8 [h, w, 3] to [*size, 3]: resized to `size` / crop_pct, from which the middle is cut
-    out.
+    """RGB uint8 [h, w, 3] to [*size, 3]: resize to `size` / crop_pct, then crop the center.
 
     `crop_mode` squash: both sides to that size; center: the aspect ratio stays, and what is too
-    long is cut off.
-    `interpolation` bilinear or bicubic: Pillow's, which average where an image shrinks, as timm has
-    it; area: cv2's.
+    long is cut off. `interpolation` bilinear or bicubic: Pillow's, which average where an image
+    shrinks, as timm has it; area: cv2's.
     """
 
     def __init__(self, size: Size, crop_pct: float, crop_mode: str, interpolation: str) -> None:

@@ -1,5 +1,4 @@
-"""Batches. What an image looks like depends on (seed, epoch, position) alone: not on workers, nor
-on a resume."""
+"""Batches: an image depends on (seed, epoch, position) alone, not on workers or a resume."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ class Source:
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
-    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the
-    list.
+    """Images float32 [3, height, width], labels (0 where unknown) and indices in the list.
 
     Batches are made as a whole, channels last in memory, without a copy of each image in between.
     """
@@ -71,8 +69,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         return images[0], int(labels[0]), int(indices[0])
 
     def __getitems__(self, positions: Sequence[Position]) -> Batch:
-        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls
-        this."""
+        """A batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""
         images = self._buffers.take(len(positions))
         for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
             self._make(epoch, index, out)
@@ -97,8 +94,10 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 class _Buffers:
-    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more
-    than normalisation."""
+    """Memory for batches, used again when no batch needs it.
+
+    New memory pages cost more time than normalization.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -130,8 +129,10 @@ def build_dataset(
     train: bool,
     evaluation: EvalConfig | None = None,
 ) -> tuple[ImageDataset, str]:
-    """The images of a config, and a sentence for the user when they should be cached but cannot;
-    raises ConfigError."""
+    """The images of a config, and a sentence for the user when they cannot be cached.
+
+    Raises ConfigError.
+    """
     pipeline = build_pipeline(
         config.augment, config.data, root=source.root, train=train, evaluation=evaluation
     )
@@ -146,8 +147,10 @@ def build_dataset(
 def build_loader(
     dataset: ImageDataset, sampler: Sampler[list[Position]], *, workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
-    """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at
-    most."""
+    """A loader with persistent workers.
+
+    `workers=-1` leaves one core to the model and uses at most 4.
+    """
     if workers < 0:
         workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
     return DataLoader(

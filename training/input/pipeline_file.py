@@ -1,5 +1,4 @@
-"""The pipeline file that augment.name may name: its bytes belong to the run, so the config has
-their hash."""
+"""The pipeline file that augment.name may name; the config of a run has the hash of its bytes."""
 
 from __future__ import annotations
 
@@ -36,8 +35,7 @@ def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
 
 
 def copy_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
-    """Copy the file, where there is one, to the run folder as `augment.yaml`, or with its own
-    suffix."""
+    """Copy the pipeline file, if there is one, to the run folder as `augment.yaml` or .json."""
     if names_file(augment):
         write_bytes(
             run_dir / f"augment{Path(augment.name).suffix}", read_pipeline_file(augment, root)

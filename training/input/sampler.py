@@ -12,12 +12,12 @@ Position = tuple[int, int]  # epoch, index
 
 
 class BatchSampler(Sampler[list[Position]]):
-    """Batches of training positions, anew each epoch; each of `world` processes gets its `rank`'s
-    part of every batch.
+    """Batches of training positions, in a new order each epoch.
 
-    With `weights` (one an image) images are drawn with replacement by weight, else every image
-    comes once. A last batch with fewer than two images a process is dropped: batch norm cannot use
-    it. `sizes` has the images of whole batches.
+    Each of `world` processes gets its `rank`'s part of each batch. With `weights` (one an image)
+    images are drawn with replacement by weight, else every image comes once. A last batch with
+    fewer than two images a process is dropped: batch norm cannot use it. `sizes` has the images of
+    whole batches.
     """
 
     def __init__(
@@ -75,8 +75,10 @@ class OrderedBatches(Sampler[list[Position]]):
 
 
 def balance(labels: Sequence[int]) -> NDArray[np.float64]:
-    """A weight for each image, by the rarity of its class; every class weighs the same, the mean is
-    1."""
+    """A weight for each image, by the rarity of its class.
+
+    All classes have the same total weight; the mean weight is 1.
+    """
     counts = np.bincount(labels)
     weights: NDArray[np.float64] = len(labels) / (
         np.count_nonzero(counts) * counts[np.asarray(labels)]

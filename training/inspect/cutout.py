@@ -72,8 +72,10 @@ class CutoutResult:
 
 @dataclass(frozen=True)
 class CutoutReport:
-    """How many images were cut out now and `before`, other files copied, and a line for each that
-    failed."""
+    """How many images were cut out now and `before`, how many other files were copied.
+
+    `problems` has a line for each image that failed.
+    """
 
     cut: int
     before: int
@@ -93,8 +95,7 @@ class _Job:
 def cut_out_folder(
     folder: Path, out: Path, *, method: str, processes: int, redo: bool = False
 ) -> CutoutReport:
-    """Write `folder` to `out` with the same names; images that were made of the same content before
-    are left alone.
+    """Write `folder` to `out` with the same names; skip images that are done already.
 
     Raises ConfigError for folders or a method that cannot be, TrainingError when rembg has no model
     or a process died.
@@ -149,8 +150,7 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
 
 
 def _is_image_of_another_kind(path: Path) -> bool:
-    """Whether a path has the name of an image and is neither file nor folder, which the report then
-    tells."""
+    """Whether a path is named like an image but is neither file nor folder; the report names it."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
@@ -184,8 +184,7 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
 
 
 def _start_worker() -> None:
-    """One core a process, Ctrl-C is the parent's, and when the parent is killed this process ends,
-    too."""
+    """Use one core, ignore Ctrl-C (the parent handles it), and end when the parent is killed."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -199,8 +198,10 @@ def _end_with(parent: Any) -> None:
 
 
 def _cut_out(job: _Job) -> CutoutResult | str | None:
-    """What was made of an image, None when nothing was to do, a text when it is impossible. Raises
-    StorageError."""
+    """The result for an image, None when it is done already, a text when it is impossible.
+
+    Raises StorageError.
+    """
     source, target = job.folder / job.file, job.out / job.file
     try:
         check_regular(source)
@@ -229,8 +230,10 @@ def _cut_out(job: _Job) -> CutoutResult | str | None:
 
 
 def find_by_grabcut(pixels: Pixels) -> Mask:
-    """The subject by GrabCut (Rother et al. 2004), which is told that it is in the middle and may
-    reach the bottom."""
+    """The subject by GrabCut (Rother et al. 2004).
+
+    The start: the subject is in the middle and may reach the bottom.
+    """
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_SIDE / max(height, width))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
@@ -242,7 +245,7 @@ def find_by_grabcut(pixels: Pixels) -> Mask:
     cv2.ellipse(mask, (columns // 2, rows // 2), core, 0, 0, 360, cv2.GC_FGD, -1)
     if not (mask == cv2.GC_BGD).any():
         return np.ones((height, width), dtype=np.float32)  # a few pixels have no background
-    cv2.setRNGSeed(0)  # the colour models begin with random clusters
+    cv2.setRNGSeed(0)  # the color models begin with random clusters
     cv2.grabCut(
         small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK
     )
@@ -319,8 +322,10 @@ def hash_bytes(content: bytes) -> str:
 
 @contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    """Keep a second call away from `out`; the system frees the lock when the process ends. Raises
-    ConfigError."""
+    """Let only one call write to `out`; the lock is free again when the process ends.
+
+    Raises ConfigError.
+    """
     with translate_os_errors(out, "write"), (out / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

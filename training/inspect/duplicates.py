@@ -1,8 +1,8 @@
-"""Images that are nearly the same, by perceptual hash: re-encoded, resized or slightly brightened
-copies.
+"""Find images that are nearly the same, by perceptual hash.
 
-The hash is imagehash's phash with 16 x 16 bits. In trials on photographs of faces, copies differed
-in at most 22 bits of 256, and 95 % of the images in more than 75 from every other one.
+They may be encoded again, resized or slightly brighter. The hash is imagehash's phash with 16 x 16
+bits. In trials on photographs of faces, copies differed in at most 22 bits of 256, and 95 % of the
+images in more than 75 from every other one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Image:
-    """An image, which part of the data it is in, and the name of its class, None where nobody
-    knows."""
+    """An image, its part of the data, and the name of its class (None where unknown)."""
 
     id: str
     path: Path
@@ -51,10 +50,10 @@ class Pair:
 
 
 def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
-    """Pairs that differ in at most `limit` bits, and lie in different splits or have different
-    labels; nearest first.
+    """Pairs that differ in at most `limit` bits, the nearest first.
 
-    Raises DataError when an image cannot be read.
+    Only pairs in different splits or with different labels. Raises DataError when an image cannot
+    be read.
     """
     with (
         ItemProgress(len(images), words="hash") as progress,
@@ -81,11 +80,10 @@ def hash_image(path: Path) -> NDArray[np.bool_]:
 
 
 def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row pairs [n, 2] of hashes [images, bits] that differ in at most `limit` bits, and their
-    distances [n].
+    """Pairs of rows [n, 2] of hashes [images, bits] that differ in at most `limit` bits.
 
-    The bits are dealt to limit + 1 keys. Hashes with at most `limit` differences agree in at least
-    one key, so only images that share a key are compared.
+    Also returns their distances [n]. The bits are dealt to limit + 1 keys. Hashes with at most
+    `limit` differences agree in at least one key, so only images that share a key are compared.
     """
     packed = np.packbits(hashes, axis=1)
     dealt = np.array_split(np.random.default_rng(SEED).permutation(hashes.shape[1]), limit + 1)
@@ -101,8 +99,10 @@ def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64],
 def _compare_bucket(
     keys: NDArray[np.uint8], packed: NDArray[np.uint8], limit: int
 ) -> NDArray[np.int64]:
-    """Near pairs [n, 2] among images of equal keys: each with the next in its bucket, then the one
-    after, and so on."""
+    """Near pairs [n, 2] among images with equal keys.
+
+    Each image is compared with the next one in its bucket, then the one after, and so on.
+    """
     _, bucket = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]

@@ -1,5 +1,4 @@
-"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) of its guesses,
-by Captum.
+"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) by Captum.
 
 A heat map is made of the deepest stage that has at least MIN_CELLS cells a side, else of the finest
 one, among those that still decide the answer: of a ViT that answers from its class token, the
@@ -44,7 +43,7 @@ from tracker.training.run.setup import build_fabric
 MIN_CELLS = 6  # 224 pixels make 7 cells in the last stage of most models, 96 only 3
 BATCH = 8
 COLUMNS = 6
-STRENGTH = 0.65  # of the colours over the photograph where the heat is highest
+STRENGTH = 0.65  # of the colors over the photograph where the heat is highest
 OUTSIDE = 0.6  # share of white where the model does not see the photograph
 # of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts
 # it
@@ -63,8 +62,10 @@ class ImageToExplain:
 
 @dataclass(frozen=True)
 class View:
-    """The rectangle of a photograph that a model sees, in shares of its width and height; it may
-    reach beyond it."""
+    """The rectangle of a photograph that a model sees, in shares of width and height.
+
+    It may reach beyond the photograph.
+    """
 
     left: float
     top: float
@@ -100,10 +101,10 @@ def explain_images(
     evaluation: EvalConfig | None,
     notify: Callable[[str], None],
 ) -> list[Heatmap]:
-    """Explain the guesses of a trained model; `evaluation`: with that crop, None: as validation
-    images are seen.
+    """Explain the predictions of a trained model.
 
-    Raises ConfigError for a model without a feature map, WeightsError for weights that do not fit.
+    `evaluation`: images are seen with that crop; None: as in validation. Raises ConfigError for a
+    model without a feature map, WeightsError for weights that do not fit.
     """
     device = build_fabric(config, environment=None, notify=notify).device
     model = rebuild_model(config, task, weights, root=root).to(device).eval()
@@ -139,12 +140,11 @@ def explain_images(
 
 
 def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
-    """Which part of photographs of this size [height, width] reaches the model; None where it is no
-    plain rectangle.
+    """Which part of a photograph of this size [height, width] reaches the model.
 
-    It is found by sending a picture through whose red says how far to the right a pixel lies, and
-    its green how far down; a black and a white one tell what the colours became, and which pixels
-    were only added at the edges.
+    None where that is no plain rectangle. It is found by sending a picture through whose red says
+    how far to the right a pixel lies, and its green how far down; a black and a white one tell what
+    the colors became, and which pixels were only added at the edges.
     """
     right, down = (
         np.linspace(0, 255, side, dtype=np.float32).round().astype(np.uint8)
@@ -175,8 +175,10 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
 def _fit_edges(
     places: NDArray[np.floating[Any]], photograph: NDArray[np.bool_], axis: int, side: int
 ) -> tuple[float, float] | None:
-    """Where the first and the last edge along an axis lie, when the `places` grow evenly along it;
-    else None."""
+    """The positions of the first and the last edge along an axis.
+
+    None when the `places` do not grow evenly along it.
+    """
     cells = np.indices(places.shape)[axis]
     slope, start = np.polyfit(cells[photograph], places[photograph], 1)
     off = np.abs(start + slope * cells - places)[photograph]
@@ -190,11 +192,10 @@ def _fit_edges(
 def explain_batch(
     model: nn.Module, images: Tensor
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities [images, classes], and heat maps [images, height, width] of the most probable
-    class, 0 to 1.
+    """Probabilities [images, classes] and heat maps [images, height, width], 0 to 1.
 
-    Images are float [images, 3, height, width]; the model is in evaluation mode. Raises ConfigError
-    when it has no feature map.
+    A heat map is about the most probable class. Images are float [images, 3, height, width]; the
+    model is in evaluation mode. Raises ConfigError when it has no feature map.
     """
     body = model.body if isinstance(model, AttributeHeads) else model
     score = model.score if isinstance(model, AttributeHeads) else model
@@ -234,8 +235,10 @@ def _list_stages(body: nn.Module) -> list[tuple[str, int]]:
 
 
 class _Tap(nn.Module):
-    """Makes a stage's output a map [images, channels, rows, columns] for Captum, and gives it back
-    as it was."""
+    """Gives Captum a stage's output as a map [images, channels, rows, columns].
+
+    The model itself gets the output back unchanged.
+    """
 
     def __init__(self, reduction: int, images: Tensor, *, channels_last: bool) -> None:
         super().__init__()
@@ -252,8 +255,7 @@ class _Tap(nn.Module):
     def attribute(
         self, score: Callable[[Tensor], Tensor], stage: nn.Module, classes: Tensor
     ) -> Tensor | None:
-        """Grad-CAM [images, 1, rows, columns] of the classes [images]; None when the stage gives no
-        map."""
+        """Grad-CAM [images, 1, rows, columns] of classes [images]; None without a map."""
         from captum.attr import LayerGradCam
 
         hook = stage.register_forward_hook(self._pass_through)
@@ -271,8 +273,10 @@ class _Tap(nn.Module):
             hook.remove()
 
     def _pass_through(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """The stage's output, having gone through `forward` as a map; a copy, for the next layer
-        may write to it."""
+        """The stage's output after it went through `forward` as a map.
+
+        It is a copy, because the next layer may write to it.
+        """
         if not isinstance(output, Tensor):
             return output
         if output.dim() == 4:
@@ -288,8 +292,10 @@ class _Tap(nn.Module):
         return torch.cat([output[:, :first], tokens], dim=1)
 
     def _find_grid(self, tokens: int) -> tuple[int, int] | None:
-        """Rows and columns of the patches at the end of so many tokens: a part of a cell at the
-        edge may count."""
+        """Rows and columns of the patches among this number of tokens.
+
+        A partial cell at the edge may count.
+        """
         height, width = self._images.shape[2:]
         for part in (0, self._reduction - 1):
             rows, columns = ((side + part) // self._reduction for side in (height, width))
@@ -299,14 +305,16 @@ class _Tap(nn.Module):
 
 
 def _to_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Normalised pixels as a picture: the darkest value of each channel 0, the brightest 255."""
+    """Normalized pixels as a picture: the darkest value of each channel 0, the brightest 255."""
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     return np.asarray((pixels - low) / np.maximum(high - low, 1e-6) * 255, dtype=np.uint8)
 
 
 def draw_heatmaps(found: Sequence[Heatmap], classes: Sequence[str], path: Path) -> Path:
-    """A sheet: each photograph, and beside it the same with the heat laid over; raises
-    StorageError."""
+    """A sheet: each photograph, and beside it the same photograph with its heat map.
+
+    Raises StorageError.
+    """
     tiles = []
     for one in found:
         guess, label = classes[one.guess], one.image.label
@@ -333,7 +341,7 @@ def draw_heatmaps(found: Sequence[Heatmap], classes: Sequence[str], path: Path) 
 
 def _build_legend() -> Legend:
     heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
-    colours = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
+    colors = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
     frames = {
         RIGHT: "the prediction is right",
         WRONG: "the prediction is wrong",
@@ -347,16 +355,18 @@ def _build_legend() -> Legend:
     return Legend(
         frames,
         sentence,
-        colours,
-        ("grey, blue: no evidence", "red: the strongest evidence of this image"),
+        colors,
+        ("gray, blue: no evidence", "red: the strongest evidence of this image"),
     )
 
 
 def lay_over(
     photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: View
 ) -> NDArray[np.uint8]:
-    """The photograph in its own shape with the heat where it lies, and what the model does not see
-    in pale grey."""
+    """The photograph in its own shape with the heat map on it.
+
+    Parts that the model does not see are pale gray.
+    """
     import cv2
 
     height, width = photograph.shape[:2]
@@ -377,10 +387,10 @@ def lay_over(
 
 
 def blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The picture [height, width, 3] in grey, coloured where the heat [height, width] is."""
+    """The picture [height, width, 3] in gray, colored where the heat [height, width] is."""
     from matplotlib import colormaps
 
-    grey = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
-    colours = colormaps["turbo"](heat)[..., :3] * 255
+    gray = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
+    colors = colormaps["turbo"](heat)[..., :3] * 255
     share = STRENGTH * np.sqrt(heat)[..., None]
-    return np.asarray(grey * (1 - share) + colours * share, dtype=np.uint8)
+    return np.asarray(gray * (1 - share) + colors * share, dtype=np.uint8)

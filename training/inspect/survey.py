@@ -1,5 +1,4 @@
-"""What a data set is made of: counts, sizes and colours of its images, and which of them are in
-which part."""
+"""Statistics of a data set: counts, sizes and colors of its images, and the split."""
 
 from __future__ import annotations
 
@@ -40,10 +39,10 @@ class PartSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts that there are: training, validation, evaluation; `age_bands` only of a format with
-    people.
+    """The parts of the data: training, validation, evaluation.
 
-    `notes` are sentences about what is not in them.
+    `age_bands` only with a format that knows people. `notes` are sentences about what is not in
+    them.
     """
 
     parts: Mapping[str, PartSurvey]
@@ -57,10 +56,10 @@ class Survey:
 
 @dataclass(frozen=True)
 class SplitTable:
-    """Which part each image is in; `column` names what `rows` (id, class, part) have last: split or
-    fold.
+    """The part of each image; `rows` are (id, class, part).
 
-    `counts` are images by part and class, also where there is none.
+    `column` is the name of the last of these: split or fold. `counts` are images by part and class,
+    also where there is none.
     """
 
     column: str
@@ -104,10 +103,10 @@ def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> 
 
 
 def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
-    """The part, or with data.folds the fold, of every image; `data` were loaded without
-    data.undersample.
+    """The part of each image, or its fold with data.folds.
 
-    Images that data.undersample leaves out are `unused`. Raises ConfigError.
+    `data` must be loaded without data.undersample. Images that data.undersample leaves out are
+    `unused`. Raises ConfigError.
     """
     samples = sorted((*data.train, *data.val), key=lambda sample: sample.id)
     parts = dict.fromkeys((sample.id for sample in samples), "unused")

@@ -1,5 +1,4 @@
-"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068)
-with cleanlab.
+"""Labels that are likely wrong, by confident learning (arXiv:1911.00068) with cleanlab.
 
 The probabilities must come from models that were not trained on the images. Of format mask_profiles
 a person's gender and age are judged by all photographs together, the mask by each alone, for that
@@ -68,16 +67,15 @@ class Agreement:
 
     @property
     def credible(self) -> float:
-        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong
-        as usual."""
+        """The largest possible share of right doubts, if the labels have the usual error rate."""
         return min(1.0, USUAL_NOISE / (1 - self.accuracy)) if self.right < self.judged else 1.0
 
     @property
     def weak(self) -> bool:
-        """Whether most of its doubts must be its own mistakes, or it may know no more than the
-        commonest label.
+        """Whether the model is too weak to doubt labels.
 
-        The latter by the one-sided binomial test against the no-information rate.
+        Most of its doubts must be its own mistakes, or it may know only the most common label. The
+        latter by the one-sided binomial test against the no-information rate.
         """
         from scipy.special import bdtrc
 
@@ -87,8 +85,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Issue:
-    """A row whose label `given` should likely be `suggested`; `score` is the probability of the given
-    one."""
+    """A row whose label `given` should likely be `suggested`.
+
+    `score` is the probability of the given label.
+    """
 
     row: int
     given: int
@@ -103,11 +103,10 @@ def find_suspects(
     classes: Sequence[str],
     age_bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Suspects among samples with out-of-fold probabilities [samples, classes], the most suspicious
-    first.
+    """Suspicious labels, the most suspicious first.
 
-    Those of confident learning come first, and of people those with the most photographs against
-    them.
+    `probabilities` [samples, classes] are out-of-fold. Those of confident learning come first, and
+    of people those with the most photographs against them.
     """
     shares = probabilities.astype(np.float64).clip(1e-9)
     shares /= shares.sum(1, keepdims=True)
@@ -126,8 +125,7 @@ def measure_agreement(
     classes: Sequence[str],
     age_bands: tuple[int, int],
 ) -> list[Agreement]:
-    """How often the model agrees with the labels, by field as its suspects have it; a person's
-    counts once."""
+    """How often the model agrees with the labels, by field; each person counts once."""
     shares = probabilities.astype(np.float64)
     if not samples:
         return []
@@ -258,8 +256,7 @@ def _judge_people(
     names: Sequence[str],
     given: Sequence[int],
 ) -> dict[str, Suspect]:
-    """Suspects by group: the mean of what is said about a person's photographs, against what the
-    folder says.
+    """Suspects by group: the mean prediction for a person's photographs against the folder's label.
 
     `shares` [samples, names] are the attribute's probabilities, `given` has its label for each
     person.
@@ -295,8 +292,10 @@ def _suspect_masks(
     classes: Sequence[str],
     bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Two photographs of a person that each should be what the other is are to be swapped, the
-    others labelled."""
+    """Photographs with a wrong mask label.
+
+    Two photographs of a person that should have each other's label are swapped.
+    """
     found, done = [], set()
     for issue in issues:
         sample = samples[issue.row]

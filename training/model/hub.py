@@ -1,5 +1,4 @@
-"""timm's models by name: in its own list, on the Hugging Face hub or in a folder; their settings
-and their weights.
+"""timm's models by name, from its own list, the Hugging Face hub or a folder; with weights.
 
 Whether the hub answers is asked once and for a short time, and a download is given up when nothing
 arrives any more: the hub's own client would try again for a minute.
@@ -60,8 +59,7 @@ class ModelSource:
 
 
 def find_source(name: str, root: Path) -> ModelSource:
-    """What a model.name means; raises ConfigError, with the nearest names, for one that timm does
-    not have.
+    """Where a model.name leads to; raises ConfigError with the nearest names when timm has none.
 
     A timm/NAME of the hub that this timm knows is its own NAME: the same model, found without the
     hub.
@@ -108,8 +106,10 @@ def _list_nearest(name: str, known: Sequence[str], shown: str) -> str:
 
 
 def read_settings(source: ModelSource) -> Mapping[str, Any]:
-    """timm's pretrained_cfg of a model, empty where it has none; raises ConfigError, WeightsError
-    without the hub."""
+    """timm's pretrained_cfg of a model; empty where it has none.
+
+    Raises ConfigError, and WeightsError when the hub cannot be reached.
+    """
     import timm
 
     if source.kind == "timm":
@@ -177,8 +177,10 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
 
 
 def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
-    """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has; raises
-    WeightsError."""
+    """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has.
+
+    Raises WeightsError.
+    """
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -200,8 +202,7 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
 
 @contextmanager
 def _plain_downloads() -> Iterator[None]:
-    """Within, the hub's client downloads by HTTP and writes what arrives at once, so that a stall
-    can be seen."""
+    """Within, the hub's client downloads by HTTP and writes at once, so that a stall is visible."""
     from huggingface_hub import constants
 
     wanted = {"DOWNLOAD_CHUNK_SIZE": CHUNK, "HF_HUB_DISABLE_XET": True}
@@ -216,8 +217,7 @@ def _plain_downloads() -> Iterator[None]:
 
 
 def _run_with_timeout(download: Callable[[], T], folder: Path, address: str, name: str) -> T:
-    """What `download` returns; raises what it raises, and WeightsError when nothing arrives in
-    `folder` any more.
+    """Run `download`; raises its errors, and WeightsError when `folder` grows no more.
 
     A download that is given up goes on in its thread until the program ends; what has arrived is
     used the next time.
@@ -305,8 +305,7 @@ def _require_answer(address: str, name: str) -> None:
 
 
 def fetch_folder(place: str, *, weights: bool) -> Path:
-    """The cached copy of a model's folder on the hub, downloaded where it is not there; raises
-    WeightsError."""
+    """The cached folder of a model of the hub, downloaded if needed; raises WeightsError."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     repository, _, named = place.partition("@")
@@ -324,8 +323,7 @@ def fetch_folder(place: str, *, weights: bool) -> Path:
 
 @contextmanager
 def translate_hub_errors(name: str) -> Iterator[None]:
-    """Whatever a download raises becomes a WeightsError; what its client would say about it is left
-    out."""
+    """Turn each error of a download into a WeightsError, and silence the hub's client."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -345,8 +343,7 @@ def translate_hub_errors(name: str) -> Iterator[None]:
 
 
 def ask(address: str, *, limit_s: float) -> str:
-    """Ask for the first byte at an HTTP address; returns what is wrong, empty when there is an
-    answer in time."""
+    """Check whether an HTTP address answers; returns the problem, empty when it answers in time."""
     server = _name_server(address)
     late = f"no answer from {server} in {limit_s:g} s"
     problems = [late]

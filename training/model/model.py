@@ -29,11 +29,10 @@ SIZES = tuple(len(names) for names in ATTRIBUTES.values())  # the last changes f
 
 
 class AttributeHeads(nn.Module):
-    """Outputs for each attribute instead of each class: class logits [batch, 18] are sums of their
-    log-probabilities.
+    """One output for each attribute instead of each class.
 
-    So softmax over the classes is the product of the attributes' probabilities, and every loss
-    works as with one head.
+    Class logits [batch, 18] are sums of log-probabilities. So softmax over the classes is the
+    product of the attributes' probabilities, and every loss works as with one head.
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -45,8 +44,10 @@ class AttributeHeads(nn.Module):
         return _join([functional.log_softmax(part, dim=1) for part in self._split(images)])
 
     def score(self, images: Tensor) -> Tensor:
-        """The same order of classes, not normalised: its gradient does not vanish where the model
-        is sure."""
+        """Unnormalized scores with the same order of classes.
+
+        Their gradient does not vanish where the model is sure.
+        """
         return _join(self._split(images))
 
     def _split(self, images: Tensor) -> Sequence[Tensor]:
@@ -54,8 +55,7 @@ class AttributeHeads(nn.Module):
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """Values of each attribute, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch,
-    18]."""
+    """Sums by class [batch, 18] of attribute values [batch, 3], [batch, 2] and [batch, 3]."""
     total = parts[0]
     for part in parts[1:]:
         total = (total[:, :, None] + part[:, None, :]).flatten(1)
@@ -70,12 +70,11 @@ def build_model(
     root: Path,
     notify: Callable[[str], None] = lambda _: None,
 ) -> nn.Module:
-    """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to
-    `root`.
+    """A timm model with a head for `num_classes`.
 
-    `notify` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or
-    an option that it
-    does not have, WeightsError for weights that cannot be had.
+    Paths in `config.pretrained` are relative to `root`. `notify` gets a sentence about weights that
+    did not fit. Raises ConfigError for an unknown model or an option that it does not have,
+    WeightsError for weights that cannot be had.
     """
     joint = config.heads == "joint"
     if not joint and num_classes != math.prod(SIZES):
@@ -156,8 +155,7 @@ def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> 
 
 
 def _freeze(body: Any, parts: str) -> None:
-    """Keep the parameters of these modules as they are; raises ConfigError when one is not in the
-    model."""
+    """Freeze the parameters of these modules; raises ConfigError for an unknown module."""
     names = [part.strip() for part in parts.split(",") if part.strip()]
     head = (
         {id(parameter) for parameter in body.get_classifier().parameters()}

@@ -1,5 +1,4 @@
-"""Weight files of any program: read without running anything in them, brought to timm's names, and
-what did not fit."""
+"""Read weight files of any program safely, rename tensors to timm's names, report the rest."""
 
 from __future__ import annotations
 
@@ -48,8 +47,10 @@ State = dict[str, torch.Tensor]
 
 
 class _Placeholder:
-    """Takes the place of an object of a class that torch does not load: nothing of that class is
-    imported or run."""
+    """Stands for an object of a class that torch does not load.
+
+    Nothing of that class is imported or run.
+    """
 
     def __new__(cls, *_args: Any) -> _Placeholder:
         return super().__new__(cls)
@@ -62,13 +63,12 @@ class _Placeholder:
 
 
 def load_local_weights(model: torch.nn.Module, path: Path) -> str:
-    """Load a state dict (.pth, .ckpt, .bin, .safetensors) whose head may have other classes; says
-    what did not fit.
+    """Load a state dict (.pth, .ckpt, .bin, .safetensors); returns a sentence about the rest.
 
-    It may be wrapped as `find_state` knows, its names may have a prefix. Formats that timm can
-    convert are converted: the original Swin release, position embeddings for another image size.
-    Raises WeightsError when the file cannot be read or a body tensor is missing or of another
-    shape.
+    The head may have other classes. It may be wrapped as `find_state` knows, its names may have a
+    prefix. Formats that timm can convert are converted: the original Swin release, position
+    embeddings for another image size. Raises WeightsError when the file cannot be read or a body
+    tensor is missing or of another shape.
     """
     state, key = read_state_dict(path)
     own = model.state_dict()
@@ -164,8 +164,10 @@ def read_state_dict(path: Path) -> tuple[State, str]:
 
 
 def find_state(loaded: Any) -> tuple[State, str]:
-    """The tensors in what a training script saved, and their key; a moving average first. Empty
-    when there are none."""
+    """The tensors that a training script saved, and their key; a moving average is preferred.
+
+    Empty when there are no tensors.
+    """
     if not isinstance(loaded, Mapping):
         return {}, ""
     for key in (*EMA_KEYS, *STATE_KEYS):
@@ -184,8 +186,10 @@ def _has_placeholder(loaded: Any) -> bool:
 
 
 def load_file(path: Path) -> Any:
-    """What a file of torch.save holds, with placeholders for objects of other classes; raises
-    WeightsError."""
+    """The content of a file of torch.save; placeholders stand for objects of other classes.
+
+    Raises WeightsError.
+    """
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     try:
@@ -211,8 +215,7 @@ def load_file(path: Path) -> Any:
 
 
 def translate_load_error(path: Path, error: Exception) -> WeightsError:
-    """What torch says about a file that it does not load, without its advice to switch its safety
-    off."""
+    """A WeightsError with torch's reason, without its advice to turn the safety off."""
     words = str(error)
     if "weights_only" in words or "Weights only" in words:
         return WeightsError(f"{path} holds more than tensors and is not loaded", hint=SAVE_HINT)

@@ -52,8 +52,7 @@ class Example:
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix [true, predicted]: counts, and below each its share of the true class in
-    percent.
+    """The confusion matrix [true, predicted]: counts, and the share of the true class in percent.
 
     The shading is that share, too: on the diagonal it is the recall. With more than MOST_CLASSES
     there are no numbers.
@@ -80,14 +79,14 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     figure.suptitle("validation images, best epoch\n% of the true class (recall)", fontsize=10)
     for row, column in np.argwhere(confusion) if numbered else ():
         text = f"{confusion[row, column]}\n{share[row, column]:.1%}"
-        colour = "white" if share[row, column] > 0.5 else "black"
+        color = "white" if share[row, column] > 0.5 else "black"
         axes.text(
             column,
             row,
             text,
             ha="center",
             va="center",
-            color=colour,
+            color=color,
             fontsize=10 if cell > 0.8 else 6.5,
         )
     return save_figure(figure, path)
@@ -104,8 +103,7 @@ def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
 def draw_validation(
     predictions: Predictions, paths: Mapping[str, Path], folder: Path
 ) -> list[Path]:
-    """confusion.png, and images.png: photographs with truth and guess, the wrong ones first;
-    `paths` by image id."""
+    """confusion.png, and images.png with the wrong predictions first; `paths` by image id."""
     assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
     guesses = predictions.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(predictions.labels, guesses, len(predictions.classes))
@@ -116,8 +114,7 @@ def draw_validation(
 
 
 def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list[Example]:
-    """The photographs most worth a look: wrong and sure of it first, then those that were hardly
-    got right."""
+    """The photographs to look at: confident mistakes first, then uncertain right predictions."""
     assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
     guesses, sure = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     right = guesses == predictions.labels
@@ -154,7 +151,7 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
         if best_epoch is not None:
             axes.axvline(
                 best_epoch,
-                color="grey",
+                color="gray",
                 linestyle="--",
                 linewidth=1,
                 label=f"best: epoch {best_epoch}",
@@ -171,8 +168,10 @@ def draw_two_runs(
     best: Sequence[int | None],
     path: Path,
 ) -> Path:
-    """The curves of two runs over each other: a colour a run, training dashed, a ring at the best
-    epoch."""
+    """The curves of two runs in the same axes: one color for each run, training dashed.
+
+    A ring marks the best epoch.
+    """
     figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
     for name, axes in _add_panels(figure):
         for place, run in enumerate(names):

@@ -1,5 +1,4 @@
-"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese, so that the system's are
-looked through.
+"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese characters.
 
 Texts are drawn character by character with the first font that has it. Only what is missing is
 looked for.
@@ -64,11 +63,10 @@ _reported: set[str] = set()
 
 @contextlib.contextmanager
 def use_fonts(figure: Figure) -> Iterator[None]:
-    """Give the texts of a figure the fonts that have their characters, also those that are made
-    while it is drawn.
+    """Give the texts of a figure fonts that have their characters.
 
-    Nothing is warned of; once a process a sentence on stderr says which characters no font has, and
-    what to install.
+    That includes texts that are made while the figure is drawn. Nothing is warned of; once a
+    process a sentence on stderr says which characters no font has, and what to install.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = {letter for text in texts for letter in text.get_text() if _is_drawn(letter)}
@@ -88,8 +86,7 @@ def _is_drawn(letter: str) -> bool:
 
 
 def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
-    """The families that matplotlib needs beside its default for these characters, and the
-    characters that none has."""
+    """The extra font families for these characters, and the characters that no font has."""
     missing = {letter for letter in letters if not letter.isascii()}
     if missing:
         missing -= _list_letters(tuple(rcParams["font.family"]))
@@ -106,8 +103,7 @@ def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
 
 
 def _add_families(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
-    """Add the candidates that have most of what is missing, the best first; returns what is still
-    missing."""
+    """Add the candidates with most of the missing characters; returns what is still missing."""
     while missing and candidates:
         best = max(candidates, key=lambda family: len(missing & _list_letters((family,))))
         found = missing & _list_letters((best,))
@@ -133,8 +129,7 @@ def _list_others() -> list[str]:
 
 
 def _list_new() -> list[str]:
-    """Families that were installed after matplotlib had made its list of fonts, which it keeps for
-    ever."""
+    """Families that were installed after matplotlib made its permanent list of fonts."""
     _add_new_fonts()
     return [*_list_known(), *_list_others()]
 
@@ -152,8 +147,7 @@ def _add_new_fonts() -> None:
 
 @cache
 def _list_letters(families: tuple[str, ...]) -> frozenset[str]:
-    """The characters of the font that is taken for these families; none where it cannot be drawn in
-    every size."""
+    """The characters of the font for these families; none when it cannot be scaled."""
     try:
         path = font_manager.findfont(
             FontProperties(family=list(families)), fallback_to_default=False

@@ -1,5 +1,4 @@
-"""Several models' probabilities made one answer: votes and averages over the same images and
-classes."""
+"""Combine the probabilities of several models: votes and averages."""
 
 from __future__ import annotations
 
@@ -31,13 +30,13 @@ def check_method(method: str, weights: Sequence[float]) -> None:
 def combine(
     method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()
 ) -> Probabilities:
-    """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each,
-    in the same order.
+    """Scores [images, classes]; the highest is the answer.
 
-    hard: votes; a tie goes to the class with the greater sum of probabilities, then to the first
-    member's choice among the tied. soft: mean. weighted: mean by `weights`. rank: mean over members
-    of each image's rank within a class, which ignores how confident a model is as a whole. Raises
-    ConfigError for an unknown method or wrong weights.
+    `members` are [images, classes] each, with the same order of images. hard: votes; a tie goes to
+    the class with the greater sum of probabilities, then to the first member's choice among the
+    tied. soft: mean. weighted: mean by `weights`. rank: mean over members of each image's rank
+    within a class, which ignores how confident a model is as a whole. Raises ConfigError for an
+    unknown method or wrong weights.
     """
     check_method(method, weights)
     stacked = np.stack([member.astype(np.float64) for member in members])
@@ -80,12 +79,12 @@ def combine_validation(
 
 
 def search_weights(members: Sequence[Predictions]) -> list[float]:
-    """Weights that make the best macro F1 on the validation images that all members share;
-    evaluation is not read.
+    """Weights with the best macro F1 on the validation images that all members share.
 
-    Members are added one by one, with replacement, always the one that helps most; a weight is how
-    often a member was taken (Caruana et al. 2004, Ensemble selection from libraries of models).
-    Raises ConfigError when the members were validated on different images.
+    Evaluation images are not read. Members are added one by one, with replacement, always the one
+    that helps most; a weight is how often a member was taken (Caruana et al. 2004, Ensemble
+    selection from libraries of models). Raises ConfigError when the members were validated on
+    different images.
     """
     members = _align_if_same(members)
     labels = members[0].labels if members else None
@@ -108,8 +107,7 @@ def search_weights(members: Sequence[Predictions]) -> list[float]:
 
 
 def _align_if_same(members: Sequence[Predictions]) -> Sequence[Predictions]:
-    """The members with their images in the first one's order, where all have the same; else as they
-    are."""
+    """The members in the order of the first one, if all have the same images; else unchanged."""
     if not members or any(set(member.ids) != set(members[0].ids) for member in members):
         return members
     return align(members, [""] * len(members))
@@ -140,10 +138,9 @@ def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | No
 
 
 def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the votes, the winner of a tie lifted by a part of a vote that changes no other
-    order.
+    """Shares of the votes; the winner of a tie gets half a vote more.
 
-    `stacked` is [members, images, classes].
+    That changes no other order. `stacked` is [members, images, classes].
     """
     count, images, classes = stacked.shape
     choices = stacked.argmax(axis=2)

@@ -26,8 +26,7 @@ ENLARGED = (
 
 
 class Predictor:
-    """Predicts lists of images, with a loader for each that is built once; every process must call
-    it alike."""
+    """Predicts lists of images; a loader is built once. Each process must make the same calls."""
 
     def __init__(
         self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source
@@ -40,8 +39,7 @@ class Predictor:
         self._validation: Any = None
 
     def validate(self, model: Any) -> Predictions:
-        """The validation images as the model is trained to see them, whatever the eval section
-        says."""
+        """Predict the validation images as in training; the eval section is not used."""
         if self._validation is None:
             size = self._config.train.eval_batch_size
             self._validation = self._build_loader(
@@ -69,8 +67,10 @@ class Predictor:
     def _build_loader(
         self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None
     ) -> Any:
-        """This process's part of the images, in order; nothing is random but the colour jitter of
-        `evaluation`."""
+        """This process's part of the images, in order.
+
+        Only the color jitter of `evaluation` is random.
+        """
         dataset, _ = build_dataset(
             self._config, paths, [0] * len(paths), self._source, train=False, evaluation=evaluation
         )
@@ -117,8 +117,7 @@ def _average(views: list[Tensor]) -> Tensor:
 
 
 def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:
-    """Views [batch, 3, height, width] of the images: as they are, mirrored, or the four corners and
-    the centre."""
+    """Views [batch, 3, height, width]: original, mirrored, or four corners and the center."""
     mirrored = tta in ("flip", "crops_flip")
     for view in _list_crops(batch) if tta.startswith("crops") else (batch,):
         yield view

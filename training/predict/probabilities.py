@@ -22,8 +22,10 @@ from tracker.training.tables import write_table
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities [images, classes] and the ids of the images; class names, labels and logits
-    where there are any."""
+    """Probabilities [images, classes] and the ids of the images.
+
+    Class names, labels and logits where they are known.
+    """
 
     ids: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -48,8 +50,10 @@ def save_probabilities(path: Path, predictions: Predictions) -> None:
 
 
 def save_predictions(run_dir: Path, predictions: Predictions, task: Task) -> Path:
-    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises
-    StorageError."""
+    """Write probabilities.npz, then predictions.csv (id, answer); returns the path of the CSV.
+
+    Raises StorageError.
+    """
     save_probabilities(run_dir / "probabilities.npz", predictions)
     path = run_dir / "predictions.csv"
     answers = zip(predictions.ids, predictions.probabilities.argmax(1), strict=True)
@@ -59,8 +63,10 @@ def save_predictions(run_dir: Path, predictions: Predictions, task: Task) -> Pat
 
 
 def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predictions]:
-    """The members with their images in the first one's order; raises DataError when images or
-    classes differ."""
+    """The members with the images in the order of the first one.
+
+    Raises DataError when images or classes differ.
+    """
     first = members[0]
     aligned = []
     for member, name in zip(members, names, strict=True):
@@ -93,8 +99,10 @@ def select(predictions: Predictions, positions: Sequence[int]) -> Predictions:
 
 
 def measure(validation: Predictions) -> dict[str, float]:
-    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose
-    labels are known."""
+    """val/NAME of each metric, the most decisive last, then val/f1/CLASS.
+
+    The labels of the images must be known.
+    """
     assert validation.labels is not None  # noqa: S101
     guesses = validation.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])

@@ -33,8 +33,10 @@ def load_weights(path: Path) -> tuple[Weights, str]:
 
 
 def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -> nn.Module:
-    """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when
-    they do not fit."""
+    """The model of a config with the weights of a trained run.
+
+    Raises ConfigError, and WeightsError when they do not fit.
+    """
     model = build_model(
         replace(config.model, pretrained=False),
         num_classes=len(task.classes),
@@ -61,10 +63,10 @@ def infer(
     logger: RunLogger,
     quiet: bool = False,
 ) -> tuple[dict[str, float], Path | None]:
-    """Predict validation and evaluation images as the eval section says; returns val/* metrics and
-    predictions.csv.
+    """Predict validation and evaluation images with the settings of the eval section.
 
-    Raises ConfigError, DataError and StorageError.
+    Returns val/* metrics and the path of predictions.csv. Raises ConfigError, DataError and
+    StorageError.
     """
     alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
     with Progress(epochs=1, quiet=quiet) as progress:

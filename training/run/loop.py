@@ -97,8 +97,10 @@ def translate_torch_errors() -> Iterator[None]:
 
 
 def _describe_loader_end(error: BaseException) -> TrainingError | KeyboardInterrupt:
-    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal
-    comes a bit later."""
+    """Why a loader process ended.
+
+    Here KeyboardInterrupt is raised if this process gets its own signal a bit later.
+    """
     if threading.current_thread() is threading.main_thread():
         signal.signal(
             signal.SIGCHLD, lambda *_: None
@@ -128,15 +130,13 @@ def fit(
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
-    """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the
-    best weights.
+    """Train, write best.pth and last.pth to `run_dir`, and predict with the best weights.
 
     `on_trained` gets the fingerprint of the best weights before inference is spent on them;
-    `cache_dir` is for prepared
-    images. With several processes this is called in each of them; only the `first` writes, and its
-    process is ended after `on_stuck`, in another thread, when no error nor signal could free it
-    from waiting for the others. Raises ConfigError, WeightsError, NonFiniteLossError, DataError and
-    StorageError; what was written before stays.
+    `cache_dir` is for prepared images. With several processes this is called in each of them; only
+    the `first` writes, and its process is ended after `on_stuck`, in another thread, when no error
+    nor signal could free it from waiting for the others. Raises ConfigError, WeightsError,
+    NonFiniteLossError, DataError and StorageError; what was written before stays.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
     source = Source(root, data.hashes, cache_dir)
@@ -227,8 +227,10 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 
 def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
-    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of
-    the time."""
+    """One epoch; returns train/loss, the metrics, /lr, /images_per_s and /data_wait.
+
+    /data_wait is the share of time spent waiting for data.
+    """
     train, fabric = setup.config.train, setup.fabric
     seed_torch(train.seed, epoch, fabric.global_rank)
     setup.train_sampler.epoch = epoch
@@ -304,11 +306,10 @@ def _forward(
 def _gather(
     setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (with their gradients), targets and labels of all processes in the order of the whole
-    batch.
+    """Logits, targets and labels of all processes in the order of the whole batch.
 
-    The loss of the whole batch is then the same in every process, also for losses that are no mean
-    over images.
+    The logits have their gradients. The loss of the whole batch is then the same in every process,
+    also for losses that are no mean over images.
     """
     share = setup.config.train.batch_size // setup.fabric.world_size
     absent = share - len(labels)  # the last batch may not divide evenly
@@ -323,7 +324,7 @@ def _gather(
 
 
 def _update_weights(setup: Setup) -> float:
-    """One optimiser step; returns the learning rate it was made with."""
+    """One optimizer step; returns the learning rate it was made with."""
     train = setup.config.train
     if train.clip_grad:
         setup.fabric.clip_gradients(setup.model, setup.optimizer, max_norm=train.clip_grad)
@@ -363,8 +364,7 @@ def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float])
 def _finish(
     setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]
 ) -> FitResult:
-    """Fingerprint the best weights, draw what they said of the validation images, and predict with
-    them."""
+    """Fingerprint the best weights, draw their validation results, and predict with them."""
     fingerprint = weights_fingerprint(load_best(setup))
     first = setup.fabric.is_global_zero
     if first:

@@ -1,4 +1,4 @@
-"""Everything a run works with, made once from its config: devices, model, optimiser, batches, loss."""
+"""Everything a run works with, made once from its config: devices, model, optimizer, batches, loss."""
 
 from __future__ import annotations
 
@@ -68,10 +68,9 @@ def build_setup(
     resume: bool,
     notify: Callable[[str], None],
 ) -> Setup:
-    """Build it all; `notify` gets sentences for the user. With `resume` no weights are read: they come
-    from last.pth.
+    """Build everything that a run needs; `notify` gets sentences for the user.
 
-    Raises ConfigError and WeightsError.
+    With `resume` no weights are read: they come from last.pth. Raises ConfigError and WeightsError.
     """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
@@ -189,8 +188,10 @@ def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
 
 
 def _shard(model: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
-    """Divide each block, and what is left, among the processes; a block is gathered only while it
-    is used."""
+    """Divide each block, and the rest, among the processes.
+
+    A block is whole in memory only while it is used.
+    """
     from torch.distributed.fsdp import fully_shard
 
     for parent in reversed(list(model.modules())):
@@ -209,8 +210,10 @@ def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:
 
 
 def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay rises to `decay` with the steps n as (1 + n) / (10
-    + n)."""
+    """An exponential moving average with a rising decay.
+
+    After n steps it is (1 + n) / (10 + n), at most `decay`.
+    """
 
     def average(averaged: Any, current: Any, steps: Any) -> None:
         count = float(steps)

@@ -1,5 +1,4 @@
-"""best.pth and last.pth: what a run keeps of its best epoch, and what it needs to go on after its
-last."""
+"""best.pth and last.pth: the best epoch of a run, and the state to continue from."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ class Best:
 
 
 def save_best(setup: Setup, best: Best, validation: Predictions) -> None:
-    """best.pth, and validation.npz: what these weights said about every validation image; called in
-    every process."""
+    """Write best.pth, and validation.npz with its validation predictions; for each process."""
     weights = _collect_weights(setup)
     if not setup.fabric.is_global_zero:
         return
@@ -59,8 +57,10 @@ def save_best(setup: Setup, best: Best, validation: Predictions) -> None:
 
 
 def save_last(setup: Setup, epoch: int, best: Best) -> None:
-    """last.pth: weights, optimiser, schedule, moving average; what is random follows from seed and
-    epoch."""
+    """Write last.pth: weights, optimizer, schedule, moving average.
+
+    Random numbers follow from seed and epoch.
+    """
     model, optimizer, sharded = setup.model.module, setup.optimizer.optimizer, setup.sharded
     state = {
         "model": get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict(),
@@ -82,10 +82,10 @@ def save_last(setup: Setup, epoch: int, best: Best) -> None:
 
 
 def restore(setup: Setup) -> tuple[int, Best | None]:
-    """Load last.pth in every process; a run that was stopped before its first epoch was complete
-    starts again.
+    """Load last.pth in each process; without one, the run starts again.
 
-    Raises ConfigError when it was trained with another config, WeightsError when it cannot be read.
+    A run without last.pth ended before its first epoch was complete. Raises ConfigError when it was
+    trained with another config, WeightsError when it cannot be read.
     """
     state = setup.fabric.broadcast(_read_last(setup) if setup.fabric.is_global_zero else None)
     if state is None:

@@ -1,5 +1,4 @@
-"""What every process of a run but the first does: its share of the work, handed out by the first;
-it writes nothing."""
+"""Each process of a run but the first: does its share of the work and writes nothing."""
 
 from __future__ import annotations
 

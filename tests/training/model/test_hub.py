@@ -170,7 +170,7 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "entry"),
+    ("name", "source"),
     [
         ("resnet18", ModelSource("timm", "resnet18")),
         ("resnet18.a1_in1k", ModelSource("timm", "resnet18.a1_in1k")),

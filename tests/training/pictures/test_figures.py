@@ -130,7 +130,7 @@ def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
     assert len(choose_examples(many, {name: Path(name) for name in many.ids})) == MAX_EXAMPLES
 
 
-def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(
+def test_a_card_has_truth_and_guess_in_a_frame_of_its_color(
     tmp_path: Path, drawn: list[Figure]
 ) -> None:
     path = save_image(tmp_path / "a.png", seed=1, mode="P")
@@ -146,8 +146,8 @@ def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(
         "the prediction is wrong",
     ]
     with Image.open(tmp_path / "images.png") as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
-    assert {RED, GREEN} <= colours
+        colors = {color for _, color in picture.convert("RGB").getcolors(1 << 24) or []}
+    assert {RED, GREEN} <= colors
 
 
 def test_a_photograph_taken_sideways_is_shown_upright(tmp_path: Path, drawn: list[Figure]) -> None:
