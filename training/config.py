@@ -94,11 +94,13 @@ class DataConfig:
         choices=("by_profile", "by_image", "stratified"),
         by_format=by_format("data.split"),
     )
-    val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
+    val_ratio: float = option(
+        0.2, "Share of the training data held out for validation.", low=0.01, high=0.9
+    )
     split_seed: int = option(
         42,
-        "Seed of the split. Runs of other train.seed validate on the same images, so they can be"
-        " compared.",
+        "Seed of the split. Runs with another train.seed still validate on the same images, so they"
+        " can be compared.",
         low=0,
     )
     age_bands: tuple[int, int] = option(
@@ -113,7 +115,7 @@ class DataConfig:
     )
     exclude: str = option(
         "",
-        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see"
+        "Training images to exclude: glob patterns or CSVs of paths, separated by commas; see"
         " docs, Data.",
         later=True,
     )
@@ -127,8 +129,8 @@ class DataConfig:
     )
     mean: tuple[float, float, float] | str = option(
         (0.548, 0.504, 0.479),
-        'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with;'
-        ' "measured": that of the training images.',
+        'Mean of the channels R, G, B in 0..1. "model": as timm\'s model was trained;'
+        ' "measured": from the training images.',
         by_format=by_format("data.mean"),
     )
     std: tuple[float, float, float] | str = option(
@@ -139,7 +141,7 @@ class DataConfig:
     )
     sampler: str = option(
         "shuffle",
-        "shuffle: every image once an epoch. weighted: drawn with replacement, every class as"
+        "shuffle: each image once per epoch. weighted: drawn with replacement, each class equally"
         " often.",
         choices=("shuffle", "weighted"),
     )
@@ -170,36 +172,35 @@ class AugmentConfig:
     )
     crop_pct: float | str = option(
         1.0,
-        "Share of the resized image's side that base, and standard outside of training, cuts out"
-        ' of its middle; "model", the default where data.mean is "model": as timm\'s model was'
-        " trained.",
+        "Share of the side that the center crop of base keeps, and of standard outside of training."
+        ' "model", the default where data.mean is "model": as timm\'s model was trained.',
         low=0.1,
         high=1,
         later=True,
     )
     crop_mode: str = option(
         "squash",
-        "How base resizes. center: the aspect ratio stays, what is too long is cut off; squash:"
-        " each side by itself; model: as crop_pct.",
+        "How base resizes. center: keep the aspect ratio and crop the longer side; squash: resize"
+        " each side on its own; model: as for crop_pct.",
         choices=("center", "squash", "model"),
         later=True,
     )
     interpolation: str = option(
         "area",
-        "Filter with which base resizes; model: as crop_pct.",
+        "Resize filter of base; model: as for crop_pct.",
         choices=("area", "bilinear", "bicubic", "model"),
         later=True,
     )
     scale: float = option(
         0.08,
-        "Share of the image's area that a random crop of standard takes at least.",
+        "Smallest share of the image's area in a random crop of standard.",
         low=0.01,
         high=1,
         later=True,
     )
     ratio: float = option(
         4 / 3,
-        "The same crop's longer side over its shorter one, at most.",
+        "Largest ratio of the longer to the shorter side of that crop.",
         low=1,
         high=10,
         later=True,
@@ -216,8 +217,8 @@ class AugmentConfig:
     )
     jitter_mode: str = option(
         "hsv",
-        "hsv: albumentations' ColorJitter. fast: the same draws as one matrix, with the hue turned"
-        " in YIQ and nothing cut off at black and white.",
+        "hsv: albumentations' ColorJitter. fast: the same random factors as one matrix, with the"
+        " hue rotated in YIQ and no clipping at black and white.",
         choices=("hsv", "fast"),
     )
     noise: float = option(
@@ -244,7 +245,7 @@ class ModelConfig:
     )
     freeze: str = option(
         "",
-        "Parts that are not trained, with commas between: stem,layer1. body: all but the head."
+        "Parts that are not trained, separated by commas: stem,layer1. body: all but the head."
         " Empty: none.",
     )
     heads: str = option(
@@ -270,7 +271,7 @@ class LossConfig:
     )
     class_weights: str = option(
         "none",
-        "balanced: an image counts by the rarity of its class. Not for f1.",
+        "balanced: images of rare classes count more. Not for f1.",
         choices=("none", "balanced"),
     )
 
@@ -305,15 +306,17 @@ class TrainConfig:
     epochs: int = option(10, "Passes over the training data.", low=1)
     batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
     accumulate: int = option(1, "Batches per optimizer step.", low=1)
-    clip_grad: float = option(0.0, "Greatest norm of the gradients; 0: as they are.", low=0)
+    clip_grad: float = option(0.0, "Largest gradient norm; 0: no clipping.", low=0)
     ema: float = option(
         0.0,
-        "Decay of a moving average of the weights, which is validated and kept; 0: off.",
+        "Decay of a moving average of the weights, which is validated and saved; 0: off.",
         low=0,
         high=0.99999,
     )
     patience: int = option(
-        0, "Epochs without a better train.monitor before training stops; 0: never.", low=0
+        0,
+        "Training stops after this number of epochs without a better train.monitor; 0: never.",
+        low=0,
     )
     eval_batch_size: int = option(64, "Images per validation batch.", low=1)
     precision: str = option(
@@ -341,11 +344,11 @@ class TrainConfig:
         rounding=True,
     )
     compile: bool = option(
-        False, "Compile the model with torch.compile: a slow start, sometimes quicker steps."
+        False, "Compile the model with torch.compile: a slow start, sometimes faster steps."
     )
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
-    deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
+    deterministic: bool = option(True, "Use only algorithms with bit-exact results.")
     log_every: int = option(
         10, "Optimizer steps between two points of train/loss.", low=1, outcome=False
     )
@@ -358,15 +361,18 @@ class EvalConfig:
     batch_size: int = option(64, "Images per prediction batch.", low=1)
     tta: str = option(
         "none",
-        "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an"
-        " eighth.",
+        "Views averaged for each image: flip adds the mirrored image; crops takes five crops of the"
+        " image enlarged by an eighth.",
         choices=("none", "flip", "crops", "crops_flip"),
     )
     center_crop: tuple[int, int] | tuple[()] = option(
         (), "Height and width of a center crop in place of augment.crop; []: as in training.", low=1
     )
     color_jitter: float = option(
-        0.0, "Strength of a color jitter drawn from (train.seed, place); 0: none.", low=0, high=0.5
+        0.0,
+        "Strength of a color jitter drawn from (train.seed, position); 0: none.",
+        low=0,
+        high=0.5,
     )
 
 

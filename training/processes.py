@@ -55,7 +55,7 @@ def share_work(
 
     torchrun may have started them already. Yields Fabric's environment, None where it finds that
     out itself. Raises ConfigError when torchrun started another number of processes, TrainingError
-    when another one ended before its time. When that, or a signal, cannot free this thread from its
+    when another one ended unexpectedly. When that, or a signal, cannot free this thread from its
     waiting for the others, `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
@@ -221,7 +221,7 @@ def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) ->
     return (
         watch.failure
         or _read_failure()
-        or f"another process of this run ended before its time: {words}"
+        or f"another process of this run ended unexpectedly: {words}"
     )
 
 

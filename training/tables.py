@@ -50,7 +50,7 @@ def read_columns(
             if twice := [name for name in columns if header.count(name) > 1]:
                 raise DataError(
                     f"{path} has two columns {', '.join(twice)}",
-                    hint="take away or rename one of them",
+                    hint="remove or rename one of them",
                 )
             absent = [name for name in columns if name not in {*header, *defaults, LINE}]
             if absent:

@@ -71,7 +71,7 @@ class Worker:
         errors = [found[1] for line in lines if (found := _ERROR.match(line))]
         reason = (errors or lines or [""])[-1]
         return (
-            f"process {self._rank} of this run ended before its time"
+            f"process {self._rank} of this run ended unexpectedly"
             f" ({how}){': ' if reason else ''}{reason}"
         )
 
@@ -174,7 +174,7 @@ def name_signal(number: int) -> str:
 
 
 def is_loader_end(error: BaseException) -> bool:
-    """Whether this is what torch raises when a loader process has ended before its time.
+    """Whether this is what torch raises when a loader process has ended unexpectedly.
 
     Where it ended while it handed over a batch, that is what the broken connection raises.
     """

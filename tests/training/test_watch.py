@@ -70,7 +70,7 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
     started: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(processes, "_start", start)
     reason = (
-        r"^process 1 of this run ended before its time \(exit code 1\): ModuleNotFoundError:"
+        r"^process 1 of this run ended unexpectedly \(exit code 1\): ModuleNotFoundError:"
         r" .*no_such_module_here"
     )
     with (
@@ -91,9 +91,7 @@ def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follow
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    reason = (
-        "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
-    )
+    reason = "process 1 of this run ended unexpectedly (exit code 1): ValueError: the disk is gone"
     assert done.stdout.splitlines() == ["begun", repr(TrainingError(reason))]
 
 

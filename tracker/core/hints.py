@@ -18,11 +18,11 @@ HINTS: Mapping[str, str] = {
     "channels are not measured yet": "tracker run train measures them",
     "unknown format": "see --format",
     "broken images": (
-        "mend these files; or leave training images out: tracker data check --write-exclude"
+        "repair these files; or exclude training images: tracker data check --write-exclude"
         " broken.csv, then --set data.exclude=broken.csv"
     ),
     "no training folder": "--set data.train_dir=FOLDER",
-    "processes ended": "what whole epochs gave is on disk: --resume goes on with it",
+    "processes ended": "completed epochs are saved: continue with --resume",
     "other number of processes": (
         "--set train.num_nodes=MACHINES --set train.devices=PROCESSES_ON_EACH"
     ),
@@ -34,7 +34,7 @@ HINTS: Mapping[str, str] = {
     "weights must be given": "give them: --weights 2,1,1",
     "folders overlap": "--out a folder beside it",
     "folder of others": "--out another folder",
-    "cutout process died": "memory may be short: --processes 1; what was done is kept",
+    "cutout process died": "memory may be short: --processes 1; finished images are kept",
     "compile failed": "--set train.compile=false",
     "loader process died": (
         "memory may be short: lower data.workers or train.batch_size, then --resume"

@@ -89,9 +89,7 @@ class Findings:
         """A sentence about the files beside the images, if there are any."""
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.ignored.most_common())
         return (
-            [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"]
-            if kinds
-            else []
+            [f"files beside the images, ignored: {self.ignored.total()} ({kinds})"] if kinds else []
         )
 
 
@@ -276,12 +274,12 @@ def _list_overlaps(
 def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
     counts = Counter(sample.label for sample in train)
     problems = [
-        f"class {name!r}: every image fell into validation, lower data.val_ratio or use split"
-        " stratified"
+        f"class {name!r}: all its images are in the validation split, lower data.val_ratio or use"
+        " split stratified"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
-    return problems + ([] if val else ["no image left for validation, raise data.val_ratio"])
+    return problems + ([] if val else ["no image is left for validation, raise data.val_ratio"])
 
 
 def _fingerprint(

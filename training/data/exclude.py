@@ -104,8 +104,8 @@ class Exclude:
             )
         hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
         notes += [
-            f"data.exclude: {source} also fits {render_count(count, 'evaluation image')}, predicted"
-            " all the same"
+            f"data.exclude: {source} also matches {render_count(count, 'evaluation image')}; they are"
+            " predicted anyway"
             for source, count in hit.items()
         ]
         return notes

@@ -68,7 +68,7 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
         labels[find_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
     if len(labels) < config.folds:
         raise ConfigError(
-            f"data.folds: {config.folds} folds of {len(labels)} units", hint="take fewer folds"
+            f"data.folds: {config.folds} folds of {len(labels)} units", hint="use fewer folds"
         )
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):

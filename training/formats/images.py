@@ -194,7 +194,7 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         kind = "whole numbers" if image.mode == "I" else "floats"
         raise DataError(
-            f"pixels are {kind} of 32 bits, of which black and white are unknown: save it with 8 or"
+            f"pixels are {kind} of 32 bits with unknown black and white: save the image with 8 or"
             " 16 bits"
         )
     if not image.mode.startswith("I;16"):

@@ -58,7 +58,7 @@ class LabelFixes:
                 fixes._values[name, kind] = (line, value)
         if rows and not fixes._values and not problems:
             problems.append(
-                f"{table}: none of its {len(rows)} lines is accepted: write yes under accept, or"
+                f"{table}: none of its {len(rows)} lines is accepted: write yes in the column accept, or"
                 " leave it out"
             )
         return fixes

@@ -229,9 +229,7 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
     if augment.name == "custom":
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
     if isinstance(augment.crop_pct, str):
-        raise ConfigError(
-            "augment.crop_pct is still to be looked up", reason="crop is not known yet"
-        )
+        raise ConfigError("augment.crop_pct has no number yet", reason="crop is not known yet")
     fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
     return [
         _build_resize(data.image_size) if fit == PLAIN_RESIZE else FitImage(data.image_size, *fit)
@@ -262,7 +260,7 @@ def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
         return list(steps), None
     if isinstance(data.mean, str) or isinstance(data.std, str):
         raise ConfigError(
-            "data.mean and data.std are still to be measured",
+            "data.mean and data.std have no numbers yet",
             reason="channels are not measured yet",
         )
     return list(steps), normalization_matrix(data.mean, data.std)

@@ -113,8 +113,8 @@ def open_cache(
             return (
                 None,
                 (
-                    f"images are not cached: that takes {needed / 1e9:.1f} GB, more than half of"
-                    f" what {folder} has free"
+                    f"images are not cached: they need {needed / 1e9:.1f} GB, more than half of"
+                    f" the free space in {folder}"
                 ),
             )
         cache = PixelCache(file, shape, {str(path): digest for path, digest in hashes.items()})

@@ -128,7 +128,7 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
         raise ConfigError(f"no such folder: {folder}")
     source, target = folder.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise ConfigError(f"{out} and {folder} lie in each other", reason="folders overlap")
+        raise ConfigError(f"{out} and {folder} overlap", reason="folders overlap")
     if target.exists() and not (
         target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
     ):
@@ -175,7 +175,7 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
                 bar.advance()
     except BrokenProcessPool as error:
         raise TrainingError(
-            "a process that cuts out died",
+            "a worker process died",
             reason="cutout process died",
         ) from error
     finally:
@@ -288,8 +288,7 @@ def open_rembg() -> Any:
         raise TrainingError(
             f"rembg has no model: {first_line(error)}",
             hint=(
-                "it is downloaded once to ~/.u2net: do that where there is a network, or use"
-                " grabcut"
+                "rembg downloads it once to ~/.u2net: run it once with a network, or use grabcut"
             ),
         ) from error
     return _sessions["u2net"]

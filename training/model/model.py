@@ -100,7 +100,7 @@ def check_model(config: ModelConfig, *, root: Path) -> None:
     elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
         raise WeightsError(
             f"no such file: {config.pretrained} (model.pretrained)",
-            hint="it takes true, false or a path",
+            hint="model.pretrained is true, false or a path",
         )
 
 

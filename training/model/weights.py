@@ -65,7 +65,7 @@ class _Placeholder:
 def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     """Load a state dict (.pth, .ckpt, .bin, .safetensors); returns a sentence about the rest.
 
-    The head may have other classes. It may be wrapped as `find_state` knows, its names may have a
+    The head may have different classes. It may be wrapped as `find_state` knows, its names may have a
     prefix. Formats that timm can convert are converted: the original Swin release, position
     embeddings for another image size. Raises WeightsError when the file cannot be read or a body
     tensor is missing or of another shape.
@@ -92,8 +92,12 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     model.load_state_dict(fitting, strict=False)
     parts = [f"moving average ({key})"] if key in EMA_KEYS else []
     parts += [f"prefix {prefix} removed"] if prefix else []
-    parts += [f"{len(missing)} of {len(own)} start random{_list_first(missing)}"] if missing else []
-    parts += [f"{len(unused)} of the file are not used{_list_first(unused)}"] if unused else []
+    parts += (
+        [f"{len(missing)} of {len(own)} keep their random initialization{_list_first(missing)}"]
+        if missing
+        else []
+    )
+    parts += [f"unused in the file: {len(unused)}{_list_first(unused)}"] if unused else []
     return f"{path.name}: {len(fitting)} tensors loaded" + "".join(f", {part}" for part in parts)
 
 
@@ -155,7 +159,7 @@ def read_state_dict(path: Path) -> tuple[State, str]:
     state, key = find_state(loaded)
     if not state and _has_placeholder(loaded):
         raise WeightsError(
-            f"{path} is a pickled module, which would run code of its own when it is loaded",
+            f"{path} is a pickled module, which would run its own code when it is loaded",
             hint=SAVE_HINT,
         )
     if not state:
@@ -197,7 +201,7 @@ def load_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(
-            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+            f"no such file: {path}", hint="model.pretrained is true, false or a path"
         ) from None
     except NotAFileError as error:
         raise translate_load_error(path, error) from error
@@ -218,7 +222,9 @@ def translate_load_error(path: Path, error: Exception) -> WeightsError:
     """A WeightsError with torch's reason, without its advice to turn the safety off."""
     words = str(error)
     if "weights_only" in words or "Weights only" in words:
-        return WeightsError(f"{path} holds more than tensors and is not loaded", hint=SAVE_HINT)
+        return WeightsError(
+            f"{path} contains more than tensors, so it is not loaded", hint=SAVE_HINT
+        )
     return WeightsError(f"cannot read weights from {path}: {first_line(error)}")
 
 
@@ -231,7 +237,7 @@ def _read_safetensors(path: Path) -> State:
         return dict(safe.load_file(path))
     except FileNotFoundError:
         raise WeightsError(
-            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+            f"no such file: {path}", hint="model.pretrained is true, false or a path"
         ) from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read weights from {path}: {first_line(error)}") from error

@@ -167,7 +167,7 @@ def _report_missing(missing: set[str]) -> None:
         letters = "".join(sorted(missing)[:SHOWN])
         with contextlib.suppress(OSError, ValueError):  # nobody may be listening
             print(
-                f"pictures: no font on this machine has {letters}, boxes stand for them; "
+                f"pictures: no font on this machine has {letters}, they appear as boxes; "
                 "install one: apt-get install fonts-noto-cjk",
                 file=sys.stderr,
             )

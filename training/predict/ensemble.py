@@ -24,7 +24,9 @@ def check_method(method: str, weights: Sequence[float]) -> None:
     if method not in METHODS:
         raise ConfigError(f"method {method}: expected one of {', '.join(METHODS)}")
     if (method == "weighted") != bool(weights):
-        raise ConfigError("weights belong to method weighted", reason="weights need their method")
+        raise ConfigError(
+            "weights and method weighted go together", reason="weights need their method"
+        )
 
 
 def combine(

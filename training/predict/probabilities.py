@@ -72,13 +72,13 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
     for member, name in zip(members, names, strict=True):
         if member.classes != first.classes:
             raise DataError(
-                f"{name} and {names[0]} have other classes",
+                f"{name} and {names[0]} have different classes",
                 hint="members must know the same classes",
             )
         if set(member.ids) != set(first.ids):
             shared = len(set(member.ids) & set(first.ids))
             raise DataError(
-                f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are"
+                f"{name} and {names[0]} predicted different images: {shared} of {len(first.ids)} are"
                 " shared"
             )
         position = {image: index for index, image in enumerate(member.ids)}
@@ -142,7 +142,7 @@ def load_probabilities(path: Path) -> Predictions:
     except _READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
     if not _is_consistent(predictions):
-        raise DataError(f"cannot read {path}: its parts do not fit each other")
+        raise DataError(f"cannot read {path}: its arrays do not match")
     return predictions
 
 

@@ -42,7 +42,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except READ_ERRORS as error:
         raise WeightsError(
-            f"cannot read checkpoint {path}: it is torn, or not one of this program"
+            f"cannot read checkpoint {path}: it is damaged, or from another program"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a checkpoint of this program (format {FORMAT})")

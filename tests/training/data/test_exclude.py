@@ -123,7 +123,7 @@ def test_evaluation_images_are_predicted_whatever_is_left_out(folders: Path) -> 
     assert len(data.eval) == 6
     assert (
         data.notes[1]
-        == "data.exclude: e*.png also fits 6 evaluation images, predicted all the same"
+        == "data.exclude: e*.png also matches 6 evaluation images; they are predicted anyway"
     )
     (folders / "eval" / "images" / "e2.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"e2\.png: empty file"):
@@ -222,7 +222,7 @@ def test_files_beside_the_images_are_counted_in_one_line(folders: Path) -> None:
     data = load_data(CONFIG, TWO, root=folders)
     (note,) = data.notes
     words, _, kinds = note.strip(")").partition(" (")
-    assert words == "beside the images, and not looked at: 9"
+    assert words == "files beside the images, ignored: 9"
     assert kinds.startswith((".txt 2", ".ipynb_checkpoints 2", ".csv 2"))
     assert {"Thumbs.db 1", "hidden 1", "desktop.ini 1", ".txt 2"} < set(kinds.split(", "))
     (folders / "train" / "cat" / "photo.heic").write_bytes(b"x")

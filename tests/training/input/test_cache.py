@@ -176,7 +176,7 @@ def test_the_user_is_told_why_nothing_is_kept(tmp_path: Path) -> None:
     (path,) = make_files(tmp_path, 1)
     cache, note = open_cache(tmp_path / "cache", "key", (10**6, 10**6, 3), {path: "a"})
     assert cache is None
-    assert "images are not cached: that takes 3000.0 GB, more than half of what" in note
+    assert "images are not cached: they need 3000.0 GB, more than half of the free space" in note
     assert list((tmp_path / "cache").iterdir()) == []
     cache, note = open_cache(path, "key", SHAPE, {path: "a"})
     assert cache is None

@@ -66,8 +66,8 @@ def test_the_original_swin_release_is_loaded_and_its_head_is_left(tmp_path: Path
         assert torch.equal(value, source[name]) or name.startswith("head.fc."), name
     assert model.state_dict()["head.fc.weight"].shape[0] == 2
     assert "2 of" in said
-    assert "start random (head.fc.bias, head.fc.weight)" in said
-    assert "2 of the file are not used (head.fc.bias, head.fc.weight)" in said
+    assert "keep their random initialization (head.fc.bias, head.fc.weight)" in said
+    assert "unused in the file: 2 (head.fc.bias, head.fc.weight)" in said
 
 
 def test_a_transformer_takes_weights_of_another_image_size(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_was_not_loaded_is_said_and_nothing_else(tmp_path: Path) -> None:
     state = build("resnet10t").state_dict()
     torch.save({**state, "extra": torch.ones(1)}, tmp_path / "whole.pth")
     said = load_local_weights(build("resnet10t"), tmp_path / "whole.pth")
-    assert said == f"whole.pth: {len(state)} tensors loaded, 1 of the file are not used (extra)"
+    assert said == f"whole.pth: {len(state)} tensors loaded, unused in the file: 1 (extra)"
 
 
 def test_attribute_heads_take_local_weights_for_their_body(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_prefix_and_what_is_not_the_model_are_said(tmp_path: Path) -> None:
     state = build("test_resnet").state_dict()
     torch.save(to_lightning(state, "model."), tmp_path / "x.ckpt")
     said = load_local_weights(build("test_resnet"), tmp_path / "x.ckpt")
-    rest = "1 of the file are not used (criterion.weight)"
+    rest = "unused in the file: 1 (criterion.weight)"
     assert said == f"x.ckpt: {len(state)} tensors loaded, prefix model. removed, {rest}"
 
 

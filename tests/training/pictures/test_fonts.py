@@ -115,7 +115,7 @@ def test_characters_without_a_font_are_told_once_with_what_to_install(
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"pictures: no font on this machine has {NOWHERE}, boxes stand for them; "
+        f"pictures: no font on this machine has {NOWHERE}, they appear as boxes; "
         "install one: apt-get install fonts-noto-cjk"
     ]
 

@@ -87,7 +87,7 @@ def test_members_are_brought_into_one_order_and_must_agree_on_images_and_classes
     _, second = align([first, turned], ["exp1", "exp2"])
     assert second.ids == ("a", "b")
     assert np.array_equal(second.probabilities, first.probabilities)
-    with pytest.raises(DataError, match="exp2 and exp1 predicted other images: 1 of 2"):
+    with pytest.raises(DataError, match="exp2 and exp1 predicted different images: 1 of 2"):
         align([first, Predictions(("a", "c"), turned.probabilities, ("x", "y"))], ["exp1", "exp2"])
     with pytest.raises(DataError, match="other classes"):
         align([first, Predictions(("a", "b"), turned.probabilities, ("y", "x"))], ["exp1", "exp2"])
