@@ -14,9 +14,8 @@ from contextlib import contextmanager
 
 from tracker.training.errors import MissingLibraryError
 
-REQUIREMENTS: Mapping[
-    str, str
-] = {  # by the name that is imported; those of pyproject.toml, a test compares
+# By the name that is imported; a test compares them with pyproject.toml.
+REQUIREMENTS: Mapping[str, str] = {
     "PIL": "pillow>=11",
     "albumentations": "albumentations>=2.0.8,<3",
     "captum": "captum>=0.8,<1",

@@ -27,7 +27,7 @@ from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker
 
-END_S = 60.0
+END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
 JOINED, FAILURE = (
     "tracker/here/{rank}",
     "tracker/lost",
@@ -115,10 +115,8 @@ def is_connection_error(error: RuntimeError) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()
-    return any(
-        word in text
-        for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
-    )
+    signs = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+    return any(sign in text for sign in signs)
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
@@ -175,7 +173,7 @@ def _start_group(watch: ProcessWatch, world: int) -> None:
 
 
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
-    place = {
+    group = {
         "RANK": rank,
         "LOCAL_RANK": rank,
         "WORLD_SIZE": world,
@@ -184,7 +182,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     }
     environment = {
         **os.environ,  # noqa: TID251
-        **{name: str(value) for name, value in place.items()},
+        **{name: str(value) for name, value in group.items()},
     }
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
@@ -209,13 +207,11 @@ def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) ->
     if not is_connection_error(error):
         return ""
     if not external:
-        time.sleep(
-            SIGNAL_S
-        )  # who ends all processes may have ended another one before us: our own signal says so
+        # somebody may end all processes, another one first: then our own signal arrives soon
+        time.sleep(SIGNAL_S)
     elif threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # torchrun sends it now; the reason is known already
+        # torchrun sends SIGTERM now, but the cause is known already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     words = lines[0].rpartition("] ")[2]  # without the place in torch's source
     return (

@@ -21,11 +21,11 @@ from types import TracebackType
 
 from tracker.training.errors import TrainingError
 
-POLL_S = 0.1
+POLL_S = 0.1  # between two looks: short for a person, and next to no work
 SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached this one
 FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a collective
 GIVE_UP_S = 15.0  # by then the end of the others has
-TAIL_LINES = 50
+TAIL_LINES = 50  # of stderr: a traceback with its error at the end
 LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)"
@@ -70,10 +70,8 @@ class Worker:
         lines = [line for line in self._tail if line]
         errors = [found[1] for line in lines if (found := _ERROR.match(line))]
         reason = (errors or lines or [""])[-1]
-        return (
-            f"process {self._rank} of this run ended unexpectedly"
-            f" ({how}){': ' if reason else ''}{reason}"
-        )
+        end = f"process {self._rank} of this run ended unexpectedly ({how})"
+        return f"{end}: {reason}" if reason else end
 
 
 class ProcessWatch:
@@ -148,11 +146,8 @@ class ProcessWatch:
         if self._over.wait(GIVE_UP_S):
             return
         self._on_stuck(self._cause)
-        os._exit(
-            getattr(
-                self._cause, "exit_code", 130 if isinstance(self._cause, KeyboardInterrupt) else 1
-            )
-        )
+        usual = 130 if isinstance(self._cause, KeyboardInterrupt) else 1
+        os._exit(getattr(self._cause, "exit_code", usual))
 
     def _look(self) -> None:
         ended = [worker for worker in self.workers if worker.process.poll()]
@@ -160,12 +155,10 @@ class ProcessWatch:
             self.failure = ended[0].describe_end()
             self._cause = TrainingError(self.failure)
         with suppress(OSError):  # nothing to read
-            if came := [
-                number
-                for number in os.read(self._pipe[0], 1000)
-                if number in (signal.SIGINT, signal.SIGTERM)
-            ]:
-                self._cause = KeyboardInterrupt(name_signal(came[0]))
+            numbers = os.read(self._pipe[0], 1000)
+            received = [number for number in numbers if number in (signal.SIGINT, signal.SIGTERM)]
+            if received:
+                self._cause = KeyboardInterrupt(name_signal(received[0]))
 
 
 def name_signal(number: int) -> str:

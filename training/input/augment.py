@@ -36,14 +36,10 @@ from tracker.training.tables import parse_json, parse_yaml
 # forks.
 cv2.setNumThreads(1)
 
-KEY_VERSION = (
-    1  # raise it when images are decoded in another way: kept results must not be used any more
-)
-PLAIN_RESIZE = (
-    1.0,
-    "squash",
-    "area",
-)  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
+# Increase this when images are decoded in another way, so that cached results are not used.
+KEY_VERSION = 1
+# crop_pct, crop_mode, interpolation: the whole image, resized by albumentations.
+PLAIN_RESIZE = (1.0, "squash", "area")
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
 
@@ -79,6 +75,10 @@ class _TestedStep:
     draws: bool
     images: Sequence[NDArray[Any]]
 
+    def is_cacheable(self) -> bool:
+        """Whether its result is the same each time and can be stored as uint8."""
+        return not self.draws and all(image.dtype == np.uint8 for image in self.images)
+
 
 class Pipeline:
     """RGB uint8 [h, w, 3] to normalized float32 [height, width, 3], in two parts.
@@ -104,20 +104,15 @@ class Pipeline:
         """
         pictures = _make_test_pictures(size)
         tested = _test_steps(steps, pictures)
-        head = list(
-            takewhile(
-                lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), tested
-            )
-        )
+        # the head: steps without random numbers, as long as the image stays uint8
+        head = list(takewhile(_TestedStep.is_cacheable, tested))
         prepared = head[-1].images if head else pictures
         shapes = {image.shape for image in prepared}
         self.size = size
         self.prepared_shape = shapes.pop() if len(shapes) == 1 else None
         self._random = any(one.draws for one in tested) or jitter is not None or noise > 0
-        self._head, self._tail = (
-            [one.step for one in head],
-            [one.step for one in tested[len(head) :]],
-        )
+        self._head = [one.step for one in head]
+        self._tail = [one.step for one in tested[len(head) :]]
         self.key = _make_key(self._head, prepared[0])
         self._matrix, self._jitter, self._noise = matrix, jitter, noise
         self._floats = np.empty((*size, 3), dtype=np.float32)
@@ -152,7 +147,8 @@ class Pipeline:
 
     def _share(self, generator: np.random.Generator, python: random.Random) -> None:
         """Let all steps share the generators: with equal seeds, two flips would always agree."""
-        for step in (*self._tail, *([self._jitter] if self._jitter else [])):
+        steps = self._tail if self._jitter is None else [*self._tail, self._jitter]
+        for step in steps:
             step.set_random_state(generator, python)
 
     def _draw_jitter(self, pixels: NDArray[Any]) -> Matrix:
@@ -216,7 +212,9 @@ def _list_steps(
     steps, matrix = _split_normalization(steps, data)
     if from_file:
         steps = _fit_size(steps, data.image_size, normalized=normalizes)
-    return [*([albu.CenterCrop(*crop, pad_if_needed=True)] if crop else []), *steps], matrix
+    if crop:
+        steps = [albu.CenterCrop(*crop, pad_if_needed=True), *steps]
+    return steps, matrix
 
 
 def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> list[Any]:
@@ -273,8 +271,7 @@ def _find_normalize(steps: Sequence[Any]) -> int:
     )
 
 
-# --- Pipeline files
-# ---------------------------------------------------------------------------------------------------
+# --- Pipeline files ---
 
 
 def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
@@ -284,9 +281,8 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
         values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
-            warnings.simplefilter(
-                "error", RuntimeWarning
-            )  # numbers that cannot be computed with, as a std of 0
+            # values that give no number, such as a std of 0
+            warnings.simplefilter("error", RuntimeWarning)
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
@@ -354,8 +350,7 @@ def _end(steps: Sequence[Any], size: tuple[int, int]) -> Sequence[NDArray[Any]]:
     return tested[-1].images if tested else pictures
 
 
-# --- Running steps
-# ----------------------------------------------------------------------------------------------------
+# --- Running steps ---
 
 
 def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:

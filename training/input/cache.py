@@ -48,9 +48,8 @@ class PixelCache:
         fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
-        os.posix_fallocate(
-            self._file, 0, self._start
-        )  # a hole read through a map kills the process on a full tmpfs
+        # on a full tmpfs, reading a hole through a map kills the process
+        os.posix_fallocate(self._file, 0, self._start)
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
         self._checksums = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 

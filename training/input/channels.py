@@ -44,12 +44,10 @@ def measure_channels(
         return np.stack([shares @ values, shares @ values**2])
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        mean, square = np.mean(
-            list(pool.map(add_up, paths)), axis=0
-        )  # all images have the same size by now
-    std = np.sqrt(
-        np.maximum(square - mean**2, 1e-12)
-    )  # a channel without contrast cannot be divided by
+        # all images have the same size by now, so each has the same weight
+        mean, square = np.mean(list(pool.map(add_up, paths)), axis=0)
+    # a channel without contrast gets a small std: normalization divides by it
+    std = np.sqrt(np.maximum(square - mean**2, 1e-12))
     return _to_channels(mean), _to_channels(std)
 
 

@@ -25,12 +25,10 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
 
     def __init__(self, size: Size, crop_pct: float, crop_mode: str, interpolation: str) -> None:
         super().__init__(p=1.0)
-        self.size, self.crop_pct, self.crop_mode, self.interpolation = (
-            size,
-            crop_pct,
-            crop_mode,
-            interpolation,
-        )
+        self.size = size
+        self.crop_pct = crop_pct
+        self.crop_mode = crop_mode
+        self.interpolation = interpolation
 
     def apply(self, img: NDArray[np.uint8], **_params: Any) -> NDArray[np.uint8]:
         """The image, resized and cut."""

@@ -101,9 +101,8 @@ class _Buffers:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._free: deque[NDArray[np.float32]] = deque(
-            maxlen=2
-        )  # the batch at work and the one before
+        # two: the batch in use and the one before
+        self._free: deque[NDArray[np.float32]] = deque(maxlen=2)
 
     def take(self, count: int) -> torch.Tensor:
         """float32 [count, *shape], of any content."""
@@ -114,9 +113,8 @@ class _Buffers:
         else:
             buffer = np.empty((count, *self._shape), dtype=np.float32)
         lent = buffer[:count]
-        weakref.finalize(
-            lent, self._free.append, buffer
-        ).atexit = False  # the tensor's storage holds `lent`
+        # the tensor's storage holds `lent`, so the buffer is free when the tensor is gone
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
         return torch.from_numpy(lent)
 
 
@@ -179,7 +177,6 @@ def _start_worker(_: int) -> None:
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(
-        signal.SIGTTOU, signal.SIG_IGN
-    )  # a group in the background may write to the terminal
+    # a process group in the background may write to the terminal
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)

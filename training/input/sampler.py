@@ -39,7 +39,9 @@ class BatchSampler(Sampler[list[Position]]):
         self.epoch = 1
 
         full, rest = divmod(size, batch_size)
-        self.sizes = [batch_size] * full + [rest] * (rest >= 2 * world or (rest > 0 and not full))
+        self.sizes = [batch_size] * full
+        if rest >= 2 * world or (rest > 0 and not full):
+            self.sizes.append(rest)
 
     def __len__(self) -> int:
         return len(self.sizes)

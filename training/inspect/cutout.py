@@ -39,17 +39,13 @@ from tracker.training.libraries import REQUIREMENTS, require, translate_import_e
 from tracker.training.progress import ItemProgress
 
 MANIFEST, LOCK = ".cutout.jsonl", ".cutout.lock"
-VERSIONS = {
-    "grabcut": "grabcut-1",
-    "rembg": "rembg-u2net",
-}  # another version makes every image again
+# With another version, all images are cut out again.
+VERSIONS = {"grabcut": "grabcut-1", "rembg": "rembg-u2net"}
 WORK_SIDE = 256  # pixels: GrabCut works on a smaller picture, in a tenth of the time
-ROUNDS = 4
+ROUNDS = 4  # of GrabCut; more change little
 MARGIN_SIDE, MARGIN_TOP = 0.08, 0.04  # shares of the picture that are taken to be background
-CORE = (
-    0.2,
-    0.28,
-)  # half width and half height of the ellipse in the middle that is taken to be the subject
+# Half width and half height of the ellipse in the middle that surely shows the subject.
+CORE = (0.2, 0.28)
 QUALITY = {
     ".jpg": cv2.IMWRITE_JPEG_QUALITY,
     ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
@@ -102,16 +98,15 @@ def cut_out_folder(
     """
     files = _list_files(folder, out, method)
     if method == "rembg":
-        # tells what is wrong once, and downloads the model before several processes do
+        # reports an error once, and downloads the model before several processes need it
         open_rembg()
     with translate_os_errors(out, "create"):
         for parent in sorted({(out / file).parent for file in files}):
             parent.mkdir(parents=True, exist_ok=True)
     with _lock(out):
         known = {} if redo else _load_manifest(out)
-        write_text(
-            out / MANIFEST, "".join(_to_line(made) for made in known.values())
-        )  # without a torn last line
+        # written again, because a killed process may have left half a line
+        write_text(out / MANIFEST, "".join(_to_line(made) for made in known.values()))
         for torn in out.rglob(".*.tmp"):
             torn.unlink(missing_ok=True)
         images = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]

@@ -205,11 +205,9 @@ def explain_batch(
     for name, reduction in _list_stages(body):
         tap = _Tap(reduction, images, channels_last=str(getattr(body, "output_fmt", "")) == "NHWC")
         found = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
-        if (
-            found is None
-            or not found.any()
-            or (evidence is not None and found.numel() <= evidence.numel())
-        ):
+        if found is None or not found.any():  # the answer does not depend on this stage
+            continue
+        if evidence is not None and found.numel() <= evidence.numel():  # not finer
             continue
         evidence = found
         if min(found.shape[2:]) >= MIN_CELLS:

@@ -204,8 +204,7 @@ def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
     ]
 
 
-# --- mask_profiles
-# ----------------------------------------------------------------------------------------------------
+# --- mask_profiles ---
 
 
 def _find_in_profiles(

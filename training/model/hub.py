@@ -29,17 +29,11 @@ ANSWER_LIMIT_S = 4.0  # with the start of torch and timm, an error comes within 
 STALL_LIMIT_S = 30.0  # without a byte, once a download is under way
 UNDER_WAY = 1 << 20  # bytes
 POLL_S = 0.1
-CHUNK = (
-    1 << 16
-)  # bytes that the hub's client writes at once: by what is written one sees that something arrives
+CHUNK = 1 << 16  # bytes that the hub's client writes at once: small, so that a stall is visible
 NO_WEIGHTS = "no pretrained weights"  # the reason of the errors here
 CONFIG = "config.json"
-WEIGHT_NAMES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
-)  # in timm's order
+# In timm's order.
+WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 SERVER_ERRORS = (429, 500)  # too many requests, and this or more: no use asking again now
 
 
@@ -146,8 +140,7 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-# --- Weights
-# ----------------------------------------------------------------------------------------------------------
+# --- Weights ---
 
 
 def fetch_weights(source: ModelSource, name: str) -> None:
@@ -169,7 +162,8 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
         filename = settings.get("hf_hub_filename")
         _download_first(place, [filename] if filename else WEIGHT_NAMES, name)
         return
-    url, folder = str(settings["url"]), Path(get_dir()) / "checkpoints"
+    url = str(settings["url"])
+    folder = Path(get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     target = str(folder / url.rpartition("/")[2])
     with translate_hub_errors(name):
@@ -255,9 +249,8 @@ def _count_bytes(folder: Path) -> int:
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may have been renamed meanwhile
             found = path.lstat()
-            size += (
-                found.st_size if stat.S_ISREG(found.st_mode) else 0
-            )  # a new folder is no byte that has arrived
+            if stat.S_ISREG(found.st_mode):  # a new folder does not count as data
+                size += found.st_size
     return size
 
 
@@ -354,9 +347,8 @@ def ask(address: str, *, limit_s: float) -> str:
             with urllib.request.urlopen(request, timeout=limit_s, context=_trust()) as answer:  # noqa: S310
                 answer.read(1)
             problems[0] = ""
-        except (
-            urllib.error.HTTPError
-        ) as error:  # an answer too: what is missing there, the download finds out
+        except urllib.error.HTTPError as error:
+            # this is an answer, too: the download finds out what is missing
             down = error.code == SERVER_ERRORS[0] or error.code >= SERVER_ERRORS[1]
             problems[0] = f"{server} answers {error.code}" if down else ""
         except TimeoutError:

@@ -111,9 +111,8 @@ def _create(
     source = find_source(config.name, root)
     settings = read_settings(source)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
-    if settings.get(
-        "fixed_input_size"
-    ):  # the position embedding is made for one image size (ViT, Swin)
+    # ViT and Swin have a position embedding for one image size
+    if settings.get("fixed_input_size"):
         options["img_size"] = image_size
     if config.pretrained is not True:
         return _call_timm(config.name, _name_for_timm(source, weights=False), outputs, options)
@@ -208,9 +207,8 @@ def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     """
     if device == "cuda":
         best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return (
-            best if wanted == "auto" else cast("Precision", wanted)
-        ), ""  # the config knows its choices
+        # the config has checked the choice already
+        return best if wanted == "auto" else cast("Precision", wanted), ""
     if wanted in ("auto", "32-true"):
         return "32-true", ""
     if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:

@@ -27,9 +27,8 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         for group in groups:
             group["lr"] = config.lr * group.pop("lr_scale")
     if config.name == "sgd":
-        fused = not _is_sharded(
-            model
-        )  # torch 2.15 has no fused SGD for weights that are divided among processes
+        # torch 2.15 has no fused SGD for weights that are divided among processes
+        fused = not _is_sharded(model)
         return torch.optim.SGD(
             groups,
             lr=config.lr,

@@ -16,12 +16,8 @@ from tracker.training.files import NotAFileError, check_regular
 
 MAX_SHOWN = 3
 SAFETENSORS = ".safetensors"
-EMA_KEYS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema",
-)  # before the others, as timm prefers them
+# Before the others, as in timm.
+EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "module", "net")
 SAVE_HINT = (
     'where it was trained, save its weights alone: torch.save(model.state_dict(), "weights.pth")'
@@ -85,8 +81,8 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     body = [name for name in missing if not (classifier and name.startswith(classifier))]
     if body or not fitting:
         raise WeightsError(
-            f"{path} does not fit this model: {len(body)} of {len(own)} tensors missing or of"
-            f" another shape, first {body[0] if body else 'all'}",
+            f"{path} does not fit this model: {len(body)} of {len(own)} tensors are missing or"
+            f" have another shape, first {body[0] if body else 'all'}",
             hint="check model.name; only the classifier may differ",
         )
     model.load_state_dict(fitting, strict=False)

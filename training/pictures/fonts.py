@@ -139,9 +139,8 @@ def _add_new_fonts() -> None:
     """Once a process: it asks the system for all of its fonts."""
     known = {str(entry.fname) for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(
-            OSError, RuntimeError, ValueError
-        ):  # a font that cannot be read is no font
+        # skip a font that cannot be read
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             font_manager.fontManager.addfont(path)
 
 

@@ -66,9 +66,9 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: in
     lines = max(tile.title.count("\n") + tile.caption.count("\n") + 2 for tile in tiles)
     width = max(TILE_WIDTH * columns, NARROWEST)
     sentence = fold_text(legend.sentence, width - 0.3, LEGEND_SIZE)
-    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2) + SCALE_HEIGHT * (
-        legend.colors is not None
-    )
+    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2)
+    if legend.colors is not None:
+        below += SCALE_HEIGHT
     height = (PICTURE_HEIGHT + LINE_HEIGHT * lines) * rows + below
     figure = Figure(figsize=(width, height), layout="constrained")
     for place, tile in enumerate(tiles, start=1):
@@ -140,11 +140,8 @@ def _count_fitting(text: str, width: float, size: float) -> int:
 
 def measure_text(text: str, size: float) -> float:
     """About how wide the longest line is at a font size in points, in inches."""
-    return (
-        max(sum(_measure_letter(letter) for letter in line) for line in text.split("\n"))
-        * size
-        / 72
-    )
+    widths = [sum(map(_measure_letter, line)) for line in text.split("\n")]
+    return max(widths) * size / 72
 
 
 def _measure_letter(letter: str) -> float:

@@ -20,9 +20,8 @@ from tracker.training.input.sampler import OrderedBatches
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.processes import gather_images
 
-ENLARGED = (
-    1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
-)
+# For crops: an eighth larger than the image, like 256 to 224 pixels in the usual evaluation.
+ENLARGED = 1.125
 
 
 class Predictor:

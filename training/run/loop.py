@@ -102,9 +102,8 @@ def _describe_loader_end(error: BaseException) -> TrainingError | KeyboardInterr
     Here KeyboardInterrupt is raised if this process gets its own signal a bit later.
     """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGCHLD, lambda *_: None
-        )  # torch's raises for each loader process that ends after this one
+        # torch's handler would raise for each loader process that ends after this one
+        signal.signal(signal.SIGCHLD, lambda *_: None)
     time.sleep(SIGNAL_S)
     if is_loader_terminated(error):
         return KeyboardInterrupt(name_signal(signal.SIGTERM))
@@ -184,9 +183,9 @@ def _train(
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
     predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-    while epoch < train.epochs and not (
-        best and train.patience and epoch - best.epoch >= train.patience
-    ):
+    while epoch < train.epochs:
+        if best and train.patience and epoch - best.epoch >= train.patience:
+            break
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
@@ -252,9 +251,8 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
                     value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()]
                 )
             share = sizes[number] / sum(sizes[group : group + train.accumulate])
-            fabric.backward(
-                loss * share * fabric.world_size
-            )  # the mean over processes divides by their number
+            # times the number of processes, because the mean over them divides by it
+            fabric.backward(loss * share * fabric.world_size)
         confusion += confusion_matrix(truth, guesses, classes)
         total, seen = total + value * sizes[number], seen + sizes[number]
         recent.append(value)
@@ -268,11 +266,10 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             setup.logger.metrics(values, step=step, epoch=epoch)
             recent = []
     seconds = time.monotonic() - started
+    scores = score_counts(count_classes(confusion))
     return {
         "train/loss": total / seen,
-        **{
-            f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()
-        },
+        **{f"train/{name}": value for name, value in scores.items()},
         "train/lr": lr,
         "train/images_per_s": seen / seconds,
         "train/data_wait": sum(waits) / seconds,

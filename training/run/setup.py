@@ -177,13 +177,12 @@ def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
         return "auto"
     if config.train.strategy == "ddp":
         return "ddp"
-    return (
-        ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
-            parallelize_fn=_shard,
-            data_parallel_size=world,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=False,
-        )
+    # this is FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
+    return ModelParallelStrategy(
+        parallelize_fn=_shard,
+        data_parallel_size=world,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=False,
     )
 
 

@@ -110,9 +110,8 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
     state: Any = load_checkpoint(path)["model"] if setup.fabric.is_global_zero else None
     state = setup.fabric.broadcast(state)
     if setup.sharded:
-        set_model_state_dict(
-            setup.eval_model, dict(state), options=WHOLE
-        )  # it replaces what is in the dict
+        # a copy, because the call replaces the values of the dict
+        set_model_state_dict(setup.eval_model, dict(state), options=WHOLE)
     else:
         setup.eval_model.load_state_dict(state)
     found: dict[str, torch.Tensor] = state
