@@ -155,7 +155,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to an image before the model sees it."""
+    """How an image is changed before the model sees it."""
 
     name: str = option(
         "base",
@@ -659,7 +659,7 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`outcome_values`, and what moves the last bits of a result: where two runs must agree exactly."""
+    """`outcome_values` and the keys that change the last bits of a result."""
     options = list_options()
     rounding = {name for name, f in options.items() if f.metadata["rounding"]}
     found = {name: value for name, value in _unify_all(values, options).items() if name in rounding}
@@ -742,7 +742,7 @@ def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
 
 
 def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """The same as checkpoints had it when it still covered the places of the files."""
+    """The fingerprint in old checkpoints, which covered the paths of the files."""
     options = list_options()
     silent = ("data.workers", "data.cache", "train.log_every")
     return _hash_trajectory(

@@ -73,13 +73,13 @@ class StorageError(TrainingError):
 
 
 class MissingLibraryError(TrainingError):
-    """A library of others is not installed or cannot be loaded; `hint` says what to install."""
+    """A library is not installed or cannot be loaded; `hint` says what to install."""
 
     exit_code = 2
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line; its kind when it says nothing."""
+    """The first line of an error's message, or its class where the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

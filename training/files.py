@@ -33,7 +33,7 @@ KINDS = {
 
 
 class NotAFileError(OSError):
-    """A path of the user's that cannot be read as a file; its text is the reason alone."""
+    """A path from the user is no readable file; the text of the error is the reason alone."""
 
     def __str__(self) -> str:
         return self.strerror or ""
@@ -108,7 +108,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in `folder` whose process was killed on this machine; others stay."""
+    """Remove temporary files in `folder` that killed processes of this machine left."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = TEMPORARY.fullmatch(entry.name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     FromCounts = Callable[["Counts"], Floats]
     FromProbabilities = Callable[[NDArray[np.int64], NDArray[Any]], float]
 
-GIVEN = "given"  # the kind of a competition's metric that nobody computes here
+GIVEN = "given"  # the kind of a competition's metric that is not computed here
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ComputedMetric:
 
 
 def f1_by_class(counts: Counts) -> Floats:
-    """2 TP / (2 TP + FP + FN) of each class; 0 for a class that nobody has and nobody predicts."""
+    """2 TP / (2 TP + FP + FN) of each class; 0 for a class that is neither true nor predicted."""
     import numpy as np
 
     both = counts.actual + counts.predicted
@@ -149,17 +149,17 @@ def list_monitors() -> tuple[str, ...]:
 
 
 def list_resampled() -> tuple[ComputedMetric, ...]:
-    """The metrics that follow from guesses, the most decisive first."""
+    """The metrics of predicted classes, the most decisive first."""
     return tuple(metric for metric in METRICS.values() if metric.is_resampled)
 
 
 def find_kind(kind: str) -> ComputedMetric | None:
-    """The entry of a kind of tracker.toml; None for one that is not computed here, such as `given`."""
+    """The metric of a kind of tracker.toml; None for a kind that is not computed here."""
     return next((metric for metric in METRICS.values() if metric.kind == kind), None)
 
 
 def is_resampled(kind: str) -> bool:
-    """Whether a metric of this kind of tracker.toml follows from guesses alone."""
+    """Whether predicted classes are enough for a metric of this kind of tracker.toml."""
     known = find_kind(kind)
     return known is not None and known.is_resampled
 
@@ -172,5 +172,5 @@ def is_better(figure: str, new: float, old: float) -> bool:
 
 
 def score_counts(counts: Counts) -> Mapping[str, float]:
-    """{name: value} of every metric that follows from guesses, the most decisive last."""
+    """{name: value} of each metric of predicted classes, the most decisive last."""
     return {metric.name: float(metric.score(counts)) for metric in reversed(list_resampled())}

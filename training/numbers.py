@@ -18,5 +18,5 @@ def render_float(value: float, *, signed: bool = False) -> str:
 
 
 def render_count(count: int, noun: str, plural: str = "") -> str:
-    """A number of things: `1 run`, `2 runs`; `plural` where it is more than an s at the end."""
+    """A count with its noun: `1 run`, `2 runs`; `plural` where it is not noun + s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""Several processes for one run: the first does all the writing, the others only compute.
+"""Several processes for one run: the first writes all files, the others only compute.
 
 On one machine the first process starts the others itself (`python -m tracker.training.run.worker`).
 On several, torchrun starts one command on each; all but the first of them follow
@@ -35,7 +35,7 @@ JOINED, FAILURE = (
 
 
 class LocalProcesses(LightningEnvironment):
-    """The first of several processes that were started here, not by torchrun nor by Fabric."""
+    """Fabric's environment for the first process, where this module starts the others."""
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -88,7 +88,7 @@ def share_work(
 
 
 def join_group() -> None:
-    """In every other process: meet the first one; raises RuntimeError when it is gone."""
+    """In each other process: connect to the first one; raises RuntimeError if it has ended."""
     if started_by_torchrun():
         torch.distributed.init_process_group()
         return
@@ -111,7 +111,7 @@ def started_by_torchrun() -> bool:
 
 
 def is_connection_error(error: RuntimeError) -> bool:
-    """Whether this is what torch raises when another process of the group is gone."""
+    """Whether torch raised this because another process of the group has ended."""
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()
@@ -135,7 +135,7 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
 
 
 def share_cores(world: int) -> None:
-    """As many threads as this process has cores of its own: more would wait for each other."""
+    """Use one thread for each core of this process: more would wait for each other."""
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
 
 
@@ -196,7 +196,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
 
 
 def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) -> str:
-    """Why the group broke: how another process ended, what it has left, or else torch's words.
+    """Why the group broke: how another process ended, its own report, or torch's message.
 
     Empty where it did not break. torchrun ends this process by a signal when another one has ended;
     what that has left tells it from somebody's Ctrl-C.
@@ -222,7 +222,7 @@ def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) ->
 
 
 def _read_failure() -> str:
-    """What `report_failure` left."""
+    """The report of `report_failure`; empty when there is none."""
     with suppress(RuntimeError, ValueError):
         store = torch.distributed.distributed_c10d._get_default_store()
         if store.check([FAILURE]):

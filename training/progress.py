@@ -25,14 +25,14 @@ def list_shown() -> tuple[str, ...]:
 
 
 def _list_leaving() -> tuple[str, ...]:
-    """The parts of the line that leave in a narrow terminal, the first to go first."""
+    """The parts of the line that a narrow terminal drops, in this order."""
     first, *others = METRICS
     less = [f"val/{name}" for name in reversed(others)]
     return (RATE, "train/accuracy", *less, "train/loss", LEFT, f"val/{first}", "val/loss")
 
 
 class _Bar:
-    """A bar that is taken away at the end; there is none where nobody watches."""
+    """A bar that disappears at the end; there is none without a terminal."""
 
     _bar: RichProgress | None = None
 
@@ -82,7 +82,7 @@ class Progress(_Bar):
             )
 
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
-        """One batch was done."""
+        """Count one batch."""
         self._done += images
         if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
@@ -134,7 +134,7 @@ class Progress(_Bar):
         return "  ".join(parts.values())
 
     def notify(self, line: str) -> None:
-        """A sentence that the user should see."""
+        """Show a sentence to the user."""
         if not self._quiet:
             self._print(line)
 
@@ -162,7 +162,7 @@ class ItemProgress(_Bar):
         return self
 
     def advance(self) -> None:
-        """One item was done."""
+        """Count one item."""
         self._done += 1
         now = time.monotonic()
         rate = self._done / max(now - self._started, 1e-9)

@@ -1,4 +1,4 @@
-"""The confusion matrix [true class, predicted class] of counts, and what metrics need of it."""
+"""The confusion matrix [true class, predicted class], and the counts for metrics."""
 
 from __future__ import annotations
 

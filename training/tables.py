@@ -1,4 +1,4 @@
-"""CSV, TOML, JSON and YAML, read whole with errors that name the file and what is wrong with it."""
+"""Read CSV, TOML, JSON and YAML; errors name the file and the problem."""
 
 from __future__ import annotations
 

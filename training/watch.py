@@ -22,9 +22,9 @@ from types import TracebackType
 from tracker.training.errors import TrainingError
 
 POLL_S = 0.1  # between two looks: short for a person, and next to no work
-SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached this one
-FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a collective
-GIVE_UP_S = 15.0  # by then the end of the others has
+SIGNAL_S = 1.0  # a signal that was sent to all processes reaches this one within this time
+FREE_S = 5.0  # a signal frees the main thread within this time, unless it is in a collective
+GIVE_UP_S = 15.0  # the end of the other processes frees it within this time
 TAIL_LINES = 50  # of stderr: a traceback with its error at the end
 LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
 _ERROR = re.compile(
@@ -57,7 +57,7 @@ class Worker:
                     sys.stderr.write(text)
 
     def kill(self) -> None:
-        """End it; nothing happens when it has ended."""
+        """End the process, if it still runs."""
         self.process.kill()
         self.process.wait()
         self._reader.join(timeout=SIGNAL_S)
@@ -162,12 +162,12 @@ class ProcessWatch:
 
 
 def name_signal(number: int) -> str:
-    """A signal in the words of a run's record."""
+    """The name of a signal in a run's record."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def is_loader_end(error: BaseException) -> bool:
-    """Whether this is what torch raises when a loader process has ended unexpectedly.
+    """Whether torch raised this because a loader process ended unexpectedly.
 
     Where it ended while it handed over a batch, that is what the broken connection raises.
     """

@@ -27,7 +27,7 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
+CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs
 NOTES = (
     ".txt",
     ".csv",
@@ -58,14 +58,14 @@ class Findings:
     ignored: Counter[str] = field(default_factory=Counter)
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
-        """A problem of one training image or folder, unless data.exclude leaves it out."""
+        """Add a problem of a training image or folder, unless data.exclude covers it."""
         if not self.exclude.covers(name):
             self.problems.append(f"{place}: {reason}")
             if name:
                 self.broken.setdefault(name, reason)
 
     def list_visible(self, folder: Path) -> list[Path]:
-        """What is in a folder, in name order, without what is never an image; that is counted."""
+        """The content of a folder by name, without files that are no images; those are counted."""
         return [path for path in sorted(folder.iterdir()) if not self._is_ignored(path, folder)]
 
     def list_files(self, folder: Path) -> list[Path]:
@@ -175,7 +175,7 @@ def _read_exclude(
 
 
 def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
-    """Copy the CSVs of label fixes and of images left out to the run folder; raises StorageError."""
+    """Copy the CSVs of label fixes and exclusions to the run folder; raises StorageError."""
     excluded = [text for text in split_entries(config.exclude) if text.lower().endswith(CSV)]
     kept = {"label_fixes.csv": config.label_fixes}
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
@@ -212,7 +212,7 @@ def _read_samples(
 def _read_eval(
     config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> tuple[EvalImage, ...]:
-    """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
+    """The images of info.csv in its order; without info.csv, all images of the folder."""
     if not config.eval_dir:
         return ()
     folder = locate(root, config.eval_dir)
@@ -220,7 +220,7 @@ def _read_eval(
         raise DataError(f"no such folder: {folder} (data.eval_dir)")
     images = folder / "images" if (folder / "images").is_dir() else folder
     table = folder / "info.csv"
-    if os.path.lexists(table):  # what is no file is told
+    if os.path.lexists(table):  # also a folder or a broken link: read_table reports it
         names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
         findings.problems += [f"{table}: {name} is listed twice" for name in twice]

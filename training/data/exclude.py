@@ -1,4 +1,4 @@
-"""Training images that are left out, as data.exclude says; the folders stay as they are.
+"""Training images that data.exclude excludes; the folders are not changed.
 
 `data.exclude` is glob patterns with commas between, and paths of CSVs with a column `path` (or
 `id`); other columns
@@ -39,7 +39,7 @@ class Rule:
 
 @dataclass
 class Exclude:
-    """The rules of a config, and which training images they have left out so far."""
+    """The rules of a config, and the training images that they have excluded so far."""
 
     paths: dict[str, Rule] = field(default_factory=dict)
     patterns: list[Rule] = field(default_factory=list)
@@ -104,8 +104,8 @@ class Exclude:
             )
         hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
         notes += [
-            f"data.exclude: {source} also matches {render_count(count, 'evaluation image')}; they are"
-            " predicted anyway"
+            f"data.exclude: {source} also matches {render_count(count, 'evaluation image')};"
+            " they are predicted anyway"
             for source, count in hit.items()
         ]
         return notes
@@ -125,7 +125,7 @@ class Exclude:
         return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
 
     def to_rows(self) -> Iterator[tuple[str, str]]:
-        """What was left out, as (path, reason)."""
+        """The excluded images, as (path, reason)."""
         for name, rule in self.left_out.items():
             yield name, rule.reason or f"data.exclude: {rule.source}"
 

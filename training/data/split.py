@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def split_samples(
     samples: Sequence[Sample], config: DataConfig
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Training and validation samples, in the order given; sampling is without replacement.
+    """Training and validation samples, in the given order; sampling is without replacement.
 
     Raises ConfigError when there are more folds than people or images.
     """
@@ -50,7 +50,7 @@ def split_samples(
 
 
 def find_unit(sample: Sample, config: DataConfig) -> str:
-    """What is not divided: the person, or the image."""
+    """The unit that the split does not divide: the person, or the image."""
     return sample.group if config.split == "by_profile" else sample.id
 
 
@@ -80,7 +80,7 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
 
 
 def _hold_out(units: Sequence[str], ratio: float, rng: np.random.Generator) -> list[str]:
-    """At least one unit is held out and at least one is kept, when there are two."""
+    """The held-out units: at least one, and not all when there are two or more."""
     number = min(max(1, round(len(units) * ratio)), max(len(units) - 1, 0))
     return [units[index] for index in rng.permutation(len(units))[:number]]
 

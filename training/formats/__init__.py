@@ -1,4 +1,4 @@
-"""The formats of training data, a file each; a new one is a file here and a line in FORMATS.
+"""The formats of training data, one per file; a new one needs a file and a line in FORMATS.
 
 They do not know the config of a run; whoever needs something of a format asks this registry.
 """
@@ -42,5 +42,5 @@ def by_format(key: str) -> dict[str, Any]:
 
 
 def list_with_people() -> list[str]:
-    """The names of the formats that know whom a photograph shows."""
+    """The names of the formats that know the person in a photograph."""
     return [known.name for known in FORMATS.values() if known.has_people]

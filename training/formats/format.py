@@ -12,13 +12,13 @@ from tracker.training.formats.samples import Sample, Task
 
 
 class Listing(Protocol):
-    """What reads the folders for a format: it leaves out what is no image, and collects problems."""
+    """Reads folders for a format: skips files that are no images and collects problems."""
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
-        """A problem of one training image or folder."""
+        """Add a problem of one training image or folder."""
 
     def list_visible(self, folder: Path) -> list[Path]:
-        """What is in a folder, in name order."""
+        """The content of a folder, sorted by name."""
 
     def list_files(self, folder: Path) -> list[Path]:
         """The files in a folder and below it, in order."""

@@ -1,4 +1,4 @@
-"""Format image_folder: one folder a class, named like the class."""
+"""Format image_folder: one folder for each class, with the name of the class."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _read(source: Source) -> list[Sample]:
 
 IMAGE_FOLDER = Format(
     name="image_folder",
-    detect=lambda folder, table: False,  # what is taken when no other format fits
+    detect=lambda folder, table: False,  # the fallback when no other format fits
     suggest_classes=_suggest_classes,
     read=_read,
     defaults=PLAIN_DEFAULTS,

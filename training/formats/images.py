@@ -1,4 +1,4 @@
-"""Reading image files: a strict check of every file, and the quick decoder of the training loop."""
+"""Read image files: a strict check, and the fast decoder for training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
-BROKEN = (  # what Pillow raises for files that are not what they should be
+BROKEN = (  # errors of Pillow about damaged files
     *(
         OSError,
         ValueError,
@@ -64,7 +64,7 @@ def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Pa
     known = _load_cache(cache)
     unique = list(dict.fromkeys(paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, about files that can be used all the same
+        warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
         results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
         found = dict(zip(unique, results, strict=True))
     fresh = {str(path): check for path, check in found.items()}
@@ -88,7 +88,7 @@ def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
 
 
 def _find_problem(content: bytes) -> str:
-    """What is wrong with an image, in a few words; empty when it can be decoded in full."""
+    """The problem of an image in a few words; empty when it can be decoded completely."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -127,7 +127,7 @@ def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
         raw: dict[str, dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
         return {path: ImageCheck(**fields) for path, fields in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # a cache: what cannot be read is computed again
+        return {}  # it is only a cache: the checks are done again
 
 
 def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
@@ -139,7 +139,7 @@ def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file; raises DataError."""
+    """The bytes of an image file; raises DataError."""
     import numpy as np
 
     try:
@@ -150,7 +150,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
+    """The image as RGB, uint8 [height, width, 3], rotated by its EXIF; raises DataError.
 
     The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
     pixels the color that is stored under them. `content` are the bytes of the file, where they

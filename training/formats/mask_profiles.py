@@ -28,12 +28,12 @@ PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal":
 
 
 def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:
-    """Class = mask * 6 + gender * 3 + age band; below the first band 0, below the second 1, else 2."""
+    """Class = mask * 6 + gender * 3 + age band, see `find_age_band`."""
     return mask * 6 + GENDERS.index(gender) * 3 + find_age_band(age, bands)
 
 
 def find_age_band(age: int, bands: tuple[int, int]) -> int:
-    """The place in AGES of an age in years."""
+    """The index in AGES of an age in years: below the first band 0, below the second 1, else 2."""
     return 0 if age < bands[0] else 1 if age < bands[1] else 2
 
 

@@ -1,4 +1,4 @@
-"""What is done to an image between its file and the model.
+"""How an image is changed between its file and the model.
 
 A pipeline is a list of albumentations steps with the colors at its end: normalization, and the
 jitter that is one matrix with it. Its head, the leading steps that draw no random number, makes the
@@ -31,9 +31,8 @@ from tracker.training.input.fit_image import FitImage
 from tracker.training.input.pipeline_file import names_file, read_pipeline_file
 from tracker.training.tables import parse_json, parse_yaml
 
-# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it
-# hangs for ever once it uses them, or sets their number. They are ended here, in the process that
-# forks.
+# A loader process is forked. If cv2 has sleeping threads then, the fork gets a lock that is never
+# released, and cv2 hangs there. So cv2 has no threads in the process that forks.
 cv2.setNumThreads(1)
 
 # Increase this when images are decoded in another way, so that cached results are not used.
@@ -47,7 +46,7 @@ class DrawsError(Exception):
     """A step asked for a random number where there are none."""
 
 
-# What steps raise about an image that they cannot take.
+# Errors of steps about an image that they do not accept.
 STEP_ERRORS = (
     DrawsError,
     CropSizeError,
@@ -69,7 +68,7 @@ class _NoDraws:
 
 @dataclass(frozen=True)
 class _TestedStep:
-    """A step, whether it draws random numbers, and what it made of the test pictures."""
+    """A step, whether it draws random numbers, and its results for the test pictures."""
 
     step: Any
     draws: bool
@@ -118,7 +117,7 @@ class Pipeline:
         self._floats = np.empty((*size, 3), dtype=np.float32)
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the head makes of a decoded image."""
+        """The result of the head for a decoded image."""
         return _run(self._head, image)
 
     def finish(self, pixels: NDArray[np.uint8], out: NDArray[np.float32], *, seed: int) -> None:
@@ -250,7 +249,7 @@ def _build_jitter(augment: AugmentConfig, *, train: bool, evaluation: EvalConfig
 
 
 def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
-    """A plain Normalize at the end becomes the matrix; None where a file normalizes in another way."""
+    """Turn a plain Normalize at the end into the matrix; None for another normalization."""
     last = steps[-1] if steps else None
     if isinstance(last, albu.Normalize) and last.normalization == "standard" and last.p >= 1:
         return list(steps[:-1]), normalization_matrix(last.mean, last.std, last.max_pixel_value)
@@ -265,7 +264,7 @@ def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
 
 
 def _find_normalize(steps: Sequence[Any]) -> int:
-    """The place of the first Normalize, or the end."""
+    """The index of the first Normalize, or the number of steps."""
     return next(
         (place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
     )
@@ -275,7 +274,7 @@ def _find_normalize(steps: Sequence[Any]) -> int:
 
 
 def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
-    """The steps of a file as albumentations.save writes it, without ToTensorV2; raises ConfigError."""
+    """The steps of a file by albumentations.save, without ToTensorV2; raises ConfigError."""
     content = read_pipeline_file(augment, root)
     try:
         values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
@@ -316,14 +315,14 @@ def _list_unknown(step: Any) -> list[str]:
 
 
 def _flatten(step: Any) -> list[Any]:
-    """The steps in a Compose that always runs; ToTensorV2 is left out, for batches are made here."""
+    """The steps in a Compose that always runs, without ToTensorV2: batches are made here."""
     if isinstance(step, albu.Compose | albu.Sequential) and step.p >= 1:
         return [inner for child in step.transforms for inner in _flatten(child)]
     return [] if type(step).__name__ == "ToTensorV2" else [step]
 
 
 def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalized: bool) -> list[Any]:
-    """Steps that end in `size`: a resize is added before Normalize when they do not decide a size."""
+    """Steps that end in `size`; a resize is added before Normalize if they set no size."""
     place = _find_normalize(steps)
     fitted = list(steps)
     if len({image.shape for image in _end(fitted[:place], size)}) > 1:

@@ -1,4 +1,4 @@
-"""Images as the head of a pipeline leaves them, kept for later epochs and runs.
+"""Images after the head of a pipeline, cached for later epochs and runs.
 
 One sparse file for a set of images and a head: a table with a mark of 8 bytes for each image, then
 the images, each from the start of a page. An image is written before its mark, and the mark is a
@@ -45,7 +45,7 @@ class PixelCache:
         self._writable = True
         size = self._start + len(self._slots) * self._stride
         self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
+        fcntl.flock(self._file, fcntl.LOCK_SH)  # a locked file is not removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
         # on a full tmpfs, reading a hole through a map kills the process
@@ -63,7 +63,7 @@ class PixelCache:
             os.close(self._file)
 
     def find(self, path: str) -> NDArray[np.uint8] | None:
-        """The image kept for `path`, not to be written to, or None."""
+        """The cached image for `path`, read-only, or None."""
         slot = self._slots.get(self._hashes.get(path, ""))
         if slot is None or not self._checksums[slot]:
             return None
@@ -88,7 +88,7 @@ class PixelCache:
             self._writable = False
 
     def _write(self, content: NDArray[Any], offset: int) -> None:
-        """By system call, because writing to a map kills the process when the disk is full."""
+        """Write with a system call: writing to a map kills the process when the disk is full."""
         if os.pwrite(self._file, content.data, offset) != content.nbytes:
             raise OSError
 
@@ -149,7 +149,7 @@ def _last_use(file: Path) -> float:
 
 
 def list_unused(folder: Path) -> list[Path]:
-    """The caches that no process uses, but for the one used last."""
+    """The caches that no process uses, except the one used last."""
     files = sorted(folder.glob("pixels-*.u8"), key=_last_use)[:-1]
     return [file for file in files if _is_unused(file)]
 

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the color channels, as the model will see the images."""
+"""Mean and standard deviation of the color channels, after crop and resize."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         self.interpolation = interpolation
 
     def apply(self, img: NDArray[np.uint8], **_params: Any) -> NDArray[np.uint8]:
-        """The image, resized and cut."""
+        """The resized and cropped image."""
         height, width = self._find_size(*img.shape[:2])
         if self.interpolation == "area":
             shrinks = height < img.shape[0] or width < img.shape[1]
@@ -49,7 +49,7 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
 
     def _find_size(self, height: int, width: int) -> Size:
-        """The size before the middle is cut out, rounded as timm and torchvision round it."""
+        """The size before the center crop, rounded as in timm and torchvision."""
         target = (
             math.floor(self.size[0] / self.crop_pct),
             math.floor(self.size[1] / self.crop_pct),
@@ -63,5 +63,5 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         return max(self.size[0], round(height / ratio)), max(self.size[1], round(width / ratio))
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
-        """What decides the result: part of the key of prepared images."""
+        """The arguments that decide the result; they are part of the cache key."""
         return ("size", "crop_pct", "crop_mode", "interpolation")

@@ -105,7 +105,7 @@ class _Buffers:
         self._free: deque[NDArray[np.float32]] = deque(maxlen=2)
 
     def take(self, count: int) -> torch.Tensor:
-        """float32 [count, *shape], of any content."""
+        """float32 [count, *shape], not initialized."""
         while self._free:
             buffer = self._free.pop()
             if len(buffer) >= count:
@@ -168,7 +168,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """One core a worker: more threads would fight for the cores of the model.
+    """One core for each worker: more threads would take the cores of the model.
 
     Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is
     the loop's concern, which ends its workers itself.

@@ -17,14 +17,14 @@ def names_file(augment: AugmentConfig) -> bool:
 
 
 def pin_pipeline_file(config: Config, root: Path) -> Config:
-    """The config with the hash of its pipeline file as it is now, or with none; raises ConfigError."""
+    """The config with the present hash of its pipeline file, if any; raises ConfigError."""
     content = _read(config.augment, root) if names_file(config.augment) else None
     digest = "" if content is None else hashlib.sha256(content).hexdigest()
     return replace(config, augment=replace(config.augment, file_sha256=digest))
 
 
 def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
-    """The file's content; raises ConfigError when it is not what the config was made with."""
+    """The content of the file; raises ConfigError when it changed since the config was made."""
     content = _read(augment, root)
     if augment.file_sha256 not in ("", hashlib.sha256(content).hexdigest()):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of (seed, epoch) alone, shared out among processes."""
+"""The images of each batch depend on (seed, epoch) alone; processes share each batch."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class BatchSampler(Sampler[list[Position]]):
 
 
 class OrderedBatches(Sampler[list[Position]]):
-    """Every `world`-th position from `rank` on, in order, as epoch 0: nothing random.
+    """Each `world`-th position from `rank` on, in order, as epoch 0; not random.
 
     Each process gets equally many; the last one may get the last image a second time.
     """

@@ -58,7 +58,7 @@ Mask = NDArray[np.float32]  # [height, width], the subject's share of each pixel
 
 @dataclass(frozen=True)
 class CutoutResult:
-    """What was made of an image; `source` and `result` are SHA-256 of the files."""
+    """How an image was cut out; `source` and `result` are the SHA-256 of the files."""
 
     file: str
     method: str
@@ -107,8 +107,8 @@ def cut_out_folder(
         known = {} if redo else _load_manifest(out)
         # written again, because a killed process may have left half a line
         write_text(out / MANIFEST, "".join(_to_line(made) for made in known.values()))
-        for torn in out.rglob(".*.tmp"):
-            torn.unlink(missing_ok=True)
+        for leftover in out.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         images = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
         copied = [_copy(folder / file, out / file) for file in files if file not in set(images)]
         jobs = [_Job(folder, out, file, method, known.get(file)) for file in images]
@@ -266,7 +266,7 @@ _sessions: dict[str, Any] = {}  # one a process: loading the network takes secon
 
 
 def open_rembg() -> Any:
-    """This process's session of rembg; raises MissingLibraryError, or TrainingError without a model."""
+    """This process's session of rembg; raises MissingLibraryError, TrainingError."""
     if "u2net" in _sessions:
         return _sessions["u2net"]
     require("rembg")
@@ -300,7 +300,7 @@ def _encode(pixels: Pixels, suffix: str) -> bytes:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Copy a file that is no image, as a whole; False when the copy is there."""
+    """Copy a file that is no image; False when the copy exists already."""
     with translate_os_errors(source, "read"):
         content = source.read_bytes()
         if target.is_file() and target.read_bytes() == content:
@@ -335,7 +335,7 @@ def _to_line(made: CutoutResult) -> str:
 
 
 def _load_manifest(out: Path) -> dict[str, CutoutResult]:
-    """What was made, by file; a line that cannot be read is made again."""
+    """The results so far, by file; an image whose line cannot be read is cut out again."""
     known = {}
     try:
         lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()

@@ -21,7 +21,7 @@ from tracker.training.progress import ItemProgress
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
-DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded no larger than twice what is hashed
+DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded at up to twice this size
 SEED = 0
 
 
@@ -72,7 +72,7 @@ def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
 
 
 def hash_image(path: Path) -> NDArray[np.bool_]:
-    """The hash [256] of an image file, turned as its EXIF says; raises DataError."""
+    """The hash [256] of an image file, rotated by its EXIF; raises DataError."""
     import imagehash
 
     bits = imagehash.phash(open_small(path, DRAFT), hash_size=HASH_SIDE).hash

@@ -53,7 +53,7 @@ MAX_PREFIX = 16  # class and register tokens before the patches
 
 @dataclass(frozen=True)
 class ImageToExplain:
-    """An image to explain; `label` is its class, None where nobody knows."""
+    """An image to explain; `label` is its class, None where unknown."""
 
     id: str
     path: Path
@@ -75,12 +75,11 @@ class View:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """What the model guesses, how sure it is (0 to 1), and why.
+    """A prediction for an image, its confidence (0 to 1), and the evidence for it.
 
-    `model_input` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height,
-    width] from 0 to 1 the
-    evidence in it for the guess. `view` is where that lies in the photograph, None where it is no
-    plain rectangle.
+    `model_input` uint8 [height, width, 3] is the image as the model gets it. `heat` float32
+    [height, width], 0 to 1, is the evidence in it for the prediction. `view` is its place in the
+    photograph, None where that is no plain rectangle.
     """
 
     image: ImageToExplain
@@ -224,7 +223,7 @@ def explain_batch(
 
 
 def _list_stages(body: nn.Module) -> list[tuple[str, int]]:
-    """Module and pixels a cell of each stage that timm takes features from, the deepest first."""
+    """Module and pixels per cell of each feature stage of timm, the deepest first."""
     stages = [
         (str(stage["module"]), int(stage["reduction"]))
         for stage in getattr(body, "feature_info", ())

@@ -69,7 +69,7 @@ class SplitTable:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """Part and class of what is to be validated on, but has no image there."""
+        """(part, class) where a validation part has no image of a class."""
         held = [part for part in self.counts if part not in ("train", "unused")]
         return [
             (part, name) for part in held for name, count in self.counts[part].items() if not count
@@ -86,7 +86,7 @@ class SplitTable:
 
 
 def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> Survey:
-    """Look at every image of every part; raises DataError when one cannot be read."""
+    """Survey all images of all parts; raises DataError when one cannot be read."""
     parts = {}
     for name, samples in (("training", data.train), ("validation", data.val)):
         if samples:

@@ -28,7 +28,7 @@ CHANCE = 0.05  # of taking a model that only names the commonest class for a bet
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A label that is likely wrong, as a line of data.label_fixes would mend it.
+    """A label that is likely wrong, and the line of data.label_fixes that corrects it.
 
     `given` and `suggested` are words for people, `score` the probability of the given label,
     `images` the ids of the
@@ -50,7 +50,7 @@ class Suspect:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often the model agrees with the labels of a field: `right` of `judged` people or images.
+    """How often the model agrees with a field's labels: `right` of `judged` people or images.
 
     `majority` is the share of the commonest label, which a model without any knowledge reaches.
     """
@@ -62,7 +62,7 @@ class Agreement:
 
     @property
     def accuracy(self) -> float:
-        """The share of labels that it would give, too."""
+        """The share of labels with which the model agrees."""
         return self.right / self.judged
 
     @property
@@ -191,7 +191,7 @@ def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
     """Rows whose label is not the most probable one."""
     from cleanlab.filter import find_label_issues
 
-    if len(set(labels)) < 2:  # there is nothing to learn how often one is taken for the other
+    if len(set(labels)) < 2:  # with one class, no label can be confused with another
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with few examples
@@ -227,17 +227,17 @@ def _find_in_profiles(
     for group, suspect in ages.items():
         years = _nearest_age(people[group].age, AGES.index(suspect.suggested), bands)
         ages[group] = replace(suspect, value=str(years), given=str(people[group].age))
-    mended = dict(people)  # as the suggestions would have them
-    mended |= {
-        group: replace(mended[group], gender=suspect.value) for group, suspect in genders.items()
+    corrected = dict(people)  # with the suggested corrections
+    corrected |= {
+        group: replace(corrected[group], gender=suspect.value) for group, suspect in genders.items()
     }
-    mended |= {
-        group: replace(mended[group], age=int(suspect.value)) for group, suspect in ages.items()
+    corrected |= {
+        group: replace(corrected[group], age=int(suspect.value)) for group, suspect in ages.items()
     }
     issues = _find_issues(
         [sample.label // (len(GENDERS) * len(AGES)) for sample in samples], by_attribute.sum((2, 3))
     )
-    masks = _suspect_masks(issues, samples, mended, classes, bands)
+    masks = _suspect_masks(issues, samples, corrected, classes, bands)
     return [*genders.values(), *ages.values(), *masks]
 
 
@@ -279,7 +279,7 @@ def _judge_people(
 
 
 def _nearest_age(age: int, band: int, bands: tuple[int, int]) -> int:
-    """The age of a band that is nearest to `age`; who knows the person's age corrects it."""
+    """The age in a band that is nearest to `age`; the user can correct it."""
     first, last = ((0, bands[0] - 1), (bands[0], bands[1] - 1), (bands[1], OLDEST))[band]
     return min(max(age, first), last)
 

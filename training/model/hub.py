@@ -38,7 +38,7 @@ SERVER_ERRORS = (429, 500)  # too many requests, and this or more: no use asking
 
 
 class _StalledError(WeightsError):
-    """A download that was given up."""
+    """A download was stopped because nothing arrived."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def read_settings(source: ModelSource) -> Mapping[str, Any]:
 
 
 def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
-    """What the model's pretrained weights were made for, as nested tables of config keys."""
+    """The input that the pretrained weights expect, as nested tables of config keys."""
     from timm.data import resolve_data_config
 
     found = resolve_data_config(pretrained_cfg=dict(read_settings(find_source(name, root))))
@@ -144,7 +144,7 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
 
 
 def fetch_weights(source: ModelSource, name: str) -> None:
-    """Have the weights of a model in the cache, from the hub if need be; raises WeightsError."""
+    """Make sure that a model's weights are cached; download them if needed. Raises WeightsError."""
     if source.kind == "hf-hub":
         fetch_folder(source.location, weights=True)
     elif source.kind == "timm":
@@ -155,7 +155,7 @@ def fetch_weights(source: ModelSource, name: str) -> None:
 
 
 def _download(settings: Mapping[str, Any], name: str) -> None:
-    """Download the weights of a registered model to where timm looks for them; raises WeightsError."""
+    """Download the weights of a registered model to timm's cache; raises WeightsError."""
     from torch.hub import download_url_to_file, get_dir
 
     if place := settings.get("hf_hub_id"):
@@ -244,7 +244,7 @@ def _run_with_timeout(download: Callable[[], T], folder: Path, address: str, nam
 
 
 def _count_bytes(folder: Path) -> int:
-    """Bytes in the files of a folder, those that are still being written included."""
+    """Bytes in the files of a folder, including files that are still being written."""
     size = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may have been renamed meanwhile
@@ -259,7 +259,7 @@ def _name_server(address: str) -> str:
 
 
 def find_cached(settings: Mapping[str, Any]) -> Path | None:
-    """The file with a registered model's weights in the cache of the hub's client or of torch."""
+    """The cached weights file of a registered model, from the hub's client or torch."""
     from huggingface_hub import try_to_load_from_cache
     from torch.hub import get_dir
 
@@ -275,7 +275,7 @@ def find_cached(settings: Mapping[str, Any]) -> Path | None:
 
 
 def _find_address(settings: Mapping[str, Any], name: str) -> str:
-    """Where the weights are to be had."""
+    """The address of the weights."""
     from huggingface_hub import hf_hub_url
 
     if repository := settings.get("hf_hub_id"):
@@ -323,7 +323,7 @@ def translate_hub_errors(name: str) -> Iterator[None]:
     try:
         yield
     except _StalledError:
-        before = logging.CRITICAL  # its thread goes on, and what that tries is no news any more
+        before = logging.CRITICAL  # its thread still runs, and its errors are old news
         raise
     except (ConfigError, WeightsError):
         raise

@@ -89,7 +89,7 @@ def build_model(
 
 
 def check_model(config: ModelConfig, *, root: Path) -> None:
-    """Have what the model needs here, its weights downloaded.
+    """Check that the model exists, and download its weights.
 
     Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be
     had.
@@ -107,7 +107,7 @@ def check_model(config: ModelConfig, *, root: Path) -> None:
 def _create(
     config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path
 ) -> nn.Module:
-    """The model with weights of timm where they are wanted, else with random ones."""
+    """The model with timm's weights if the config asks for them, else with random weights."""
     source = find_source(config.name, root)
     settings = read_settings(source)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
@@ -179,7 +179,7 @@ def _freeze(body: Any, parts: str) -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode, but for frozen parts: their batch norms and dropouts stay as in evaluation."""
+    """Training mode, except for frozen parts: their batch norms and dropouts stay fixed."""
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -200,7 +200,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
-    """The precision to use and a sentence when it is not the one asked for.
+    """The precision to use, and a sentence when it differs from the config.
 
     bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is
     not trained on CPUs.

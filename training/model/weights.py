@@ -23,8 +23,7 @@ SAVE_HINT = (
     'where it was trained, save its weights alone: torch.save(model.state_dict(), "weights.pth")'
 )
 
-# What torch raises about a file that it cannot read: its unpickler stumbles in many ways over other
-# bytes.
+# Errors of torch about a file that it cannot read: its unpickler fails in many ways.
 READ_ERRORS = (
     *(
         OSError,
@@ -61,7 +60,7 @@ class _Placeholder:
 def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     """Load a state dict (.pth, .ckpt, .bin, .safetensors); returns a sentence about the rest.
 
-    The head may have different classes. It may be wrapped as `find_state` knows, its names may have a
+    The head may have other classes. It may be wrapped as `find_state` knows, its names may have a
     prefix. Formats that timm can convert are converted: the original Swin release, position
     embeddings for another image size. Raises WeightsError when the file cannot be read or a body
     tensor is missing or of another shape.
@@ -103,7 +102,7 @@ def _list_first(names: list[str]) -> str:
 
 
 def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
-    """`state` with the names of `own`, which may all begin with a prefix there, and that prefix.
+    """Remove a prefix from names of `state` that are in `own` without it; returns the prefix, too.
 
     Names without the prefix stay as they are: a loss or a metric of the training script. Where
     several prefixes have as many of the names, a moving average is preferred, then the shortest.
@@ -134,7 +133,7 @@ def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
 
 
 def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
-    """Through the filter that timm has for this family of models, where it has one."""
+    """Convert a state dict by timm's filter for this family of models, if it has one."""
     convert = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
     if convert is None:
         return state
@@ -148,7 +147,7 @@ def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
 
 
 def read_state_dict(path: Path) -> tuple[State, str]:
-    """The tensors of a weights file by name, and the key that they were under; raises WeightsError."""
+    """The tensors of a weights file by name, and their key in the file; raises WeightsError."""
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path), ""
     loaded = load_file(path)

@@ -42,7 +42,7 @@ Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph in a grid: what it shows, what was guessed, and how sure the model was (0 to 1)."""
+    """A photograph with its label, prediction and confidence (0 to 1)."""
 
     path: Path
     name: str
@@ -93,7 +93,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
 
 
 def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
-    """Class names in as many lines as a cell of this size in inches takes; nothing is left out."""
+    """Class names, wrapped to the lines that fit in a cell of this size in inches."""
     most = max(1, int(cell * 72 / (1.4 * LABEL_SIZE)))
     longest = max(measure_text(name, LABEL_SIZE) for name in classes)
     width = max(SHORT_LABEL, longest / most * 1.3)  # a line rarely ends at its limit
@@ -132,7 +132,7 @@ def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list
 
 
 def draw_examples(cards: Sequence[Example], path: Path) -> Path:
-    """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
+    """Photographs in a grid; a green frame for a right prediction, red for a wrong one."""
     tiles = []
     for card in cards:
         right = card.truth == card.guess
@@ -142,7 +142,7 @@ def draw_examples(cards: Sequence[Example], path: Path) -> Path:
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
-    """The loss and the metrics of training and validation by epoch, the best epoch marked."""
+    """Loss and metrics of training and validation by epoch; the best epoch is marked."""
     figure = Figure(figsize=(11 / 3 * len(list_figures()), 3.6), layout="constrained")
     for name, axes in _add_panels(figure):
         for part in ("train", "val"):

@@ -92,7 +92,7 @@ def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
         missing -= _list_letters(tuple(rcParams["font.family"]))
     families: list[str] = []
     level = LOG.level
-    LOG.setLevel(logging.ERROR)  # it tells of every font that has no normal weight
+    LOG.setLevel(logging.ERROR)  # it warns about each font without a normal weight
     try:
         for list_candidates in (_list_known, _list_others, _list_new):
             if missing:
@@ -164,7 +164,7 @@ def _report_missing(missing: set[str]) -> None:
     _reported.update(missing)
     if first:
         letters = "".join(sorted(missing)[:SHOWN])
-        with contextlib.suppress(OSError, ValueError):  # nobody may be listening
+        with contextlib.suppress(OSError, ValueError):  # stderr may be closed
             print(
                 f"pictures: no font on this machine has {letters}, they appear as boxes; "
                 "install one: apt-get install fonts-noto-cjk",

@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG files: photographs and what is to be said about each."""
+"""Sheets of pictures as PNG files: photographs with titles and captions."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def _draw_legend(figure: Figure, legend: Legend, sentence: str) -> None:
 
 
 def _fold(tile: Tile) -> Tile:
-    """The tile with its words in lines that are no wider than itself."""
+    """The tile with its texts wrapped to its width."""
     title = fold_text(tile.title, TILE_WIDTH, TITLE_SIZE)
     return replace(tile, title=title, caption=fold_text(tile.caption, TILE_WIDTH, CAPTION_SIZE))
 
 
 def fold_text(text: str, width: float, size: float) -> str:
-    """The text in lines of at most `width` inches at a font size in points, nothing left out.
+    """Wrap a text to lines of at most `width` inches at a font size in points.
 
     A line ends after a space, a slash, an underline or a hyphen where there is one in its second
     half.
@@ -139,7 +139,7 @@ def _count_fitting(text: str, width: float, size: float) -> int:
 
 
 def measure_text(text: str, size: float) -> float:
-    """About how wide the longest line is at a font size in points, in inches."""
+    """The approximate width of the longest line in inches, at a font size in points."""
     widths = [sum(map(_measure_letter, line)) for line in text.split("\n")]
     return max(widths) * size / 72
 

@@ -56,7 +56,7 @@ def combine(
 def combine_validation(
     members: Sequence[Predictions], method: str, weights: Sequence[float] = ()
 ) -> Predictions | None:
-    """What the ensemble says about validation images that no member was trained on.
+    """The ensemble's predictions for validation images that no member was trained on.
 
     Members validated on the same images vote on them. Members of different folds, each image in one
     of them, give their own words: out-of-fold predictions. None when it is neither.
@@ -125,7 +125,7 @@ def _share_images(members: Sequence[Predictions]) -> bool:
 
 
 def _score(total: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Macro F1, and where that is equal the mean logarithm of the true class's share."""
+    """Macro F1, then the mean log share of the true class, which decides ties."""
     confusion = confusion_matrix(labels, total.argmax(1).astype(np.int64), total.shape[1])
     shares = total[np.arange(len(labels)), labels] / total.sum(1)
     return float(macro_f1(count_classes(confusion))), float(np.log(shares.clip(1e-12)).mean())

@@ -1,4 +1,4 @@
-"""What a model says about a list of images."""
+"""Predict a list of images with a model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Predictor:
         return self._build_validation(_predict(self._fabric, model, self._validation, "none"))
 
     def validate_as_eval(self, model: Any) -> Predictions:
-        """The validation images as the eval section says."""
+        """Predict the validation images with the settings of the eval section."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
@@ -55,7 +55,7 @@ class Predictor:
         return self._build_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
 
     def evaluate(self, model: Any) -> Predictions:
-        """The images to predict, as the eval section says."""
+        """Predict the evaluation images with the settings of the eval section."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [image.path for image in self._data.eval], evaluation.batch_size, evaluation
@@ -93,7 +93,7 @@ class Predictor:
 
 
 def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:
-    """Logits [images, classes], float32 on the CPU; the last image may come more than once.
+    """Logits [images, classes], float32 on the CPU; the last image may be there twice or more.
 
     With test-time augmentation the probabilities of the views are averaged, and their logarithm is
     returned.

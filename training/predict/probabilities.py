@@ -1,4 +1,4 @@
-"""probabilities.npz and predictions.csv: what a run says about each image of the evaluation set."""
+"""probabilities.npz and predictions.csv: the predictions of a run, on disk."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
         if set(member.ids) != set(first.ids):
             shared = len(set(member.ids) & set(first.ids))
             raise DataError(
-                f"{name} and {names[0]} predicted different images: {shared} of {len(first.ids)} are"
-                " shared"
+                f"{name} and {names[0]} predicted different images: {shared} of"
+                f" {len(first.ids)} are shared"
             )
         position = {image: index for index, image in enumerate(member.ids)}
         aligned.append(select(member, [position[image] for image in first.ids]))
@@ -87,7 +87,7 @@ def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predicti
 
 
 def select(predictions: Predictions, positions: Sequence[int]) -> Predictions:
-    """The images at these places, in this order."""
+    """The images at these positions, in this order."""
     order = np.array(positions, dtype=np.int64)
     return Predictions(
         ids=tuple(predictions.ids[position] for position in positions),
@@ -125,7 +125,7 @@ def _compute(metric: ComputedMetric, counts: Counts, validation: Predictions) ->
 
 
 def load_probabilities(path: Path) -> Predictions:
-    """Read probabilities.npz or validation.npz; raises DataError when it is missing or torn."""
+    """Read probabilities.npz or validation.npz; raises DataError when missing or damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             predictions = Predictions(
@@ -146,8 +146,7 @@ def load_probabilities(path: Path) -> Predictions:
     return predictions
 
 
-# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or
-# huge.
+# Errors of numpy and zipfile about a damaged file, also one that seems encrypted or huge.
 _READ_ERRORS = (
     *(
         OSError,

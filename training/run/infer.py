@@ -1,4 +1,4 @@
-"""A trained model under another inference config: other crops, views or batch sizes, no training."""
+"""Predict with a trained model and another eval section: crops, views or batch sizes."""
 
 from __future__ import annotations
 

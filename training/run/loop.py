@@ -49,7 +49,7 @@ from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated
 
 @dataclass(frozen=True)
 class EpochReport:
-    """How far a run has come."""
+    """The progress of a run after an epoch."""
 
     epoch: int
     best: Best
@@ -58,7 +58,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended."""
+    """The result of a run."""
 
     best: Best
     weights_fingerprint: str
@@ -67,7 +67,7 @@ class FitResult:
 
 @contextmanager
 def translate_torch_errors() -> Iterator[None]:
-    """Turn torch's errors about memory, loader processes and compiling into ours, in one line.
+    """Turn torch's errors about memory, loader processes and compilation into TrainingErrors.
 
     Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes
     ended that one first.
@@ -288,7 +288,7 @@ def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
 def _forward(
     setup: Setup, images: Tensor, labels: Tensor
 ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """Loss of the batch over all processes, and the guesses and true labels of its images."""
+    """Loss of the batch over all processes, and predicted and true classes of its images."""
     batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
     targets = setup.fabric.to_device(labels)
     if setup.mixer is not None:
@@ -321,7 +321,7 @@ def _gather(
 
 
 def _update_weights(setup: Setup) -> float:
-    """One optimizer step; returns the learning rate it was made with."""
+    """One optimizer step; returns the learning rate of this step."""
     train = setup.config.train
     if train.clip_grad:
         setup.fabric.clip_gradients(setup.model, setup.optimizer, max_norm=train.clip_grad)
@@ -346,7 +346,7 @@ def _non_finite(
 
 
 def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
-    """val/loss, and what `measure` finds."""
+    """val/loss and the metrics of `measure`."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
     return {"val/loss": float(setup.loss(logits, truth)), **measure(validation)}

@@ -1,4 +1,4 @@
-"""Everything a run works with, made once from its config: devices, model, optimizer, batches, loss."""
+"""Build everything that a run needs: devices, model, optimizer, batches, loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tracker.training.model.optim import build_optimizer, lr_factor
 
 @dataclass
 class Setup:
-    """What the loop works with."""
+    """The objects that the training loop needs."""
 
     config: Config
     data: LoadedData
@@ -52,7 +52,7 @@ class Setup:
 
     @property
     def eval_model(self) -> Any:
-        """The module whose weights are validated and kept: the moving average where there is one."""
+        """The module that is validated and saved: the moving average if there is one."""
         return self.model.module if self.ema is None else self.ema.module
 
 
@@ -143,7 +143,7 @@ def build_setup(
 def build_fabric(
     config: Config, *, environment: ClusterEnvironment | None, notify: Callable[[str], None]
 ) -> Fabric:
-    """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
+    """Fabric on the devices of the config; raises ConfigError when they do not exist."""
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("train.accelerator: no CUDA device here", reason="no such device")
@@ -222,7 +222,7 @@ def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def _weigh_classes(config: Config, labels: list[int], classes: int) -> torch.Tensor | None:
-    """The weight [classes] of an image of each class; its mean over the images is 1."""
+    """A weight for each class [classes]; its mean over the images is 1."""
     if config.loss.class_weights == "none":
         return None
     weights = torch.ones(classes)

@@ -105,7 +105,7 @@ def restore(setup: Setup) -> tuple[int, Best | None]:
 
 
 def load_best(setup: Setup) -> dict[str, torch.Tensor]:
-    """Put the weights of best.pth into the kept module, in every process, and return them."""
+    """Load the weights of best.pth into `eval_model` in each process, and return them."""
     path = setup.run_dir / "best.pth"
     state: Any = load_checkpoint(path)["model"] if setup.fabric.is_global_zero else None
     state = setup.fabric.broadcast(state)
@@ -119,7 +119,7 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
 
 
 def _collect_weights(setup: Setup) -> dict[str, Any]:
-    """The kept weights, whole, on the CPU where processes share them."""
+    """The whole weights of `eval_model`; on the CPU where processes share them."""
     if setup.sharded:
         return get_model_state_dict(setup.eval_model, options=WHOLE)
     weights: dict[str, Any] = setup.eval_model.state_dict()

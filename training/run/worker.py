@@ -14,7 +14,7 @@ from tracker.training.watch import end_with
 
 
 class NullLogger:
-    """The logger of a process that does not write."""
+    """A logger that logs nothing."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -27,7 +27,7 @@ class NullLogger:
 
 
 def run_worker() -> None:
-    """In every other process: receive the work and do this process's share of it.
+    """In each other process: receive the work and do this process's share of it.
 
     Raises TrainingError; the first process is told why, where it can be reached.
     """

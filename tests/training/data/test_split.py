@@ -1,4 +1,4 @@
-"""Folds, undersampling, label fixes and measured channels: what a run is trained and validated on."""
+"""Folds, undersampling, label fixes and measured channels of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROFILES = DataConfig(format="mask_profiles", train_dir="train", split="by_profi
 
 
 def make_samples(people: int) -> list[Sample]:
-    """Seven photographs each, of five classes, as labels of people that differ in gender and age."""
+    """Seven photographs each, of five classes; the people differ in gender and age."""
     return [
         Sample(
             f"p{n}/i{photo}",

@@ -115,8 +115,7 @@ def turn_hue(pixels: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     return solved
 
 
-# --- Base and custom
-# --------------------------------------------------------------------------------------------------
+# --- Base and custom ---
 
 
 def test_base_resizes_and_normalizes() -> None:
@@ -267,8 +266,7 @@ def test_noise_is_gaussian_after_normalization_in_training_only(name: str) -> No
     )
 
 
-# --- Evaluation
-# -------------------------------------------------------------------------------------------------------
+# --- Evaluation ---
 
 
 @pytest.mark.parametrize("name", ["base", "custom"])
@@ -318,8 +316,7 @@ def test_views_are_averaged_as_probabilities() -> None:
     torch.testing.assert_close(torch.softmax(_average(views), 1), expected)
 
 
-# --- Pipeline files
-# ---------------------------------------------------------------------------------------------------
+# --- Pipeline files ---
 
 NORMALISE = albu.Normalize(mean=DATA.mean, std=DATA.std)
 OWN = (
@@ -510,8 +507,7 @@ def test_a_run_keeps_its_pipeline_file_and_the_file_is_part_of_its_config(folder
     assert pin_pipeline_file(vary(config, augment__name="base"), folders).augment.file_sha256 == ""
 
 
-# --- What may be kept
-# -------------------------------------------------------------------------------------------------
+# --- What may be kept ---
 
 
 def test_pipelines_share_what_is_kept_exactly_when_their_heads_agree(tmp_path: Path) -> None:
