@@ -46,17 +46,17 @@ def check_regular(path: Path) -> os.stat_result:
     waits for ever.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         if path.is_symlink():
             raise NotAFileError(
                 errno.EINVAL, f"a link to {path.readlink()}, which is not there", str(path)
             ) from None
         raise
-    if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
-    return found
+    return status
 
 
 @contextmanager

@@ -59,8 +59,8 @@ def require(*names: str) -> None:
     """Raise MissingLibraryError when a library is not installed; the message names all of them."""
     missing = [name for name in dict.fromkeys(names) if not is_installed(name)]
     if missing:
-        words = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
-        raise MissingLibraryError(f"{words} not installed", hint=_install(missing))
+        text = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
+        raise MissingLibraryError(f"{text} not installed", hint=_install(missing))
 
 
 @contextmanager
@@ -101,5 +101,5 @@ def _install(names: list[str], *, again: bool = False) -> str:
         return (
             "another library needs it: install this program again (pip install . in its checkout)"
         )
-    words = "pip install --force-reinstall" if again else "pip install"
-    return " ".join([words, *(f'"{REQUIREMENTS[name]}"' for name in names)])
+    text = "pip install --force-reinstall" if again else "pip install"
+    return " ".join([text, *(f'"{REQUIREMENTS[name]}"' for name in names)])

@@ -213,11 +213,11 @@ def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) ->
         # torchrun sends SIGTERM now, but the cause is known already
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    words = lines[0].rpartition("] ")[2]  # without the place in torch's source
+    message = lines[0].rpartition("] ")[2]  # without the place in torch's source
     return (
         watch.failure
         or _read_failure()
-        or f"another process of this run ended unexpectedly: {words}"
+        or f"another process of this run ended unexpectedly: {message}"
     )
 
 

@@ -86,8 +86,8 @@ class Progress(_Bar):
         self._done += images
         if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
-            words = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
-            bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
+            label = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
+            bar.update(self._task, advance=1, description=label, rate=f"{rate:.0f} images/s")
 
     def validate(self, *, epoch: int) -> None:
         """The batches of an epoch are done, and validation begins."""
@@ -95,13 +95,13 @@ class Progress(_Bar):
             bar.update(self._task, description=f"epoch {epoch}/{self._epochs}  validating", rate="")
             bar.refresh()
 
-    def finish(self, words: str) -> None:
+    def finish(self, label: str) -> None:
         """All epochs are done: show what happens until the end, without counting."""
         if (bar := self._find_bar()) is None or self._task is None:
             return
         bar.columns = bar.columns[:2]  # no count, rate or time left
         bar.remove_task(self._task)
-        self._task = bar.add_task(words, total=None, rate="")
+        self._task = bar.add_task(label, total=None, rate="")
         bar.refresh()
 
     def epoch(
@@ -148,13 +148,13 @@ class Progress(_Bar):
 class ItemProgress(_Bar):
     """Counts items on stderr: a bar on a terminal, else a line each REPORT_S seconds."""
 
-    def __init__(self, total: int, *, words: str) -> None:
+    def __init__(self, total: int, *, label: str) -> None:
         self._total = total
-        self._words = words
+        self._label = label
         self._done = 0
         self._started = self._reported = time.monotonic()
         self._bar = _build_bar() if sys.stderr.isatty() else None
-        self._task = self._bar.add_task(words, total=total, rate="") if self._bar else None
+        self._task = self._bar.add_task(label, total=total, rate="") if self._bar else None
 
     def __enter__(self) -> ItemProgress:
         if self._bar is not None:
@@ -171,7 +171,7 @@ class ItemProgress(_Bar):
         elif now - self._reported > REPORT_S:
             self._reported = now
             left = _render_seconds((self._total - self._done) / rate)
-            line = f"{self._words}: {self._done}/{self._total}  {rate:.0f} images/s  {left} left"
+            line = f"{self._label}: {self._done}/{self._total}  {rate:.0f} images/s  {left} left"
             print(line, file=sys.stderr, flush=True)
 
 

@@ -68,7 +68,8 @@ class Worker:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         lines = [line for line in self._tail if line]
-        errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+        matches = [match for line in lines if (match := _ERROR.match(line))]
+        errors = [match[1] for match in matches]
         reason = (errors or lines or [""])[-1]
         end = f"process {self._rank} of this run ended unexpectedly ({how})"
         return f"{end}: {reason}" if reason else end
@@ -186,11 +187,11 @@ def is_loader_terminated(error: BaseException) -> bool:
 
     Then somebody stops the run; a lack of memory sends SIGKILL.
     """
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, RuntimeError) and LOADER in str(found) and TERMINATED in str(found):
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError) and LOADER in str(cause) and TERMINATED in str(cause):
             return True
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

@@ -84,10 +84,10 @@ def test_after_its_batches_the_bar_says_what_goes_on(monkeypatch: pytest.MonkeyP
         progress.validate(epoch=1)
         progress.say("a")
         assert read(terminal)[-1].startswith("epoch 1/1  validating")
-        for words in ("drawing", "predicting"):
-            progress.finish(words)
+        for label in ("drawing", "predicting"):
+            progress.finish(label)
             progress.say("b")
             shown = read(terminal)[-1]
-            assert shown.startswith(words)
+            assert shown.startswith(label)
             assert "2/2" not in shown
             assert "0:00:00" not in shown

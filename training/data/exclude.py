@@ -47,20 +47,26 @@ class Exclude:
 
     @classmethod
     def read(
-        cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
+        cls,
+        entries: str,
+        root: Path,
+        problems: list[str],
+        *,
+        folders: Sequence[str],
+        id_column: str,
     ) -> Exclude:
         """Read data.exclude; `folders` are prefixes that its paths may have.
 
         Raises DataError for a missing CSV.
         """
-        found = cls()
-        for text in split_entries(words):
+        exclude = cls()
+        for text in split_entries(entries):
             if text.lower().endswith(CSV):
-                found._read_csv(text, root, problems, folders=folders, id_column=id_column)
+                exclude._read_csv(text, root, problems, folders=folders, id_column=id_column)
             else:
                 cut = _cut_prefix(text, folders)
-                found.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
-        return found
+                exclude.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
+        return exclude
 
     def _read_csv(
         self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
@@ -138,9 +144,9 @@ class Exclude:
         )
 
 
-def split_entries(words: str) -> list[str]:
+def split_entries(entries: str) -> list[str]:
     """The patterns and tables that data.exclude names."""
-    return [text for text in (part.strip() for part in words.split(",")) if text]
+    return [text for text in (part.strip() for part in entries.split(",")) if text]
 
 
 def _list_parts(name: str) -> list[str]:

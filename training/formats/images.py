@@ -66,11 +66,11 @@ def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Pa
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
         results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
-        found = dict(zip(unique, results, strict=True))
-    fresh = {str(path): check for path, check in found.items()}
+        checks = dict(zip(unique, results, strict=True))
+    fresh = {str(path): check for path, check in checks.items()}
     if cache is not None and any(known.get(path) != check for path, check in fresh.items()):
         _save_cache(cache, {**known, **fresh})
-    return found
+    return checks
 
 
 def _check(path: Path, before: ImageCheck | None) -> ImageCheck:

@@ -58,8 +58,8 @@ class LabelFixes:
                 fixes._values[name, kind] = (line, value)
         if rows and not fixes._values and not problems:
             problems.append(
-                f"{table}: none of its {len(rows)} lines is accepted: write yes in the column accept,"
-                " or remove the column"
+                f"{table}: none of its {len(rows)} lines is accepted: write yes in the"
+                " column accept, or remove the column"
             )
         return fixes
 

@@ -95,8 +95,8 @@ def _count_attributes(labels: Sequence[int]) -> dict[str, dict[str, int]]:
     counted, step = {}, len(MASK_PROFILE_CLASSES)
     for attribute, names in ATTRIBUTES.items():
         step //= len(names)
-        found = Counter(label // step % len(names) for label in labels)
-        counted[attribute] = {name: found[place] for place, name in enumerate(names)}
+        counts = Counter(label // step % len(names) for label in labels)
+        counted[attribute] = {name: counts[index] for index, name in enumerate(names)}
     return counted
 
 

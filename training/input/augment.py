@@ -266,7 +266,7 @@ def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
 def _find_normalize(steps: Sequence[Any]) -> int:
     """The index of the first Normalize, or the number of steps."""
     return next(
-        (place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
+        (index for index, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
     )
 
 
@@ -323,10 +323,10 @@ def _flatten(step: Any) -> list[Any]:
 
 def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalized: bool) -> list[Any]:
     """Steps that end in `size`; a resize is added before Normalize if they set no size."""
-    place = _find_normalize(steps)
+    index = _find_normalize(steps)
     fitted = list(steps)
-    if len({image.shape for image in _end(fitted[:place], size)}) > 1:
-        fitted.insert(place, _build_resize(size))
+    if len({image.shape for image in _end(fitted[:index], size)}) > 1:
+        fitted.insert(index, _build_resize(size))
     ends = _end(fitted, size)
     wanted = (*size, 3)
     other = next((image.shape for image in ends if image.shape != wanted), None)

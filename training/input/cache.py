@@ -178,9 +178,9 @@ def _checksum(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     Pages that were not written are zeros and change the sum.
     """
     whole = len(pixels) - len(pixels) % CHECKSUM_BYTES
-    words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
-    words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
-    return words
+    total: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
+    total += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
+    return total
 
 
 def _round_up(number: int, unit: int) -> int:

@@ -83,11 +83,12 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
         return config
     from tracker.training.model.hub import describe_input
 
-    found = describe_input(config.model.name, root)
+    model_input = describe_input(config.model.name, root)
     if config.augment.name not in FITTED:
-        found["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
+        model_input["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
     chosen = {
-        section: {key: found[section][key] for key in keys} for section, keys in wanted.items()
+        section: {key: model_input[section][key] for key in keys}
+        for section, keys in wanted.items()
     }
     return replace(
         config,
@@ -110,13 +111,13 @@ def inherit_model_input(
     if not (name and other) or name == other or _find(own, "data", "mean") not in (None, OF_MODEL):
         return {}
     try:
-        found = describe_input(name, root)
+        model_input = describe_input(name, root)
     except TrainingError:
         return {}  # a model of the hub that is out of reach
-    if any(_find(parent, "data", key) != list(value) for key, value in found["data"].items()):
+    if any(_find(parent, "data", key) != list(value) for key, value in model_input["data"].items()):
         return {}
-    follows: dict[str, dict[str, Any]] = {"data": dict.fromkeys(found["data"], OF_MODEL)}
-    if all(_find(parent, "augment", key) == value for key, value in found["augment"].items()):
+    follows: dict[str, dict[str, Any]] = {"data": dict.fromkeys(model_input["data"], OF_MODEL)}
+    if all(_find(parent, "augment", key) == value for key, value in model_input["augment"].items()):
         follows["augment"] = dict.fromkeys(CROP_KEYS, OF_MODEL)
     return follows
 

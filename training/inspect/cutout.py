@@ -158,14 +158,14 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
         with (
             translate_os_errors(out / MANIFEST, "write"),
             (out / MANIFEST).open("a", encoding="utf-8") as manifest,
-            ItemProgress(len(jobs), words="cut out") as bar,
+            ItemProgress(len(jobs), label="cut out") as bar,
         ):
-            for found in pool.map(_cut_out, jobs):
-                if isinstance(found, str):
-                    problems.append(found)
-                elif found is not None:
+            for outcome in pool.map(_cut_out, jobs):
+                if isinstance(outcome, str):
+                    problems.append(outcome)
+                elif outcome is not None:
                     cut += 1
-                    manifest.write(_to_line(found))
+                    manifest.write(_to_line(outcome))
                     manifest.flush()
                 bar.advance()
     except BrokenProcessPool as error:

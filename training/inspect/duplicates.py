@@ -56,12 +56,12 @@ def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
     be read.
     """
     with (
-        ItemProgress(len(images), words="hash") as progress,
+        ItemProgress(len(images), label="hash") as progress,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         hashes = []
-        for found in pool.map(lambda image: hash_image(image.path), images):
-            hashes.append(found)
+        for near in pool.map(lambda image: hash_image(image.path), images):
+            hashes.append(near)
             progress.advance()
     rows, distances = find_near(np.array(hashes, dtype=bool).reshape(-1, BITS), limit)
     pairs = [
@@ -87,9 +87,9 @@ def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64],
     """
     packed = np.packbits(hashes, axis=1)
     dealt = np.array_split(np.random.default_rng(SEED).permutation(hashes.shape[1]), limit + 1)
-    found = [_compare_bucket(np.packbits(hashes[:, bits], axis=1), packed, limit) for bits in dealt]
+    near = [_compare_bucket(np.packbits(hashes[:, bits], axis=1), packed, limit) for bits in dealt]
     rows = (
-        np.unique(np.concatenate(found), axis=0)
+        np.unique(np.concatenate(near), axis=0)
         if len(hashes) > 1
         else np.empty((0, 2), dtype=np.int64)
     )
@@ -106,13 +106,13 @@ def _compare_bucket(
     _, bucket = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
-    found, step, positions = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
+    near, step, positions = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
     while len(positions := positions[positions + step < len(order)]):
         positions = positions[bucket[positions] == bucket[positions + step]]
         rows = np.sort(np.stack([order[positions], order[positions + step]], axis=1), axis=1)
-        found.append(rows[_count_differences(packed, rows) <= limit])
+        near.append(rows[_count_differences(packed, rows) <= limit])
         step += 1
-    return np.concatenate(found)
+    return np.concatenate(near)
 
 
 def _count_differences(packed: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:

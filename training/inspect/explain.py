@@ -113,7 +113,7 @@ def explain_images(
     plain = replace(evaluation, color_jitter=0.0) if evaluation else None
     geometry = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=plain)
     views: dict[tuple[int, ...], View | None] = {}
-    found = []
+    heatmaps = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         pixels = np.empty((len(part), *config.data.image_size, 3), dtype=np.float32)
@@ -130,12 +130,12 @@ def explain_images(
             guess = int(probabilities[row].argmax())
             model_input = _to_picture(pixels[row])
             view = views[sizes[row]]
-            found.append(
+            heatmaps.append(
                 Heatmap(
                     image, guess, float(probabilities[row, guess]), model_input, heat[row], view
                 )
             )
-    return found
+    return heatmaps
 
 
 def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
@@ -203,13 +203,13 @@ def explain_batch(
     evidence = None
     for name, reduction in _list_stages(body):
         tap = _Tap(reduction, images, channels_last=str(getattr(body, "output_fmt", "")) == "NHWC")
-        found = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
-        if found is None or not found.any():  # the answer does not depend on this stage
+        attribution = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
+        if attribution is None or not attribution.any():  # the answer does not depend on this stage
             continue
-        if evidence is not None and found.numel() <= evidence.numel():  # not finer
+        if evidence is not None and attribution.numel() <= evidence.numel():  # not finer
             continue
-        evidence = found
-        if min(found.shape[2:]) >= MIN_CELLS:
+        evidence = attribution
+        if min(attribution.shape[2:]) >= MIN_CELLS:
             break
     if evidence is None:
         raise ConfigError(
@@ -262,10 +262,12 @@ class _Tap(nn.Module):
             if not self._has_map:
                 return None
             with torch.enable_grad():
-                found: Tensor = (
+                attribution: Tensor = (
                     LayerGradCam(score, self).attribute(self._images, target=classes).detach()
                 )
-            return found - found.mean((2, 3), keepdim=True) if self._is_signed else found
+            if self._is_signed:  # without the offset that all cells share, see above
+                attribution = attribution - attribution.mean((2, 3), keepdim=True)
+            return attribution
         finally:
             hook.remove()
 
@@ -307,13 +309,13 @@ def _to_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray((pixels - low) / np.maximum(high - low, 1e-6) * 255, dtype=np.uint8)
 
 
-def draw_heatmaps(found: Sequence[Heatmap], classes: Sequence[str], path: Path) -> Path:
+def draw_heatmaps(heatmaps: Sequence[Heatmap], classes: Sequence[str], path: Path) -> Path:
     """A sheet: each photograph, and beside it the same photograph with its heat map.
 
     Raises StorageError.
     """
     tiles = []
-    for one in found:
+    for one in heatmaps:
         guess, label = classes[one.guess], one.image.label
         known = "true class unknown" if label is None else f"true {classes[label]}"
         frame = NEUTRAL if label is None else RIGHT if label == one.guess else WRONG

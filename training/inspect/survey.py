@@ -119,8 +119,8 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
         names = ["train", "val"] + (["unused"] if len(train) + len(val) < len(samples) else [])
         parts |= {sample.id: "train" for sample in train} | {sample.id: "val" for sample in val}
     rows = tuple((sample.id, task.classes[sample.label], parts[sample.id]) for sample in samples)
-    found = Counter((part, name) for _, name, part in rows)
-    counts = {part: {name: found[part, name] for name in task.classes} for part in names}
+    counter = Counter((part, name) for _, name, part in rows)
+    counts = {part: {name: counter[part, name] for name in task.classes} for part in names}
     return SplitTable("fold" if config.data.folds else "split", rows, counts, data.notes)
 
 

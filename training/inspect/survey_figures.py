@@ -16,21 +16,21 @@ from tracker.training.pictures.sheets import save_figure
 COLORS = {"training": "#4c78a8", "validation": "#f58518"}
 
 
-def draw_survey(found: Survey, folder: Path) -> list[Path]:
+def draw_survey(survey: Survey, folder: Path) -> list[Path]:
     """classes.png has images by class, ages.png has people by age.
 
     Mask, gender and age have panels of their own where they are known.
     """
-    labeled = {name: part for name, part in found.parts.items() if part.classes}
+    labeled = {name: part for name, part in survey.parts.items() if part.classes}
     attributes = next(iter(labeled.values())).attributes
     panels = {"class": {name: part.classes for name, part in labeled.items()}}
     panels |= {
         key: {name: part.attributes[key] for name, part in labeled.items()} for key in attributes
     }
     drawn = [_draw_panels(panels, folder / "classes.png")]
-    if found.age_bands:
+    if survey.age_bands:
         ages = {name: part.ages for name, part in labeled.items()}
-        drawn.append(_draw_ages(ages, found.age_bands, folder / "ages.png"))
+        drawn.append(_draw_ages(ages, survey.age_bands, folder / "ages.png"))
     return drawn
 
 
@@ -56,16 +56,21 @@ def _draw_panels(panels: Mapping[str, Mapping[str, Mapping[str, int]]], path: Pa
 
 def _draw_bars(axes: Axes, title: str, parts: Mapping[str, Mapping[str, int]]) -> None:
     names = list(next(iter(parts.values())))
-    places, ends = np.arange(len(names)), np.zeros(len(names))
+    positions, ends = np.arange(len(names)), np.zeros(len(names))
     for part, counts in parts.items():
         widths = np.array([counts[name] for name in names])
-        axes.barh(places, widths, left=ends, height=0.72, color=COLORS[part], label=part)
+        axes.barh(positions, widths, left=ends, height=0.72, color=COLORS[part], label=part)
         ends += widths
-    for place, end in zip(places, ends, strict=True):
+    for position, end in zip(positions, ends, strict=True):
         axes.annotate(
-            f"{end:.0f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+            f"{end:.0f}",
+            (end, position),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
-    axes.set_yticks(places, names, fontsize=9)
+    axes.set_yticks(positions, names, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, ends.max() * 1.12 or 1)
     axes.set_title(f"images by {title}", loc="left", fontsize=10)
@@ -80,8 +85,8 @@ def _draw_ages(parts: Mapping[str, Mapping[int, int]], bands: tuple[int, int], p
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.add_subplot()
     width = 0.9 / len(parts)
-    for place, (part, ages) in enumerate(parts.items()):
-        left = np.array(list(ages)) - 0.45 + place * width
+    for position, (part, ages) in enumerate(parts.items()):
+        left = np.array(list(ages)) - 0.45 + position * width
         axes.bar(
             left, list(ages.values()), width=width, align="edge", color=COLORS[part], label=part
         )

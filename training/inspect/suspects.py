@@ -111,11 +111,11 @@ def find_suspects(
     shares = probabilities.astype(np.float64).clip(1e-9)
     shares /= shares.sum(1, keepdims=True)
     if all(sample.person for sample in samples):
-        found = _find_in_profiles(samples, shares, classes, age_bands)
+        suspects = _find_in_profiles(samples, shares, classes, age_bands)
     else:
-        found = _find_in_images(samples, shares, classes)
+        suspects = _find_in_images(samples, shares, classes)
     return sorted(
-        found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
+        suspects, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
     )
 
 
@@ -261,10 +261,10 @@ def _judge_people(
     person.
     """
     pooled = np.stack([shares[rows].mean(0) for rows in rows_of.values()])
-    groups, found = list(rows_of), {}
+    groups, suspects = list(rows_of), {}
     for issue in _find_issues(given, pooled):
         rows = rows_of[groups[issue.row]]
-        found[groups[issue.row]] = Suspect(
+        suspects[groups[issue.row]] = Suspect(
             id=_person_of(samples[rows[0]]).id,
             field=field,
             value=names[issue.suggested],
@@ -275,7 +275,7 @@ def _judge_people(
             against=int((shares[rows].argmax(1) != issue.given).sum()),
             confident=issue.confident,
         )
-    return found
+    return suspects
 
 
 def _nearest_age(age: int, band: int, bands: tuple[int, int]) -> int:
@@ -295,7 +295,7 @@ def _suspect_masks(
 
     Two photographs of a person that should have each other's label are swapped.
     """
-    found, done = [], set()
+    suspects, done = [], set()
     for issue in issues:
         sample = samples[issue.row]
         person = people[sample.group]
@@ -309,7 +309,7 @@ def _suspect_masks(
         done |= {one.row for one in images}
         stems = [samples[one.row].path.stem for one in images]
         label = classes[mask_profile_label(issue.suggested, person.gender, person.age, bands)]
-        found.append(
+        suspects.append(
             Suspect(
                 id=person.id if other else sample.id,
                 field="swap" if other else "label",
@@ -322,7 +322,7 @@ def _suspect_masks(
                 confident=any(one.confident for one in images),
             )
         )
-    return found
+    return suspects
 
 
 def _suggest_each_other(one: _Issue, other: _Issue) -> bool:

@@ -58,19 +58,19 @@ def find_source(name: str, root: Path) -> ModelSource:
     A timm/NAME of the hub that this timm knows is its own NAME: the same model, found without the
     hub.
     """
-    source, colon, place = name.partition(":")
+    source, colon, location = name.partition(":")
     source = source.lower().replace("_", "-") if colon else ""
-    place = place if colon else name
+    location = location if colon else name
     if source == "local-dir":
-        return ModelSource(source, str(locate(root, place)))
-    if source == "hf-hub" and "@" in place:
-        return ModelSource(source, place)
-    if source in ("", "hf-hub") and place.startswith("timm/"):
-        _check_registered(place.removeprefix("timm/"), name)
-        return ModelSource("timm", place.removeprefix("timm/"))
-    if source == "hf-hub" and place.count("/") == 1:
-        return ModelSource(source, place)
-    if not source and "/" in place:
+        return ModelSource(source, str(locate(root, location)))
+    if source == "hf-hub" and "@" in location:
+        return ModelSource(source, location)
+    if source in ("", "hf-hub") and location.startswith("timm/"):
+        _check_registered(location.removeprefix("timm/"), name)
+        return ModelSource("timm", location.removeprefix("timm/"))
+    if source == "hf-hub" and location.count("/") == 1:
+        return ModelSource(source, location)
+    if not source and "/" in location:
         raise ConfigError(
             f"model.name: timm has no model {name!r}",
             hint=f"hf-hub:{name} of the hub, or local-dir:{name} of a folder",
@@ -107,8 +107,8 @@ def read_settings(source: ModelSource) -> Mapping[str, Any]:
     import timm
 
     if source.kind == "timm":
-        found = timm.get_pretrained_cfg(source.location)
-        return dict(found.to_dict()) if found else {}
+        result = timm.get_pretrained_cfg(source.location)
+        return dict(result.to_dict()) if result else {}
     folder = (
         Path(source.location)
         if source.kind == "local-dir"
@@ -129,13 +129,16 @@ def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
     """The input that the pretrained weights expect, as nested tables of config keys."""
     from timm.data import resolve_data_config
 
-    found = resolve_data_config(pretrained_cfg=dict(read_settings(find_source(name, root))))
+    result = resolve_data_config(pretrained_cfg=dict(read_settings(find_source(name, root))))
     return {
-        "data": {"mean": tuple(map(float, found["mean"])), "std": tuple(map(float, found["std"]))},
+        "data": {
+            "mean": tuple(map(float, result["mean"])),
+            "std": tuple(map(float, result["std"])),
+        },
         "augment": {
-            "crop_pct": float(found["crop_pct"]),
-            "crop_mode": "squash" if found["crop_mode"] == "squash" else "center",
-            "interpolation": "bilinear" if found["interpolation"] == "bilinear" else "bicubic",
+            "crop_pct": float(result["crop_pct"]),
+            "crop_mode": "squash" if result["crop_mode"] == "squash" else "center",
+            "interpolation": "bilinear" if result["interpolation"] == "bilinear" else "bicubic",
         },
     }
 
@@ -158,9 +161,9 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
     """Download the weights of a registered model to timm's cache; raises WeightsError."""
     from torch.hub import download_url_to_file, get_dir
 
-    if place := settings.get("hf_hub_id"):
+    if location := settings.get("hf_hub_id"):
         filename = settings.get("hf_hub_filename")
-        _download_first(place, [filename] if filename else WEIGHT_NAMES, name)
+        _download_first(location, [filename] if filename else WEIGHT_NAMES, name)
         return
     url = str(settings["url"])
     folder = Path(get_dir()) / "checkpoints"
@@ -170,7 +173,7 @@ def _download(settings: Mapping[str, Any], name: str) -> None:
         _run_with_timeout(lambda: download_url_to_file(url, target), folder, url, name)
 
 
-def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
+def _download_first(location: str, names: Sequence[str], shown: str) -> Path:
     """Download the first of these files that a model OWNER/NAME[@REVISION] of the hub has.
 
     Raises WeightsError.
@@ -178,7 +181,7 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
     from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
-    repository, _, revision = place.partition("@")
+    repository, _, revision = location.partition("@")
     folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
     def download() -> Path | None:
@@ -188,10 +191,12 @@ def _download_first(place: str, names: Sequence[str], shown: str) -> Path:
         return None
 
     with translate_hub_errors(shown), _plain_downloads():
-        found = _run_with_timeout(download, folder, str(hf_hub_url(repository, names[0])), shown)
-    if found is None:
-        raise WeightsError(f"no {' and no '.join(names)} in {place} of the hub", reason=NO_WEIGHTS)
-    return found
+        result = _run_with_timeout(download, folder, str(hf_hub_url(repository, names[0])), shown)
+    if result is None:
+        raise WeightsError(
+            f"no {' and no '.join(names)} in {location} of the hub", reason=NO_WEIGHTS
+        )
+    return result
 
 
 @contextmanager
@@ -248,9 +253,9 @@ def _count_bytes(folder: Path) -> int:
     size = 0
     for path in folder.rglob("*"):
         with suppress(OSError):  # it may have been renamed meanwhile
-            found = path.lstat()
-            if stat.S_ISREG(found.st_mode):  # a new folder does not count as data
-                size += found.st_size
+            result = path.lstat()
+            if stat.S_ISREG(result.st_mode):  # a new folder does not count as data
+                size += result.st_size
     return size
 
 
@@ -265,9 +270,9 @@ def find_cached(settings: Mapping[str, Any]) -> Path | None:
 
     names = [settings["hf_hub_filename"]] if settings.get("hf_hub_filename") else WEIGHT_NAMES
     for name in names if settings.get("hf_hub_id") else ():
-        found = try_to_load_from_cache(settings["hf_hub_id"], name)
-        if isinstance(found, str):
-            return Path(found)
+        result = try_to_load_from_cache(settings["hf_hub_id"], name)
+        if isinstance(result, str):
+            return Path(result)
     if url := settings.get("url"):
         path = Path(get_dir()) / "checkpoints" / url.rpartition("/")[2]
         return path if path.is_file() else None
@@ -297,20 +302,20 @@ def _require_answer(address: str, name: str) -> None:
         raise WeightsError(f"no pretrained weights of {name}: {problem}", reason=NO_WEIGHTS)
 
 
-def fetch_folder(place: str, *, weights: bool) -> Path:
+def fetch_folder(location: str, *, weights: bool) -> Path:
     """The cached folder of a model of the hub, downloaded if needed; raises WeightsError."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
-    repository, _, named = place.partition("@")
+    repository, _, named = location.partition("@")
     revision = named or None
-    found = try_to_load_from_cache(repository, CONFIG, revision=revision)
-    folder = Path(found).parent if isinstance(found, str) else None
+    result = try_to_load_from_cache(repository, CONFIG, revision=revision)
+    folder = Path(result).parent if isinstance(result, str) else None
     if folder and (not weights or any((folder / name).exists() for name in WEIGHT_NAMES)):
         return folder
-    _require_answer(str(hf_hub_url(repository, CONFIG, revision=revision)), place)
-    folder = _download_first(place, [CONFIG], place).parent
+    _require_answer(str(hf_hub_url(repository, CONFIG, revision=revision)), location)
+    folder = _download_first(location, [CONFIG], location).parent
     if weights:
-        _download_first(place, WEIGHT_NAMES, place)
+        _download_first(location, WEIGHT_NAMES, location)
     return folder
 
 

@@ -110,9 +110,9 @@ def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
     counts: dict[str, int] = {}
     for name in state:
         parts = name.split(".")
-        for place in range(len(parts)):
-            if ".".join(parts[place:]) in own:
-                prefix = "".join(f"{part}." for part in parts[:place])
+        for index in range(len(parts)):
+            if ".".join(parts[index:]) in own:
+                prefix = "".join(f"{part}." for part in parts[:index])
                 counts[prefix] = counts.get(prefix, 0) + 1
     if not counts:
         return state, ""
@@ -138,12 +138,12 @@ def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
     if convert is None:
         return state
     try:
-        found: State = convert(dict(state), model)
+        converted: State = convert(dict(state), model)
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise WeightsError(
             f"{path} does not fit this model: {first_line(error)}", hint="check model.name"
         ) from error
-    return found
+    return converted
 
 
 def read_state_dict(path: Path) -> tuple[State, str]:
@@ -215,8 +215,8 @@ def load_file(path: Path) -> Any:
 
 def translate_load_error(path: Path, error: Exception) -> WeightsError:
     """A WeightsError with torch's reason, without its advice to turn the safety off."""
-    words = str(error)
-    if "weights_only" in words or "Weights only" in words:
+    message = str(error)
+    if "weights_only" in message or "Weights only" in message:
         return WeightsError(
             f"{path} contains more than tensors, so it is not loaded", hint=SAVE_HINT
         )

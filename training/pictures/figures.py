@@ -46,9 +46,9 @@ class Example:
 
     path: Path
     name: str
-    truth: str
-    guess: str
-    sure: float
+    label: str
+    prediction: str
+    confidence: float
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
@@ -70,10 +70,12 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     step = max(1, round(1.4 * LABEL_SIZE / 72 / cell))
-    places = range(0, count, step)
+    positions = range(0, count, step)
     upright = 90 if max(measure_text(label, LABEL_SIZE) for label in labels) > cell else 0
-    axes.set_xticks(places, labels[::step], rotation=upright, fontsize=LABEL_SIZE, parse_math=False)
-    axes.set_yticks(places, labels[::step], fontsize=LABEL_SIZE, parse_math=False)
+    axes.set_xticks(
+        positions, labels[::step], rotation=upright, fontsize=LABEL_SIZE, parse_math=False
+    )
+    axes.set_yticks(positions, labels[::step], fontsize=LABEL_SIZE, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.suptitle("validation images, best epoch\n% of the true class (recall)", fontsize=10)
@@ -116,28 +118,28 @@ def draw_validation(
 def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list[Example]:
     """The photographs to look at: confident mistakes first, then uncertain right predictions."""
     assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
-    guesses, sure = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    guesses, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
     right = guesses == predictions.labels
-    order = np.lexsort((np.where(right, sure, -sure), right))
+    order = np.lexsort((np.where(right, confidence, -confidence), right))
     return [
         Example(
             paths[predictions.ids[i]],
             predictions.ids[i],
             predictions.classes[predictions.labels[i]],
             predictions.classes[guesses[i]],
-            float(sure[i]),
+            float(confidence[i]),
         )
         for i in order[:MAX_EXAMPLES]
     ]
 
 
-def draw_examples(cards: Sequence[Example], path: Path) -> Path:
+def draw_examples(examples: Sequence[Example], path: Path) -> Path:
     """Photographs in a grid; a green frame for a right prediction, red for a wrong one."""
     tiles = []
-    for card in cards:
-        right = card.truth == card.guess
-        words = f"true {card.truth}\npredicted {card.guess}  {card.sure:.2f}"
-        tiles.append(Tile(card.path, words, card.name, RIGHT if right else WRONG))
+    for example in examples:
+        right = example.label == example.prediction
+        title = f"true {example.label}\npredicted {example.prediction}  {example.confidence:.2f}"
+        tiles.append(Tile(example.path, title, example.name, RIGHT if right else WRONG))
     return draw_sheet(tiles, path, legend=EXAMPLES_LEGEND)
 
 
@@ -174,9 +176,9 @@ def draw_two_runs(
     """
     figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
     for name, axes in _add_panels(figure):
-        for place, run in enumerate(names):
+        for index, run in enumerate(names):
             for part, style in (("train", "--"), ("val", "-")):
-                line = curves[place].get(f"{part}/{name}", [])
+                line = curves[index].get(f"{part}/{name}", [])
                 values = [np.nan if value is None else value for _, value in line]
                 label = f"{run} {'training' if part == 'train' else 'validation'}"
                 epochs = [epoch for epoch, _ in line]
@@ -184,17 +186,17 @@ def draw_two_runs(
                     epochs,
                     values,
                     style,
-                    color=f"C{place}",
+                    color=f"C{index}",
                     linewidth=1 if part == "train" else 1.8,
                     label=label,
                 )
-                if part == "val" and best[place] in epochs:
-                    at = epochs.index(best[place] or 0)
+                if part == "val" and best[index] in epochs:
+                    position = epochs.index(best[index] or 0)
                     axes.plot(
-                        epochs[at],
-                        values[at],
+                        epochs[position],
+                        values[position],
                         "o",
-                        color=f"C{place}",
+                        color=f"C{index}",
                         markersize=9,
                         fillstyle="none",
                     )
@@ -206,8 +208,8 @@ def draw_two_runs(
 def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
     """Axes side by side, for the loss and each metric by epoch."""
     names = list_figures()
-    for place, name in enumerate(names, start=1):
-        axes = figure.add_subplot(1, len(names), place)
+    for index, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), index)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -106,11 +106,11 @@ def _add_families(candidates: Sequence[str], families: list[str], missing: set[s
     """Add the candidates with most of the missing characters; returns what is still missing."""
     while missing and candidates:
         best = max(candidates, key=lambda family: len(missing & _list_letters((family,))))
-        found = missing & _list_letters((best,))
-        if not found:
+        covered = missing & _list_letters((best,))
+        if not covered:
             break
         families.append(best)
-        missing = missing - found
+        missing = missing - covered
     return missing
 
 

@@ -71,8 +71,8 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: in
         below += SCALE_HEIGHT
     height = (PICTURE_HEIGHT + LINE_HEIGHT * lines) * rows + below
     figure = Figure(figsize=(width, height), layout="constrained")
-    for place, tile in enumerate(tiles, start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for position, tile in enumerate(tiles, start=1):
+        axes = figure.add_subplot(rows, columns, position)
         axes.imshow(
             load_thumbnail(tile.picture) if isinstance(tile.picture, Path) else tile.picture
         )
@@ -122,7 +122,7 @@ def fold_text(text: str, width: float, size: float) -> str:
     for line in text.split("\n"):
         rest = line
         while (end := _count_fitting(rest, width, size)) < len(rest):
-            breaks = [place for place in range(end // 2, end) if rest[place] in " /_-"]
+            breaks = [position for position in range(end // 2, end) if rest[position] in " /_-"]
             end = breaks[-1] + 1 if breaks else end
             lines.append(rest[:end].rstrip(" "))
             rest = rest[end:]
@@ -132,9 +132,9 @@ def fold_text(text: str, width: float, size: float) -> str:
 
 def _count_fitting(text: str, width: float, size: float) -> int:
     """How many letters fit into `width` inches, at least one."""
-    for place in range(1, len(text) + 1):
-        if measure_text(text[:place], size) > width:
-            return max(1, place - 1)
+    for position in range(1, len(text) + 1):
+        if measure_text(text[:position], size) > width:
+            return max(1, position - 1)
     return len(text)
 
 

@@ -114,8 +114,8 @@ def load_best(setup: Setup) -> dict[str, torch.Tensor]:
         set_model_state_dict(setup.eval_model, dict(state), options=WHOLE)
     else:
         setup.eval_model.load_state_dict(state)
-    found: dict[str, torch.Tensor] = state
-    return found
+    weights: dict[str, torch.Tensor] = state
+    return weights
 
 
 def _collect_weights(setup: Setup) -> dict[str, Any]:

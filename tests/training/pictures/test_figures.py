@@ -111,15 +111,17 @@ def test_a_confusion_matrix_of_very_many_classes_is_shaded_only_and_no_larger(
 
 
 def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
-    sure = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
+    confidence = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
     guesses, labels = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 1])
-    probabilities = np.where(np.arange(2) == guesses[:, None], sure[:, None], 1 - sure[:, None])
+    probabilities = np.where(
+        np.arange(2) == guesses[:, None], confidence[:, None], 1 - confidence[:, None]
+    )
     kept = Predictions(
         tuple("abcde"), probabilities, classes=("cat", "dog"), logits=probabilities, labels=labels
     )
-    cards = choose_examples(kept, {name: Path(name) for name in "abcde"})
-    assert [card.name for card in cards] == ["c", "b", "d", "a", "e"]
-    assert cards[0] == Example(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
+    examples = choose_examples(kept, {name: Path(name) for name in "abcde"})
+    assert [example.name for example in examples] == ["c", "b", "d", "a", "e"]
+    assert examples[0] == Example(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
     many = Predictions(
         tuple(map(str, range(99))),
         np.tile([0.1, 0.9], (99, 1)),
