@@ -130,8 +130,10 @@ def inspect_data(
     findings = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
     samples = _read_samples(train_dir, config, task, root, findings)
     images = _read_eval(config, task, root, findings)
+    # an image in both sets would make validation and predictions too good
     for sample, image in _list_overlaps(samples, images):
         findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
+    # decode and hash all files
     checked = check_images(
         [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
     )
@@ -143,6 +145,7 @@ def inspect_data(
         for image in images
         if checked[image.path].problem
     ]
+    # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
     counts = Counter(sample.label for sample in samples)
@@ -151,6 +154,7 @@ def inspect_data(
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
+    # the split of damaged data says nothing
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)

@@ -32,17 +32,12 @@ def split_samples(
         by_class: dict[int, list[str]] = defaultdict(list)
         for sample in samples:
             by_class[sample.label].append(sample.id)
-        held_out = {
-            unit
-            for label in sorted(by_class)
-            for unit in _hold_out(sorted(by_class[label]), config.val_ratio, rng)
-        }
+        held_out = set()
+        for label in sorted(by_class):
+            held_out.update(_hold_out(sorted(by_class[label]), config.val_ratio, rng))
     else:
-        held_out = set(
-            _hold_out(
-                sorted({find_unit(sample, config) for sample in samples}), config.val_ratio, rng
-            )
-        )
+        units = {find_unit(sample, config) for sample in samples}
+        held_out = set(_hold_out(sorted(units), config.val_ratio, rng))
     chosen = [find_unit(sample, config) in held_out for sample in samples]
     train = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
     val = [sample for sample, out in zip(samples, chosen, strict=True) if out]
@@ -70,6 +65,7 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
         raise ConfigError(
             f"data.folds: {config.folds} folds of {len(labels)} units", hint="use fewer folds"
         )
+    # deal the units of each combination of classes to the folds, like cards
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):
         strata[tuple(sorted(labels[unit]))].append(unit)

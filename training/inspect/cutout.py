@@ -100,6 +100,7 @@ def cut_out_folder(
     if method == "rembg":
         # reports an error once, and downloads the model before several processes need it
         open_rembg()
+    # folders first: the processes write files only
     with translate_os_errors(out, "create"):
         for parent in sorted({(out / file).parent for file in files}):
             parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,8 @@ def cut_out_folder(
         for leftover in out.rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         images = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-        copied = [_copy(folder / file, out / file) for file in files if file not in set(images)]
+        others = sorted(set(files) - set(images))
+        copied = [_copy(folder / file, out / file) for file in others]
         jobs = [_Job(folder, out, file, method, known.get(file)) for file in images]
         return _run(jobs, out, processes, copied=sum(copied))
 
@@ -201,17 +203,11 @@ def _cut_out(job: _Job) -> CutoutResult | str | None:
     try:
         check_regular(source)
         content = source.read_bytes()
-        made = CutoutResult(
-            job.file,
-            VERSIONS[job.method],
-            hash_bytes(content),
-            job.before.result if job.before else "",
-        )
-        if (
-            made == job.before
-            and target.is_file()
-            and hash_bytes(target.read_bytes()) == made.result
-        ):
+        result = job.before.result if job.before else ""
+        made = CutoutResult(job.file, VERSIONS[job.method], hash_bytes(content), result)
+        # the same content by the same version, and the file in `out` was not changed
+        present = hash_bytes(target.read_bytes()) if target.is_file() else ""
+        if made == job.before and present == made.result:
             return None
         pixels = decode_image(source, np.frombuffer(content, dtype=np.uint8))
         mask = _MASKERS[job.method](pixels)

@@ -110,8 +110,10 @@ def explain_images(
     pipeline = build_pipeline(
         config.augment, config.data, root=root, train=False, evaluation=evaluation
     )
+    # without jitter, because `find_view` reads positions from colors
     plain = replace(evaluation, color_jitter=0.0) if evaluation else None
     geometry = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=plain)
+    # photographs of one size have the same view
     views: dict[tuple[int, ...], View | None] = {}
     heatmaps = []
     for start in range(0, len(images), BATCH):
@@ -158,6 +160,7 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
         except STEP_ERRORS:
             return None
         results.append(out[..., :2])
+    # pixels that are the same for black and white were added at the edges
     black, white, mapped = results
     photograph = (np.abs(white - black) > 1e-3).all(axis=2)
     if photograph.sum() < photograph.size / 10:

@@ -213,6 +213,7 @@ def _find_in_profiles(
     by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
     rows_of = _group_rows(samples)
     people = {group: _person_of(samples[rows[0]]) for group, rows in rows_of.items()}
+    # gender and age, by all photographs of a person
     given = [GENDERS.index(person.gender) for person in people.values()]
     genders = _judge_people(
         samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given
@@ -227,6 +228,7 @@ def _find_in_profiles(
     for group, suspect in ages.items():
         years = _nearest_age(people[group].age, AGES.index(suspect.suggested), bands)
         ages[group] = replace(suspect, value=str(years), given=str(people[group].age))
+    # masks, by photograph; their class also has the corrected gender and age
     corrected = dict(people)  # with the suggested corrections
     corrected |= {
         group: replace(corrected[group], gender=suspect.value) for group, suspect in genders.items()

@@ -65,6 +65,7 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     embeddings for another image size. Raises WeightsError when the file cannot be read or a body
     tensor is missing or of another shape.
     """
+    # bring the names to timm's
     state, key = read_state_dict(path)
     own = model.state_dict()
     state, prefix = strip_prefix(state, own)
@@ -76,6 +77,7 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     }
     missing = sorted(set(own) - set(fitting))
     unused = sorted(set(state) - set(fitting))
+    # only the classifier may be missing
     classifier = str(getattr(model, "default_cfg", {}).get("classifier", ""))
     body = [name for name in missing if not (classifier and name.startswith(classifier))]
     if body or not fitting:
@@ -85,15 +87,18 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
             hint="check model.name; only the classifier may differ",
         )
     model.load_state_dict(fitting, strict=False)
-    parts = [f"moving average ({key})"] if key in EMA_KEYS else []
-    parts += [f"prefix {prefix} removed"] if prefix else []
-    parts += (
-        [f"{len(missing)} of {len(own)} keep their random initialization{_list_first(missing)}"]
-        if missing
-        else []
-    )
-    parts += [f"unused in the file: {len(unused)}{_list_first(unused)}"] if unused else []
-    return f"{path.name}: {len(fitting)} tensors loaded" + "".join(f", {part}" for part in parts)
+    # the sentence for the user
+    parts = [f"{path.name}: {len(fitting)} tensors loaded"]
+    if key in EMA_KEYS:
+        parts.append(f"moving average ({key})")
+    if prefix:
+        parts.append(f"prefix {prefix} removed")
+    if missing:
+        count = f"{len(missing)} of {len(own)}"
+        parts.append(f"{count} keep their random initialization{_list_first(missing)}")
+    if unused:
+        parts.append(f"unused in the file: {len(unused)}{_list_first(unused)}")
+    return ", ".join(parts)
 
 
 def _list_first(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from tracker.training.metrics import macro_f1
 from tracker.training.predict.probabilities import Predictions, align
 from tracker.training.scores import confusion_matrix, count_classes
 
-ROUNDS = 50
+ROUNDS = 50  # so that weights are as fine as 2 percent
 METHODS = ("hard", "soft", "weighted", "rank")
 Probabilities = NDArray[np.float32]
 
@@ -58,8 +58,8 @@ def combine_validation(
 ) -> Predictions | None:
     """The ensemble's predictions for validation images that no member was trained on.
 
-    Members validated on the same images vote on them. Members of different folds, each image in one
-    of them, give their own words: out-of-fold predictions. None when it is neither.
+    Members with the same validation images are combined. Members of different folds have different
+    images; each gives its own out-of-fold predictions. None when it is neither.
     """
     if any(member.labels is None for member in members):
         return None
@@ -98,13 +98,14 @@ def search_weights(members: Sequence[Predictions]) -> list[float]:
     stacked = np.stack([member.probabilities.astype(np.float64) for member in members])
     counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
     best, chosen = (-1.0, -math.inf), counts
+    # each round adds the member that helps most; the best round counts
     for _ in range(ROUNDS):
-        scores_of = [_score(total + each, labels) for each in stacked]
-        index = max(range(len(members)), key=lambda index: scores_of[index])
+        scores = [_score(total + each, labels) for each in stacked]
+        index = scores.index(max(scores))
         counts[index] += 1
         total += stacked[index]
-        if scores_of[index] > best:
-            best, chosen = scores_of[index], counts.copy()
+        if scores[index] > best:
+            best, chosen = scores[index], counts.copy()
     return [float(count) for count in chosen]
 
 
@@ -152,6 +153,7 @@ def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
     for index, chosen in enumerate(choices):
         votes[rows, chosen] += 1
         first[rows, chosen] = np.maximum(first[rows, chosen], count - index)
+    # a tie goes to the larger sum of probabilities, then to the first member's choice
     tied = votes == votes.max(axis=1, keepdims=True)
     sums = np.where(tied, stacked.sum(axis=0), -1.0)
     tied &= sums == sums.max(axis=1, keepdims=True)

@@ -131,11 +131,12 @@ def fit(
 ) -> FitResult:
     """Train, write best.pth and last.pth to `run_dir`, and predict with the best weights.
 
-    `on_trained` gets the fingerprint of the best weights before inference is spent on them;
-    `cache_dir` is for prepared images. With several processes this is called in each of them; only
-    the `first` writes, and its process is ended after `on_stuck`, in another thread, when no error
-    nor signal could free it from waiting for the others. Raises ConfigError, WeightsError,
-    NonFiniteLossError, DataError and StorageError; what was written before stays.
+    `on_trained` gets the fingerprint of the best weights before the predictions are made.
+    `cache_dir` is for prepared images. With several processes this is called in each of them, and
+    only the `first` one writes. When no error and no signal can free its main thread from waiting
+    for the others, `on_stuck` is called in another thread, and the process ends. Raises
+    ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; files that were
+    written before stay.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
     source = Source(root, data.hashes, cache_dir)
@@ -147,7 +148,7 @@ def fit(
         "run_dir": run_dir,
         "cache_dir": cache_dir,
     }
-    if first:
+    if first:  # copies in the run folder, so that the run can be repeated
         copy_pipeline_file(config.augment, root, run_dir)
         copy_tables(config.data, root, run_dir)
     group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
@@ -241,24 +242,28 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     total, seen, recent, lr = 0.0, 0, [], 0.0
     waits: list[float] = []
     for number, (images, labels, indices) in enumerate(_time_waiting(setup.train_loader, waits)):
+        # gradients are added up over a group of batches, and synchronized after its last one
         group = number - number % train.accumulate
         last = number + 1 in (group + train.accumulate, len(sizes))
         with fabric.no_backward_sync(setup.model, enabled=fabric.world_size > 1 and not last):
             loss, guesses, truth = _forward(setup, images, labels)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise _non_finite(
-                    value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()]
-                )
+                ids = [setup.data.train[index].id for index in indices.tolist()]
+                raise _non_finite(value, epoch, number, sizes, ids)
+            # by images, because the last batch of an epoch may be smaller
             share = sizes[number] / sum(sizes[group : group + train.accumulate])
             # times the number of processes, because the mean over them divides by it
             fabric.backward(loss * share * fabric.world_size)
+        # statistics of the batch
         confusion += confusion_matrix(truth, guesses, classes)
-        total, seen = total + value * sizes[number], seen + sizes[number]
+        total += value * sizes[number]
+        seen += sizes[number]
         recent.append(value)
         progress.batch(epoch=epoch, images=sizes[number], loss=value)
         if not last:
             continue
+        # the group is complete
         lr = _update_weights(setup)
         step = (epoch - 1) * steps + number // train.accumulate + 1
         if step % train.log_every == 0:

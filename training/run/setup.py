@@ -75,30 +75,29 @@ def build_setup(
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     fabric = build_fabric(config, environment=environment, notify=notify)
+
+    # the model: seeded first, because a new head has random weights
     seed_torch(train.seed, 0)
-    wanted = replace(config.model, pretrained=False) if resume else config.model
+    model_config = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
-        wanted,
+        model_config,
         num_classes=len(task.classes),
         image_size=config.data.image_size,
         root=source.root,
         notify=notify,
     )
-    if train.strategy != "fsdp":  # which shards contiguous weights only
-        module = module.to(memory_format=torch.channels_last)
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
-        module = convert(module)
-    ema = (
-        AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
-        if train.ema
-        else None
-    )
+    module = _prepare_module(module, config, fabric)
+    ema = None
+    if train.ema:
+        ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
     compiled: Any = torch.compile(module) if train.compile else module
     model = fabric.setup_module(compiled)
-    optimizer = build_optimizer(
-        module.body if isinstance(module, AttributeHeads) else module, config.optim
-    )
+
+    # the optimizer needs the parameters that Fabric may have sharded
+    trained = module.body if isinstance(module, AttributeHeads) else module
+    optimizer = build_optimizer(trained, config.optim)
+
+    # the batches
     labels = [sample.label for sample in data.train]
     sampler = BatchSampler(
         len(labels),
@@ -140,21 +139,35 @@ def build_setup(
     )
 
 
+def _prepare_module(module: Any, config: Config, fabric: Fabric) -> Any:
+    """The module in the memory format and with the batch norms that its devices need."""
+    if config.train.strategy != "fsdp":  # which shards contiguous weights only
+        module = module.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
+        module = convert(module)
+    return module
+
+
 def build_fabric(
     config: Config, *, environment: ClusterEnvironment | None, notify: Callable[[str], None]
 ) -> Fabric:
     """Fabric on the devices of the config; raises ConfigError when they do not exist."""
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("train.accelerator: no CUDA device here", reason="no such device")
+        raise ConfigError(
+            "train.accelerator: no CUDA device on this machine", reason="no such device"
+        )
     if train.accelerator == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("train.accelerator: no MPS device here", reason="no such device")
+        raise ConfigError(
+            "train.accelerator: no MPS device on this machine", reason="no such device"
+        )
     device = train.accelerator
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and torch.cuda.device_count() < train.devices:
         raise ConfigError(
-            f"train.devices: {train.devices} wanted, {torch.cuda.device_count()} here"
+            f"train.devices: {train.devices} asked for, {torch.cuda.device_count()} available"
         )
     precision, note = resolve_precision(train.precision, device)
     if note:
