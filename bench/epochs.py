@@ -37,7 +37,7 @@ from tracker.training.config import (
 )
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.predict.predict import Predictor
 from tracker.training.predict.probabilities import save_predictions
 from tracker.training.run import loop
@@ -289,7 +289,7 @@ def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: in
         fabric = build_fabric(config, environment=None, notify=print)
         started = time.perf_counter()
         predictor = Predictor(
-            config, data, TASK, fabric, Source(folder, data.hashes, run_dir / "cache")
+            config, data, TASK, fabric, ImageSource(folder, data.hashes, run_dir / "cache")
         )  # a cold cache
         path = save_predictions(run_dir, predictor.evaluate(model), TASK)
         ours, other = time.perf_counter() - started, theirs.infer()

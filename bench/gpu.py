@@ -31,7 +31,7 @@ from tracker.training.config import (
     TrainConfig,
 )
 from tracker.training.data.data import load_data
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.predict.predict import Predictor
 from tracker.training.progress import Progress
 from tracker.training.run import loop
@@ -100,7 +100,7 @@ def main() -> None:
             replace(config, eval=replace(config.eval, batch_size=options.batch_size)),
             data,
             TASK,
-            source=Source(folder, data.hashes, folder / "cache"),
+            source=ImageSource(folder, data.hashes, folder / "cache"),
             run_dir=folder,
             logger=NullLogger(),
             environment=None,

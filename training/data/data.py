@@ -19,7 +19,7 @@ from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
-from tracker.training.formats.format import Source
+from tracker.training.formats.format import TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
@@ -199,7 +199,7 @@ def _read_samples(
     fixes = LabelFixes.read(
         locate(root, config.label_fixes) if config.label_fixes else None, findings.problems
     )
-    source = Source(
+    source = TrainingFolder(
         folder=folder,
         labels=locate(root, config.labels) if config.labels else None,
         task=task,

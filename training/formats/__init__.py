@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tracker.training.formats.format import Format, Listing, Source
+from tracker.training.formats.format import Format, Listing, TrainingFolder
 from tracker.training.formats.image_folder import IMAGE_FOLDER
 from tracker.training.formats.labels_table import LABELS_TABLE
 from tracker.training.formats.mask_profiles import MASK_PROFILES
@@ -17,7 +17,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "Listing",
-    "Source",
+    "TrainingFolder",
     "by_format",
     "detect_format",
     "list_with_people",

@@ -25,7 +25,7 @@ class Listing(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TrainingFolder:
     """Where the training images are, and what is known before reading them.
 
     `labels` is data.labels, or None.
@@ -55,7 +55,7 @@ class Format:
     name: str
     detect: Callable[[Path | None, Path | None], bool]
     suggest_classes: Callable[[Path, Path | None, str], dict[str, Any]]
-    read: Callable[[Source], list[Sample]]
+    read: Callable[[TrainingFolder], list[Sample]]
     defaults: Mapping[str, Any]
     has_people: bool = False
     only_keys: tuple[str, ...] = ()

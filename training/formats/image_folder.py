@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
+from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES
 from tracker.training.formats.samples import Sample
 from tracker.training.numbers import render_count
@@ -24,7 +24,7 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     return {"classes": names}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     samples, classes = [], source.task.classes
     for class_dir in source.listing.list_visible(source.folder):
         if class_dir.name not in classes or not class_dir.is_dir():

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
+from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
 from tracker.training.formats.samples import Sample
 from tracker.training.tables import LINE, read_table
 
@@ -25,7 +25,7 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     return {"classes": sorted(labels), "answers": "name"}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     task, table = source.task, source.labels or source.folder / TABLE
     label_of = {name: label for label, name in enumerate(task.classes)}
     label_of |= {word: label for label, word in enumerate(task.answer_words)}

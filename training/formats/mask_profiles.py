@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import Format, Source
+from tracker.training.formats.format import Format, TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES
 from tracker.training.formats.samples import Person, Sample
 
@@ -51,7 +51,7 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     return {"classes": list(MASK_PROFILE_CLASSES)}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     classes = len(source.task.classes)
     if classes != len(MASK_PROFILE_CLASSES):
         raise DataError(
@@ -73,7 +73,7 @@ def _read(source: Source) -> list[Sample]:
     return samples
 
 
-def _read_person(source: Source, profile: Path, person: Person) -> list[Sample]:
+def _read_person(source: TrainingFolder, profile: Path, person: Person) -> list[Sample]:
     samples, missing = [], set(PHOTOS)
     for path in source.listing.list_visible(profile):
         name = f"{profile.name}/{path.name}"

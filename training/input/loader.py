@@ -26,7 +26,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indic
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where a config's images come from.
 
     `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared
@@ -122,7 +122,7 @@ def build_dataset(
     config: Config,
     paths: Sequence[Path],
     labels: Sequence[int],
-    source: Source,
+    source: ImageSource,
     *,
     train: bool,
     evaluation: EvalConfig | None = None,

@@ -206,8 +206,7 @@ def _cut_out(job: _Job) -> CutoutResult | str | None:
         result = job.before.result if job.before else ""
         made = CutoutResult(job.file, VERSIONS[job.method], hash_bytes(content), result)
         # the same content by the same version, and the file in `out` was not changed
-        present = hash_bytes(target.read_bytes()) if target.is_file() else ""
-        if made == job.before and present == made.result:
+        if made == job.before and _hash_file(target) == made.result:
             return None
         pixels = decode_image(source, np.frombuffer(content, dtype=np.uint8))
         mask = _MASKERS[job.method](pixels)
@@ -303,6 +302,11 @@ def _copy(source: Path, target: Path) -> bool:
             return False
     write_bytes(target, content)
     return True
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256 of a file; empty where there is no file."""
+    return hash_bytes(path.read_bytes()) if path.is_file() else ""
 
 
 def hash_bytes(content: bytes) -> str:

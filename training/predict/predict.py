@@ -15,7 +15,7 @@ from torch.nn import functional
 from tracker.training.config import Config, EvalConfig
 from tracker.training.fabric import Fabric
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import OrderedBatches
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.processes import gather_images
@@ -28,7 +28,7 @@ class Predictor:
     """Predicts lists of images; a loader is built once. Each process must make the same calls."""
 
     def __init__(
-        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source
+        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: ImageSource
     ) -> None:
         self._config = config
         self._data = data

@@ -11,7 +11,7 @@ from torch import nn
 from tracker.training.config import Config
 from tracker.training.errors import WeightsError, first_line
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.logger import RunLogger
 from tracker.training.model.losses import build_loss
 from tracker.training.model.model import build_model
@@ -58,7 +58,7 @@ def infer(
     task: Task,
     weights: Weights,
     *,
-    source: Source,
+    source: ImageSource,
     run_dir: Path,
     logger: RunLogger,
     quiet: bool = False,

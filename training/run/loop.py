@@ -26,7 +26,7 @@ from tracker.training.config import Config
 from tracker.training.data.data import copy_tables
 from tracker.training.errors import DataError, NonFiniteLossError, TrainingError, first_line
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
 from tracker.training.metrics import is_better, score_counts
@@ -139,7 +139,7 @@ def fit(
     written before stay.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
-    source = Source(root, data.hashes, cache_dir)
+    source = ImageSource(root, data.hashes, cache_dir)
     work = {
         "config": config,
         "data": data,

@@ -16,7 +16,7 @@ from tracker.training.config import Config
 from tracker.training.errors import ConfigError
 from tracker.training.fabric import ClusterEnvironment, Fabric, ModelParallelStrategy
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.mixup import Mixer, build_mixer
 from tracker.training.input.sampler import BatchSampler, balance
 from tracker.training.logger import RunLogger
@@ -43,7 +43,7 @@ class Setup:
     ema: AveragedModel | None
     train_loader: Any
     train_sampler: BatchSampler
-    source: Source
+    source: ImageSource
 
     @property
     def sharded(self) -> bool:
@@ -61,7 +61,7 @@ def build_setup(
     data: LoadedData,
     task: Task,
     *,
-    source: Source,
+    source: ImageSource,
     run_dir: Path,
     logger: RunLogger,
     environment: ClusterEnvironment | None,

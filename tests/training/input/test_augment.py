@@ -26,7 +26,7 @@ from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.input.augment import Pipeline, build_pipeline
 from tracker.training.input.color import hue_matrix, jitter_matrix
-from tracker.training.input.loader import Source, build_dataset
+from tracker.training.input.loader import ImageSource, build_dataset
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.predict.predict import _average, _list_views
 
@@ -481,7 +481,7 @@ def test_a_step_that_draws_only_for_some_images_is_an_error_and_no_silence(tmp_p
         SHORT, augment__name=write_file(tmp_path, steps).name, data__image_size=list(SIZE)
     )
     path = save_image(tmp_path / "small.png", seed=1)
-    dataset, _ = build_dataset(config, [path], [0], Source(tmp_path), train=True)
+    dataset, _ = build_dataset(config, [path], [0], ImageSource(tmp_path), train=True)
     with pytest.raises(
         DataError, match=r"small.png: the augmentation fails: a step draws random numbers"
     ):
