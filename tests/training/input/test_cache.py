@@ -206,8 +206,10 @@ def test_a_run_that_cannot_keep_images_says_so_and_trains(
 ) -> None:
     plain, _ = train(SHORT, folders, "plain")
     (folders / "file").write_text("")
-    told: list[str] = []
-    monkeypatch.setattr("tracker.training.progress.Progress.say", lambda _, text: told.append(text))
+    messages: list[str] = []
+    monkeypatch.setattr(
+        "tracker.training.progress.Progress.notify", lambda _, text: messages.append(text)
+    )
     full, _ = train(SHORT, folders, "full", cache_dir=folders / "file")
     assert full.weights_fingerprint == plain.weights_fingerprint
-    assert any("images are not cached" in text for text in told)
+    assert any("images are not cached" in text for text in messages)

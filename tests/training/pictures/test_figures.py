@@ -116,10 +116,10 @@ def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
     probabilities = np.where(
         np.arange(2) == guesses[:, None], confidence[:, None], 1 - confidence[:, None]
     )
-    kept = Predictions(
+    predictions = Predictions(
         tuple("abcde"), probabilities, classes=("cat", "dog"), logits=probabilities, labels=labels
     )
-    examples = choose_examples(kept, {name: Path(name) for name in "abcde"})
+    examples = choose_examples(predictions, {name: Path(name) for name in "abcde"})
     assert [example.name for example in examples] == ["c", "b", "d", "a", "e"]
     assert examples[0] == Example(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
     many = Predictions(
