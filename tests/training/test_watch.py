@@ -25,10 +25,10 @@ def interrupt(*_):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, interrupt)
 mutex, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
-with watch.Watch(lambda error: print(repr(error), flush=True)) as group:
+with watch.ProcessWatch(lambda error: print(repr(error), flush=True)) as group:
     if sys.argv[1:]:
         process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=subprocess.PIPE)
-        group.followers.append(watch.Follower(1, process))
+        group.workers.append(watch.Worker(1, process))
     try:
         print("begun", flush=True)
         libc.pthread_mutex_lock(mutex)
@@ -59,7 +59,7 @@ except processes.TrainingError as error:
 """
 
 
-def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
+def test_a_process_that_dies_before_it_arrives_ends_the_run_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
@@ -81,7 +81,7 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
     assert [process.poll() is not None for process in started] == [True, True]
 
 
-def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follower() -> None:
+def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_other() -> None:
     worker = "import time; time.sleep(1); raise ValueError('the disk is gone')"
     done = subprocess.run(
         [sys.executable, "-c", STUCK, worker],

@@ -182,7 +182,7 @@ def test_the_given_mean_and_std_normalize() -> None:
     other = replace(DATA, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     found = run(build_pipeline(AugmentConfig(), other, root=Path(), train=True), image)
     np.testing.assert_allclose(found, (image / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7], atol=1e-5)
-    with pytest.raises(ConfigError, match="still to be measured"):
+    with pytest.raises(ConfigError, match="have no numbers yet"):
         build_pipeline(AugmentConfig(), replace(DATA, mean="measured"), root=Path(), train=True)
 
 

@@ -23,10 +23,10 @@ cv2.setNumThreads(4)
 cv2.resize(np.zeros((2000, 2000, 3), dtype=np.uint8), (1000, 1000))  # starts cv2's threads
 time.sleep(0.5)  # now they sleep
 from tracker.training.config import Config, DataConfig
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import OrderedBatches
 config = Config(data=DataConfig(image_size=(300, 300)))
-dataset, _ = build_dataset(config, [Path(sys.argv[1])], [0], Source(Path()), train=True)
+dataset, _ = build_dataset(config, [Path(sys.argv[1])], [0], ImageSource(Path()), train=True)
 time.sleep(0.5)
 (batch,) = build_loader(dataset, OrderedBatches(1, 1), workers=1, pin_memory=False)
 print(tuple(batch[0].shape))

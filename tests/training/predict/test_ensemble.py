@@ -67,8 +67,8 @@ def test_the_winner_of_a_hard_vote_never_has_fewer_votes(stacked: np.ndarray) ->
     ("method", "weights", "words"),
     [
         ("loud", (), "expected one of"),
-        ("weighted", (), "belong to"),
-        ("soft", (1.0, 1.0), "belong to"),
+        ("weighted", (), "go together"),
+        ("soft", (1.0, 1.0), "go together"),
         ("weighted", (1.0,), "expected 2 numbers"),
         ("weighted", (0.0, 0.0), "not all 0"),
         ("weighted", (-1.0, 2.0), "at least 0"),
@@ -89,7 +89,7 @@ def test_members_are_brought_into_one_order_and_must_agree_on_images_and_classes
     assert np.array_equal(second.probabilities, first.probabilities)
     with pytest.raises(DataError, match="exp2 and exp1 predicted different images: 1 of 2"):
         align([first, Predictions(("a", "c"), turned.probabilities, ("x", "y"))], ["exp1", "exp2"])
-    with pytest.raises(DataError, match="other classes"):
+    with pytest.raises(DataError, match="different classes"):
         align([first, Predictions(("a", "b"), turned.probabilities, ("y", "x"))], ["exp1", "exp2"])
 
 
