@@ -27,8 +27,8 @@ from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
-from tracker.core.errors import InterruptedByUserError
-from tracker.training.errors import TrackerError
+from tracker.core.errors import InterruptedByUserError, TrackerError
+from tracker.core.hints import find_hint
 from tracker.training.libraries import translate_import_errors
 
 READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
@@ -196,9 +196,12 @@ def _run(debug: bool) -> int | str | None:
         _report_end(str(error), error.hint)
         return error.exit_code
     except TrackerError as error:
+        hint = find_hint(error)
         if debug:
+            if hint and not error.hint:  # an error with a hint of its own has this line already
+                error.add_note(f"try: {hint}")
             raise
-        _report(str(error), error.hint)
+        _report(str(error), hint)
         return error.exit_code
     except OSError as error:
         if debug or error.filename is not None or error.errno not in UNWRITABLE:

@@ -18,7 +18,7 @@ from timing import print_table, time_commands
 
 from tracker.core.settings import quiet_libraries
 from tracker.setup.init import init_workspace
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.competition import Workspace
 
 CLASSES = 18
@@ -39,7 +39,7 @@ def build(root: Path, images: int) -> Workspace:
         scores = rng.random((images, CLASSES)).astype(np.float32)
         scores[np.arange(images), guesses] = 2
         path = workspace.runs_dir / f"exp{number}" / "validation.npz"
-        save_probabilities(path, Kept(ids, scores, names, labels=truth, logits=scores))
+        save_probabilities(path, Predictions(ids, scores, names, labels=truth, logits=scores))
     return workspace
 
 

@@ -37,13 +37,13 @@ from tracker.training.config import (
 )
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.predict.predict import Predictor
 from tracker.training.predict.probabilities import save_predictions
 from tracker.training.run import loop
-from tracker.training.run.follow import Silent
 from tracker.training.run.infer import load_weights
 from tracker.training.run.setup import build_fabric
+from tracker.training.run.worker import NullLogger
 
 BATCH = 16
 
@@ -232,7 +232,7 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         TASK,
         root=folder,
         run_dir=folder / "ours",
-        logger=Silent(),  # the recorder costs 7 us a call, see logging_cost.py
+        logger=NullLogger(),  # the recorder costs 7 us a call, see logging_cost.py
         on_epoch=take_turns,
         cache_dir=folder / "cache",
         quiet=True,
@@ -286,10 +286,10 @@ def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: in
         run_dir.mkdir()
         model = timm.create_model("resnet18", num_classes=18).to(memory_format=torch.channels_last)
         model.load_state_dict(weights)
-        fabric = build_fabric(config, environment=None, say=print)
+        fabric = build_fabric(config, environment=None, notify=print)
         started = time.perf_counter()
         predictor = Predictor(
-            config, data, TASK, fabric, Source(folder, data.hashes, run_dir / "cache")
+            config, data, TASK, fabric, ImageSource(folder, data.hashes, run_dir / "cache")
         )  # a cold cache
         path = save_predictions(run_dir, predictor.evaluate(model), TASK)
         ours, other = time.perf_counter() - started, theirs.infer()

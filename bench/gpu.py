@@ -31,12 +31,12 @@ from tracker.training.config import (
     TrainConfig,
 )
 from tracker.training.data.data import load_data
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.predict.predict import Predictor
 from tracker.training.progress import Progress
 from tracker.training.run import loop
-from tracker.training.run.follow import Silent
 from tracker.training.run.setup import Setup, build_setup
+from tracker.training.run.worker import NullLogger
 
 MODEL, SIDE = "swin_large_patch4_window12_384", 384
 
@@ -63,7 +63,7 @@ def count_operations(setup: Setup) -> float:
     """Operations of one image's forward pass; training takes three times as many."""
     image = torch.zeros(1, 3, SIDE, SIDE, device="cuda")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        setup.kept(image)
+        setup.eval_model(image)
     return float(counter.get_total_flops())
 
 
@@ -100,12 +100,12 @@ def main() -> None:
             replace(config, eval=replace(config.eval, batch_size=options.batch_size)),
             data,
             TASK,
-            source=Source(folder, data.hashes, folder / "cache"),
+            source=ImageSource(folder, data.hashes, folder / "cache"),
             run_dir=folder,
-            logger=Silent(),
+            logger=NullLogger(),
             environment=None,
             resume=False,
-            say=print,
+            notify=print,
         )
         report(setup, measure_matrix_rate())
 
@@ -128,9 +128,9 @@ def report(setup: Setup, limit: float) -> None:
         metrics = [loop._train_epoch(setup, epoch, progress) for epoch in (1, 2, 3)]
     trained = max(values["train/images_per_s"] for values in metrics[1:])
     predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-    predictor.evaluate(setup.kept)
+    predictor.evaluate(setup.eval_model)
     started = time.perf_counter()
-    predictor.evaluate(setup.kept)
+    predictor.evaluate(setup.eval_model)
     inferred = len(setup.data.eval) / (time.perf_counter() - started)
     rows = [
         ("training steps alone", f"{bare:.0f}", f"{100 * bare * 3 * operations / limit:.1f} %"),

@@ -22,7 +22,7 @@ from timing import print_table, time_calls
 from winners import STD, Photographs, build_custom, make_photographs, save_photograph
 
 from tracker.training.config import AugmentConfig, Config, DataConfig, TrainConfig
-from tracker.training.input.loader import ImageDataset, Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageDataset, ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import BatchSampler
 
 SIDE, BATCH = 384, 16
@@ -44,7 +44,7 @@ def build(mode: str, paths: Sequence[Path], cache: Path | None) -> ImageDataset:
     )
     hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     dataset, note = build_dataset(
-        config, paths, [0] * len(paths), Source(Path(), hashes, cache), train=True
+        config, paths, [0] * len(paths), ImageSource(Path(), hashes, cache), train=True
     )
     assert not note, note
     return dataset
@@ -116,7 +116,7 @@ def measure_distance(paths: Sequence[Path], folder: Path) -> None:
     plain_config = Config(
         data=DataConfig(image_size=(SIDE, SIDE)), augment=AugmentConfig(name="custom", jitter=0.0)
     )
-    plain, _ = build_dataset(plain_config, paths, [0] * len(paths), Source(folder), train=True)
+    plain, _ = build_dataset(plain_config, paths, [0] * len(paths), ImageSource(folder), train=True)
     none = plain.__getitems__(positions)[0]
     levels = 255 * torch.tensor(STD)[:, None, None]
     apart, moved = (float(((fast - other).abs() * levels).mean()) for other in (hsv, none))

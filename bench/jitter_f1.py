@@ -23,8 +23,8 @@ from tracker.training.config import (
     TrainConfig,
 )
 from tracker.training.data.data import load_data
-from tracker.training.run.follow import Silent
 from tracker.training.run.loop import fit
+from tracker.training.run.worker import NullLogger
 
 
 def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:
@@ -44,7 +44,7 @@ def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:
         TASK,
         root=root,
         run_dir=run_dir,
-        logger=Silent(),
+        logger=NullLogger(),
         on_epoch=lambda _: None,
         cache_dir=root / "cache",
         quiet=True,

@@ -24,6 +24,7 @@ import pytest
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.console.runs import print_runs, runs_to_json
+from tracker.core.errors import TrackerError
 from tracker.jobs.queue import read_queue
 from tracker.jobs.sweep_file import read_sweep
 from tracker.ledger.submission_table import export_table, read_submission_table
@@ -31,7 +32,6 @@ from tracker.runs.points import read_curves, read_new_points
 from tracker.runs.read import list_runs, load_config
 from tracker.submissions.submit import submit
 from tracker.training.config import AugmentConfig, DataConfig, config_from_dict
-from tracker.training.errors import TrackerError
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.tables import parse_toml_value, read_table

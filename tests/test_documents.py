@@ -21,9 +21,9 @@ import typer.testing
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
+from tracker.core.errors import TrackerError
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
-from tracker.training.errors import TrackerError
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import Workspace, load_workspace

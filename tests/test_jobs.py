@@ -275,7 +275,7 @@ def begin_run_of_two(
     others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
     (follower,) = (
-        process for process in direct if "tracker.training.run.follow" in process.cmdline()
+        process for process in direct if "tracker.training.run.worker" in process.cmdline()
     )
     return first, follower, others
 
@@ -292,7 +292,7 @@ def test_no_process_of_a_run_goes_on_alone(root: Path, forks: Forks) -> None:
     first, follower, others = begin_run_of_two(root, forks, *two)
     follower.kill()
     code, stderr = end(first, others)
-    reason = "process 1 of this run ended before its time (killed by SIGKILL)"
+    reason = "process 1 of this run ended unexpectedly (killed by SIGKILL)"
     assert (code, read_record(root, "exp1")["status"]) == (1, "failed")
     assert read_record(root, "exp1")["error"].startswith(reason)
     assert f"error: {reason}" in stderr

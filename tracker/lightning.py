@@ -13,9 +13,10 @@ from typing import Any
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
+from tracker.core.errors import TrackerError
 from tracker.runs.output import notify
 from tracker.runs.read import load_config
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.active_run import ActiveRun, exit_as_interrupted, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
 from tracker.workflows.own_loop.common_names import common_key, common_name, is_length

@@ -1,8 +1,7 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. A value is given as in TOML; `tracker run train
---set
-section.key=value` uses the same words.
+`config_from_dict` reports every problem at once. `parse_assignment` reads `section.key=value`, with
+the value as in TOML.
 """
 
 from __future__ import annotations
@@ -49,12 +48,11 @@ def option(
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
 ) -> T:
-    """A field with its sentence and its limits; `outcome=False` marks one that cannot change the
-    result.
+    """One field of the config, with its help sentence and its limits.
 
-    Neither can `place`, a folder or file whose content the data fingerprint covers, wherever it
-    lies, nor `rounding`: how the work is divided among devices, which moves no more than the last
-    bits of a number.
+    `outcome=False` marks a key that cannot change the result. Neither can `place`, a folder or file
+    whose content the data fingerprint covers, wherever it lies, nor `rounding`: how the work is
+    divided among devices, which moves no more than the last bits of a number.
 
     With `files`, a path that ends in one of these suffixes is as good as a choice. `by_format` is
     what a new run takes by its data.format (see `format_defaults`). `later=True` marks a key that
@@ -96,11 +94,13 @@ class DataConfig:
         choices=("by_profile", "by_image", "stratified"),
         by_format=by_format("data.split"),
     )
-    val_ratio: float = option(0.2, "Share of the training data held out.", low=0.01, high=0.9)
+    val_ratio: float = option(
+        0.2, "Share of the training data held out for validation.", low=0.01, high=0.9
+    )
     split_seed: int = option(
         42,
-        "Seed of the split. Runs of other train.seed validate on the same images, so they can be"
-        " compared.",
+        "Seed of the split. Runs with another train.seed still validate on the same images, so they"
+        " can be compared.",
         low=0,
     )
     age_bands: tuple[int, int] = option(
@@ -115,7 +115,7 @@ class DataConfig:
     )
     exclude: str = option(
         "",
-        "Training images to leave out: glob patterns or CSVs of paths, with commas between; see"
+        "Training images to exclude: glob patterns or CSVs of paths, separated by commas; see"
         " docs, Data.",
         later=True,
     )
@@ -129,8 +129,8 @@ class DataConfig:
     )
     mean: tuple[float, float, float] | str = option(
         (0.548, 0.504, 0.479),
-        'Mean of the channels R, G, B in 0..1. "model": what timm\'s model was trained with;'
-        ' "measured": that of the training images.',
+        'Mean of the channels R, G, B in 0..1. "model": as timm\'s model was trained;'
+        ' "measured": from the training images.',
         by_format=by_format("data.mean"),
     )
     std: tuple[float, float, float] | str = option(
@@ -141,7 +141,7 @@ class DataConfig:
     )
     sampler: str = option(
         "shuffle",
-        "shuffle: every image once an epoch. weighted: drawn with replacement, every class as"
+        "shuffle: each image once per epoch. weighted: drawn with replacement, each class equally"
         " often.",
         choices=("shuffle", "weighted"),
     )
@@ -155,53 +155,52 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What is done to an image before the model sees it."""
+    """How an image is changed before the model sees it."""
 
     name: str = option(
         "base",
-        "base: resize and normalise. standard: the same, but in training a random resized crop and"
-        " a random flip, as torchvision and timm train. custom: centre crop, resize, colour jitter,"
-        " normalise. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
+        "base: resize and normalize. standard: the same, but in training a random resized crop and"
+        " a random flip, as torchvision and timm train. custom: center crop, resize, color jitter,"
+        " normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
         " workspace.",
         choices=("base", "standard", "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
     crop: tuple[int, int] = option(
-        (320, 256), "Height and width of the centre crop of custom.", low=1
+        (320, 256), "Height and width of the center crop of custom.", low=1
     )
     crop_pct: float | str = option(
         1.0,
-        "Share of the resized image's side that base, and standard outside of training, cuts out"
-        ' of its middle; "model", the default where data.mean is "model": as timm\'s model was'
-        " trained.",
+        "Share of the side that the center crop of base keeps, and of standard outside of training."
+        ' "model", the default where data.mean is "model": as timm\'s model was trained.',
         low=0.1,
         high=1,
         later=True,
     )
     crop_mode: str = option(
         "squash",
-        "How base resizes. center: the aspect ratio stays, what is too long is cut off; squash:"
-        " each side by itself; model: as crop_pct.",
+        "How base resizes. center: keep the aspect ratio and crop the longer side; squash: resize"
+        " each side on its own; model: as for crop_pct.",
         choices=("center", "squash", "model"),
         later=True,
     )
     interpolation: str = option(
         "area",
-        "Filter with which base resizes; model: as crop_pct.",
+        "Resize filter of base; model: as for crop_pct.",
         choices=("area", "bilinear", "bicubic", "model"),
         later=True,
     )
     scale: float = option(
         0.08,
-        "Share of the image's area that a random crop of standard takes at least.",
+        "Smallest share of the image's area in a random crop of standard.",
         low=0.01,
         high=1,
         later=True,
     )
     ratio: float = option(
         4 / 3,
-        "The same crop's longer side over its shorter one, at most.",
+        "Largest ratio of the longer to the shorter side of that crop.",
         low=1,
         high=10,
         later=True,
@@ -218,13 +217,13 @@ class AugmentConfig:
     )
     jitter_mode: str = option(
         "hsv",
-        "hsv: albumentations' ColorJitter. fast: the same draws as one matrix, with the hue turned"
-        " in YIQ and nothing cut off at black and white.",
+        "hsv: albumentations' ColorJitter. fast: the same random factors as one matrix, with the"
+        " hue rotated in YIQ and no clipping at black and white.",
         choices=("hsv", "fast"),
     )
     noise: float = option(
         0.0,
-        "Standard deviation of Gaussian noise added after normalisation, in training; 0: none.",
+        "Standard deviation of Gaussian noise added after normalization, in training; 0: none.",
         low=0,
     )
     mixup: float = option(0.0, "Alpha of mixup's Beta distribution; 0: off.", low=0)
@@ -246,7 +245,7 @@ class ModelConfig:
     )
     freeze: str = option(
         "",
-        "Parts that are not trained, with commas between: stem,layer1. body: all but the head."
+        "Parts that are not trained, separated by commas: stem,layer1. body: all but the head."
         " Empty: none.",
     )
     heads: str = option(
@@ -272,16 +271,16 @@ class LossConfig:
     )
     class_weights: str = option(
         "none",
-        "balanced: an image counts by the rarity of its class. Not for f1.",
+        "balanced: images of rare classes count more. Not for f1.",
         choices=("none", "balanced"),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimiser."""
+    """The optimizer."""
 
-    name: str = option("adamw", "Optimiser.", choices=("adamw", "adam", "sgd"))
+    name: str = option("adamw", "Optimizer.", choices=("adamw", "adam", "sgd"))
     lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
     weight_decay: float = option(0.01, "Weight decay.", low=0)
     momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
@@ -306,16 +305,18 @@ class TrainConfig:
 
     epochs: int = option(10, "Passes over the training data.", low=1)
     batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
-    accumulate: int = option(1, "Batches per optimiser step.", low=1)
-    clip_grad: float = option(0.0, "Greatest norm of the gradients; 0: as they are.", low=0)
+    accumulate: int = option(1, "Batches per optimizer step.", low=1)
+    clip_grad: float = option(0.0, "Largest gradient norm; 0: no clipping.", low=0)
     ema: float = option(
         0.0,
-        "Decay of a moving average of the weights, which is validated and kept; 0: off.",
+        "Decay of a moving average of the weights, which is validated and saved; 0: off.",
         low=0,
         high=0.99999,
     )
     patience: int = option(
-        0, "Epochs without a better train.monitor before training stops; 0: never.", low=0
+        0,
+        "Training stops after this number of epochs without a better train.monitor; 0: never.",
+        low=0,
     )
     eval_batch_size: int = option(64, "Images per validation batch.", low=1)
     precision: str = option(
@@ -338,18 +339,18 @@ class TrainConfig:
     strategy: str = option(
         "ddp",
         "With several processes. ddp: each has the whole model. fsdp: each keeps a part of weights"
-        " and optimiser.",
+        " and optimizer.",
         choices=("ddp", "fsdp"),
         rounding=True,
     )
     compile: bool = option(
-        False, "Compile the model with torch.compile: a slow start, sometimes quicker steps."
+        False, "Compile the model with torch.compile: a slow start, sometimes faster steps."
     )
     monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
-    deterministic: bool = option(True, "Use only algorithms that repeat to the bit.")
+    deterministic: bool = option(True, "Use only algorithms with bit-exact results.")
     log_every: int = option(
-        10, "Optimiser steps between two points of train/loss.", low=1, outcome=False
+        10, "Optimizer steps between two points of train/loss.", low=1, outcome=False
     )
 
 
@@ -360,15 +361,18 @@ class EvalConfig:
     batch_size: int = option(64, "Images per prediction batch.", low=1)
     tta: str = option(
         "none",
-        "Views averaged for each image: as it is, mirrored, or five crops of it enlarged by an"
-        " eighth.",
+        "Views averaged for each image: flip adds the mirrored image; crops takes five crops of the"
+        " image enlarged by an eighth.",
         choices=("none", "flip", "crops", "crops_flip"),
     )
     center_crop: tuple[int, int] | tuple[()] = option(
-        (), "Height and width of a centre crop in place of augment.crop; []: as in training.", low=1
+        (), "Height and width of a center crop in place of augment.crop; []: as in training.", low=1
     )
     color_jitter: float = option(
-        0.0, "Strength of a colour jitter drawn from (train.seed, place); 0: none.", low=0, high=0.5
+        0.0,
+        "Strength of a color jitter drawn from (train.seed, position); 0: none.",
+        low=0,
+        high=0.5,
     )
 
 
@@ -392,8 +396,10 @@ SECTIONS: dict[str, Any] = {
 
 
 def locate(root: Path, path: str) -> Path:
-    """A path of a config, relative to the workspace `root`: `../photos` beside it, without the
-    detour through it."""
+    """A path of a config, relative to the workspace `root`.
+
+    `../photos` becomes the folder beside the workspace, without `..` in the path.
+    """
     wanted = Path(path).expanduser()
     while wanted.parts[:1] == ("..",):
         root, wanted = root.resolve().parent, Path(*wanted.parts[1:])
@@ -412,8 +418,7 @@ def list_options() -> Mapping[str, dataclasses.Field[Any]]:
 
 
 def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults that depend on the data.format in `values`: what a new run
-    takes.
+    """The defaults of a new run that depend on the data.format in `values`, as nested tables.
 
     They are no defaults of the dataclasses: a config that was written before and lacks the key
     keeps its meaning.
@@ -430,8 +435,10 @@ def format_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Nested tables of the defaults where data.mean is "model": base crops and resizes as the model
-    was trained too."""
+    """The defaults of a new run that depend on data.mean, as nested tables.
+
+    With data.mean "model", base also crops and resizes as the model was trained.
+    """
     data = values.get("data")
     follows = isinstance(data, Mapping) and data.get("mean") == OF_MODEL
     return {"augment": dict.fromkeys(CROP_KEYS, OF_MODEL)} if follows else {}
@@ -507,8 +514,10 @@ def _is_storable(text: str) -> bool:
 
 
 def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
-    """Return `value` as the first of these types that it fits; an empty list where it may be left
-    out."""
+    """Return `value` as the first of these types that it fits.
+
+    An empty list is accepted where the key may be left out.
+    """
     if tuple[()] in kinds and value in ([], ()):
         return ()
     if type(value) in kinds:
@@ -606,8 +615,7 @@ def render_assignment(name: str, value: Any) -> str:
 
 
 def find_problem(name: str, value: Any) -> str:
-    """What is wrong with a dotted key and its value by themselves, in a line; empty when nothing
-    is."""
+    """What is wrong with one dotted key and its value, in one line; empty when nothing is wrong."""
     section, _, key = name.partition(".")
     problems: list[str] = []
     if section in SECTIONS:
@@ -636,12 +644,12 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of a nested config that can change the result, including keys unknown to this
-    version.
+    """The dotted keys of a nested config that can change the result.
 
-    A number has one form however it was written: that of the option's default, or the shorter one
-    for unknown keys. A key of `later` at its default is left out: runs made before had no such key,
-    and are the same. Files have their names only, for it does not matter in which folder they lie.
+    Keys that this version does not know are included. A number has one form however it was written:
+    that of the option's default, or the shorter one for unknown keys. A key of `later` at its
+    default is left out: runs made before had no such key, and are the same. Files have their names
+    only, for it does not matter in which folder they lie.
     """
     options = list_options()
     silent = {name for name, f in options.items() if not f.metadata["outcome"]}
@@ -651,7 +659,7 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`outcome_values`, and what moves the last bits of a result: where two runs must agree exactly."""
+    """`outcome_values` and the keys that change the last bits of a result."""
     options = list_options()
     rounding = {name for name, f in options.items() if f.metadata["rounding"]}
     found = {name: value for name, value in _unify_all(values, options).items() if name in rounding}
@@ -674,8 +682,7 @@ def _unify_all(
 
 
 def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys with tables and the pipeline file by their names, without the folders that they
-    lie in."""
+    """The same dotted keys; tables and the pipeline file have their names without folders."""
     named = dict(values)
     for key in TABLE_KEYS:
         if isinstance(text := named.get(key), str):
@@ -705,8 +712,7 @@ def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def later_defaults() -> dict[str, Any]:
-    """By dotted key, what the lack of a key means in the configs of runs that were made before
-    there was one."""
+    """The meaning of each key that configs of older runs do not have, by dotted key."""
     return {name: f.default for name, f in list_options().items() if f.metadata["later"]}
 
 
@@ -727,16 +733,16 @@ def _unify(value: Any, kind: type) -> Any:
 
 
 def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 over what decides the weights after each epoch: a run may be continued by one that
-    agrees in it.
+    """SHA-256 over everything that decides the weights after each epoch.
 
-    How many epochs there are counts only where the schedule depends on it.
+    A run can continue another one only where both fingerprints are equal. How many epochs there are
+    counts only where the schedule depends on it.
     """
     return _hash_trajectory(exact_values(values))
 
 
 def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """The same as checkpoints had it when it still covered the places of the files."""
+    """The fingerprint in old checkpoints, which covered the paths of the files."""
     options = list_options()
     silent = ("data.workers", "data.cache", "train.log_every")
     return _hash_trajectory(

@@ -1,6 +1,6 @@
 """The root of the error tree, and the errors of training.
 
-TrackerError                  exit 1
+TrainingError                 exit 1   the root, TrackerError in tracker
   ConfigError                 exit 2   a wrong value in a config, a setting or an argument
     DataError                 exit 2   images, labels or ids that cannot be used
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
@@ -18,58 +18,76 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-class TrackerError(Exception):
-    """What went wrong in one line, and in `hint` what to do next."""
+class TrainingError(Exception):
+    """What went wrong in one line, and in `hint` what to do next.
+
+    Where the caller knows better what to do, `hint` is empty: `reason` says in a few fixed words
+    what kind of problem it is, and `facts` has the values that the caller's hint needs.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", reason: str = "", **facts: str | int
+    ) -> None:
         super().__init__(message)
         self.hint = hint
+        self.reason = reason
+        self.facts = facts
         if hint:
             self.add_note(f"try: {hint}")  # in the traceback of a script
 
 
-class ConfigError(TrackerError):
+class ConfigError(TrainingError):
     """One or more wrong values; `problems` has one line for each."""
 
     exit_code = 2
 
-    def __init__(self, message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        problems: Sequence[str] = (),
+        hint: str = "",
+        reason: str = "",
+        **facts: str | int,
+    ) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n  ".join([message, *self.problems]), hint=hint)
+        super().__init__("\n  ".join([message, *self.problems]), hint=hint, reason=reason, **facts)
 
 
 class DataError(ConfigError):
     """A data set that cannot be used; `problems` names every offending file."""
 
 
-class WeightsError(TrackerError):
+class WeightsError(TrainingError):
     """Weights that cannot be loaded, or do not fit the model."""
 
 
-class NonFiniteLossError(TrackerError):
-    """The loss of a batch is NaN or infinite; raised before the optimiser step."""
+class NonFiniteLossError(TrainingError):
+    """The loss of a batch is NaN or infinite; raised before the optimizer step."""
 
 
-class StorageError(TrackerError):
+class StorageError(TrainingError):
     """A file or a folder that cannot be read or written."""
 
 
-class MissingLibraryError(TrackerError):
-    """A library of others is not installed or cannot be loaded; `hint` says what to install."""
+class MissingLibraryError(TrainingError):
+    """A library is not installed or cannot be loaded; `hint` says what to install."""
 
     exit_code = 2
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line; its kind when it says nothing."""
+    """The first line of an error's message, or its class where the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def find_nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
-    """The known word that is meant, most likely; empty when none is near. `cutoff` is difflib's, 0
-    to 1."""
+    """The known word that was most likely meant; empty when none is near.
+
+    `cutoff` is difflib's, from 0 to 1.
+    """
     import difflib  # 3 ms that only a wrong word needs
 
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hidden(name: str) -> Iterator[None]:
-    """Let libraries that are loaded here think that another one is not installed, unless it was
-    loaded before."""
+def hide_library(name: str) -> Iterator[None]:
+    """Within the block, imports behave as if a library were not installed.
+
+    Nothing happens when the library is loaded already.
+    """
     if name in sys.modules:
         yield
         return
@@ -23,7 +25,7 @@ def hidden(name: str) -> Iterator[None]:
 
 # Fabric loads it to learn its version, for a part that is not used here: 1.4 s of each training,
 # for it brings scipy and, where they are installed, transformers.
-with hidden("torchmetrics"):
+with hide_library("torchmetrics"):
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -34,5 +36,5 @@ __all__ = [
     "Fabric",
     "LightningEnvironment",
     "ModelParallelStrategy",
-    "hidden",
+    "hide_library",
 ]

@@ -1,5 +1,7 @@
-"""Files: written as a whole or not at all (temporary file, fsync, rename), and read only where they
-are files."""
+"""Write files as a whole or not at all; read only regular files.
+
+Writing uses a temporary file, fsync and a rename.
+"""
 
 from __future__ import annotations
 
@@ -31,31 +33,30 @@ KINDS = {
 
 
 class NotAFileError(OSError):
-    """A path of the user's that cannot be read as a file; its text is the reason alone."""
+    """A path from the user is no readable file; the text of the error is the reason alone."""
 
     def __str__(self) -> str:
         return self.strerror or ""
 
 
 def check_regular(path: Path) -> os.stat_result:
-    """What the system knows of a file, through links; to be called before a path of the user's is
-    opened.
+    """The stat of a regular file, through links; call it before you open a path from the user.
 
     Raises OSError, and NotAFileError where it is a link to nothing or no file: reading a named pipe
     waits for ever.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         if path.is_symlink():
             raise NotAFileError(
                 errno.EINVAL, f"a link to {path.readlink()}, which is not there", str(path)
             ) from None
         raise
-    if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise NotAFileError(errno.EINVAL, f"{kind}, not a file", str(path))
-    return found
+    return status
 
 
 @contextmanager
@@ -82,11 +83,10 @@ def storage_error(error: OSError, path: Path, doing: str) -> StorageError:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends well, else it is
-    removed.
+    """Yield a temporary path beside `path`; it replaces `path` when the block succeeds.
 
-    Raises StorageError when the disk is full or the folder cannot be written, and for a folder, a
-    pipe or a device.
+    When the block fails, the temporary file is removed. Raises StorageError when the disk is full
+    or the folder cannot be written, and for a folder, a pipe or a device.
     """
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
@@ -108,7 +108,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in `folder` whose process was killed on this machine; others stay."""
+    """Remove temporary files in `folder` that killed processes of this machine left."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = TEMPORARY.fullmatch(entry.name)
@@ -134,8 +134,10 @@ def _is_running(process: int) -> bool:
 
 
 def _host_mark() -> str:
-    """This machine in eight digits: a process number of another one, or of a container, says
-    nothing here."""
+    """This machine in eight digits.
+
+    The number of a process means nothing on another machine or in another container.
+    """
     return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 

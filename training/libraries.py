@@ -1,5 +1,4 @@
-"""Libraries of others that may be missing: looked for before work begins, and what to install where
-one is.
+"""Libraries that may be missing: check before work begins, and say what to install.
 
 An environment of one's own may lack any of them (no room for torch, no wheel of mlflow), and most
 commands do without.
@@ -15,9 +14,8 @@ from contextlib import contextmanager
 
 from tracker.training.errors import MissingLibraryError
 
-REQUIREMENTS: Mapping[
-    str, str
-] = {  # by the name that is imported; those of pyproject.toml, a test compares
+# By the name that is imported; a test compares them with pyproject.toml.
+REQUIREMENTS: Mapping[str, str] = {
     "PIL": "pillow>=11",
     "albumentations": "albumentations>=2.0.8,<3",
     "captum": "captum>=0.8,<1",
@@ -58,21 +56,19 @@ def is_installed(name: str) -> bool:
 
 
 def require(*names: str) -> None:
-    """Raise MissingLibraryError when one of these libraries is not installed, naming all that are
-    not."""
+    """Raise MissingLibraryError when a library is not installed; the message names all of them."""
     missing = [name for name in dict.fromkeys(names) if not is_installed(name)]
     if missing:
-        words = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
-        raise MissingLibraryError(f"{words} not installed", hint=_install(missing))
+        text = f"{missing[0]} is" if len(missing) == 1 else f"{', '.join(missing)} are"
+        raise MissingLibraryError(f"{text} not installed", hint=_install(missing))
 
 
 @contextmanager
 def translate_import_errors() -> Iterator[None]:
-    """Turn the ImportError of a library that is missing or broken into a MissingLibraryError; ours
-    stay what they are.
+    """Turn the ImportError of a missing or broken library into a MissingLibraryError.
 
-    The net under `require`: for libraries that libraries need, and for those that a part of a
-    command needs.
+    Import errors of this program itself are not changed. The net under `require`: for libraries
+    that libraries need, and for those that a part of a command needs.
     """
     try:
         yield
@@ -89,8 +85,7 @@ def translate_import_errors() -> Iterator[None]:
 
 
 def _find_library(error: ImportError) -> str:
-    """The library that an ImportError is about, or that raised it; empty when that is this program
-    or Python."""
+    """The library of an ImportError; empty when it is this program or Python itself."""
     name = error.name
     if not name:  # psycopg's, where libpq is missing
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -101,11 +96,10 @@ def _find_library(error: ImportError) -> str:
 
 
 def _install(names: list[str], *, again: bool = False) -> str:
-    """The pip command, or advice where the name of the package is not known: it may be another than
-    the import's."""
+    """The pip command, or advice where the package of a library is not known."""
     if not all(name in REQUIREMENTS for name in names):
         return (
             "another library needs it: install this program again (pip install . in its checkout)"
         )
-    words = "pip install --force-reinstall" if again else "pip install"
-    return " ".join([words, *(f'"{REQUIREMENTS[name]}"' for name in names)])
+    text = "pip install --force-reinstall" if again else "pip install"
+    return " ".join([text, *(f'"{REQUIREMENTS[name]}"' for name in names)])

@@ -1,4 +1,4 @@
-"""What the loop reports to: three methods, no vendor."""
+"""The interface that the training loop logs to."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 
 class RunLogger(Protocol):
-    """Receives what a run reports; the loop waits for each call, so each must be quick."""
+    """Receives facts, metrics and files of a run; the loop waits, so each call must be fast."""
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Facts found while setting up (number of parameters, device, class names)."""
+        """Facts of the setup (number of parameters, device, class names)."""
 
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        """One point of one or more curves; `step` counts optimiser steps, `epoch` counts from 1."""
+        """One point of one or more curves; `step` counts optimizer steps, `epoch` counts from 1."""
 
     def artifact(self, path: Path) -> None:
         """A finished file in the run folder that belongs to the record."""

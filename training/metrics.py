@@ -1,9 +1,7 @@
-"""The registry of metrics: all that this program knows of a metric that it computes is one entry of
-METRICS.
+"""The registry of metrics: METRICS has everything that this program knows of each metric.
 
-Training logs each entry, the local leaderboard scores by it, compare, diff and the report show it,
-and the paired statistics resample it. The ledger's columns val_f1, val_accuracy and the options
---public-f1, --public-acc are older than the registry and stay as they are.
+Training logs each entry. Whoever scores, compares or shows predictions asks this registry, and
+names no metric.
 """
 
 from __future__ import annotations
@@ -20,13 +18,12 @@ if TYPE_CHECKING:
     FromCounts = Callable[["Counts"], Floats]
     FromProbabilities = Callable[[NDArray[np.int64], NDArray[Any]], float]
 
-GIVEN = "given"  # the kind of a competition's metric that nobody computes here
+GIVEN = "given"  # the kind of a competition's metric that is not computed here
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each class [..., classes]: those that are of it, those of them predicted right,
-    those predicted as it.
+    """Images of each class [..., classes]: actual, predicted, and predicted right (`hits`).
 
     The axes before the last are resamples and sides; the counts may be weighted.
     """
@@ -38,13 +35,12 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedMetric:
-    """A metric that is computed here: from `Counts`, or from labels [images] and probabilities
-    [images, classes].
+    """A metric that is computed here, from `Counts` or from probabilities.
 
-    `name` is that of figures (val/NAME) and of a metric of tracker.toml, `kind` the latter's kind.
-    `title` stands in
-    sentences, `label` and `short` where there is less room. `by_class` gives val/NAME/CLASS.
-    `aliases` are what other programs call it.
+    Probabilities are [images, classes], labels [images]. `name` is that of figures (val/NAME) and
+    of a metric of tracker.toml, `kind` the latter's kind. `title` stands in sentences, `label` and
+    `short` where there is less room. `by_class` gives val/NAME/CLASS. `aliases` are what other
+    programs call it.
     """
 
     name: str
@@ -63,8 +59,10 @@ class ComputedMetric:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether guesses are all that it needs: then it scores submissions, and has intervals and
-        tests."""
+        """Whether the predicted classes are enough to compute it.
+
+        Such a metric scores submissions, and has intervals and tests.
+        """
         return self.from_counts is not None
 
     def score(self, counts: Counts) -> Floats:
@@ -74,7 +72,7 @@ class ComputedMetric:
 
 
 def f1_by_class(counts: Counts) -> Floats:
-    """2 TP / (2 TP + FP + FN) of each class; 0 for a class that nobody has and nobody predicts."""
+    """2 TP / (2 TP + FP + FN) of each class; 0 for a class that is neither true nor predicted."""
     import numpy as np
 
     both = counts.actual + counts.predicted
@@ -141,8 +139,7 @@ def first_metric() -> str:
 
 
 def list_figures() -> tuple[str, ...]:
-    """What is drawn and listed of training and validation: the loss, then the metrics, the most
-    decisive last."""
+    """The curves of a run: the loss, then the metrics, the most decisive last."""
     return ("loss", *reversed(METRICS))
 
 
@@ -152,17 +149,17 @@ def list_monitors() -> tuple[str, ...]:
 
 
 def list_resampled() -> tuple[ComputedMetric, ...]:
-    """The metrics that follow from guesses, the most decisive first."""
+    """The metrics of predicted classes, the most decisive first."""
     return tuple(metric for metric in METRICS.values() if metric.is_resampled)
 
 
 def find_kind(kind: str) -> ComputedMetric | None:
-    """The entry of a kind of tracker.toml; None for one that is not computed here, such as `given`."""
+    """The metric of a kind of tracker.toml; None for a kind that is not computed here."""
     return next((metric for metric in METRICS.values() if metric.kind == kind), None)
 
 
 def is_resampled(kind: str) -> bool:
-    """Whether a metric of this kind of tracker.toml follows from guesses alone."""
+    """Whether predicted classes are enough for a metric of this kind of tracker.toml."""
     known = find_kind(kind)
     return known is not None and known.is_resampled
 
@@ -175,5 +172,5 @@ def is_better(figure: str, new: float, old: float) -> bool:
 
 
 def score_counts(counts: Counts) -> Mapping[str, float]:
-    """{name: value} of every metric that follows from guesses, the most decisive last."""
+    """{name: value} of each metric of predicted classes, the most decisive last."""
     return {metric.name: float(metric.score(counts)) for metric in reversed(list_resampled())}

@@ -6,8 +6,7 @@ import math
 
 
 def render_float(value: float, *, signed: bool = False) -> str:
-    """Four significant digits, and four decimals up to 1, as scores have; 1.234e+06 from a million
-    on."""
+    """Four significant digits; at least four decimals up to 1; 1.234e+06 from a million on."""
     sign = "+" if signed else ""
     size = abs(value)
     if not math.isfinite(size):
@@ -19,5 +18,5 @@ def render_float(value: float, *, signed: bool = False) -> str:
 
 
 def render_count(count: int, noun: str, plural: str = "") -> str:
-    """A number of things: `1 run`, `2 runs`; `plural` where it is more than an s at the end."""
+    """A count with its noun: `1 run`, `2 runs`; `plural` where it is not noun + s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

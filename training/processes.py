@@ -1,8 +1,8 @@
-"""Several processes for one run: the first does all the writing, the others only compute.
+"""Several processes for one run: the first writes all files, the others only compute.
 
-On one machine the first process starts the others itself (`python -m tracker.training.run.follow`).
+On one machine the first process starts the others itself (`python -m tracker.training.run.worker`).
 On several, torchrun starts one command on each; all but the first of them follow
-(training/run/follow.py). Either way the others get their work from the first. None goes on alone:
+(training/run/worker.py). Either way the others get their work from the first. None goes on alone:
 the others end with the first, and the first watches the others (training/watch.py).
 """
 
@@ -23,16 +23,19 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
-from tracker.training.watch import POLL_S, SIGNAL_S, Follower, Watch
+from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker
 
-END_S = 60.0
-HERE, LOST = "tracker/here/{rank}", "tracker/lost"  # keys of the store that the processes share
+END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
+JOINED, FAILURE = (
+    "tracker/here/{rank}",
+    "tracker/lost",
+)  # keys of the store that the processes share
 
 
 class LocalProcesses(LightningEnvironment):
-    """The first of several processes that were started here, not by torchrun nor by Fabric."""
+    """Fabric's environment for the first process, where this module starts the others."""
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -48,13 +51,12 @@ def share_work(
     first: bool,
     on_stuck: Callable[[BaseException], None],
 ) -> Iterator[ClusterEnvironment | None]:
-    """In the first process: start the others unless torchrun did, and give them `work`, the
-    arguments of `fit`.
+    """In the first process: start the others and give them `work`, the arguments of `fit`.
 
-    Yields Fabric's environment, None where it finds that out itself. Raises ConfigError when
-    torchrun started another number of processes, TrackerError when another one ended before its
-    time. When that, or a signal, cannot free this thread from its waiting for the others,
-    `on_stuck` is called in another thread, and the process ends.
+    torchrun may have started them already. Yields Fabric's environment, None where it finds that
+    out itself. Raises ConfigError when torchrun started another number of processes, TrainingError
+    when another one ended unexpectedly. When that, or a signal, cannot free this thread from its
+    waiting for the others, `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
     if first:
@@ -64,7 +66,7 @@ def share_work(
         return
     external = started_by_torchrun()
     threads = torch.get_num_threads()
-    with Watch(on_stuck) as watch:
+    with ProcessWatch(on_stuck) as watch:
         try:
             if external:
                 torch.distributed.init_process_group()
@@ -75,9 +77,8 @@ def share_work(
             yield None if external else LocalProcesses()
             watch.finish(END_S)
         except (RuntimeError, KeyboardInterrupt) as error:
-            if reason := _find_reason(watch, error):
-                hint = "what whole epochs gave is on disk: --resume goes on with it"
-                raise TrackerError(reason, hint=hint) from error
+            if cause := _find_cause(watch, error):
+                raise TrainingError(cause, reason="processes ended") from error
             raise
         finally:
             watch.kill()
@@ -87,22 +88,21 @@ def share_work(
 
 
 def join_group() -> None:
-    """In every other process: meet the first one; raises RuntimeError when it is gone."""
+    """In each other process: connect to the first one; raises RuntimeError if it has ended."""
     if started_by_torchrun():
         torch.distributed.init_process_group()
         return
     rank, world, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))  # noqa: TID251
     store = TCPStore("127.0.0.1", port, world, is_master=False)
-    store.set(HERE.format(rank=rank), "")
+    store.set(JOINED.format(rank=rank), "")
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
     share_cores(world)
 
 
-def leave_reason(reason: str) -> None:
-    """In another process that ends before its time: leave the first one a word why, if it can be
-    reached."""
+def report_failure(reason: str) -> None:
+    """In another process that fails: tell the first process why, if it can be reached."""
     with suppress(RuntimeError, ValueError):
-        torch.distributed.distributed_c10d._get_default_store().set(LOST, reason)
+        torch.distributed.distributed_c10d._get_default_store().set(FAILURE, reason)
 
 
 def started_by_torchrun() -> bool:
@@ -111,22 +111,20 @@ def started_by_torchrun() -> bool:
 
 
 def is_connection_error(error: RuntimeError) -> bool:
-    """Whether this is what torch raises when another process of the group is gone."""
+    """Whether torch raised this because another process of the group has ended."""
     if isinstance(error, torch.distributed.DistError):
         return True
     text = str(error).lower()
-    return any(
-        word in text
-        for word in ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
-    )
+    signs = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+    return any(sign in text for sign in signs)
 
 
 def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
-    """What all processes have, [images, ...] in order: process r has every world-th image from r
-    on, all equally many.
+    """The images of all processes, [images, ...] in order.
 
-    Gradients flow into this process's own part alone, so the mean over processes is a world-th of
-    the whole gradient.
+    Process r has each world-th image from r on; all processes have the same number. Gradients flow
+    into this process's own part alone, so the mean over processes is a world-th of the whole
+    gradient.
     """
     if fabric.world_size == 1:
         return part
@@ -137,7 +135,7 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
 
 
 def share_cores(world: int) -> None:
-    """As many threads as this process has cores of its own: more would wait for each other."""
+    """Use one thread for each core of this process: more would wait for each other."""
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
 
 
@@ -148,33 +146,34 @@ def _check_launch(config: TrainConfig, world: int) -> None:
             raise ConfigError(
                 f"torchrun started {started} processes, the config says {config.num_nodes} x"
                 f" {config.devices}",
-                hint="--set train.num_nodes=MACHINES --set train.devices=PROCESSES_ON_EACH",
+                reason="other number of processes",
             )
     elif config.num_nodes > 1:
         raise ConfigError(
             "train.num_nodes: several machines need torchrun",
-            hint=(
-                f"torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} "
-                "--no-python tracker run train ..."
-            ),
+            reason="torchrun needed",
+            machines=config.num_nodes,
+            processes=config.devices,
         )
 
 
-def _start_group(watch: Watch, world: int) -> None:
-    """Start the other processes of this machine and meet them; raises TrackerError when one ends
-    before that."""
+def _start_group(watch: ProcessWatch, world: int) -> None:
+    """Start the other processes on this machine and connect them.
+
+    Raises TrainingError when one ends before that.
+    """
     store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
-    watch.followers += [Follower(rank, _start(rank, world, store.port)) for rank in range(1, world)]
-    absent = {HERE.format(rank=rank) for rank in range(1, world)}
+    watch.workers += [Worker(rank, _start(rank, world, store.port)) for rank in range(1, world)]
+    absent = {JOINED.format(rank=rank) for rank in range(1, world)}
     while absent := {key for key in absent if not store.check([key])}:
-        if watch.lost:
-            raise TrackerError(watch.lost)
+        if watch.failure:
+            raise TrainingError(watch.failure)
         time.sleep(POLL_S)
     torch.distributed.init_process_group(store=store, rank=0, world_size=world)
 
 
 def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
-    place = {
+    group = {
         "RANK": rank,
         "LOCAL_RANK": rank,
         "WORLD_SIZE": world,
@@ -183,10 +182,10 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     }
     environment = {
         **os.environ,  # noqa: TID251
-        **{name: str(value) for name, value in place.items()},
+        **{name: str(value) for name, value in group.items()},
     }
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tracker.training.run.follow", str(os.getpid())],
+        [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -196,36 +195,36 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _find_reason(watch: Watch, error: RuntimeError | KeyboardInterrupt) -> str:
-    """Why the group broke: how another process ended, what it has left, or else torch's words.
+def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) -> str:
+    """Why the group broke: how another process ended, its own report, or torch's message.
 
     Empty where it did not break. torchrun ends this process by a signal when another one has ended;
     what that has left tells it from somebody's Ctrl-C.
     """
     external = started_by_torchrun()
     if isinstance(error, KeyboardInterrupt):
-        return _read_lost() if external else ""
+        return _read_failure() if external else ""
     if not is_connection_error(error):
         return ""
     if not external:
-        time.sleep(
-            SIGNAL_S
-        )  # who ends all processes may have ended another one before us: our own signal says so
+        # somebody may end all processes, another one first: then our own signal arrives soon
+        time.sleep(SIGNAL_S)
     elif threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # torchrun sends it now; the reason is known already
+        # torchrun sends SIGTERM now, but the cause is known already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    words = lines[0].rpartition("] ")[2]  # without the place in torch's source
+    message = lines[0].rpartition("] ")[2]  # without the place in torch's source
     return (
-        watch.lost or _read_lost() or f"another process of this run ended before its time: {words}"
+        watch.failure
+        or _read_failure()
+        or f"another process of this run ended unexpectedly: {message}"
     )
 
 
-def _read_lost() -> str:
-    """What `leave_reason` left."""
+def _read_failure() -> str:
+    """The report of `report_failure`; empty when there is none."""
     with suppress(RuntimeError, ValueError):
         store = torch.distributed.distributed_c10d._get_default_store()
-        if store.check([LOST]):
-            return str(store.get(LOST).decode(errors="replace"))
+        if store.check([FAILURE]):
+            return str(store.get(FAILURE).decode(errors="replace"))
     return ""

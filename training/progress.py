@@ -1,5 +1,4 @@
-"""What a person sees of training: a bar with rate and time left on a terminal, a line an epoch when
-piped."""
+"""Progress of a training: a bar on a terminal, a line for each epoch in a pipe."""
 
 from __future__ import annotations
 
@@ -21,20 +20,19 @@ RATE, LEFT = "rate", "left"
 
 
 def list_shown() -> tuple[str, ...]:
-    """The figures in the line of an epoch: of training the loss and the accuracy, of validation
-    all."""
+    """The metrics in the line of an epoch: loss and accuracy of training, all of validation."""
     return ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
 
 
 def _list_leaving() -> tuple[str, ...]:
-    """The parts of the line that leave in a narrow terminal, the first to go first."""
+    """The parts of the line that a narrow terminal drops, in this order."""
     first, *others = METRICS
     less = [f"val/{name}" for name in reversed(others)]
     return (RATE, "train/accuracy", *less, "train/loss", LEFT, f"val/{first}", "val/loss")
 
 
-class _Shown:
-    """A bar that is taken away at the end; there is none where nobody watches."""
+class _Bar:
+    """A bar that disappears at the end; there is none without a terminal."""
 
     _bar: RichProgress | None = None
 
@@ -48,8 +46,7 @@ class _Shown:
             bar.stop()
 
     def _find_bar(self) -> RichProgress | None:
-        """The bar; it is given up when the terminal is gone, for its steps would fill the file that
-        comes after."""
+        """The bar; None when the terminal is gone, or it would fill the file after it."""
         if self._bar is not None and not sys.stderr.isatty():
             self._bar.live.transient = True  # so that it draws nothing more
             self._bar.stop()
@@ -57,9 +54,11 @@ class _Shown:
         return self._bar
 
 
-class Progress(_Shown):
-    """Shows batches and epochs on stderr; `quiet` shows nothing. `monitor` is the figure that every
-    line has."""
+class Progress(_Bar):
+    """Shows batches and epochs on stderr; `quiet` shows nothing.
+
+    `monitor` is the metric that each line has.
+    """
 
     def __init__(self, *, epochs: int, quiet: bool = False, monitor: str = "") -> None:
         self._epochs = epochs
@@ -83,12 +82,12 @@ class Progress(_Shown):
             )
 
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
-        """One batch was done."""
+        """Count one batch."""
         self._done += images
         if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
-            words = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
-            bar.update(self._task, advance=1, description=words, rate=f"{rate:.0f} images/s")
+            label = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
+            bar.update(self._task, advance=1, description=label, rate=f"{rate:.0f} images/s")
 
     def validate(self, *, epoch: int) -> None:
         """The batches of an epoch are done, and validation begins."""
@@ -96,14 +95,13 @@ class Progress(_Shown):
             bar.update(self._task, description=f"epoch {epoch}/{self._epochs}  validating", rate="")
             bar.refresh()
 
-    def finish(self, words: str) -> None:
-        """All epochs are done: `words` say what goes on until the end, beside a bar that counts
-        nothing."""
+    def finish(self, label: str) -> None:
+        """All epochs are done: show what happens until the end, without counting."""
         if (bar := self._find_bar()) is None or self._task is None:
             return
         bar.columns = bar.columns[:2]  # no count, rate or time left
         bar.remove_task(self._task)
-        self._task = bar.add_task(words, total=None, rate="")
+        self._task = bar.add_task(label, total=None, rate="")
         bar.refresh()
 
     def epoch(
@@ -126,8 +124,7 @@ class Progress(_Shown):
         self._print(self._fit(parts))
 
     def _fit(self, parts: dict[str, str]) -> str:
-        """One line of the parts, without the less important ones where the terminal is too narrow
-        for all."""
+        """One line of the parts, without the less important ones on a narrow terminal."""
         bar = self._find_bar()
         for name in _list_leaving():
             if bar is None or len("  ".join(parts.values())) <= bar.console.width:
@@ -136,8 +133,8 @@ class Progress(_Shown):
                 parts.pop(name, None)
         return "  ".join(parts.values())
 
-    def say(self, line: str) -> None:
-        """A sentence that the user should see."""
+    def notify(self, line: str) -> None:
+        """Show a sentence to the user."""
         if not self._quiet:
             self._print(line)
 
@@ -148,17 +145,16 @@ class Progress(_Shown):
             print(line, file=sys.stderr, flush=True)
 
 
-class ItemProgress(_Shown):
-    """Counts items on stderr: a bar with rate and time left on a terminal, a line each REPORT_S
-    seconds when piped."""
+class ItemProgress(_Bar):
+    """Counts items on stderr: a bar on a terminal, else a line each REPORT_S seconds."""
 
-    def __init__(self, total: int, *, words: str) -> None:
+    def __init__(self, total: int, *, label: str) -> None:
         self._total = total
-        self._words = words
+        self._label = label
         self._done = 0
         self._started = self._reported = time.monotonic()
         self._bar = _build_bar() if sys.stderr.isatty() else None
-        self._task = self._bar.add_task(words, total=total, rate="") if self._bar else None
+        self._task = self._bar.add_task(label, total=total, rate="") if self._bar else None
 
     def __enter__(self) -> ItemProgress:
         if self._bar is not None:
@@ -166,7 +162,7 @@ class ItemProgress(_Shown):
         return self
 
     def advance(self) -> None:
-        """One item was done."""
+        """Count one item."""
         self._done += 1
         now = time.monotonic()
         rate = self._done / max(now - self._started, 1e-9)
@@ -175,7 +171,7 @@ class ItemProgress(_Shown):
         elif now - self._reported > REPORT_S:
             self._reported = now
             left = _render_seconds((self._total - self._done) / rate)
-            line = f"{self._words}: {self._done}/{self._total}  {rate:.0f} images/s  {left} left"
+            line = f"{self._label}: {self._done}/{self._total}  {rate:.0f} images/s  {left} left"
             print(line, file=sys.stderr, flush=True)
 
 

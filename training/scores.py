@@ -1,4 +1,4 @@
-"""The confusion matrix [true class, predicted class] of counts, and what metrics need of it."""
+"""The confusion matrix [true class, predicted class], and the counts for metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def confusion_matrix(
-    truth: NDArray[np.int64], guess: NDArray[np.int64], classes: int
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
     """Counts [classes, classes] of true class against predicted class."""
     import numpy as np
 
-    cells = np.bincount(truth * classes + guess, minlength=classes * classes)
+    cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return cells.reshape(classes, classes).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""CSV, TOML, JSON and YAML, read whole with errors that name the file and what is wrong with it."""
+"""Read CSV, TOML, JSON and YAML; errors name the file and the problem."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from tracker.training.errors import ConfigError, DataError, StorageError
 from tracker.training.files import check_regular, write_text
 
 LINE = "\n"  # a column of read_table that no file has: the number of the row's (last) line
-# tables and lists within each other: more is no file that a person or program of this field wrote
+# Levels of nested tables and lists; no config file or result of a program has more.
 DEEPEST = 100
 TOO_DEEP = f"tables or lists are nested more than {DEEPEST} deep"
 DOTTED = re.compile(  # a key of more parts than that
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}"""
 )
 LARGEST = 1_000_000  # values of a YAML text with its aliases written out
-PART = 500  # rows: they stay in the processor's cache
+PART = 500  # rows read at once: they fit in the processor's cache
 
 
 def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[tuple[str, ...]]:
-    """The values of `columns`, without blanks around them, of every row of a CSV; LINE is its
-    number.
+    """The rows of a CSV: the values of `columns`, without blanks around them.
 
-    A column with a default may be missing. Raises DataError when the file or another column is
-    missing, or one of them is there twice.
+    The column LINE is the line number. A column with a default may be missing. Raises DataError
+    when the file or another column is missing, or one of them is there twice.
     """
     return [
         row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)
@@ -42,38 +41,29 @@ def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[t
 def read_columns(
     path: Path, columns: Sequence[str], /, **defaults: str
 ) -> Iterator[list[list[str]]]:
-    """The same in parts, column by column: a third of the time of row by row, and little memory."""
+    """Like `read_table`, but in parts and column by column.
+
+    It takes a third of the time of reading row by row, and little memory.
+    """
     try:
         check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
-            if twice := [name for name in columns if header.count(name) > 1]:
-                raise DataError(
-                    f"{path} has two columns {', '.join(twice)}",
-                    hint="take away or rename one of them",
-                )
-            absent = [name for name in columns if name not in {*header, *defaults, LINE}]
-            if absent:
-                known = f"its columns: {', '.join(header) or 'none'}"
-                raise DataError(f"{path} has no column {', '.join(absent)}", hint=known)
+            _check_header(path, header, columns, defaults)
             rows_left: Iterator[list[str]] = reader
             if LINE in columns:
                 header = [LINE, *header]
                 rows_left = ([str(reader.line_num), *row] for row in reader if row)
-            places = {name: header.index(name) for name in columns if name in header}
-            last = max(places.values())
+            positions = {name: header.index(name) for name in columns if name in header}
+            last = max(positions.values())
             while part := list(itertools.islice(rows_left, PART)):
-                rows = list(filter(None, part))  # blank lines
+                rows = [row for row in part if row]  # without blank lines
+                # rows that end early get empty cells
                 if min(map(len, rows), default=len(header)) <= last:
-                    rows = [row + [""] * len(header) for row in rows]  # some are cut short
+                    rows = [row + [""] * len(header) for row in rows]
                 yield [
-                    (
-                        list(map(str.strip, map(itemgetter(places[name]), rows)))
-                        if name in places
-                        else [defaults[name]] * len(rows)
-                    )
-                    for name in columns
+                    _take_column(rows, positions.get(name), defaults.get(name)) for name in columns
                 ]
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
@@ -81,6 +71,29 @@ def read_columns(
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _check_header(
+    path: Path, header: Sequence[str], columns: Sequence[str], defaults: Mapping[str, str]
+) -> None:
+    """Raise DataError when a wanted column is missing, or is there twice."""
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"{path} has two columns {', '.join(twice)}", hint="remove or rename one of them"
+        )
+    absent = [name for name in columns if name not in {*header, *defaults, LINE}]
+    if absent:
+        known = f"its columns: {', '.join(header) or 'none'}"
+        raise DataError(f"{path} has no column {', '.join(absent)}", hint=known)
+
+
+def _take_column(rows: Sequence[list[str]], position: int | None, default: str | None) -> list[str]:
+    """The cells of one column without blanks around them; the default where there is no column."""
+    if position is None:
+        return [default or ""] * len(rows)
+    # map and itemgetter take a third less time than a comprehension, and a table may be long
+    return list(map(str.strip, map(itemgetter(position), rows)))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -118,8 +131,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise ValueError for tables and lists nested so deeply that working with them would end in
-    RecursionError."""
+    """Raise ValueError for tables and lists nested so deeply that Python would fail with them."""
     level = [value]
     for _ in range(DEEPEST):
         below: list[Any] = []
@@ -171,8 +183,7 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
-    """How many values a YAML node stands for; raises ValueError for one that is too deep, or within
-    itself."""
+    """The number of values in a YAML node; raises ValueError when it is too deep or recursive."""
     if depth > DEEPEST:
         raise ValueError(TOO_DEEP)
     if id(node) not in known:

@@ -1,5 +1,4 @@
-"""The processes of a run watch each other: none waits for one that has ended, and none goes on
-alone.
+"""The processes of a run watch each other: none waits for a dead one or continues alone.
 
 A thread waits in a collective inside torch, where no signal reaches it. So another thread looks
 after the followers and after signals, and ends what the first cannot.
@@ -20,22 +19,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 
-POLL_S = 0.1
-SIGNAL_S = 1.0  # by then a signal that was sent to all processes has reached this one
-FREE_S = 5.0  # by then a signal has freed the main thread, if it is not in a collective
-GIVE_UP_S = 15.0  # by then the end of the others has
-TAIL_LINES = 50
+POLL_S = 0.1  # between two looks: short for a person, and next to no work
+SIGNAL_S = 1.0  # a signal that was sent to all processes reaches this one within this time
+FREE_S = 5.0  # a signal frees the main thread within this time, unless it is in a collective
+GIVE_UP_S = 15.0  # the end of the other processes frees it within this time
+TAIL_LINES = 50  # of stderr: a traceback with its error at the end
 LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)"
 )
 
 
-class Follower:
-    """Another process of this run; what it writes to stderr is passed on, and its last lines are
-    kept."""
+class Worker:
+    """Another process of this run.
+
+    Its stderr is passed on, and the last lines are remembered.
+    """
 
     def __init__(self, rank: int, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -56,7 +57,7 @@ class Follower:
                     sys.stderr.write(text)
 
     def kill(self) -> None:
-        """End it; nothing happens when it has ended."""
+        """End the process, if it still runs."""
         self.process.kill()
         self.process.wait()
         self._reader.join(timeout=SIGNAL_S)
@@ -67,26 +68,24 @@ class Follower:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         lines = [line for line in self._tail if line]
-        errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+        matches = [match for line in lines if (match := _ERROR.match(line))]
+        errors = [match[1] for match in matches]
         reason = (errors or lines or [""])[-1]
-        return (
-            f"process {self._rank} of this run ended before its time"
-            f" ({how}){': ' if reason else ''}{reason}"
-        )
+        end = f"process {self._rank} of this run ended unexpectedly ({how})"
+        return f"{end}: {reason}" if reason else end
 
 
-class Watch:
-    """While the block runs, a thread looks after `followers` and signals; `lost` says how the first
-    of them ended.
+class ProcessWatch:
+    """Within the block, a thread watches `workers` and signals.
 
-    When a follower is lost, the others are killed, which frees the main thread from a collective.
-    Where it does not, or where a signal does not, `on_stuck` gets the reason, in the watching
-    thread, and the process ends.
+    `failure` says how the first of the workers ended. When a follower is lost, the others are
+    killed, which frees the main thread from a collective. Where it does not, or where a signal does
+    not, `on_stuck` gets the reason, in the watching thread, and the process ends.
     """
 
     def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
-        self.followers: list[Follower] = []
-        self.lost = ""
+        self.workers: list[Worker] = []
+        self.failure = ""
         self._on_stuck = on_stuck
         self._working = True
         self._cause: BaseException | None = None
@@ -95,7 +94,7 @@ class Watch:
         self._pipe_before = -1
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProcessWatch:
         if threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._pipe_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
@@ -116,24 +115,25 @@ class Watch:
                 os.close(descriptor)
 
     def finish(self, wait_s: float) -> None:
-        """The work is done: let the followers end by themselves; raises TrackerError when one does
-        not in time."""
+        """The work is done: wait for the workers to end.
+
+        Raises TrainingError when one does not end in time.
+        """
         self._working = False
-        for follower in self.followers:
+        for worker in self.workers:
             try:
-                follower.process.wait(timeout=wait_s)
+                worker.process.wait(timeout=wait_s)
             except subprocess.TimeoutExpired:
-                raise TrackerError(
+                raise TrainingError(
                     f"another process has not ended {wait_s:.0f} s after the work was done"
                 ) from None
 
     def kill(self) -> None:
-        """End the followers; after an error, the main thread has GIVE_UP_S seconds to leave the
-        block."""
+        """End the workers; after an error, the block must end within GIVE_UP_S seconds."""
         self._working = False
         self._cause = self._cause or sys.exc_info()[1]
-        for follower in self.followers:
-            follower.kill()
+        for worker in self.workers:
+            worker.kill()
 
     def _run(self) -> None:
         while self._cause is None:
@@ -142,38 +142,33 @@ class Watch:
             self._look()
         if isinstance(self._cause, KeyboardInterrupt) and self._over.wait(FREE_S):
             return
-        for follower in self.followers:
-            follower.process.kill()
+        for worker in self.workers:
+            worker.process.kill()
         if self._over.wait(GIVE_UP_S):
             return
         self._on_stuck(self._cause)
-        os._exit(
-            getattr(
-                self._cause, "exit_code", 130 if isinstance(self._cause, KeyboardInterrupt) else 1
-            )
-        )
+        usual = 130 if isinstance(self._cause, KeyboardInterrupt) else 1
+        os._exit(getattr(self._cause, "exit_code", usual))
 
     def _look(self) -> None:
-        ended = [follower for follower in self.followers if follower.process.poll()]
+        ended = [worker for worker in self.workers if worker.process.poll()]
         if ended and self._working:
-            self.lost = ended[0].describe_end()
-            self._cause = TrackerError(self.lost)
+            self.failure = ended[0].describe_end()
+            self._cause = TrainingError(self.failure)
         with suppress(OSError):  # nothing to read
-            if came := [
-                number
-                for number in os.read(self._pipe[0], 1000)
-                if number in (signal.SIGINT, signal.SIGTERM)
-            ]:
-                self._cause = KeyboardInterrupt(name_signal(came[0]))
+            numbers = os.read(self._pipe[0], 1000)
+            received = [number for number in numbers if number in (signal.SIGINT, signal.SIGTERM)]
+            if received:
+                self._cause = KeyboardInterrupt(name_signal(received[0]))
 
 
 def name_signal(number: int) -> str:
-    """A signal in the words of a run's record."""
+    """The name of a signal in a run's record."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def is_loader_end(error: BaseException) -> bool:
-    """Whether this is what torch raises when a loader process has ended before its time.
+    """Whether torch raised this because a loader process ended unexpectedly.
 
     Where it ended while it handed over a batch, that is what the broken connection raises.
     """
@@ -188,19 +183,23 @@ def is_loader_end(error: BaseException) -> bool:
 
 
 def is_loader_terminated(error: BaseException) -> bool:
-    """Whether torch says that SIGTERM ended a loader process: somebody ends the run; short of
-    memory it is SIGKILL."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, RuntimeError) and LOADER in str(found) and TERMINATED in str(found):
+    """Whether torch says that SIGTERM ended a loader process.
+
+    Then somebody stops the run; a lack of memory sends SIGKILL.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError) and LOADER in str(cause) and TERMINATED in str(cause):
             return True
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its parent has: a collective may wait for it for minutes, and work
-    for nobody."""
+    """End this process when its parent has ended.
+
+    A collective could wait for minutes, for nobody.
+    """
 
     def wait() -> None:
         while os.getppid() == parent:

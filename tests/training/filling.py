@@ -38,7 +38,7 @@ def open_for(folder: Path, files: list[Path], key: str = "key") -> PixelCache:
 
 def keep(cache: PixelCache, path: Path) -> None:
     """Keep the picture of one file."""
-    cache.keep(str(path), np.fromfile(path, dtype=np.uint8), draw(path))
+    cache.store(str(path), np.fromfile(path, dtype=np.uint8), draw(path))
 
 
 def die_at_write(number: int) -> None:

@@ -110,21 +110,21 @@ def test_fingerprint_changes_with_every_key_that_can_change_the_result_and_no_ot
 
 
 def test_outcome_leaves_worker_counts_and_logging_out() -> None:
-    kept = outcome_values(config_to_dict(Config()))
-    assert "optim.lr" in kept
-    assert "data.workers" not in kept
-    assert "train.log_every" not in kept
+    values = outcome_values(config_to_dict(Config()))
+    assert "optim.lr" in values
+    assert "data.workers" not in values
+    assert "train.log_every" not in values
 
 
 def test_where_files_lie_and_on_what_it_runs_is_no_config() -> None:
     base = config_to_dict(Config())
-    places = {
+    paths = {
         "train_dir": "/b/photos/train",
         "eval_dir": "/b/photos/eval",
         "labels": "/b/labels.csv",
     }
     machine = {"accelerator": "cuda", "devices": 2, "num_nodes": 2, "strategy": "fsdp"}
-    moved = merge(base, {"data": places})
+    moved = merge(base, {"data": paths})
     assert outcome_values(moved) == outcome_values(base)
     assert trajectory_fingerprint(moved) == trajectory_fingerprint(base)
     divided = merge(base, {"train": machine})

@@ -134,8 +134,10 @@ def test_patience_ends_a_run_that_does_not_get_better(folders: Path) -> None:
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixing_changes_training_and_repeats(folders: Path, kind: str) -> None:
     config = vary(SHORT, **{f"augment__{kind}": 0.4})
-    prints = [train(config, folders, f"m{number}")[0].weights_fingerprint for number in range(2)]
-    assert prints[0] == prints[1] != train(SHORT, folders, "off")[0].weights_fingerprint
+    fingerprints = [
+        train(config, folders, f"m{number}")[0].weights_fingerprint for number in range(2)
+    ]
+    assert fingerprints[0] == fingerprints[1] != train(SHORT, folders, "off")[0].weights_fingerprint
     mixer = build_mixer(config.augment, 3)
     assert mixer is not None
     images, shares = mixer(torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -338,8 +340,8 @@ def test_tta_averages_the_views(folders: Path) -> None:
         train(vary(SHORT, eval__tta=tta), folders, tta)
         found[tta] = load_probabilities(folders / tta / "probabilities.npz")
         np.testing.assert_allclose(found[tta].probabilities.sum(1), 1, atol=1e-5)
-    prints = {kept.probabilities.tobytes() for kept in found.values()}
-    assert len(prints) == 4
+    fingerprints = {predictions.probabilities.tobytes() for predictions in found.values()}
+    assert len(fingerprints) == 4
 
 
 def record_batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
@@ -421,4 +423,5 @@ def test_several_machines_need_torchrun(folders: Path) -> None:
         ConfigError, match=r"train.num_nodes: several machines need torchrun"
     ) as caught:
         train(vary(SHORT, train__num_nodes=2), folders, "a")
-    assert "torchrun --nnodes 2 --nproc-per-node 1" in caught.value.hint
+    assert caught.value.reason == "torchrun needed"
+    assert caught.value.facts == {"machines": 2, "processes": 1}

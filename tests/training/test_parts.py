@@ -107,7 +107,7 @@ def test_constant_schedule_stays_at_one() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD")])
-def test_optimiser_takes_its_numbers_from_the_config(name: str, kind: str) -> None:
+def test_optimizer_takes_its_numbers_from_the_config(name: str, kind: str) -> None:
     optimizer = build_optimizer(
         torch.nn.Linear(1, 1), OptimConfig(name=name, lr=0.3, weight_decay=0.2, momentum=0.7)
     )

@@ -82,12 +82,12 @@ def test_after_its_batches_the_bar_says_what_goes_on(monkeypatch: pytest.MonkeyP
         progress.batch(epoch=1, images=4, loss=0.5)
         progress.batch(epoch=1, images=4, loss=0.5)
         progress.validate(epoch=1)
-        progress.say("a")
+        progress.notify("a")
         assert read(terminal)[-1].startswith("epoch 1/1  validating")
-        for words in ("drawing", "predicting"):
-            progress.finish(words)
-            progress.say("b")
+        for label in ("drawing", "predicting"):
+            progress.finish(label)
+            progress.notify("b")
             shown = read(terminal)[-1]
-            assert shown.startswith(words)
+            assert shown.startswith(label)
             assert "2/2" not in shown
             assert "0:00:00" not in shown

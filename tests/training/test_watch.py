@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S
 from tracker.training import processes
 from tracker.training.config import TrainConfig
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.run.checkpoint import save_checkpoint
 
 # a mutex that is locked twice: a wait in C that no signal ends
@@ -25,10 +25,10 @@ def interrupt(*_):
     raise KeyboardInterrupt
 signal.signal(signal.SIGTERM, interrupt)
 mutex, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
-with watch.Watch(lambda error: print(repr(error), flush=True)) as group:
+with watch.ProcessWatch(lambda error: print(repr(error), flush=True)) as group:
     if sys.argv[1:]:
         process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=subprocess.PIPE)
-        group.followers.append(watch.Follower(1, process))
+        group.workers.append(watch.Worker(1, process))
     try:
         print("begun", flush=True)
         libc.pthread_mutex_lock(mutex)
@@ -53,13 +53,13 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     with processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=print):
         time.sleep(600)
-except processes.TrackerError as error:
+except processes.TrainingError as error:
     with open("reason", "w") as file:
         file.write(str(error))
 """
 
 
-def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
+def test_a_process_that_dies_before_it_arrives_ends_the_run_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
@@ -70,31 +70,29 @@ def test_a_follower_that_dies_before_it_arrives_ends_the_run_with_its_reason(
     started: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(processes, "_start", start)
     reason = (
-        r"^process 1 of this run ended before its time \(exit code 1\): ModuleNotFoundError:"
+        r"^process 1 of this run ended unexpectedly \(exit code 1\): ModuleNotFoundError:"
         r" .*no_such_module_here"
     )
     with (
-        pytest.raises(TrackerError, match=reason),
+        pytest.raises(TrainingError, match=reason),
         processes.share_work(TrainConfig(devices=3), {}, first=True, on_stuck=lambda _: None),
     ):
         pytest.fail("the work began")
     assert [process.poll() is not None for process in started] == [True, True]
 
 
-def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_follower() -> None:
-    follower = "import time; time.sleep(1); raise ValueError('the disk is gone')"
+def test_a_main_thread_that_nothing_frees_is_ended_with_the_reason_of_the_other() -> None:
+    worker = "import time; time.sleep(1); raise ValueError('the disk is gone')"
     done = subprocess.run(
-        [sys.executable, "-c", STUCK, follower],
+        [sys.executable, "-c", STUCK, worker],
         capture_output=True,
         text=True,
         timeout=COMMAND_LIMIT_S,
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    reason = (
-        "process 1 of this run ended before its time (exit code 1): ValueError: the disk is gone"
-    )
-    assert done.stdout.splitlines() == ["begun", repr(TrackerError(reason))]
+    reason = "process 1 of this run ended unexpectedly (exit code 1): ValueError: the disk is gone"
+    assert done.stdout.splitlines() == ["begun", repr(TrainingError(reason))]
 
 
 def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:

@@ -29,10 +29,9 @@ def ask(question: str, *, no: str, go_on: str) -> None:
     Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D),
     and InterruptedByUserError after Ctrl-C.
     """
-    from tracker.core.errors import InterruptedByUserError
+    from tracker.core.errors import InterruptedByUserError, TrackerError
     from tracker.core.terminal import print_text
     from tracker.core.text import clean_text
-    from tracker.training.errors import TrackerError
 
     try:
         if typer.confirm(clean_text(question), default=False):

@@ -69,9 +69,9 @@ def remove_background_command(
 ) -> None:
     """Write a copy of a data folder without backgrounds, and measure its mean and standard
     deviation."""
+    from tracker.core.errors import TrackerError
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
-    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
 
     done = remove_background(folder, out, method=method, processes=processes, redo=redo)

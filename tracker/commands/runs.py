@@ -178,9 +178,9 @@ def _parse_facts(texts: Sequence[str]) -> dict[str, Any]:
 
 def _follow() -> None:
     """One of the processes that torchrun started: the first of them makes the run."""
-    from tracker.training.run.follow import follow
+    from tracker.training.run.worker import run_worker
 
-    follow()
+    run_worker()
 
 
 def infer_command(
@@ -306,11 +306,10 @@ def _render_defaults() -> dict[str, str]:
     """The default of each key: what a new run of this workspace takes, outside of one for each
     format of the data."""
     from tracker.console.shown_config import list_defaults
-    from tracker.core.errors import UnknownRunError
+    from tracker.core.errors import TrackerError, UnknownRunError
     from tracker.core.terminal import print_note
     from tracker.core.text import render_value
     from tracker.training.config import Config, config_to_dict, list_options
-    from tracker.training.errors import TrackerError
     from tracker.training.tables import flatten
     from tracker.workspace.competition import find_workspace
 
@@ -350,11 +349,11 @@ def runs_command(
     from tracker.comparison.pick import explain_no_runs, pick_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
+    from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
     from tracker.ledger.read import list_newest_numbers, list_notes
     from tracker.runs.read import load_config
     from tracker.runs.record import count_archived
-    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
     from tracker.workspace.competition import find_workspace
 

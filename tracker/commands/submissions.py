@@ -352,10 +352,10 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
     from tracker.console.submissions import print_leaderboard, submission_to_json
+    from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json
     from tracker.ledger.read import find_sota, list_validation_scores
     from tracker.ledger.resolve import render_first_score_command
-    from tracker.training.errors import TrackerError
     from tracker.workspace.competition import find_workspace
     from tracker.workspace.metrics import NO_PUBLIC_SCORE
 

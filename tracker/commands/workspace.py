@@ -211,10 +211,9 @@ def _ignore_outputs(workspace: Workspace) -> None:
     comes of it."""
     import sys
 
-    from tracker.core.errors import render_error
+    from tracker.core.errors import TrackerError, render_error
     from tracker.core.terminal import print_text
     from tracker.setup.gitignore import OUTPUTS, ignore_outputs
-    from tracker.training.errors import TrackerError
 
     try:
         lines = ignore_outputs(workspace.root)
@@ -264,10 +263,10 @@ def sync_command(
     ] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
+    from tracker.core.errors import TrackerError
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.record import list_run_numbers
     from tracker.submissions.submit import sync_all
-    from tracker.training.errors import TrackerError
     from tracker.training.numbers import render_count
     from tracker.workspace.competition import find_workspace
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.config_diff import shorten_fingerprint
+from tracker.core.errors import TrackerError
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.config import CROP_KEYS, Config, config_to_dict, name_files
-from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import strip_split

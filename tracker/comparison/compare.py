@@ -18,8 +18,13 @@ from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_inc
 from tracker.comparison.diff import NOT_COMPARED
 from tracker.comparison.subject import load_side
 from tracker.comparison.where import Condition, explain_nothing_found, parse_where
-from tracker.core.config_diff import has_only_known_options, is_complete, knows, shorten_fingerprint
-from tracker.core.errors import UnknownRunError
+from tracker.core.config_diff import (
+    has_only_known_options,
+    is_complete,
+    knows,
+    shorten_fingerprint,
+)
+from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.read import (
     get_submission,
     has_run,
@@ -32,7 +37,7 @@ from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RUN_NAME, RunRecord, is_archived, list_run_numbers
 from tracker.training.config import outcome_values
-from tracker.training.errors import ConfigError, StorageError, TrackerError, find_nearest
+from tracker.training.errors import ConfigError, StorageError, find_nearest
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten

@@ -18,8 +18,8 @@ from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, Paired
 from tracker.comparison.subject import Side, load_side
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
+from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
-from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
 from tracker.training.config import later_defaults
-from tracker.training.errors import TrackerError
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
@@ -20,7 +20,7 @@ from tracker.workspace.competition import load_workspace
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, Paired
     from tracker.comparison.subject import Side
-    from tracker.training.predict.probabilities import Kept
+    from tracker.training.predict.probabilities import Predictions
 
 VALIDATION = "validation.npz"
 DECIDE_NOTHING = (
@@ -123,20 +123,20 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
     )
 
 
-def _load(side: Side) -> Kept:
+def _load(side: Side) -> Predictions:
     from tracker.training.predict.probabilities import load_probabilities
 
     assert side.folder is not None  # noqa: S101  (`weigh` has looked)
     return load_probabilities(side.folder / VALIDATION)
 
 
-def _labels(kept: Kept) -> Any:
+def _labels(kept: Predictions) -> Any:
     if kept.labels is None:
         raise TrackerError("a validation.npz has no labels")
     return kept.labels
 
 
-def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
+def _load_same_images(left: Side, right: Side) -> tuple[Predictions, Predictions]:
     """Both runs' validation predictions in the same order; raises TrackerError when they are of
     different images."""
     from tracker.training.predict.probabilities import select

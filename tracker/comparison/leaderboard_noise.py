@@ -16,10 +16,11 @@ import numpy as np
 
 from tracker.comparison.audit import find_wasted
 from tracker.comparison.statistics.regression import fit_line
+from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import list_packed_answers
 from tracker.ledger.records import Submission
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.metrics import is_resampled
 from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tracker.core.config_diff import describe_ensemble
+from tracker.core.errors import TrackerError
 from tracker.core.terminal import print_table
 from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_of_runs
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import choose_metrics
 

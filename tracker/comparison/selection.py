@@ -26,10 +26,15 @@ from tracker.comparison.leaderboard_noise import (
     load_answers_of,
 )
 from tracker.comparison.splits import Panel, draw_normal, load_panel
-from tracker.ledger.read import find_metric_value, list_submissions, list_with_note
+from tracker.core.errors import TrackerError
+from tracker.ledger.read import (
+    find_metric_value,
+    list_submissions,
+    list_with_note,
+)
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 

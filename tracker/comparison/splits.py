@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracker.comparison.leaderboard_noise import Sample
+from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_with_note
 from tracker.ledger.records import Submission
-from tracker.training.errors import TrackerError
 from tracker.training.metrics import Counts, find_kind, is_resampled
 from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace
@@ -23,7 +23,7 @@ from tracker.workspace.predictions import Answers, normalize_answer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tracker.training.predict.probabilities import Kept
+    from tracker.training.predict.probabilities import Predictions
 
 DRAWS = 2000
 SEED = 0
@@ -122,7 +122,7 @@ def _panel_of_validation(
     the same."""
     from tracker.training.predict.probabilities import align
 
-    kept: list[tuple[int, Kept]] = []
+    kept: list[tuple[int, Predictions]] = []
     for row in rows:
         found = _load_validation(workspace, row)
         if found is not None and (not kept or _is_same_set(kept[0][1], found)):
@@ -141,7 +141,7 @@ def _panel_of_validation(
     )
 
 
-def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
+def _load_validation(workspace: Workspace, row: Submission) -> Predictions | None:
     from tracker.training.predict.probabilities import load_probabilities
 
     if row.run is None or not has_run(workspace, row):
@@ -154,7 +154,7 @@ def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
     return kept if kept.labels is not None else None
 
 
-def _is_same_set(first: Kept, other: Kept) -> bool:
+def _is_same_set(first: Predictions, other: Predictions) -> bool:
     """Whether two runs were validated on the same images with the same labels."""
     if first.classes != other.classes or first.labels is None or other.labels is None:
         return False

@@ -15,6 +15,7 @@ from tracker.core.config_diff import (
     render_change,
     render_unknown_keys,
 )
+from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
 from tracker.ledger.connection import Query, open_reader
 from tracker.ledger.read import (
@@ -30,7 +31,6 @@ from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
 from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.workspace.competition import Metric, Workspace

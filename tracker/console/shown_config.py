@@ -8,10 +8,10 @@ from typing import Any
 
 from tracker.console.runs import ShownConfig
 from tracker.core.config_diff import ENSEMBLE
+from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.training.config import Config, config_to_dict, format_defaults, merge
-from tracker.training.errors import TrackerError
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace
 

@@ -1,6 +1,9 @@
-"""The errors of runs and of the ledger, and a drawing of the whole tree of errors.
+"""The errors of runs and of the ledger.
 
-TrackerError                  exit 1
+The whole tree, with the errors of training/errors.py and of single modules. Its root is called
+TrackerError here and in all rooms of tracker: `except TrackerError` catches every one of them.
+
+TrainingError                 exit 1   the root, TrackerError in tracker
   ConfigError                 exit 2   a wrong value in a config, a setting or an argument
     DataError                 exit 2   images, labels or ids that cannot be used
   MissingLibraryError         exit 2   a library that the command needs is not installed
@@ -12,7 +15,7 @@ TrackerError                  exit 1
   LeaderboardError            exit 1   a remote leaderboard cannot be reached or rejected a file
   TargetError                 exit 1   another tracker, which gets copies of runs, refused or failed
     TargetAwayError           exit 1   its server does not answer at all
-    MlflowError               exit 1   MLflow refused something, or could not be reached
+    MlflowError               exit 1   MLflow refused something, or is not reachable
       MlflowAwayError         exit 1   no MLflow server answers
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
@@ -22,12 +25,13 @@ TrackerError                  exit 1
 
 from __future__ import annotations
 
+from tracker.core.hints import find_hint
 from tracker.training.errors import (
     ConfigError,
     DataError,
     MissingLibraryError,
     StorageError,
-    TrackerError,
+    TrainingError,
 )
 
 __all__ = [
@@ -45,10 +49,15 @@ __all__ = [
     "render_error",
 ]
 
+# One class with two names. `training` cannot import this module, and `except` asks for the real
+# base classes of an error, so a TrackerError above the errors of `training` is not possible.
+TrackerError = TrainingError
+
 
 def render_error(error: TrackerError) -> str:
-    """An error and its hint on one line."""
-    return f"{error} ({error.hint})" if error.hint else str(error)
+    """The message of an error and, in parentheses, what to do next."""
+    hint = find_hint(error)
+    return f"{error} ({hint})" if hint else str(error)
 
 
 class UnknownRunError(TrackerError):

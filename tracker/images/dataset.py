@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import Config
 from tracker.training.data.data import inspect_data
-from tracker.training.data.exclude import CSV, split_words
+from tracker.training.data.exclude import CSV, split_entries
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import check_regular, translate_os_errors, write_text
 from tracker.training.formats.samples import DataReport
@@ -95,7 +95,7 @@ def _write_excludable(report: DataReport, path: Path, workspace: Workspace, conf
     before = _read_if_there(path)
     tables = [
         (workspace.root / Path(name).expanduser()).resolve()
-        for name in split_words(config.data.exclude)
+        for name in split_entries(config.data.exclude)
     ]
     if before not in (None, text.encode()) and path.resolve() not in tables:
         raise ConfigError(

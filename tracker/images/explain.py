@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config, load_run, load_trained_config
 from tracker.training.config import config_from_dict
-from tracker.training.errors import ConfigError, TrackerError, find_nearest
+from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.workspace.competition import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData
-    from tracker.training.inspect.explain import Shown
+    from tracker.training.inspect.explain import ImageToExplain
 
 SHEET_NAME = "explain.png"
 PICKS = ("wrong", "uncertain")
@@ -81,7 +82,7 @@ def explain(
     shown, candidates = (
         (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
     )
-    from tracker.training.inspect.explain import draw_explained, explain_images
+    from tracker.training.inspect.explain import draw_heatmaps, explain_images
     from tracker.training.run.loop import translate_torch_errors
 
     with translate_torch_errors():
@@ -92,15 +93,15 @@ def explain(
             weights,
             root=workspace.root,
             evaluation=config.eval if record.kind == "infer" else None,
-            say=lambda line: print(line, file=sys.stderr),
+            notify=lambda line: print(line, file=sys.stderr),
         )
-    path = draw_explained(found, task.classes, workspace.runs_dir / name / SHEET_NAME)
+    path = draw_heatmaps(found, task.classes, workspace.runs_dir / name / SHEET_NAME)
     images = [
         ExplainedImage(
             id=one.image.id,
-            truth=None if one.image.truth is None else task.classes[one.image.truth],
+            truth=None if one.image.label is None else task.classes[one.image.label],
             guess=task.classes[one.guess],
-            sure=round(one.sure, 6),
+            sure=round(one.confidence, 6),
         )
         for one in found
     ]
@@ -113,14 +114,14 @@ def explain(
     )
 
 
-def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
+def _find_named(data: LoadedData, ids: Sequence[str]) -> list[ImageToExplain]:
     """Validation, training or evaluation images by their ids; raises ConfigError with the nearest
     known one."""
-    from tracker.training.inspect.explain import Shown
+    from tracker.training.inspect.explain import ImageToExplain
 
-    known = {image.id: Shown(image.id, image.path, None) for image in data.eval}
+    known = {image.id: ImageToExplain(image.id, image.path, None) for image in data.eval}
     known |= {
-        sample.id: Shown(sample.id, sample.path, sample.label)
+        sample.id: ImageToExplain(sample.id, sample.path, sample.label)
         for sample in (*data.train, *data.val)
     }
     for wanted in ids:
@@ -134,13 +135,13 @@ def _find_named(data: LoadedData, ids: Sequence[str]) -> list[Shown]:
 
 def _pick(
     workspace: Workspace, name: str, data: LoadedData, pick: str, count: int
-) -> tuple[list[Shown], int]:
+) -> tuple[list[ImageToExplain], int]:
     """Validation images: the surest of the wrong ones, or the least sure of all; and how many there
     are to pick from.
 
     What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
     """
-    from tracker.training.inspect.explain import Shown
+    from tracker.training.inspect.explain import ImageToExplain
     from tracker.training.predict.probabilities import load_probabilities
 
     kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
@@ -159,4 +160,4 @@ def _pick(
             hint=f"tracker explain {name} --pick uncertain",
         )
     chosen = [samples[row] for row in order[:count]]
-    return [Shown(sample.id, sample.path, sample.label) for sample in chosen], len(order)
+    return [ImageToExplain(sample.id, sample.path, sample.label) for sample in chosen], len(order)

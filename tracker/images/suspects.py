@@ -20,7 +20,7 @@ from tracker.workspace.data import prepare_data
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Sample, Task
     from tracker.training.inspect.duplicates import Image, Pair
-    from tracker.training.inspect.suspects import Strength, Suspect
+    from tracker.training.inspect.suspects import Agreement, Suspect
 
 LABELS, PAIRS = "labels", "pairs"  # files are labels.csv, labels-1.png and so on
 LABEL_COLUMNS = (
@@ -59,9 +59,9 @@ class SuspectReport:
     threshold: int
     pairs: tuple[Pair, ...]
     files: tuple[str, ...]
-    model: tuple[Strength, ...] = ()
+    model: tuple[Agreement, ...] = ()
 
-    def find_strength(self, suspect: Suspect) -> Strength:
+    def find_strength(self, suspect: Suspect) -> Agreement:
         """How often the model is right about what this suspect is about."""
         field = "label" if suspect.field == "swap" else suspect.field
         return next(strength for strength in self.model if strength.field == field)
@@ -105,7 +105,7 @@ def find_suspects(
     validation.npz.
     """
     from tracker.training.inspect.duplicates import find_duplicates
-    from tracker.training.inspect.suspects import find_suspects, judge_model
+    from tracker.training.inspect.suspects import find_suspects, measure_agreement
     from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
@@ -128,7 +128,7 @@ def find_suspects(
         if judged
         else []
     )
-    model = judge_model(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
+    model = measure_agreement(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
     suspects = [_doubt_weak(suspect, model) for suspect in suspects]
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)
@@ -151,7 +151,7 @@ def find_suspects(
     )
 
 
-def _doubt_weak(suspect: Suspect, model: Sequence[Strength]) -> Suspect:
+def _doubt_weak(suspect: Suspect, model: Sequence[Agreement]) -> Suspect:
     """The same, not confident where the model is weak; their order stays."""
     field = "label" if suspect.field == "swap" else suspect.field
     weak = any(strength.weak for strength in model if strength.field == field)
@@ -182,7 +182,7 @@ def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
     """Every image with the part of the data that it is in; of an ensemble of folds, its fold."""
-    from tracker.training.data.split import assign_folds, name_unit
+    from tracker.training.data.split import assign_folds, find_unit
     from tracker.training.inspect.duplicates import Image
 
     splits = {sample.id: "train" for sample in data.train} | {
@@ -192,7 +192,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
     if folds and config.data.folds:
         fold_of = assign_folds(samples, config.data)
         splits = {
-            sample.id: f"fold {fold_of[name_unit(sample, config.data)]}" for sample in samples
+            sample.id: f"fold {fold_of[find_unit(sample, config.data)]}" for sample in samples
         }
     known = [
         Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label])

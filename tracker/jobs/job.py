@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tracker.core.errors import AlreadyTrainedError, UnknownRunError
+from tracker.core.errors import AlreadyTrainedError, TrackerError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.running import stop_run, stream_logs
 from tracker.ledger.resolve import resolve_run
@@ -18,7 +18,6 @@ from tracker.runs.output import OUTPUT_NAME
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.config import Config, config_to_dict, render_assignment
-from tracker.training.errors import TrackerError
 from tracker.training.input.channels import resolve_input
 from tracker.training.tables import flatten
 from tracker.workflows.resolve import FLAGS, resolve_config

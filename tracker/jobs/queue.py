@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.core.errors import InterruptedByUserError, RefusedError, UnknownRunError
+from tracker.core.errors import InterruptedByUserError, RefusedError, TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S, Child
@@ -36,7 +36,7 @@ from tracker.jobs.job import (
     say,
 )
 from tracker.runs.output import outlive_terminal
-from tracker.training.errors import ConfigError, StorageError, TrackerError
+from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json, read_toml

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
-from tracker.core.errors import UnknownRunError
+from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.output import OUTPUT_NAME
@@ -21,7 +21,6 @@ from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.runs.resumes import list_resumes, render_resume
 from tracker.runs.stop_note import STOP_NAME
-from tracker.training.errors import TrackerError
 from tracker.training.files import write_json
 from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown

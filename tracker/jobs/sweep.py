@@ -21,7 +21,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tracker.comparison.comparable import explain_key
-from tracker.core.errors import InterruptedByUserError, RefusedError
+from tracker.core.errors import InterruptedByUserError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S
@@ -39,7 +39,7 @@ from tracker.training.config import (
     name_files,
     outcome_values,
 )
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
 from tracker.workspace.competition import Workspace

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
 from tracker.jobs.job import one_line
-from tracker.training.errors import ConfigError, TrackerError, first_line
+from tracker.training.errors import ConfigError, first_line
 from tracker.training.files import translate_os_errors
 from tracker.training.libraries import require
 

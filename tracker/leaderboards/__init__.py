@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from tracker.training.errors import TrackerError
+from tracker.core.errors import TrackerError
 from tracker.workspace.leaderboard_kinds import KINDS, LeaderboardKind
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from sqlalchemy import event
 
 from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.config_diff import diff_configs
-from tracker.core.errors import LedgerError, RefusedError
+from tracker.core.errors import LedgerError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.core.settings import get_author
 from tracker.ledger.chain import canonical_json, row_hash
@@ -41,7 +41,7 @@ from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.schema import SchemaColumn, list_columns, load_schema, load_tables
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError, first_line
+from tracker.training.errors import first_line
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tracker.core.errors import LedgerError
-from tracker.training.errors import StorageError, TrackerError, first_line
+from tracker.core.errors import LedgerError, TrackerError
+from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = 2

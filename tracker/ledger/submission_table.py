@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.core.errors import TrackerError
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
     FINGERPRINT_COLUMNS,
@@ -28,7 +29,7 @@ from tracker.ledger.historical import (
     parse_packed_answers,
 )
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
-from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import check_regular, write_text
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count

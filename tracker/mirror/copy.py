@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
 from tracker.mirror import targets as mirror_targets
 from tracker.mirror.targets import About, Point, Target, TargetAwayError, TargetError, list_targets
 from tracker.runs.points import read_new_points
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.training.files import TEMPORARY
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from tracker.core.errors import render_error
+from tracker.core.errors import TrackerError, render_error
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
 from tracker.mirror.targets import TargetError
 from tracker.runs.read import load_run
-from tracker.training.errors import TrackerError
 from tracker.workspace.competition import Workspace, load_workspace
 
 POLL_S = 1.0

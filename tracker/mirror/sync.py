@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tracker.core.errors import render_error
+from tracker.core.errors import TrackerError, render_error
 from tracker.mirror.mirror import describe_lag
-from tracker.training.errors import TrackerError
 from tracker.workspace.competition import Workspace
 
 

@@ -13,10 +13,10 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlencode
 
-from tracker.core.errors import InterruptedByUserError
+from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.settings import quiet_libraries
 from tracker.core.signals import terminate_as_interrupt
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.libraries import require
 from tracker.workspace.competition import Workspace
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracker.core.errors import render_error
+from tracker.core.errors import TrackerError, render_error
 from tracker.report.charts import describe_timeline
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
-from tracker.training.errors import TrackerError
 from tracker.training.files import write_text
 from tracker.workspace.competition import Workspace
 

@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
-from tracker.runs.points import drop_system_metrics, parse_point, read_points, replace_non_finite
+from tracker.core.errors import TrackerError
+from tracker.runs.points import (
+    drop_system_metrics,
+    parse_point,
+    read_points,
+    replace_non_finite,
+)
 from tracker.runs.record import KILLED_CACHE, RunRecord, check_record
 from tracker.runs.summary import Summary
-from tracker.training.errors import StorageError, TrackerError
+from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json
 from tracker.workspace.competition import TRACKER_TOML, Competition, load_workspace

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tracker.core.errors import RefusedError, UnknownRunError, render_error
+from tracker.core.errors import RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.core.text import check_utf8
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
@@ -22,7 +22,6 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.record import is_abandoned
 from tracker.submissions.examine import Candidate, Examination, examine
 from tracker.submissions.scores import score_missing
-from tracker.training.errors import TrackerError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
 from tracker.workspace.competition import Workspace

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import utc_now
+from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_newest_numbers
 from tracker.mirror.targets.mlflow_server import STATE_NAME
 from tracker.runs.marks import change_marks
 from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 from tracker.workspace.relocation import is_own_store

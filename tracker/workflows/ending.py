@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracker.core.errors import InterruptedByUserError, render_error
+from tracker.core.errors import InterruptedByUserError, TrackerError, render_error
 from tracker.core.signals import terminate_as_interrupt
 from tracker.mirror.mirror import Mirror
 from tracker.runs.output import notify, outlive_terminal
@@ -17,7 +17,6 @@ from tracker.runs.recorder import Recorder
 from tracker.runs.resumes import list_resumes, render_resume
 from tracker.runs.stop_note import take_stop_note
 from tracker.runs.system_metrics import SystemMetrics
-from tracker.training.errors import TrackerError
 from tracker.training.libraries import translate_import_errors
 from tracker.workspace.competition import Workspace
 

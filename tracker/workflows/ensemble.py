@@ -16,7 +16,7 @@ from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task
 
 if TYPE_CHECKING:
-    from tracker.training.predict.probabilities import Kept
+    from tracker.training.predict.probabilities import Predictions
 
 
 def ensemble(
@@ -37,11 +37,11 @@ def ensemble(
     from tracker.training.predict.ensemble import (
         check_method,
         combine,
-        join_validation,
+        combine_validation,
         search_weights,
     )
     from tracker.training.predict.probabilities import (
-        Kept,
+        Predictions,
         align,
         load_probabilities,
         measure,
@@ -87,7 +87,7 @@ def ensemble(
     }
     with begin(config, note=note, parent=names[0], **options) as run:
         run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
-        joined = join_validation(validations, method, weights) if validations else None
+        joined = combine_validation(validations, method, weights) if validations else None
         if joined is not None:
             save_probabilities(run.folder / "validation.npz", joined)
             found = measure(joined)
@@ -100,7 +100,9 @@ def ensemble(
             )
         if scores is not None:
             task = build_task(workspace)
-            save_predictions(run.folder, Kept(members[0].ids, scores, classes=task.classes), task)
+            save_predictions(
+                run.folder, Predictions(members[0].ids, scores, classes=task.classes), task
+            )
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
 
@@ -118,7 +120,7 @@ def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:
     return "the members validated on other images, or the same ones with other labels"
 
 
-def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Kept]:
+def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Predictions]:
     """What each member said about its validation images; empty when one of them has not kept it."""
     from tracker.training.predict.probabilities import load_probabilities
 

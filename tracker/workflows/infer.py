@@ -66,7 +66,7 @@ def infer(
             f"infer changes {WHAT} only, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
-    from tracker.training.input.loader import Source
+    from tracker.training.input.loader import ImageSource
     from tracker.training.run.infer import infer
     from tracker.training.run.loop import translate_torch_errors
 
@@ -104,7 +104,7 @@ def infer(
                 data,
                 task,
                 weights,
-                source=Source(workspace.root, data.hashes, workspace.lock_dir),
+                source=ImageSource(workspace.root, data.hashes, workspace.lock_dir),
                 run_dir=recorder.folder,
                 logger=recorder,
                 quiet=quiet,

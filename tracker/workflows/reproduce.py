@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.core.errors import TrackerError
 from tracker.core.settings import extend_environment
 from tracker.runs.environment import run_git
 from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
 from tracker.training.config import config_from_dict
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
 from tracker.workspace.competition import Workspace

@@ -16,7 +16,7 @@ from tracker.training.config import (
     parse_assignment,
 )
 from tracker.training.errors import ConfigError
-from tracker.training.input.channels import follow_model
+from tracker.training.input.channels import inherit_model_input
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.tables import read_toml
 from tracker.workspace.competition import Workspace
@@ -69,7 +69,9 @@ def _change(
     """A parent's config with what is given for the new run, and what "model" and another model
     bring with them."""
     before = merge(workspace.defaults, parent)
-    return merge(before, follow_model(before, own, root=workspace.root), crop_defaults(own), own)
+    return merge(
+        before, inherit_model_input(before, own, root=workspace.root), crop_defaults(own), own
+    )
 
 
 def resolve_for(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracker.core.errors import AlreadyTrainedError
+from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.runs.environment import collect_code
 from tracker.runs.points import SYSTEM_PREFIX, parse_point
 from tracker.runs.read import list_runs, load_config
@@ -18,7 +18,6 @@ from tracker.training.config import (
     old_trajectory_fingerprint,
     trajectory_fingerprint,
 )
-from tracker.training.errors import TrackerError
 from tracker.training.files import atomic_path, translate_os_errors
 from tracker.workspace.competition import Workspace
 

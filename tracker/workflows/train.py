@@ -6,12 +6,13 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import TrackerError
 from tracker.runs.points import read_curves
 from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_fingerprint, config_from_dict, config_to_dict
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure

@@ -1,5 +1,4 @@
-"""Which images there are, what they show, and how they are split; everything is checked before
-training.
+"""List, check and split the images; everything is checked before training.
 
 `load_data` returns plain data, or raises one DataError that lists every offender; `inspect_data`
 returns both.
@@ -15,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
-from tracker.training.data.exclude import CSV, Exclude, split_words
+from tracker.training.data.exclude import CSV, Exclude, split_entries
 from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
-from tracker.training.formats.format import Source
+from tracker.training.formats.format import TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
@@ -28,7 +27,7 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # what systems and programs leave beside images
+CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs
 NOTES = (
     ".txt",
     ".csv",
@@ -47,9 +46,9 @@ NOTES = (
 
 @dataclass
 class Findings:
-    """What is found while the folders are read: `problems` is said of paths in `broken` and of all
-    else.
+    """What is found while the folders are read.
 
+    `problems` has a line for each problem, `broken` the reason for each unusable training image.
     `ignored` counts files beside the images by their kind.
     """
 
@@ -58,15 +57,15 @@ class Findings:
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
-    def blame(self, name: str, place: Path | str, reason: str) -> None:
-        """A problem of one training image or folder, unless data.exclude leaves it out."""
+    def add_problem(self, name: str, place: Path | str, reason: str) -> None:
+        """Add a problem of a training image or folder, unless data.exclude covers it."""
         if not self.exclude.covers(name):
             self.problems.append(f"{place}: {reason}")
             if name:
                 self.broken.setdefault(name, reason)
 
     def list_visible(self, folder: Path) -> list[Path]:
-        """What is in a folder, in name order, without what is never an image; that is counted."""
+        """The content of a folder by name, without files that are no images; those are counted."""
         return [path for path in sorted(folder.iterdir()) if not self._is_ignored(path, folder)]
 
     def list_files(self, folder: Path) -> list[Path]:
@@ -75,8 +74,10 @@ class Findings:
         return [path for path in paths if not self._is_ignored(path, folder)]
 
     def _is_ignored(self, path: Path, folder: Path) -> bool:
-        """Whether a path is hidden, or is what programs and people leave beside images; it is
-        counted by its kind."""
+        """Whether a path is hidden, or is no image but a usual file beside images.
+
+        Ignored paths are counted by kind.
+        """
         kind = _name_clutter(path.relative_to(folder))
         if not kind and path.suffix.lower() in NOTES and not path.is_dir():
             kind = path.suffix.lower()
@@ -88,9 +89,7 @@ class Findings:
         """A sentence about the files beside the images, if there are any."""
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.ignored.most_common())
         return (
-            [f"beside the images, and not looked at: {self.ignored.total()} ({kinds})"]
-            if kinds
-            else []
+            [f"files beside the images, ignored: {self.ignored.total()} ({kinds})"] if kinds else []
         )
 
 
@@ -105,65 +104,66 @@ def load_data(
     report = inspect_data(config, task, root=root, cache=cache)
     if report.data is not None:
         return report.data
-    hint = "mend or remove these files, then run the same command again"
-    if report.broken:
-        hint = (
-            "mend these files; or leave training images out: tracker data check --write-exclude"
-            " broken.csv, then --set data.exclude=broken.csv"
-        )
+    message = f"{render_count(len(report.problems), 'problem')} in the data:"
+    if report.broken:  # these can be left out
+        raise DataError(message, problems=report.problems, reason="broken images")
     raise DataError(
-        f"{render_count(len(report.problems), 'problem')} in the data:",
+        message,
         problems=report.problems,
-        hint=hint,
+        hint="repair or remove these files, then run the same command again",
     )
 
 
 def inspect_data(
     config: DataConfig, task: Task, *, root: Path, cache: Path | None = None
 ) -> DataReport:
-    """The same as a report, also of data that cannot be used; raises DataError where there is
-    nothing to look at."""
+    """Check the data and return a report, also for data that cannot be used.
+
+    Raises DataError when there is nothing to check.
+    """
     if not config.train_dir:
-        raise DataError(
-            "no training data: data.train_dir is empty", hint="--set data.train_dir=FOLDER"
-        )
+        raise DataError("no training data: data.train_dir is empty", reason="no training folder")
     train_dir = locate(root, config.train_dir)
     if not train_dir.is_dir():
         raise DataError(f"no such folder: {train_dir} (data.train_dir)")
     problems: list[str] = []
-    found = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
-    samples = _read_samples(train_dir, config, task, root, found)
-    images = _read_eval(config, task, root, found)
+    findings = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
+    samples = _read_samples(train_dir, config, task, root, findings)
+    images = _read_eval(config, task, root, findings)
+    # an image in both sets would make validation and predictions too good
     for sample, image in _list_overlaps(samples, images):
-        found.blame(sample.id, image.id, "is both a training and an evaluation image")
+        findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
+    # decode and hash all files
     checked = check_images(
         [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
     )
     for sample in samples:
         if checked[sample.path].problem:
-            found.blame(sample.id, sample.path, checked[sample.path].problem)
+            findings.add_problem(sample.id, sample.path, checked[sample.path].problem)
     problems += [
         f"{image.path}: {checked[image.path].problem}"
         for image in images
         if checked[image.path].problem
     ]
+    # rules and classes without an image
     eval_ids = [image.id for image in images]
-    problems += found.exclude.list_unused(eval_ids)
+    problems += findings.exclude.list_unused(eval_ids)
     counts = Counter(sample.label for sample in samples)
     problems += [
         f"class {name!r}: no training image"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
+    # the split of damaged data says nothing
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
         problems += _list_split_problems(train, val, task)
-    notes = (*found.exclude.describe(eval_ids), *found.note_ignored())
-    rows = (*found.exclude.to_rows(), *found.broken.items())
+    notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
-        return DataReport(tuple(problems), rows, len(found.broken), notes)
+        return DataReport(tuple(problems), rows, len(findings.broken), notes)
     hashes = {path: check.sha256 for path, check in checked.items()}
-    fingerprint = _fingerprint(samples, images, hashes, sorted(found.exclude.left_out))
+    fingerprint = _fingerprint(samples, images, hashes, sorted(findings.exclude.left_out))
     data = LoadedData(train, val, images, fingerprint, hashes, notes)
     return DataReport((), rows, 0, notes, data)
 
@@ -178,9 +178,9 @@ def _read_exclude(
     return Exclude.read(config.exclude, root, problems, folders=folders, id_column=task.id_column)
 
 
-def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
-    """Copy the CSVs of label fixes and of images left out to the run folder; raises StorageError."""
-    excluded = [text for text in split_words(config.exclude) if text.lower().endswith(CSV)]
+def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
+    """Copy the CSVs of label fixes and exclusions to the run folder; raises StorageError."""
+    excluded = [text for text in split_entries(config.exclude) if text.lower().endswith(CSV)]
     kept = {"label_fixes.csv": config.label_fixes}
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
     for name, text in kept.items():
@@ -193,31 +193,30 @@ def keep_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
 
 
 def _read_samples(
-    folder: Path, config: DataConfig, task: Task, root: Path, found: Findings
+    folder: Path, config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> list[Sample]:
-    """The training images with their labels as corrected by data.label_fixes, without those of
-    data.exclude."""
+    """The training images, with corrected labels and without the excluded ones."""
     fixes = LabelFixes.read(
-        locate(root, config.label_fixes) if config.label_fixes else None, found.problems
+        locate(root, config.label_fixes) if config.label_fixes else None, findings.problems
     )
-    source = Source(
+    source = TrainingFolder(
         folder=folder,
         labels=locate(root, config.labels) if config.labels else None,
         task=task,
         age_bands=config.age_bands,
         fixes=fixes,
-        listing=found,
+        listing=findings,
     )
     samples = FORMATS[config.format].read(source)
     fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
-    found.problems += fixes.list_unused()
-    return [sample for sample in fixed if not found.exclude.covers(sample.id)]
+    findings.problems += fixes.list_unused()
+    return [sample for sample in fixed if not findings.exclude.covers(sample.id)]
 
 
 def _read_eval(
-    config: DataConfig, task: Task, root: Path, found: Findings
+    config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> tuple[EvalImage, ...]:
-    """The images of info.csv in its order, or every image in the folder when there is no info.csv."""
+    """The images of info.csv in its order; without info.csv, all images of the folder."""
     if not config.eval_dir:
         return ()
     folder = locate(root, config.eval_dir)
@@ -225,29 +224,29 @@ def _read_eval(
         raise DataError(f"no such folder: {folder} (data.eval_dir)")
     images = folder / "images" if (folder / "images").is_dir() else folder
     table = folder / "info.csv"
-    if os.path.lexists(table):  # what is no file is told
+    if os.path.lexists(table):  # also a folder or a broken link: read_table reports it
         names = [name for (name,) in read_table(table, (task.id_column,))]
         twice = [name for name, count in Counter(names).items() if count > 1]
-        found.problems += [f"{table}: {name} is listed twice" for name in twice]
+        findings.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
         names = [
             path.name
-            for path in found.list_visible(images)
+            for path in findings.list_visible(images)
             if path.suffix.lower() in IMAGE_SUFFIXES
         ]
     if not names:
-        found.problems.append(f"{folder}: no image to predict")
+        findings.problems.append(f"{folder}: no image to predict")
     return tuple(EvalImage(name, images / name) for name in names)
 
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
-    found = Findings(Exclude())
-    images = _read_eval(config, task, root, found)
-    if found.problems:
+    findings = Findings(Exclude())
+    images = _read_eval(config, task, root, findings)
+    if findings.problems:
         raise DataError(
-            f"{render_count(len(found.problems), 'problem')} in the evaluation set:",
-            problems=found.problems,
+            f"{render_count(len(findings.problems), 'problem')} in the evaluation set:",
+            problems=findings.problems,
         )
     return [image.id for image in images]
 
@@ -279,12 +278,12 @@ def _list_overlaps(
 def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
     counts = Counter(sample.label for sample in train)
     problems = [
-        f"class {name!r}: every image fell into validation, lower data.val_ratio or use split"
-        " stratified"
+        f"class {name!r}: all its images are in the validation split, lower data.val_ratio or use"
+        " split stratified"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
-    return problems + ([] if val else ["no image left for validation, raise data.val_ratio"])
+    return problems + ([] if val else ["no image is left for validation, raise data.val_ratio"])
 
 
 def _fingerprint(
@@ -293,8 +292,10 @@ def _fingerprint(
     hashes: dict[Path, str],
     left_out: Sequence[str],
 ) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines; what was left out has no label and no
-    content."""
+    """SHA-256 over sorted `set,id,label,content` lines.
+
+    An excluded image has no label and no content.
+    """
     lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]

@@ -1,4 +1,4 @@
-"""Training images that are left out, as data.exclude says; the folders stay as they are.
+"""Training images that data.exclude excludes; the folders are not changed.
 
 `data.exclude` is glob patterns with commas between, and paths of CSVs with a column `path` (or
 `id`); other columns
@@ -25,8 +25,10 @@ CSV = ".csv"
 
 @dataclass(frozen=True)
 class Rule:
-    """A pattern, or the path in a line of a CSV; `source` is what is said of it: the pattern, or
-    the CSV's name."""
+    """A pattern, or a path from a line of a CSV.
+
+    `source` is the name for people: the pattern itself, or the name of the CSV.
+    """
 
     text: str
     source: str
@@ -37,7 +39,7 @@ class Rule:
 
 @dataclass
 class Exclude:
-    """The rules of a config, and which training images they have left out so far."""
+    """The rules of a config, and the training images that they have excluded so far."""
 
     paths: dict[str, Rule] = field(default_factory=dict)
     patterns: list[Rule] = field(default_factory=list)
@@ -45,18 +47,26 @@ class Exclude:
 
     @classmethod
     def read(
-        cls, words: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
+        cls,
+        entries: str,
+        root: Path,
+        problems: list[str],
+        *,
+        folders: Sequence[str],
+        id_column: str,
     ) -> Exclude:
-        """Read data.exclude; `folders` are prefixes that its paths may have. Raises DataError for a
-        missing CSV."""
-        found = cls()
-        for text in split_words(words):
+        """Read data.exclude; `folders` are prefixes that its paths may have.
+
+        Raises DataError for a missing CSV.
+        """
+        exclude = cls()
+        for text in split_entries(entries):
             if text.lower().endswith(CSV):
-                found._read_csv(text, root, problems, folders=folders, id_column=id_column)
+                exclude._read_csv(text, root, problems, folders=folders, id_column=id_column)
             else:
                 cut = _cut_prefix(text, folders)
-                found.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
-        return found
+                exclude.patterns.append(Rule(cut, text, pattern=re.compile(fnmatch.translate(cut))))
+        return exclude
 
     def _read_csv(
         self, text: str, root: Path, problems: list[str], *, folders: Sequence[str], id_column: str
@@ -87,8 +97,10 @@ class Exclude:
         return True
 
     def describe(self, eval_ids: Iterable[str]) -> list[str]:
-        """In sentences: how many images each rule left out, and that evaluation images are
-        predicted all the same."""
+        """Sentences for the user about the images that each rule excluded.
+
+        Evaluation images that match a rule are predicted anyway, and a sentence says so.
+        """
         notes = []
         if self.left_out:
             counts = Counter(rule.source for rule in self.left_out.values())
@@ -98,8 +110,8 @@ class Exclude:
             )
         hit = Counter(rule.source for name in eval_ids if (rule := self._find_rule(name)))
         notes += [
-            f"data.exclude: {source} also fits {render_count(count, 'evaluation image')}, predicted"
-            " all the same"
+            f"data.exclude: {source} also matches {render_count(count, 'evaluation image')};"
+            " they are predicted anyway"
             for source, count in hit.items()
         ]
         return notes
@@ -114,12 +126,12 @@ class Exclude:
         idle = [
             rule
             for rule in unused
-            if not (rule.text in parts or any(_fits(rule, name) for name in names))
+            if not (rule.text in parts or any(_matches(rule, name) for name in names))
         ]
         return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
 
     def to_rows(self) -> Iterator[tuple[str, str]]:
-        """What was left out, as (path, reason)."""
+        """The excluded images, as (path, reason)."""
         for name, rule in self.left_out.items():
             yield name, rule.reason or f"data.exclude: {rule.source}"
 
@@ -128,13 +140,13 @@ class Exclude:
             return None
         by_path = (self.paths[part] for part in _list_parts(name) if part in self.paths)
         return next(by_path, None) or next(
-            (rule for rule in self.patterns if _fits(rule, name)), None
+            (rule for rule in self.patterns if _matches(rule, name)), None
         )
 
 
-def split_words(words: str) -> list[str]:
+def split_entries(entries: str) -> list[str]:
     """The patterns and tables that data.exclude names."""
-    return [text for text in (part.strip() for part in words.split(",")) if text]
+    return [text for text in (part.strip() for part in entries.split(",")) if text]
 
 
 def _list_parts(name: str) -> list[str]:
@@ -143,9 +155,8 @@ def _list_parts(name: str) -> list[str]:
     return [path.as_posix(), *(parent.as_posix() for parent in path.parents if parent.name)]
 
 
-def _fits(rule: Rule, name: str) -> bool:
-    """Whether a pattern matches a path or a folder that it lies in; the path of a CSV is no
-    pattern."""
+def _matches(rule: Rule, name: str) -> bool:
+    """Whether a pattern matches a path or one of its folders; a path of a CSV is no pattern."""
     if rule.pattern is None:
         return False
     parts = _list_parts(name)

@@ -1,5 +1,4 @@
-"""Which samples are trained on and which validate: by person, by image or by class, once or in
-folds."""
+"""Split samples into training and validation: by person, by image or by class, once or in folds."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def split_samples(
     samples: Sequence[Sample], config: DataConfig
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Training and validation samples, in the order given; sampling is without replacement.
+    """Training and validation samples, in the given order; sampling is without replacement.
 
     Raises ConfigError when there are more folds than people or images.
     """
@@ -26,49 +25,47 @@ def split_samples(
 
     rng = np.random.default_rng(config.split_seed)
     if config.folds:
-        held = {unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold}
+        held_out = {
+            unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold
+        }
     elif config.split == "stratified":
         by_class: dict[int, list[str]] = defaultdict(list)
         for sample in samples:
             by_class[sample.label].append(sample.id)
-        held = {
-            unit
-            for label in sorted(by_class)
-            for unit in _hold_out(sorted(by_class[label]), config.val_ratio, rng)
-        }
+        held_out = set()
+        for label in sorted(by_class):
+            held_out.update(_hold_out(sorted(by_class[label]), config.val_ratio, rng))
     else:
-        held = set(
-            _hold_out(
-                sorted({name_unit(sample, config) for sample in samples}), config.val_ratio, rng
-            )
-        )
-    chosen = [name_unit(sample, config) in held for sample in samples]
+        units = {find_unit(sample, config) for sample in samples}
+        held_out = set(_hold_out(sorted(units), config.val_ratio, rng))
+    chosen = [find_unit(sample, config) in held_out for sample in samples]
     train = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
     val = [sample for sample, out in zip(samples, chosen, strict=True) if out]
     return tuple(_undersample(train, config, rng)), tuple(val)
 
 
-def name_unit(sample: Sample, config: DataConfig) -> str:
-    """What is not divided: the person, or the image."""
+def find_unit(sample: Sample, config: DataConfig) -> str:
+    """The unit that the split does not divide: the person, or the image."""
     return sample.group if config.split == "by_profile" else sample.id
 
 
 def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int]:
-    """The fold of every person or image; each fold has nearly as many, and nearly the same of each
-    class.
+    """The fold of each person or image.
 
-    by_image is not stratified. Raises ConfigError when there are more folds than people or images.
+    All folds have nearly the same size and nearly the same share of each class. by_image is not
+    stratified. Raises ConfigError when there are more folds than people or images.
     """
     import numpy as np
 
     rng = np.random.default_rng(config.split_seed)
     labels: dict[str, set[int]] = defaultdict(set)
     for sample in samples:
-        labels[name_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
+        labels[find_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
     if len(labels) < config.folds:
         raise ConfigError(
-            f"data.folds: {config.folds} folds of {len(labels)} units", hint="take fewer folds"
+            f"data.folds: {config.folds} folds of {len(labels)} units", hint="use fewer folds"
         )
+    # deal the units of each combination of classes to the folds, like cards
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):
         strata[tuple(sorted(labels[unit]))].append(unit)
@@ -79,7 +76,7 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
 
 
 def _hold_out(units: Sequence[str], ratio: float, rng: np.random.Generator) -> list[str]:
-    """At least one unit is held out and at least one is kept, when there are two."""
+    """The held-out units: at least one, and not all when there are two or more."""
     number = min(max(1, round(len(units) * ratio)), max(len(units) - 1, 0))
     return [units[index] for index in rng.permutation(len(units))[:number]]
 

@@ -1,7 +1,6 @@
-"""The formats of training data, a file each; a new one is a file here and a line in FORMATS.
+"""The formats of training data, one per file; a new one needs a file and a line in FORMATS.
 
-They know neither configs nor the command line; config, data, survey and `tracker init` ask this
-registry.
+They do not know the config of a run; whoever needs something of a format asks this registry.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tracker.training.formats.format import Format, Listing, Source
+from tracker.training.formats.format import Format, Listing, TrainingFolder
 from tracker.training.formats.image_folder import IMAGE_FOLDER
 from tracker.training.formats.labels_table import LABELS_TABLE
 from tracker.training.formats.mask_profiles import MASK_PROFILES
@@ -18,7 +17,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "Listing",
-    "Source",
+    "TrainingFolder",
     "by_format",
     "detect_format",
     "list_with_people",
@@ -30,8 +29,7 @@ FORMATS: dict[str, Format] = {
 
 
 def detect_format(folder: Path | None, labels: Path | None) -> str:
-    """The format of a training folder and a table of labels, by looking; image_folder when nothing
-    else fits."""
+    """Guess the format of a training folder and a labels table; image_folder when no other fits."""
     newest_first = reversed(FORMATS.values())
     return next(
         (known.name for known in newest_first if known.detect(folder, labels)), IMAGE_FOLDER.name
@@ -44,5 +42,5 @@ def by_format(key: str) -> dict[str, Any]:
 
 
 def list_with_people() -> list[str]:
-    """The names of the formats that know whom a photograph shows."""
+    """The names of the formats that know the person in a photograph."""
     return [known.name for known in FORMATS.values() if known.has_people]

@@ -1,5 +1,4 @@
-"""What a format of training data is: how a folder is recognized, read, and split when nothing else
-is said."""
+"""One format of training data: how to recognize, read and split a folder in it."""
 
 from __future__ import annotations
 
@@ -13,22 +12,24 @@ from tracker.training.formats.samples import Sample, Task
 
 
 class Listing(Protocol):
-    """What reads the folders for a format: it leaves out what is no image, and collects problems."""
+    """Reads folders for a format: skips files that are no images and collects problems."""
 
-    def blame(self, name: str, place: Path | str, reason: str) -> None:
-        """A problem of one training image or folder."""
+    def add_problem(self, name: str, place: Path | str, reason: str) -> None:
+        """Add a problem of one training image or folder."""
 
     def list_visible(self, folder: Path) -> list[Path]:
-        """What is in a folder, in name order."""
+        """The content of a folder, sorted by name."""
 
     def list_files(self, folder: Path) -> list[Path]:
         """The files in a folder and below it, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where training images are, and what is known before they are read; `labels` is data.labels,
-    None for none."""
+class TrainingFolder:
+    """Where the training images are, and what is known before reading them.
+
+    `labels` is data.labels, or None.
+    """
 
     folder: Path
     labels: Path | None
@@ -40,21 +41,21 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A value of data.format, and all that depends on it.
+    """A value of data.format, and everything that depends on it.
 
-    `detect` looks at a folder (None for none) and a given table of labels. `suggest_classes` gives
-    the values of
-    tracker.toml that the data tell, from folder, table and the name of the label column; raises
-    DataError. `read` raises DataError, or blames what it cannot read. `defaults` are what new runs
-    take, by dotted key. `only_keys` of a config, or of `tracker init`, have no effect with a format
-    that lacks them. `images_folder` is the folder below train_dir that may hold the images.
-    `count_attributes` counts images of class labels by what a class is made of.
+    `detect` looks at a folder and at a table of labels (None where there is none).
+    `suggest_classes` reads the keys of the competition from the data: it gets the folder, the
+    table and the name of the label column, and raises DataError. `read` raises DataError, or
+    blames what it cannot read. `defaults` are the values of new runs, by dotted key. `only_keys`
+    have no effect with formats that do not list them. `images_folder` is the folder below
+    train_dir that may hold the images. `count_attributes` counts images by the attributes that
+    their class labels are made of.
     """
 
     name: str
     detect: Callable[[Path | None, Path | None], bool]
     suggest_classes: Callable[[Path, Path | None, str], dict[str, Any]]
-    read: Callable[[Source], list[Sample]]
+    read: Callable[[TrainingFolder], list[Sample]]
     defaults: Mapping[str, Any]
     has_people: bool = False
     only_keys: tuple[str, ...] = ()

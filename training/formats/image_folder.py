@@ -1,4 +1,4 @@
-"""Format image_folder: one folder a class, named like the class."""
+"""Format image_folder: one folder for each class, with the name of the class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
+from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES
 from tracker.training.formats.samples import Sample
 from tracker.training.numbers import render_count
@@ -19,16 +19,16 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     if len(names) < 2:
         raise DataError(
             f"{folder} has {render_count(len(names), 'class folder')}, expected two or more",
-            hint="see --format",
+            reason="unknown format",
         )
     return {"classes": names}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     samples, classes = [], source.task.classes
     for class_dir in source.listing.list_visible(source.folder):
         if class_dir.name not in classes or not class_dir.is_dir():
-            source.listing.blame(
+            source.listing.add_problem(
                 class_dir.name, class_dir, f"not a folder named like a class ({', '.join(classes)})"
             )
             continue
@@ -37,7 +37,7 @@ def _read(source: Source) -> list[Sample]:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 samples.append(Sample(name, path, classes.index(class_dir.name), name))
             else:
-                source.listing.blame(
+                source.listing.add_problem(
                     name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
     return samples
@@ -45,7 +45,7 @@ def _read(source: Source) -> list[Sample]:
 
 IMAGE_FOLDER = Format(
     name="image_folder",
-    detect=lambda folder, table: False,  # what is taken when no other format fits
+    detect=lambda folder, table: False,  # the fallback when no other format fits
     suggest_classes=_suggest_classes,
     read=_read,
     defaults=PLAIN_DEFAULTS,

@@ -1,4 +1,4 @@
-"""Reading image files: a strict check of every file, and the quick decoder of the training loop."""
+"""Read image files: a strict check, and the fast decoder for training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
-BROKEN = (  # what Pillow raises for files that are not what they should be
+BROKEN = (  # errors of Pillow about damaged files
     *(
         OSError,
         ValueError,
@@ -45,8 +45,10 @@ BROKEN = (  # what Pillow raises for files that are not what they should be
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What a check found; `problem` is empty when the image can be used. Size in bytes, mtime in
-    ns."""
+    """The result of a check; `problem` is empty when the image can be used.
+
+    Size in bytes, mtime in nanoseconds.
+    """
 
     size: int
     mtime_ns: int
@@ -55,18 +57,20 @@ class ImageCheck:
 
 
 def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, ImageCheck]:
-    """Decode every image in full and hash it; files of unchanged size and mtime are taken from
-    `cache`."""
+    """Decode each image completely and hash it.
+
+    Results for files with the same size and mtime come from `cache`.
+    """
     known = _load_cache(cache)
     unique = list(dict.fromkeys(paths))
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, about files that can be used all the same
+        warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
         results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
-        found = dict(zip(unique, results, strict=True))
-    fresh = {str(path): check for path, check in found.items()}
+        checks = dict(zip(unique, results, strict=True))
+    fresh = {str(path): check for path, check in checks.items()}
     if cache is not None and any(known.get(path) != check for path, check in fresh.items()):
         _save_cache(cache, {**known, **fresh})
-    return found
+    return checks
 
 
 def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
@@ -84,7 +88,7 @@ def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
 
 
 def _find_problem(content: bytes) -> str:
-    """What is wrong with an image, in a few words; empty when it can be decoded in full."""
+    """The problem of an image in a few words; empty when it can be decoded completely."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -102,8 +106,10 @@ def _find_problem(content: bytes) -> str:
 
 
 def read_header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Format, as in "JPEG", and (width, height) of a checked image, as they are in the file; raises
-    DataError."""
+    """The format, as in "JPEG", and (width, height) of a checked image, as stored in the file.
+
+    Raises DataError.
+    """
     from PIL import Image
 
     try:
@@ -121,7 +127,7 @@ def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
         raw: dict[str, dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
         return {path: ImageCheck(**fields) for path, fields in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # a cache: what cannot be read is computed again
+        return {}  # it is only a cache: the checks are done again
 
 
 def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
@@ -133,7 +139,7 @@ def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The bytes of a file; raises DataError."""
+    """The bytes of an image file; raises DataError."""
     import numpy as np
 
     try:
@@ -144,10 +150,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """The image as RGB, uint8 [height, width, 3], turned as its EXIF says; raises DataError.
+    """The image as RGB, uint8 [height, width, 3], rotated by its EXIF; raises DataError.
 
     The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
-    pixels the colour that is stored under them. `content` are the bytes of the file, where they
+    pixels the color that is stored under them. `content` are the bytes of the file, where they
     were read before.
     """
     import cv2
@@ -188,21 +194,20 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         kind = "whole numbers" if image.mode == "I" else "floats"
         raise DataError(
-            f"pixels are {kind} of 32 bits, of which black and white are unknown: save it with 8 or"
+            f"pixels are {kind} of 32 bits with unknown black and white: save the image with 8 or"
             " 16 bits"
         )
     if not image.mode.startswith("I;16"):
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
     bits = tags.get(TIFF_BITS, (16,))[0]  # Pillow gives them as they are in the file
-    grey = (np.asarray(image) >> max(bits - 8, 0)).astype(np.uint8)
+    gray = (np.asarray(image) >> max(bits - 8, 0)).astype(np.uint8)
     if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
-        grey = 255 - grey
-    return np.repeat(grey[..., None], 3, axis=2)
+        gray = 255 - gray
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def open_small(path: Path, size: tuple[int, int]) -> Pillow.Image:
-    """The image as RGB and upright, at least of this width and height unless the file has fewer
-    pixels.
+    """The image as RGB and upright, at least this wide and high unless the file is smaller.
 
     A large JPEG is not decoded in full for it. Raises DataError.
     """

@@ -1,4 +1,4 @@
-"""Corrections of labels from a CSV; the images and their folders stay as they are.
+"""Corrections of labels from a CSV; images and folders are not changed.
 
 Columns `id,field,value`, a line for each correction:
 
@@ -7,8 +7,7 @@ Columns `id,field,value`, a line for each correction:
     20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
     cat/7.png,label,dog             an image of any format
 
-Where there is a column `accept`, as in what `tracker data suspects` writes, only lines with `yes`
-in it are taken. Other columns are for people.
+With a column `accept`, only lines with `yes` in it are applied. Other columns are for people.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ ACCEPTED, REJECTED = ("yes", "y", "true", "1", "x"), ("", "no", "n", "false", "0
 
 @dataclass
 class LabelFixes:
-    """What to correct, by id and field; `problems` gets every value that cannot be taken."""
+    """The corrections, by id and field; `problems` gets each value that is not accepted."""
 
     table: Path | None = None
     problems: list[str] = field(default_factory=list)
@@ -34,8 +33,10 @@ class LabelFixes:
 
     @classmethod
     def read(cls, table: Path | None, problems: list[str]) -> LabelFixes:
-        """Read the CSV, or make fixes that change nothing; raises DataError when it or a column is
-        missing."""
+        """Read the CSV; without one, nothing is corrected.
+
+        Raises DataError when the file or a column is missing.
+        """
         fixes = cls(table, problems)
         columns = (LINE, "id", "field", "value", "accept")
         rows = read_table(table, columns, accept="yes") if table else []
@@ -57,8 +58,8 @@ class LabelFixes:
                 fixes._values[name, kind] = (line, value)
         if rows and not fixes._values and not problems:
             problems.append(
-                f"{table}: none of its {len(rows)} lines is accepted: write yes under accept, or"
-                " leave it out"
+                f"{table}: none of its {len(rows)} lines is accepted: write yes in the"
+                " column accept, or remove the column"
             )
         return fixes
 
@@ -71,7 +72,7 @@ class LabelFixes:
         return int(self._take(person, "age", str(age), [str(number) for number in range(130)]))
 
     def fix_photo(self, person: str, photo: str, known: Sequence[str]) -> str:
-        """What a photograph shows: another of the same person when the two are to be swapped."""
+        """The kind of a photograph, swapped with another of the person if the CSV says so."""
         pairs = {f"{a}/{b}": (a, b) for a in known for b in known if a != b}
         pair = pairs.get(self._take(person, "swap", "", list(pairs)), ())
         return next(iter(set(pair) - {photo})) if photo in pair else photo
@@ -81,7 +82,7 @@ class LabelFixes:
         return classes.index(self._take(image, "label", classes[label], classes))
 
     def list_unused(self) -> list[str]:
-        """A problem for every line that was about nothing."""
+        """A problem for each line whose person or image does not exist."""
         return [
             f"{self.table}:{line}: no {'image' if kind == 'label' else 'person'} {name} in the"
             " training data"

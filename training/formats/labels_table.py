@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, Source
+from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
 from tracker.training.formats.samples import Sample
 from tracker.training.tables import LINE, read_table
 
@@ -25,22 +25,19 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     return {"classes": sorted(labels), "answers": "name"}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     task, table = source.task, source.labels or source.folder / TABLE
-    words = {
-        word: label
-        for words in (task.classes, task.answer_words)
-        for label, word in enumerate(words)
-    }
+    label_of = {name: label for label, name in enumerate(task.classes)}
+    label_of |= {word: label for label, word in enumerate(task.answer_words)}
     images = source.folder / IMAGES if (source.folder / IMAGES).is_dir() else source.folder
     samples, seen = [], set()
     for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
-        if word not in words:
-            source.listing.blame(name, f"{table}:{line}", f"unknown label {word!r}")
+        if word not in label_of:
+            source.listing.add_problem(name, f"{table}:{line}", f"unknown label {word!r}")
         elif name in seen:
-            source.listing.blame(name, f"{table}:{line}", f"{name} is listed twice")
+            source.listing.add_problem(name, f"{table}:{line}", f"{name} is listed twice")
         else:
-            samples.append(Sample(name, images / name, words[word], name))
+            samples.append(Sample(name, images / name, label_of[word], name))
         seen.add(name)
     return samples
 

@@ -1,5 +1,4 @@
-"""Format mask_profiles: `<id>_<gender>_<race>_<age>/` folders of seven photographs of a person
-each.
+"""Format mask_profiles: a folder `<id>_<gender>_<race>_<age>/` with seven photographs per person.
 
 A class is a mask, a gender and an age band together: class = mask * 6 + gender * 3 + age band.
 """
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import Format, Source
+from tracker.training.formats.format import Format, TrainingFolder
 from tracker.training.formats.images import IMAGE_SUFFIXES
 from tracker.training.formats.samples import Person, Sample
 
@@ -29,12 +28,12 @@ PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal":
 
 
 def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int]) -> int:
-    """Class = mask * 6 + gender * 3 + age band; below the first band 0, below the second 1, else 2."""
+    """Class = mask * 6 + gender * 3 + age band, see `find_age_band`."""
     return mask * 6 + GENDERS.index(gender) * 3 + find_age_band(age, bands)
 
 
 def find_age_band(age: int, bands: tuple[int, int]) -> int:
-    """The place in AGES of an age in years."""
+    """The index in AGES of an age in years: below the first band 0, below the second 1, else 2."""
     return 0 if age < bands[0] else 1 if age < bands[1] else 2
 
 
@@ -52,7 +51,7 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
     return {"classes": list(MASK_PROFILE_CLASSES)}
 
 
-def _read(source: Source) -> list[Sample]:
+def _read(source: TrainingFolder) -> list[Sample]:
     classes = len(source.task.classes)
     if classes != len(MASK_PROFILE_CLASSES):
         raise DataError(
@@ -64,7 +63,7 @@ def _read(source: Source) -> list[Sample]:
     for profile in source.listing.list_visible(source.folder):
         match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
         if match is None:
-            source.listing.blame(
+            source.listing.add_problem(
                 profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>"
             )
             continue
@@ -74,19 +73,21 @@ def _read(source: Source) -> list[Sample]:
     return samples
 
 
-def _read_person(source: Source, profile: Path, person: Person) -> list[Sample]:
+def _read_person(source: TrainingFolder, profile: Path, person: Person) -> list[Sample]:
     samples, missing = [], set(PHOTOS)
     for path in source.listing.list_visible(profile):
         name = f"{profile.name}/{path.name}"
         if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
-            source.listing.blame(name, path, "expected mask1..mask5, incorrect_mask or normal")
+            source.listing.add_problem(
+                name, path, "expected mask1..mask5, incorrect_mask or normal"
+            )
             continue
         missing.discard(path.stem)
         mask = PHOTOS[source.fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
         label = mask_profile_label(mask, person.gender, person.age, source.age_bands)
         samples.append(Sample(name, path, label, profile.name, person))
     for photo in sorted(missing):
-        source.listing.blame(f"{profile.name}/{photo}", profile, f"{photo} is missing")
+        source.listing.add_problem(f"{profile.name}/{photo}", profile, f"{photo} is missing")
     return samples
 
 
@@ -94,8 +95,8 @@ def _count_attributes(labels: Sequence[int]) -> dict[str, dict[str, int]]:
     counted, step = {}, len(MASK_PROFILE_CLASSES)
     for attribute, names in ATTRIBUTES.items():
         step //= len(names)
-        found = Counter(label // step % len(names) for label in labels)
-        counted[attribute] = {name: found[place] for place, name in enumerate(names)}
+        counts = Counter(label // step % len(names) for label in labels)
+        counted[attribute] = {name: counts[index] for index, name in enumerate(names)}
     return counted
 
 

@@ -1,4 +1,4 @@
-"""Images as plain data: what the other modules of the data pass to each other."""
+"""Images as plain data, which the other modules pass to each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the competition asks: its classes, and how its files name images and answers."""
+    """The task of a competition: its classes, and the columns and answers of its files."""
 
     classes: tuple[str, ...]
     id_column: str
@@ -19,7 +19,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Person:
-    """Whom a photograph of a format with people shows, after label fixes; age in years."""
+    """The person in a photograph, after label fixes; age in years."""
 
     id: str
     gender: str
@@ -28,7 +28,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Sample:
-    """A training image; `group` is what must not be divided by a split by profile."""
+    """A training image; a split by profile does not divide a `group`."""
 
     id: str
     path: Path
@@ -47,10 +47,10 @@ class EvalImage:
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The checked data of a run; `fingerprint` covers ids, labels and `hashes`, the SHA-256 of
-    every image file.
+    """The checked data of a run.
 
-    `notes` are sentences for the user: what was left out, and what lies beside the images.
+    `fingerprint` covers ids, labels and `hashes`, the SHA-256 of each image file. `notes` are
+    sentences for the user: what was left out, and what lies beside the images.
     """
 
     train: tuple[Sample, ...]
@@ -63,7 +63,7 @@ class LoadedData:
 
 @dataclass(frozen=True)
 class DataReport:
-    """All that a check of the data found; `data` only where there are no `problems`.
+    """The result of a check of the data; `data` only where there are no `problems`.
 
     `excludable` are (path, reason) of the training images that are left out and of those that would
     have to be;

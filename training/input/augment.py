@@ -1,6 +1,6 @@
-"""What is done to an image between its file and the model.
+"""How an image is changed between its file and the model.
 
-A pipeline is a list of albumentations steps with the colours at its end: normalisation, and the
+A pipeline is a list of albumentations steps with the colors at its end: normalization, and the
 jitter that is one matrix with it. Its head, the leading steps that draw no random number, makes the
 same of an image every time, so that training/input/cache.py can keep the result. Which steps draw
 is found by running them with generators that refuse to.
@@ -26,24 +26,19 @@ from numpy.typing import NDArray
 
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError
-from tracker.training.input.colour import Matrix, jitter_matrix, normalisation_matrix
+from tracker.training.input.color import Matrix, jitter_matrix, normalization_matrix
 from tracker.training.input.fit_image import FitImage
 from tracker.training.input.pipeline_file import names_file, read_pipeline_file
 from tracker.training.tables import parse_json, parse_yaml
 
-# Threads of cv2 that sleep while a loader process is forked leave it a lock that nobody opens: it
-# hangs for ever once it uses them, or sets their number. They are ended here, in the process that
-# forks.
+# A loader process is forked. If cv2 has sleeping threads then, the fork gets a lock that is never
+# released, and cv2 hangs there. So cv2 has no threads in the process that forks.
 cv2.setNumThreads(1)
 
-KEY_VERSION = (
-    1  # raise it when images are decoded in another way: kept results must not be used any more
-)
-WHOLE = (
-    1.0,
-    "squash",
-    "area",
-)  # crop_pct, crop_mode, interpolation: the whole image, by the resize of albumentations
+# Increase this when images are decoded in another way, so that cached results are not used.
+KEY_VERSION = 1
+# crop_pct, crop_mode, interpolation: the whole image, resized by albumentations.
+PLAIN_RESIZE = (1.0, "squash", "area")
 PROBE_SIDE = 1024  # pixels of a test picture: more than most pipeline files crop
 
 
@@ -51,7 +46,7 @@ class DrawsError(Exception):
     """A step asked for a random number where there are none."""
 
 
-# What steps raise about an image that they cannot take.
+# Errors of steps about an image that they do not accept.
 STEP_ERRORS = (
     DrawsError,
     CropSizeError,
@@ -72,16 +67,20 @@ class _NoDraws:
 
 
 @dataclass(frozen=True)
-class _Walked:
-    """A step, whether it draws random numbers, and what it made of the test pictures."""
+class _TestedStep:
+    """A step, whether it draws random numbers, and its results for the test pictures."""
 
     step: Any
     draws: bool
     images: Sequence[NDArray[Any]]
 
+    def is_cacheable(self) -> bool:
+        """Whether its result is the same each time and can be stored as uint8."""
+        return not self.draws and all(image.dtype == np.uint8 for image in self.images)
+
 
 class Pipeline:
-    """RGB uint8 [h, w, 3] to normalised float32 [height, width, 3], in two parts.
+    """RGB uint8 [h, w, 3] to normalized float32 [height, width, 3], in two parts.
 
     `prepare` makes the same of an image every time: uint8 of `prepared_shape`, or of any shape when
     that is None;
@@ -98,35 +97,34 @@ class Pipeline:
         jitter: Any,
         noise: float,
     ) -> None:
-        """`matrix` [3, 4] normalises the steps' result; None: they do it. `jitter`: a ColorJitter to
-        put before it."""
-        probes = _draw_probes(size)
-        walked = _walk(steps, probes)
-        head = list(
-            takewhile(
-                lambda one: not one.draws and all(i.dtype == np.uint8 for i in one.images), walked
-            )
-        )
-        prepared = head[-1].images if head else probes
+        """`matrix` [3, 4] normalizes the result of the steps; with None the steps do it.
+
+        `jitter` is a ColorJitter to apply before the matrix.
+        """
+        pictures = _make_test_pictures(size)
+        tested = _test_steps(steps, pictures)
+        # the head: steps without random numbers, as long as the image stays uint8
+        head = list(takewhile(_TestedStep.is_cacheable, tested))
+        prepared = head[-1].images if head else pictures
         shapes = {image.shape for image in prepared}
         self.size = size
         self.prepared_shape = shapes.pop() if len(shapes) == 1 else None
-        self._random = any(one.draws for one in walked) or jitter is not None or noise > 0
-        self._head, self._tail = (
-            [one.step for one in head],
-            [one.step for one in walked[len(head) :]],
-        )
+        self._random = any(one.draws for one in tested) or jitter is not None or noise > 0
+        self._head = [one.step for one in head]
+        self._tail = [one.step for one in tested[len(head) :]]
         self.key = _make_key(self._head, prepared[0])
         self._matrix, self._jitter, self._noise = matrix, jitter, noise
         self._floats = np.empty((*size, 3), dtype=np.float32)
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What the head makes of a decoded image."""
+        """The result of the head for a decoded image."""
         return _run(self._head, image)
 
     def finish(self, pixels: NDArray[np.uint8], out: NDArray[np.float32], *, seed: int) -> None:
-        """Write what the rest makes of a prepared image to `out` [height, width, 3]; `pixels` stay
-        as they are."""
+        """Apply the remaining steps to a prepared image and write to `out` [height, width, 3].
+
+        `pixels` are not changed.
+        """
         generator = np.random.default_rng(seed) if self._random else None
         if generator is not None:
             self._share(generator, random.Random(seed))  # noqa: S311
@@ -147,9 +145,9 @@ class Pipeline:
             out += np.float32(self._noise) * generator.standard_normal(out.shape, dtype=np.float32)
 
     def _share(self, generator: np.random.Generator, python: random.Random) -> None:
-        """All steps draw from one pair of generators: seeded one by one, two coins of a file would
-        fall alike."""
-        for step in (*self._tail, *([self._jitter] if self._jitter else [])):
+        """Let all steps share the generators: with equal seeds, two flips would always agree."""
+        steps = self._tail if self._jitter is None else [*self._tail, self._jitter]
+        for step in steps:
             step.set_random_state(generator, python)
 
     def _draw_jitter(self, pixels: NDArray[Any]) -> Matrix:
@@ -166,18 +164,17 @@ def build_pipeline(
     train: bool,
     evaluation: EvalConfig | None = None,
 ) -> Pipeline:
-    """The pipeline of a config; without `train` random steps are left out, but for the jitter of
-    `evaluation`.
+    """The pipeline of a config; without `train` it has no random steps.
 
-    Raises ConfigError for a pipeline file that is missing, has changed, cannot be read or ends in
-    another size.
+    Only the jitter of `evaluation` stays random. Raises ConfigError for a pipeline file that is
+    missing, has changed, cannot be read or ends in another size.
     """
     steps, matrix = _list_steps(
         augment, data, root=root, train=train, crop=evaluation.center_crop if evaluation else ()
     )
     jitter = _build_jitter(augment, train=train, evaluation=evaluation)
     if jitter is not None and augment.jitter_mode == "hsv":
-        steps.insert(_find_normalise(steps), jitter)
+        steps.insert(_find_normalize(steps), jitter)
         jitter = None
     if jitter is not None and matrix is None:
         raise ConfigError(
@@ -196,19 +193,27 @@ def _list_steps(
     train: bool,
     crop: tuple[int, int] | tuple[()],
 ) -> tuple[list[Any], Matrix | None]:
-    """The steps but the jitter, and the matrix that normalises; `crop` takes the place of every
-    centre crop."""
+    """The steps without the jitter, and the matrix that normalizes.
+
+    `crop` replaces each center crop.
+    """
     from_file = names_file(augment)
     steps = _load_file(augment, root) if from_file else _build_named(augment, data, train=train)
     if not train:
-        steps = [one.step for one in _walk(steps, _draw_probes(data.image_size)) if not one.draws]
+        steps = [
+            one.step
+            for one in _test_steps(steps, _make_test_pictures(data.image_size))
+            if not one.draws
+        ]
     if crop:
         steps = [step for step in steps if not isinstance(step, albu.CenterCrop)]
-    normalises = _find_normalise(steps) < len(steps)
-    steps, matrix = _split_normalisation(steps, data)
+    normalizes = _find_normalize(steps) < len(steps)
+    steps, matrix = _split_normalization(steps, data)
     if from_file:
-        steps = _fit_size(steps, data.image_size, normalised=normalises)
-    return [*([albu.CenterCrop(*crop, pad_if_needed=True)] if crop else []), *steps], matrix
+        steps = _fit_size(steps, data.image_size, normalized=normalizes)
+    if crop:
+        steps = [albu.CenterCrop(*crop, pad_if_needed=True), *steps]
+    return steps, matrix
 
 
 def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> list[Any]:
@@ -221,11 +226,11 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
     if augment.name == "custom":
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
     if isinstance(augment.crop_pct, str):
-        raise ConfigError(
-            "augment.crop_pct is still to be looked up", hint="tracker run train looks it up"
-        )
+        raise ConfigError("augment.crop_pct has no number yet", reason="crop is not known yet")
     fit = (augment.crop_pct, augment.crop_mode, augment.interpolation)
-    return [_build_resize(data.image_size) if fit == WHOLE else FitImage(data.image_size, *fit)]
+    return [
+        _build_resize(data.image_size) if fit == PLAIN_RESIZE else FitImage(data.image_size, *fit)
+    ]
 
 
 def _build_resize(size: tuple[int, int]) -> Any:
@@ -243,42 +248,40 @@ def _build_jitter(augment: AugmentConfig, *, train: bool, evaluation: EvalConfig
     return albu.ColorJitter(near_one, near_one, near_one, (-strength, strength), p=1.0)
 
 
-def _split_normalisation(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
-    """A plain Normalize at the end becomes the matrix; None where a file normalises in another way."""
+def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[Any], Matrix | None]:
+    """Turn a plain Normalize at the end into the matrix; None for another normalization."""
     last = steps[-1] if steps else None
     if isinstance(last, albu.Normalize) and last.normalization == "standard" and last.p >= 1:
-        return list(steps[:-1]), normalisation_matrix(last.mean, last.std, last.max_pixel_value)
-    if _find_normalise(steps) < len(steps):
+        return list(steps[:-1]), normalization_matrix(last.mean, last.std, last.max_pixel_value)
+    if _find_normalize(steps) < len(steps):
         return list(steps), None
     if isinstance(data.mean, str) or isinstance(data.std, str):
         raise ConfigError(
-            "data.mean and data.std are still to be measured",
-            hint="tracker run train measures them",
+            "data.mean and data.std have no numbers yet",
+            reason="channels are not measured yet",
         )
-    return list(steps), normalisation_matrix(data.mean, data.std)
+    return list(steps), normalization_matrix(data.mean, data.std)
 
 
-def _find_normalise(steps: Sequence[Any]) -> int:
-    """The place of the first Normalize, or the end."""
+def _find_normalize(steps: Sequence[Any]) -> int:
+    """The index of the first Normalize, or the number of steps."""
     return next(
-        (place for place, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
+        (index for index, step in enumerate(steps) if isinstance(step, albu.Normalize)), len(steps)
     )
 
 
-# --- Pipeline files
-# ---------------------------------------------------------------------------------------------------
+# --- Pipeline files ---
 
 
 def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
-    """The steps of a file as albumentations.save writes it, without ToTensorV2; raises ConfigError."""
+    """The steps of a file by albumentations.save, without ToTensorV2; raises ConfigError."""
     content = read_pipeline_file(augment, root)
     try:
         values = parse_json(content) if augment.name.endswith(".json") else parse_yaml(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # advice to take other steps
-            warnings.simplefilter(
-                "error", RuntimeWarning
-            )  # numbers that cannot be computed with, as a std of 0
+            # values that give no number, such as a std of 0
+            warnings.simplefilter("error", RuntimeWarning)
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
@@ -301,8 +304,10 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
 
 
 def _list_unknown(step: Any) -> list[str]:
-    """Arguments that a step does not know; some write arguments that they do not take, and do
-    without them."""
+    """Arguments that a step does not know.
+
+    Some steps write arguments that they do not accept; those are no error.
+    """
     if isinstance(step, albu.BaseCompose):
         return [name for child in step.transforms for name in _list_unknown(child)]
     written = step.to_dict_private()
@@ -310,18 +315,18 @@ def _list_unknown(step: Any) -> list[str]:
 
 
 def _flatten(step: Any) -> list[Any]:
-    """The steps in a Compose that always runs; ToTensorV2 is left out, for batches are made here."""
+    """The steps in a Compose that always runs, without ToTensorV2: batches are made here."""
     if isinstance(step, albu.Compose | albu.Sequential) and step.p >= 1:
         return [inner for child in step.transforms for inner in _flatten(child)]
     return [] if type(step).__name__ == "ToTensorV2" else [step]
 
 
-def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) -> list[Any]:
-    """Steps that end in `size`: a resize is added before Normalize when they do not decide a size."""
-    place = _find_normalise(steps)
+def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalized: bool) -> list[Any]:
+    """Steps that end in `size`; a resize is added before Normalize if they set no size."""
+    index = _find_normalize(steps)
     fitted = list(steps)
-    if len({image.shape for image in _end(fitted[:place], size)}) > 1:
-        fitted.insert(place, _build_resize(size))
+    if len({image.shape for image in _end(fitted[:index], size)}) > 1:
+        fitted.insert(index, _build_resize(size))
     ends = _end(fitted, size)
     wanted = (*size, 3)
     other = next((image.shape for image in ends if image.shape != wanted), None)
@@ -331,7 +336,7 @@ def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) 
             f" {_render_shape(wanted)}",
             hint="end it in a Resize to data.image_size, or set data.image_size",
         )
-    if not normalised and ends[0].dtype != np.uint8:
+    if not normalized and ends[0].dtype != np.uint8:
         raise ConfigError(
             f"augment.name: the pipeline file ends in {ends[0].dtype} values; end it in Normalize"
         )
@@ -339,13 +344,12 @@ def _fit_size(steps: Sequence[Any], size: tuple[int, int], *, normalised: bool) 
 
 
 def _end(steps: Sequence[Any], size: tuple[int, int]) -> Sequence[NDArray[Any]]:
-    probes = _draw_probes(size)
-    walked = _walk(steps, probes)
-    return walked[-1].images if walked else probes
+    pictures = _make_test_pictures(size)
+    tested = _test_steps(steps, pictures)
+    return tested[-1].images if tested else pictures
 
 
-# --- Running steps
-# ----------------------------------------------------------------------------------------------------
+# --- Running steps ---
 
 
 def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
@@ -354,18 +358,20 @@ def _run(steps: Sequence[Any], image: NDArray[Any]) -> NDArray[Any]:
     return image
 
 
-def _walk(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_Walked]:
-    """Run the steps one after the other; those that drew no random number cannot draw any from then
-    on."""
-    walked = []
+def _test_steps(steps: Sequence[Any], images: Sequence[NDArray[Any]]) -> list[_TestedStep]:
+    """Run the steps on test pictures, one after the other.
+
+    A step that draws no random number here cannot draw one later.
+    """
+    tested = []
     for step in steps:
         try:
             images, draws = _apply(step, images, _NoDraws(), _NoDraws()), False
         except DrawsError:
             seeded = random.Random(0)  # noqa: S311
             images, draws = _apply(step, images, np.random.default_rng(0), seeded), True
-        walked.append(_Walked(step, draws, images))
-    return walked
+        tested.append(_TestedStep(step, draws, images))
+    return tested
 
 
 def _apply(
@@ -383,17 +389,18 @@ def _apply(
         ) from error
 
 
-def _draw_probes(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-    """Test pictures of two shapes, each twice: what is random may end in another shape the second
-    time."""
+def _make_test_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Test pictures of two shapes, each twice: a random step may change its output shape."""
     side = max(PROBE_SIDE, 2 * max(size))
     noise = np.random.default_rng(0).integers(0, 256, (side, side * 5 // 4, 3), dtype=np.uint8)
     return [noise, np.ascontiguousarray(noise.transpose(1, 0, 2))] * 2
 
 
 def _make_key(head: Sequence[Any], prepared: NDArray[Any]) -> str:
-    """Equal for heads that do the same: their parameters, the libraries, and what they make of a
-    test picture here."""
+    """Equal for heads that do the same.
+
+    It covers the parameters, the library versions and the result for a test picture.
+    """
     steps = [step.to_dict_private() for step in head]
     facts = json.dumps(
         [KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str

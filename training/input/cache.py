@@ -1,4 +1,4 @@
-"""Images as the head of a pipeline leaves them, kept for later epochs and runs.
+"""Images after the head of a pipeline, cached for later epochs and runs.
 
 One sparse file for a set of images and a head: a table with a mark of 8 bytes for each image, then
 the images, each from the start of a page. An image is written before its mark, and the mark is a
@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KEPT_FILES = 4  # the file in use and the ones used last; older ones are removed
+MAX_FILES = 4  # the file in use and the ones used last; older ones are removed
 PAGE = mmap.PAGESIZE
-MARK_BYTES = 8
+CHECKSUM_BYTES = 8
 
 
 class PixelCache:
-    """uint8 images of one shape by their paths; `hashes` are the SHA-256 of the files when they
-    were checked.
+    """uint8 images of one shape, by path; `hashes` are the SHA-256 of the checked files.
 
     Nothing goes wrong when the disk fills up: no more images are kept. Raises OSError when it
     cannot be opened.
@@ -42,18 +41,17 @@ class PixelCache:
         self._slots = {digest: slot for slot, digest in enumerate(sorted(set(hashes.values())))}
         self._bytes = int(np.prod(shape))
         self._stride = _round_up(self._bytes, PAGE)
-        self._start = _round_up(len(self._slots) * MARK_BYTES, PAGE)
+        self._start = _round_up(len(self._slots) * CHECKSUM_BYTES, PAGE)
         self._writable = True
         size = self._start + len(self._slots) * self._stride
         self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_SH)  # whoever holds it keeps the file from being removed
+        fcntl.flock(self._file, fcntl.LOCK_SH)  # a locked file is not removed
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
-        os.posix_fallocate(
-            self._file, 0, self._start
-        )  # a hole read through a map kills the process on a full tmpfs
+        # on a full tmpfs, reading a hole through a map kills the process
+        os.posix_fallocate(self._file, 0, self._start)
         self._map = mmap.mmap(self._file, size, prot=mmap.PROT_READ)
-        self._marks = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
+        self._checksums = np.frombuffer(self._map, dtype=np.uint64, count=len(self._slots))
 
     def __reduce__(
         self,
@@ -65,19 +63,18 @@ class PixelCache:
             os.close(self._file)
 
     def find(self, path: str) -> NDArray[np.uint8] | None:
-        """The image kept for `path`, not to be written to, or None."""
+        """The cached image for `path`, read-only, or None."""
         slot = self._slots.get(self._hashes.get(path, ""))
-        if slot is None or not self._marks[slot]:
+        if slot is None or not self._checksums[slot]:
             return None
         offset = self._start + slot * self._stride
         pixels = np.frombuffer(self._map, dtype=np.uint8, count=self._bytes, offset=offset)
-        if self._marks[slot] != _mark(pixels)[0]:
+        if self._checksums[slot] != _checksum(pixels)[0]:
             return None
         return pixels.reshape(self._shape)
 
-    def keep(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
-        """Keep what was made of a file with these bytes, unless they are not those that were
-        checked."""
+    def store(self, path: str, content: NDArray[np.uint8], image: NDArray[np.uint8]) -> None:
+        """Store the prepared image of a file, unless the file has changed since it was checked."""
         slot = self._slots.get(self._hashes.get(path, ""))
         if slot is None or not self._writable or image.shape != self._shape:
             return
@@ -86,12 +83,12 @@ class PixelCache:
         pixels = np.ascontiguousarray(image).reshape(-1)
         try:
             self._write(pixels, self._start + slot * self._stride)
-            self._write(_mark(pixels), slot * MARK_BYTES)
+            self._write(_checksum(pixels), slot * CHECKSUM_BYTES)
         except OSError:
             self._writable = False
 
     def _write(self, content: NDArray[Any], offset: int) -> None:
-        """By system call, because writing to a map kills the process when the disk is full."""
+        """Write with a system call: writing to a map kills the process when the disk is full."""
         if os.pwrite(self._file, content.data, offset) != content.nbytes:
             raise OSError
 
@@ -99,22 +96,24 @@ class PixelCache:
 def open_cache(
     folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[Path, str]
 ) -> tuple[PixelCache | None, str]:
-    """The cache in `folder` for these images under a pipeline's key, or None and a sentence that
-    says why not."""
+    """The cache in `folder` for these images and a pipeline's key.
+
+    Returns None and a sentence with the reason when images cannot be cached.
+    """
     digests = sorted(set(hashes.values()))
     if not digests:
         return None, ""
     name = hashlib.sha256("\n".join([key, *digests]).encode()).hexdigest()[:16]
     file = folder / f"pixels-{name}.u8"
-    needed = len(digests) * (_round_up(int(np.prod(shape)), PAGE) + MARK_BYTES)
+    needed = len(digests) * (_round_up(int(np.prod(shape)), PAGE) + CHECKSUM_BYTES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not _make_room(folder, file, needed):
             return (
                 None,
                 (
-                    f"images are not cached: that takes {needed / 1e9:.1f} GB, more than half of"
-                    f" what {folder} has free"
+                    f"images are not cached: they need {needed / 1e9:.1f} GB, more than half of"
+                    f" the free space in {folder}"
                 ),
             )
         cache = PixelCache(file, shape, {str(path): digest for path, digest in hashes.items()})
@@ -125,8 +124,10 @@ def open_cache(
 
 
 def _make_room(folder: Path, file: Path, needed: int) -> bool:
-    """Remove unused files, the oldest first, until few are left and `file` takes at most half of
-    what is free."""
+    """Remove unused files, oldest first, until few are left and `file` fits.
+
+    It fits when it takes at most half of the free space.
+    """
     others = sorted((other for other in folder.glob("pixels-*.u8") if other != file), key=_last_use)
     held = file.stat().st_blocks * 512 if file.exists() else 0
 
@@ -134,7 +135,7 @@ def _make_room(folder: Path, file: Path, needed: int) -> bool:
         return (needed - held) * 2 <= shutil.disk_usage(folder).free
 
     for number, other in enumerate(others):
-        if fits() and len(others) - number < KEPT_FILES:
+        if fits() and len(others) - number < MAX_FILES:
             break
         remove_unused(other)
     return fits()
@@ -148,7 +149,7 @@ def _last_use(file: Path) -> float:
 
 
 def list_unused(folder: Path) -> list[Path]:
-    """The caches that no process uses, but for the one used last."""
+    """The caches that no process uses, except the one used last."""
     files = sorted(folder.glob("pixels-*.u8"), key=_last_use)[:-1]
     return [file for file in files if _is_unused(file)]
 
@@ -171,13 +172,15 @@ def remove_unused(file: Path) -> bool:
     return False
 
 
-def _mark(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """[1]: the sum of an image's words and 1, modulo 2^64; pages that were not written are zeros
-    and change it."""
-    whole = len(pixels) - len(pixels) % MARK_BYTES
-    words: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
-    words += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
-    return words
+def _checksum(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """[1]: the sum of an image's 8-byte words and 1, modulo 2^64.
+
+    Pages that were not written are zeros and change the sum.
+    """
+    whole = len(pixels) - len(pixels) % CHECKSUM_BYTES
+    total: NDArray[np.uint64] = np.add.reduce(pixels[:whole].view(np.uint64), keepdims=True)
+    total += np.add.reduce(pixels[whole:], dtype=np.uint64) + np.uint64(1)
+    return total
 
 
 def _round_up(number: int, unit: int) -> int:

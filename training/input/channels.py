@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the colour channels, as the model will see the images."""
+"""Mean and standard deviation of the color channels, after crop and resize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import CROP_KEYS, FITTED, MEASURED, OF_MODEL, AugmentConfig, Config
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ Channels = tuple[float, float, float]
 def measure_channels(
     paths: Sequence[Path], config: Config, *, root: Path
 ) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of R, G and B in 0..1 over all pixels, after crop and resize; one
-    pass."""
+    """Mean and standard deviation of R, G, B in 0..1 over all pixels, after crop and resize."""
     config = resolve_model_input(config, root=root)
     import numpy as np
 
@@ -45,21 +44,18 @@ def measure_channels(
         return np.stack([shares @ values, shares @ values**2])
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        mean, square = np.mean(
-            list(pool.map(add_up, paths)), axis=0
-        )  # all images have the same size by now
-    std = np.sqrt(
-        np.maximum(square - mean**2, 1e-12)
-    )  # a channel without contrast cannot be divided by
+        # all images have the same size by now, so each has the same weight
+        mean, square = np.mean(list(pool.map(add_up, paths)), axis=0)
+    # a channel without contrast gets a small std: normalization divides by it
+    std = np.sqrt(np.maximum(square - mean**2, 1e-12))
     return _to_channels(mean), _to_channels(std)
 
 
 def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
-    """The config with numbers where data.mean or data.std is "model" or "measured"; the crop of
-    base likewise.
+    """The config with numbers where data.mean or data.std is "model" or "measured".
 
-    Raises ConfigError for a model that timm does not have, WeightsError for one of the hub that
-    cannot be reached.
+    The crop of base gets its numbers in the same way. Raises ConfigError for a model that timm does
+    not have, WeightsError for one of the hub that cannot be reached.
     """
     config = resolve_model_input(config, root=root)
     if MEASURED not in (config.data.mean, config.data.std):
@@ -74,8 +70,7 @@ def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
 
 
 def resolve_model_input(config: Config, *, root: Path) -> Config:
-    """The config with what its model was trained with in place of "model"; raises as
-    `resolve_input`.
+    """The config with the model's own values in place of "model"; raises like `resolve_input`.
 
     Where augment.name is neither base nor standard, nothing reads the keys of their crop: they get
     their defaults.
@@ -88,11 +83,12 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
         return config
     from tracker.training.model.hub import describe_input
 
-    found = describe_input(config.model.name, root)
+    model_input = describe_input(config.model.name, root)
     if config.augment.name not in FITTED:
-        found["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
+        model_input["augment"] = {key: getattr(AugmentConfig(), key) for key in CROP_KEYS}
     chosen = {
-        section: {key: found[section][key] for key in keys} for section, keys in wanted.items()
+        section: {key: model_input[section][key] for key in keys}
+        for section, keys in wanted.items()
     }
     return replace(
         config,
@@ -101,14 +97,13 @@ def resolve_model_input(config: Config, *, root: Path) -> Config:
     )
 
 
-def follow_model(
+def inherit_model_input(
     parent: Mapping[str, Any], own: Mapping[str, Any], *, root: Path
 ) -> dict[str, dict[str, Any]]:
-    """Nested tables with "model" for what a run made from `parent` takes from the other model that
-    `own` names.
+    """The keys that a child run takes from its new model, as nested tables with "model".
 
-    Empty where `own` has channels of its own, or the parent's were not those of its model: they
-    stay as they are.
+    `parent` is the config of the parent run, `own` names another model. Empty where `own` has
+    channels of its own, or the parent's were not those of its model: they stay as they are.
     """
     from tracker.training.model.hub import describe_input
 
@@ -116,13 +111,13 @@ def follow_model(
     if not (name and other) or name == other or _find(own, "data", "mean") not in (None, OF_MODEL):
         return {}
     try:
-        found = describe_input(name, root)
-    except TrackerError:
+        model_input = describe_input(name, root)
+    except TrainingError:
         return {}  # a model of the hub that is out of reach
-    if any(_find(parent, "data", key) != list(value) for key, value in found["data"].items()):
+    if any(_find(parent, "data", key) != list(value) for key, value in model_input["data"].items()):
         return {}
-    follows: dict[str, dict[str, Any]] = {"data": dict.fromkeys(found["data"], OF_MODEL)}
-    if all(_find(parent, "augment", key) == value for key, value in found["augment"].items()):
+    follows: dict[str, dict[str, Any]] = {"data": dict.fromkeys(model_input["data"], OF_MODEL)}
+    if all(_find(parent, "augment", key) == value for key, value in model_input["augment"].items()):
         follows["augment"] = dict.fromkeys(CROP_KEYS, OF_MODEL)
     return follows
 

@@ -1,5 +1,4 @@
-"""An image brought to the model's size as timm does it for evaluation: resized, and the middle cut
-out."""
+"""Resize an image to the model's size as timm does for evaluation, and crop the center."""
 
 from __future__ import annotations
 
@@ -17,26 +16,22 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
-    """RGB uint8 [h, w, 3] to [*size, 3]: resized to `size` / crop_pct, from which the middle is cut
-    out.
+    """RGB uint8 [h, w, 3] to [*size, 3]: resize to `size` / crop_pct, then crop the center.
 
     `crop_mode` squash: both sides to that size; center: the aspect ratio stays, and what is too
-    long is cut off.
-    `interpolation` bilinear or bicubic: Pillow's, which average where an image shrinks, as timm has
-    it; area: cv2's.
+    long is cut off. `interpolation` bilinear or bicubic: Pillow's, which average where an image
+    shrinks, as timm has it; area: cv2's.
     """
 
     def __init__(self, size: Size, crop_pct: float, crop_mode: str, interpolation: str) -> None:
         super().__init__(p=1.0)
-        self.size, self.crop_pct, self.crop_mode, self.interpolation = (
-            size,
-            crop_pct,
-            crop_mode,
-            interpolation,
-        )
+        self.size = size
+        self.crop_pct = crop_pct
+        self.crop_mode = crop_mode
+        self.interpolation = interpolation
 
     def apply(self, img: NDArray[np.uint8], **_params: Any) -> NDArray[np.uint8]:
-        """The image, resized and cut."""
+        """The resized and cropped image."""
         height, width = self._find_size(*img.shape[:2])
         if self.interpolation == "area":
             shrinks = height < img.shape[0] or width < img.shape[1]
@@ -54,7 +49,7 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
 
     def _find_size(self, height: int, width: int) -> Size:
-        """The size before the middle is cut out, rounded as timm and torchvision round it."""
+        """The size before the center crop, rounded as in timm and torchvision."""
         target = (
             math.floor(self.size[0] / self.crop_pct),
             math.floor(self.size[1] / self.crop_pct),
@@ -68,5 +63,5 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         return max(self.size[0], round(height / ratio)), max(self.size[1], round(width / ratio))
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
-        """What decides the result: part of the key of prepared images."""
+        """The arguments that decide the result; they are part of the cache key."""
         return ("size", "crop_pct", "crop_mode", "interpolation")

@@ -1,5 +1,4 @@
-"""Batches. What an image looks like depends on (seed, epoch, position) alone: not on workers, nor
-on a resume."""
+"""Batches: an image depends on (seed, epoch, position) alone, not on workers or a resume."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indic
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Where a config's images come from.
 
     `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared
@@ -40,8 +39,7 @@ class Source:
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
-    """Images: float32 [3, height, width], the label (0 where there is none) and the index in the
-    list.
+    """Images float32 [3, height, width], labels (0 where unknown) and indices in the list.
 
     Batches are made as a whole, channels last in memory, without a copy of each image in between.
     """
@@ -71,8 +69,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         return images[0], int(labels[0]), int(indices[0])
 
     def __getitems__(self, positions: Sequence[Position]) -> Batch:
-        """A whole batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls
-        this."""
+        """A batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""
         images = self._buffers.take(len(positions))
         for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
             self._make(epoch, index, out)
@@ -90,24 +87,25 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
                 content = read_image(path)
                 pixels = self._pipeline.prepare(decode_image(path, content))
                 if self._cache:
-                    self._cache.keep(name, content, pixels)
+                    self._cache.store(name, content, pixels)
             self._pipeline.finish(pixels, out, seed=seed)
         except STEP_ERRORS as error:
             raise DataError(f"{path}: the augmentation fails: {error}") from error
 
 
 class _Buffers:
-    """Memory for batches, used again when nobody holds its batch any more: fresh pages cost more
-    than normalisation."""
+    """Memory for batches, used again when no batch needs it.
+
+    New memory pages cost more time than normalization.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._free: deque[NDArray[np.float32]] = deque(
-            maxlen=2
-        )  # the batch at work and the one before
+        # two: the batch in use and the one before
+        self._free: deque[NDArray[np.float32]] = deque(maxlen=2)
 
     def take(self, count: int) -> torch.Tensor:
-        """float32 [count, *shape], of any content."""
+        """float32 [count, *shape], not initialized."""
         while self._free:
             buffer = self._free.pop()
             if len(buffer) >= count:
@@ -115,9 +113,8 @@ class _Buffers:
         else:
             buffer = np.empty((count, *self._shape), dtype=np.float32)
         lent = buffer[:count]
-        weakref.finalize(
-            lent, self._free.append, buffer
-        ).atexit = False  # the tensor's storage holds `lent`
+        # the tensor's storage holds `lent`, so the buffer is free when the tensor is gone
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
         return torch.from_numpy(lent)
 
 
@@ -125,13 +122,15 @@ def build_dataset(
     config: Config,
     paths: Sequence[Path],
     labels: Sequence[int],
-    source: Source,
+    source: ImageSource,
     *,
     train: bool,
     evaluation: EvalConfig | None = None,
 ) -> tuple[ImageDataset, str]:
-    """The images of a config, and a sentence for the user when they should be cached but cannot;
-    raises ConfigError."""
+    """The images of a config, and a sentence for the user when they cannot be cached.
+
+    Raises ConfigError.
+    """
     pipeline = build_pipeline(
         config.augment, config.data, root=source.root, train=train, evaluation=evaluation
     )
@@ -146,8 +145,10 @@ def build_dataset(
 def build_loader(
     dataset: ImageDataset, sampler: Sampler[list[Position]], *, workers: int, pin_memory: bool
 ) -> DataLoader[Any]:
-    """A loader with persistent workers; `workers=-1` leaves one core to the model and uses 4 at
-    most."""
+    """A loader with persistent workers.
+
+    `workers=-1` leaves one core to the model and uses at most 4.
+    """
     if workers < 0:
         workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
     return DataLoader(
@@ -167,7 +168,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """One core a worker: more threads would fight for the cores of the model.
+    """One core for each worker: more threads would take the cores of the model.
 
     Ctrl-C, a closed terminal and what `timeout` and schedulers send reach a process group; that is
     the loop's concern, which ends its workers itself.
@@ -176,7 +177,6 @@ def _start_worker(_: int) -> None:
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(
-        signal.SIGTTOU, signal.SIG_IGN
-    )  # a group in the background may write to the terminal
+    # a process group in the background may write to the terminal
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)

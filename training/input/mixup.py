@@ -13,8 +13,7 @@ Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def build_mixer(config: AugmentConfig, classes: int) -> Mixer | None:
-    """Mixup (arXiv 1710.09412), cutmix (arXiv 1905.04899) or, with both on, one of them at random
-    for each batch.
+    """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899); with both, one at random per batch.
 
     Images [batch, 3, h, w] and labels int64 [batch] in; mixed images and shares of the classes
     [batch, classes] out. None when both are off. Draws from torch's generator.

@@ -1,5 +1,4 @@
-"""The pipeline file that augment.name may name: its bytes belong to the run, so the config has
-their hash."""
+"""The pipeline file that augment.name may name; the config of a run has the hash of its bytes."""
 
 from __future__ import annotations
 
@@ -18,14 +17,14 @@ def names_file(augment: AugmentConfig) -> bool:
 
 
 def pin_pipeline_file(config: Config, root: Path) -> Config:
-    """The config with the hash of its pipeline file as it is now, or with none; raises ConfigError."""
+    """The config with the present hash of its pipeline file, if any; raises ConfigError."""
     content = _read(config.augment, root) if names_file(config.augment) else None
     digest = "" if content is None else hashlib.sha256(content).hexdigest()
     return replace(config, augment=replace(config.augment, file_sha256=digest))
 
 
 def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
-    """The file's content; raises ConfigError when it is not what the config was made with."""
+    """The content of the file; raises ConfigError when it changed since the config was made."""
     content = _read(augment, root)
     if augment.file_sha256 not in ("", hashlib.sha256(content).hexdigest()):
         raise ConfigError(
@@ -35,9 +34,8 @@ def read_pipeline_file(augment: AugmentConfig, root: Path) -> bytes:
     return content
 
 
-def keep_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
-    """Copy the file, where there is one, to the run folder as `augment.yaml`, or with its own
-    suffix."""
+def copy_pipeline_file(augment: AugmentConfig, root: Path, run_dir: Path) -> None:
+    """Copy the pipeline file, if there is one, to the run folder as `augment.yaml` or .json."""
     if names_file(augment):
         write_bytes(
             run_dir / f"augment{Path(augment.name).suffix}", read_pipeline_file(augment, root)

@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of (seed, epoch) alone, shared out among processes."""
+"""The images of each batch depend on (seed, epoch) alone; processes share each batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Position = tuple[int, int]  # epoch, index
 
 
 class BatchSampler(Sampler[list[Position]]):
-    """Batches of training positions, anew each epoch; each of `world` processes gets its `rank`'s
-    part of every batch.
+    """Batches of training positions, in a new order each epoch.
 
-    With `weights` (one an image) images are drawn with replacement by weight, else every image
-    comes once. A last batch with fewer than two images a process is dropped: batch norm cannot use
-    it. `sizes` has the images of whole batches.
+    Each of `world` processes gets its `rank`'s part of each batch. With `weights` (one an image)
+    images are drawn with replacement by weight, else every image comes once. A last batch with
+    fewer than two images a process is dropped: batch norm cannot use it. `sizes` has the images of
+    whole batches.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class BatchSampler(Sampler[list[Position]]):
         self.epoch = 1
 
         full, rest = divmod(size, batch_size)
-        self.sizes = [batch_size] * full + [rest] * (rest >= 2 * world or (rest > 0 and not full))
+        self.sizes = [batch_size] * full
+        if rest >= 2 * world or (rest > 0 and not full):
+            self.sizes.append(rest)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -56,7 +58,7 @@ class BatchSampler(Sampler[list[Position]]):
 
 
 class OrderedBatches(Sampler[list[Position]]):
-    """Every `world`-th position from `rank` on, in order, as epoch 0: nothing random.
+    """Each `world`-th position from `rank` on, in order, as epoch 0; not random.
 
     Each process gets equally many; the last one may get the last image a second time.
     """
@@ -75,8 +77,10 @@ class OrderedBatches(Sampler[list[Position]]):
 
 
 def balance(labels: Sequence[int]) -> NDArray[np.float64]:
-    """A weight for each image, by the rarity of its class; every class weighs the same, the mean is
-    1."""
+    """A weight for each image, by the rarity of its class.
+
+    All classes have the same total weight; the mean weight is 1.
+    """
     counts = np.bincount(labels)
     weights: NDArray[np.float64] = len(labels) / (
         np.count_nonzero(counts) * counts[np.asarray(labels)]

@@ -1,1 +1,1 @@
-"""Looking into data and models: duplicates, suspects, survey, heat maps, cut-outs."""
+"""Look into data and models: duplicates, suspects, survey, heat maps, cut-outs."""

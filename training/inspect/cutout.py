@@ -30,7 +30,7 @@ from tracker.training.errors import (
     ConfigError,
     DataError,
     MissingLibraryError,
-    TrackerError,
+    TrainingError,
     first_line,
 )
 from tracker.training.files import check_regular, translate_os_errors, write_bytes, write_text
@@ -39,17 +39,13 @@ from tracker.training.libraries import REQUIREMENTS, require, translate_import_e
 from tracker.training.progress import ItemProgress
 
 MANIFEST, LOCK = ".cutout.jsonl", ".cutout.lock"
-VERSIONS = {
-    "grabcut": "grabcut-1",
-    "rembg": "rembg-u2net",
-}  # another version makes every image again
+# With another version, all images are cut out again.
+VERSIONS = {"grabcut": "grabcut-1", "rembg": "rembg-u2net"}
 WORK_SIDE = 256  # pixels: GrabCut works on a smaller picture, in a tenth of the time
-ROUNDS = 4
+ROUNDS = 4  # of GrabCut; more change little
 MARGIN_SIDE, MARGIN_TOP = 0.08, 0.04  # shares of the picture that are taken to be background
-CORE = (
-    0.2,
-    0.28,
-)  # half width and half height of the ellipse in the middle that is taken to be the subject
+# Half width and half height of the ellipse in the middle that surely shows the subject.
+CORE = (0.2, 0.28)
 QUALITY = {
     ".jpg": cv2.IMWRITE_JPEG_QUALITY,
     ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
@@ -61,8 +57,8 @@ Mask = NDArray[np.float32]  # [height, width], the subject's share of each pixel
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was made of an image; `source` and `result` are SHA-256 of the files."""
+class CutoutResult:
+    """How an image was cut out; `source` and `result` are the SHA-256 of the files."""
 
     file: str
     method: str
@@ -72,8 +68,10 @@ class Made:
 
 @dataclass(frozen=True)
 class CutoutReport:
-    """How many images were cut out now and `before`, other files copied, and a line for each that
-    failed."""
+    """How many images were cut out now and `before`, how many other files were copied.
+
+    `problems` has a line for each image that failed.
+    """
 
     cut: int
     before: int
@@ -87,34 +85,34 @@ class _Job:
     out: Path
     file: str
     method: str
-    before: Made | None
+    before: CutoutResult | None
 
 
 def cut_out_folder(
     folder: Path, out: Path, *, method: str, processes: int, redo: bool = False
 ) -> CutoutReport:
-    """Write `folder` to `out` with the same names; images that were made of the same content before
-    are left alone.
+    """Write `folder` to `out` with the same names; skip images that are done already.
 
-    Raises ConfigError for folders or a method that cannot be, TrackerError when rembg has no model
+    Raises ConfigError for folders or a method that cannot be, TrainingError when rembg has no model
     or a process died.
     """
     files = _list_files(folder, out, method)
     if method == "rembg":
-        # tells what is wrong once, and downloads the model before several processes do
+        # reports an error once, and downloads the model before several processes need it
         open_rembg()
+    # folders first: the processes write files only
     with translate_os_errors(out, "create"):
         for parent in sorted({(out / file).parent for file in files}):
             parent.mkdir(parents=True, exist_ok=True)
     with _lock(out):
         known = {} if redo else _load_manifest(out)
-        write_text(
-            out / MANIFEST, "".join(_to_line(made) for made in known.values())
-        )  # without a torn last line
-        for torn in out.rglob(".*.tmp"):
-            torn.unlink(missing_ok=True)
+        # written again, because a killed process may have left half a line
+        write_text(out / MANIFEST, "".join(_to_line(made) for made in known.values()))
+        for leftover in out.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         images = [file for file in files if Path(file).suffix.lower() in IMAGE_SUFFIXES]
-        copied = [_copy(folder / file, out / file) for file in files if file not in set(images)]
+        others = sorted(set(files) - set(images))
+        copied = [_copy(folder / file, out / file) for file in others]
         jobs = [_Job(folder, out, file, method, known.get(file)) for file in images]
         return _run(jobs, out, processes, copied=sum(copied))
 
@@ -122,17 +120,17 @@ def cut_out_folder(
 def _list_files(folder: Path, out: Path, method: str) -> list[str]:
     """Relative names of the visible files; raises ConfigError when the work cannot begin."""
     if method not in VERSIONS:
-        raise ConfigError(f"--method {method}: expected one of {', '.join(VERSIONS)}")
+        raise ConfigError(f"method {method}: expected one of {', '.join(VERSIONS)}")
     if not folder.is_dir():
         raise ConfigError(f"no such folder: {folder}")
     source, target = folder.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
-        raise ConfigError(f"{out} and {folder} lie in each other", hint="--out a folder beside it")
+        raise ConfigError(f"{out} and {folder} overlap", reason="folders overlap")
     if target.exists() and not (
         target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
     ):
         raise ConfigError(
-            f"{out} exists and was not made by this command", hint="--out another folder"
+            f"{out} exists and was not made by this command", reason="folder of others"
         )
     known = sorted(
         path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path)
@@ -149,8 +147,7 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
 
 
 def _is_image_of_another_kind(path: Path) -> bool:
-    """Whether a path has the name of an image and is neither file nor folder, which the report then
-    tells."""
+    """Whether a path is named like an image but is neither file nor folder; the report names it."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
@@ -163,20 +160,20 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
         with (
             translate_os_errors(out / MANIFEST, "write"),
             (out / MANIFEST).open("a", encoding="utf-8") as manifest,
-            ItemProgress(len(jobs), words="cut out") as bar,
+            ItemProgress(len(jobs), label="cut out") as bar,
         ):
-            for found in pool.map(_cut_out, jobs):
-                if isinstance(found, str):
-                    problems.append(found)
-                elif found is not None:
+            for outcome in pool.map(_cut_out, jobs):
+                if isinstance(outcome, str):
+                    problems.append(outcome)
+                elif outcome is not None:
                     cut += 1
-                    manifest.write(_to_line(found))
+                    manifest.write(_to_line(outcome))
                     manifest.flush()
                 bar.advance()
     except BrokenProcessPool as error:
-        raise TrackerError(
-            "a process that cuts out died",
-            hint="memory may be short: --processes 1; what was done is kept",
+        raise TrainingError(
+            "a worker process died",
+            reason="cutout process died",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -184,8 +181,7 @@ def _run(jobs: list[_Job], out: Path, processes: int, *, copied: int) -> CutoutR
 
 
 def _start_worker() -> None:
-    """One core a process, Ctrl-C is the parent's, and when the parent is killed this process ends,
-    too."""
+    """Use one core, ignore Ctrl-C (the parent handles it), and end when the parent is killed."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -198,24 +194,19 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _cut_out(job: _Job) -> Made | str | None:
-    """What was made of an image, None when nothing was to do, a text when it is impossible. Raises
-    StorageError."""
+def _cut_out(job: _Job) -> CutoutResult | str | None:
+    """The result for an image, None when it is done already, a text when it is impossible.
+
+    Raises StorageError.
+    """
     source, target = job.folder / job.file, job.out / job.file
     try:
         check_regular(source)
         content = source.read_bytes()
-        made = Made(
-            job.file,
-            VERSIONS[job.method],
-            hash_bytes(content),
-            job.before.result if job.before else "",
-        )
-        if (
-            made == job.before
-            and target.is_file()
-            and hash_bytes(target.read_bytes()) == made.result
-        ):
+        result = job.before.result if job.before else ""
+        made = CutoutResult(job.file, VERSIONS[job.method], hash_bytes(content), result)
+        # the same content by the same version, and the file in `out` was not changed
+        if made == job.before and _hash_file(target) == made.result:
             return None
         pixels = decode_image(source, np.frombuffer(content, dtype=np.uint8))
         mask = _MASKERS[job.method](pixels)
@@ -225,12 +216,14 @@ def _cut_out(job: _Job) -> Made | str | None:
     except (OSError, ValueError, RuntimeError, cv2.error) as error:
         return f"{source}: {' '.join(str(error).split())}"
     write_bytes(target, encoded)
-    return Made(made.file, made.method, made.source, hash_bytes(encoded))
+    return CutoutResult(made.file, made.method, made.source, hash_bytes(encoded))
 
 
 def find_by_grabcut(pixels: Pixels) -> Mask:
-    """The subject by GrabCut (Rother et al. 2004), which is told that it is in the middle and may
-    reach the bottom."""
+    """The subject by GrabCut (Rother et al. 2004).
+
+    The start: the subject is in the middle and may reach the bottom.
+    """
     height, width = pixels.shape[:2]
     scale = min(1.0, WORK_SIDE / max(height, width))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
@@ -242,7 +235,7 @@ def find_by_grabcut(pixels: Pixels) -> Mask:
     cv2.ellipse(mask, (columns // 2, rows // 2), core, 0, 0, 360, cv2.GC_FGD, -1)
     if not (mask == cv2.GC_BGD).any():
         return np.ones((height, width), dtype=np.float32)  # a few pixels have no background
-    cv2.setRNGSeed(0)  # the colour models begin with random clusters
+    cv2.setRNGSeed(0)  # the color models begin with random clusters
     cv2.grabCut(
         small, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK
     )
@@ -268,7 +261,7 @@ _sessions: dict[str, Any] = {}  # one a process: loading the network takes secon
 
 
 def open_rembg() -> Any:
-    """This process's session of rembg; raises MissingLibraryError, or TrackerError without a model."""
+    """This process's session of rembg; raises MissingLibraryError, TrainingError."""
     if "u2net" in _sessions:
         return _sessions["u2net"]
     require("rembg")
@@ -282,11 +275,10 @@ def open_rembg() -> Any:
     try:
         _sessions["u2net"] = new_session("u2net")
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrackerError(
+        raise TrainingError(
             f"rembg has no model: {first_line(error)}",
             hint=(
-                "it is downloaded once to ~/.u2net: do that where there is a network, or use"
-                " grabcut"
+                "rembg downloads it once to ~/.u2net: run it once with a network, or use grabcut"
             ),
         ) from error
     return _sessions["u2net"]
@@ -303,13 +295,18 @@ def _encode(pixels: Pixels, suffix: str) -> bytes:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Copy a file that is no image, as a whole; False when the copy is there."""
+    """Copy a file that is no image; False when the copy exists already."""
     with translate_os_errors(source, "read"):
         content = source.read_bytes()
         if target.is_file() and target.read_bytes() == content:
             return False
     write_bytes(target, content)
     return True
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256 of a file; empty where there is no file."""
+    return hash_bytes(path.read_bytes()) if path.is_file() else ""
 
 
 def hash_bytes(content: bytes) -> str:
@@ -319,8 +316,10 @@ def hash_bytes(content: bytes) -> str:
 
 @contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    """Keep a second call away from `out`; the system frees the lock when the process ends. Raises
-    ConfigError."""
+    """Let only one call write to `out`; the lock is free again when the process ends.
+
+    Raises ConfigError.
+    """
     with translate_os_errors(out, "write"), (out / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -331,12 +330,12 @@ def _lock(out: Path) -> Iterator[None]:
         yield
 
 
-def _to_line(made: Made) -> str:
+def _to_line(made: CutoutResult) -> str:
     return json.dumps(asdict(made), ensure_ascii=False) + "\n"
 
 
-def _load_manifest(out: Path) -> dict[str, Made]:
-    """What was made, by file; a line that cannot be read is made again."""
+def _load_manifest(out: Path) -> dict[str, CutoutResult]:
+    """The results so far, by file; an image whose line cannot be read is cut out again."""
     known = {}
     try:
         lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()
@@ -344,7 +343,7 @@ def _load_manifest(out: Path) -> dict[str, Made]:
         return {}
     for line in lines:
         try:
-            made = Made(**json.loads(line))
+            made = CutoutResult(**json.loads(line))
         except (ValueError, TypeError, RecursionError):
             continue
         known[made.file] = made

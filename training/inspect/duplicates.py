@@ -1,8 +1,8 @@
-"""Images that are nearly the same, by perceptual hash: re-encoded, resized or slightly brightened
-copies.
+"""Find images that are nearly the same, by perceptual hash.
 
-The hash is imagehash's phash with 16 x 16 bits. In trials on photographs of faces, copies differed
-in at most 22 bits of 256, and 95 % of the images in more than 75 from every other one.
+They may be encoded again, resized or slightly brighter. The hash is imagehash's phash with 16 x 16
+bits. In trials on photographs of faces, copies differed in at most 22 bits of 256, and 95 % of the
+images in more than 75 from every other one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from tracker.training.progress import ItemProgress
 
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
-DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded no larger than twice what is hashed
+DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded at up to twice this size
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image, which part of the data it is in, and the name of its class, None where nobody
-    knows."""
+    """An image, its part of the data, and the name of its class (None where unknown)."""
 
     id: str
     path: Path
@@ -51,29 +50,29 @@ class Pair:
 
 
 def find_duplicates(images: Sequence[Image], *, limit: int) -> list[Pair]:
-    """Pairs that differ in at most `limit` bits, and lie in different splits or have different
-    labels; nearest first.
+    """Pairs that differ in at most `limit` bits, the nearest first.
 
-    Raises DataError when an image cannot be read.
+    Only pairs in different splits or with different labels. Raises DataError when an image cannot
+    be read.
     """
     with (
-        ItemProgress(len(images), words="hash") as progress,
+        ItemProgress(len(images), label="hash") as progress,
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
     ):
         hashes = []
-        for found in pool.map(lambda image: hash_image(image.path), images):
-            hashes.append(found)
+        for near in pool.map(lambda image: hash_image(image.path), images):
+            hashes.append(near)
             progress.advance()
     rows, distances = find_near(np.array(hashes, dtype=bool).reshape(-1, BITS), limit)
     pairs = [
         Pair(images[a], images[b], int(bits)) for (a, b), bits in zip(rows, distances, strict=True)
     ]
-    told = [pair for pair in pairs if pair.a.split != pair.b.split or pair.labels_differ]
-    return sorted(told, key=lambda pair: (pair.distance, pair.a.id, pair.b.id))
+    relevant = [pair for pair in pairs if pair.a.split != pair.b.split or pair.labels_differ]
+    return sorted(relevant, key=lambda pair: (pair.distance, pair.a.id, pair.b.id))
 
 
 def hash_image(path: Path) -> NDArray[np.bool_]:
-    """The hash [256] of an image file, turned as its EXIF says; raises DataError."""
+    """The hash [256] of an image file, rotated by its EXIF; raises DataError."""
     import imagehash
 
     bits = imagehash.phash(open_small(path, DRAFT), hash_size=HASH_SIDE).hash
@@ -81,17 +80,16 @@ def hash_image(path: Path) -> NDArray[np.bool_]:
 
 
 def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row pairs [n, 2] of hashes [images, bits] that differ in at most `limit` bits, and their
-    distances [n].
+    """Pairs of rows [n, 2] of hashes [images, bits] that differ in at most `limit` bits.
 
-    The bits are dealt to limit + 1 keys. Hashes with at most `limit` differences agree in at least
-    one key, so only images that share a key are compared.
+    Also returns their distances [n]. The bits are dealt to limit + 1 keys. Hashes with at most
+    `limit` differences agree in at least one key, so only images that share a key are compared.
     """
     packed = np.packbits(hashes, axis=1)
     dealt = np.array_split(np.random.default_rng(SEED).permutation(hashes.shape[1]), limit + 1)
-    found = [_compare_bucket(np.packbits(hashes[:, bits], axis=1), packed, limit) for bits in dealt]
+    near = [_compare_bucket(np.packbits(hashes[:, bits], axis=1), packed, limit) for bits in dealt]
     rows = (
-        np.unique(np.concatenate(found), axis=0)
+        np.unique(np.concatenate(near), axis=0)
         if len(hashes) > 1
         else np.empty((0, 2), dtype=np.int64)
     )
@@ -101,18 +99,20 @@ def find_near(hashes: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.int64],
 def _compare_bucket(
     keys: NDArray[np.uint8], packed: NDArray[np.uint8], limit: int
 ) -> NDArray[np.int64]:
-    """Near pairs [n, 2] among images of equal keys: each with the next in its bucket, then the one
-    after, and so on."""
+    """Near pairs [n, 2] among images with equal keys.
+
+    Each image is compared with the next one in its bucket, then the one after, and so on.
+    """
     _, bucket = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
-    found, step, places = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
-    while len(places := places[places + step < len(order)]):
-        places = places[bucket[places] == bucket[places + step]]
-        rows = np.sort(np.stack([order[places], order[places + step]], axis=1), axis=1)
-        found.append(rows[_count_differences(packed, rows) <= limit])
+    near, step, positions = [np.empty((0, 2), dtype=np.int64)], 1, np.arange(len(order))
+    while len(positions := positions[positions + step < len(order)]):
+        positions = positions[bucket[positions] == bucket[positions + step]]
+        rows = np.sort(np.stack([order[positions], order[positions + step]], axis=1), axis=1)
+        near.append(rows[_count_differences(packed, rows) <= limit])
         step += 1
-    return np.concatenate(found)
+    return np.concatenate(near)
 
 
 def _count_differences(packed: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.int64]:

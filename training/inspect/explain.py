@@ -1,5 +1,4 @@
-"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) of its guesses,
-by Captum.
+"""Where a model looks: Grad-CAM heat maps (Selvaraju et al. 2017, arXiv:1610.02391) by Captum.
 
 A heat map is made of the deepest stage that has at least MIN_CELLS cells a side, else of the finest
 one, among those that still decide the answer: of a ViT that answers from its class token, the
@@ -44,7 +43,7 @@ from tracker.training.run.setup import build_fabric
 MIN_CELLS = 6  # 224 pixels make 7 cells in the last stage of most models, 96 only 3
 BATCH = 8
 COLUMNS = 6
-STRENGTH = 0.65  # of the colours over the photograph where the heat is highest
+STRENGTH = 0.65  # of the colors over the photograph where the heat is highest
 OUTSIDE = 0.6  # share of white where the model does not see the photograph
 # of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts
 # it
@@ -53,18 +52,20 @@ MAX_PREFIX = 16  # class and register tokens before the patches
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image to explain; `truth` is its class, None where nobody knows."""
+class ImageToExplain:
+    """An image to explain; `label` is its class, None where unknown."""
 
     id: str
     path: Path
-    truth: int | None
+    label: int | None
 
 
 @dataclass(frozen=True)
 class View:
-    """The rectangle of a photograph that a model sees, in shares of its width and height; it may
-    reach beyond it."""
+    """The rectangle of a photograph that a model sees, in shares of width and height.
+
+    It may reach beyond the photograph.
+    """
 
     left: float
     top: float
@@ -73,47 +74,48 @@ class View:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What the model guesses, how sure it is (0 to 1), and why.
+class Heatmap:
+    """A prediction for an image, its confidence (0 to 1), and the evidence for it.
 
-    `seen` uint8 [height, width, 3] is the image as the model gets it, `heat` float32 [height,
-    width] from 0 to 1 the
-    evidence in it for the guess. `view` is where that lies in the photograph, None where it is no
-    plain rectangle.
+    `model_input` uint8 [height, width, 3] is the image as the model gets it. `heat` float32
+    [height, width], 0 to 1, is the evidence in it for the prediction. `view` is its place in the
+    photograph, None where that is no plain rectangle.
     """
 
-    image: Shown
+    image: ImageToExplain
     guess: int
-    sure: float
-    seen: NDArray[np.uint8]
+    confidence: float
+    model_input: NDArray[np.uint8]
     heat: NDArray[np.float32]
     view: View | None
 
 
 def explain_images(
     config: Config,
-    images: Sequence[Shown],
+    images: Sequence[ImageToExplain],
     task: Task,
     weights: Weights,
     *,
     root: Path,
     evaluation: EvalConfig | None,
-    say: Callable[[str], None],
-) -> list[Explained]:
-    """Explain the guesses of a trained model; `evaluation`: with that crop, None: as validation
-    images are seen.
+    notify: Callable[[str], None],
+) -> list[Heatmap]:
+    """Explain the predictions of a trained model.
 
-    Raises ConfigError for a model without a feature map, WeightsError for weights that do not fit.
+    `evaluation`: images are seen with that crop; None: as in validation. Raises ConfigError for a
+    model without a feature map, WeightsError for weights that do not fit.
     """
-    device = build_fabric(config, environment=None, say=say).device
+    device = build_fabric(config, environment=None, notify=notify).device
     model = rebuild_model(config, task, weights, root=root).to(device).eval()
     pipeline = build_pipeline(
         config.augment, config.data, root=root, train=False, evaluation=evaluation
     )
+    # without jitter, because `find_view` reads positions from colors
     plain = replace(evaluation, color_jitter=0.0) if evaluation else None
     geometry = build_pipeline(config.augment, config.data, root=root, train=False, evaluation=plain)
+    # photographs of one size have the same view
     views: dict[tuple[int, ...], View | None] = {}
-    found = []
+    heatmaps = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         pixels = np.empty((len(part), *config.data.image_size, 3), dtype=np.float32)
@@ -128,21 +130,22 @@ def explain_images(
         probabilities, heat = explain_batch(model, batch)
         for row, image in enumerate(part):
             guess = int(probabilities[row].argmax())
-            seen = _stretch(pixels[row])
+            model_input = _to_picture(pixels[row])
             view = views[sizes[row]]
-            found.append(
-                Explained(image, guess, float(probabilities[row, guess]), seen, heat[row], view)
+            heatmaps.append(
+                Heatmap(
+                    image, guess, float(probabilities[row, guess]), model_input, heat[row], view
+                )
             )
-    return found
+    return heatmaps
 
 
 def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
-    """Which part of photographs of this size [height, width] reaches the model; None where it is no
-    plain rectangle.
+    """Which part of a photograph of this size [height, width] reaches the model.
 
-    It is found by sending a picture through whose red says how far to the right a pixel lies, and
-    its green how far down; a black and a white one tell what the colours became, and which pixels
-    were only added at the edges.
+    None where that is no plain rectangle. It is found by sending a picture through whose red says
+    how far to the right a pixel lies, and its green how far down; a black and a white one tell what
+    the colors became, and which pixels were only added at the edges.
     """
     right, down = (
         np.linspace(0, 255, side, dtype=np.float32).round().astype(np.uint8)
@@ -157,6 +160,7 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
         except STEP_ERRORS:
             return None
         results.append(out[..., :2])
+    # pixels that are the same for black and white were added at the edges
     black, white, mapped = results
     photograph = (np.abs(white - black) > 1e-3).all(axis=2)
     if photograph.sum() < photograph.size / 10:
@@ -173,8 +177,10 @@ def find_view(pipeline: Pipeline, size: tuple[int, int]) -> View | None:
 def _fit_edges(
     places: NDArray[np.floating[Any]], photograph: NDArray[np.bool_], axis: int, side: int
 ) -> tuple[float, float] | None:
-    """Where the first and the last edge along an axis lie, when the `places` grow evenly along it;
-    else None."""
+    """The positions of the first and the last edge along an axis.
+
+    None when the `places` do not grow evenly along it.
+    """
     cells = np.indices(places.shape)[axis]
     slope, start = np.polyfit(cells[photograph], places[photograph], 1)
     off = np.abs(start + slope * cells - places)[photograph]
@@ -188,11 +194,10 @@ def _fit_edges(
 def explain_batch(
     model: nn.Module, images: Tensor
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities [images, classes], and heat maps [images, height, width] of the most probable
-    class, 0 to 1.
+    """Probabilities [images, classes] and heat maps [images, height, width], 0 to 1.
 
-    Images are float [images, 3, height, width]; the model is in evaluation mode. Raises ConfigError
-    when it has no feature map.
+    A heat map is about the most probable class. Images are float [images, 3, height, width]; the
+    model is in evaluation mode. Raises ConfigError when it has no feature map.
     """
     body = model.body if isinstance(model, AttributeHeads) else model
     score = model.score if isinstance(model, AttributeHeads) else model
@@ -201,15 +206,13 @@ def explain_batch(
     evidence = None
     for name, reduction in _list_stages(body):
         tap = _Tap(reduction, images, channels_last=str(getattr(body, "output_fmt", "")) == "NHWC")
-        found = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
-        if (
-            found is None
-            or not found.any()
-            or (evidence is not None and found.numel() <= evidence.numel())
-        ):
+        attribution = tap.attribute(score, body.get_submodule(name), probabilities.argmax(1))
+        if attribution is None or not attribution.any():  # the answer does not depend on this stage
             continue
-        evidence = found
-        if min(found.shape[2:]) >= MIN_CELLS:
+        if evidence is not None and attribution.numel() <= evidence.numel():  # not finer
+            continue
+        evidence = attribution
+        if min(attribution.shape[2:]) >= MIN_CELLS:
             break
     if evidence is None:
         raise ConfigError(
@@ -223,7 +226,7 @@ def explain_batch(
 
 
 def _list_stages(body: nn.Module) -> list[tuple[str, int]]:
-    """Module and pixels a cell of each stage that timm takes features from, the deepest first."""
+    """Module and pixels per cell of each feature stage of timm, the deepest first."""
     stages = [
         (str(stage["module"]), int(stage["reduction"]))
         for stage in getattr(body, "feature_info", ())
@@ -232,8 +235,10 @@ def _list_stages(body: nn.Module) -> list[tuple[str, int]]:
 
 
 class _Tap(nn.Module):
-    """Makes a stage's output a map [images, channels, rows, columns] for Captum, and gives it back
-    as it was."""
+    """Gives Captum a stage's output as a map [images, channels, rows, columns].
+
+    The model itself gets the output back unchanged.
+    """
 
     def __init__(self, reduction: int, images: Tensor, *, channels_last: bool) -> None:
         super().__init__()
@@ -250,8 +255,7 @@ class _Tap(nn.Module):
     def attribute(
         self, score: Callable[[Tensor], Tensor], stage: nn.Module, classes: Tensor
     ) -> Tensor | None:
-        """Grad-CAM [images, 1, rows, columns] of the classes [images]; None when the stage gives no
-        map."""
+        """Grad-CAM [images, 1, rows, columns] of classes [images]; None without a map."""
         from captum.attr import LayerGradCam
 
         hook = stage.register_forward_hook(self._pass_through)
@@ -261,16 +265,20 @@ class _Tap(nn.Module):
             if not self._has_map:
                 return None
             with torch.enable_grad():
-                found: Tensor = (
+                attribution: Tensor = (
                     LayerGradCam(score, self).attribute(self._images, target=classes).detach()
                 )
-            return found - found.mean((2, 3), keepdim=True) if self._is_signed else found
+            if self._is_signed:  # without the offset that all cells share, see above
+                attribution = attribution - attribution.mean((2, 3), keepdim=True)
+            return attribution
         finally:
             hook.remove()
 
     def _pass_through(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """The stage's output, having gone through `forward` as a map; a copy, for the next layer
-        may write to it."""
+        """The stage's output after it went through `forward` as a map.
+
+        It is a copy, because the next layer may write to it.
+        """
         if not isinstance(output, Tensor):
             return output
         if output.dim() == 4:
@@ -286,8 +294,10 @@ class _Tap(nn.Module):
         return torch.cat([output[:, :first], tokens], dim=1)
 
     def _find_grid(self, tokens: int) -> tuple[int, int] | None:
-        """Rows and columns of the patches at the end of so many tokens: a part of a cell at the
-        edge may count."""
+        """Rows and columns of the patches among this number of tokens.
+
+        A partial cell at the edge may count.
+        """
         height, width = self._images.shape[2:]
         for part in (0, self._reduction - 1):
             rows, columns = ((side + part) // self._reduction for side in (height, width))
@@ -296,31 +306,35 @@ class _Tap(nn.Module):
         return None
 
 
-def _stretch(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Normalised pixels as a picture: the darkest value of each channel 0, the brightest 255."""
+def _to_picture(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Normalized pixels as a picture: the darkest value of each channel 0, the brightest 255."""
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     return np.asarray((pixels - low) / np.maximum(high - low, 1e-6) * 255, dtype=np.uint8)
 
 
-def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Path) -> Path:
-    """A sheet: each photograph, and beside it the same with the heat laid over; raises
-    StorageError."""
+def draw_heatmaps(heatmaps: Sequence[Heatmap], classes: Sequence[str], path: Path) -> Path:
+    """A sheet: each photograph, and beside it the same photograph with its heat map.
+
+    Raises StorageError.
+    """
     tiles = []
-    for one in found:
-        guess, truth = classes[one.guess], one.image.truth
-        known = "true class unknown" if truth is None else f"true {classes[truth]}"
-        frame = NEUTRAL if truth is None else RIGHT if truth == one.guess else WRONG
+    for one in heatmaps:
+        guess, label = classes[one.guess], one.image.label
+        known = "true class unknown" if label is None else f"true {classes[label]}"
+        frame = NEUTRAL if label is None else RIGHT if label == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
         tiles.append(
             Tile(
                 photograph,
-                f"{known}\npredicted {guess}  {round(one.sure, 6):.2f}",
+                f"{known}\npredicted {guess}  {round(one.confidence, 6):.2f}",
                 one.image.id,
                 frame,
             )
         )
         picture = (
-            lay_over(photograph, one.heat, one.view) if one.view else blend(one.seen, one.heat)
+            lay_over(photograph, one.heat, one.view)
+            if one.view
+            else blend(one.model_input, one.heat)
         )
         remark = "" if one.view else "as the model gets it"
         tiles.append(Tile(picture, f"evidence for\n{guess}", remark, frame))
@@ -329,7 +343,7 @@ def draw_explained(found: Sequence[Explained], classes: Sequence[str], path: Pat
 
 def _build_legend() -> Legend:
     heat = np.linspace(0, 1, 64, dtype=np.float32)[None]
-    colours = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
+    colors = blend(np.full((1, 64, 3), 128, dtype=np.uint8), heat)[0] / 255
     frames = {
         RIGHT: "the prediction is right",
         WRONG: "the prediction is wrong",
@@ -343,16 +357,18 @@ def _build_legend() -> Legend:
     return Legend(
         frames,
         sentence,
-        colours,
-        ("grey, blue: no evidence", "red: the strongest evidence of this image"),
+        colors,
+        ("gray, blue: no evidence", "red: the strongest evidence of this image"),
     )
 
 
 def lay_over(
     photograph: NDArray[np.uint8], heat: NDArray[np.float32], view: View
 ) -> NDArray[np.uint8]:
-    """The photograph in its own shape with the heat where it lies, and what the model does not see
-    in pale grey."""
+    """The photograph in its own shape with the heat map on it.
+
+    Parts that the model does not see are pale gray.
+    """
     import cv2
 
     height, width = photograph.shape[:2]
@@ -373,10 +389,10 @@ def lay_over(
 
 
 def blend(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The picture [height, width, 3] in grey, coloured where the heat [height, width] is."""
+    """The picture [height, width, 3] in gray, colored where the heat [height, width] is."""
     from matplotlib import colormaps
 
-    grey = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
-    colours = colormaps["turbo"](heat)[..., :3] * 255
+    gray = np.repeat(pixels.mean(2, keepdims=True), 3, axis=2)
+    colors = colormaps["turbo"](heat)[..., :3] * 255
     share = STRENGTH * np.sqrt(heat)[..., None]
-    return np.asarray(grey * (1 - share) + colours * share, dtype=np.uint8)
+    return np.asarray(gray * (1 - share) + colors * share, dtype=np.uint8)

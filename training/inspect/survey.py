@@ -1,5 +1,4 @@
-"""What a data set is made of: counts, sizes and colours of its images, and which of them are in
-which part."""
+"""Statistics of a data set: counts, sizes and colors of its images, and the split."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.config import Config
-from tracker.training.data.split import assign_folds, name_unit, split_samples
+from tracker.training.data.split import assign_folds, find_unit, split_samples
 from tracker.training.formats import FORMATS
 from tracker.training.formats.images import read_header
 from tracker.training.formats.samples import LoadedData, Sample, Task
@@ -40,10 +39,10 @@ class PartSurvey:
 
 @dataclass(frozen=True)
 class Survey:
-    """The parts that there are: training, validation, evaluation; `age_bands` only of a format with
-    people.
+    """The parts of the data: training, validation, evaluation.
 
-    `notes` are sentences about what is not in them.
+    `age_bands` only with a format that knows people. `notes` are sentences about what is not in
+    them.
     """
 
     parts: Mapping[str, PartSurvey]
@@ -51,16 +50,16 @@ class Survey:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The documented object of `tracker data stats --json`."""
+        """Plain values for a JSON document."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """Which part each image is in; `column` names what `rows` (id, class, part) have last: split or
-    fold.
+    """The part of each image; `rows` are (id, class, part).
 
-    `counts` are images by part and class, also where there is none.
+    `column` is the name of the last of these: split or fold. `counts` are images by part and class,
+    also where there is none.
     """
 
     column: str
@@ -70,14 +69,14 @@ class SplitTable:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """Part and class of what is to be validated on, but has no image there."""
+        """(part, class) where a validation part has no image of a class."""
         held = [part for part in self.counts if part not in ("train", "unused")]
         return [
             (part, name) for part in held for name, count in self.counts[part].items() if not count
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The documented object of `tracker data split --json`."""
+        """Plain values for a JSON document."""
         return {
             "column": self.column,
             "images": len(self.rows),
@@ -87,7 +86,7 @@ class SplitTable:
 
 
 def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> Survey:
-    """Look at every image of every part; raises DataError when one cannot be read."""
+    """Survey all images of all parts; raises DataError when one cannot be read."""
     parts = {}
     for name, samples in (("training", data.train), ("validation", data.val)):
         if samples:
@@ -104,24 +103,24 @@ def survey_data(config: Config, data: LoadedData, task: Task, *, root: Path) -> 
 
 
 def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
-    """The part, or with data.folds the fold, of every image; `data` were loaded without
-    data.undersample.
+    """The part of each image, or its fold with data.folds.
 
-    Images that data.undersample leaves out are `unused`. Raises ConfigError.
+    `data` must be loaded without data.undersample. Images that data.undersample leaves out are
+    `unused`. Raises ConfigError.
     """
     samples = sorted((*data.train, *data.val), key=lambda sample: sample.id)
     parts = dict.fromkeys((sample.id for sample in samples), "unused")
     if config.data.folds:
         folds = assign_folds(samples, config.data)
         names = [str(number) for number in range(config.data.folds)]
-        parts |= {sample.id: str(folds[name_unit(sample, config.data)]) for sample in samples}
+        parts |= {sample.id: str(folds[find_unit(sample, config.data)]) for sample in samples}
     else:
         train, val = split_samples(samples, config.data)
         names = ["train", "val"] + (["unused"] if len(train) + len(val) < len(samples) else [])
         parts |= {sample.id: "train" for sample in train} | {sample.id: "val" for sample in val}
     rows = tuple((sample.id, task.classes[sample.label], parts[sample.id]) for sample in samples)
-    found = Counter((part, name) for _, name, part in rows)
-    counts = {part: {name: found[part, name] for name in task.classes} for part in names}
+    counter = Counter((part, name) for _, name, part in rows)
+    counts = {part: {name: counter[part, name] for name in task.classes} for part in names}
     return SplitTable("fold" if config.data.folds else "split", rows, counts, data.notes)
 
 

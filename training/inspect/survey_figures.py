@@ -13,28 +13,32 @@ from matplotlib.ticker import MaxNLocator
 from tracker.training.inspect.survey import Survey
 from tracker.training.pictures.sheets import save_figure
 
-COLOURS = {"training": "#4c78a8", "validation": "#f58518"}
+COLORS = {"training": "#4c78a8", "validation": "#f58518"}
 
 
-def draw_survey(found: Survey, folder: Path) -> list[Path]:
-    """classes.png: images by class and, where they are known, by mask, gender and age; ages.png:
-    people by age."""
-    labelled = {name: part for name, part in found.parts.items() if part.classes}
-    attributes = next(iter(labelled.values())).attributes
-    panels = {"class": {name: part.classes for name, part in labelled.items()}}
+def draw_survey(survey: Survey, folder: Path) -> list[Path]:
+    """classes.png has images by class, ages.png has people by age.
+
+    Mask, gender and age have panels of their own where they are known.
+    """
+    labeled = {name: part for name, part in survey.parts.items() if part.classes}
+    attributes = next(iter(labeled.values())).attributes
+    panels = {"class": {name: part.classes for name, part in labeled.items()}}
     panels |= {
-        key: {name: part.attributes[key] for name, part in labelled.items()} for key in attributes
+        key: {name: part.attributes[key] for name, part in labeled.items()} for key in attributes
     }
     drawn = [_draw_panels(panels, folder / "classes.png")]
-    if found.age_bands:
-        ages = {name: part.ages for name, part in labelled.items()}
-        drawn.append(_draw_ages(ages, found.age_bands, folder / "ages.png"))
+    if survey.age_bands:
+        ages = {name: part.ages for name, part in labeled.items()}
+        drawn.append(_draw_ages(ages, survey.age_bands, folder / "ages.png"))
     return drawn
 
 
 def _draw_panels(panels: Mapping[str, Mapping[str, Mapping[str, int]]], path: Path) -> Path:
-    """A bar for each name, the parts end to end; the classes on the left, each attribute in a panel
-    on the right."""
+    """A bar for each name with the parts end to end.
+
+    The classes are on the left, the attributes on the right.
+    """
     classes, *rest = panels.items()
     height = max(2.5, 0.3 * len(next(iter(classes[1].values()))) + 1.2)
     figure = Figure(figsize=(11 if rest else 7.5, height), layout="constrained")
@@ -52,16 +56,21 @@ def _draw_panels(panels: Mapping[str, Mapping[str, Mapping[str, int]]], path: Pa
 
 def _draw_bars(axes: Axes, title: str, parts: Mapping[str, Mapping[str, int]]) -> None:
     names = list(next(iter(parts.values())))
-    places, ends = np.arange(len(names)), np.zeros(len(names))
+    positions, ends = np.arange(len(names)), np.zeros(len(names))
     for part, counts in parts.items():
         widths = np.array([counts[name] for name in names])
-        axes.barh(places, widths, left=ends, height=0.72, color=COLOURS[part], label=part)
+        axes.barh(positions, widths, left=ends, height=0.72, color=COLORS[part], label=part)
         ends += widths
-    for place, end in zip(places, ends, strict=True):
+    for position, end in zip(positions, ends, strict=True):
         axes.annotate(
-            f"{end:.0f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+            f"{end:.0f}",
+            (end, position),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
-    axes.set_yticks(places, names, fontsize=9)
+    axes.set_yticks(positions, names, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, ends.max() * 1.12 or 1)
     axes.set_title(f"images by {title}", loc="left", fontsize=10)
@@ -69,15 +78,17 @@ def _draw_bars(axes: Axes, title: str, parts: Mapping[str, Mapping[str, int]]) -
 
 
 def _draw_ages(parts: Mapping[str, Mapping[int, int]], bands: tuple[int, int], path: Path) -> Path:
-    """Bars for each year side by side, for a split by image has people in both; where a class
-    begins is marked."""
+    """Bars for each year, side by side, because a split by image has people in both parts.
+
+    Lines mark the ages where a class begins.
+    """
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     axes = figure.add_subplot()
     width = 0.9 / len(parts)
-    for place, (part, ages) in enumerate(parts.items()):
-        left = np.array(list(ages)) - 0.45 + place * width
+    for position, (part, ages) in enumerate(parts.items()):
+        left = np.array(list(ages)) - 0.45 + position * width
         axes.bar(
-            left, list(ages.values()), width=width, align="edge", color=COLOURS[part], label=part
+            left, list(ages.values()), width=width, align="edge", color=COLORS[part], label=part
         )
     for band in bands:
         axes.axvline(band - 0.5, color="0.35", linestyle="--", linewidth=1)

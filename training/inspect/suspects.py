@@ -1,5 +1,4 @@
-"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068)
-with cleanlab.
+"""Labels that are likely wrong, by confident learning (arXiv:1911.00068) with cleanlab.
 
 The probabilities must come from models that were not trained on the images. Of format mask_profiles
 a person's gender and age are judged by all photographs together, the mask by each alone, for that
@@ -29,7 +28,7 @@ CHANCE = 0.05  # of taking a model that only names the commonest class for a bet
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A label that is likely wrong, as a line of data.label_fixes would mend it.
+    """A label that is likely wrong, and the line of data.label_fixes that corrects it.
 
     `given` and `suggested` are words for people, `score` the probability of the given label,
     `images` the ids of the
@@ -50,8 +49,8 @@ class Suspect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How often the model agrees with the labels of a field: `right` of `judged` people or images.
+class Agreement:
+    """How often the model agrees with a field's labels: `right` of `judged` people or images.
 
     `majority` is the share of the commonest label, which a model without any knowledge reaches.
     """
@@ -63,36 +62,37 @@ class Strength:
 
     @property
     def accuracy(self) -> float:
-        """The share of labels that it would give, too."""
+        """The share of labels with which the model agrees."""
         return self.right / self.judged
 
     @property
     def credible(self) -> float:
-        """The share of its doubts that can be wrong labels, at most, where the labels are as wrong
-        as usual."""
+        """The largest possible share of right doubts, if the labels have the usual error rate."""
         return min(1.0, USUAL_NOISE / (1 - self.accuracy)) if self.right < self.judged else 1.0
 
     @property
     def weak(self) -> bool:
-        """Whether most of its doubts must be its own mistakes, or it may know no more than the
-        commonest label.
+        """Whether the model is too weak to doubt labels.
 
-        The latter by the one-sided binomial test against the no-information rate.
+        Most of its doubts must be its own mistakes, or it may know only the most common label. The
+        latter by the one-sided binomial test against the no-information rate.
         """
         from scipy.special import bdtrc
 
-        luck = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
-        return self.credible < 0.5 or luck >= CHANCE
+        p_value = float(bdtrc(self.right - 1, self.judged, self.majority)) if self.right else 1.0
+        return self.credible < 0.5 or p_value >= CHANCE
 
 
 @dataclass(frozen=True)
 class _Issue:
-    """A row whose label `given` should likely be `better`; `score` is the probability of the given
-    one."""
+    """A row whose label `given` should likely be `suggested`.
+
+    `score` is the probability of the given label.
+    """
 
     row: int
     given: int
-    better: int
+    suggested: int
     score: float
     confident: bool
 
@@ -103,31 +103,29 @@ def find_suspects(
     classes: Sequence[str],
     age_bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Suspects among samples with out-of-fold probabilities [samples, classes], the most suspicious
-    first.
+    """Suspicious labels, the most suspicious first.
 
-    Those of confident learning come first, and of people those with the most photographs against
-    them.
+    `probabilities` [samples, classes] are out-of-fold. Those of confident learning come first, and
+    of people those with the most photographs against them.
     """
     shares = probabilities.astype(np.float64).clip(1e-9)
     shares /= shares.sum(1, keepdims=True)
     if all(sample.person for sample in samples):
-        found = _find_in_profiles(samples, shares, classes, age_bands)
+        suspects = _find_in_profiles(samples, shares, classes, age_bands)
     else:
-        found = _find_in_images(samples, shares, classes)
+        suspects = _find_in_images(samples, shares, classes)
     return sorted(
-        found, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
+        suspects, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
     )
 
 
-def judge_model(
+def measure_agreement(
     samples: Sequence[Sample],
     probabilities: NDArray[np.float32],
     classes: Sequence[str],
     age_bands: tuple[int, int],
-) -> list[Strength]:
-    """How often the model agrees with the labels, by field as its suspects have it; a person's
-    counts once."""
+) -> list[Agreement]:
+    """How often the model agrees with the labels, by field; each person counts once."""
     shares = probabilities.astype(np.float64)
     if not samples:
         return []
@@ -151,10 +149,10 @@ def judge_model(
     ]
 
 
-def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Strength:
+def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Agreement:
     given = np.array(labels)
     right = int((shares.argmax(1) == given).sum())
-    return Strength(
+    return Agreement(
         field=field,
         right=right,
         judged=len(given),
@@ -177,9 +175,9 @@ def _find_in_images(
         Suspect(
             id=samples[issue.row].id,
             field="label",
-            value=classes[issue.better],
+            value=classes[issue.suggested],
             given=classes[issue.given],
-            suggested=classes[issue.better],
+            suggested=classes[issue.suggested],
             score=issue.score,
             images=(samples[issue.row].id,),
             against=1,
@@ -193,7 +191,7 @@ def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
     """Rows whose label is not the most probable one."""
     from cleanlab.filter import find_label_issues
 
-    if len(set(labels)) < 2:  # there is nothing to learn how often one is taken for the other
+    if len(set(labels)) < 2:  # with one class, no label can be confused with another
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with few examples
@@ -206,8 +204,7 @@ def _find_issues(labels: Sequence[int], shares: Probabilities) -> list[_Issue]:
     ]
 
 
-# --- mask_profiles
-# ----------------------------------------------------------------------------------------------------
+# --- mask_profiles ---
 
 
 def _find_in_profiles(
@@ -216,6 +213,7 @@ def _find_in_profiles(
     by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
     rows_of = _group_rows(samples)
     people = {group: _person_of(samples[rows[0]]) for group, rows in rows_of.items()}
+    # gender and age, by all photographs of a person
     given = [GENDERS.index(person.gender) for person in people.values()]
     genders = _judge_people(
         samples, rows_of, by_attribute.sum((1, 3)), field="gender", names=GENDERS, given=given
@@ -230,17 +228,18 @@ def _find_in_profiles(
     for group, suspect in ages.items():
         years = _nearest_age(people[group].age, AGES.index(suspect.suggested), bands)
         ages[group] = replace(suspect, value=str(years), given=str(people[group].age))
-    mended = dict(people)  # as the suggestions would have them
-    mended |= {
-        group: replace(mended[group], gender=suspect.value) for group, suspect in genders.items()
+    # masks, by photograph; their class also has the corrected gender and age
+    corrected = dict(people)  # with the suggested corrections
+    corrected |= {
+        group: replace(corrected[group], gender=suspect.value) for group, suspect in genders.items()
     }
-    mended |= {
-        group: replace(mended[group], age=int(suspect.value)) for group, suspect in ages.items()
+    corrected |= {
+        group: replace(corrected[group], age=int(suspect.value)) for group, suspect in ages.items()
     }
     issues = _find_issues(
         [sample.label // (len(GENDERS) * len(AGES)) for sample in samples], by_attribute.sum((2, 3))
     )
-    masks = _suspect_masks(issues, samples, mended, classes, bands)
+    masks = _suspect_masks(issues, samples, corrected, classes, bands)
     return [*genders.values(), *ages.values(), *masks]
 
 
@@ -258,32 +257,31 @@ def _judge_people(
     names: Sequence[str],
     given: Sequence[int],
 ) -> dict[str, Suspect]:
-    """Suspects by group: the mean of what is said about a person's photographs, against what the
-    folder says.
+    """Suspects by group: the mean prediction for a person's photographs against the folder's label.
 
     `shares` [samples, names] are the attribute's probabilities, `given` has its label for each
     person.
     """
     pooled = np.stack([shares[rows].mean(0) for rows in rows_of.values()])
-    groups, found = list(rows_of), {}
+    groups, suspects = list(rows_of), {}
     for issue in _find_issues(given, pooled):
         rows = rows_of[groups[issue.row]]
-        found[groups[issue.row]] = Suspect(
+        suspects[groups[issue.row]] = Suspect(
             id=_person_of(samples[rows[0]]).id,
             field=field,
-            value=names[issue.better],
+            value=names[issue.suggested],
             given=names[issue.given],
-            suggested=names[issue.better],
+            suggested=names[issue.suggested],
             score=issue.score,
             images=tuple(samples[row].id for row in rows),
             against=int((shares[rows].argmax(1) != issue.given).sum()),
             confident=issue.confident,
         )
-    return found
+    return suspects
 
 
 def _nearest_age(age: int, band: int, bands: tuple[int, int]) -> int:
-    """The age of a band that is nearest to `age`; who knows the person's age corrects it."""
+    """The age in a band that is nearest to `age`; the user can correct it."""
     first, last = ((0, bands[0] - 1), (bands[0], bands[1] - 1), (bands[1], OLDEST))[band]
     return min(max(age, first), last)
 
@@ -295,9 +293,11 @@ def _suspect_masks(
     classes: Sequence[str],
     bands: tuple[int, int],
 ) -> list[Suspect]:
-    """Two photographs of a person that each should be what the other is are to be swapped, the
-    others labelled."""
-    found, done = [], set()
+    """Photographs with a wrong mask label.
+
+    Two photographs of a person that should have each other's label are swapped.
+    """
+    suspects, done = [], set()
     for issue in issues:
         sample = samples[issue.row]
         person = people[sample.group]
@@ -306,26 +306,26 @@ def _suspect_masks(
         left = (
             one for one in issues if samples[one.row].group == sample.group and one.row not in done
         )
-        other = next((one for one in left if _cross(issue, one)), None)
+        other = next((one for one in left if _suggest_each_other(issue, one)), None)
         images = [issue] if other is None else [issue, other]
         done |= {one.row for one in images}
         stems = [samples[one.row].path.stem for one in images]
-        label = classes[mask_profile_label(issue.better, person.gender, person.age, bands)]
-        found.append(
+        label = classes[mask_profile_label(issue.suggested, person.gender, person.age, bands)]
+        suspects.append(
             Suspect(
                 id=person.id if other else sample.id,
                 field="swap" if other else "label",
                 value="/".join(stems) if other else label,
                 given=MASKS[issue.given],
-                suggested=MASKS[issue.better],
+                suggested=MASKS[issue.suggested],
                 score=min(one.score for one in images),
                 images=tuple(samples[one.row].id for one in images),
                 against=len(images),
                 confident=any(one.confident for one in images),
             )
         )
-    return found
+    return suspects
 
 
-def _cross(one: _Issue, other: _Issue) -> bool:
-    return (one.given, one.better) == (other.better, other.given)
+def _suggest_each_other(one: _Issue, other: _Issue) -> bool:
+    return (one.given, one.suggested) == (other.suggested, other.given)

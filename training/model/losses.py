@@ -17,11 +17,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(config: LossConfig, *, weights: Tensor | None = None) -> Loss:
-    """The loss called `config.name`; `weights` [classes] weigh the images of cross_entropy,
-    label_smoothing and focal.
+    """The loss called `config.name`.
 
-    A weighted loss is the sum over images divided by their number, not by their weights: so the
-    mean of two equal batches is the loss of both.
+    `weights` [classes] are for the images of cross_entropy, label_smoothing and focal. A weighted
+    loss is the sum over images divided by their number, not by their weights: so the mean of two
+    equal batches is the loss of both.
     """
     if config.name == "f1":
         return soft_f1_loss
@@ -51,8 +51,10 @@ def to_shares(logits: Tensor, targets: Tensor) -> Tensor:
 def focal_loss(
     logits: Tensor, targets: Tensor, *, gamma: float, weights: Tensor | None = None
 ) -> Tensor:
-    """Mean over images of -(1 - p)^gamma log p of the true class (Lin et al. 2017, arXiv
-    1708.02002, eq. 4)."""
+    """Mean over images of -(1 - p)^gamma log p of the true class.
+
+    Lin et al. 2017, arXiv 1708.02002, eq. 4.
+    """
     log_p = functional.log_softmax(logits, dim=1)
     each = to_shares(logits, targets) * (1 - log_p.exp()) ** gamma * log_p
     if weights is not None:

@@ -15,11 +15,11 @@ from tracker.training.config import ModelConfig, locate
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.formats.mask_profiles import ATTRIBUTES
 from tracker.training.model.hub import (
-    Entry,
+    ModelSource,
     fetch_folder,
     fetch_weights,
     find_cached,
-    find_entry,
+    find_source,
     read_settings,
     translate_hub_errors,
 )
@@ -29,11 +29,10 @@ SIZES = tuple(len(names) for names in ATTRIBUTES.values())  # the last changes f
 
 
 class AttributeHeads(nn.Module):
-    """Outputs for each attribute instead of each class: class logits [batch, 18] are sums of their
-    log-probabilities.
+    """One output for each attribute instead of each class.
 
-    So softmax over the classes is the product of the attributes' probabilities, and every loss
-    works as with one head.
+    Class logits [batch, 18] are sums of log-probabilities. So softmax over the classes is the
+    product of the attributes' probabilities, and every loss works as with one head.
     """
 
     def __init__(self, body: nn.Module) -> None:
@@ -45,8 +44,10 @@ class AttributeHeads(nn.Module):
         return _join([functional.log_softmax(part, dim=1) for part in self._split(images)])
 
     def score(self, images: Tensor) -> Tensor:
-        """The same order of classes, not normalised: its gradient does not vanish where the model
-        is sure."""
+        """Unnormalized scores with the same order of classes.
+
+        Their gradient does not vanish where the model is sure.
+        """
         return _join(self._split(images))
 
     def _split(self, images: Tensor) -> Sequence[Tensor]:
@@ -54,8 +55,7 @@ class AttributeHeads(nn.Module):
 
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
-    """Values of each attribute, [batch, 3], [batch, 2] and [batch, 3], as sums by class [batch,
-    18]."""
+    """Sums by class [batch, 18] of attribute values [batch, 3], [batch, 2] and [batch, 3]."""
     total = parts[0]
     for part in parts[1:]:
         total = (total[:, :, None] + part[:, None, :]).flatten(1)
@@ -68,14 +68,13 @@ def build_model(
     num_classes: int,
     image_size: tuple[int, int],
     root: Path,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> nn.Module:
-    """A timm model with a head for `num_classes`; paths in `config.pretrained` are relative to
-    `root`.
+    """A timm model with a head for `num_classes`.
 
-    `say` gets a sentence about weights that did not fit. Raises ConfigError for an unknown model or
-    an option that it
-    does not have, WeightsError for weights that cannot be had.
+    Paths in `config.pretrained` are relative to `root`. `notify` gets a sentence about weights that
+    did not fit. Raises ConfigError for an unknown model or an option that it does not have,
+    WeightsError for weights that cannot be had.
     """
     joint = config.heads == "joint"
     if not joint and num_classes != math.prod(SIZES):
@@ -84,58 +83,57 @@ def build_model(
         )
     body = _create(config, num_classes if joint else sum(SIZES), image_size, root)
     if isinstance(config.pretrained, str):
-        say(load_local_weights(body, locate(root, config.pretrained)))
+        notify(load_local_weights(body, locate(root, config.pretrained)))
     _freeze(body, config.freeze)
     return body if joint else AttributeHeads(body)
 
 
 def check_model(config: ModelConfig, *, root: Path) -> None:
-    """Have what the model needs here, its weights downloaded.
+    """Check that the model exists, and download its weights.
 
     Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be
     had.
     """
-    entry = find_entry(config.name, root)
+    source = find_source(config.name, root)
     if config.pretrained is True:
-        fetch_weights(entry, config.name)
+        fetch_weights(source, config.name)
     elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
         raise WeightsError(
             f"no such file: {config.pretrained} (model.pretrained)",
-            hint="it takes true, false or a path",
+            hint="model.pretrained is true, false or a path",
         )
 
 
 def _create(
     config: ModelConfig, outputs: int, image_size: tuple[int, int], root: Path
 ) -> nn.Module:
-    """The model with weights of timm where they are wanted, else with random ones."""
-    entry = find_entry(config.name, root)
-    settings = read_settings(entry)
+    """The model with timm's weights if the config asks for them, else with random weights."""
+    source = find_source(config.name, root)
+    settings = read_settings(source)
     options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
-    if settings.get(
-        "fixed_input_size"
-    ):  # the position embedding is made for one image size (ViT, Swin)
+    # ViT and Swin have a position embedding for one image size
+    if settings.get("fixed_input_size"):
         options["img_size"] = image_size
     if config.pretrained is not True:
-        return _call_timm(config.name, _name_for_timm(entry, weights=False), outputs, options)
-    fetch_weights(entry, config.name)
+        return _call_timm(config.name, _name_for_timm(source, weights=False), outputs, options)
+    fetch_weights(source, config.name)
     cached = (
-        find_cached(settings)
-        if entry.source == "timm" and not settings.get("custom_load")
-        else None
+        find_cached(settings) if source.kind == "timm" and not settings.get("custom_load") else None
     )
     if cached:  # timm would ask the hub whether there is a newer file
         options["pretrained_cfg_overlay"] = {"file": str(cached)}
     with translate_hub_errors(config.name):
-        name = _name_for_timm(entry, weights=True)
+        name = _name_for_timm(source, weights=True)
         return _call_timm(config.name, name, outputs, {**options, "pretrained": True})
 
 
-def _name_for_timm(entry: Entry, *, weights: bool) -> str:
-    if entry.source == "timm":
-        return entry.place
+def _name_for_timm(source: ModelSource, *, weights: bool) -> str:
+    if source.kind == "timm":
+        return source.location
     folder = (
-        str(fetch_folder(entry.place, weights=weights)) if entry.source == "hf-hub" else entry.place
+        str(fetch_folder(source.location, weights=weights))
+        if source.kind == "hf-hub"
+        else source.location
     )
     return f"local-dir:{folder}"
 
@@ -156,8 +154,7 @@ def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> 
 
 
 def _freeze(body: Any, parts: str) -> None:
-    """Keep the parameters of these modules as they are; raises ConfigError when one is not in the
-    model."""
+    """Freeze the parameters of these modules; raises ConfigError for an unknown module."""
     names = [part.strip() for part in parts.split(",") if part.strip()]
     head = (
         {id(parameter) for parameter in body.get_classifier().parameters()}
@@ -182,7 +179,7 @@ def _freeze(body: Any, parts: str) -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode, but for frozen parts: their batch norms and dropouts stay as in evaluation."""
+    """Training mode, except for frozen parts: their batch norms and dropouts stay fixed."""
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -203,16 +200,15 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
-    """The precision to use and a sentence when it is not the one asked for.
+    """The precision to use, and a sentence when it differs from the config.
 
     bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is
     not trained on CPUs.
     """
     if device == "cuda":
         best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return (
-            best if wanted == "auto" else cast("Precision", wanted)
-        ), ""  # the config knows its choices
+        # the config has checked the choice already
+        return best if wanted == "auto" else cast("Precision", wanted), ""
     if wanted in ("auto", "32-true"):
         return "32-true", ""
     if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules."""
+"""Optimizers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from tracker.training.config import OptimConfig, SchedConfig
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimiser called `config.name` over all parameters that are trained, in one fused kernel
-    where there is one.
+    """The optimizer called `config.name` for all trained parameters, fused where torch can.
 
     With `layer_decay` below 1, the learning rate falls from the head towards the first layer by
     that factor a layer, and biases and norms are not decayed (Clark et al. 2020, arXiv 2003.10555,
@@ -28,9 +27,8 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         for group in groups:
             group["lr"] = config.lr * group.pop("lr_scale")
     if config.name == "sgd":
-        fused = not _is_sharded(
-            model
-        )  # torch 2.15 has no fused SGD for weights that are divided among processes
+        # torch 2.15 has no fused SGD for weights that are divided among processes
+        fused = not _is_sharded(model)
         return torch.optim.SGD(
             groups,
             lr=config.lr,
@@ -52,7 +50,7 @@ def _is_sharded(model: torch.nn.Module) -> bool:
 
 
 def lr_factor(step: int, *, steps_per_epoch: int, epochs: int, config: SchedConfig) -> float:
-    """Factor of the peak learning rate for optimiser step `step`, counted from 0.
+    """Factor of the peak learning rate for optimizer step `step`, counted from 0.
 
     Linear from near zero during warm-up; then `step` multiplies by decay_rate every decay_step
     epochs, and

@@ -1,5 +1,4 @@
-"""Weight files of any program: read without running anything in them, brought to timm's names, and
-what did not fit."""
+"""Read weight files of any program safely, rename tensors to timm's names, report the rest."""
 
 from __future__ import annotations
 
@@ -15,21 +14,16 @@ import torch
 from tracker.training.errors import WeightsError, first_line
 from tracker.training.files import NotAFileError, check_regular
 
-SHOWN = 3
+MAX_SHOWN = 3
 SAFETENSORS = ".safetensors"
-EMA_KEYS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "ema",
-)  # before the others, as timm prefers them
+# Before the others, as in timm.
+EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "module", "net")
 SAVE_HINT = (
     'where it was trained, save its weights alone: torch.save(model.state_dict(), "weights.pth")'
 )
 
-# What torch raises about a file that it cannot read: its unpickler stumbles in many ways over other
-# bytes.
+# Errors of torch about a file that it cannot read: its unpickler fails in many ways.
 READ_ERRORS = (
     *(
         OSError,
@@ -47,11 +41,13 @@ READ_ERRORS = (
 State = dict[str, torch.Tensor]
 
 
-class _Foreign:
-    """Takes the place of an object of a class that torch does not load: nothing of that class is
-    imported or run."""
+class _Placeholder:
+    """Stands for an object of a class that torch does not load.
 
-    def __new__(cls, *_args: Any) -> _Foreign:
+    Nothing of that class is imported or run.
+    """
+
+    def __new__(cls, *_args: Any) -> _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *_args: Any) -> None:
@@ -62,14 +58,14 @@ class _Foreign:
 
 
 def load_local_weights(model: torch.nn.Module, path: Path) -> str:
-    """Load a state dict (.pth, .ckpt, .bin, .safetensors) whose head may have other classes; says
-    what did not fit.
+    """Load a state dict (.pth, .ckpt, .bin, .safetensors); returns a sentence about the rest.
 
-    It may be wrapped as `find_state` knows, its names may have a prefix. Formats that timm can
-    convert are converted: the original Swin release, position embeddings for another image size.
-    Raises WeightsError when the file cannot be read or a body tensor is missing or of another
-    shape.
+    The head may have other classes. It may be wrapped as `find_state` knows, its names may have a
+    prefix. Formats that timm can convert are converted: the original Swin release, position
+    embeddings for another image size. Raises WeightsError when the file cannot be read or a body
+    tensor is missing or of another shape.
     """
+    # bring the names to timm's
     state, key = read_state_dict(path)
     own = model.state_dict()
     state, prefix = strip_prefix(state, own)
@@ -81,29 +77,37 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     }
     missing = sorted(set(own) - set(fitting))
     unused = sorted(set(state) - set(fitting))
+    # only the classifier may be missing
     classifier = str(getattr(model, "default_cfg", {}).get("classifier", ""))
     body = [name for name in missing if not (classifier and name.startswith(classifier))]
     if body or not fitting:
         raise WeightsError(
-            f"{path} does not fit this model: {len(body)} of {len(own)} tensors missing or of"
-            f" another shape, first {body[0] if body else 'all'}",
+            f"{path} does not fit this model: {len(body)} of {len(own)} tensors are missing or"
+            f" have another shape, first {body[0] if body else 'all'}",
             hint="check model.name; only the classifier may differ",
         )
     model.load_state_dict(fitting, strict=False)
-    parts = [f"moving average ({key})"] if key in EMA_KEYS else []
-    parts += [f"prefix {prefix} removed"] if prefix else []
-    parts += [f"{len(missing)} of {len(own)} start random{_name(missing)}"] if missing else []
-    parts += [f"{len(unused)} of the file are not used{_name(unused)}"] if unused else []
-    return f"{path.name}: {len(fitting)} tensors loaded" + "".join(f", {part}" for part in parts)
+    # the sentence for the user
+    parts = [f"{path.name}: {len(fitting)} tensors loaded"]
+    if key in EMA_KEYS:
+        parts.append(f"moving average ({key})")
+    if prefix:
+        parts.append(f"prefix {prefix} removed")
+    if missing:
+        count = f"{len(missing)} of {len(own)}"
+        parts.append(f"{count} keep their random initialization{_list_first(missing)}")
+    if unused:
+        parts.append(f"unused in the file: {len(unused)}{_list_first(unused)}")
+    return ", ".join(parts)
 
 
-def _name(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f" ({', '.join(names[:SHOWN])}{rest})"
+def _list_first(names: list[str]) -> str:
+    rest = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f" ({', '.join(names[:MAX_SHOWN])}{rest})"
 
 
 def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
-    """`state` with the names of `own`, which may all begin with a prefix there, and that prefix.
+    """Remove a prefix from names of `state` that are in `own` without it; returns the prefix, too.
 
     Names without the prefix stay as they are: a loss or a metric of the training script. Where
     several prefixes have as many of the names, a moving average is preferred, then the shortest.
@@ -111,9 +115,9 @@ def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
     counts: dict[str, int] = {}
     for name in state:
         parts = name.split(".")
-        for place in range(len(parts)):
-            if ".".join(parts[place:]) in own:
-                prefix = "".join(f"{part}." for part in parts[:place])
+        for index in range(len(parts)):
+            if ".".join(parts[index:]) in own:
+                prefix = "".join(f"{part}." for part in parts[:index])
                 counts[prefix] = counts.get(prefix, 0) + 1
     if not counts:
         return state, ""
@@ -134,28 +138,28 @@ def strip_prefix(state: State, own: Mapping[str, Any]) -> tuple[State, str]:
 
 
 def _convert(state: State, model: torch.nn.Module, path: Path) -> State:
-    """Through the filter that timm has for this family of models, where it has one."""
+    """Convert a state dict by timm's filter for this family of models, if it has one."""
     convert = getattr(importlib.import_module(type(model).__module__), "checkpoint_filter_fn", None)
     if convert is None:
         return state
     try:
-        found: State = convert(dict(state), model)
+        converted: State = convert(dict(state), model)
     except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise WeightsError(
             f"{path} does not fit this model: {first_line(error)}", hint="check model.name"
         ) from error
-    return found
+    return converted
 
 
 def read_state_dict(path: Path) -> tuple[State, str]:
-    """The tensors of a weights file by name, and the key that they were under; raises WeightsError."""
+    """The tensors of a weights file by name, and their key in the file; raises WeightsError."""
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path), ""
     loaded = load_file(path)
     state, key = find_state(loaded)
-    if not state and _holds_foreign(loaded):
+    if not state and _has_placeholder(loaded):
         raise WeightsError(
-            f"{path} is a pickled module, which would run code of its own when it is loaded",
+            f"{path} is a pickled module, which would run its own code when it is loaded",
             hint=SAVE_HINT,
         )
     if not state:
@@ -164,8 +168,10 @@ def read_state_dict(path: Path) -> tuple[State, str]:
 
 
 def find_state(loaded: Any) -> tuple[State, str]:
-    """The tensors in what a training script saved, and their key; a moving average first. Empty
-    when there are none."""
+    """The tensors that a training script saved, and their key; a moving average is preferred.
+
+    Empty when there are no tensors.
+    """
     if not isinstance(loaded, Mapping):
         return {}, ""
     for key in (*EMA_KEYS, *STATE_KEYS):
@@ -177,15 +183,17 @@ def find_state(loaded: Any) -> tuple[State, str]:
     }, ""
 
 
-def _holds_foreign(loaded: Any) -> bool:
-    return isinstance(loaded, _Foreign) or (
-        isinstance(loaded, Mapping) and _Foreign in map(type, loaded.values())
+def _has_placeholder(loaded: Any) -> bool:
+    return isinstance(loaded, _Placeholder) or (
+        isinstance(loaded, Mapping) and _Placeholder in map(type, loaded.values())
     )
 
 
 def load_file(path: Path) -> Any:
-    """What a file of torch.save holds, with placeholders for objects of other classes; raises
-    WeightsError."""
+    """The content of a file of torch.save; placeholders stand for objects of other classes.
+
+    Raises WeightsError.
+    """
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
     try:
@@ -193,7 +201,7 @@ def load_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(
-            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+            f"no such file: {path}", hint="model.pretrained is true, false or a path"
         ) from None
     except NotAFileError as error:
         raise translate_load_error(path, error) from error
@@ -204,18 +212,19 @@ def load_file(path: Path) -> Any:
     except READ_ERRORS:
         raise translate_load_error(path, first) from first
     try:
-        with safe_globals([(_Foreign, name) for name in names]):
+        with safe_globals([(_Placeholder, name) for name in names]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except READ_ERRORS as error:
         raise translate_load_error(path, error) from error
 
 
 def translate_load_error(path: Path, error: Exception) -> WeightsError:
-    """What torch says about a file that it does not load, without its advice to switch its safety
-    off."""
-    words = str(error)
-    if "weights_only" in words or "Weights only" in words:
-        return WeightsError(f"{path} holds more than tensors and is not loaded", hint=SAVE_HINT)
+    """A WeightsError with torch's reason, without its advice to turn the safety off."""
+    message = str(error)
+    if "weights_only" in message or "Weights only" in message:
+        return WeightsError(
+            f"{path} contains more than tensors, so it is not loaded", hint=SAVE_HINT
+        )
     return WeightsError(f"cannot read weights from {path}: {first_line(error)}")
 
 
@@ -228,7 +237,7 @@ def _read_safetensors(path: Path) -> State:
         return dict(safe.load_file(path))
     except FileNotFoundError:
         raise WeightsError(
-            f"no such file: {path}", hint="model.pretrained takes true, false or a path"
+            f"no such file: {path}", hint="model.pretrained is true, false or a path"
         ) from None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read weights from {path}: {first_line(error)}") from error

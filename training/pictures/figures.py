@@ -24,14 +24,14 @@ from tracker.training.pictures.sheets import (
     measure_text,
     save_figure,
 )
-from tracker.training.predict.probabilities import Kept
+from tracker.training.predict.probabilities import Predictions
 from tracker.training.scores import confusion_matrix
 
-CARDS = 24
+MAX_EXAMPLES = 24
 MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
 UNNUMBERED_SIDE = 20  # inches
 LABEL_SIZE, SHORT_LABEL = 9, 1.6  # of class names: points, and inches that need no second line
-CARD_LEGEND = Legend(
+EXAMPLES_LEGEND = Legend(
     {RIGHT: "the prediction is right", WRONG: "the prediction is wrong"},
     "Validation images, best epoch: wrong ones first. The number is the probability of the"
     " predicted class.",
@@ -41,19 +41,18 @@ Line = Sequence[tuple[int, float | None]]  # (epoch, value), None where it is no
 
 
 @dataclass(frozen=True)
-class Card:
-    """A photograph in a grid: what it shows, what was guessed, and how sure the model was (0 to 1)."""
+class Example:
+    """A photograph with its label, prediction and confidence (0 to 1)."""
 
     path: Path
     name: str
-    truth: str
-    guess: str
-    sure: float
+    label: str
+    prediction: str
+    confidence: float
 
 
 def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: Path) -> Path:
-    """The confusion matrix [true, predicted]: counts, and below each its share of the true class in
-    percent.
+    """The confusion matrix [true, predicted]: counts, and the share of the true class in percent.
 
     The shading is that share, too: on the diagonal it is the recall. With more than MOST_CLASSES
     there are no numbers.
@@ -71,79 +70,81 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     step = max(1, round(1.4 * LABEL_SIZE / 72 / cell))
-    places = range(0, count, step)
+    positions = range(0, count, step)
     upright = 90 if max(measure_text(label, LABEL_SIZE) for label in labels) > cell else 0
-    axes.set_xticks(places, labels[::step], rotation=upright, fontsize=LABEL_SIZE, parse_math=False)
-    axes.set_yticks(places, labels[::step], fontsize=LABEL_SIZE, parse_math=False)
+    axes.set_xticks(
+        positions, labels[::step], rotation=upright, fontsize=LABEL_SIZE, parse_math=False
+    )
+    axes.set_yticks(positions, labels[::step], fontsize=LABEL_SIZE, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.suptitle("validation images, best epoch\n% of the true class (recall)", fontsize=10)
     for row, column in np.argwhere(confusion) if numbered else ():
         text = f"{confusion[row, column]}\n{share[row, column]:.1%}"
-        colour = "white" if share[row, column] > 0.5 else "black"
+        color = "white" if share[row, column] > 0.5 else "black"
         axes.text(
             column,
             row,
             text,
             ha="center",
             va="center",
-            color=colour,
+            color=color,
             fontsize=10 if cell > 0.8 else 6.5,
         )
     return save_figure(figure, path)
 
 
 def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
-    """Class names in as many lines as a cell of this size in inches takes; nothing is left out."""
+    """Class names, wrapped to the lines that fit in a cell of this size in inches."""
     most = max(1, int(cell * 72 / (1.4 * LABEL_SIZE)))
     longest = max(measure_text(name, LABEL_SIZE) for name in classes)
     width = max(SHORT_LABEL, longest / most * 1.3)  # a line rarely ends at its limit
     return [fold_text(name, width, LABEL_SIZE) if most > 1 else name for name in classes]
 
 
-def draw_validation(kept: Kept, paths: Mapping[str, Path], folder: Path) -> list[Path]:
-    """confusion.png, and images.png: photographs with truth and guess, the wrong ones first;
-    `paths` by image id."""
-    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
-    guesses = kept.probabilities.argmax(1).astype(np.int64)
-    confusion = confusion_matrix(kept.labels, guesses, len(kept.classes))
+def draw_validation(
+    predictions: Predictions, paths: Mapping[str, Path], folder: Path
+) -> list[Path]:
+    """confusion.png, and images.png with the wrong predictions first; `paths` by image id."""
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses = predictions.probabilities.argmax(1).astype(np.int64)
+    confusion = confusion_matrix(predictions.labels, guesses, len(predictions.classes))
     return [
-        draw_confusion(confusion, kept.classes, folder / "confusion.png"),
-        draw_cards(choose_cards(kept, paths), folder / "images.png"),
+        draw_confusion(confusion, predictions.classes, folder / "confusion.png"),
+        draw_examples(choose_examples(predictions, paths), folder / "images.png"),
     ]
 
 
-def choose_cards(kept: Kept, paths: Mapping[str, Path]) -> list[Card]:
-    """The photographs most worth a look: wrong and sure of it first, then those that were hardly
-    got right."""
-    assert kept.labels is not None  # noqa: S101  (the validation set has labels)
-    guesses, sure = kept.probabilities.argmax(1), kept.probabilities.max(1)
-    right = guesses == kept.labels
-    order = np.lexsort((np.where(right, sure, -sure), right))
+def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list[Example]:
+    """The photographs to look at: confident mistakes first, then uncertain right predictions."""
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    guesses, confidence = predictions.probabilities.argmax(1), predictions.probabilities.max(1)
+    right = guesses == predictions.labels
+    order = np.lexsort((np.where(right, confidence, -confidence), right))
     return [
-        Card(
-            paths[kept.ids[i]],
-            kept.ids[i],
-            kept.classes[kept.labels[i]],
-            kept.classes[guesses[i]],
-            float(sure[i]),
+        Example(
+            paths[predictions.ids[i]],
+            predictions.ids[i],
+            predictions.classes[predictions.labels[i]],
+            predictions.classes[guesses[i]],
+            float(confidence[i]),
         )
-        for i in order[:CARDS]
+        for i in order[:MAX_EXAMPLES]
     ]
 
 
-def draw_cards(cards: Sequence[Card], path: Path) -> Path:
-    """Photographs in a grid, the frame green where the guess is right and red where it is wrong."""
+def draw_examples(examples: Sequence[Example], path: Path) -> Path:
+    """Photographs in a grid; a green frame for a right prediction, red for a wrong one."""
     tiles = []
-    for card in cards:
-        right = card.truth == card.guess
-        words = f"true {card.truth}\npredicted {card.guess}  {card.sure:.2f}"
-        tiles.append(Tile(card.path, words, card.name, RIGHT if right else WRONG))
-    return draw_sheet(tiles, path, legend=CARD_LEGEND)
+    for example in examples:
+        right = example.label == example.prediction
+        title = f"true {example.label}\npredicted {example.prediction}  {example.confidence:.2f}"
+        tiles.append(Tile(example.path, title, example.name, RIGHT if right else WRONG))
+    return draw_sheet(tiles, path, legend=EXAMPLES_LEGEND)
 
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
-    """The loss and the metrics of training and validation by epoch, the best epoch marked."""
+    """Loss and metrics of training and validation by epoch; the best epoch is marked."""
     figure = Figure(figsize=(11 / 3 * len(list_figures()), 3.6), layout="constrained")
     for name, axes in _add_panels(figure):
         for part in ("train", "val"):
@@ -152,7 +153,7 @@ def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path)
         if best_epoch is not None:
             axes.axvline(
                 best_epoch,
-                color="grey",
+                color="gray",
                 linestyle="--",
                 linewidth=1,
                 label=f"best: epoch {best_epoch}",
@@ -169,13 +170,15 @@ def draw_two_runs(
     best: Sequence[int | None],
     path: Path,
 ) -> Path:
-    """The curves of two runs over each other: a colour a run, training dashed, a ring at the best
-    epoch."""
+    """The curves of two runs in the same axes: one color for each run, training dashed.
+
+    A ring marks the best epoch.
+    """
     figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
     for name, axes in _add_panels(figure):
-        for place, run in enumerate(names):
+        for index, run in enumerate(names):
             for part, style in (("train", "--"), ("val", "-")):
-                line = curves[place].get(f"{part}/{name}", [])
+                line = curves[index].get(f"{part}/{name}", [])
                 values = [np.nan if value is None else value for _, value in line]
                 label = f"{run} {'training' if part == 'train' else 'validation'}"
                 epochs = [epoch for epoch, _ in line]
@@ -183,17 +186,17 @@ def draw_two_runs(
                     epochs,
                     values,
                     style,
-                    color=f"C{place}",
+                    color=f"C{index}",
                     linewidth=1 if part == "train" else 1.8,
                     label=label,
                 )
-                if part == "val" and best[place] in epochs:
-                    at = epochs.index(best[place] or 0)
+                if part == "val" and best[index] in epochs:
+                    position = epochs.index(best[index] or 0)
                     axes.plot(
-                        epochs[at],
-                        values[at],
+                        epochs[position],
+                        values[position],
                         "o",
-                        color=f"C{place}",
+                        color=f"C{index}",
                         markersize=9,
                         fillstyle="none",
                     )
@@ -205,8 +208,8 @@ def draw_two_runs(
 def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
     """Axes side by side, for the loss and each metric by epoch."""
     names = list_figures()
-    for place, name in enumerate(names, start=1):
-        axes = figure.add_subplot(1, len(names), place)
+    for index, name in enumerate(names, start=1):
+        axes = figure.add_subplot(1, len(names), index)
         axes.set_title(name)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,5 +1,4 @@
-"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese, so that the system's are
-looked through.
+"""Fonts of pictures: matplotlib's own has no Korean, Japanese or Chinese characters.
 
 Texts are drawn character by character with the first font that has it. Only what is missing is
 looked for.
@@ -59,21 +58,20 @@ KNOWN = (  # taken before others that have the same characters
 LAST_RESORT = "Last Resort"  # matplotlib's font of boxes, which claims to have everything
 SHOWN = 8
 LOG = logging.getLogger("matplotlib.font_manager")
-_said: set[str] = set()
+_reported: set[str] = set()
 
 
 @contextlib.contextmanager
 def use_fonts(figure: Figure) -> Iterator[None]:
-    """Give the texts of a figure the fonts that have their characters, also those that are made
-    while it is drawn.
+    """Give the texts of a figure fonts that have their characters.
 
-    Nothing is warned of; once a process a sentence on stderr says which characters no font has, and
-    what to install.
+    That includes texts that are made while the figure is drawn. Nothing is warned of; once a
+    process a sentence on stderr says which characters no font has, and what to install.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = {letter for text in texts for letter in text.get_text() if _is_drawn(letter)}
     extra, missing = find_families(letters)
-    _tell_missing(missing)
+    _report_missing(missing)
     families = [*rcParams["font.family"], *extra]
     if extra:
         for text in texts:
@@ -88,33 +86,31 @@ def _is_drawn(letter: str) -> bool:
 
 
 def find_families(letters: Iterable[str]) -> tuple[list[str], set[str]]:
-    """The families that matplotlib needs beside its default for these characters, and the
-    characters that none has."""
+    """The extra font families for these characters, and the characters that no font has."""
     missing = {letter for letter in letters if not letter.isascii()}
     if missing:
         missing -= _list_letters(tuple(rcParams["font.family"]))
     families: list[str] = []
     level = LOG.level
-    LOG.setLevel(logging.ERROR)  # it tells of every font that has no normal weight
+    LOG.setLevel(logging.ERROR)  # it warns about each font without a normal weight
     try:
         for list_candidates in (_list_known, _list_others, _list_new):
             if missing:
-                missing = _choose(list_candidates(), families, missing)
+                missing = _add_families(list_candidates(), families, missing)
     finally:
         LOG.setLevel(level)
     return families, missing
 
 
-def _choose(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
-    """Add the candidates that have most of what is missing, the best first; returns what is still
-    missing."""
+def _add_families(candidates: Sequence[str], families: list[str], missing: set[str]) -> set[str]:
+    """Add the candidates with most of the missing characters; returns what is still missing."""
     while missing and candidates:
         best = max(candidates, key=lambda family: len(missing & _list_letters((family,))))
-        found = missing & _list_letters((best,))
-        if not found:
+        covered = missing & _list_letters((best,))
+        if not covered:
             break
         families.append(best)
-        missing = missing - found
+        missing = missing - covered
     return missing
 
 
@@ -133,8 +129,7 @@ def _list_others() -> list[str]:
 
 
 def _list_new() -> list[str]:
-    """Families that were installed after matplotlib had made its list of fonts, which it keeps for
-    ever."""
+    """Families that were installed after matplotlib made its permanent list of fonts."""
     _add_new_fonts()
     return [*_list_known(), *_list_others()]
 
@@ -144,16 +139,14 @@ def _add_new_fonts() -> None:
     """Once a process: it asks the system for all of its fonts."""
     known = {str(entry.fname) for entry in font_manager.fontManager.ttflist}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(
-            OSError, RuntimeError, ValueError
-        ):  # a font that cannot be read is no font
+        # skip a font that cannot be read
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             font_manager.fontManager.addfont(path)
 
 
 @cache
 def _list_letters(families: tuple[str, ...]) -> frozenset[str]:
-    """The characters of the font that is taken for these families; none where it cannot be drawn in
-    every size."""
+    """The characters of the font for these families; none when it cannot be scaled."""
     try:
         path = font_manager.findfont(
             FontProperties(family=list(families)), fallback_to_default=False
@@ -164,16 +157,16 @@ def _list_letters(families: tuple[str, ...]) -> frozenset[str]:
     return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
 
 
-def _tell_missing(missing: set[str]) -> None:
-    if not missing - _said:
+def _report_missing(missing: set[str]) -> None:
+    if not missing - _reported:
         return
-    first = not _said
-    _said.update(missing)
+    first = not _reported
+    _reported.update(missing)
     if first:
         letters = "".join(sorted(missing)[:SHOWN])
-        with contextlib.suppress(OSError, ValueError):  # nobody may be listening
+        with contextlib.suppress(OSError, ValueError):  # stderr may be closed
             print(
-                f"pictures: no font on this machine has {letters}, boxes stand for them; "
+                f"pictures: no font on this machine has {letters}, they appear as boxes; "
                 "install one: apt-get install fonts-noto-cjk",
                 file=sys.stderr,
             )

@@ -1,4 +1,4 @@
-"""Sheets of pictures as PNG files: photographs and what is to be said about each."""
+"""Sheets of pictures as PNG files: photographs with titles and captions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from tracker.training.pictures.fonts import use_fonts
 
 THUMBNAIL = (240, 240)
 DPI = 110
-RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colours of frames
+RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colors of frames
 TILE_WIDTH, PICTURE_HEIGHT, LINE_HEIGHT = 2.1, 2.3, 0.14  # inches
 NARROWEST = 2 * TILE_WIDTH  # of a sheet, so that its legend has room
 TITLE_SIZE, CAPTION_SIZE, LEGEND_SIZE = 7, 6, 8  # points
-SCALE_HEIGHT = 0.45  # inches, of a colour scale with its words
+SCALE_HEIGHT = 0.45  # inches, of a color scale with its words
 LETTER = 0.62  # width of a letter in font sizes; of Korean, Japanese and Chinese ones 1
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, from a file or as uint8 [height, width, 3], with words above and below it and a
-    coloured frame."""
+    """A picture with a title, a caption and a colored frame.
+
+    The picture is a file, or uint8 [height, width, 3].
+    """
 
     picture: Path | NDArray[np.uint8]
     title: str = ""
@@ -42,31 +44,35 @@ class Tile:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the sheet means: `frames` by colour, a sentence, and the ends of the scale of `colours`
-    [n, 3], 0 to 1."""
+    """The meaning of a sheet: `frames` by color, a sentence, and a scale.
+
+    The scale has `colors` [n, 3] from 0 to 1, and words at its `ends`.
+    """
 
     frames: Mapping[str, str] = field(default_factory=dict)
     sentence: str = ""
-    colours: NDArray[np.float64] | None = None
+    colors: NDArray[np.float64] | None = None
     ends: tuple[str, str] = ("", "")
 
 
 def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: int = 6) -> Path:
-    """Write the tiles row by row to a PNG, the legend below; as a whole or not at all. Raises
-    StorageError."""
+    """Write the tiles row by row to a PNG, with the legend below.
+
+    The file is written as a whole or not at all. Raises StorageError.
+    """
     tiles = [_fold(tile) for tile in tiles]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     lines = max(tile.title.count("\n") + tile.caption.count("\n") + 2 for tile in tiles)
     width = max(TILE_WIDTH * columns, NARROWEST)
     sentence = fold_text(legend.sentence, width - 0.3, LEGEND_SIZE)
-    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2) + SCALE_HEIGHT * (
-        legend.colours is not None
-    )
+    below = LINE_HEIGHT * (sentence.count("\n") + len(legend.frames) + 2)
+    if legend.colors is not None:
+        below += SCALE_HEIGHT
     height = (PICTURE_HEIGHT + LINE_HEIGHT * lines) * rows + below
     figure = Figure(figsize=(width, height), layout="constrained")
-    for place, tile in enumerate(tiles, start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for position, tile in enumerate(tiles, start=1):
+        axes = figure.add_subplot(rows, columns, position)
         axes.imshow(
             load_thumbnail(tile.picture) if isinstance(tile.picture, Path) else tile.picture
         )
@@ -81,14 +87,14 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, *, legend: Legend, columns: in
 
 
 def _draw_legend(figure: Figure, legend: Legend, sentence: str) -> None:
-    if legend.colours is not None:
-        scale = ScalarMappable(cmap=ListedColormap(legend.colours))
+    if legend.colors is not None:
+        scale = ScalarMappable(cmap=ListedColormap(legend.colors))
         bar = figure.colorbar(
             scale, ax=figure.axes, location="bottom", shrink=0.5, aspect=40, pad=0.01, panchor=False
         )
         bar.set_ticks([0, 1], labels=list(legend.ends), fontsize=LEGEND_SIZE)
         bar.outline.set_linewidth(0.5)
-    swatches = [Line2D([], [], color=colour, linewidth=4) for colour in legend.frames]
+    swatches = [Line2D([], [], color=color, linewidth=4) for color in legend.frames]
     figure.legend(
         *(swatches, list(legend.frames.values())),
         loc="outside lower left",
@@ -101,13 +107,13 @@ def _draw_legend(figure: Figure, legend: Legend, sentence: str) -> None:
 
 
 def _fold(tile: Tile) -> Tile:
-    """The tile with its words in lines that are no wider than itself."""
+    """The tile with its texts wrapped to its width."""
     title = fold_text(tile.title, TILE_WIDTH, TITLE_SIZE)
     return replace(tile, title=title, caption=fold_text(tile.caption, TILE_WIDTH, CAPTION_SIZE))
 
 
 def fold_text(text: str, width: float, size: float) -> str:
-    """The text in lines of at most `width` inches at a font size in points, nothing left out.
+    """Wrap a text to lines of at most `width` inches at a font size in points.
 
     A line ends after a space, a slash, an underline or a hyphen where there is one in its second
     half.
@@ -116,7 +122,7 @@ def fold_text(text: str, width: float, size: float) -> str:
     for line in text.split("\n"):
         rest = line
         while (end := _count_fitting(rest, width, size)) < len(rest):
-            breaks = [place for place in range(end // 2, end) if rest[place] in " /_-"]
+            breaks = [position for position in range(end // 2, end) if rest[position] in " /_-"]
             end = breaks[-1] + 1 if breaks else end
             lines.append(rest[:end].rstrip(" "))
             rest = rest[end:]
@@ -126,19 +132,16 @@ def fold_text(text: str, width: float, size: float) -> str:
 
 def _count_fitting(text: str, width: float, size: float) -> int:
     """How many letters fit into `width` inches, at least one."""
-    for place in range(1, len(text) + 1):
-        if measure_text(text[:place], size) > width:
-            return max(1, place - 1)
+    for position in range(1, len(text) + 1):
+        if measure_text(text[:position], size) > width:
+            return max(1, position - 1)
     return len(text)
 
 
 def measure_text(text: str, size: float) -> float:
-    """About how wide the longest line is at a font size in points, in inches."""
-    return (
-        max(sum(_measure_letter(letter) for letter in line) for line in text.split("\n"))
-        * size
-        / 72
-    )
+    """The approximate width of the longest line in inches, at a font size in points."""
+    widths = [sum(map(_measure_letter, line)) for line in text.split("\n")]
+    return max(widths) * size / 72
 
 
 def _measure_letter(letter: str) -> float:
@@ -150,8 +153,10 @@ def _measure_letter(letter: str) -> float:
 def draw_pages(
     tiles: Sequence[Tile], folder: Path, stem: str, *, legend: Legend, columns: int, rows: int
 ) -> list[Path]:
-    """The tiles on as many sheets as they need: `<stem>-1.png` and on; those of an earlier, longer
-    list are removed."""
+    """The tiles on as many sheets as they need: `<stem>-1.png`, `<stem>-2.png` and so on.
+
+    Sheets of an earlier, longer list are removed.
+    """
     size = columns * rows
     pages = [tiles[start : start + size] for start in range(0, len(tiles), size)]
     paths = [folder / f"{stem}-{number}.png" for number in range(1, len(pages) + 1)]
@@ -173,8 +178,10 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def load_thumbnail(path: Path) -> NDArray[np.uint8]:
-    """A photograph as RGB, uint8 [height, width, 3], upright and no larger than THUMBNAIL; raises
-    DataError."""
+    """A photograph as RGB, uint8 [height, width, 3], upright, not larger than THUMBNAIL.
+
+    Raises DataError.
+    """
     small = open_small(path, THUMBNAIL)
     small.thumbnail(THUMBNAIL)
     return np.asarray(small)

@@ -1,1 +1,1 @@
-"""Probabilities: predicting, keeping, joining those of several models."""
+"""Probabilities: predict, save and combine them."""

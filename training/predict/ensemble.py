@@ -1,5 +1,4 @@
-"""Several models' probabilities made one answer: votes and averages over the same images and
-classes."""
+"""Combine the probabilities of several models: votes and averages."""
 
 from __future__ import annotations
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import macro_f1
-from tracker.training.predict.probabilities import Kept, align
+from tracker.training.predict.probabilities import Predictions, align
 from tracker.training.scores import confusion_matrix, count_classes
 
-ROUNDS = 50
+ROUNDS = 50  # so that weights are as fine as 2 percent
 METHODS = ("hard", "soft", "weighted", "rank")
 Probabilities = NDArray[np.float32]
 
@@ -23,23 +22,23 @@ Probabilities = NDArray[np.float32]
 def check_method(method: str, weights: Sequence[float]) -> None:
     """Raise ConfigError for an unknown method, or weights that it does not use."""
     if method not in METHODS:
-        raise ConfigError(f"--method {method}: expected one of {', '.join(METHODS)}")
+        raise ConfigError(f"method {method}: expected one of {', '.join(METHODS)}")
     if (method == "weighted") != bool(weights):
         raise ConfigError(
-            "--weights belong to --method weighted", hint="--method weighted --weights 2,1,1"
+            "weights and method weighted go together", reason="weights need their method"
         )
 
 
 def combine(
     method: str, members: Sequence[Probabilities], weights: Sequence[float] = ()
 ) -> Probabilities:
-    """Scores [images, classes] whose greatest is the answer; `members` are [images, classes] each,
-    in the same order.
+    """Scores [images, classes]; the highest is the answer.
 
-    hard: votes; a tie goes to the class with the greater sum of probabilities, then to the first
-    member's choice among the tied. soft: mean. weighted: mean by `weights`. rank: mean over members
-    of each image's rank within a class, which ignores how confident a model is as a whole. Raises
-    ConfigError for an unknown method or wrong weights.
+    `members` are [images, classes] each, with the same order of images. hard: votes; a tie goes to
+    the class with the greater sum of probabilities, then to the first member's choice among the
+    tied. soft: mean. weighted: mean by `weights`. rank: mean over members of each image's rank
+    within a class, which ignores how confident a model is as a whole. Raises ConfigError for an
+    unknown method or wrong weights.
     """
     check_method(method, weights)
     stacked = np.stack([member.astype(np.float64) for member in members])
@@ -54,17 +53,17 @@ def combine(
     return mean.astype(np.float32)
 
 
-def join_validation(
-    members: Sequence[Kept], method: str, weights: Sequence[float] = ()
-) -> Kept | None:
-    """What the ensemble says about validation images that no member was trained on.
+def combine_validation(
+    members: Sequence[Predictions], method: str, weights: Sequence[float] = ()
+) -> Predictions | None:
+    """The ensemble's predictions for validation images that no member was trained on.
 
-    Members validated on the same images vote on them. Members of different folds, each image in one
-    of them, give their own words: out-of-fold predictions. None when it is neither.
+    Members with the same validation images are combined. Members of different folds have different
+    images; each gives its own out-of-fold predictions. None when it is neither.
     """
     if any(member.labels is None for member in members):
         return None
-    members = _in_one_order(members)
+    members = _align_if_same(members)
     first = members[0]
     if _share_images(members):
         scores = combine(method, [member.probabilities for member in members], weights)
@@ -81,43 +80,43 @@ def join_validation(
     )
 
 
-def search_weights(members: Sequence[Kept]) -> list[float]:
-    """Weights that make the best macro F1 on the validation images that all members share;
-    evaluation is not read.
+def search_weights(members: Sequence[Predictions]) -> list[float]:
+    """Weights with the best macro F1 on the validation images that all members share.
 
-    Members are added one by one, with replacement, always the one that helps most; a weight is how
-    often a member was taken (Caruana et al. 2004, Ensemble selection from libraries of models).
-    Raises ConfigError when the members were validated on different images.
+    Evaluation images are not read. Members are added one by one, with replacement, always the one
+    that helps most; a weight is how often a member was taken (Caruana et al. 2004, Ensemble
+    selection from libraries of models). Raises ConfigError when the members were validated on
+    different images.
     """
-    members = _in_one_order(members)
-    truth = members[0].labels if members else None
-    if truth is None or not _share_images(members):
+    members = _align_if_same(members)
+    labels = members[0].labels if members else None
+    if labels is None or not _share_images(members):
         raise ConfigError(
             "weights cannot be searched: the members were validated on different images",
-            hint="give them: --weights 2,1,1",
+            reason="weights must be given",
         )
     stacked = np.stack([member.probabilities.astype(np.float64) for member in members])
     counts, total = np.zeros(len(members)), np.zeros(stacked.shape[1:])
     best, chosen = (-1.0, -math.inf), counts
+    # each round adds the member that helps most; the best round counts
     for _ in range(ROUNDS):
-        found = [_judge(total + each, truth) for each in stacked]
-        place = max(range(len(members)), key=lambda index: found[index])
-        counts[place] += 1
-        total += stacked[place]
-        if found[place] > best:
-            best, chosen = found[place], counts.copy()
+        scores = [_score(total + each, labels) for each in stacked]
+        index = scores.index(max(scores))
+        counts[index] += 1
+        total += stacked[index]
+        if scores[index] > best:
+            best, chosen = scores[index], counts.copy()
     return [float(count) for count in chosen]
 
 
-def _in_one_order(members: Sequence[Kept]) -> Sequence[Kept]:
-    """The members with their images in the first one's order, where all have the same; else as they
-    are."""
+def _align_if_same(members: Sequence[Predictions]) -> Sequence[Predictions]:
+    """The members in the order of the first one, if all have the same images; else unchanged."""
     if not members or any(set(member.ids) != set(members[0].ids) for member in members):
         return members
     return align(members, [""] * len(members))
 
 
-def _share_images(members: Sequence[Kept]) -> bool:
+def _share_images(members: Sequence[Predictions]) -> bool:
     """Whether all were validated on the same images with the same labels."""
     first = members[0]
     return all(
@@ -126,10 +125,10 @@ def _share_images(members: Sequence[Kept]) -> bool:
     )
 
 
-def _judge(total: NDArray[np.float64], truth: NDArray[np.int64]) -> tuple[float, float]:
-    """Macro F1, and where that is equal the mean logarithm of the true class's share."""
-    confusion = confusion_matrix(truth, total.argmax(1).astype(np.int64), total.shape[1])
-    shares = total[np.arange(len(truth)), truth] / total.sum(1)
+def _score(total: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Macro F1, then the mean log share of the true class, which decides ties."""
+    confusion = confusion_matrix(labels, total.argmax(1).astype(np.int64), total.shape[1])
+    shares = total[np.arange(len(labels)), labels] / total.sum(1)
     return float(macro_f1(count_classes(confusion))), float(np.log(shares.clip(1e-12)).mean())
 
 
@@ -137,24 +136,24 @@ def _check_weights(weights: Sequence[float], count: int) -> Sequence[float] | No
     if not weights:
         return None
     if len(weights) != count or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        raise ConfigError(f"--weights: expected {count} numbers of at least 0, not all 0")
+        raise ConfigError(f"weights: expected {count} numbers of at least 0, not all 0")
     return weights
 
 
 def _vote(stacked: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the votes, the winner of a tie lifted by a part of a vote that changes no other
-    order.
+    """Shares of the votes; the winner of a tie gets half a vote more.
 
-    `stacked` is [members, images, classes].
+    That changes no other order. `stacked` is [members, images, classes].
     """
     count, images, classes = stacked.shape
     choices = stacked.argmax(axis=2)
     votes = np.zeros((images, classes))
     first = np.zeros((images, classes))
     rows = np.arange(images)
-    for place, chosen in enumerate(choices):
+    for index, chosen in enumerate(choices):
         votes[rows, chosen] += 1
-        first[rows, chosen] = np.maximum(first[rows, chosen], count - place)
+        first[rows, chosen] = np.maximum(first[rows, chosen], count - index)
+    # a tie goes to the larger sum of probabilities, then to the first member's choice
     tied = votes == votes.max(axis=1, keepdims=True)
     sums = np.where(tied, stacked.sum(axis=0), -1.0)
     tied &= sums == sums.max(axis=1, keepdims=True)

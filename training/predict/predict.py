@@ -1,4 +1,4 @@
-"""What a model says about a list of images."""
+"""Predict a list of images with a model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from torch.nn import functional
 from tracker.training.config import Config, EvalConfig
 from tracker.training.fabric import Fabric
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import OrderedBatches
-from tracker.training.predict.probabilities import Kept
+from tracker.training.predict.probabilities import Predictions
 from tracker.training.processes import gather_images
 
-ENLARGED = (
-    1.125  # for crops: an eighth more than the image, as 256 to 224 pixels in the usual evaluation
-)
+# For crops: an eighth larger than the image, like 256 to 224 pixels in the usual evaluation.
+ENLARGED = 1.125
 
 
 class Predictor:
-    """Predicts lists of images, with a loader for each that is built once; every process must call
-    it alike."""
+    """Predicts lists of images; a loader is built once. Each process must make the same calls."""
 
     def __init__(
-        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: Source
+        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: ImageSource
     ) -> None:
         self._config = config
         self._data = data
@@ -39,38 +37,39 @@ class Predictor:
         self._source = source
         self._validation: Any = None
 
-    def validate(self, model: Any) -> Kept:
-        """The validation images as the model is trained to see them, whatever the eval section
-        says."""
+    def validate(self, model: Any) -> Predictions:
+        """Predict the validation images as in training; the eval section is not used."""
         if self._validation is None:
             size = self._config.train.eval_batch_size
             self._validation = self._build_loader(
                 [sample.path for sample in self._data.val], size, None
             )
-        return self._keep_validation(_predict(self._fabric, model, self._validation, "none"))
+        return self._build_validation(_predict(self._fabric, model, self._validation, "none"))
 
-    def validate_as_eval(self, model: Any) -> Kept:
-        """The validation images as the eval section says."""
+    def validate_as_eval(self, model: Any) -> Predictions:
+        """Predict the validation images with the settings of the eval section."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
         )
-        return self._keep_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
+        return self._build_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
 
-    def evaluate(self, model: Any) -> Kept:
-        """The images to predict, as the eval section says."""
+    def evaluate(self, model: Any) -> Predictions:
+        """Predict the evaluation images with the settings of the eval section."""
         evaluation = self._config.eval
         loader = self._build_loader(
             [image.path for image in self._data.eval], evaluation.batch_size, evaluation
         )
         logits = _predict(self._fabric, model, loader, self._config.eval.tta)
-        return self._keep([image.id for image in self._data.eval], logits)
+        return self._build_predictions([image.id for image in self._data.eval], logits)
 
     def _build_loader(
         self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None
     ) -> Any:
-        """This process's part of the images, in order; nothing is random but the colour jitter of
-        `evaluation`."""
+        """This process's part of the images, in order.
+
+        Only the color jitter of `evaluation` is random.
+        """
         dataset, _ = build_dataset(
             self._config, paths, [0] * len(paths), self._source, train=False, evaluation=evaluation
         )
@@ -79,18 +78,22 @@ class Predictor:
         )
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
-    def _keep_validation(self, logits: Tensor) -> Kept:
+    def _build_validation(self, logits: Tensor) -> Predictions:
         labels = np.array([sample.label for sample in self._data.val], dtype=np.int64)
-        return replace(self._keep([sample.id for sample in self._data.val], logits), labels=labels)
+        return replace(
+            self._build_predictions([sample.id for sample in self._data.val], logits), labels=labels
+        )
 
-    def _keep(self, ids: Sequence[str], logits: Tensor) -> Kept:
+    def _build_predictions(self, ids: Sequence[str], logits: Tensor) -> Predictions:
         logits = logits[: len(ids)]
         probabilities = functional.softmax(logits, dim=1).numpy()
-        return Kept(tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy())
+        return Predictions(
+            tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy()
+        )
 
 
 def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:
-    """Logits [images, classes], float32 on the CPU; the last image may come more than once.
+    """Logits [images, classes], float32 on the CPU; the last image may be there twice or more.
 
     With test-time augmentation the probabilities of the views are averaged, and their logarithm is
     returned.
@@ -113,8 +116,7 @@ def _average(views: list[Tensor]) -> Tensor:
 
 
 def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:
-    """Views [batch, 3, height, width] of the images: as they are, mirrored, or the four corners and
-    the centre."""
+    """Views [batch, 3, height, width]: original, mirrored, or four corners and the center."""
     mirrored = tta in ("flip", "crops_flip")
     for view in _list_crops(batch) if tta.startswith("crops") else (batch,):
         yield view

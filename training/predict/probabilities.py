@@ -1,4 +1,4 @@
-"""probabilities.npz and predictions.csv: what a run says about each image of the evaluation set."""
+"""probabilities.npz and predictions.csv: the predictions of a run, on disk."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tracker.training.tables import write_table
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Probabilities [images, classes] and the ids of the images; class names, labels and logits
-    where there are any."""
+class Predictions:
+    """Probabilities [images, classes] and the ids of the images.
+
+    Class names, labels and logits where they are known.
+    """
 
     ids: tuple[str, ...]
     probabilities: NDArray[np.float32]
@@ -32,14 +34,14 @@ class Kept:
     logits: NDArray[np.float32] | None = None
 
 
-def save_probabilities(path: Path, kept: Kept) -> None:
+def save_probabilities(path: Path, predictions: Predictions) -> None:
     """Write probabilities.npz or validation.npz as a whole or not at all; raises StorageError."""
     arrays: dict[str, Any] = {
-        "ids": np.array(kept.ids),
-        "classes": np.array(kept.classes),
-        "probabilities": kept.probabilities,
-        "logits": kept.logits,
-        "labels": kept.labels,
+        "ids": np.array(predictions.ids),
+        "classes": np.array(predictions.classes),
+        "probabilities": predictions.probabilities,
+        "logits": predictions.logits,
+        "labels": predictions.labels,
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -47,54 +49,60 @@ def save_probabilities(path: Path, kept: Kept) -> None:
         )
 
 
-def save_predictions(run_dir: Path, kept: Kept, task: Task) -> Path:
-    """Write probabilities.npz and then predictions.csv (id, answer); returns the latter. Raises
-    StorageError."""
-    save_probabilities(run_dir / "probabilities.npz", kept)
+def save_predictions(run_dir: Path, predictions: Predictions, task: Task) -> Path:
+    """Write probabilities.npz, then predictions.csv (id, answer); returns the path of the CSV.
+
+    Raises StorageError.
+    """
+    save_probabilities(run_dir / "probabilities.npz", predictions)
     path = run_dir / "predictions.csv"
-    answers = zip(kept.ids, kept.probabilities.argmax(1), strict=True)
+    answers = zip(predictions.ids, predictions.probabilities.argmax(1), strict=True)
     columns = (task.id_column, task.label_column)
     write_table(path, columns, ((name, task.answer_words[label]) for name, label in answers))
     return path
 
 
-def align(members: Sequence[Kept], names: Sequence[str]) -> list[Kept]:
-    """The members with their images in the first one's order; raises DataError when images or
-    classes differ."""
+def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predictions]:
+    """The members with the images in the order of the first one.
+
+    Raises DataError when images or classes differ.
+    """
     first = members[0]
-    found = []
+    aligned = []
     for member, name in zip(members, names, strict=True):
         if member.classes != first.classes:
             raise DataError(
-                f"{name} and {names[0]} have other classes",
+                f"{name} and {names[0]} have different classes",
                 hint="members must know the same classes",
             )
         if set(member.ids) != set(first.ids):
             shared = len(set(member.ids) & set(first.ids))
             raise DataError(
-                f"{name} and {names[0]} predicted other images: {shared} of {len(first.ids)} are"
-                " shared"
+                f"{name} and {names[0]} predicted different images: {shared} of"
+                f" {len(first.ids)} are shared"
             )
-        place = {image: index for index, image in enumerate(member.ids)}
-        found.append(select(member, [place[image] for image in first.ids]))
-    return found
+        position = {image: index for index, image in enumerate(member.ids)}
+        aligned.append(select(member, [position[image] for image in first.ids]))
+    return aligned
 
 
-def select(kept: Kept, places: Sequence[int]) -> Kept:
-    """The images at these places, in this order."""
-    order = np.array(places, dtype=np.int64)
-    return Kept(
-        ids=tuple(kept.ids[place] for place in places),
-        probabilities=kept.probabilities[order],
-        classes=kept.classes,
-        labels=None if kept.labels is None else kept.labels[order],
-        logits=None if kept.logits is None else kept.logits[order],
+def select(predictions: Predictions, positions: Sequence[int]) -> Predictions:
+    """The images at these positions, in this order."""
+    order = np.array(positions, dtype=np.int64)
+    return Predictions(
+        ids=tuple(predictions.ids[position] for position in positions),
+        probabilities=predictions.probabilities[order],
+        classes=predictions.classes,
+        labels=None if predictions.labels is None else predictions.labels[order],
+        logits=None if predictions.logits is None else predictions.logits[order],
     )
 
 
-def measure(validation: Kept) -> dict[str, float]:
-    """val/NAME of each of METRICS, the most decisive last, then val/f1/CLASS, of images whose
-    labels are known."""
+def measure(validation: Predictions) -> dict[str, float]:
+    """val/NAME of each metric, the most decisive last, then val/f1/CLASS.
+
+    The labels of the images must be known.
+    """
     assert validation.labels is not None  # noqa: S101
     guesses = validation.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
@@ -109,18 +117,18 @@ def measure(validation: Kept) -> dict[str, float]:
     return values
 
 
-def _compute(metric: ComputedMetric, counts: Counts, validation: Kept) -> float:
+def _compute(metric: ComputedMetric, counts: Counts, validation: Predictions) -> float:
     if metric.from_probabilities is None:
         return float(metric.score(counts))
     assert validation.labels is not None  # noqa: S101
     return metric.from_probabilities(validation.labels, validation.probabilities)
 
 
-def load_probabilities(path: Path) -> Kept:
-    """Read probabilities.npz or validation.npz; raises DataError when it is missing or torn."""
+def load_probabilities(path: Path) -> Predictions:
+    """Read probabilities.npz or validation.npz; raises DataError when missing or damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            kept = Kept(
+            predictions = Predictions(
                 ids=tuple(str(name) for name in file["ids"]),
                 probabilities=file["probabilities"],
                 classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
@@ -131,16 +139,15 @@ def load_probabilities(path: Path) -> Kept:
         raise DataError(
             f"no such file: {path}", hint="the run must have probabilities of the evaluation set"
         ) from None
-    except _DAMAGE as error:
+    except _READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error
-    if not _fits(kept):
-        raise DataError(f"cannot read {path}: its parts do not fit each other")
-    return kept
+    if not _is_consistent(predictions):
+        raise DataError(f"cannot read {path}: its arrays do not match")
+    return predictions
 
 
-# What numpy and zipfile raise for a damaged file: most of it, for one that says it is encrypted, or
-# huge.
-_DAMAGE = (
+# Errors of numpy and zipfile about a damaged file, also one that seems encrypted or huge.
+_READ_ERRORS = (
     *(
         OSError,
         ValueError,
@@ -155,17 +162,17 @@ _DAMAGE = (
 )
 
 
-def _fits(kept: Kept) -> bool:
+def _is_consistent(predictions: Predictions) -> bool:
     """Whether there is a row for each id and a column for each class."""
-    shape = np.shape(kept.probabilities)
-    numbers = [kept.probabilities] + [
-        part for part in (kept.labels, kept.logits) if part is not None
+    shape = np.shape(predictions.probabilities)
+    numbers = [predictions.probabilities] + [
+        part for part in (predictions.labels, predictions.logits) if part is not None
     ]
     return (
         len(shape) == 2
         and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)
-        and all(len(kept.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
-        and len(kept.classes) in (0, shape[1])
-        and (kept.labels is None or np.ndim(kept.labels) == 1)
-        and (kept.logits is None or np.shape(kept.logits) == shape)
+        and all(len(predictions.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
+        and len(predictions.classes) in (0, shape[1])
+        and (predictions.labels is None or np.ndim(predictions.labels) == 1)
+        and (predictions.logits is None or np.shape(predictions.logits) == shape)
     )

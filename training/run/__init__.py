@@ -1,1 +1,1 @@
-"""A training from its config to its checkpoints: setup, loop, state, resuming, inference."""
+"""A training from its config to its checkpoints: setup, loop, state, resume, inference."""

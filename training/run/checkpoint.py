@@ -30,8 +30,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; raises WeightsError when it is missing, torn or of another
-    format."""
+    """Read a checkpoint to the CPU; raises WeightsError when it is missing or damaged."""
     try:
         check_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -43,7 +42,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot read checkpoint {path}: {error.strerror or error}") from error
     except READ_ERRORS as error:
         raise WeightsError(
-            f"cannot read checkpoint {path}: it is torn, or not one of this program"
+            f"cannot read checkpoint {path}: it is damaged, or from another program"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a checkpoint of this program (format {FORMAT})")
@@ -51,10 +50,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
-    """Keep a state dict, or a copy of a checkpoint of any program, at `target`; returns the
-    weights' fingerprint.
+    """Save a state dict, or a copy of a checkpoint of any program, to `target`.
 
-    Raises WeightsError when a file cannot be read safely or has no tensors, StorageError.
+    Returns the fingerprint of the weights. Raises WeightsError when a file cannot be read safely or
+    has no tensors, StorageError.
     """
     if isinstance(weights, Mapping):
         state = find_state(weights)[0]
@@ -76,14 +75,15 @@ def save_weights(weights: Mapping[str, Any] | Path | str, target: Path) -> str:
 
 
 def to_tensors(arrays: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights of a library without torch, as NumPy arrays, in the form that `save_weights` takes; a
-    copy."""
+    """NumPy weights of a library without torch as tensors for `save_weights`; a copy."""
     return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes in name order: equal weights are equal however
-    saved."""
+    """SHA-256 over names, dtypes, shapes and bytes, sorted by name.
+
+    Equal weights have equal fingerprints in any file format.
+    """
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

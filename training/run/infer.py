@@ -1,4 +1,4 @@
-"""A trained model under another inference config: other crops, views or batch sizes, no training."""
+"""Predict with a trained model and another eval section: crops, views or batch sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from tracker.training.config import Config
 from tracker.training.errors import WeightsError, first_line
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source
+from tracker.training.input.loader import ImageSource
 from tracker.training.logger import RunLogger
 from tracker.training.model.losses import build_loss
 from tracker.training.model.model import build_model
@@ -33,8 +33,10 @@ def load_weights(path: Path) -> tuple[Weights, str]:
 
 
 def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -> nn.Module:
-    """The model of a config with a trained run's weights; raises ConfigError, and WeightsError when
-    they do not fit."""
+    """The model of a config with the weights of a trained run.
+
+    Raises ConfigError, and WeightsError when they do not fit.
+    """
     model = build_model(
         replace(config.model, pretrained=False),
         num_classes=len(task.classes),
@@ -56,23 +58,23 @@ def infer(
     task: Task,
     weights: Weights,
     *,
-    source: Source,
+    source: ImageSource,
     run_dir: Path,
     logger: RunLogger,
     quiet: bool = False,
 ) -> tuple[dict[str, float], Path | None]:
-    """Predict validation and evaluation images as the eval section says; returns val/* metrics and
-    predictions.csv.
+    """Predict validation and evaluation images with the settings of the eval section.
 
-    Raises ConfigError, DataError and StorageError.
+    Returns val/* metrics and the path of predictions.csv. Raises ConfigError, DataError and
+    StorageError.
     """
     alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
     with Progress(epochs=1, quiet=quiet) as progress:
-        fabric = build_fabric(alone, environment=None, say=progress.say)
+        fabric = build_fabric(alone, environment=None, notify=progress.notify)
         model = rebuild_model(config, task, weights, root=source.root)
         module = fabric.setup_module(model.to(memory_format=torch.channels_last))
         predictor = Predictor(alone, data, task, fabric, source)
-        progress.say(f"{len(data.val)} validation images")
+        progress.notify(f"{len(data.val)} validation images")
         validation = predictor.validate_as_eval(module)
         save_probabilities(run_dir / "validation.npz", validation)
         for figure in draw_validation(
@@ -85,7 +87,7 @@ def infer(
         metrics = {"val/loss": float(loss), **measure(validation)}
         if not data.eval:
             return metrics, None
-        progress.say(f"{render_count(len(data.eval), 'image')} to predict")
+        progress.notify(f"{render_count(len(data.eval), 'image')} to predict")
         path = save_predictions(run_dir, predictor.evaluate(module), task)
         logger.artifact(path)
         return metrics, path

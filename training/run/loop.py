@@ -23,17 +23,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracker.training.config import Config
-from tracker.training.data.data import keep_tables
-from tracker.training.errors import DataError, NonFiniteLossError, TrackerError, first_line
+from tracker.training.data.data import copy_tables
+from tracker.training.errors import DataError, NonFiniteLossError, TrainingError, first_line
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source
-from tracker.training.input.pipeline_file import keep_pipeline_file
+from tracker.training.input.loader import ImageSource
+from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
 from tracker.training.metrics import is_better, score_counts
 from tracker.training.model.model import train_mode
 from tracker.training.predict.predict import Predictor
 from tracker.training.predict.probabilities import (
-    Kept,
+    Predictions,
     load_probabilities,
     measure,
     save_predictions,
@@ -49,7 +49,7 @@ from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated
 
 @dataclass(frozen=True)
 class EpochReport:
-    """How far a run has come."""
+    """The progress of a run after an epoch."""
 
     epoch: int
     best: Best
@@ -58,7 +58,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended."""
+    """The result of a run."""
 
     best: Best
     weights_fingerprint: str
@@ -67,7 +67,7 @@ class FitResult:
 
 @contextmanager
 def translate_torch_errors() -> Iterator[None]:
-    """Turn torch's errors about memory, loader processes and compiling into ours, in one line.
+    """Turn torch's errors about memory, loader processes and compilation into TrainingErrors.
 
     Raises KeyboardInterrupt when a loader process was ended by SIGTERM: who ends all processes
     ended that one first.
@@ -75,7 +75,7 @@ def translate_torch_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrackerError(
+        raise TrainingError(
             "the device has not enough memory for this batch",
             hint="lower train.batch_size or data.image_size",
         ) from error
@@ -90,25 +90,26 @@ def translate_torch_errors() -> Iterator[None]:
         if is_loader_end(error):
             raise _describe_loader_end(error) from error
         if type(error).__module__.startswith("torch._dynamo"):
-            raise TrackerError(
-                f"torch.compile failed: {first_line(error)}", hint="--set train.compile=false"
+            raise TrainingError(
+                f"torch.compile failed: {first_line(error)}", reason="compile failed"
             ) from error
         raise
 
 
-def _describe_loader_end(error: BaseException) -> TrackerError | KeyboardInterrupt:
-    """Why a loader process has ended; KeyboardInterrupt is raised here when this one's own signal
-    comes a bit later."""
+def _describe_loader_end(error: BaseException) -> TrainingError | KeyboardInterrupt:
+    """Why a loader process ended.
+
+    Here KeyboardInterrupt is raised if this process gets its own signal a bit later.
+    """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGCHLD, lambda *_: None
-        )  # torch's raises for each loader process that ends after this one
+        # torch's handler would raise for each loader process that ends after this one
+        signal.signal(signal.SIGCHLD, lambda *_: None)
     time.sleep(SIGNAL_S)
     if is_loader_terminated(error):
         return KeyboardInterrupt(name_signal(signal.SIGTERM))
-    return TrackerError(
+    return TrainingError(
         f"a loader process died: {first_line(error)}",
-        hint="memory may be short: lower data.workers or train.batch_size, then --resume",
+        reason="loader process died",
     )
 
 
@@ -128,18 +129,17 @@ def fit(
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
-    """Train, keep best.pth and last.pth in `run_dir`, and predict the evaluation images with the
-    best weights.
+    """Train, write best.pth and last.pth to `run_dir`, and predict with the best weights.
 
-    `on_trained` gets the fingerprint of the best weights before inference is spent on them;
-    `cache_dir` is for prepared
-    images. With several processes this is called in each of them; only the `first` writes, and its
-    process is ended after `on_stuck`, in another thread, when no error nor signal could free it
-    from waiting for the others. Raises ConfigError, WeightsError, NonFiniteLossError, DataError and
-    StorageError; what was written before stays.
+    `on_trained` gets the fingerprint of the best weights before the predictions are made.
+    `cache_dir` is for prepared images. With several processes this is called in each of them, and
+    only the `first` one writes. When no error and no signal can free its main thread from waiting
+    for the others, `on_stuck` is called in another thread, and the process ends. Raises
+    ConfigError, WeightsError, NonFiniteLossError, DataError and StorageError; files that were
+    written before stay.
     """
     progress = Progress(epochs=config.train.epochs, quiet=quiet, monitor=config.train.monitor)
-    source = Source(root, data.hashes, cache_dir)
+    source = ImageSource(root, data.hashes, cache_dir)
     work = {
         "config": config,
         "data": data,
@@ -148,9 +148,9 @@ def fit(
         "run_dir": run_dir,
         "cache_dir": cache_dir,
     }
-    if first:
-        keep_pipeline_file(config.augment, root, run_dir)
-        keep_tables(config.data, root, run_dir)
+    if first:  # copies in the run folder, so that the run can be repeated
+        copy_pipeline_file(config.augment, root, run_dir)
+        copy_tables(config.data, root, run_dir)
     group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
     with group as environment, progress:
         setup = build_setup(
@@ -162,7 +162,7 @@ def fit(
             logger=logger,
             environment=environment,
             resume=resume,
-            say=progress.say,
+            notify=progress.notify,
         )
         logger.params(_describe(setup))
         epoch, best = restore(setup) if resume else (0, None)
@@ -184,13 +184,13 @@ def _train(
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
     predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-    while epoch < train.epochs and not (
-        best and train.patience and epoch - best.epoch >= train.patience
-    ):
+    while epoch < train.epochs:
+        if best and train.patience and epoch - best.epoch >= train.patience:
+            break
         epoch += 1
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
-        validation = predictor.validate(setup.kept)
+        validation = predictor.validate(setup.eval_model)
         metrics |= _measure(setup, validation)
         improved = best is None or _is_better(train.monitor, metrics, best.metrics)
         if best is None or improved:
@@ -205,7 +205,9 @@ def _train(
         progress.epoch(epoch=epoch, metrics=metrics, best=improved, seconds_left=left)
     assert best is not None  # noqa: S101  (epochs >= 1)
     if epoch < train.epochs:
-        progress.say(f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}")
+        progress.notify(
+            f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}"
+        )
     return best
 
 
@@ -225,8 +227,10 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 
 def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
-    """One pass; returns train/loss, the metrics, /lr, /images_per_s, and /data_wait: its share of
-    the time."""
+    """One epoch; returns train/loss, the metrics, /lr, /images_per_s and /data_wait.
+
+    /data_wait is the share of time spent waiting for data.
+    """
     train, fabric = setup.config.train, setup.fabric
     seed_torch(train.seed, epoch, fabric.global_rank)
     setup.train_sampler.epoch = epoch
@@ -238,25 +242,28 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     total, seen, recent, lr = 0.0, 0, [], 0.0
     waits: list[float] = []
     for number, (images, labels, indices) in enumerate(_time_waiting(setup.train_loader, waits)):
+        # gradients are added up over a group of batches, and synchronized after its last one
         group = number - number % train.accumulate
         last = number + 1 in (group + train.accumulate, len(sizes))
         with fabric.no_backward_sync(setup.model, enabled=fabric.world_size > 1 and not last):
             loss, guesses, truth = _forward(setup, images, labels)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise _non_finite(
-                    value, epoch, number, sizes, [setup.data.train[i].id for i in indices.tolist()]
-                )
+                ids = [setup.data.train[index].id for index in indices.tolist()]
+                raise _non_finite(value, epoch, number, sizes, ids)
+            # by images, because the last batch of an epoch may be smaller
             share = sizes[number] / sum(sizes[group : group + train.accumulate])
-            fabric.backward(
-                loss * share * fabric.world_size
-            )  # the mean over processes divides by their number
+            # times the number of processes, because the mean over them divides by it
+            fabric.backward(loss * share * fabric.world_size)
+        # statistics of the batch
         confusion += confusion_matrix(truth, guesses, classes)
-        total, seen = total + value * sizes[number], seen + sizes[number]
+        total += value * sizes[number]
+        seen += sizes[number]
         recent.append(value)
         progress.batch(epoch=epoch, images=sizes[number], loss=value)
         if not last:
             continue
+        # the group is complete
         lr = _update_weights(setup)
         step = (epoch - 1) * steps + number // train.accumulate + 1
         if step % train.log_every == 0:
@@ -264,11 +271,10 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             setup.logger.metrics(values, step=step, epoch=epoch)
             recent = []
     seconds = time.monotonic() - started
+    scores = score_counts(count_classes(confusion))
     return {
         "train/loss": total / seen,
-        **{
-            f"train/{name}": value for name, value in score_counts(count_classes(confusion)).items()
-        },
+        **{f"train/{name}": value for name, value in scores.items()},
         "train/lr": lr,
         "train/images_per_s": seen / seconds,
         "train/data_wait": sum(waits) / seconds,
@@ -287,7 +293,7 @@ def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
 def _forward(
     setup: Setup, images: Tensor, labels: Tensor
 ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """Loss of the batch over all processes, and the guesses and true labels of its images."""
+    """Loss of the batch over all processes, and predicted and true classes of its images."""
     batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
     targets = setup.fabric.to_device(labels)
     if setup.mixer is not None:
@@ -302,11 +308,10 @@ def _forward(
 def _gather(
     setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (with their gradients), targets and labels of all processes in the order of the whole
-    batch.
+    """Logits, targets and labels of all processes in the order of the whole batch.
 
-    The loss of the whole batch is then the same in every process, also for losses that are no mean
-    over images.
+    The logits have their gradients. The loss of the whole batch is then the same in every process,
+    also for losses that are no mean over images.
     """
     share = setup.config.train.batch_size // setup.fabric.world_size
     absent = share - len(labels)  # the last batch may not divide evenly
@@ -321,7 +326,7 @@ def _gather(
 
 
 def _update_weights(setup: Setup) -> float:
-    """One optimiser step; returns the learning rate it was made with."""
+    """One optimizer step; returns the learning rate of this step."""
     train = setup.config.train
     if train.clip_grad:
         setup.fabric.clip_gradients(setup.model, setup.optimizer, max_norm=train.clip_grad)
@@ -345,8 +350,8 @@ def _non_finite(
     )
 
 
-def _measure(setup: Setup, validation: Kept) -> dict[str, float]:
-    """val/loss, and what `measure` finds."""
+def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
+    """val/loss and the metrics of `measure`."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
     return {"val/loss": float(setup.loss(logits, truth)), **measure(validation)}
@@ -361,8 +366,7 @@ def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float])
 def _finish(
     setup: Setup, progress: Progress, best: Best, on_trained: Callable[[str], None]
 ) -> FitResult:
-    """Fingerprint the best weights, draw what they said of the validation images, and predict with
-    them."""
+    """Fingerprint the best weights, draw their validation results, and predict with them."""
     fingerprint = weights_fingerprint(load_best(setup))
     first = setup.fabric.is_global_zero
     if first:
@@ -370,16 +374,16 @@ def _finish(
 
         on_trained(fingerprint)
         progress.finish("drawing")
-        kept = load_probabilities(setup.run_dir / "validation.npz")
+        validation = load_probabilities(setup.run_dir / "validation.npz")
         paths = {sample.id: sample.path for sample in setup.data.val}
-        for figure in draw_validation(kept, paths, setup.run_dir):
+        for figure in draw_validation(validation, paths, setup.run_dir):
             setup.logger.artifact(figure)
     predictions = None
     if setup.data.eval:
         progress.finish("predicting")
         predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-        kept = predictor.evaluate(setup.kept)
+        evaluation = predictor.evaluate(setup.eval_model)
         if first:
-            predictions = save_predictions(setup.run_dir, kept, setup.task)
+            predictions = save_predictions(setup.run_dir, evaluation, setup.task)
             setup.logger.artifact(predictions)
     return FitResult(best, fingerprint, predictions)

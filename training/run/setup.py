@@ -1,4 +1,4 @@
-"""Everything a run works with, made once from its config: devices, model, optimiser, batches, loss."""
+"""Build everything that a run needs: devices, model, optimizer, batches, loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.training.config import Config
 from tracker.training.errors import ConfigError
 from tracker.training.fabric import ClusterEnvironment, Fabric, ModelParallelStrategy
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.mixup import Mixer, build_mixer
 from tracker.training.input.sampler import BatchSampler, balance
 from tracker.training.logger import RunLogger
@@ -27,7 +27,7 @@ from tracker.training.model.optim import build_optimizer, lr_factor
 
 @dataclass
 class Setup:
-    """What the loop works with."""
+    """The objects that the training loop needs."""
 
     config: Config
     data: LoadedData
@@ -43,7 +43,7 @@ class Setup:
     ema: AveragedModel | None
     train_loader: Any
     train_sampler: BatchSampler
-    source: Source
+    source: ImageSource
 
     @property
     def sharded(self) -> bool:
@@ -51,8 +51,8 @@ class Setup:
         return self.fabric.world_size > 1 and self.config.train.strategy == "fsdp"
 
     @property
-    def kept(self) -> Any:
-        """The module whose weights are validated and kept: the moving average where there is one."""
+    def eval_model(self) -> Any:
+        """The module that is validated and saved: the moving average if there is one."""
         return self.model.module if self.ema is None else self.ema.module
 
 
@@ -61,45 +61,43 @@ def build_setup(
     data: LoadedData,
     task: Task,
     *,
-    source: Source,
+    source: ImageSource,
     run_dir: Path,
     logger: RunLogger,
     environment: ClusterEnvironment | None,
     resume: bool,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Setup:
-    """Build it all; `say` gets sentences for the user. With `resume` no weights are read: they come
-    from last.pth.
+    """Build everything that a run needs; `notify` gets sentences for the user.
 
-    Raises ConfigError and WeightsError.
+    With `resume` no weights are read: they come from last.pth. Raises ConfigError and WeightsError.
     """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-    fabric = build_fabric(config, environment=environment, say=say)
+    fabric = build_fabric(config, environment=environment, notify=notify)
+
+    # the model: seeded first, because a new head has random weights
     seed_torch(train.seed, 0)
-    wanted = replace(config.model, pretrained=False) if resume else config.model
+    model_config = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
-        wanted,
+        model_config,
         num_classes=len(task.classes),
         image_size=config.data.image_size,
         root=source.root,
-        say=say,
+        notify=notify,
     )
-    if train.strategy != "fsdp":  # which shards contiguous weights only
-        module = module.to(memory_format=torch.channels_last)
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
-        module = convert(module)
-    ema = (
-        AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
-        if train.ema
-        else None
-    )
+    module = _prepare_module(module, config, fabric)
+    ema = None
+    if train.ema:
+        ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
     compiled: Any = torch.compile(module) if train.compile else module
     model = fabric.setup_module(compiled)
-    optimizer = build_optimizer(
-        module.body if isinstance(module, AttributeHeads) else module, config.optim
-    )
+
+    # the optimizer needs the parameters that Fabric may have sharded
+    trained = module.body if isinstance(module, AttributeHeads) else module
+    optimizer = build_optimizer(trained, config.optim)
+
+    # the batches
     labels = [sample.label for sample in data.train]
     sampler = BatchSampler(
         len(labels),
@@ -113,7 +111,7 @@ def build_setup(
         config, [sample.path for sample in data.train], labels, source, train=True
     )
     if note:
-        say(note)
+        notify(note)
     steps = -(-len(sampler) // train.accumulate)
     return Setup(
         config=config,
@@ -141,29 +139,39 @@ def build_setup(
     )
 
 
+def _prepare_module(module: Any, config: Config, fabric: Fabric) -> Any:
+    """The module in the memory format and with the batch norms that its devices need."""
+    if config.train.strategy != "fsdp":  # which shards contiguous weights only
+        module = module.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm  # torch does not type it
+        module = convert(module)
+    return module
+
+
 def build_fabric(
-    config: Config, *, environment: ClusterEnvironment | None, say: Callable[[str], None]
+    config: Config, *, environment: ClusterEnvironment | None, notify: Callable[[str], None]
 ) -> Fabric:
-    """Fabric on the devices that the config asks for; raises ConfigError when they are not there."""
+    """Fabric on the devices of the config; raises ConfigError when they do not exist."""
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "train.accelerator: no CUDA device here", hint="--set train.accelerator=auto"
+            "train.accelerator: no CUDA device on this machine", reason="no such device"
         )
     if train.accelerator == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(
-            "train.accelerator: no MPS device here", hint="--set train.accelerator=auto"
+            "train.accelerator: no MPS device on this machine", reason="no such device"
         )
     device = train.accelerator
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and torch.cuda.device_count() < train.devices:
         raise ConfigError(
-            f"train.devices: {train.devices} wanted, {torch.cuda.device_count()} here"
+            f"train.devices: {train.devices} asked for, {torch.cuda.device_count()} available"
         )
     precision, note = resolve_precision(train.precision, device)
     if note:
-        say(note)
+        notify(note)
     fabric = Fabric(
         accelerator=device,
         devices=train.devices,
@@ -182,19 +190,20 @@ def _choose_strategy(config: Config) -> str | ModelParallelStrategy:
         return "auto"
     if config.train.strategy == "ddp":
         return "ddp"
-    return (
-        ModelParallelStrategy(  # FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
-            parallelize_fn=_shard,
-            data_parallel_size=world,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=False,
-        )
+    # this is FSDP2; Fabric's FSDPStrategy is the older kind, and for GPUs only
+    return ModelParallelStrategy(
+        parallelize_fn=_shard,
+        data_parallel_size=world,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=False,
     )
 
 
 def _shard(model: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
-    """Divide each block, and what is left, among the processes; a block is gathered only while it
-    is used."""
+    """Divide each block, and the rest, among the processes.
+
+    A block is whole in memory only while it is used.
+    """
     from torch.distributed.fsdp import fully_shard
 
     for parent in reversed(list(model.modules())):
@@ -213,8 +222,10 @@ def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:
 
 
 def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay rises to `decay` with the steps n as (1 + n) / (10
-    + n)."""
+    """An exponential moving average with a rising decay.
+
+    After n steps it is (1 + n) / (10 + n), at most `decay`.
+    """
 
     def average(averaged: Any, current: Any, steps: Any) -> None:
         count = float(steps)
@@ -224,7 +235,7 @@ def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def _weigh_classes(config: Config, labels: list[int], classes: int) -> torch.Tensor | None:
-    """The weight [classes] of an image of each class; its mean over the images is 1."""
+    """A weight for each class [classes]; its mean over the images is 1."""
     if config.loss.class_weights == "none":
         return None
     weights = torch.ones(classes)

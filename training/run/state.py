@@ -1,5 +1,4 @@
-"""best.pth and last.pth: what a run keeps of its best epoch, and what it needs to go on after its
-last."""
+"""best.pth and last.pth: the best epoch of a run, and the state to continue from."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from tracker.training.config import (
     trajectory_fingerprint,
 )
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
 from tracker.training.run.setup import Setup
 
@@ -39,9 +38,8 @@ class Best:
     metrics: Mapping[str, float]
 
 
-def save_best(setup: Setup, best: Best, validation: Kept) -> None:
-    """best.pth, and validation.npz: what these weights said about every validation image; called in
-    every process."""
+def save_best(setup: Setup, best: Best, validation: Predictions) -> None:
+    """Write best.pth, and validation.npz with its validation predictions; for each process."""
     weights = _collect_weights(setup)
     if not setup.fabric.is_global_zero:
         return
@@ -59,8 +57,10 @@ def save_best(setup: Setup, best: Best, validation: Kept) -> None:
 
 
 def save_last(setup: Setup, epoch: int, best: Best) -> None:
-    """last.pth: weights, optimiser, schedule, moving average; what is random follows from seed and
-    epoch."""
+    """Write last.pth: weights, optimizer, schedule, moving average.
+
+    Random numbers follow from seed and epoch.
+    """
     model, optimizer, sharded = setup.model.module, setup.optimizer.optimizer, setup.sharded
     state = {
         "model": get_model_state_dict(model, options=WHOLE) if sharded else model.state_dict(),
@@ -82,10 +82,10 @@ def save_last(setup: Setup, epoch: int, best: Best) -> None:
 
 
 def restore(setup: Setup) -> tuple[int, Best | None]:
-    """Load last.pth in every process; a run that was stopped before its first epoch was complete
-    starts again.
+    """Load last.pth in each process; without one, the run starts again.
 
-    Raises ConfigError when it was trained with another config, WeightsError when it cannot be read.
+    A run without last.pth ended before its first epoch was complete. Raises ConfigError when it was
+    trained with another config, WeightsError when it cannot be read.
     """
     state = setup.fabric.broadcast(_read_last(setup) if setup.fabric.is_global_zero else None)
     if state is None:
@@ -105,25 +105,24 @@ def restore(setup: Setup) -> tuple[int, Best | None]:
 
 
 def load_best(setup: Setup) -> dict[str, torch.Tensor]:
-    """Put the weights of best.pth into the kept module, in every process, and return them."""
+    """Load the weights of best.pth into `eval_model` in each process, and return them."""
     path = setup.run_dir / "best.pth"
     state: Any = load_checkpoint(path)["model"] if setup.fabric.is_global_zero else None
     state = setup.fabric.broadcast(state)
     if setup.sharded:
-        set_model_state_dict(
-            setup.kept, dict(state), options=WHOLE
-        )  # it replaces what is in the dict
+        # a copy, because the call replaces the values of the dict
+        set_model_state_dict(setup.eval_model, dict(state), options=WHOLE)
     else:
-        setup.kept.load_state_dict(state)
-    found: dict[str, torch.Tensor] = state
-    return found
+        setup.eval_model.load_state_dict(state)
+    weights: dict[str, torch.Tensor] = state
+    return weights
 
 
 def _collect_weights(setup: Setup) -> dict[str, Any]:
-    """The kept weights, whole, on the CPU where processes share them."""
+    """The whole weights of `eval_model`; on the CPU where processes share them."""
     if setup.sharded:
-        return get_model_state_dict(setup.kept, options=WHOLE)
-    weights: dict[str, Any] = setup.kept.state_dict()
+        return get_model_state_dict(setup.eval_model, options=WHOLE)
+    weights: dict[str, Any] = setup.eval_model.state_dict()
     return weights
 
 
@@ -139,9 +138,7 @@ def _read_last(setup: Setup) -> dict[str, Any] | None:
     ):
         raise ConfigError(
             f"{setup.run_dir.name} was trained with another config",
-            hint=(
-                "resume it unchanged, or start a new run: tracker run train --from"
-                f" {setup.run_dir.name}"
-            ),
+            reason="other config",
+            run=setup.run_dir.name,
         )
     return state

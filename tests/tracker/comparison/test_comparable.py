@@ -28,7 +28,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.competition import Workspace, load_workspace
 
 Config = Mapping[str, Any]
@@ -46,7 +46,7 @@ def keep_validation(
     workspace: Workspace, run: str, ids: Sequence[str], labels: Sequence[int]
 ) -> None:
     probabilities = np.full((len(ids), 2), 0.5, dtype=np.float32)
-    kept = Kept(tuple(ids), probabilities, ("cat", "dog"), labels=np.array(labels))
+    kept = Predictions(tuple(ids), probabilities, ("cat", "dog"), labels=np.array(labels))
     save_probabilities(workspace.runs_dir / run / "validation.npz", kept)
 
 
@@ -302,7 +302,7 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
     for name, ids in (("exp1", ("a", "b")), ("exp2", ("b", "c"))):
         path = tmp_path / f"{name}.npz"
         save_probabilities(
-            path, Kept(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1]))
+            path, Predictions(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1]))
         )
         bases.append(Basis(name=name, own=False, scheme={}, file=path, marks=read_marks(path)))
     trained = replace(bases[0], scheme={"data.split": "stratified"})

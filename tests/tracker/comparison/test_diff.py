@@ -31,7 +31,7 @@ from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
 from tracker.training.config import config_fingerprint
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.competition import Workspace, load_workspace
 
@@ -60,7 +60,7 @@ def keep(
     labels = np.array(TRUTH[: len(guesses)] if truth is None else truth)
     probabilities = np.eye(len(classes), dtype=np.float32)[list(guesses)]
     path = workspace.runs_dir / run / "validation.npz"
-    save_probabilities(path, Kept(tuple(ids), probabilities, classes, labels=labels))
+    save_probabilities(path, Predictions(tuple(ids), probabilities, classes, labels=labels))
 
 
 def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int]) -> RunDiff:

@@ -18,13 +18,14 @@ from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.comparison.selection import select_final
 from tracker.comparison.splits import Panel, draw_normal
 from tracker.console.cv_lb import render_selection
+from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
-from tracker.training.errors import ConfigError, TrackerError
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.errors import ConfigError
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.competition import Workspace, load_workspace
 
 IMAGES = 400
@@ -334,7 +335,7 @@ def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) 
         name = make_run(workspace, answers).name
         guesses = np.where(rng.random(300) < 0.2 + number / 10, 1 - truth, truth)
         order = rng.permutation(300)
-        kept = Kept(
+        kept = Predictions(
             tuple(f"v{n}" for n in order),
             np.eye(2, dtype=np.float32)[guesses[order]],
             ("cat", "dog"),

@@ -440,7 +440,7 @@ VIEWS = {
     "show exp1": ["0.5000"],
     "diff exp1 exp4": ["0.001 ", "2.001"],
     "ledger history": ["exp1"],
-    "run options": ["model.name = ", "\n  Share of the training data held out.\n"],
+    "run options": ["model.name = ", "\n  Share of the training data held out for validation.\n"],
     "sota": ["2 **"],
     "audit": ["4 submissions"],
 }

@@ -19,10 +19,11 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, run_tracker, tracker_command
+from tracker.core.errors import TrackerError
 from tracker.images.cutout import remove_background
 from tracker.setup.demo_faces import make_competition
 from tracker.training.config import Config
-from tracker.training.errors import ConfigError, MissingLibraryError, TrackerError
+from tracker.training.errors import ConfigError, MissingLibraryError
 from tracker.training.formats.images import decode_image
 from tracker.training.input.channels import measure_channels
 from tracker.training.inspect import cutout
@@ -135,7 +136,7 @@ def test_the_command_tells_a_broken_image_and_prints_a_config_for_the_rest(tmp_p
 
 def test_folders_that_would_lose_something_are_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
-    for out, words in ((folder / "x", "lie in each other"), (tmp_path, "lie in each other")):
+    for out, words in ((folder / "x", "overlap"), (tmp_path, "overlap")):
         with pytest.raises(ConfigError, match=words):
             remove_background(folder, out, method="grabcut")
     (tmp_path / "mine").mkdir()

@@ -22,17 +22,22 @@ from PIL import ImageEnhance
 from tests.conftest import NO_MLFLOW, run_tracker, save_image
 from tests.support.forks import Forks
 from tests.support.workspaces import make_run
+from tracker.core.errors import TrackerError
 from tracker.images.explain import explain
 from tracker.images.report_pictures import describe_model, print_suspects
 from tracker.images.suspects import SuspectReport, _write_pairs, find_suspects
 from tracker.setup.demo_faces import make_competition
 from tracker.setup.init import init_workspace
 from tracker.training.data.data import load_data
-from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.inspect.duplicates import Image, Pair
-from tracker.training.inspect.suspects import Strength, Suspect
+from tracker.training.inspect.suspects import Agreement, Suspect
 from tracker.training.pictures import sheets
-from tracker.training.predict.probabilities import Kept, load_probabilities, save_probabilities
+from tracker.training.predict.probabilities import (
+    Predictions,
+    load_probabilities,
+    save_probabilities,
+)
 from tracker.workflows.folds import train_folds
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.competition import Workspace
@@ -253,7 +258,7 @@ def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> 
     run = make_run(
         workspace, config={"data.format": "mask_profiles", "data.train_dir": config.data.train_dir}
     )
-    kept = Kept(tuple(sample.id for sample in samples), probabilities, classes=task.classes)
+    kept = Predictions(tuple(sample.id for sample in samples), probabilities, classes=task.classes)
     save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
     found = find_suspects(workspace, run.name, out="suspects", threshold=0, count=0)
     assert sorted(suspect.field for suspect in found.suspects) == ["age", "gender", "swap"]
@@ -307,7 +312,7 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
     }
     run = make_run(workspace, config={f"data.{key}": value for key, value in keys.items()})
     rows = len(data.val)
-    kept = Kept(tuple(s.id for s in data.val), np.full((rows, 18), 1 / 18, dtype=np.float32))
+    kept = Predictions(tuple(s.id for s in data.val), np.full((rows, 18), 1 / 18, dtype=np.float32))
     save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
     done = run_tracker("data", "suspects", run.name, "--json", "--count", "3", cwd=workspace.root)
     found = json.loads(done.stdout)
@@ -410,7 +415,7 @@ def test_suspects_at_80_columns_say_their_order_their_number_and_the_labels_of_p
         threshold=10,
         pairs=(Pair(a, b, 3),),
         files=("suspects/labels.csv", "suspects/pairs.csv"),
-        model=(Strength(field="label", right=1000, judged=1024, majority=0.5),),
+        model=(Agreement(field="label", right=1000, judged=1024, majority=0.5),),
     )
     monkeypatch.setenv("COLUMNS", "80")
     print_suspects(report)

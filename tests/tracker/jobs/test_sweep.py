@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.support.servers import PostgresServer
-from tracker.core.errors import RefusedError
+from tracker.core.errors import RefusedError, TrackerError
 from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
@@ -24,7 +24,7 @@ from tracker.training.config import (
     config_to_dict,
     outcome_values,
 )
-from tracker.training.errors import ConfigError, DataError, TrackerError
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.competition import Workspace
 
 WRONG = """

@@ -14,7 +14,7 @@ import typer.testing
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
-from tracker.core.errors import UnknownRunError
+from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.jobs.running import resolve_running
 from tracker.ledger.history import list_history
 from tracker.runs.recorder import Recorder
@@ -22,7 +22,6 @@ from tracker.submissions.examine import check
 from tracker.submissions.headlines import _render_gap
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
-from tracker.training.errors import TrackerError
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import Metric, Workspace, load_workspace

@@ -18,15 +18,16 @@ import pytest
 from tests.conftest import run_tracker, tracker_command
 from tests.support.workspaces import make_run
 from tracker.comparison.audit import audit
+from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.runs.marks import archive_runs, tag_run
 from tracker.runs.read import list_runs, load_run
 from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import submit
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.training.input.cache import open_cache
-from tracker.training.predict.probabilities import Kept, save_probabilities
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.clean import BEST, CACHE, COPY, LAST, find_kept, free, plan_clean
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.infer import load_recorded_weights
@@ -263,7 +264,9 @@ def test_an_ensemble_made_by_the_command_keeps_its_members(workspace: Workspace)
         folder = make_trained(workspace, answers)
         ids = tuple(f"i{number}.png" for number in range(10))
         scores = np.full((10, 2), 0.5, dtype=np.float32)
-        save_probabilities(folder / "probabilities.npz", Kept(ids, scores, classes=("cat", "dog")))
+        save_probabilities(
+            folder / "probabilities.npz", Predictions(ids, scores, classes=("cat", "dog"))
+        )
     ensemble(workspace, ["exp1", "exp2"], method="soft")
     kept: Any = plan_clean(workspace, checkpoints=True).kept
     assert kept == {"exp1": "needed by exp3", "exp2": "needed by exp3"}

@@ -17,6 +17,7 @@ from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
+from tracker.core.errors import TrackerError
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
@@ -26,7 +27,7 @@ from tracker.runs.read import list_runs, load_run
 from tracker.submissions.examine import check
 from tracker.submissions.scores import score
 from tracker.submissions.submit import _render_message, submit
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import DEFAULT_METRICS, Competition, Metric, Workspace
 from tracker.workspace.metrics import (

@@ -18,7 +18,7 @@ from tracker.training.config import (
     merge,
     trajectory_fingerprint,
 )
-from tracker.training.data.data import inspect_data, keep_tables, load_data
+from tracker.training.data.data import copy_tables, inspect_data, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import LoadedData
 
@@ -123,7 +123,7 @@ def test_evaluation_images_are_predicted_whatever_is_left_out(folders: Path) -> 
     assert len(data.eval) == 6
     assert (
         data.notes[1]
-        == "data.exclude: e*.png also fits 6 evaluation images, predicted all the same"
+        == "data.exclude: e*.png also matches 6 evaluation images; they are predicted anyway"
     )
     (folders / "eval" / "images" / "e2.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"e2\.png: empty file"):
@@ -196,7 +196,7 @@ def test_a_run_keeps_the_tables_of_label_fixes_and_of_images_left_out(folders: P
     write(folders / "fixes.csv", "id,field,value", "cat/cat01.png,label,dog")
     write(folders / "bad.csv", "path", "cat/cat00.png")
     (folders / "exp1").mkdir()
-    keep_tables(
+    copy_tables(
         replace(CONFIG, label_fixes="fixes.csv", exclude="bad.csv,*.gif"), folders, folders / "exp1"
     )
     assert {path.name: path.read_text() for path in (folders / "exp1").iterdir()} == {
@@ -222,7 +222,7 @@ def test_files_beside_the_images_are_counted_in_one_line(folders: Path) -> None:
     data = load_data(CONFIG, TWO, root=folders)
     (note,) = data.notes
     words, _, kinds = note.strip(")").partition(" (")
-    assert words == "beside the images, and not looked at: 9"
+    assert words == "files beside the images, ignored: 9"
     assert kinds.startswith((".txt 2", ".ipynb_checkpoints 2", ".csv 2"))
     assert {"Thumbs.db 1", "hidden 1", "desktop.ini 1", ".txt 2"} < set(kinds.split(", "))
     (folders / "train" / "cat" / "photo.heic").write_bytes(b"x")

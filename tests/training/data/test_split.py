@@ -1,4 +1,4 @@
-"""Folds, undersampling, label fixes and measured channels: what a run is trained and validated on."""
+"""Folds, undersampling, label fixes and measured channels of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROFILES = DataConfig(format="mask_profiles", train_dir="train", split="by_profi
 
 
 def make_samples(people: int) -> list[Sample]:
-    """Seven photographs each, of five classes, as labels of people that differ in gender and age."""
+    """Seven photographs each, of five classes; the people differ in gender and age."""
     return [
         Sample(
             f"p{n}/i{photo}",
@@ -146,7 +146,7 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
         "cat/cat00.png,label,bird\n"
         "cat/none.png,label,dog\n"
         "7,gender,female\n"
-        "cat/cat01.png,colour,red\n"
+        "cat/cat01.png,color,red\n"
         "cat/cat02.png,label,dog\n"
         "cat/cat02.png,label,cat\n"
     )
@@ -158,7 +158,7 @@ def test_label_fixes_that_cannot_be_followed_are_told_all_at_once(folders: Path)
         "fixes.csv:3: unknown label 'bird', expected one of cat, dog",
         "fixes.csv:4: no image cat/none.png",
         "fixes.csv:5: no person 7",
-        "fixes.csv:6: unknown field 'colour'",
+        "fixes.csv:6: unknown field 'color'",
         "fixes.csv:8: cat/cat02.png label is 'dog' in line 7",
     ):
         assert part in words

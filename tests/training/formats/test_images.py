@@ -27,7 +27,7 @@ RAMP = np.arange(0, 65536, 140, dtype=np.uint16)[:468].reshape(18, 26)
 
 
 def save_tiff(path: Path, pixels: np.ndarray, *, bits: int, photometric: int = 1) -> Path:
-    """A grey TIFF of one strip, little-endian."""
+    """A gray TIFF of one strip, little-endian."""
     height, width = pixels.shape
     content = pixels.astype("<u2").tobytes()
     if bits == 12:
@@ -54,16 +54,16 @@ def read_all(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.tiff", "a.png"])
-def test_sixteen_bits_of_grey_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
+def test_sixteen_bits_of_gray_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
     Image.fromarray(RAMP).save(tmp_path / name)
     assert (read_all(tmp_path / name) == (RAMP >> 8)[..., None]).all()
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
-def test_sixteen_bits_of_colour_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
-    colour = np.stack([RAMP, RAMP[::-1], RAMP // 2], axis=2)
-    assert cv2.imwrite(str(tmp_path / name), colour[..., ::-1])
-    assert np.abs(read_all(tmp_path / name).astype(int) - colour / 257).max() <= 1
+def test_sixteen_bits_of_color_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
+    color = np.stack([RAMP, RAMP[::-1], RAMP // 2], axis=2)
+    assert cv2.imwrite(str(tmp_path / name), color[..., ::-1])
+    assert np.abs(read_all(tmp_path / name).astype(int) - color / 257).max() <= 1
 
 
 def test_twelve_bits_and_white_at_zero_are_read_as_the_file_says(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_pixels_without_a_known_white_are_told_before_training(
     assert words in check_images([path])[path].problem
 
 
-def test_a_gif_is_its_first_frame_in_the_colours_of_its_palette(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (30, 20), colour) for colour in ((200, 30, 10), (0, 0, 255))]
+def test_a_gif_is_its_first_frame_in_the_colors_of_its_palette(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (30, 20), color) for color in ((200, 30, 10), (0, 0, 255))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert (read_all(tmp_path / "a.gif") == (200, 30, 10)).all()
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif"])
-def test_of_transparent_pixels_the_stored_colour_counts_in_every_format(
+def test_of_transparent_pixels_the_stored_color_counts_in_every_format(
     tmp_path: Path, name: str
 ) -> None:
     pixels = np.full((20, 30, 4), (200, 30, 10, 255), dtype=np.uint8)

@@ -25,8 +25,8 @@ from tests.training.test_options import SHORT, vary
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.input.augment import Pipeline, build_pipeline
-from tracker.training.input.colour import hue_matrix, jitter_matrix
-from tracker.training.input.loader import Source, build_dataset
+from tracker.training.input.color import hue_matrix, jitter_matrix
+from tracker.training.input.loader import ImageSource, build_dataset
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.predict.predict import _average, _list_views
 
@@ -34,19 +34,19 @@ SIZE = (24, 32)
 DATA = DataConfig(image_size=SIZE)
 CUSTOM = AugmentConfig(name="custom", crop=SIZE)
 MEAN, STD = np.array(DATA.mean), np.array(DATA.std)
-GREY = np.array([0.299, 0.587, 0.114])
+GRAY = np.array([0.299, 0.587, 0.114])
 Image = NDArray[np.uint8]
 
 
 def make_image(height: int = 48, width: int = 64, seed: int = 3) -> Image:
-    """Smooth colours with a little noise, as in a photograph."""
+    """Smooth colors with a little noise, as in a photograph."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(20, 236, (4, 5, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
     return (smooth + rng.integers(-9, 10, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
-def normalise(pixels: NDArray[Any]) -> NDArray[np.float64]:
+def normalize(pixels: NDArray[Any]) -> NDArray[np.float64]:
     result: NDArray[np.float64] = (pixels / 255 - MEAN) / STD
     return result
 
@@ -91,13 +91,13 @@ def jitter_by_formula(image: NDArray[Any], drawn: dict[str, Any]) -> NDArray[np.
     """The four steps on float64, each on what the one before it left."""
     pixels = image.astype(np.float64)
     for step in drawn["order"]:
-        grey = (pixels @ GREY)[..., None]
+        gray = (pixels @ GRAY)[..., None]
         if step == 0:
             pixels = drawn["brightness"] * pixels
         elif step == 1:
-            pixels = drawn["contrast"] * pixels + (1 - drawn["contrast"]) * grey.mean()
+            pixels = drawn["contrast"] * pixels + (1 - drawn["contrast"]) * gray.mean()
         elif step == 2:
-            pixels = drawn["saturation"] * pixels + (1 - drawn["saturation"]) * grey
+            pixels = drawn["saturation"] * pixels + (1 - drawn["saturation"]) * gray
         else:
             pixels = turn_hue(pixels, drawn["hue"])
     return pixels
@@ -105,27 +105,26 @@ def jitter_by_formula(image: NDArray[Any], drawn: dict[str, Any]) -> NDArray[np.
 
 def turn_hue(pixels: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     """Chroma I + iQ of the NTSC's YIQ, turned as a complex number."""
-    y = pixels @ GREY
+    y = pixels @ GRAY
     i, q = pixels @ np.array([0.596, -0.274, -0.322]), pixels @ np.array([0.211, -0.523, 0.312])
     chroma = (i + 1j * q) * np.exp(-2j * np.pi * turn)
     yiq = np.stack([y, chroma.real, chroma.imag], axis=-1)
     solved: NDArray[np.float64] = np.linalg.solve(
-        np.array([GREY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]), yiq[..., None]
+        np.array([GRAY, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]), yiq[..., None]
     )[..., 0]
     return solved
 
 
-# --- Base and custom
-# --------------------------------------------------------------------------------------------------
+# --- Base and custom ---
 
 
-def test_base_resizes_and_normalises() -> None:
+def test_base_resizes_and_normalizes() -> None:
     image = make_image(*SIZE)
-    np.testing.assert_allclose(run(build(AugmentConfig()), image), normalise(image), atol=1e-5)
+    np.testing.assert_allclose(run(build(AugmentConfig()), image), normalize(image), atol=1e-5)
     block = np.kron(
         image, np.ones((3, 3, 1), dtype=np.uint8)
     )  # shrinks to what it was made of, by the mean of areas
-    np.testing.assert_allclose(run(build(AugmentConfig()), block), normalise(image), atol=1e-5)
+    np.testing.assert_allclose(run(build(AugmentConfig()), block), normalize(image), atol=1e-5)
 
 
 def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_base() -> None:
@@ -144,7 +143,7 @@ def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_ba
         wanted = mirror(image=cut)["image"]
         mirrored += not np.array_equal(cut, wanted)
         seen.add(wanted.tobytes())
-        np.testing.assert_allclose(run(pipeline, image, seed), normalise(wanted), atol=1e-5)
+        np.testing.assert_allclose(run(pipeline, image, seed), normalize(wanted), atol=1e-5)
     assert 0 < mirrored < 20
     assert len(seen) == 20
     for fitted in ({}, {"crop_pct": 0.9, "crop_mode": "center", "interpolation": "bicubic"}):
@@ -164,26 +163,26 @@ def test_standard_without_its_crop_is_base_mirrored_as_often_as_flip_says(flip: 
     np.testing.assert_allclose(found, base[:, ::-1] if flip else base, atol=1e-5)
 
 
-def test_custom_cuts_out_the_centre_and_resizes_it() -> None:
+def test_custom_cuts_out_the_center_and_resizes_it() -> None:
     image = make_image(48, 64)
-    centre = image[12:36, 16:48]
+    center = image[12:36, 16:48]
     plain = replace(CUSTOM, jitter=0.0)
-    np.testing.assert_allclose(run(build(plain), image), normalise(centre), atol=1e-5)
+    np.testing.assert_allclose(run(build(plain), image), normalize(center), atol=1e-5)
     half = build(replace(plain, crop=(48, 64)))
     np.testing.assert_allclose(
         run(half, image),
-        normalise(cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA)),
+        normalize(cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_AREA)),
         atol=1e-5,
     )
     assert run(build(replace(plain, crop=(99, 99))), image).shape == (*SIZE, 3)  # padded
 
 
-def test_the_given_mean_and_std_normalise() -> None:
+def test_the_given_mean_and_std_normalize() -> None:
     image = make_image(*SIZE)
     other = replace(DATA, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     found = run(build_pipeline(AugmentConfig(), other, root=Path(), train=True), image)
     np.testing.assert_allclose(found, (image / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7], atol=1e-5)
-    with pytest.raises(ConfigError, match="still to be measured"):
+    with pytest.raises(ConfigError, match="have no numbers yet"):
         build_pipeline(AugmentConfig(), replace(DATA, mean="measured"), root=Path(), train=True)
 
 
@@ -206,7 +205,7 @@ def test_hsv_jitter_is_albumentations_own() -> None:
     pipeline = build(replace(CUSTOM, jitter=0.2))
     for seed in range(8):
         expected = seeded(jitter, seed)(image=image[12:36, 16:48])["image"]
-        np.testing.assert_allclose(run(pipeline, image, seed), normalise(expected), atol=1e-5)
+        np.testing.assert_allclose(run(pipeline, image, seed), normalize(expected), atol=1e-5)
 
 
 def test_fast_jitter_is_its_formula_in_float64_with_the_draws_of_hsv() -> None:
@@ -216,7 +215,7 @@ def test_fast_jitter_is_its_formula_in_float64_with_the_draws_of_hsv() -> None:
     for seed in range(40):
         drawn = draw_jitter(0.3, seed)
         orders.add(tuple(drawn["order"]))
-        expected = normalise(jitter_by_formula(image[12:36, 16:48], drawn))
+        expected = normalize(jitter_by_formula(image[12:36, 16:48], drawn))
         np.testing.assert_allclose(run(pipeline, image, seed), expected, atol=2e-5)
     assert len(orders) > 12
 
@@ -232,13 +231,13 @@ def test_the_jitter_matrix_is_the_product_of_its_steps_in_every_order(order: Seq
     np.testing.assert_array_equal(matrix[3], [0, 0, 0, 1])
 
 
-def test_a_hue_turn_leaves_grey_and_brightness_and_turns_as_hsv_does() -> None:
+def test_a_hue_turn_leaves_gray_and_brightness_and_turns_as_hsv_does() -> None:
     turn = hue_matrix(1 / 12)
     np.testing.assert_allclose(
         turn @ [90, 90, 90], [90, 90, 90], atol=0.1
     )  # NTSC's numbers have three digits
-    colour = np.array([200.0, 40.0, 90.0])
-    assert GREY @ (turn @ colour) == pytest.approx(GREY @ colour, abs=1e-9)
+    color = np.array([200.0, 40.0, 90.0])
+    assert GRAY @ (turn @ color) == pytest.approx(GRAY @ color, abs=1e-9)
     np.testing.assert_allclose(hue_matrix(0.0), np.eye(3), atol=1e-12)
     red = turn @ [255, 0, 0]  # in HSV a twelfth of a turn makes orange of it
     assert red[0] > red[1] > red[2]
@@ -256,7 +255,7 @@ def test_fast_and_hsv_differ_less_than_either_from_no_jitter() -> None:
 
 
 @pytest.mark.parametrize("name", ["base", "custom"])
-def test_noise_is_gaussian_after_normalisation_in_training_only(name: str) -> None:
+def test_noise_is_gaussian_after_normalization_in_training_only(name: str) -> None:
     image, config = make_image(), AugmentConfig(name=name, crop=SIZE, jitter=0.0)
     plain, noisy = build(config), build(replace(config, noise=0.25))
     added = np.stack([run(noisy, image, seed) - run(plain, image) for seed in range(20)])
@@ -267,15 +266,14 @@ def test_noise_is_gaussian_after_normalisation_in_training_only(name: str) -> No
     )
 
 
-# --- Evaluation
-# -------------------------------------------------------------------------------------------------------
+# --- Evaluation ---
 
 
 @pytest.mark.parametrize("name", ["base", "custom"])
 def test_eval_center_crop_takes_the_place_of_the_training_crop(name: str) -> None:
     image = make_image(48, 64)
     pipeline = build(AugmentConfig(name=name, crop=(10, 10)), train=False, center_crop=SIZE)
-    np.testing.assert_allclose(run(pipeline, image), normalise(image[12:36, 16:48]), atol=1e-5)
+    np.testing.assert_allclose(run(pipeline, image), normalize(image[12:36, 16:48]), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["hsv", "fast"])
@@ -318,8 +316,7 @@ def test_views_are_averaged_as_probabilities() -> None:
     torch.testing.assert_close(torch.softmax(_average(views), 1), expected)
 
 
-# --- Pipeline files
-# ---------------------------------------------------------------------------------------------------
+# --- Pipeline files ---
 
 NORMALISE = albu.Normalize(mean=DATA.mean, std=DATA.std)
 OWN = (
@@ -385,7 +382,7 @@ def test_two_coins_of_a_file_do_not_fall_alike(tmp_path: Path) -> None:
 def test_a_file_without_normalize_or_size_gets_those_of_the_data_section(tmp_path: Path) -> None:
     config, image = write_file(tmp_path, [albu.CenterCrop(*SIZE, pad_if_needed=True)]), make_image()
     np.testing.assert_allclose(
-        run(build(config, root=tmp_path), image), normalise(image[12:36, 16:48]), atol=1e-5
+        run(build(config, root=tmp_path), image), normalize(image[12:36, 16:48]), atol=1e-5
     )
     whole = build(write_file(tmp_path, [albu.HorizontalFlip(p=1.0)], "flip.yaml"), root=tmp_path)
     np.testing.assert_allclose(
@@ -399,7 +396,7 @@ def test_a_file_without_normalize_or_size_gets_those_of_the_data_section(tmp_pat
     assert run(build(tensors, root=tmp_path), image).shape == (*SIZE, 3)
 
 
-def test_a_file_that_normalises_in_its_own_way_keeps_it(tmp_path: Path) -> None:
+def test_a_file_that_normalizes_in_its_own_way_keeps_it(tmp_path: Path) -> None:
     steps = [albu.Resize(*SIZE), albu.Normalize(normalization="image")]
     config, image = write_file(tmp_path, steps), make_image()
     found = run(build(config, root=tmp_path), image)
@@ -438,8 +435,8 @@ def test_steps_that_warn_or_write_more_than_they_take_can_be_used(
             "is not an albumentations pipeline",
         ),
         (
-            "transform: {__class_fullname__: Blur, p: 1.0, colour: red}",
-            "no such argument: colour of Blur",
+            "transform: {__class_fullname__: Blur, p: 1.0, color: red}",
+            "no such argument: color of Blur",
         ),
         (
             "transform: {__class_fullname__: Resize, height: 9, width: 9, p: 1.0}",
@@ -484,7 +481,7 @@ def test_a_step_that_draws_only_for_some_images_is_an_error_and_no_silence(tmp_p
         SHORT, augment__name=write_file(tmp_path, steps).name, data__image_size=list(SIZE)
     )
     path = save_image(tmp_path / "small.png", seed=1)
-    dataset, _ = build_dataset(config, [path], [0], Source(tmp_path), train=True)
+    dataset, _ = build_dataset(config, [path], [0], ImageSource(tmp_path), train=True)
     with pytest.raises(
         DataError, match=r"small.png: the augmentation fails: a step draws random numbers"
     ):
@@ -510,8 +507,7 @@ def test_a_run_keeps_its_pipeline_file_and_the_file_is_part_of_its_config(folder
     assert pin_pipeline_file(vary(config, augment__name="base"), folders).augment.file_sha256 == ""
 
 
-# --- What may be kept
-# -------------------------------------------------------------------------------------------------
+# --- What may be kept ---
 
 
 def test_pipelines_share_what_is_kept_exactly_when_their_heads_agree(tmp_path: Path) -> None:

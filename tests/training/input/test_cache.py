@@ -20,7 +20,7 @@ from tests.training.filling import SHAPE, draw, keep, list_files, open_for
 from tests.training.run.test_loop import train
 from tests.training.test_options import SHORT, vary
 from tracker.training.input import loader
-from tracker.training.input.cache import KEPT_FILES, open_cache
+from tracker.training.input.cache import MAX_FILES, open_cache
 
 
 def make_files(folder: Path, count: int) -> list[Path]:
@@ -90,8 +90,8 @@ def test_only_what_was_checked_is_kept(tmp_path: Path) -> None:
     cache = open_for(tmp_path, files)
     files[0].write_text("changed since")
     keep(cache, files[0])
-    cache.keep("elsewhere.txt", np.zeros(3, dtype=np.uint8), draw(files[1]))
-    cache.keep(
+    cache.store("elsewhere.txt", np.zeros(3, dtype=np.uint8), draw(files[1]))
+    cache.store(
         str(files[1]), np.fromfile(files[1], dtype=np.uint8), np.zeros((4, 4, 3), dtype=np.uint8)
     )
     assert [cache.find(str(path)) for path in files] == [None, None]
@@ -176,7 +176,7 @@ def test_the_user_is_told_why_nothing_is_kept(tmp_path: Path) -> None:
     (path,) = make_files(tmp_path, 1)
     cache, note = open_cache(tmp_path / "cache", "key", (10**6, 10**6, 3), {path: "a"})
     assert cache is None
-    assert "images are not cached: that takes 3000.0 GB, more than half of what" in note
+    assert "images are not cached: they need 3000.0 GB, more than half of the free space" in note
     assert list((tmp_path / "cache").iterdir()) == []
     cache, note = open_cache(path, "key", SHAPE, {path: "a"})
     assert cache is None
@@ -191,13 +191,13 @@ def test_files_used_last_and_files_in_use_stay(tmp_path: Path) -> None:
     (used,) = (tmp_path / "cache").iterdir()
     os.utime(used, (1, 1))
     names = [used]
-    for number in range(KEPT_FILES + 2):
+    for number in range(MAX_FILES + 2):
         open_for(tmp_path, files, key=str(number))
         (new,) = set((tmp_path / "cache").iterdir()) - set(names)
         os.utime(new, (10 + number, 10 + number))
         names.append(new)
     left = {path for path in names if path.exists()}
-    assert left == {used, *names[-KEPT_FILES:]}
+    assert left == {used, *names[-MAX_FILES:]}
     np.testing.assert_array_equal(in_use.find(str(files[0])), draw(files[0]))
 
 
@@ -206,8 +206,10 @@ def test_a_run_that_cannot_keep_images_says_so_and_trains(
 ) -> None:
     plain, _ = train(SHORT, folders, "plain")
     (folders / "file").write_text("")
-    told: list[str] = []
-    monkeypatch.setattr("tracker.training.progress.Progress.say", lambda _, text: told.append(text))
+    messages: list[str] = []
+    monkeypatch.setattr(
+        "tracker.training.progress.Progress.notify", lambda _, text: messages.append(text)
+    )
     full, _ = train(SHORT, folders, "full", cache_dir=folders / "file")
     assert full.weights_fingerprint == plain.weights_fingerprint
-    assert any("images are not cached" in text for text in told)
+    assert any("images are not cached" in text for text in messages)

@@ -77,5 +77,5 @@ def test_prepared_images_of_other_crops_are_kept_apart_and_the_whole_image_as_be
 
 
 def test_a_crop_that_was_not_looked_up_is_an_error_and_no_crop() -> None:
-    with pytest.raises(ConfigError, match="still to be looked up"):
+    with pytest.raises(ConfigError, match="crop_pct has no number yet"):
         build_pipeline(AugmentConfig(crop_pct="model"), DataConfig(), root=Path(), train=True)

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import ROOT, save_image
 from tests.training.test_options import SHORT
-from tracker.training.input.loader import Source, build_dataset
+from tracker.training.input.loader import ImageSource, build_dataset
 
 AFTER_CV2 = """
 import sys, time
@@ -23,10 +23,10 @@ cv2.setNumThreads(4)
 cv2.resize(np.zeros((2000, 2000, 3), dtype=np.uint8), (1000, 1000))  # starts cv2's threads
 time.sleep(0.5)  # now they sleep
 from tracker.training.config import Config, DataConfig
-from tracker.training.input.loader import Source, build_dataset, build_loader
+from tracker.training.input.loader import ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import OrderedBatches
 config = Config(data=DataConfig(image_size=(300, 300)))
-dataset, _ = build_dataset(config, [Path(sys.argv[1])], [0], Source(Path()), train=True)
+dataset, _ = build_dataset(config, [Path(sys.argv[1])], [0], ImageSource(Path()), train=True)
 time.sleep(0.5)
 (batch,) = build_loader(dataset, OrderedBatches(1, 1), workers=1, pin_memory=False)
 print(tuple(batch[0].shape))
@@ -50,7 +50,7 @@ def test_a_loader_process_works_after_the_threads_of_cv2_went_to_sleep(tmp_path:
 
 def test_the_memory_of_a_batch_is_used_again_only_when_nobody_holds_it(tmp_path: Path) -> None:
     paths = [save_image(tmp_path / f"{number}.png", seed=number) for number in range(2)]
-    dataset, _ = build_dataset(SHORT, paths, [0, 1], Source(tmp_path), train=True)
+    dataset, _ = build_dataset(SHORT, paths, [0, 1], ImageSource(tmp_path), train=True)
     held = dataset.__getitems__([(1, 0), (1, 1)])[0][:1]  # a view is enough
     before = held.clone()
     for _ in range(4):
@@ -64,7 +64,7 @@ def test_the_memory_of_a_batch_is_used_again_only_when_nobody_holds_it(tmp_path:
 
 def test_batches_are_channels_last_with_labels_and_places(tmp_path: Path) -> None:
     paths = [save_image(tmp_path / f"{number}.png", seed=number) for number in range(3)]
-    dataset, _ = build_dataset(SHORT, paths, [5, 6, 7], Source(tmp_path), train=True)
+    dataset, _ = build_dataset(SHORT, paths, [5, 6, 7], ImageSource(tmp_path), train=True)
     images, labels, indices = dataset.__getitems__([(1, 2), (1, 0)])
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert (labels.tolist(), indices.tolist()) == ([7, 5], [2, 0])

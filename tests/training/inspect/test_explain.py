@@ -19,10 +19,10 @@ from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.errors import ConfigError
 from tracker.training.input.augment import build_pipeline
 from tracker.training.inspect.explain import (
-    Explained,
-    Shown,
+    Heatmap,
+    ImageToExplain,
     View,
-    draw_explained,
+    draw_heatmaps,
     explain_batch,
     find_view,
     lay_over,
@@ -33,7 +33,7 @@ SIDE, SQUARE = 64, 16
 
 
 def draw_squares(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Grey images with a bright square, whose colour is the class; and the squares' corners, at
+    """Grey images with a bright square, whose color is the class; and the squares' corners, at
     cells of 16."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, 3, SIDE, SIDE, generator=generator) * 0.02 - 0.01
@@ -156,14 +156,14 @@ def test_where_the_model_looks_is_found_for_every_crop(tmp_path: Path) -> None:
     assert (squash.left, squash.top, squash.right, squash.bottom) == pytest.approx(
         (0, 0, 1, 1), abs=0.02
     )
-    centre = view_of(
+    center = view_of(
         AugmentConfig(name="base", crop_pct=0.8, crop_mode="center", interpolation="bicubic"),
         tmp_path,
     )
-    assert centre is not None
+    assert center is not None
     side = 0.8 * WIDE[0] / WIDE[1]  # of a square in the middle, in widths of the photograph
-    assert (centre.left, centre.right) == pytest.approx((0.5 - side / 2, 0.5 + side / 2), abs=0.02)
-    assert (centre.top, centre.bottom) == pytest.approx((0.1, 0.9), abs=0.02)
+    assert (center.left, center.right) == pytest.approx((0.5 - side / 2, 0.5 + side / 2), abs=0.02)
+    assert (center.top, center.bottom) == pytest.approx((0.1, 0.9), abs=0.02)
     padded = view_of(AugmentConfig(name="custom", crop=(80, 80)), tmp_path)
     assert padded is not None
     assert (padded.left, padded.top, padded.right, padded.bottom) == pytest.approx(
@@ -183,10 +183,10 @@ def test_the_heat_is_laid_over_the_place_that_it_is_of() -> None:
     heat[:, :4] = 1  # the left half of what the model sees, which is the middle of the photograph
     laid = lay_over(np.full((60, 160, 3), 100, dtype=np.uint8), heat, View(0.25, 0, 0.75, 1))
     assert laid.shape == (60, 160, 3)
-    coloured = np.ptp(laid.astype(int), axis=2) > 20
-    assert coloured[:, 44:76].all()
-    assert not coloured[:, :39].any()
-    assert not coloured[:, 86:].any()
+    colored = np.ptp(laid.astype(int), axis=2) > 20
+    assert colored[:, 44:76].all()
+    assert not colored[:, :39].any()
+    assert not colored[:, 86:].any()
     assert laid[:, :39].min() > laid[:, 90:118].max()  # what is not seen is pale
 
 
@@ -198,12 +198,12 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
         path = tmp_path / f"{'a_long_name_' * 6}{number}.png"
         Image.new("RGB", size, (90, 90, 90)).save(path)
         heat = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
-        shown = Shown(path.name, path, (0, 1, None)[number])
+        shown = ImageToExplain(path.name, path, (0, 1, None)[number])
         view = View(0, 0, 1, 1) if number < 2 else None
         found.append(
-            Explained(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view)
+            Heatmap(shown, 0, 0.6150001, np.full((32, 32, 3), 9, dtype=np.uint8), heat, view)
         )
-    draw_explained(found, ("cat", "dog"), tmp_path / "explain.png")
+    draw_heatmaps(found, ("cat", "dog"), tmp_path / "explain.png")
     (figure,) = drawn
     assert find_cut(figure) == []
     *tiles, bar = figure.axes
@@ -223,7 +223,7 @@ def test_a_sheet_shows_wide_photographs_in_their_shape_says_what_colors_mean_and
     rounded = f"{round(0.6150001, 6):.2f}"  # as the table has it
     assert all(tile.get_title().endswith(f"predicted cat  {rounded}") for tile in tiles[::2])
     assert [label.get_text().partition(":")[0] for label in bar.get_xticklabels()] == [
-        "grey, blue",
+        "gray, blue",
         "red",
     ]
     assert len(figure.legends[0].get_texts()) == 3

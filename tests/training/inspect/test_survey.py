@@ -51,7 +51,7 @@ def test_classes_attributes_people_and_ages_are_counted_by_part(tmp_path: Path) 
     assert found.age_bands == (30, 60)
 
 
-def test_sizes_formats_and_colours_are_those_of_each_part(folders: Path) -> None:
+def test_sizes_formats_and_colors_are_those_of_each_part(folders: Path) -> None:
     save_image(folders / "train" / "cat" / "cat00.png", seed=0, size=(40, 30))
     Image.fromarray(np.full((20, 24, 3), 90, dtype=np.uint8)).save(
         folders / "train" / "dog" / "dog12.jpg"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES, PHOTOS, mask_profile_label
 from tracker.training.formats.samples import Person, Sample
-from tracker.training.inspect.suspects import Strength, find_suspects, judge_model
+from tracker.training.inspect.suspects import Agreement, find_suspects, measure_agreement
 
 BANDS = (30, 60)
 
@@ -100,8 +100,8 @@ def test_nothing_is_suspected_where_all_is_as_given_or_of_one_class() -> None:
 
 
 def test_a_model_is_weak_when_most_of_its_doubts_are_its_own_or_chance_explains_it() -> None:
-    def rate(right: int, judged: int, majority: float = 0.5) -> Strength:
-        return Strength(field="label", right=right, judged=judged, majority=majority)
+    def rate(right: int, judged: int, majority: float = 0.5) -> Agreement:
+        return Agreement(field="label", right=right, judged=judged, majority=majority)
 
     assert not rate(950, 1000).weak
     assert rate(84, 100).weak
@@ -118,7 +118,7 @@ def test_a_model_is_judged_by_person_and_by_photograph() -> None:
         sample.label + 3 * (row < 7) for row, sample in enumerate(samples)
     ]  # person 000 is a woman
     truth[10] += 6 if truth[10] < 12 else -6
-    found = judge_model(samples, believe(truth, 18), MASK_PROFILE_CLASSES, BANDS)
+    found = measure_agreement(samples, believe(truth, 18), MASK_PROFILE_CLASSES, BANDS)
     assert [(one.field, one.right, one.judged) for one in found] == [
         ("gender", 11, 12),
         ("age", 12, 12),
@@ -127,6 +127,6 @@ def test_a_model_is_judged_by_person_and_by_photograph() -> None:
     assert found[0].majority == 0.5
     assert found[2].majority == 5 / 7
     plain = [Sample(f"{n}.jpg", Path(f"{n}.jpg"), int(n > 2), f"{n}.jpg") for n in range(10)]
-    (only,) = judge_model(plain, believe([1] * 10, 2), ("cat", "dog"), BANDS)
+    (only,) = measure_agreement(plain, believe([1] * 10, 2), ("cat", "dog"), BANDS)
     assert (only.field, only.right, only.judged, only.majority) == ("label", 7, 10, 0.7)
     assert only.weak

@@ -61,13 +61,13 @@ def test_the_original_swin_release_is_loaded_and_its_head_is_left(tmp_path: Path
     torch.save({"model": to_original_swin(source), "epoch": 1}, tmp_path / "swin.pth")
     torch.manual_seed(2)
     model = build(SWIN, size=224)
-    said = load_local_weights(model, tmp_path / "swin.pth")
+    sentence = load_local_weights(model, tmp_path / "swin.pth")
     for name, value in model.state_dict().items():
         assert torch.equal(value, source[name]) or name.startswith("head.fc."), name
     assert model.state_dict()["head.fc.weight"].shape[0] == 2
-    assert "2 of" in said
-    assert "start random (head.fc.bias, head.fc.weight)" in said
-    assert "2 of the file are not used (head.fc.bias, head.fc.weight)" in said
+    assert "2 of" in sentence
+    assert "keep their random initialization (head.fc.bias, head.fc.weight)" in sentence
+    assert "unused in the file: 2 (head.fc.bias, head.fc.weight)" in sentence
 
 
 def test_a_transformer_takes_weights_of_another_image_size(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_weights_of_another_model_of_the_family_are_refused(tmp_path: Path) -> N
 def test_what_was_not_loaded_is_said_and_nothing_else(tmp_path: Path) -> None:
     state = build("resnet10t").state_dict()
     torch.save({**state, "extra": torch.ones(1)}, tmp_path / "whole.pth")
-    said = load_local_weights(build("resnet10t"), tmp_path / "whole.pth")
-    assert said == f"whole.pth: {len(state)} tensors loaded, 1 of the file are not used (extra)"
+    sentence = load_local_weights(build("resnet10t"), tmp_path / "whole.pth")
+    assert sentence == f"whole.pth: {len(state)} tensors loaded, unused in the file: 1 (extra)"
 
 
 def test_attribute_heads_take_local_weights_for_their_body(tmp_path: Path) -> None:
@@ -161,18 +161,18 @@ def test_checkpoints_of_other_programs_give_their_body(tmp_path: Path, wrapping:
     torch.save(WRAPPINGS[wrapping](source), tmp_path / "x.ckpt")
     torch.manual_seed(2)
     model = build("test_resnet")
-    said = load_local_weights(model, tmp_path / "x.ckpt")
+    sentence = load_local_weights(model, tmp_path / "x.ckpt")
     for name, value in model.state_dict().items():
         assert torch.equal(value, source[name]) or name.startswith("fc."), name
-    assert ("moving average" in said) == (wrapping in ("model_ema", "state_dict_ema"))
+    assert ("moving average" in sentence) == (wrapping in ("model_ema", "state_dict_ema"))
 
 
 def test_a_prefix_and_what_is_not_the_model_are_said(tmp_path: Path) -> None:
     state = build("test_resnet").state_dict()
     torch.save(to_lightning(state, "model."), tmp_path / "x.ckpt")
-    said = load_local_weights(build("test_resnet"), tmp_path / "x.ckpt")
-    rest = "1 of the file are not used (criterion.weight)"
-    assert said == f"x.ckpt: {len(state)} tensors loaded, prefix model. removed, {rest}"
+    sentence = load_local_weights(build("test_resnet"), tmp_path / "x.ckpt")
+    rest = "unused in the file: 1 (criterion.weight)"
+    assert sentence == f"x.ckpt: {len(state)} tensors loaded, prefix model. removed, {rest}"
 
 
 def test_the_best_weights_of_a_run_with_attribute_heads_start_another(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_a_pickled_module_is_refused_and_the_way_to_save_its_weights_is_told(
     for name in ("module", "inside", "harmful", "old", "script"):
         with pytest.raises(WeightsError) as caught:
             load_local_weights(model, tmp_path / f"{name}.pth")
-        with pytest.raises(WeightsError) as kept:
+        with pytest.raises(WeightsError) as again:
             save_weights(tmp_path / f"{name}.pth", tmp_path / "best.pth")
-        for error in (caught.value, kept.value):
+        for error in (caught.value, again.value):
             assert "weights_only" not in f"{error} {error.hint}"
             assert 'torch.save(model.state_dict(), "weights.pth")' in error.hint
     assert not (tmp_path / "harmed").exists()

@@ -14,16 +14,16 @@ from tests.conftest import save_image
 from tests.training.conftest import find_cut
 from tracker.training.pictures import sheets
 from tracker.training.pictures.figures import (
-    CARDS,
+    MAX_EXAMPLES,
     MOST_CLASSES,
-    Card,
-    choose_cards,
-    draw_cards,
+    Example,
+    choose_examples,
     draw_confusion,
     draw_curves,
+    draw_examples,
 )
 from tracker.training.pictures.sheets import fold_text, measure_text
-from tracker.training.predict.probabilities import Kept
+from tracker.training.predict.probabilities import Predictions
 
 RED, GREEN = (214, 39, 40), (44, 160, 44)
 KOREAN = "마스크를 턱에 걸쳐 잘못 착용한 30세 이상 60세 미만의 여성"
@@ -111,31 +111,33 @@ def test_a_confusion_matrix_of_very_many_classes_is_shaded_only_and_no_larger(
 
 
 def test_wrong_guesses_come_first_the_surest_of_them_before_all() -> None:
-    sure = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
+    confidence = np.array([0.9, 0.6, 0.8, 0.7, 0.95])
     guesses, labels = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 0, 1, 1])
-    probabilities = np.where(np.arange(2) == guesses[:, None], sure[:, None], 1 - sure[:, None])
-    kept = Kept(
+    probabilities = np.where(
+        np.arange(2) == guesses[:, None], confidence[:, None], 1 - confidence[:, None]
+    )
+    predictions = Predictions(
         tuple("abcde"), probabilities, classes=("cat", "dog"), logits=probabilities, labels=labels
     )
-    cards = choose_cards(kept, {name: Path(name) for name in "abcde"})
-    assert [card.name for card in cards] == ["c", "b", "d", "a", "e"]
-    assert cards[0] == Card(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
-    many = Kept(
+    examples = choose_examples(predictions, {name: Path(name) for name in "abcde"})
+    assert [example.name for example in examples] == ["c", "b", "d", "a", "e"]
+    assert examples[0] == Example(Path("c"), "c", "cat", "dog", pytest.approx(0.8))
+    many = Predictions(
         tuple(map(str, range(99))),
         np.tile([0.1, 0.9], (99, 1)),
         classes=("cat", "dog"),
         logits=np.zeros((99, 2)),
         labels=np.zeros(99, dtype=np.int64),
     )
-    assert len(choose_cards(many, {name: Path(name) for name in many.ids})) == CARDS
+    assert len(choose_examples(many, {name: Path(name) for name in many.ids})) == MAX_EXAMPLES
 
 
-def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(
+def test_a_card_has_truth_and_guess_in_a_frame_of_its_color(
     tmp_path: Path, drawn: list[Figure]
 ) -> None:
     path = save_image(tmp_path / "a.png", seed=1, mode="P")
-    draw_cards(
-        [Card(path, "a", "cat", "dog", 0.75), Card(path, "a", "dog", "dog", 0.5)],
+    draw_examples(
+        [Example(path, "a", "cat", "dog", 0.75), Example(path, "a", "dog", "dog", 0.5)],
         tmp_path / "images.png",
     )
     titles = ["true cat\npredicted dog  0.75", "true dog\npredicted dog  0.50"]
@@ -146,15 +148,15 @@ def test_a_card_has_truth_and_guess_in_a_frame_of_its_colour(
         "the prediction is wrong",
     ]
     with Image.open(tmp_path / "images.png") as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
-    assert {RED, GREEN} <= colours
+        colors = {color for _, color in picture.convert("RGB").getcolors(1 << 24) or []}
+    assert {RED, GREEN} <= colors
 
 
 def test_a_photograph_taken_sideways_is_shown_upright(tmp_path: Path, drawn: list[Figure]) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
-    draw_cards([Card(tmp_path / "a.jpg", "a", "cat", "cat", 1.0)], tmp_path / "images.png")
+    draw_examples([Example(tmp_path / "a.jpg", "a", "cat", "cat", 1.0)], tmp_path / "images.png")
     assert drawn[0].axes[0].images[0].get_array().shape == (40, 20, 3)
 
 
@@ -164,7 +166,9 @@ def test_words_of_a_sheet_are_whole_and_no_wider_than_their_picture_and_its_edge
 ) -> None:
     path = save_image(tmp_path / "a.png", seed=1, mode="RGB")
     name = f"{KOREAN}/{'long-name_' * 9}.png"
-    draw_cards([Card(path, name, KOREAN, "other" * 12, 0.75)] * count, tmp_path / "images.png")
+    draw_examples(
+        [Example(path, name, KOREAN, "other" * 12, 0.75)] * count, tmp_path / "images.png"
+    )
     (figure,) = drawn
     assert find_cut(figure) == []
     width = figure.bbox.width / min(count, 6)

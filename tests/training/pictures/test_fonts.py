@@ -21,7 +21,7 @@ from tests.support.servers import require_or_skip
 from tracker.training.inspect.survey import PartSurvey, Survey
 from tracker.training.inspect.survey_figures import draw_survey
 from tracker.training.pictures import fonts
-from tracker.training.pictures.figures import Card, draw_cards, draw_confusion
+from tracker.training.pictures.figures import Example, draw_confusion, draw_examples
 
 ONLY_HERE = (  # of a private plane: no font that somebody has installed has them
     "\U0010f0f0\U0010f0f1"
@@ -69,11 +69,11 @@ def font(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def unsaid() -> Iterator[None]:
-    fonts._said.clear()
+    fonts._reported.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-    fonts._said.clear()
+    fonts._reported.clear()
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -90,7 +90,7 @@ def draw_all(folder: Path, words: str) -> list[Path]:
     )
     return [
         draw_confusion(np.array([[5, 0], [2, 7]]), (words, "dog"), folder / "confusion.png"),
-        draw_cards([Card(photo, f"{words}.png", words, "dog", 0.9)], folder / "cards.png"),
+        draw_examples([Example(photo, f"{words}.png", words, "dog", 0.9)], folder / "cards.png"),
         *draw_survey(Survey({"training": part}, None), folder),
     ]
 
@@ -115,7 +115,7 @@ def test_characters_without_a_font_are_told_once_with_what_to_install(
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"pictures: no font on this machine has {NOWHERE}, boxes stand for them; "
+        f"pictures: no font on this machine has {NOWHERE}, they appear as boxes; "
         "install one: apt-get install fonts-noto-cjk"
     ]
 

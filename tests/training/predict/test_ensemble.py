@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.predict.ensemble import combine, join_validation, search_weights
-from tracker.training.predict.probabilities import Kept, align, load_probabilities, measure
+from tracker.training.predict.ensemble import combine, combine_validation, search_weights
+from tracker.training.predict.probabilities import Predictions, align, load_probabilities, measure
 
 LABELS = np.array([0, 1], dtype=np.int64)
 
@@ -67,8 +67,8 @@ def test_the_winner_of_a_hard_vote_never_has_fewer_votes(stacked: np.ndarray) ->
     ("method", "weights", "words"),
     [
         ("loud", (), "expected one of"),
-        ("weighted", (), "belong to"),
-        ("soft", (1.0, 1.0), "belong to"),
+        ("weighted", (), "go together"),
+        ("soft", (1.0, 1.0), "go together"),
         ("weighted", (1.0,), "expected 2 numbers"),
         ("weighted", (0.0, 0.0), "not all 0"),
         ("weighted", (-1.0, 2.0), "at least 0"),
@@ -82,33 +82,33 @@ def test_a_wrong_method_or_weight_is_named(
 
 
 def test_members_are_brought_into_one_order_and_must_agree_on_images_and_classes() -> None:
-    first = Kept(("a", "b"), rows([1, 0], [0, 1]), ("x", "y"))
-    turned = Kept(("b", "a"), rows([0, 1], [1, 0]), ("x", "y"))
+    first = Predictions(("a", "b"), rows([1, 0], [0, 1]), ("x", "y"))
+    turned = Predictions(("b", "a"), rows([0, 1], [1, 0]), ("x", "y"))
     _, second = align([first, turned], ["exp1", "exp2"])
     assert second.ids == ("a", "b")
     assert np.array_equal(second.probabilities, first.probabilities)
-    with pytest.raises(DataError, match="exp2 and exp1 predicted other images: 1 of 2"):
-        align([first, Kept(("a", "c"), turned.probabilities, ("x", "y"))], ["exp1", "exp2"])
-    with pytest.raises(DataError, match="other classes"):
-        align([first, Kept(("a", "b"), turned.probabilities, ("y", "x"))], ["exp1", "exp2"])
+    with pytest.raises(DataError, match="exp2 and exp1 predicted different images: 1 of 2"):
+        align([first, Predictions(("a", "c"), turned.probabilities, ("x", "y"))], ["exp1", "exp2"])
+    with pytest.raises(DataError, match="different classes"):
+        align([first, Predictions(("a", "b"), turned.probabilities, ("y", "x"))], ["exp1", "exp2"])
 
 
 def test_validation_counts_only_over_the_same_images() -> None:
-    good = Kept(("a", "b"), rows([0.9, 0.1], [0.2, 0.8]), ("x", "y"), LABELS)
-    bad = Kept(("a", "b"), rows([0.6, 0.4], [0.6, 0.4]), ("x", "y"), LABELS)
-    joined = join_validation([good, bad], "soft")
+    good = Predictions(("a", "b"), rows([0.9, 0.1], [0.2, 0.8]), ("x", "y"), LABELS)
+    bad = Predictions(("a", "b"), rows([0.6, 0.4], [0.6, 0.4]), ("x", "y"), LABELS)
+    joined = combine_validation([good, bad], "soft")
     assert joined is not None
     assert measure(joined) == {"val/f1": 1.0, "val/accuracy": 1.0, "val/f1/x": 1.0, "val/f1/y": 1.0}
-    assert join_validation([good, replace(bad, ids=("a", "c"))], "soft") is None
-    assert join_validation([good, replace(bad, labels=None)], "soft") is None
+    assert combine_validation([good, replace(bad, ids=("a", "c"))], "soft") is None
+    assert combine_validation([good, replace(bad, labels=None)], "soft") is None
 
 
 def test_members_of_different_folds_give_out_of_fold_predictions() -> None:
     parts = [
-        Kept((a, b), rows([0.9, 0.1], [p, 1 - p]), ("x", "y"), LABELS)
+        Predictions((a, b), rows([0.9, 0.1], [p, 1 - p]), ("x", "y"), LABELS)
         for a, b, p in ((*"ab", 0.2), (*"cd", 0.7))
     ]
-    joined = join_validation(parts, "soft")
+    joined = combine_validation(parts, "soft")
     assert joined is not None
     assert joined.ids == ("a", "b", "c", "d")
     assert measure(joined)["val/accuracy"] == 0.75
@@ -119,7 +119,7 @@ def test_searched_weights_are_the_best_on_the_validation_images() -> None:
     truth = rng.integers(0, 3, 300)
     skills = (0.3, 0.6, 0.0)
     members = [
-        Kept(
+        Predictions(
             tuple(map(str, range(300))),
             np.asarray(rng.dirichlet([1] * 3, 300) + skill * np.eye(3)[truth], dtype=np.float32),
             ("x", "y", "z"),
@@ -130,7 +130,7 @@ def test_searched_weights_are_the_best_on_the_validation_images() -> None:
     weights = search_weights(members)
 
     def judge(given: list[float]) -> float:
-        joined = join_validation(members, "weighted", given)
+        joined = combine_validation(members, "weighted", given)
         assert joined is not None
         return measure(joined)["val/f1"]
 

@@ -77,7 +77,7 @@ def train(
     resume: bool = False,
     cache_dir: Path | None = None,
 ) -> tuple[FitResult, ListLogger]:
-    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimiser step
+    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
     `stop_at_step`."""
     logger, run_dir = ListLogger(stop_at_step), root / name
     run_dir.mkdir(exist_ok=True)
@@ -234,7 +234,7 @@ def test_a_non_finite_loss_stops_before_the_weights_change_and_names_the_batch(
     assert not (folders / "a" / "last.pth").exists()
 
 
-def test_schedules_optimisers_and_losses_each_lead_elsewhere(folders: Path) -> None:
+def test_schedules_optimizers_and_losses_each_lead_elsewhere(folders: Path) -> None:
     short = replace(CONFIG, train=replace(CONFIG.train, epochs=2))
     variants = [
         short,

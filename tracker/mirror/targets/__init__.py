@@ -18,10 +18,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError
 from tracker.training.files import write_json
 from tracker.workspace.competition import Workspace
 

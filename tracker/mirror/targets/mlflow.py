@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, utc_now
+from tracker.core.errors import TrackerError
 from tracker.core.metric_names import to_chart_name, to_mlflow_name
 from tracker.ledger.records import Note, Submission
 from tracker.mirror.targets import About, Point, Target, describe_text
@@ -21,7 +22,7 @@ from tracker.mirror.targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_N
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.runs.record import RunRecord
-from tracker.training.errors import TrackerError, first_line
+from tracker.training.errors import first_line
 from tracker.training.metrics import list_monitors
 from tracker.workspace.competition import Workspace
 from tracker.workspace.relocation import is_own_store

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import to_utc_text, utc_now
-from tracker.core.errors import RefusedError
+from tracker.core.errors import RefusedError, TrackerError
+from tracker.core.hints import find_hint
 from tracker.core.locks import FileLock
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
-from tracker.training.errors import ConfigError, DataError, TrackerError, first_line
+from tracker.training.errors import ConfigError, DataError, first_line
 from tracker.training.files import translate_os_errors
 from tracker.training.libraries import require
 from tracker.training.metrics import METRICS
@@ -336,7 +337,8 @@ def _keep_weights(
     try:
         run.save_best(found.weights, epoch=epoch, metrics=summarize(points, epoch))
     except TrackerError as error:
-        found.remarks.append(f"{error}; {error.hint}" if error.hint else str(error))
+        hint = find_hint(error)
+        found.remarks.append(f"{error}; {hint}" if hint else str(error))
         run.keep_file(found.weights)
 
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tracker.core.errors import TrackerError
 from tracker.training.config import DataConfig
 from tracker.training.data.data import list_eval_ids
-from tracker.training.errors import TrackerError
 from tracker.training.tables import read_columns
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task

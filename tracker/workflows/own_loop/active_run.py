@@ -52,7 +52,7 @@ from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import Answers, check_answers, load_answers, normalize_answer
 
 if TYPE_CHECKING:
-    from tracker.training.predict.probabilities import Kept
+    from tracker.training.predict.probabilities import Predictions
 
 
 FIGURES, FILES = "figures", "files"  # folders in a run folder
@@ -677,7 +677,7 @@ def _describe_end(record: RunRecord, workspace: Workspace) -> str:
     return told + (f": {', '.join(facts)}" if facts else "")
 
 
-def _to_answers(kept: Kept, words: Sequence[str]) -> dict[str, str]:
+def _to_answers(kept: Predictions, words: Sequence[str]) -> dict[str, str]:
     """{image id: answer} by the most probable class."""
     guesses = kept.probabilities.argmax(1).tolist()
     return {name: words[guess] for name, guess in zip(kept.ids, guesses, strict=True)}

@@ -14,7 +14,7 @@ from tracker.training.files import atomic_path, translate_os_errors
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
-    from tracker.training.predict.probabilities import Kept
+    from tracker.training.predict.probabilities import Predictions
 
 TOLERANCE = 0.01  # of the sum of a row: what bfloat16 leaves of 1
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -26,17 +26,19 @@ _PART = re.compile(
 
 def check_evaluation(
     ids: Sequence[Any], probabilities: Any, classes: Sequence[str], *, known: Sequence[str] | None
-) -> Kept:
+) -> Predictions:
     """Probabilities [images, classes] of the evaluation set, in the order of `known`, the ids that
     must be there.
 
     Raises DataError for what no classifier says: another shape, not finite, rows that do not sum to
     1; and for ids that come twice, are missing or are not known.
     """
-    from tracker.training.predict.probabilities import Kept, select
+    from tracker.training.predict.probabilities import Predictions, select
 
     names = _check_ids(ids)
-    kept = Kept(names, _check_probabilities(names, probabilities, classes), classes=tuple(classes))
+    kept = Predictions(
+        names, _check_probabilities(names, probabilities, classes), classes=tuple(classes)
+    )
     if known is None:
         return kept
     place = {name: row for row, name in enumerate(names)}
@@ -54,7 +56,7 @@ def check_evaluation(
 
 def check_validation(
     ids: Sequence[Any], labels: Any, probabilities: Any, classes: Sequence[str]
-) -> Kept:
+) -> Predictions:
     """Probabilities [images, classes] of validation images with their true labels, sorted by id.
 
     Raises DataError as `check_evaluation`, and for labels that are neither class numbers nor class
@@ -62,7 +64,7 @@ def check_validation(
     """
     import numpy as np
 
-    from tracker.training.predict.probabilities import Kept, select
+    from tracker.training.predict.probabilities import Predictions, select
 
     names = _check_ids(ids)
     rows = _check_probabilities(names, probabilities, classes)
@@ -72,7 +74,9 @@ def check_validation(
             f"{render_count(len(numbers), 'label')} for {render_count(len(names), 'id')}",
             hint="one true label for each id",
         )
-    kept = Kept(names, rows, classes=tuple(classes), labels=np.array(numbers, dtype=np.int64))
+    kept = Predictions(
+        names, rows, classes=tuple(classes), labels=np.array(numbers, dtype=np.int64)
+    )
     return select(kept, sorted(range(len(names)), key=names.__getitem__))
 
 

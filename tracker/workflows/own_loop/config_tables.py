@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tracker.training.errors import ConfigError, TrackerError
+from tracker.core.errors import TrackerError
+from tracker.training.errors import ConfigError
 
 NO_SECTION = "config"
 

@@ -1,5 +1,4 @@
-"""What every process of a run but the first does: its share of the work, handed out by the first;
-it writes nothing."""
+"""Each process of a run but the first: does its share of the work and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracker.training.errors import TrackerError
+from tracker.training.errors import TrainingError
 from tracker.training.watch import end_with
 
 
-class Silent:
-    """The logger of a process that does not write."""
+class NullLogger:
+    """A logger that logs nothing."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -27,14 +26,14 @@ class Silent:
         """Nothing."""
 
 
-def follow() -> None:
-    """In every other process: receive the work and do this process's share of it.
+def run_worker() -> None:
+    """In each other process: receive the work and do this process's share of it.
 
-    Raises TrackerError; the first process is told why, where it can be reached.
+    Raises TrainingError; the first process is told why, where it can be reached.
     """
     import torch
 
-    from tracker.training.processes import is_connection_error, join_group, leave_reason
+    from tracker.training.processes import is_connection_error, join_group, report_failure
     from tracker.training.run.loop import fit, translate_torch_errors
 
     try:
@@ -42,15 +41,15 @@ def follow() -> None:
         box: list[Any] = [None]
         torch.distributed.broadcast_object_list(box, src=0)
         with translate_torch_errors():
-            fit(**box[0], logger=Silent(), on_epoch=lambda _: None, quiet=True, first=False)
+            fit(**box[0], logger=NullLogger(), on_epoch=lambda _: None, quiet=True, first=False)
         torch.distributed.destroy_process_group()
     except RuntimeError as error:
         if not is_connection_error(error):
-            leave_reason(f"{_name()}: {type(error).__name__}: {error}")
+            report_failure(f"{_name()}: {type(error).__name__}: {error}")
             raise
-        raise TrackerError("the first process of this run, or another one, has ended") from error
+        raise TrainingError("the first process of this run, or another one, has ended") from error
     except Exception as error:
-        leave_reason(f"{_name()}: {error}")
+        report_failure(f"{_name()}: {error}")
         raise
 
 
@@ -63,8 +62,8 @@ def _main() -> int:
     for number in (signal.SIGINT, signal.SIGHUP):  # the first process ends us
         signal.signal(number, signal.SIG_IGN)
     try:
-        follow()
-    except TrackerError as error:
+        run_worker()
+    except TrainingError as error:
         print(f"{_name()}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
