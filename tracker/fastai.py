@@ -39,11 +39,11 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds")
         if not self.run:
             return
-        if not self._owner.is_open or self._owner.trains:
+        if not self._owner.is_open or self._owner.is_training:
             run = self._owner.begin(describe_training(self.learn))
             run.explain_resume = lambda: f'TrackerCallback(resume="{run.name}")'
             self._best.begin(run)
-        self._owner.trains = True
+        self._owner.is_training = True
         self._before = (self.tracked.last_step, self.tracked.last_epoch)
 
     def after_epoch(self) -> None:
@@ -67,7 +67,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
 
     def after_fit(self) -> None:
         """The fit has reached its end; the run is open for predictions and further fits."""
-        self._owner.trains = False
+        self._owner.is_training = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A Learner that is exported leaves the run behind."""

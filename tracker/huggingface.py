@@ -169,7 +169,7 @@ class TrackerCallback(TrainerCallback):
         if not logs or not self._owner.is_open:
             return
         if (
-            "train_runtime" in logs or not self._owner.trains
+            "train_runtime" in logs or not self._owner.is_training
         ):  # totals, and what is evaluated after training
             numbers = {
                 name: value for name, value in logs.items() if isinstance(value, int | float)
@@ -178,7 +178,7 @@ class TrackerCallback(TrainerCallback):
                 name if name in TOTALS else f"after_training.{name}": value
                 for name, value in numbers.items()
             }
-            self.run.keep_facts(facts)
+            self.run.add_facts(facts)
         elif values := _to_values(logs):
             self.run.log(values, step=state.global_step, epoch=whole_epoch(state.epoch or 0.0))
 
@@ -204,9 +204,9 @@ class TrackerCallback(TrainerCallback):
             notify(f"{self.run.name}: the Trainer has loaded {best}, which {told}")
         elif not self._best and not (self.run.folder / "best.pth").exists():
             self._save_best("" if foreign else best, args, state, kwargs.get("model"))
-        self._owner.trains = False
+        self._owner.is_training = False
         if state.global_step >= state.max_steps:
-            self.run.note_trained()
+            self.run.mark_trained()
 
     def _save_best(self, checkpoint: str, args: Any, state: Any, model: Any) -> None:
         """Keep a checkpoint, or the model as it is, with what was logged until then."""

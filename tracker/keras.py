@@ -73,7 +73,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """The training has reached its end; the run is open for predictions."""
-        self._owner.trains = False
+        self._owner.is_training = False
 
     def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
         from tracker.training.run.checkpoint import to_tensors

@@ -16,7 +16,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from tracker.runs.output import notify
 from tracker.runs.read import load_config
 from tracker.training.errors import ConfigError, TrackerError
-from tracker.workflows.own_loop.active_run import ActiveRun, exit_as_interrupted, shorten
+from tracker.workflows.own_loop.active_run import ActiveRun, exit_with_interrupted_code, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
 from tracker.workflows.own_loop.common_names import common_key, common_name, is_length
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
@@ -132,7 +132,7 @@ class TrackerLogger(Logger):
                 raise ConfigError(
                     f"{self._run.name} goes on with its own hyperparameters: {error}", hint=hint
                 ) from error
-            self._run.keep_facts(values)
+            self._run.add_facts(values)
 
     def _change_lengths(
         self, before: Mapping[str, Mapping[str, Any]], tables: Mapping[str, Mapping[str, Any]]
@@ -169,7 +169,7 @@ class TrackerLogger(Logger):
         if source != run.name:
             told = f"{run.name} is a new run, begun from a checkpoint of {source}"
             notify(f'{told}: TrackerLogger(resume="{source}") goes on with {source} itself')
-            run.note_parent(source)
+            run.set_parent(source)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -228,7 +228,7 @@ class TrackerLogger(Logger):
                 trainer, "received_sigterm", False
             )  # Lightning raises a SystemExit without a code
             if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
-                exit_as_interrupted(error)
+                exit_with_interrupted_code(error)
             if stopped:
                 error = KeyboardInterrupt(NAME)
             if error is not None:
@@ -237,7 +237,7 @@ class TrackerLogger(Logger):
                 self._run.finish("failed", error=status)
         elif trainer is not None:
             if trainer.state.fn == "fit":
-                self._run.note_trained()
+                self._run.mark_trained()
         else:
             self._run.finish(
                 "finished" if status == "success" else "failed",

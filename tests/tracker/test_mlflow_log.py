@@ -30,8 +30,8 @@ from tracker.mirror.targets.mlflow_server import (
     MlflowError,
     connect,
     fetch_run,
-    find_away,
-    note_away,
+    find_outage,
+    note_outage,
 )
 from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
 from tracker.runs.read import load_run
@@ -713,9 +713,9 @@ def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
     make_run(workspace)
     with pytest.raises(MlflowError):
         connect(workspace)
-    assert "does not answer" in find_away(workspace)
-    note_away(workspace, "")
-    assert find_away(workspace) == ""
+    assert "does not answer" in find_outage(workspace)
+    note_outage(workspace, "")
+    assert find_outage(workspace) == ""
 
 
 def test_the_end_of_a_run_waits_for_a_slow_server(server: str, tmp_path: Path) -> None:

@@ -180,8 +180,7 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
         assert cells["No."].split()[0] == expected["number"]
         assert cells["Memo"] == expected["memo"]
         assert {label: cells[label] for label in CELLS} == {
-            label: expected[label].replace("\u2013", "-")
-            for label in CELLS
+            label: expected[label].replace("\u2013", "-") for label in CELLS
         }
     assert "Spearman 0.985 over 18" in render_markdown(report)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ChannelStatistics:
     """Mean and standard deviation of the images of one part; `key` is the config key of its folder,
     or empty."""
 
@@ -31,17 +31,17 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutout:
+class CutoutResult:
     """What was written where, and the channels of what is there now."""
 
     out: Path
     report: CutoutReport
-    measured: tuple[Measured, ...]
+    measured: tuple[ChannelStatistics, ...]
 
 
 def remove_background(
     folder: Path, out: Path | None, *, method: str, processes: int = 0, redo: bool = False
-) -> Cutout:
+) -> CutoutResult:
     """Write `folder` without backgrounds to `out`, beside it when not given, and measure it.
 
     `processes` 0: one a core. The channels are measured as the workspace's config prepares images,
@@ -69,8 +69,10 @@ def remove_background(
         if images:
             mean, std = measure_channels(images, config, root=root)
             shown = workspace.relative(part) if workspace else str(part)
-            measured.append(Measured(key=key, folder=shown, images=len(images), mean=mean, std=std))
-    return Cutout(out=out, report=report, measured=tuple(measured))
+            measured.append(
+                ChannelStatistics(key=key, folder=shown, images=len(images), mean=mean, std=std)
+            )
+    return CutoutResult(out=out, report=report, measured=tuple(measured))
 
 
 def _find_parts(folder: Path, out: Path, config: Config, root: Path) -> dict[str, Path]:

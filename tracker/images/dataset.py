@@ -35,7 +35,7 @@ class DataCheck:
     evaluation: int | None = None
     fingerprint: str | None = None
     notes: tuple[str, ...] = ()
-    written: Written | None = None
+    written: ExcludeTable | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data check --json`."""
@@ -43,7 +43,7 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
-class Written:
+class ExcludeTable:
     """The CSV of broken training images, as data.exclude takes it; `left` are the problems that
     there are with it."""
 
@@ -77,7 +77,7 @@ def check_data(
             again = inspect_data(
                 replace(config.data, exclude=name), task, root=workspace.root, cache=cache
             )
-            written = Written(name, report.broken, len(report.excludable), again.problems)
+            written = ExcludeTable(name, report.broken, len(report.excludable), again.problems)
     except DataError as error:
         return DataCheck(error.problems or (str(error),))
     data = report.data

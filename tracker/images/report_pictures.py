@@ -11,7 +11,7 @@ from tracker.core.terminal import print_table, print_text
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
-    from tracker.images.cutout import Cutout, Measured
+    from tracker.images.cutout import ChannelStatistics, CutoutResult
     from tracker.images.explain import Explanation
     from tracker.images.suspects import SuspectReport
     from tracker.training.inspect.duplicates import Pair
@@ -37,7 +37,7 @@ def print_explanation(found: Explanation, *, wide: bool = False) -> None:
     )
 
 
-def print_cutout(done: Cutout) -> None:
+def print_cutout(done: CutoutResult) -> None:
     """What was written, and the config lines for it."""
     report = done.report
     copied = f", {render_count(report.copied, 'other file')} copied" if report.copied else ""
@@ -51,7 +51,7 @@ def print_cutout(done: Cutout) -> None:
         print("\n".join(_render_measured(part)))
 
 
-def _render_measured(part: Measured) -> list[str]:
+def _render_measured(part: ChannelStatistics) -> list[str]:
     """Lines of a config; there is one mean for training and evaluation, so that of the latter is a
     remark."""
     lines = [f"{part.key} = {json.dumps(part.folder, ensure_ascii=False)}"] if part.key else []

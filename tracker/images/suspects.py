@@ -110,7 +110,7 @@ def find_suspects(
 
     require(*PICTURES, "cleanlab", "imagehash")
     folder = workspace.resolve(out)
-    _check_unreviewed(folder / f"{LABELS}.csv")
+    _refuse_reviewed(folder / f"{LABELS}.csv")
     source, config = _load_data_config(workspace, name)
     kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
     task, data = prepare_data(workspace, config)
@@ -129,7 +129,7 @@ def find_suspects(
         else []
     )
     model = judge_model(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
-    suspects = [_doubt_weak(suspect, model) for suspect in suspects]
+    suspects = [_lower_confidence(suspect, model) for suspect in suspects]
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)
     with translate_os_errors(folder, "create"):
@@ -151,14 +151,14 @@ def find_suspects(
     )
 
 
-def _doubt_weak(suspect: Suspect, model: Sequence[Strength]) -> Suspect:
+def _lower_confidence(suspect: Suspect, model: Sequence[Strength]) -> Suspect:
     """The same, not confident where the model is weak; their order stays."""
     field = "label" if suspect.field == "swap" else suspect.field
     weak = any(strength.weak for strength in model if strength.field == field)
     return replace(suspect, confident=suspect.confident and not weak)
 
 
-def _check_unreviewed(path: Path) -> None:
+def _refuse_reviewed(path: Path) -> None:
     """What somebody has looked at must not be written over."""
     if path.is_file() and any(accept for (accept,) in read_table(path, ("accept",))):
         raise ConfigError(

@@ -25,7 +25,7 @@ from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
 POLL_S = 0.1
-HOLD = (  # of sh: the command begins at a line on stdin, never when it is closed
+WAIT_FOR_START = (  # of sh: the command begins at a line on stdin, never when it is closed
     'read -r _ && exec "$@" < /dev/null'
 )
 CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
@@ -52,14 +52,14 @@ class Child:
     def start(
         cls,
         workspace: Workspace,
-        words: Sequence[str],
+        arguments: Sequence[str],
         *,
         cwd: Path | None = None,
-        keep: Callable[[Child], None] = lambda _: None,
+        before_start: Callable[[Child], None] = lambda _: None,
     ) -> Child:
-        """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it.
+        """Start `tracker ARGUMENTS`; closing the terminal or Ctrl-C there does not reach it.
 
-        It begins when `keep` has returned: whoever dies before, having kept no number, leaves no
+        It begins when `before_start` has returned: whoever dies before, having kept no number, leaves no
         process behind.
         """
         quiet_libraries()
@@ -67,11 +67,21 @@ class Child:
         started = utc_now()
         with translate_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
-            unnamed = folder / f"{uuid.uuid4().hex}.log"
-            with unnamed.open("ab") as log:
+            pending = folder / f"{uuid.uuid4().hex}.log"
+            with pending.open("ab") as log:
                 process = subprocess.Popen(
                     # -P: not the code in the current folder
-                    ["sh", "-c", HOLD, "sh", sys.executable, "-P", "-m", "tracker.cli", *words],
+                    [
+                        "sh",
+                        "-c",
+                        WAIT_FOR_START,
+                        "sh",
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "tracker.cli",
+                        *arguments,
+                    ],
                     cwd=cwd,
                     stdin=subprocess.PIPE,
                     stdout=log,
@@ -79,11 +89,11 @@ class Child:
                     start_new_session=True,
                 )
             assert process.stdin  # noqa: S101  (it is a pipe)
-            with process.stdin as hold:
-                unnamed.replace(find_pending(workspace, process.pid))
+            with process.stdin as start_signal:
+                pending.replace(find_pending(workspace, process.pid))
                 child = cls(workspace, process.pid, started, process)
-                keep(child)
-                hold.write(b"\n")
+                before_start(child)
+                start_signal.write(b"\n")
         return child
 
     def is_alive(self) -> bool:

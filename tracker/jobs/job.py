@@ -22,7 +22,7 @@ from tracker.training.errors import TrackerError
 from tracker.training.input.channels import resolve_input
 from tracker.training.tables import flatten
 from tracker.workflows.resolve import FLAGS, resolve_config
-from tracker.workflows.reuse import find_earlier
+from tracker.workflows.reuse import find_reusable_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
@@ -48,8 +48,8 @@ class Training:
             workspace, config_file=self.config_file, parent=parent, assignments=self.assignments
         )
 
-    def words(self) -> list[str]:
-        """The words of the command line."""
+    def to_arguments(self) -> list[str]:
+        """The command line, without `tracker`."""
         words = ["run", "train", *([str(self.config_file)] if self.config_file else [])]
         words += ["--from", self.parent] if self.parent else []
         for assignment in self.assignments:
@@ -83,12 +83,12 @@ class JobEnd:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class JobCallbacks:
     """`keep` puts a job on disk, nothing happens before; `follow` gets the run's name and each piece
     of its output."""
 
-    keep: Callable[[Job], None]
-    follow: Callable[[str, str], None]
+    save_job: Callable[[Job], None]
+    on_output: Callable[[str, str], None]
 
 
 def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, list[str]]:
@@ -146,19 +146,21 @@ def _fits(value: Any, kind: type) -> bool:
     return type(value) is kind and not (isinstance(value, str) and "\0" in value)
 
 
-def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
+def find_equal_run(workspace: Workspace, config: Config) -> RunRecord | None:
     """The finished run of the same config, data and code, if there is one; raises DataError for bad
     images."""
     _, data = prepare_data(workspace, config)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
-        find_earlier(workspace, tables, data.fingerprint)
+        find_reusable_run(workspace, tables, data.fingerprint)
     except AlreadyTrainedError as error:
         return load_run(workspace.runs_dir, error.run)
     return None
 
 
-def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) -> JobEnd:
+def run_training(
+    workspace: Workspace, training: Training, job: Job, callbacks: JobCallbacks
+) -> JobEnd:
     """Train to the end. A training that was begun before, as `job` says, is waited for, or resumed
     if it has died.
 
@@ -167,20 +169,24 @@ def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) 
     before = find_run(workspace, job.run)
     if job.pid:
         child = Child(workspace, job.pid, job.started)
-        before = _watch(workspace, child, job, hooks) or before
+        before = _watch(workspace, child, job, callbacks) or before
         child.take_output()
     if before and (before.status == "finished" or before.facts.get("pruned")):
         return _describe(before)
     name = before.name if before else ""
-    words = ["run", "train", "--from", name, "--resume"] if before else training.words()
+    words = ["run", "train", "--from", name, "--resume"] if before else training.to_arguments()
     shown = _size(workspace.runs_dir / name / OUTPUT_NAME) if before else 0
 
     def begin(child: Child) -> None:
-        hooks.keep(Job(pid=child.pid, started=child.started, run=name))
+        callbacks.save_job(Job(pid=child.pid, started=child.started, run=name))
 
-    child = Child.start(workspace, words, cwd=workspace.root, keep=begin)
+    child = Child.start(workspace, words, cwd=workspace.root, before_start=begin)
     record = _watch(
-        workspace, child, Job(pid=child.pid, started=child.started, run=name), hooks, shown=shown
+        workspace,
+        child,
+        Job(pid=child.pid, started=child.started, run=name),
+        callbacks,
+        shown=shown,
     )
     if record is None:
         return JobEnd(
@@ -192,7 +198,7 @@ def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) 
 
 
 def _watch(
-    workspace: Workspace, child: Child, job: Job, hooks: Hooks, *, shown: int = 0
+    workspace: Workspace, child: Child, job: Job, callbacks: JobCallbacks, *, shown: int = 0
 ) -> RunRecord | None:
     """Wait for the end of a process, passing on its output from byte `shown` on; the run that it
     made, if any."""
@@ -201,10 +207,10 @@ def _watch(
         alive = child.is_alive()
         if found := child.wait_for_run():
             name = found.name
-            hooks.keep(replace(job, run=name))
+            callbacks.save_job(replace(job, run=name))
         if found and alive:
             for text in stream_logs(workspace, name, follow=True, offset=shown):
-                hooks.follow(name, text)
+                callbacks.on_output(name, text)
         while child.is_alive():
             time.sleep(POLL_S)
     except KeyboardInterrupt:
@@ -257,7 +263,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """A line of progress, on stderr."""
     from tracker.core.text import clean_text
 

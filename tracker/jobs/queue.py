@@ -24,16 +24,16 @@ from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.job import (
-    Hooks,
     Job,
+    JobCallbacks,
     JobEnd,
     Training,
-    carry_out,
     describe_problem,
+    find_equal_run,
     find_run,
-    find_same,
+    log,
     read_training,
-    say,
+    run_training,
 )
 from tracker.runs.output import outlive_terminal
 from tracker.training.errors import ConfigError, StorageError, TrackerError
@@ -59,7 +59,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class QueueResult:
     """What became of an entry; `reason` is empty when its own run finished."""
 
     entry: int
@@ -128,7 +128,7 @@ def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
 
 
 @contextmanager
-def own_folder(
+def claim_folder(
     workspace: Workspace, file: Path, kind: str, *, alone: bool = True
 ) -> Iterator[Path]:
     """The folder of a file while this process works on it, `alone` or not; raises RefusedError when
@@ -152,7 +152,7 @@ def own_folder(
         lock.release()
 
 
-def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
+def run_queue(workspace: Workspace, file: Path) -> list[QueueResult]:
     """Train every entry that has not finished in an earlier call; a failed one does not keep the
     others from it.
 
@@ -161,23 +161,23 @@ def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
     """
     require(*TRAINING)
     entries = read_queue(file)
-    with own_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
+    with claim_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
         queue = _Queue(workspace, file, folder / "state.json")
         for entry in entries:
             queue.warn(entry)
         queue.wait_for_others({entry.key for entry in entries})
-        outcomes: dict[str, Outcome] = {}
-        while left := [entry for entry in entries if entry.key not in outcomes]:
-            outcomes[left[0].key] = queue.work(left[0], len(entries))
+        results: dict[str, QueueResult] = {}
+        while left := [entry for entry in entries if entry.key not in results]:
+            results[left[0].key] = queue.work(left[0], len(entries))
             entries = _read_again(file, entries)
-    return sorted(outcomes.values(), key=lambda outcome: outcome.entry)
+    return sorted(results.values(), key=lambda result: result.entry)
 
 
 def _read_again(file: Path, entries: list[Entry]) -> list[Entry]:
     try:
         return read_queue(file)
     except (ConfigError, StorageError) as error:
-        say(f"{describe_problem(error)}; going on with what it said before")
+        log(f"{describe_problem(error)}; going on with what it said before")
         return entries
 
 
@@ -209,7 +209,7 @@ class _Queue:
         except UnknownRunError:
             pass  # an entry before it may make that run
         except TrackerError as error:
-            say(f"entry {entry.number} will fail: {describe_problem(error)}")
+            log(f"entry {entry.number} will fail: {describe_problem(error)}")
 
     def wait_for_others(self, keys: Collection[str]) -> None:
         """Wait for what an earlier call began and is not in the file any more: one training at a
@@ -219,18 +219,18 @@ class _Queue:
             if key in keys or state["status"] != "running" or not child.is_alive():
                 continue
             name = state["run"] or f"process {child.pid}"
-            say(
+            log(
                 f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop"
                 " ends it"
             )
             while child.is_alive():
                 time.sleep(POLL_S)
 
-    def work(self, entry: Entry, total: int) -> Outcome:
+    def work(self, entry: Entry, total: int) -> QueueResult:
         """Bring an entry to its end, whatever that is; raises InterruptedByUserError."""
         state = self._states.get(entry.key, {})
         if state.get("status") != "finished":
-            say(f"entry {entry.number} of {total}: {entry.label}")
+            log(f"entry {entry.number} of {total}: {entry.label}")
             try:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
@@ -247,9 +247,9 @@ class _Queue:
                 "reason": end.reason,
             }
             self._keep(entry, **state)
-            say(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
+            log(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
         record = find_run(self._workspace, state["run"])
-        return Outcome(
+        return QueueResult(
             entry=entry.number,
             label=entry.label,
             run=state["run"] or None,
@@ -263,13 +263,13 @@ class _Queue:
         job = Job(**{key: state[key] for key in ("pid", "started", "run") if key in state})
         if not job.pid:
             config = self._check(entry)
-            if not entry.training.force and (same := find_same(self._workspace, config)):
+            if not entry.training.force and (same := find_equal_run(self._workspace, config)):
                 return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
-        hooks = Hooks(
-            keep=lambda job: self._keep(entry, status="running", **asdict(job)),
-            follow=lambda _, text: say(text.removesuffix("\n")),
+        callbacks = JobCallbacks(
+            save_job=lambda job: self._keep(entry, status="running", **asdict(job)),
+            on_output=lambda _, text: log(text.removesuffix("\n")),
         )
-        return carry_out(self._workspace, entry.training, job, hooks)
+        return run_training(self._workspace, entry.training, job, callbacks)
 
     def _check(self, entry: Entry) -> Any:
         if entry.problems:

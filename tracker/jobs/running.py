@@ -69,7 +69,7 @@ def stream_logs(
     """
     folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
-    read = _read_output if (folder / OUTPUT_NAME).is_file() else _Epochs(workspace).read
+    read = _read_output if (folder / OUTPUT_NAME).is_file() else _EpochLines(workspace).read
     heard, told = time.monotonic(), ""
     while True:
         running = (
@@ -81,7 +81,7 @@ def stream_logs(
             heard = time.monotonic()
         elif time.monotonic() - heard > SILENCE_S:
             heard, before = time.monotonic(), told
-            told = describe_silence(workspace, name)
+            told = describe_progress(workspace, name)
             if told not in ("", before):
                 on_silence(told)
         if not (running and follow):
@@ -96,7 +96,7 @@ def _read_output(folder: Path, offset: int) -> tuple[str, int]:
     return new.decode("utf-8", errors="replace"), offset + len(new)
 
 
-class _Epochs:
+class _EpochLines:
     """A line for each new point of a whole epoch, and one wherever the run was resumed: it may
     repeat epochs."""
 
@@ -124,7 +124,7 @@ class _Epochs:
         return "".join(f"{line}\n" for line in lines), offset
 
 
-def describe_silence(workspace: Workspace, name: str) -> str:
+def describe_progress(workspace: Workspace, name: str) -> str:
     """Which epoch a running run is in, and since when; empty when nothing can be said of it."""
     record = load_run(workspace.runs_dir, name)
     if record.status != "running" or not record.created_at:

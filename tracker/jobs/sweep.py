@@ -25,8 +25,16 @@ from tracker.core.errors import InterruptedByUserError, RefusedError
 from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S
-from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
-from tracker.jobs.queue import own_folder
+from tracker.jobs.job import (
+    Job,
+    JobCallbacks,
+    JobEnd,
+    describe_problem,
+    find_equal_run,
+    log,
+    run_training,
+)
+from tracker.jobs.queue import claim_folder
 from tracker.jobs.running import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
@@ -106,7 +114,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     _, data = prepare_data(workspace, config)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (
-        own_folder(workspace, file, "sweeps", alone=not join) as folder,
+        claim_folder(workspace, file, "sweeps", alone=not join) as folder,
         terminate_as_interrupt(),
         translate_storage_errors(),
     ):
@@ -294,7 +302,7 @@ class Worker:
             end = self._train(handle, max(trial.intermediate_values, default=0))
         except TrackerError as error:
             end = JobEnd(None, "failed", describe_problem(error))
-        self._tell(handle, end)
+        self._report_end(handle, end)
 
     def _train(self, handle: optuna.trial.Trial, reported: int) -> JobEnd:
         job = Job(**handle.user_attrs.get("job", {}))
@@ -310,26 +318,26 @@ class Worker:
             note=f"{base.note}: {values}" if base.note else values,
             facts={"sweep": self._study.study_name, "trial": handle.number},
         )
-        say(f"trial {handle.number}: {values}")
+        log(f"trial {handle.number}: {values}")
         config = training.resolve(self._workspace)
-        judge = _Judge(self._workspace, handle, self.monitor, config.train.epochs, reported)
-        if not job.pid and not base.force and (same := find_same(self._workspace, config)):
-            judge.catch_up(same.name)
+        pruner = _Pruner(self._workspace, handle, self.monitor, config.train.epochs, reported)
+        if not job.pid and not base.force and (same := find_equal_run(self._workspace, config)):
+            pruner.catch_up(same.name)
             return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
-        hooks = Hooks(
-            keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow
+        callbacks = JobCallbacks(
+            save_job=lambda job: handle.set_user_attr("job", asdict(job)), on_output=pruner.follow
         )
-        return carry_out(self._workspace, training, job, hooks)
+        return run_training(self._workspace, training, job, callbacks)
 
-    def _tell(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
-        state, value, reason = self._judge_end(end)
+    def _report_end(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
+        state, value, reason = self._to_optuna(end)
         handle.set_user_attr("run", end.run.name if end.run else "")
         handle.set_user_attr("reason", reason)
         self._study.tell(handle.number, value, state=state)
         figure = "" if value is None else f", {self.monitor} {render_float(value)}"
-        say(f"trial {handle.number} {state.name.lower()}{figure}{': ' if reason else ''}{reason}")
+        log(f"trial {handle.number} {state.name.lower()}{figure}{': ' if reason else ''}{reason}")
 
-    def _judge_end(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
+    def _to_optuna(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
         if end.run and end.status != "finished" and end.run.facts.get("pruned"):
             return TrialState.PRUNED, None, end.reason
         value = end.run.summary.get(self.monitor) if end.run else None
@@ -338,7 +346,7 @@ class Worker:
         return TrialState.FAIL, None, end.reason or f"{self.monitor} is no number"
 
 
-class _Judge:
+class _Pruner:
     """Reports a run's epochs to Optuna, and ends the run when its pruner says so."""
 
     def __init__(
@@ -358,7 +366,7 @@ class _Judge:
 
     def follow(self, name: str, text: str) -> None:
         """Show what a run has printed, and end it when it should not go on."""
-        say(text.removesuffix("\n"))
+        log(text.removesuffix("\n"))
         if any(epoch < self._epochs and self._handle.should_prune() for epoch in self.report(name)):
             reason = f"pruned by {self._handle.study.study_name} after epoch {self._epoch}"
             with suppress(

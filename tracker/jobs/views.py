@@ -12,16 +12,16 @@ from tracker.core.text import render_number, render_value
 from tracker.workspace.metrics import choose_figures, list_measured, order_figure
 
 if TYPE_CHECKING:
-    from tracker.jobs.queue import Outcome
+    from tracker.jobs.queue import QueueResult
     from tracker.jobs.sweep import SweepResult
     from tracker.workspace.competition import Competition
 
 
-def print_outcomes(
-    outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False
+def print_queue(
+    results: Sequence[QueueResult], competition: Competition, *, wide: bool = False
 ) -> None:
     """What became of the entries of a queue."""
-    names = choose_figures(competition, list_measured(outcome.metrics for outcome in outcomes))
+    names = choose_figures(competition, list_measured(result.metrics for result in results))
     columns = [
         Column("entry", right=True),
         Column("label", leaves=1, text=True),
@@ -31,15 +31,15 @@ def print_outcomes(
         Column("reason", leaves=1, text=True),
     ]
     rows: list[list[Cell]] = []
-    for outcome in outcomes:
-        figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
+    for result in results:
+        figures = [render_number(result.metrics.get(f"val/{name}")) for name in names]
         about: list[Cell] = [
-            str(outcome.entry),
-            outcome.label,
-            outcome.run or "-",
-            style_status(outcome.status),
+            str(result.entry),
+            result.label,
+            result.run or "-",
+            style_status(result.status),
         ]
-        rows.append([*about, *figures, outcome.reason or "-"])
+        rows.append([*about, *figures, result.reason or "-"])
     print_table(columns, rows, wide=wide)
 
 

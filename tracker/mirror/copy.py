@@ -16,7 +16,14 @@ from typing import Any
 
 from tracker.core.locks import FileLock
 from tracker.mirror import targets as mirror_targets
-from tracker.mirror.targets import About, Point, Target, TargetAwayError, TargetError, list_targets
+from tracker.mirror.targets import (
+    Point,
+    RunInfo,
+    Target,
+    TargetError,
+    TargetUnreachableError,
+    list_targets,
+)
 from tracker.runs.points import read_new_points
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
@@ -46,15 +53,15 @@ FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
 class Connections:
     """A workspace's connections to the targets, kept from run to run.
 
-    With `remember_away` a server that is away is waited for once, not for each run.
+    With `remember_outages` a server that is away is waited for once, not for each run.
     """
 
     def __init__(
-        self, known: Mapping[str, Any] | None = None, *, remember_away: bool = False
+        self, known: Mapping[str, Any] | None = None, *, remember_outages: bool = False
     ) -> None:
         self._known = dict(known or {})  # by the target's title
-        self._away: dict[str, TargetAwayError] = {}
-        self._remember_away = remember_away
+        self._away: dict[str, TargetUnreachableError] = {}
+        self._remember_away = remember_outages
 
     def open(
         self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]
@@ -62,7 +69,7 @@ class Connections:
         """The connection, made if need be; `on_answer` is called before its library is loaded,
         which takes seconds.
 
-        Raises TargetError, TargetAwayError or MissingLibraryError.
+        Raises TargetError, TargetUnreachableError or MissingLibraryError.
         """
         if away := self._away.get(target.title):
             raise away
@@ -71,7 +78,7 @@ class Connections:
                 target.check_reachable(workspace)
                 on_answer()
                 self._known[target.title] = target.connect(workspace)
-            except TargetAwayError as error:
+            except TargetUnreachableError as error:
                 self.drop(target, error)
                 raise
         return self._known[target.title]
@@ -79,7 +86,7 @@ class Connections:
     def drop(self, target: type[Target], error: TrackerError) -> None:
         """Forget a connection that failed: the next run looks again whether the server answers."""
         self._known.pop(target.title, None)
-        if self._remember_away and isinstance(error, TargetAwayError):
+        if self._remember_away and isinstance(error, TargetUnreachableError):
             self._away[target.title] = error
 
 
@@ -105,10 +112,10 @@ class RunCopy:
         problems = self._open(on_answer)
         with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
             record = load_run(self._workspace.runs_dir, self._name)
-            about = About(self._workspace, record)
+            info = RunInfo(self._workspace, record)
             for target, copy in self._copies.items():
                 try:
-                    copy.push(about)
+                    copy.push(info)
                 except TrackerError as error:  # of the target, or of the ledger
                     self._connections.drop(target, error)
                     problems.append(error)
@@ -117,11 +124,11 @@ class RunCopy:
         return record
 
     def check_reachable(self) -> None:
-        """A quick look whether the targets answer; raises TargetAwayError."""
+        """A quick look whether the targets answer; raises TargetUnreachableError."""
         for target in list_targets():
             try:
                 target.check_reachable(self._workspace)
-            except TargetAwayError as error:
+            except TargetUnreachableError as error:
                 self._connections.drop(target, error)
                 raise
 
@@ -152,11 +159,11 @@ class _TargetCopy:
         self._seen: set[tuple[str, int]] = set()  # (name, step) up to `_offset`
         self._offset = 0  # bytes of metrics.jsonl that this process has read
 
-    def push(self, about: About) -> None:
+    def push(self, info: RunInfo) -> None:
         """Copy what is new; raises TargetError."""
         self._target.load_state()
         try:
-            self._push(about)
+            self._push(info)
         except BaseException as error:
             self._target.fail()
             self._seen, self._offset = set(), 0  # look at everything again
@@ -167,21 +174,21 @@ class _TargetCopy:
                 raise known from error
             raise
 
-    def _push(self, about: About) -> None:
-        if not self._target.start(about.record):
+    def _push(self, info: RunInfo) -> None:
+        if not self._target.start(info.record):
             return
         if (
             self._state.get("offset", 0) < self._offset
         ):  # this process or another began anew, in another place
             self._seen, self._offset = set(), 0
-        self._push_params(about.record)
+        self._push_params(info.record)
         self._push_points()
-        if about.record.status != "running":
+        if info.record.status != "running":
             self._push_files()
-        if self._push_description(about) and not self._target.is_settled(about.record):
-            self._push(about)
-        if about.record.archived_at:
-            self._target.archive(about.record)
+        if self._push_description(info) and not self._target.is_settled(info.record):
+            self._push(info)
+        if info.record.archived_at:
+            self._target.archive(info.record)
 
     def _push_params(self, record: RunRecord) -> None:
         stat = (self._folder / "config.toml").stat()
@@ -214,16 +221,16 @@ class _TargetCopy:
         """A line of metrics.jsonl without what was there before; None when nothing is left, or it
         makes no sense."""
         if line is None or line["time"] < 0:
-            self._target.say(
+            self._target.log_once(
                 "torn lines, and points whose step or time makes no sense, are not copied"
             )
             return None
-        step, stamp = int(line["step"]), round(line["time"] * 1000)
+        step, time_ms = int(line["step"]), round(line["time"] * 1000)
         values = {
             key: value for key, value in line["values"].items() if (key, step) not in self._seen
         }
         self._seen.update((key, step) for key in values)
-        return Point(at, stamp, step, values) if values else None
+        return Point(at, time_ms, step, values) if values else None
 
     def _send(self, points: list[Point], at: int) -> None:
         """Send the points up to byte `at` of metrics.jsonl that the target does not have."""
@@ -248,18 +255,18 @@ class _TargetCopy:
                 self._state.save(files=done, whole=False)
         if self._state.get("whole", True):
             return
-        torn = self._target.find_torn(sizes)
+        torn = self._target.find_incomplete(sizes)
         kept = {name: signature for name, signature in done.items() if name not in torn}
         self._state.save(files=kept, whole=not torn)
         if torn:  # the next push copies them again
             raise TargetError(f"{self._target.title}: {', '.join(torn)} did not arrive as a whole")
 
-    def _push_description(self, about: About) -> bool:
+    def _push_description(self, info: RunInfo) -> bool:
         """Status, description, scores; whether there was anything new."""
-        summary: list[Any] = json.loads(json.dumps(self._target.summarize(about)))
+        summary: list[Any] = json.loads(json.dumps(self._target.summarize(info)))
         if self._state.get("described", []) == summary:
             return False
-        self._target.describe(about, summary)
+        self._target.describe(info, summary)
         self._state.save(described=summary)
         return True
 

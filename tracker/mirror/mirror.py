@@ -79,7 +79,7 @@ class Mirror:
         while process.poll() is None:
             progress = read_progress(self._folder)
             if problem := progress.get("problem") or (
-                "" if progress.get("connected") else self._find_away()
+                "" if progress.get("connected") else self._find_outage()
             ):
                 return str(problem)
             stamps = [_stamp(self._folder / target.state_name) for target in targets]
@@ -90,7 +90,7 @@ class Mirror:
             unanswered_s = time.time() - _stamp(self._folder / PROGRESS_NAME) / 1e9
             if progress.get("connected") is False and unanswered_s > FIRST_PATIENCE_S:
                 for target in targets:
-                    target.note_silent(self._workspace)
+                    target.note_no_answer(self._workspace)
             if now - moved > PATIENCE_S:
                 return f"no progress for {PATIENCE_S:.0f} s"
             if now - started >= limit_s:
@@ -98,9 +98,9 @@ class Mirror:
             time.sleep(POLL_S)
         return ""
 
-    def _find_away(self) -> str:
+    def _find_outage(self) -> str:
         """Why another run of the workspace had no answer; empty when there was one."""
-        problems = [target.find_away(self._workspace) for target in list_targets()]
+        problems = [target.find_outage(self._workspace) for target in list_targets()]
         return next((problem for problem in problems if problem), "")
 
 

@@ -193,7 +193,7 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
         for library in filter(None, (target.library for target in list_targets())):
             require(library)
     # a ledger that is away must not keep a run from its copies
-    connections = Connections(remember_away=True)
+    connections = Connections(remember_outages=True)
     copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
     return [name for name in copied if name in indexed], problems
 

@@ -38,7 +38,7 @@ class FreeableFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class CleanPlan:
     """What can be freed; `kept` are the runs whose checkpoint stays, with the reason."""
 
     files: Sequence[FreeableFile]
@@ -50,7 +50,7 @@ class Plan:
         return sum(item.size for item in self.files)
 
 
-def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
+def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
     """What can be freed; with `checkpoints`, also best.pth of runs that nothing keeps.
 
     Raises LedgerError when the ledger cannot be read, and TrackerError when a run cannot be read:
@@ -62,7 +62,7 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
     files += _find_caches(workspace)
     kept: dict[str, str] = {}
     if checkpoints:
-        kept = find_kept(workspace, records)
+        kept = list_protected(workspace, records)
         for record in finished:
             if record.name not in kept:
                 files += _find_copy(workspace, record)  # before the file that it is compared with
@@ -72,10 +72,10 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
         for name, reason in kept.items()
         if (workspace.runs_dir / name / BEST).is_file()
     }
-    return Plan(files=files, kept=kept)
+    return CleanPlan(files=files, kept=kept)
 
 
-def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:
+def list_protected(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:
     """The runs whose checkpoints something keeps, with the reason; raises TrackerError."""
     if broken := [record.name for record in records if record.status == "broken"]:
         raise TrackerError(
@@ -166,7 +166,9 @@ def _find_caches(workspace: Workspace) -> list[FreeableFile]:
     ]
 
 
-def free(workspace: Workspace, plan: Plan, *, checkpoints: bool = False) -> list[FreeableFile]:
+def free_files(
+    workspace: Workspace, plan: CleanPlan, *, checkpoints: bool = False
+) -> list[FreeableFile]:
     """Remove the files of a plan, and return those that were removed; the records keep what was
     freed and when.
 

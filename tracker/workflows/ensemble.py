@@ -86,13 +86,13 @@ def ensemble(
         "quiet": True,
     }
     with begin(config, note=note, parent=names[0], **options) as run:
-        run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
+        run.add_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
         joined = join_validation(validations, method, weights) if validations else None
         if joined is not None:
             save_probabilities(run.folder / "validation.npz", joined)
             found = measure(joined)
             run.log(found, step=1, epoch=1)
-            run.keep_summary(found)
+            run.set_summary(found)
         else:
             print(
                 f"no validation score of the ensemble: {_explain_missing(workspace, names)}",

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task
     from tracker.training.run.infer import Weights
 
-FREE = (
+CHANGEABLE_KEYS = (
     "eval.",
     "train.accelerator",
     "train.precision",
 )  # what a run may predict with otherwise than it was trained
-WHAT = "keys of eval, train.accelerator and train.precision"
+CHANGEABLE_TEXT = "keys of eval, train.accelerator and train.precision"
 
 
 def infer(
@@ -61,9 +61,9 @@ def infer(
         key for key, value in after.items() if before.get(key, defaults.get(key, value)) != value
     )
     changed += sorted(key for key in before if key in defaults and key not in after)
-    if fixed := [key for key in changed if not key.startswith(FREE)]:
+    if fixed := [key for key in changed if not key.startswith(CHANGEABLE_KEYS)]:
         raise ConfigError(
-            f"infer changes {WHAT} only, not {', '.join(fixed)}",
+            f"infer changes {CHANGEABLE_TEXT} only, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
     from tracker.training.input.loader import Source
@@ -75,7 +75,7 @@ def infer(
     same_data = data.fingerprint == trained.fingerprints.get("data")
     if assigned := [word for word in assignments if word.startswith("data.") and not same_data]:
         raise ConfigError(
-            f"infer changes {WHAT} only: with {', '.join(assigned)} the images or labels are"
+            f"infer changes {CHANGEABLE_TEXT} only: with {', '.join(assigned)} the images or labels are"
             " others",
             hint=f"tracker run train --from {source} --set {assigned[0]}",
         )

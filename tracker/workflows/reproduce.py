@@ -23,7 +23,7 @@ from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
 GIT_LIMIT_S = 120  # a checkout of a large repository
-DECISIVE = (
+COMPARED_PACKAGES = (
     "torch",
     "torchvision",
     "timm",
@@ -96,7 +96,7 @@ def _compare_packages(
     old, new = (dict(environment.get("packages", {})) for environment in (before, after))
     moved = [
         f"{name} {old.get(name)} is now {new.get(name)}"
-        for name in DECISIVE
+        for name in COMPARED_PACKAGES
         if old.get(name) != new.get(name)
     ]
     return [f"other packages: {', '.join(moved)}"] if moved else []

@@ -26,7 +26,9 @@ CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
 POINTS = "metrics.jsonl"
 
 
-def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> RunRecord | None:
+def find_reusable_run(
+    workspace: Workspace, config: Mapping[str, Any], data: str
+) -> RunRecord | None:
     """The finished run with the most epochs that this config would repeat; None when there is none.
 
     Raises AlreadyTrainedError when a run has the same config, data and code: it would only be

@@ -15,7 +15,7 @@ from tracker.training.errors import ConfigError, TrackerError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
-from tracker.workflows.reuse import copy_progress, find_earlier
+from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
@@ -49,7 +49,7 @@ def train(
     config = resolve_input(config, data, root=workspace.root)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
-    earlier = None if force else find_earlier(workspace, tables, data.fingerprint)
+    earlier = None if force else find_reusable_run(workspace, tables, data.fingerprint)
     recorder = Recorder.create(
         workspace.runs_dir,
         kind="train",
@@ -128,7 +128,7 @@ def _fit(
                 run_dir=recorder.folder,
                 logger=recorder,
                 on_epoch=lambda report: _keep(recorder, report),
-                on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_failure(workspace, recorder, error),
                 cache_dir=workspace.lock_dir,
                 resume=resume,
@@ -139,7 +139,7 @@ def _fit(
     return recorder.record
 
 
-def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
+def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: str) -> None:
     """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions
     will be the same."""
     from tracker.ledger.read import list_twins

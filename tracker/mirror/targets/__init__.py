@@ -37,7 +37,7 @@ class TargetError(TrackerError):
     """A target could not be reached or refused something; what was not copied is copied later."""
 
 
-class TargetAwayError(TargetError):
+class TargetUnreachableError(TargetError):
     """The target's server does not answer at all."""
 
 
@@ -45,13 +45,13 @@ class Point(NamedTuple):
     """A line of metrics.jsonl: the byte where it ends, time in ms since 1970, step, values by name."""
 
     at: int
-    stamp: int
+    time_ms: int
     step: int
     values: dict[str, float]
 
 
 @dataclass(frozen=True)
-class About:
+class RunInfo:
     """What is known of a run beside its points and files, and changes after its end too."""
 
     workspace: Workspace
@@ -64,23 +64,23 @@ class About:
         return list_submissions_of(self.workspace, self.record)
 
     @cached_property
-    def remarks(self) -> Sequence[Note]:
-        """The remarks on the run and on its submissions; raises LedgerError."""
+    def notes(self) -> Sequence[Note]:
+        """The notes on the run and on its submissions; raises LedgerError."""
         return list_notes(self.workspace, [self.record.uid]).get(self.record.uid, [])
 
     @property
     def text(self) -> str:
-        """The run's note, the memos of its submissions and the remarks on it, as Markdown."""
-        return describe_text(self.record, self.submissions, self.remarks)
+        """The run's note, the memos of its submissions and the notes on it, as Markdown."""
+        return describe_text(self.record, self.submissions, self.notes)
 
 
 def describe_text(
-    record: RunRecord, submissions: Iterable[Submission], remarks: Iterable[Note]
+    record: RunRecord, submissions: Iterable[Submission], notes: Iterable[Note]
 ) -> str:
-    """A run's note, the memos of its submissions and the remarks on it, as Markdown."""
+    """A run's note, the memos of its submissions and the notes on it, as Markdown."""
     parts = [record.note] if record.note else []
     parts += [f"**Submission {row.number}**: {row.memo}" for row in submissions]
-    parts += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
+    parts += [f"**{note.time[:10]}, {note.author}**: {note}" for note in notes]
     return "\n\n".join(parts)
 
 
@@ -141,7 +141,7 @@ class Target:
     @classmethod
     def check_reachable(cls, workspace: Workspace) -> None:
         """A quick look whether it answers, before `connect` loads a library; raises
-        TargetAwayError."""
+        TargetUnreachableError."""
 
     @classmethod
     def connect(cls, workspace: Workspace) -> Any:
@@ -150,12 +150,12 @@ class Target:
         return None
 
     @classmethod
-    def find_away(cls, workspace: Workspace) -> str:
+    def find_outage(cls, workspace: Workspace) -> str:
         """Why it did not answer another run of the workspace; empty when it did."""
         return ""
 
     @classmethod
-    def note_silent(cls, workspace: Workspace) -> None:
+    def note_no_answer(cls, workspace: Workspace) -> None:
         """Tell other runs of the workspace that it has not answered yet."""
 
     # --- the copy; each may be repeated ---
@@ -180,22 +180,22 @@ class Target:
     def artifact(self, path: Path, name: str) -> None:
         """A file of the ended run that is new or has changed; `name` is its path in the run folder."""
 
-    def find_torn(self, sizes: Mapping[str, int]) -> list[str]:
+    def find_incomplete(self, sizes: Mapping[str, int]) -> list[str]:
         """Names of the artifacts that did not arrive with these sizes in bytes; they are copied
         again."""
         return []
 
     def note(self, text: str) -> None:
-        """The run's note, memos and remarks, Markdown, whenever they have changed."""
+        """The run's note, memos and notes, Markdown, whenever they have changed."""
 
     def end(self, status: str) -> None:
         """How the run ended: finished, failed, interrupted or killed; again when it was resumed."""
 
-    def summarize(self, about: About) -> list[Any]:
+    def summarize(self, info: RunInfo) -> list[Any]:
         """What `describe` sends, as JSON holds it; it is called when this has changed."""
-        return [about.text, about.record.status]
+        return [info.text, info.record.status]
 
-    def describe(self, about: About, summary: list[Any]) -> None:
+    def describe(self, info: RunInfo, summary: list[Any]) -> None:
         """Send it by `note` and `end`; a tracker that takes more of it at once overrides both
         methods."""
         text, status = summary
@@ -220,7 +220,7 @@ class Target:
         """A library's error in our words; None for what is a defect of this program."""
         return TargetError(f"{self.title}: {error}") if isinstance(error, OSError) else None
 
-    def say(self, text: str) -> None:
+    def log_once(self, text: str) -> None:
         """A line in the log of the copy, once in the life of a run."""
         known = self.state.get("told", [])
         if text not in known and len(known) < MESSAGE_LIMIT:

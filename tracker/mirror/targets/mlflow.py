@@ -14,7 +14,7 @@ from typing import Any
 from tracker.core.clock import from_utc_text, utc_now
 from tracker.core.metric_names import to_chart_name, to_mlflow_name
 from tracker.ledger.records import Note, Submission
-from tracker.mirror.targets import About, Point, Target, describe_text
+from tracker.mirror.targets import Point, RunInfo, Target, describe_text
 from tracker.mirror.targets import mlflow_server as server
 from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restore_run
 from tracker.mirror.targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one
@@ -55,7 +55,7 @@ class MlflowTarget(Target):
 
     @classmethod
     def check_reachable(cls, workspace: Workspace) -> None:
-        """Ask the server, and note for other runs whether it answers; raises MlflowAwayError."""
+        """Ask the server, and note for other runs whether it answers; raises MlflowUnreachableError."""
         server.check_reachable(workspace)
 
     @classmethod
@@ -64,14 +64,16 @@ class MlflowTarget(Target):
         return server.connect(workspace)
 
     @classmethod
-    def find_away(cls, workspace: Workspace) -> str:
+    def find_outage(cls, workspace: Workspace) -> str:
         """Why the server did not answer the last time, empty when it did."""
-        return server.find_away(workspace)
+        return server.find_outage(workspace)
 
     @classmethod
-    def note_silent(cls, workspace: Workspace) -> None:
+    def note_no_answer(cls, workspace: Workspace) -> None:
         """Tell other runs that the server has not answered yet."""
-        server.note_away(workspace, f"MLflow at {workspace.shown_mlflow_uri} has not answered yet")
+        server.note_outage(
+            workspace, f"MLflow at {workspace.shown_mlflow_uri} has not answered yet"
+        )
 
     def load_state(self) -> None:
         """What was copied before to this tracking server; what went to another one does not hold
@@ -123,11 +125,13 @@ class MlflowTarget(Target):
         new = [point._replace(values=self._place(point.values)) for point in batch]
         if self._table is not None and sum(len(point.values) for point in new) > BATCH:
             last = {key: point for point in new for key in point.values}
-            insert_points(self._table, self._run_id, new, but=last)
+            insert_points(self._table, self._run_id, new, exclude=last)
             pairs = list(last.items())  # MLflow finds out which value is the latest
         else:
             pairs = [(key, point) for point in new for key in point.values]
-        metrics = [Metric(key, point.values[key], point.stamp, point.step) for key, point in pairs]
+        metrics = [
+            Metric(key, point.values[key], point.time_ms, point.step) for key, point in pairs
+        ]
         for part in _batches(metrics, BATCH):
             self._log_batch("metrics", part)
 
@@ -135,7 +139,7 @@ class MlflowTarget(Target):
         """A file, in the folder that it has in the run folder."""
         self._client.log_artifact(self._run_id, str(path), _folder_of(name))
 
-    def find_torn(self, sizes: Mapping[str, int]) -> list[str]:
+    def find_incomplete(self, sizes: Mapping[str, int]) -> list[str]:
         """Files whose upload was cut off."""
         there: dict[str, int | None] = {}
         for folder in {_folder_of(name) for name in sizes}:
@@ -149,18 +153,16 @@ class MlflowTarget(Target):
             if name not in there or there[name] not in (size, None)
         ]
 
-    def summarize(self, about: About) -> list[Any]:
+    def summarize(self, info: RunInfo) -> list[Any]:
         """Tags, metrics and status that MLflow shows of the run."""
-        tags, metrics = describe_run(
-            about.workspace, about.record, about.submissions, about.remarks
-        )
-        return [tags, metrics, about.record.status]
+        tags, metrics = describe_run(info.workspace, info.record, info.submissions, info.notes)
+        return [tags, metrics, info.record.status]
 
-    def describe(self, about: About, summary: list[Any]) -> None:
+    def describe(self, info: RunInfo, summary: list[Any]) -> None:
         """Status, description, best metrics, submission and scores."""
         from mlflow.entities import Metric, RunTag
 
-        run_id, record = self._run_id, about.record
+        run_id, record = self._run_id, info.record
         tags, metrics, _ = summary
         data = self._client.get_run(run_id).data
         there = data.metrics
@@ -172,7 +174,7 @@ class MlflowTarget(Target):
         self.state.save(stamps=stamps)  # before it is sent: repeated, it is the same point
         changed = {key: stamps[key] for key, value in metrics.items() if there.get(key) != value}
         self._log_batch(
-            "metrics", [Metric(key, value, stamp, 0) for key, (value, stamp) in changed.items()]
+            "metrics", [Metric(key, value, time_ms, 0) for key, (value, time_ms) in changed.items()]
         )
         for part in _batches(
             [RunTag(key, _clean_text(str(value))) for key, value in tags.items()], 100
@@ -201,7 +203,7 @@ class MlflowTarget(Target):
             return
         self.state.save(away="asked")
         if not delete_run(self._client, str(self.state.get("run_id"))):
-            self.say(
+            self.log_once(
                 "MLflow does not let this user delete runs: the archived run stays in its lists"
             )
         self.state.save(away="yes")
@@ -217,7 +219,7 @@ class MlflowTarget(Target):
         experiment = ensure_experiment(self._client, self.workspace)
         run = find_one(self._client, experiment, "tracker.uid", record.uid, known=known)
         if run is None and known and is_deleted(self._client, known):
-            self.say(
+            self.log_once(
                 f"it was deleted in MLflow and stays so; delete {self.state_name} in its folder to"
                 " copy it again"
             )
@@ -246,7 +248,7 @@ class MlflowTarget(Target):
         if name is None:
             self._names[key] = name = to_mlflow_name(key)
             if name != key:
-                self.say(f"MLflow does not take the name {key!a}: it is {name} there")
+                self.log_once(f"MLflow does not take the name {key!a}: it is {name} there")
         return name
 
     def _place(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -268,7 +270,9 @@ class MlflowTarget(Target):
             if not refused or self._client.get_run(self._run_id).info.lifecycle_stage != "active":
                 raise
             if len(items) == 1:
-                self.say(f"MLflow refuses {kind[:-1]} {items[0].key}: {first_line(error)[:300]}")
+                self.log_once(
+                    f"MLflow refuses {kind[:-1]} {items[0].key}: {first_line(error)[:300]}"
+                )
                 return
             for part in (items[: len(items) // 2], items[len(items) // 2 :]):
                 self._log_batch(kind, part)
@@ -294,7 +298,7 @@ def describe_run(
     workspace: Workspace,
     record: RunRecord,
     submissions: Sequence[Submission],
-    remarks: Sequence[Note] = (),
+    notes: Sequence[Note] = (),
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The MLflow tags and metrics that say what a run is, where it stands and what the leaderboard
     said."""
@@ -331,7 +335,7 @@ def describe_run(
             metric = declared.get(name.partition("_")[2])  # it may have left tracker.toml since
             tags[to_mlflow_name(name)] = metric.render(value) if metric else str(value)
             metrics[to_mlflow_name(name)] = value  # a metric, by which the runs table is sorted
-    tags["mlflow.note.content"] = describe_text(record, submissions, remarks)
+    tags["mlflow.note.content"] = describe_text(record, submissions, notes)
     return {key: value for key, value in tags.items() if value}, metrics
 
 

@@ -16,7 +16,7 @@ from tracker.core.locks import FileLock
 from tracker.core.metric_names import from_chart_name
 from tracker.core.settings import limit_requests, quiet_libraries
 from tracker.mirror import targets as mirror_targets
-from tracker.mirror.targets import TargetAwayError, TargetError, read_state
+from tracker.mirror.targets import TargetError, TargetUnreachableError, read_state
 from tracker.training.errors import first_line
 from tracker.training.files import write_json
 from tracker.training.libraries import require
@@ -37,7 +37,7 @@ class MlflowError(TargetError):
     """MLflow could not be reached or refused something; what was not copied is copied later."""
 
 
-class MlflowAwayError(MlflowError, TargetAwayError):
+class MlflowUnreachableError(MlflowError, TargetUnreachableError):
     """No MLflow server answers."""
 
 
@@ -66,11 +66,11 @@ def connect(workspace: Workspace) -> Any:
 
 def check_reachable(workspace: Workspace) -> None:
     """A quick look whether a server answers at all, noted for the other runs; raises
-    MlflowAwayError."""
+    MlflowUnreachableError."""
     problem = find_problem(workspace)
-    note_away(workspace, problem)
+    note_outage(workspace, problem)
     if problem:
-        raise MlflowAwayError(problem)
+        raise MlflowUnreachableError(problem)
 
 
 def find_problem(workspace: Workspace) -> str:
@@ -96,7 +96,7 @@ def find_problem(workspace: Workspace) -> str:
     return problem and f"MLflow at {address} {problem}"
 
 
-def note_away(workspace: Workspace, problem: str) -> None:
+def note_outage(workspace: Workspace, problem: str) -> None:
     """Tell other runs of the workspace that the tracking server does not answer; empty: it answers."""
     path = workspace.lock_dir / AWAY_NAME
     if problem:
@@ -106,7 +106,7 @@ def note_away(workspace: Workspace, problem: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def find_away(workspace: Workspace) -> str:
+def find_outage(workspace: Workspace) -> str:
     """Why the tracking server did not answer the last time, empty when it did."""
     noted = read_state(workspace.lock_dir / AWAY_NAME)
     return (

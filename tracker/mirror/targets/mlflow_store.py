@@ -31,9 +31,9 @@ def find_metrics_table(workspace: Workspace) -> Any:
 
 
 def insert_points(
-    found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]
+    found: Any, run_id: str, points: Iterable[Point], *, exclude: Mapping[str, Point]
 ) -> None:
-    """Points as MLflow writes them, in one transaction, without those in `but`; what is there
+    """Points as MLflow writes them, in one transaction, without those in `exclude`; what is there
     stays.
 
     MLflow's own interface takes six times as long (bench/points.py).
@@ -47,13 +47,13 @@ def insert_points(
             "run_uuid": run_id,
             "key": key,
             "value": 0.0 if math.isnan(value) else max(-largest, min(largest, value)),
-            "timestamp": point.stamp,
+            "timestamp": point.time_ms,
             "step": point.step,
             "is_nan": math.isnan(value),
         }
         for point in points
         for key, value in point.values.items()
-        if but[key] is not point
+        if exclude[key] is not point
     ]
     with engine.begin() as connection:
         connection.execute(insert(table).prefix_with("OR IGNORE"), rows)

@@ -79,7 +79,7 @@ def _ensure_experiment(
         )
 
 
-def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
+def save_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
     """Put the texts of `files` into the run `report`, over what was there; raises MlflowError.
 
     It lies in an experiment of its own, "<competition> report", and not among the runs, as older

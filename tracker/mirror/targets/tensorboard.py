@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.metric_names import to_mlflow_name
-from tracker.mirror.targets import About, Point, Target, read_state
+from tracker.mirror.targets import Point, RunInfo, Target, read_state
 from tracker.training.libraries import is_installed
 from tracker.workspace.competition import Workspace
 
@@ -43,7 +43,7 @@ class TensorboardTarget(Target):
         """Add the points, by the names that they have in MLflow."""
         for point in batch:
             values = {to_mlflow_name(name): value for name, value in point.values.items()}
-            self._events.add_point(values, step=point.step, time_s=point.stamp / 1000)
+            self._events.add_point(values, step=point.step, time_s=point.time_ms / 1000)
         self._events.flush()
 
     def artifact(self, path: Path, name: str) -> None:
@@ -51,11 +51,11 @@ class TensorboardTarget(Target):
         if path.suffix == ".png":
             self._events.add_figure(path, name.removesuffix(".png"))
 
-    def summarize(self, about: About) -> list[Any]:
+    def summarize(self, info: RunInfo) -> list[Any]:
         """Nothing that has to be looked up in the ledger."""
         return []
 
-    def say(self, text: str) -> None:
+    def log_once(self, text: str) -> None:
         """Nothing: what is odd in a run folder is said by the copies that are elsewhere."""
 
 

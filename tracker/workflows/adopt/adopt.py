@@ -70,7 +70,7 @@ PREFERRED = ("best", "last")
 
 
 @dataclass
-class Found:
+class ForeignRun:
     """What a folder or an MLflow run had to tell; `used` are the files it was read from."""
 
     source: str
@@ -106,9 +106,14 @@ def adopt_folder(
         raise RefusedError(
             f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
         )
-    found = look_at_folder(folder, workspace)
+    foreign = read_folder(folder, workspace)
     return _adopt(
-        workspace, found, note, names or {}, content=_hash_files(found.used, folder), force=force
+        workspace,
+        foreign,
+        note,
+        names or {},
+        content=_hash_files(foreign.used, folder),
+        force=force,
     )
 
 
@@ -124,103 +129,105 @@ def adopt_mlflow(
     _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)  # before anything is downloaded
     with tempfile.TemporaryDirectory() as folder:
         params, points, times = fetch_run(workspace, run_id, Path(folder))
-        found = look_at_folder(Path(folder), workspace, empty=True)
-        found.source = f"mlflow:{run_id}"
-        found.times = times or found.times
-        found.config = _sections(params) or found.config
-        found.series = _by_name(points) or found.series
-        return _adopt(workspace, found, note, names or {}, content=None, force=force)
+        foreign = read_folder(Path(folder), workspace, empty=True)
+        foreign.source = f"mlflow:{run_id}"
+        foreign.times = times or foreign.times
+        foreign.config = _sections(params) or foreign.config
+        foreign.series = _by_name(points) or foreign.series
+        return _adopt(workspace, foreign, note, names or {}, content=None, force=force)
 
 
-def look_at_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> Found:
+def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> ForeignRun:
     """Find config, curves, a checkpoint and a prediction CSV; raises DataError when there is none."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
-    found = Found(source=str(folder))
+    foreign = ForeignRun(source=str(folder))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     config = _find_config(files)
-    found.config = _load_config(config) if config else {}
+    foreign.config = _load_config(config) if config else {}
     if not config:
-        found.remarks.append("no config found: the run has an empty one")
-    found.monitor = common_name(f"eval_{found.config.get('eval_metric', '')}")  # of timm's train.py
-    found.series = read_series(files, folder)
-    found.times = read_times(files)
-    found.weights = _choose_weights(files)
-    found.predictions, remarks = choose_predictions(files, workspace)
-    found.used = [
+        foreign.remarks.append("no config found: the run has an empty one")
+    foreign.monitor = common_name(
+        f"eval_{foreign.config.get('eval_metric', '')}"
+    )  # of timm's train.py
+    foreign.series = read_series(files, folder)
+    foreign.times = read_times(files)
+    foreign.weights = _choose_weights(files)
+    foreign.predictions, remarks = choose_predictions(files, workspace)
+    foreign.used = [
         path
         for path in files
-        if path in (config, found.weights, found.predictions) or _has_curves(path)
+        if path in (config, foreign.weights, foreign.predictions) or _has_curves(path)
     ]
-    for name, missing in (("curves", not found.series), ("checkpoint", not found.weights)):
+    for name, missing in (("curves", not foreign.series), ("checkpoint", not foreign.weights)):
         if missing:
-            found.remarks.append(f"no {name} found")
-    found.remarks += remarks
-    if not empty and not (found.series or found.weights or found.predictions):
+            foreign.remarks.append(f"no {name} found")
+    foreign.remarks += remarks
+    if not empty and not (foreign.series or foreign.weights or foreign.predictions):
         raise DataError(
             f"{folder}: no TensorBoard events, checkpoint or prediction CSV"
             + "".join(f"; {line}" for line in remarks[:1]),
             hint="is it the right folder?",
         )
-    return found
+    return foreign
 
 
 def _adopt(
     workspace: Workspace,
-    found: Found,
+    foreign: ForeignRun,
     note: str,
     names: Mapping[str, str],
     *,
     content: str | None,
     force: bool,
 ) -> tuple[RunRecord, list[str]]:
-    if found.weights:
+    if foreign.weights:
         require("torch")
-    config = _rename_keys(to_tables(_restore_numbers(found.config)), found, names)
-    points = _make_points(found, config, names)
+    config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
+    points = _make_points(foreign, config, names)
     with FileLock(workspace.lock_dir / "adopt.lock"):  # of two calls at once, one adopts
-        _refuse_again(workspace, found.source, content, force=force)
-        note = note or f"adopted from {found.source}"
+        _refuse_again(workspace, foreign.source, content, force=force)
+        note = note or f"adopted from {foreign.source}"
         with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
-            run.keep_facts({"adopted_from": found.source, "adopted_content": content})
+            run.add_facts({"adopted_from": foreign.source, "adopted_content": content})
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
-            _keep_weights(run, found, points, workspace.competition)
-            if found.predictions:
-                run.save_predictions(found.predictions)
-            begun, ended = _find_times(found)
-            run.keep_facts(
-                {"adopted_at": utc_now(), "times_from": "curves" if found.times else "files"}
+            _keep_weights(run, foreign, points, workspace.competition)
+            if foreign.predictions:
+                run.save_predictions(foreign.predictions)
+            begun, ended = _find_times(foreign)
+            run.add_facts(
+                {"adopted_at": utc_now(), "times_from": "curves" if foreign.times else "files"}
             )
             record = run.finish(times=(begun, ended))
-    found.remarks.insert(0, f"took {_describe_taken(found, record)}")
+    foreign.remarks.insert(0, f"took {_describe_taken(foreign, record)}")
     if problem := copy_run(workspace, record.name):
-        found.remarks.append(problem)
-    return record, found.remarks
+        foreign.remarks.append(problem)
+    return record, foreign.remarks
 
 
-def _describe_taken(found: Found, record: RunRecord) -> str:
+def _describe_taken(foreign: ForeignRun, record: RunRecord) -> str:
     """What became part of the run, and of which files."""
     taken = []
-    if count := sum(len(table) for table in to_tables(found.config).values()):
+    if count := sum(len(table) for table in to_tables(foreign.config).values()):
         taken.append(f"{render_count(count, 'config key')}")
-    if found.series:
+    if foreign.series:
         taken.append(
-            f"{render_count(len(found.series), 'curve')} of {render_count(record.epoch, 'epoch')}"
+            f"{render_count(len(foreign.series), 'curve')} of {render_count(record.epoch, 'epoch')}"
         )
-    if found.weights:
-        kept = "best.pth" if record.fingerprints.get("weights") else found.weights.name
+    if foreign.weights:
+        kept = "best.pth" if record.fingerprints.get("weights") else foreign.weights.name
         epoch = f" (epoch {record.best_epoch})" if kept == "best.pth" and record.best_epoch else ""
-        taken.append(f"{kept}{epoch}, from {found.weights.name}" if kept == "best.pth" else kept)
-    if found.predictions:
-        taken.append(f"predictions, from {found.predictions.name}")
+        taken.append(f"{kept}{epoch}, from {foreign.weights.name}" if kept == "best.pth" else kept)
+    if foreign.predictions:
+        taken.append(f"predictions, from {foreign.predictions.name}")
     return "; ".join(taken)
 
 
-def _find_times(found: Found) -> tuple[str, str]:
+def _find_times(foreign: ForeignRun) -> tuple[str, str]:
     """When the training began and ended: by its curves, else by the files that were read."""
-    times = found.times or [path.stat().st_mtime for path in found.used] or [time.time()]
+    times = foreign.times or [path.stat().st_mtime for path in foreign.used] or [time.time()]
     begun, ended = (dt.datetime.fromtimestamp(at, dt.UTC) for at in (min(times), max(times)))
     return to_utc_text(begun), to_utc_text(ended)
 
@@ -258,11 +265,11 @@ def _hash_files(files: Sequence[Path], root: Path) -> str:
 
 
 def _rename_keys(
-    tables: Mapping[str, Mapping[str, Any]], found: Found, names: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, Any]], foreign: ForeignRun, names: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """The config under this program's keys; one that is taken already keeps its own. Raises
     ConfigError."""
-    logged = {one.name for one in found.series}
+    logged = {one.name for one in foreign.series}
     keys = {_dotted(section, key) for section, table in tables.items() for key in table}
     if missing := sorted(set(names) - logged - keys):
         known = ", ".join(sorted(logged | keys)[:20])
@@ -287,7 +294,7 @@ def _rename_keys(
             if (target, name) != (section, key):
                 told.append(f"{old} is {target}.{name}")
     if told:
-        found.remarks.append(f"config: {', '.join(told)}")
+        foreign.remarks.append(f"config: {', '.join(told)}")
     return renamed
 
 
@@ -306,17 +313,17 @@ def _fit_value(name: str, value: Any) -> Any:
 
 
 def _make_points(
-    found: Found, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+    foreign: ForeignRun, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
 ) -> list[Point]:
-    if not found.series:
+    if not foreign.series:
         return []
     planned = config.get("train", {}).get("epochs")
-    told = set_epochs(found.series, planned if isinstance(planned, int) else None)
-    found.remarks += [told] if told else []
-    found.remarks += name_series(
-        found.series, {old: new for old, new in names.items() if old in _names(found.series)}
+    told = set_epochs(foreign.series, planned if isinstance(planned, int) else None)
+    foreign.remarks += [told] if told else []
+    foreign.remarks += name_series(
+        foreign.series, {old: new for old, new in names.items() if old in _names(foreign.series)}
     )
-    return to_points(found.series)
+    return to_points(foreign.series)
 
 
 def _names(series: Iterable[Series]) -> set[str]:
@@ -324,27 +331,29 @@ def _names(series: Iterable[Series]) -> set[str]:
 
 
 def _keep_weights(
-    run: ActiveRun, found: Found, points: Sequence[Point], competition: Competition
+    run: ActiveRun, foreign: ForeignRun, points: Sequence[Point], competition: Competition
 ) -> None:
     """Keep the checkpoint with the metrics of its epoch: the best one where it is called best, else
     the last."""
-    if not found.weights:
+    if not foreign.weights:
         return
     epoch = max((during for _, _, during in points), default=0)
-    if "best" in found.weights.stem.lower():
-        epoch = _find_best_epoch(found, points, competition) or epoch
+    if "best" in foreign.weights.stem.lower():
+        epoch = _find_best_epoch(foreign, points, competition) or epoch
     try:
-        run.save_best(found.weights, epoch=epoch, metrics=summarize(points, epoch))
+        run.save_best(foreign.weights, epoch=epoch, metrics=summarize(points, epoch))
     except TrackerError as error:
-        found.remarks.append(f"{error}; {error.hint}" if error.hint else str(error))
-        run.keep_file(found.weights)
+        foreign.remarks.append(f"{error}; {error.hint}" if error.hint else str(error))
+        run.add_file(foreign.weights)
 
 
-def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competition) -> int | None:
+def _find_best_epoch(
+    foreign: ForeignRun, points: Sequence[Point], competition: Competition
+) -> int | None:
     """The best epoch by the metric that chose the checkpoint, else by the competition's, accuracy,
     F1 or the loss."""
     monitors = (
-        found.monitor,
+        foreign.monitor,
         *(f"val/{name}" for name in (competition.primary_metric, *reversed(METRICS), "loss")),
     )
     for monitor in monitors:
@@ -405,22 +414,22 @@ def _sections(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_name(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series]:
     """Points of MLflow as series."""
-    found: dict[str, Series] = {}
+    foreign: dict[str, Series] = {}
     for values, step in points:
         for name, value in values.items():
-            found.setdefault(name, Series(name, {})).values[step] = value
-    return list(found.values())
+            foreign.setdefault(name, Series(name, {})).values[step] = value
+    return list(foreign.values())
 
 
 def _choose_weights(files: Sequence[Path]) -> Path | None:
     """The checkpoint called best, else last, else the newest."""
-    found = [
+    foreign = [
         path
         for path in files
         if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)
     ]
     for word in PREFERRED:
-        for path in found:
+        for path in foreign:
             if word in path.stem.lower():
                 return path
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(foreign, key=lambda path: path.stat().st_mtime, default=None)

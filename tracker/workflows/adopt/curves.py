@@ -20,7 +20,7 @@ from tracker.runs.points import read_points
 from tracker.training import metrics as computed
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
-from tracker.workflows.own_loop.common_names import METRICS, common_name, whole_epoch
+from tracker.workflows.own_loop.common_names import METRIC_ALIASES, common_name, whole_epoch
 
 LOGS = ("metrics.jsonl", "trainer_state.json")
 TABLES = (".csv", ".log", ".tsv")
@@ -28,14 +28,14 @@ TIMES = ("time", "timestamp", "wall_time")
 EARLIEST, LATEST = 1e9, 1 << 37  # seconds since 1970: 2001 and 6325
 STEP_COLUMNS = ("step", "global_step", "iteration", "iter")
 # Metrics between 0 and 1.
-SHARES = (
+FRACTION_METRICS = (
     "auc",
     "precision",
     "recall",
     "top5",
     *(m.name for m in computed.METRICS.values() if (m.low, m.high) == (0, 1)),
 )
-LARGEST_SHARE = 1.5  # more is a percentage
+LARGEST_FRACTION = 1.5  # more is a percentage
 Point = tuple[dict[str, float], int, int]  # values, step, epoch
 EPOCHS_UNKNOWN = (
     "nothing says where an epoch ends: the points have none (log a metric called epoch beside the"
@@ -186,7 +186,8 @@ def _read_tables(files: Sequence[Path], root: Path) -> list[Series]:
         series = _collect(_number_rows(rows, step))
         if path.name == "summary.csv" and path.with_name("args.yaml") in files:
             series = [
-                _as_share(one) if one.name.endswith(("_top1", "_top5")) else one for one in series
+                _as_fraction(one) if one.name.endswith(("_top1", "_top5")) else one
+                for one in series
             ]  # timm
         known = {one.name for one in found}
         found += [one for one in series if one.name not in known]
@@ -294,7 +295,11 @@ def set_epochs(series: list[Series], planned: int | None) -> str:
         return _mark(without, steps, marks, f"epochs are those of {tag.name}")
     if planned and steps[-1] - steps[0] + 1 == planned and steps[0] in (0, 1):
         return _mark(without, steps, {step: step - steps[0] + 1 for step in steps}, "")
-    once = max((one for one in without if _once_an_epoch(one)), key=_clearness, default=None)
+    once = max(
+        (one for one in without if _has_a_point_per_epoch(one)),
+        key=_rank_as_epoch_mark,
+        default=None,
+    )
     if once:
         return _mark_by(once, without, steps)
     if known:
@@ -310,11 +315,11 @@ def _is_epoch(one: Series) -> bool:
     )
 
 
-def _once_an_epoch(one: Series) -> bool:
+def _has_a_point_per_epoch(one: Series) -> bool:
     return common_name(one.name).startswith("val/") or "epoch" in one.name.lower()
 
 
-def _clearness(one: Series) -> tuple[bool, bool, int]:
+def _rank_as_epoch_mark(one: Series) -> tuple[bool, bool, int]:
     """How surely a metric has one point an epoch: its name says so; it is no loss, which some log
     by batch."""
     return "epoch" in one.name.lower(), not common_name(one.name).endswith("loss"), len(one.values)
@@ -390,15 +395,15 @@ def name_series(series: list[Series], given: Mapping[str, str]) -> list[str]:
             remarks.append(f"the metric {old!a} is called {one.name} here")
         elif old != one.name:
             renamed.append(f"{old} is {one.name}")
-        elif not _is_ours(old):
+        elif not _is_known(old):
             unknown.append(old)
         part, _, metric = one.name.partition("/")
         if (
             part in ("train", "val")
-            and metric in SHARES
-            and max(_finite(one.values), default=0) > LARGEST_SHARE
+            and metric in FRACTION_METRICS
+            and max(_finite(one.values), default=0) > LARGEST_FRACTION
         ):
-            one.values = _as_share(one).values
+            one.values = _as_fraction(one).values
             remarks.append(f"{one.name} was in percent, and is a fraction here")
     if renamed:
         remarks.append(f"names: {', '.join(renamed)}")
@@ -443,12 +448,12 @@ def _split_by_others(name: str, ours: set[str]) -> str:
     return f"val/{metric}" if losses and not ours & {f"val/{metric}", f"train/{metric}"} else name
 
 
-def _is_ours(name: str) -> bool:
+def _is_known(name: str) -> bool:
     part, _, metric = name.partition("/")
-    return name == "lr" or (part in ("train", "val") and metric.partition("/")[0] in METRICS)
+    return name == "lr" or (part in ("train", "val") and metric.partition("/")[0] in METRIC_ALIASES)
 
 
-def _as_share(one: Series) -> Series:
+def _as_fraction(one: Series) -> Series:
     return Series(one.name, {step: value / 100 for step, value in one.values.items()}, one.epochs)
 
 

@@ -45,7 +45,7 @@ from tracker.workflows.own_loop.checks import (
 )
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables, to_toml
-from tracker.workflows.own_loop.termination import NAME, Termination, has_open
+from tracker.workflows.own_loop.termination import NAME, Termination, has_open_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
@@ -59,11 +59,11 @@ FIGURES, FILES = "figures", "files"  # folders in a run folder
 
 LAST = "last.pth"
 
-FAR = 0.001  # between a validation score that was logged and that of the probabilities
+SCORE_TOLERANCE = 0.001  # between a validation score that was logged and that of the probabilities
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _BestEpoch:
     """The metrics that the loop itself said the run is compared by, and their epoch; None where
     there are no epochs."""
 
@@ -83,8 +83,8 @@ class ActiveRun:
         self._recorder = recorder
         self._step, self._logged = 0, False
         self._summary = Summary(workspace.competition)
-        self._chosen: _Chosen | None = None
-        self._before: _Chosen | None = (
+        self._chosen: _BestEpoch | None = None
+        self._before: _BestEpoch | None = (
             None  # what save_best said before the run was resumed, until it is beaten
         )
         self._measured: dict[str, float] = {}  # by save_validation
@@ -99,8 +99,8 @@ class ActiveRun:
 
         self._pid = os.getpid()
         self._error_before = getattr(sys, "last_value", None)
-        _note_exits()
-        _hide_stops()
+        _record_exit_code()
+        _hide_stop_traceback()
         atexit.register(self._end_with_script)
         if multiprocessing.parent_process() is not None:  # a forked process ends without atexit
             multiprocessing.util.Finalize(None, self._end_with_process, exitpriority=0)
@@ -123,7 +123,7 @@ class ActiveRun:
                 self._summary.add(own, epoch=point["epoch"])
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
-            self._chosen = _Chosen(record.summary, record.best_epoch)
+            self._chosen = _BestEpoch(record.summary, record.best_epoch)
             self._before = self._chosen if (self.folder / "best.pth").is_file() else None
         if (self.folder / "validation.npz").is_file():
             from tracker.training.predict.probabilities import load_probabilities, measure
@@ -145,7 +145,7 @@ class ActiveRun:
             else {**chosen, "epoch": max(record.epoch, logged.epoch)}
         )
 
-    def _read_chosen(self, chosen: _Chosen) -> dict[str, float | None]:
+    def _read_chosen(self, chosen: _BestEpoch) -> dict[str, float | None]:
         """What the loop said of its best epoch, with what else was logged in it."""
         logged = {} if chosen.epoch is None else self._summary.read_epoch(chosen.epoch)
         return {**finite(logged), **chosen.metrics}
@@ -167,7 +167,9 @@ class ActiveRun:
             if (value := metrics.get(name)) is not None and name in self._measured
         }
         return {
-            name: value for name, value in given.items() if abs(value - self._measured[name]) > FAR
+            name: value
+            for name, value in given.items()
+            if abs(value - self._measured[name]) > SCORE_TOLERANCE
         }
 
     @property
@@ -228,7 +230,7 @@ class ActiveRun:
         ]
         notify(f"{self.name}: {', '.join(told)}")
 
-    def note_parent(self, name: str) -> None:
+    def set_parent(self, name: str) -> None:
         """The run that this one was begun from, unless it has a parent."""
         if self._recorder.record.parent is None:
             self._recorder.describe(note="", parent=name)
@@ -355,7 +357,7 @@ class ActiveRun:
 
         plain = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        self._choose(_Chosen(finite(plain), epoch), reached=max(epoch, self.last_epoch))
+        self._choose(_BestEpoch(finite(plain), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
         self._before = None
 
@@ -388,7 +390,7 @@ class ActiveRun:
         that goes on."""
         return load_last(self.folder / LAST)
 
-    def _choose(self, chosen: _Chosen, *, reached: int) -> None:
+    def _choose(self, chosen: _BestEpoch, *, reached: int) -> None:
         self._chosen = chosen
         summary = self._complete(self._read_chosen(chosen))
         self._recorder.progress(epoch=reached, best_epoch=chosen.epoch, summary=summary)
@@ -474,17 +476,17 @@ class ActiveRun:
         table = load_answers(self.folder / "predictions.csv", self._workspace.competition)
         self._recorder.fingerprint(predictions=table.fingerprint)
 
-    def keep_summary(self, metrics: Mapping[str, float]) -> None:
+    def set_summary(self, metrics: Mapping[str, float]) -> None:
         """Keep the metrics that the run is compared by, for a run without epochs."""
-        self._choose(_Chosen(finite(check_values(metrics)), None), reached=0)
+        self._choose(_BestEpoch(finite(check_values(metrics)), None), reached=0)
 
-    def keep_facts(self, values: Mapping[str, Any]) -> None:
+    def add_facts(self, values: Mapping[str, Any]) -> None:
         """Keep facts found while training, beside the config."""
         self._recorder.params(
             {name: to_toml(value) for name, value in values.items() if value is not None}
         )
 
-    def keep_file(self, path: Path) -> None:
+    def add_file(self, path: Path) -> None:
         """Copy a file into the run folder."""
         with atomic_path(self.folder / path.name) as temporary:
             shutil.copyfile(path, temporary)
@@ -528,7 +530,7 @@ class ActiveRun:
             return "interrupted", reason or NAME
         return status, error
 
-    def note_trained(self) -> None:
+    def mark_trained(self) -> None:
         """The training has reached its end: a stop that came too late for it does not make the run
         interrupted."""
         take_stop_note(self.folder)
@@ -603,7 +605,7 @@ _LIBRARY_STOPS: list[BaseException] = []  # one that a library answers with sys.
 INTERRUPTED = 130  # the exit code of a script that was stopped
 
 
-def _note_exits() -> None:
+def _record_exit_code() -> None:
     """Keep the code of the last sys.exit, exit or quit: Python tells it to nobody while it ends."""
 
     if hasattr(sys, "ps1"):
@@ -625,7 +627,7 @@ def _note_exits() -> None:
             setattr(module, name, note(ending))
 
 
-def exit_as_interrupted(error: BaseException) -> None:
+def exit_with_interrupted_code(error: BaseException) -> None:
     """Give the script that ends by this error exit code 130, though a library makes a sys.exit of
     it."""
     if isinstance(error, SystemExit):
@@ -638,7 +640,7 @@ def _is_stop(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or is_loader_terminated(error)
 
 
-def _hide_stops() -> None:
+def _hide_stop_traceback() -> None:
     """A script that is stopped while its run is open ends without a traceback: the run's last line
     says it all.
 
@@ -648,7 +650,7 @@ def _hide_stops() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not _is_stop(error) or not (has_open() or error in _STOPS):
+        if not _is_stop(error) or not (has_open_run() or error in _STOPS):
             sys.__excepthook__(kind, error, trace)
         elif not isinstance(error, KeyboardInterrupt):  # Python has a code of its own for that one
             raise SystemExit(INTERRUPTED)

@@ -21,7 +21,7 @@ from tracker.training.tables import flatten
 from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables
-from tracker.workflows.own_loop.other_process import OtherProcess
+from tracker.workflows.own_loop.null_run import NullRun
 from tracker.workspace.competition import Workspace, find_workspace
 
 
@@ -120,5 +120,5 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
             " in each"
         )
     if resume := options.get("resume"):
-        return OtherProcess(find_workspace(options.get("root")).runs_dir / resume / LAST)
-    return OtherProcess()
+        return NullRun(find_workspace(options.get("root")).runs_dir / resume / LAST)
+    return NullRun()

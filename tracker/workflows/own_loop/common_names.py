@@ -8,11 +8,11 @@ import re
 
 from tracker.training import metrics as computed
 
-SPLITS = {
+SPLIT_ALIASES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
 }
-METRICS = {
+METRIC_ALIASES = {
     **{name: name for name in ("loss", "batch_loss", "auc", "precision", "recall", "top5")},
     **{name: name for name in ("lr", "grad_norm")},
     "loss_step": "batch_loss",
@@ -23,10 +23,19 @@ METRICS = {
     **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
 }
 for _metric in computed.METRICS.values():
-    METRICS.update(dict.fromkeys((_metric.name, *_metric.aliases), _metric.name))
-FILLERS = {"epoch", "metric", "metrics", "multiclass", "binary", "categorical", "sparse", "avg"}
+    METRIC_ALIASES.update(dict.fromkeys((_metric.name, *_metric.aliases), _metric.name))
+FILLER_WORDS = {
+    "epoch",
+    "metric",
+    "metrics",
+    "multiclass",
+    "binary",
+    "categorical",
+    "sparse",
+    "avg",
+}
 
-KEYS = {
+KEY_ALIASES = {
     **dict.fromkeys(("lr", "learning_rate", "base_lr", "init_lr", "initial_lr"), "optim.lr"),
     **dict.fromkeys(("weight_decay", "wd"), "optim.weight_decay"),
     "momentum": "optim.momentum",
@@ -64,8 +73,8 @@ KEYS = {
     **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
 }
 # Keys that say how long to train: a run that goes on may have another number.
-LENGTHS = {key for key, ours in KEYS.items() if ours == "train.epochs"}
-LENGTHS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
+LENGTH_KEYS = {key for key, ours in KEY_ALIASES.items() if ours == "train.epochs"}
+LENGTH_KEYS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
 # Sections that say nothing about their keys: `training.lr` is `lr`.
 PLAIN_SECTIONS = {
     "",
@@ -90,16 +99,18 @@ def common_name(name: str, *, split: str = "") -> str:
     no split while none is given, is returned as it is.
     """
     own, _, rest = name.partition("/")
-    if own in ("train", "val") and METRICS.get(rest) == rest:
+    if own in ("train", "val") and METRIC_ALIASES.get(rest) == rest:
         return name
     if re.fullmatch(
         r"lr-\w+", name
     ):  # of Lightning's LearningRateMonitor, with the optimizer's class
         return "lr"
     words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
-    splits = {SPLITS[word] for word in words if word in SPLITS}
-    kept = dict.fromkeys(word for word in words if word not in SPLITS and word not in FILLERS)
-    metric = METRICS.get("_".join(kept))
+    splits = {SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES}
+    kept = dict.fromkeys(
+        word for word in words if word not in SPLIT_ALIASES and word not in FILLER_WORDS
+    )
+    metric = METRIC_ALIASES.get("_".join(kept))
     if metric == "lr":
         return "lr"
     part = min(splits) if len(splits) == 1 else "" if splits else split
@@ -112,16 +123,16 @@ def common_key(section: str, key: str) -> tuple[str, str]:
 
     A key that is not known is returned as it is.
     """
-    known = KEYS.get(f"{section}.{key}".lower())
+    known = KEY_ALIASES.get(f"{section}.{key}".lower())
     if not known and section.lower() in PLAIN_SECTIONS:
-        known = KEYS.get(key.lower())
+        known = KEY_ALIASES.get(key.lower())
     target, _, name = (known or "").partition(".")
     return (target, name) if known else (section, key)
 
 
 def is_length(key: str) -> bool:
     """Whether a config key, `train.epochs` or `trainer.max_steps`, says how long to train."""
-    return key.rpartition(".")[2].lower() in LENGTHS
+    return key.rpartition(".")[2].lower() in LENGTH_KEYS
 
 
 def whole_epoch(progress: float) -> int:

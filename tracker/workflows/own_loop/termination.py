@@ -57,7 +57,7 @@ def _find_open() -> list[Termination]:
     return [each for each in _OPEN if each.pid == os.getpid()]
 
 
-def has_open() -> bool:
+def has_open_run() -> bool:
     """Whether this process has a run open."""
     return bool(_find_open())
 

@@ -42,7 +42,7 @@ class TrainerRun:
     ) -> None:
         self.config = dict(config or {})
         self.root = root
-        self.trains = False
+        self.is_training = False
         self._options: dict[str, Any] = {
             "note": note,
             "parent": parent,
@@ -81,7 +81,7 @@ class TrainerRun:
         options = {**self._options, "resume": self._resume, **changes}
         self._resume = None  # a second training is a run of its own
         self._open = begin_in_group(whole, rank=rank, **options)
-        self.trains = True
+        self.is_training = True
         atexit.register(self._note_unfinished)
         return self._open
 
@@ -90,14 +90,15 @@ class TrainerRun:
         atexit.unregister(self._note_unfinished)
         if self.is_open:
             self.run.finish(
-                "failed" if self.trains else "finished", error=NOT_ENDED if self.trains else ""
+                "failed" if self.is_training else "finished",
+                error=NOT_ENDED if self.is_training else "",
             )
-        self._open, self.trains = None, False
+        self._open, self.is_training = None, False
 
     def _note_unfinished(self) -> None:
         """At the end of a script that caught the error of its training: the run does not look
         finished."""
-        if self.trains and getattr(sys, "last_value", None) is None:
+        if self.is_training and getattr(sys, "last_value", None) is None:
             self.end()
 
 

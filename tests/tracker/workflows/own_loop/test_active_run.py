@@ -33,7 +33,7 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.config_tables import to_tables
-from tracker.workflows.own_loop.other_process import OtherProcess
+from tracker.workflows.own_loop.null_run import NullRun
 from tracker.workspace.competition import Workspace, load_workspace
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
@@ -312,9 +312,9 @@ def test_a_run_of_another_process_takes_everything_and_writes_nothing(
         run.save_best(STATE, epoch=1, metrics={"loss": 1.0})
         run.save_predictions(ANSWERS)
         run.fingerprint_predictions()
-        run.keep_summary({"loss": 1.0})
-        run.keep_facts({"b": 2})
-        run.keep_file(tmp_path / "none.txt")
+        run.set_summary({"loss": 1.0})
+        run.add_facts({"b": 2})
+        run.add_file(tmp_path / "none.txt")
         (run.folder / "notes.txt").write_text("kept until the process ends")
         assert isinstance(run.finish("failed", error="no"), RunRecord)
         assert run.name == ""
@@ -322,7 +322,7 @@ def test_a_run_of_another_process_takes_everything_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     ours = {name for name in vars(ActiveRun) if not name.startswith("_")}
-    assert ours <= vars(OtherProcess).keys()  # a new method needs its nothing
+    assert ours <= vars(NullRun).keys()  # a new method needs its nothing
 
 
 GROUP = """
@@ -336,7 +336,7 @@ with tracker.start_run({"lr": 0.1}, follow=False) as run:
 logger = TrackerLogger(follow=False)
 logger.log_hyperparams({"lr": 0.1})
 logger.log_metrics({"loss": 1.0})
-logger.run.keep_summary({"loss": 1.0})
+logger.run.set_summary({"loss": 1.0})
 logger.finalize("success")
 """
 

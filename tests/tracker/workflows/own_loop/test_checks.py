@@ -270,7 +270,7 @@ def test_without_save_best_the_summary_is_the_best_and_the_last_value_of_every_m
                 {"val/f1": f1[epoch - 1], "val/loss": loss[epoch - 1], "lr": 1 / epoch, "same": 1},
                 epoch=epoch,
             )
-        run.keep_facts({"written": "now"})
+        run.add_facts({"written": "now"})
         before = load_run(workspace.runs_dir, "exp1")
     record = load_run(workspace.runs_dir, "exp1")
     assert record.summary == {

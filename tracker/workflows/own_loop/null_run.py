@@ -13,7 +13,7 @@ from tracker.runs.record import RunRecord
 from tracker.workflows.own_loop.active_run import FIGURES, ActiveRun, load_last
 
 
-class OtherProcess(ActiveRun):
+class NullRun(ActiveRun):
     """The run in a process of its group that is not the first: it writes nothing."""
 
     def __init__(self, last: Path | None = None) -> None:
@@ -72,7 +72,7 @@ class OtherProcess(ActiveRun):
     def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Nothing."""
 
-    def note_parent(self, name: str) -> None:
+    def set_parent(self, name: str) -> None:
         """Nothing."""
 
     def add_config(self, config: Mapping[str, Any]) -> None:
@@ -111,16 +111,16 @@ class OtherProcess(ActiveRun):
     def fingerprint_predictions(self) -> None:
         """Nothing."""
 
-    def keep_summary(self, metrics: Mapping[str, float]) -> None:
+    def set_summary(self, metrics: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def keep_facts(self, values: Mapping[str, Any]) -> None:
+    def add_facts(self, values: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def keep_file(self, path: Path) -> None:
+    def add_file(self, path: Path) -> None:
         """Nothing."""
 
-    def note_trained(self) -> None:
+    def mark_trained(self) -> None:
         """Nothing."""
 
     def finish(
