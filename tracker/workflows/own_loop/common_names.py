@@ -1,5 +1,4 @@
-"""What other programs call a metric or a config key, and what this program calls it: for adopted
-runs and loggers."""
+"""The names of metrics and config keys in other programs, and the names that they have here."""
 
 from __future__ import annotations
 
@@ -24,6 +23,7 @@ METRIC_ALIASES = {
 }
 for _metric in computed.METRICS.values():
     METRIC_ALIASES.update(dict.fromkeys((_metric.name, *_metric.aliases), _metric.name))
+# Words that do not change which metric it is: `multiclass_accuracy` is `accuracy`.
 FILLER_WORDS = {
     "epoch",
     "metric",
@@ -72,10 +72,10 @@ KEY_ALIASES = {
     "data.batch_size": "train.batch_size",
     **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
 }
-# Keys that say how long to train: a run that goes on may have another number.
+# Keys that say how long to train: a resumed run may have another number.
 LENGTH_KEYS = {key for key, ours in KEY_ALIASES.items() if ours == "train.epochs"}
 LENGTH_KEYS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
-# Sections that say nothing about their keys: `training.lr` is `lr`.
+# Sections whose name does not change the meaning of a key: `training.lr` is `lr`.
 PLAIN_SECTIONS = {
     "",
     "config",
@@ -91,37 +91,34 @@ PLAIN_SECTIONS |= {"optim", "optimizer"}
 
 
 def common_name(name: str, *, split: str = "") -> str:
-    """What this program calls a metric: `val/accuracy` for `Acc/val`, `val_acc`, `valid/acc` and
-    `eval_accuracy`.
+    """The name of a metric here: `val/accuracy` for `Acc/val`, `val_acc`, `eval_accuracy`.
 
-    `split` (train or val) is meant where the name has none. A learning rate is `lr`. A name that is
-    not known, or has
-    no split while none is given, is returned as it is.
+    `split` (train or val) is for names without one. A learning rate is `lr`. A name that is not
+    known, or has no split when none is given, is returned unchanged.
     """
     own, _, rest = name.partition("/")
     if own in ("train", "val") and METRIC_ALIASES.get(rest) == rest:
         return name
-    if re.fullmatch(
-        r"lr-\w+", name
-    ):  # of Lightning's LearningRateMonitor, with the optimizer's class
+    # Lightning's LearningRateMonitor adds the optimizer's class.
+    if re.fullmatch(r"lr-\w+", name):
         return "lr"
     words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
     splits = {SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES}
-    kept = dict.fromkeys(
-        word for word in words if word not in SPLIT_ALIASES and word not in FILLER_WORDS
-    )
-    metric = METRIC_ALIASES.get("_".join(kept))
+    ignored = {*SPLIT_ALIASES, *FILLER_WORDS}
+    metric_words = dict.fromkeys(word for word in words if word not in ignored)
+    metric = METRIC_ALIASES.get("_".join(metric_words))
     if metric == "lr":
         return "lr"
-    part = min(splits) if len(splits) == 1 else "" if splits else split
-    return f"{part}/{metric}" if metric and part else name
+    # With two splits, as in train_val_gap, it is neither.
+    if splits:
+        split = splits.pop() if len(splits) == 1 else ""
+    return f"{split}/{metric}" if metric and split else name
 
 
 def common_key(section: str, key: str) -> tuple[str, str]:
-    """This program's section and key for one of another: (`optim`, `lr`) for `lr` or
-    `training.learning_rate`.
+    """The section and key here: (`optim`, `lr`) for `lr` or `training.learning_rate`.
 
-    A key that is not known is returned as it is.
+    A key that is not known is returned unchanged.
     """
     known = KEY_ALIASES.get(f"{section}.{key}".lower())
     if not known and section.lower() in PLAIN_SECTIONS:
@@ -136,6 +133,6 @@ def is_length(key: str) -> bool:
 
 
 def whole_epoch(progress: float) -> int:
-    """The epoch, counted from 1, of Hugging Face's share of epochs that were done: 0.5 is in the
-    first, 1.0 its end."""
+    """The epoch, counted from 1, for Hugging Face's number of completed epochs: 1 for 0.5 and 1.0."""
+    # 1e-6: a sum of many small shares may end just above a whole number.
     return max(1, math.ceil(progress - 1e-6))

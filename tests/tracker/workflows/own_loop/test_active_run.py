@@ -251,11 +251,11 @@ def test_a_line_says_where_a_run_begins_and_another_how_it_ended(
     with tracker.start_run({}, follow=False, quiet=True), tracker.start_run({}, rank=1) as other:
         assert repr(other) == "<run of another process>"
     assert capfd.readouterr().err.splitlines() == [
-        "exp1 begins in runs/exp1",
+        "exp1 started in runs/exp1",
         "exp1 finished: best epoch 2, val/f1 0.7184",
-        "exp2 begins in runs/exp2",
+        "exp2 started in runs/exp2",
         "exp2 failed (ValueError: no)",
-        "exp2 goes on in runs/exp2",
+        "exp2 resumed in runs/exp2",
         "exp2 finished",
     ]
 
