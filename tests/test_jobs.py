@@ -449,7 +449,7 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
     done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
     assert done.returncode == 1
-    assert f"exp2: going on after epoch {reached} of 30" in done.stderr
+    assert f"exp2: resumed after epoch {reached} of 30" in done.stderr
     assert "exp1: " not in done.stderr, "a finished entry is not repeated"
     assert f"epoch {reached}/30" not in done.stderr, (
         "what it printed before the kill is not repeated"
@@ -532,7 +532,7 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     sweep.communicate(timeout=COMMAND_LIMIT_S)
     reached = read_record(root, "exp1")["epoch"]
     done = run_tracker("run", "sweep", "lr.toml", cwd=root)
-    assert f"exp1: going on after epoch {reached} of 30" in done.stderr
+    assert f"exp1: resumed after epoch {reached} of 30" in done.stderr
     rows = [
         line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
     ]

@@ -262,7 +262,7 @@ def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def describe_training(args: Any, model: Any) -> dict[str, Any]:
-    """The config of a training: arguments that differ from their defaults, and the model's config."""
+    """The config of a training: arguments that are not at their defaults, and the model's config."""
     tables: dict[str, Any] = {}
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, default in defaults.items():

@@ -1,4 +1,4 @@
-"""A logger for Lightning: `Fabric(loggers=[TrackerLogger()])`, `Trainer(logger=TrackerLogger())`."""
+"""A logger for Lightning: `Trainer(logger=TrackerLogger())`, `Fabric(loggers=[...])`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TrackerLogger(Logger):
 
     @property
     def run(self) -> ActiveRun:
-        """The run, started on first use. A failed or interrupted one is resumed, a finished one not."""
+        """The run, started on first use; one that failed or was interrupted is resumed."""
         if self._run is None or self._run.status != "running":
             if self._run is not None:
                 self._options["resume"] = None if self._run.status == "finished" else self._run.name
@@ -84,7 +84,7 @@ class TrackerLogger(Logger):
 
     @property
     def name(self) -> str:
-        """`..`: the Trainer saves checkpoints in save_dir/name/version, which must be the run folder."""
+        """`..`: the Trainer saves checkpoints in save_dir/name/version: this is the run folder."""
         return ".."
 
     @property
@@ -268,7 +268,7 @@ class TrackerLogger(Logger):
 
 
 def _decides(callback: Any, trainer: Any) -> bool:
-    """Whether this callback chooses the best checkpoint: the first with a monitor, else the first."""
+    """Whether this callback decides which is best: the first with a monitor, else the first."""
     callbacks = trainer.checkpoint_callbacks
     monitoring = [each for each in callbacks if getattr(each, "monitor", None)]
     chosen = next(iter([*monitoring, *callbacks]), None)

@@ -548,7 +548,7 @@ def shorten(folder: Path) -> Path:
 
 
 def _describe_end(record: RunRecord, workspace: Workspace) -> str:
-    """`exp1 finished: best epoch 2, val/f1 0.7184`, `exp2 was interrupted after epoch 3 (Ctrl-C)`."""
+    """`exp1 finished: best epoch 2, val/f1 0.7184`, `exp2 failed after epoch 3 (...)`."""
     status = record.status if record.status in ("finished", "failed") else f"was {record.status}"
     text = f"{record.name} {status}"
     if record.status != "finished" and record.epoch:

@@ -85,7 +85,7 @@ def _reopen(
 
 
 def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a run that cannot be resumed with this config, or with its own if empty.
+    """Raise ConfigError for a run that cannot be resumed with this config ({}: its own).
 
     The number of epochs or steps may have changed.
     """

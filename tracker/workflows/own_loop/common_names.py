@@ -133,6 +133,6 @@ def is_length(key: str) -> bool:
 
 
 def whole_epoch(progress: float) -> int:
-    """The epoch, counted from 1, for Hugging Face's number of completed epochs: 1 for 0.5 and 1.0."""
+    """The epoch from 1 for Hugging Face's number of completed epochs: 1 for 0.5 and 1.0."""
     # 1e-6: a sum of many small shares may end just above a whole number.
     return max(1, math.ceil(progress - 1e-6))

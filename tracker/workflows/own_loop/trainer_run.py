@@ -100,7 +100,7 @@ class TrainerRun:
         self._open, self.is_training = None, False
 
     def _end_unfinished(self) -> None:
-        """A script that caught the error of its training must not leave a run that looks finished."""
+        """At the end of a script that caught its training's error: the run is failed, not finished."""
         if self.is_training and getattr(sys, "last_value", None) is None:
             self.end()
 

@@ -442,7 +442,7 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
     assert record.summary["val/accuracy"] == 0.9
     with pytest.raises(ConfigError, match="exp1 is finished and cannot be resumed") as error:
         begin(workspace, resume="exp1")
-    assert error.value.hint == 'parent="exp1", without resume, makes a new run of it'
+    assert error.value.hint == 'parent="exp1", without resume, starts a new run from it'
     assert (
         load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
     )
