@@ -451,7 +451,7 @@ def test_a_fit_goes_on_to_more_epochs_and_from_another_run_s_checkpoint_says_tha
     logger.run.finish()
     told = (
         'exp2 is a new run, started from a checkpoint of exp1: TrackerLogger(resume="exp1") resumes'
-        " with exp1 itself"
+        " exp1 itself"
     )
     assert told in capfd.readouterr().err.splitlines()
     record = load_run(workspace.runs_dir, "exp2")

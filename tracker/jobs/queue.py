@@ -54,13 +54,13 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What it is called in the table: its note, or what it changes."""
+        """Its name in the table of results: its note, or what it changes."""
         return self.training.note or ", ".join(self.training.assignments) or "as it is"
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueueResult:
-    """What became of an entry; `reason` is empty when its own run finished."""
+    """The result of an entry; `reason` is empty when its own run finished."""
 
     entry: int
     label: str
@@ -117,13 +117,14 @@ def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
 
 
 def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
-    """The folder where what was done of a file is kept."""
-    place = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
-    return workspace.lock_dir / kind / f"{file.stem}-{place}"
+    """The folder with the state of a queue or sweep file; `kind` is queues or sweeps."""
+    # Two files with the same name in different folders are different queues.
+    path_hash = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
+    return workspace.lock_dir / kind / f"{file.stem}-{path_hash}"
 
 
 def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
-    """The folder of a detached command's output."""
+    """The folder for the output of a detached command."""
     return folder if alone else folder / f"join-{pid}"
 
 
@@ -131,15 +132,18 @@ def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
 def claim_folder(
     workspace: Workspace, file: Path, kind: str, *, alone: bool = True
 ) -> Iterator[Path]:
-    """The folder of a file while this process works on it, `alone` or not; raises RefusedError when
-    another does."""
+    """The folder of a file, claimed while this process works on it, `alone` or not.
+
+    Raises RefusedError when another process works on it.
+    """
     folder = find_folder(workspace, file, kind)
     lock = FileLock(folder / "lock")
     if alone and not lock.acquire(wait=False):
-        hint = "wait for it, or kill it" + (
-            ", or work beside it with --join" if kind == "sweeps" else ""
-        )
-        raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
+        hint = "wait for it, or kill it"
+        if kind == "sweeps":
+            hint += ", or join it with --join"
+        holder = lock.find_holder()
+        raise RefusedError(f"process {holder} is already working on {file}", hint=hint)
     remove_leftovers(folder)
     try:
         with outlive_terminal(workspace) as output:
@@ -153,11 +157,10 @@ def claim_folder(
 
 
 def run_queue(workspace: Workspace, file: Path) -> list[QueueResult]:
-    """Train every entry that has not finished in an earlier call; a failed one does not keep the
-    others from it.
+    """Train every entry that has not finished yet; after a failed one the others are still trained.
 
-    The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError
-    when another process works on it, and InterruptedByUserError.
+    The file is read again after each entry. Raises ConfigError for a wrong file, RefusedError when
+    another process works on it, and InterruptedByUserError.
     """
     require(*TRAINING)
     entries = read_queue(file)
@@ -177,12 +180,12 @@ def _read_again(file: Path, entries: list[Entry]) -> list[Entry]:
     try:
         return read_queue(file)
     except (ConfigError, StorageError) as error:
-        log(f"{describe_problem(error)}; going on with what it said before")
+        log(f"{describe_problem(error)}; the queue continues with the entries read before")
         return entries
 
 
 class _Queue:
-    """The entries' states on disk, and the work on one entry."""
+    """The states of the entries on disk, and the training of one entry."""
 
     def __init__(self, workspace: Workspace, file: Path, path: Path) -> None:
         self._workspace = workspace
@@ -199,9 +202,9 @@ class _Queue:
             ) from error
 
     def warn(self, entry: Entry) -> None:
-        """Say at once what will keep an entry from being trained, as far as it can be known.
+        """Warn at the beginning that an entry will fail, as far as that can be known.
 
-        `latest` and `sota` may be other runs by the time of its turn.
+        When it is trained, `latest` and `sota` may mean other runs.
         """
         try:
             if entry.problems or entry.training.parent not in ("latest", "sota"):
@@ -212,22 +215,24 @@ class _Queue:
             log(f"entry {entry.number} will fail: {describe_problem(error)}")
 
     def wait_for_others(self, keys: Collection[str]) -> None:
-        """Wait for what an earlier call began and is not in the file any more: one training at a
-        time."""
+        """Wait for trainings of an earlier call whose entry is no longer in the file.
+
+        Only one training runs at a time.
+        """
         for key, state in self._states.items():
             child = Child(self._workspace, state.get("pid", 0), state.get("started", ""))
             if key in keys or state["status"] != "running" or not child.is_alive():
                 continue
             name = state["run"] or f"process {child.pid}"
             log(
-                f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop"
-                " ends it"
+                f"waiting for {name}: its entry ({state['entry']}) was changed or removed; tracker"
+                " stop ends it"
             )
             while child.is_alive():
                 time.sleep(POLL_S)
 
     def work(self, entry: Entry, total: int) -> QueueResult:
-        """Bring an entry to its end, whatever that is; raises InterruptedByUserError."""
+        """Train an entry, unless it has finished; raises InterruptedByUserError."""
         state = self._states.get(entry.key, {})
         if state.get("status") != "finished":
             log(f"entry {entry.number} of {total}: {entry.label}")
@@ -247,7 +252,8 @@ class _Queue:
                 "reason": end.reason,
             }
             self._keep(entry, **state)
-            log(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
+            reason = f": {end.reason}" if end.reason else ""
+            log(f"entry {entry.number} {end.status}{reason}")
         record = find_run(self._workspace, state["run"])
         return QueueResult(
             entry=entry.number,
@@ -261,6 +267,7 @@ class _Queue:
 
     def _train(self, entry: Entry, state: Mapping[str, Any]) -> JobEnd:
         job = Job(**{key: state[key] for key in ("pid", "started", "run") if key in state})
+        # A training that has started is not checked again: it is waited for or resumed.
         if not job.pid:
             config = self._check(entry)
             if not entry.training.force and (same := find_equal_run(self._workspace, config)):

@@ -1,9 +1,8 @@
-"""Replays a run folder and its rows of the ledger to every target of tracker/mirror_targets/, each
-by its own state.
+"""Copy a run folder and its rows of the ledger to every target of tracker/mirror/targets/.
 
-Points go by (metric, step), files by size and time, scores by submission. Copying twice changes
-nothing, and what could not be copied is copied the next time. A target that fails does not keep the
-others from their copy.
+Each target has its own state. Points are known by (metric, step), files by size and time, scores by
+submission. Copying twice changes nothing, and what could not be copied is copied the next time.
+When one target fails, the others still get their copy.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace
 
 SAVE_S = 1.0  # how often the state is saved while many points are sent
-RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
+RETRY_AFTER_S = (0.5, 1.0)  # short: somebody waits for the command
 FILES = (
     "best.pth",
     "config.toml",
@@ -47,13 +46,13 @@ FILES = (
     "probabilities.npz",
     "validation.npz",
 )
-FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
+FOLDERS = ("figures", "files")  # all files in them; start_run and the callbacks write them
 
 
 class Connections:
-    """A workspace's connections to the targets, kept from run to run.
+    """A workspace's connections to the targets, shared by several runs.
 
-    With `remember_outages` a server that is away is waited for once, not for each run.
+    With `remember_outages` an unreachable server is waited for once, not for each run.
     """
 
     def __init__(
@@ -66,8 +65,9 @@ class Connections:
     def open(
         self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]
     ) -> Any:
-        """The connection, made if need be; `on_answer` is called before its library is loaded,
-        which takes seconds.
+        """The connection to a target, opened if needed.
+
+        `on_answer` is called before its library is loaded, which takes seconds.
 
         Raises TargetError, TargetUnreachableError or MissingLibraryError.
         """
@@ -84,14 +84,14 @@ class Connections:
         return self._known[target.title]
 
     def drop(self, target: type[Target], error: TrackerError) -> None:
-        """Forget a connection that failed: the next run looks again whether the server answers."""
+        """Forget a failed connection: the next run asks the server again."""
         self._known.pop(target.title, None)
         if self._remember_away and isinstance(error, TargetUnreachableError):
             self._away[target.title] = error
 
 
 class RunCopy:
-    """One run's copies, those of all targets. One process at a time works on them."""
+    """The copies of one run in all targets. One process at a time works on them."""
 
     def __init__(
         self, workspace: Workspace, name: str, connections: Connections | None = None
@@ -107,8 +107,7 @@ class RunCopy:
         return all(target in self._copies for target in list_targets())
 
     def push(self, on_answer: Callable[[], None] = lambda: None) -> RunRecord:
-        """Copy what is new to each target; raises the first one's error after all have had their
-        turn."""
+        """Copy what is new to each target; raises the first error after all targets were tried."""
         problems = self._open(on_answer)
         with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
             record = load_run(self._workspace.runs_dir, self._name)
@@ -124,7 +123,7 @@ class RunCopy:
         return record
 
     def check_reachable(self) -> None:
-        """A quick look whether the targets answer; raises TargetUnreachableError."""
+        """Ask quickly whether the targets answer; raises TargetUnreachableError."""
         for target in list_targets():
             try:
                 target.check_reachable(self._workspace)
@@ -133,7 +132,7 @@ class RunCopy:
                 raise
 
     def _open(self, on_answer: Callable[[], None]) -> list[TrackerError]:
-        """Connect to the targets that were not reached yet; the errors of those that cannot be."""
+        """Connect to the targets that were not reached yet; returns the errors."""
         problems: list[TrackerError] = []
         for target in list_targets():
             if target in self._copies:
@@ -149,7 +148,7 @@ class RunCopy:
 
 
 class _TargetCopy:
-    """One run's copy in one target; its state file keeps how far it has come."""
+    """One run's copy in one target; its state file says how much was copied."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -166,25 +165,25 @@ class _TargetCopy:
             self._push(info)
         except BaseException as error:
             self._target.fail()
-            self._seen, self._offset = set(), 0  # look at everything again
+            self._seen, self._offset = set(), 0  # read everything again
             if self._state.values:
                 self._state.save()  # some of the points may have arrived
-            known = self._target.translate(error)
-            if known is not None and not isinstance(error, TrackerError):
-                raise known from error
+            translated = self._target.translate(error)
+            if translated is not None and not isinstance(error, TrackerError):
+                raise translated from error
             raise
 
     def _push(self, info: RunInfo) -> None:
         if not self._target.start(info.record):
             return
-        if (
-            self._state.get("offset", 0) < self._offset
-        ):  # this process or another began anew, in another place
+        # This or another process started again from nothing, in another place.
+        if self._state.get("offset", 0) < self._offset:
             self._seen, self._offset = set(), 0
         self._push_params(info.record)
         self._push_points()
         if info.record.status != "running":
             self._push_files()
+        # After a description was sent, a second run of the same uid may have come up.
         if self._push_description(info) and not self._target.is_settled(info.record):
             self._push(info)
         if info.record.archived_at:
@@ -193,10 +192,8 @@ class _TargetCopy:
     def _push_params(self, record: RunRecord) -> None:
         stat = (self._folder / "config.toml").stat()
         version = [stat.st_size, stat.st_mtime_ns]
-        if self._state.get("params") not in (
-            True,
-            version,
-        ):  # True: by an earlier version of this program
+        # True is from an earlier version of this program.
+        if self._state.get("params") not in (True, version):
             self._target.params(flatten(load_config(self._folder.parent, record.name)))
             self._state.save(params=version)
 
@@ -218,11 +215,13 @@ class _TargetCopy:
             self._state.save()
 
     def _read_point(self, at: int, line: Mapping[str, Any] | None) -> Point | None:
-        """A line of metrics.jsonl without what was there before; None when nothing is left, or it
-        makes no sense."""
+        """A line of metrics.jsonl without the values that were seen before.
+
+        None when no value is left, or when the line is damaged.
+        """
         if line is None or line["time"] < 0:
             self._target.log_once(
-                "torn lines, and points whose step or time makes no sense, are not copied"
+                "incomplete lines, and points with an impossible step or time, are not copied"
             )
             return None
         step, time_ms = int(line["step"]), round(line["time"] * 1000)
@@ -243,6 +242,7 @@ class _TargetCopy:
             self._saved_at = time.monotonic()
 
     def _push_files(self) -> None:
+        """Copy the files that are new or have changed; raises TargetError for incomplete ones."""
         done = dict(self._state.get("files", {}))
         sizes: dict[str, int] = {}
         for name in list_files(self._folder):
@@ -255,14 +255,15 @@ class _TargetCopy:
                 self._state.save(files=done, whole=False)
         if self._state.get("whole", True):
             return
-        torn = self._target.find_incomplete(sizes)
-        kept = {name: signature for name, signature in done.items() if name not in torn}
-        self._state.save(files=kept, whole=not torn)
-        if torn:  # the next push copies them again
-            raise TargetError(f"{self._target.title}: {', '.join(torn)} did not arrive as a whole")
+        incomplete = self._target.find_incomplete(sizes)
+        complete = {name: signature for name, signature in done.items() if name not in incomplete}
+        self._state.save(files=complete, whole=not incomplete)
+        if incomplete:  # the next push copies them again
+            names = ", ".join(incomplete)
+            raise TargetError(f"{self._target.title}: {names} did not arrive completely")
 
     def _push_description(self, info: RunInfo) -> bool:
-        """Status, description, scores; whether there was anything new."""
+        """Send status, description and scores; returns whether there was anything new."""
         summary: list[Any] = json.loads(json.dumps(self._target.summarize(info)))
         if self._state.get("described", []) == summary:
             return False
@@ -272,17 +273,16 @@ class _TargetCopy:
 
 
 def list_files(folder: Path) -> list[str]:
-    """The files of a run folder that are copied, by their paths in it."""
-    own = [folder / name for name in FILES]
+    """The files of a run folder that are copied, as paths in it."""
+    paths = [folder / name for name in FILES]
     for inner in FOLDERS:
-        own += sorted((folder / inner).rglob("*"))
-    whole = [path for path in own if path.is_file() and not TEMPORARY.fullmatch(path.name)]
-    return [path.relative_to(folder).as_posix() for path in whole]
+        paths += sorted((folder / inner).rglob("*"))
+    files = [path for path in paths if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    return [path.relative_to(folder).as_posix() for path in files]
 
 
 def sync_run(workspace: Workspace, name: str, connections: Connections | None = None) -> RunRecord:
-    """Copy one run; an answer that was lost is asked for again. Raises TargetError, or
-    MissingLibraryError."""
+    """Copy one run, with retries after a lost answer; raises TargetError, MissingLibraryError."""
     copy = RunCopy(workspace, name, connections)
     for pause_s in RETRY_AFTER_S:
         started = time.monotonic()
@@ -290,7 +290,7 @@ def sync_run(workspace: Workspace, name: str, connections: Connections | None = 
             return copy.push()
         except TargetError:
             if not copy.is_open or time.monotonic() - started > mirror_targets.ANSWER_S:
-                raise  # it is away, or hangs; a second time would take as long
+                raise  # it is unreachable or hangs: another try would take as long
             time.sleep(pause_s)
             copy.check_reachable()
     return copy.push()

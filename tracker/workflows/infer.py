@@ -123,7 +123,7 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
     if not trained.fingerprints.get("weights"):
         raise ConfigError(
             f"{trained.name} has no final weights: it is {trained.status}",
-            hint=f"wait for its end, or resume it: tracker run train --from {trained.name} --resume",
+            hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
         )
     path = workspace.runs_dir / trained.name / "best.pth"
     if not path.exists() and (when := trained.freed.get(path.name)):

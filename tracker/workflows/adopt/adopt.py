@@ -122,7 +122,7 @@ def adopt_mlflow(
 
 
 def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> ForeignRun:
-    """Read config, curves, checkpoint and predictions; raises DataError unless `empty` is allowed."""
+    """Read config, curves, checkpoint and predictions; raises DataError if none, unless `empty`."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()

@@ -61,7 +61,7 @@ def _is_percentage(one: Series) -> bool:
 
 
 def _choose_names(series: Sequence[Series], given: Mapping[str, str]) -> dict[str, str]:
-    """{name as logged: name here}; a metric keeps its own name if another already has the new one."""
+    """{name as logged: name here}; a metric keeps its own name if the new one is taken."""
     for name in given.values():
         check_name(name)
     names: dict[str, str] = {}
@@ -116,7 +116,7 @@ def to_points(series: Iterable[Series]) -> list[Point]:
 
 
 def find_best(points: Sequence[Point], monitor: str, *, higher: bool) -> int | None:
-    """The epoch with the best value of `monitor`, the first of several; None without a finite one."""
+    """The first epoch with the best value of `monitor`; None without a finite value."""
     measured = [
         (values[monitor], epoch)
         for values, _, epoch in points

@@ -227,7 +227,7 @@ def _number_rows(
 
 
 def count_from_one(epochs: Iterable[float]) -> dict[float, int]:
-    """{epoch as logged: epoch counted from 1}; fractions are rounded up: 0.5 and 1.0 are epoch 1."""
+    """{epoch as logged: epoch counted from 1}; fractions are rounded up, 0.5 to epoch 1."""
     values = set(epochs)
     if any(value != int(value) for value in values):
         return {value: whole_epoch(value) for value in values}

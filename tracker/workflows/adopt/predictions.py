@@ -48,7 +48,7 @@ def choose_predictions(
     chosen = max(fitting or candidates, key=lambda path: path.stat().st_mtime)
     if not fitting:
         remarks.append(
-            f"the ids in {chosen.name} are not those of the competition: it cannot be submitted as it is"
+            f"{chosen.name} does not have the competition's ids: it cannot be submitted as it is"
         )
     if len(candidates) > 1:
         remarks.append(

@@ -207,7 +207,7 @@ class ActiveRun:
                 else "it already has another value"
             )
             names = ", ".join(refused[:5])
-            raise ConfigError(f"cannot add {names} to the config of {self.name}: {reason}")
+            raise ConfigError(f"{names} cannot be added to the config of {self.name}: {reason}")
         if added:
             merged = {
                 section: {**before.get(section, {}), **given.get(section, {})}

@@ -100,7 +100,7 @@ class TrainerRun:
         self._open, self.is_training = None, False
 
     def _end_unfinished(self) -> None:
-        """At the end of a script that caught its training's error: the run is failed, not finished."""
+        """Called when the script ends: a training whose error was caught has failed."""
         if self.is_training and getattr(sys, "last_value", None) is None:
             self.end()
 

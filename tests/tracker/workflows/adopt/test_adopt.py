@@ -337,7 +337,7 @@ def test_names_are_mapped_and_the_others_are_kept_and_named(
     assert any(remark.startswith("these keep their own names: top ") for remark in remarks)
     for wrong, words in (
         ({"scores": "val/f1"}, "--map scores: no such metric or config key"),
-        ({"score": "top", "top": "top"}, "two metrics would be called top"),
+        ({"score": "top", "top": "top"}, "two metrics would have the name top"),
         ({"score": "a\nb"}, "control character"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -388,7 +388,7 @@ def test_outside_a_workspace_nothing_begins(tmp_path: Path) -> None:
 def test_configs_of_any_nesting_become_sections() -> None:
     config = {"a": {"b": {"c": 1}, "d": None}, "e": [1, 2.5], "f": Path("x"), "g": torch.tensor(2)}
     assert to_tables(config) == {"a": {"b.c": 1}, "config": {"e": [1, 2.5], "f": "x", "g": 2}}
-    with pytest.raises(ConfigError, match=r"called a\.b\.c"):
+    with pytest.raises(ConfigError, match=r"have the name a\.b\.c"):
         to_tables({"a": {"b": {"c": 1}, "b.c": 2}})
 
 

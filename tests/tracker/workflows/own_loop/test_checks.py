@@ -495,7 +495,7 @@ def test_the_last_state_is_whole_or_the_one_before(workspace: Workspace) -> None
     with pytest.raises(KeyboardInterrupt), begin(workspace) as run:
         assert run.load_last() is None
         run.save_last({"model": {"a": torch.ones(2)}, "epoch": 1})
-        with pytest.raises(WeightsError, match="more than tensors, numbers") as error:
+        with pytest.raises(WeightsError, match="may have tensors, numbers") as error:
             run.save_last({"model": {"a": torch.zeros(2)}, "epoch": np.float64(2)})
         assert "float" in error.value.hint
         raise KeyboardInterrupt
@@ -517,12 +517,12 @@ def test_keys_are_added_to_a_config_until_the_first_point(workspace: Workspace) 
     with begin(workspace, config={"optim": {"lr": 0.1}}) as run:
         before = load_run(workspace.runs_dir, "exp1").fingerprints["config"]
         run.add_config({"optim": {"lr": 0.1, "beta": 0.9}, "depth": 3})
-        with pytest.raises(ConfigError, match=r"cannot add optim\.lr to .*another value"):
+        with pytest.raises(ConfigError, match=r"optim\.lr cannot be added.*another value"):
             run.add_config({"optim": {"lr": 0.2}})
         run.log({"loss": 1})
         run.add_config({"depth": 3})
         with pytest.raises(
-            ConfigError, match=r"cannot add config\.width to .*points were already logged"
+            ConfigError, match=r"config\.width cannot be added.*points were already logged"
         ):
             run.add_config({"width": 3})
     assert load_config(workspace.runs_dir, "exp1") == {
@@ -573,7 +573,7 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     workspace = init_workspace(tmp_path, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
-    last = '"epoch": epoch})\n'  # of the epoch
+    last = '"epoch": epoch}\n        )\n'  # of the epoch
     stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
     assert example.count(last) == 1
     (tmp_path / "train.py").write_text(example.replace(last, stop))
