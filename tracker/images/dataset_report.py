@@ -1,4 +1,4 @@
-"""What people read of a data set: tables of its parts, classes and split."""
+"""Tables for people about a data set: its parts, classes and split."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
     from tracker.training.inspect.survey import SplitTable, Survey
 
-SHOWN_SIZES = 3
+SHOWN_SIZES = 3  # in a cell of the table
 
 
 def print_check(check: DataCheck) -> None:
-    """Everything that is wrong, or how many images there are; what was left out; what to do next."""
+    """Notes, then every problem and what to do, or the number of images."""
     for note in check.notes:
         print_text(note)
     if check.problems:
@@ -36,22 +36,21 @@ def print_check(check: DataCheck) -> None:
 
 
 def _print_written(check: DataCheck) -> None:
-    """The CSV of images to leave out, and whether training goes with it."""
+    """The CSV of images to exclude, and whether training is possible with it."""
     if check.written is None:
         return
     name, left = check.written.exclude, check.written.left
     print_text(
-        f"{name}: {check.written.broken} broken, {check.written.images} training images to"
-        " leave out"
+        f"{name}: {check.written.broken} broken, {check.written.images} training images to exclude"
     )
     if left:
-        print_text(f"with it there would still be {render_count(len(left), 'problem')}:")
+        print_text(f"{render_count(len(left), 'problem')} left with it:")
         print_text("\n".join(f"  {problem}" for problem in left))
     else:
         print_text(f"next: tracker run train --set data.exclude={name}")
 
 
-def print_survey(found: Survey, *, wide: bool = False) -> None:
+def print_survey(survey: Survey, *, wide: bool = False) -> None:
     """The parts, then classes, attributes and ages side by side."""
     print_table(
         (
@@ -60,9 +59,8 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
             Column("people", leaves=2, right=True),
             Column("mean R, G, B", leaves=3),
             Column("std R, G, B", leaves=4),
-            Column(
-                "width x height", leaves=6, text=True
-            ),  # of photographs from everywhere it is a long list
+            # A long list for photographs from many cameras.
+            Column("width x height", leaves=6, text=True),
             Column("format", leaves=5),
         ),
         [
@@ -75,35 +73,35 @@ def print_survey(found: Survey, *, wide: bool = False) -> None:
                 _render_counts(part.sizes),
                 _render_counts(part.formats),
             )
-            for name, part in found.parts.items()
+            for name, part in survey.parts.items()
         ],
         wide=wide,
     )
-    labelled = {name: part for name, part in found.parts.items() if part.classes}
+    labeled = {name: part for name, part in survey.parts.items() if part.classes}
     _print_counts(
-        "class", {name: part.classes for name, part in labelled.items()}, "images", wide=wide
+        "class", {name: part.classes for name, part in labeled.items()}, "images", wide=wide
     )
-    attributes = next(iter(labelled.values())).attributes
+    attributes = next(iter(labeled.values())).attributes
     for attribute in attributes:
         _print_counts(
             attribute,
-            {name: part.attributes[attribute] for name, part in labelled.items()},
+            {name: part.attributes[attribute] for name, part in labeled.items()},
             "images",
             wide=wide,
         )
-    if found.age_bands:
-        first, second = found.age_bands
+    if survey.age_bands:
+        first, second = survey.age_bands
         print_text(f"age: young below {first}, middle below {second}, then old")
-        decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
+        decades = {name: _by_decade(part.ages) for name, part in labeled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
-        rows = {
-            name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()
-        }
+        rows = {}
+        for name, counts in decades.items():
+            rows[name] = {f"{decade} to {decade + 9}": counts[decade] for decade in known}
         _print_counts("years", rows, "people", wide=wide)
 
 
 def print_split(table: SplitTable, *, wide: bool = False) -> None:
-    """The balance of the classes in each part, and what is missing where it is validated on."""
+    """The number of images of each class in each part of the split."""
     prefix = "fold " if table.column == "fold" else ""
     _print_counts(
         "class",
@@ -114,10 +112,10 @@ def print_split(table: SplitTable, *, wide: bool = False) -> None:
 
 
 def list_warnings(table: SplitTable) -> list[str]:
-    """A sentence for each class that a part to validate on does not have."""
+    """A sentence for each class that is missing in a validation part."""
     prefix = "fold " if table.column == "fold" else ""
     return [
-        f"no image of class {name} in {prefix}{part}: its F1 counts 0 there"
+        f"no image of class {name} in {prefix}{part}: its F1 is 0 there"
         for part, name in table.missing
     ]
 
@@ -133,12 +131,11 @@ def _print_counts(
         for name in names
     ]
     columns = [
-        Column(f"{part} {unit}", leaves=place, right=True)
-        for place, part in enumerate(parts, start=1)
+        Column(f"{part} {unit}", leaves=number, right=True)
+        for number, part in enumerate(parts, start=1)
     ]
-    print_table(
-        [what, *columns], [*rows, ("all", *[str(total) for total in totals.values()])], wide=wide
-    )
+    last = ("all", *[str(total) for total in totals.values()])
+    print_table([what, *columns], [*rows, last], wide=wide)
 
 
 def _render_share(count: int, total: int) -> str:
@@ -146,7 +143,7 @@ def _render_share(count: int, total: int) -> str:
 
 
 def _render_counts(counts: Mapping[str, int]) -> str:
-    """The commonest, and how many others."""
+    """The most common ones, and how many others."""
     shown: Sequence[tuple[str, int]] = list(counts.items())[:SHOWN_SIZES]
     if len(counts) == 1:
         return shown[0][0]
@@ -155,7 +152,7 @@ def _render_counts(counts: Mapping[str, int]) -> str:
 
 
 def _by_decade(ages: Mapping[int, int]) -> Counter[int]:
-    found: Counter[int] = Counter()
+    decades: Counter[int] = Counter()
     for age, people in ages.items():
-        found[age // 10 * 10] += people
-    return found
+        decades[age // 10 * 10] += people
+    return decades

@@ -148,7 +148,7 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def find_equal_run(workspace: Workspace, config: Config) -> RunRecord | None:
-    """The finished run with this config, data and code, or None; raises DataError for bad images."""
+    """The finished run with this config, data and code; raises DataError for bad images."""
     _, data = prepare_data(workspace, config)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:

@@ -159,8 +159,8 @@ def stop_run(
 ) -> RunRecord:
     """End a running run like Ctrl-C does, and wait until its end is recorded.
 
-    `reason` and `facts` are added to its record. Raises TrackerError when it is not running, runs on
-    another machine, or has not ended within `wait_s` seconds.
+    `reason` and `facts` are added to its record. Raises TrackerError when it is not running, when
+    it runs on another machine, or when it has not ended within `wait_s` seconds.
     """
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)

@@ -69,7 +69,7 @@ class Mirror:
         return describe_lag(last_line(self._folder / LOG_NAME))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> str:
-        """Wait for the end of the process; returns why the wait ended before, else an empty text."""
+        """Wait for the end of the process; returns the reason for ending the wait before."""
         started = moved = time.monotonic()
         limit_s = get_seconds("TRACKER_MLFLOW_WAIT_S")
         before: tuple[Any, ...] = ()

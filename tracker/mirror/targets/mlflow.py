@@ -55,7 +55,7 @@ class MlflowTarget(Target):
 
     @classmethod
     def check_reachable(cls, workspace: Workspace) -> None:
-        """Ask the server, and note for other runs whether it answers; raises MlflowUnreachableError."""
+        """Ask the server, and note the answer for other runs; raises MlflowUnreachableError."""
         server.check_reachable(workspace)
 
     @classmethod
@@ -160,8 +160,8 @@ class MlflowTarget(Target):
         run_id, record = self._run_id, info.record
         tags, metrics, _ = summary
         data = self._client.get_run(run_id).data
-        # A metric that has changed gets the time of now; saved before it is sent, so that a repeated
-        # push sends the same point.
+        # A changed metric gets the current time. That is saved before it is sent: a repeated push
+        # then sends the same point.
         now = round(time.time() * 1000)
         stamps = dict(self.state.get("stamps", {}))
         for key, value in metrics.items():
@@ -193,20 +193,20 @@ class MlflowTarget(Target):
     def archive(self, record: RunRecord) -> None:
         """Hide the run from MLflow's lists; its copy is complete.
 
-        The state says "asked" before the deletion: if its answer is lost, the deletion must not look
-        like one by a person.
+        The state says "asked" before the deletion. If the answer is lost, the deletion then does
+        not look like one by a person.
         """
         if self.state.get("away") == "yes":
             return
         self.state.save(away="asked")
         if not delete_run(self._client, str(self.state.get("run_id"))):
             self.log_once(
-                "MLflow does not allow this user to delete runs: the archived run stays in its lists"
+                "MLflow does not allow this user to delete runs: the archived run stays visible"
             )
         self.state.save(away="yes")
 
     def _find_run(self, record: RunRecord) -> str:
-        """The id of the run with this uid, created if missing; empty if it was deleted in MLflow."""
+        """The id of the run with this uid, created if missing; empty if deleted in MLflow."""
         known = self.state.get("run_id", "")
         if known and self._settled:
             return str(known)
@@ -256,7 +256,7 @@ class MlflowTarget(Target):
         return {to_chart_name(key): value for key, value in renamed.items()}
 
     def _log_batch(self, kind: str, items: list[Any]) -> None:
-        """Log a batch; an item that MLflow refuses is left out, with a message, and the rest kept."""
+        """Log a batch; an item that MLflow refuses is left out, with a message."""
         from mlflow.exceptions import MlflowException
 
         try:
