@@ -262,8 +262,9 @@ def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 def describe_training(args: Any, model: Any) -> dict[str, Any]:
-    """The config of a training: arguments that are not at their defaults, and the model's config."""
+    """The config of a training: arguments unlike their defaults, and the model's config."""
     tables: dict[str, Any] = {}
+    # The arguments of the Trainer.
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, default in defaults.items():
         value = _plain(getattr(args, name))
@@ -272,6 +273,7 @@ def describe_training(args: Any, model: Any) -> dict[str, Any]:
         if name in ALWAYS or (changed and isinstance(value, bool | int | float | str)):
             section, key = common_key("", name)
             tables.setdefault(section or "trainer", {})[key] = value
+    # The model: its name, and its config without what is equal for all models.
     if model is not None:
         own: Any = getattr(model, "config", None)
         name = (

@@ -91,12 +91,11 @@ def _count_steps(model: Any) -> int:
 def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a training: model, optimizer, loss, epochs, and the backend."""
     optimizer = model.optimizer
-    loss = (
-        model.loss
-        if isinstance(model.loss, str)
-        else getattr(model.loss, "name", None) or str(model.loss)
-    )
-    schedule = getattr(optimizer, "_learning_rate", None)  # get_config() warns with torch
+    loss = model.loss
+    if not isinstance(loss, str):
+        loss = getattr(loss, "name", None) or str(loss)
+    # Not from get_config(), which warns with torch.
+    schedule = getattr(optimizer, "_learning_rate", None)
     return {
         "model": {
             "name": re.sub(r"^(sequential|functional|model)_\d+$", r"\1", model.name),

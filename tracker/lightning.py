@@ -192,6 +192,7 @@ class TrackerLogger(Logger):
             return
         from tracker.training.model.weights import read_state_dict
 
+        # Its weights, from the file if that is readable.
         try:
             weights = read_state_dict(path)[0]
         except TrackerError as error:
@@ -199,6 +200,7 @@ class TrackerLogger(Logger):
                 notify(f"{path} cannot become best.pth: {error}")
                 return
             weights = trainer.lightning_module.state_dict()
+        # Its metrics.
         current = trainer.callback_metrics
         if trainer.validating:  # its training metrics are still those of the epoch before
             current = {

@@ -132,7 +132,7 @@ def _describe_plan(plan: CleanPlan) -> Iterator[str]:
         size = _render_size(sum(item.size for item in items))
         why = f" ({LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
-    if kept := [f"{name} ({reason})" for name, reason in plan.kept.items()]:
+    if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"
 
 

@@ -60,6 +60,7 @@ def remove_background(
         workspace = None
     config = resolve_config(workspace) if workspace else Config()
     root = workspace.root if workspace else Path.cwd()
+    # Cut out, then measure each part of the result.
     report = cut_out_folder(folder, out, method=method, processes=processes or cores, redo=redo)
     measured = []
     for key, part in _find_parts(folder.resolve(), out.resolve(), config, root).items():

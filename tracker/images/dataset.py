@@ -65,6 +65,7 @@ def check_data(
         raise ConfigError(
             f"--write-exclude {write_exclude}: expected the path of a .csv, without commas"
         )
+    # Look at the data, then again with the broken images excluded.
     try:
         config = replace(config, data=locate_data(workspace, config.data))
         report = inspect_data(config.data, task, root=workspace.root, cache=cache)

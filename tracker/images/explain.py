@@ -70,12 +70,14 @@ def explain(
             hint=f"tracker explain {members[0]}",
         )
     require(*TRAINING, "captum")
+    # The weights and images of the run.
     trained = find_trained(workspace, name)
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
     )
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
+    # The images to show.
     if ids:
         shown, candidates = _find_named(data, ids), len(ids)
     else:
@@ -83,6 +85,7 @@ def explain(
     from tracker.training.inspect.explain import draw_explained, explain_images
     from tracker.training.run.loop import translate_torch_errors
 
+    # Compute and draw the heat maps.
     with translate_torch_errors():
         heatmaps = explain_images(
             config,
@@ -140,12 +143,12 @@ def _pick(
     from tracker.training.inspect.explain import Shown
     from tracker.training.predict.probabilities import load_probabilities
 
-    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
-    row_of = {image: row for row, image in enumerate(kept.ids)}
+    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    row_of = {image: row for row, image in enumerate(predictions.ids)}
     samples = [sample for sample in data.val if sample.id in row_of]
     rows = [row_of[sample.id] for sample in samples]
-    confidence = kept.probabilities[rows].max(1)
-    wrong = kept.probabilities[rows].argmax(1) != [sample.label for sample in samples]
+    confidence = predictions.probabilities[rows].max(1)
+    wrong = predictions.probabilities[rows].argmax(1) != [sample.label for sample in samples]
     if pick == "wrong":
         order = [row for row in (-confidence).argsort(kind="stable") if wrong[row]]
     else:

@@ -63,23 +63,9 @@ def _render_measured(part: ChannelStatistics) -> list[str]:
 
 def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
     """The first suspects and pairs, how much of the data was judged, and what to do next."""
-    suspects, pairs = report.suspects, report.pairs
-    if suspects:
-        rows = [
-            (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
-            for number, s in enumerate(suspects[:SHOWN], start=1)
-        ]
-        columns = (
-            Column("#", right=True),
-            Column("id"),
-            Column("field", leaves=3),
-            Column("given", leaves=1),
-            Column("suggested", leaves=1),
-            Column("p(given)", leaves=2, right=True),
-            Column("images", leaves=4, right=True),
-        )
-        print_table(columns, rows, wide=wide)
-        _print_order(report)
+    # Labels, and how much the model is worth.
+    if report.suspects:
+        _print_labels(report, wide=wide)
     for line in describe_model(report):
         print_text(line)
     print_text(
@@ -91,41 +77,59 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
             f"  tracker run train --from {report.source} --folds 5 makes an ensemble that judges"
             " all of them"
         )
-    if pairs:
-        lines = [
-            (
-                str(number),
-                p.a.id,
-                p.b.id,
-                f"{p.a.split}, {p.b.split}",
-                _render_labels(p),
-                str(p.distance),
-            )
-            for number, p in enumerate(pairs[:SHOWN], start=1)
-        ]
-        heads = (
-            Column("#", right=True),
-            Column("image"),
-            Column("nearly equal"),
-            Column("parts", leaves=3),
-            Column("labels", leaves=1, text=True),
-            Column("bits", leaves=2, right=True),
-        )
-        print_table(heads, lines, wide=wide)
-        if len(pairs) > SHOWN:
-            print_text(
-                f"the first {SHOWN} of {len(pairs)} pairs, the nearest first; all are in"
-                f" {_name_file(report, 'pairs')}"
-            )
+    # Pairs.
+    if report.pairs:
+        _print_pairs(report, wide=wide)
     print_text(
-        f"{render_count(len(pairs), 'pair')} of nearly equal images (at most {report.threshold} of"
-        " 256 bits differ)"
+        f"{render_count(len(report.pairs), 'pair')} of nearly equal images (at most"
+        f" {report.threshold} of 256 bits differ)"
     )
+    # The files, and what to do with them.
     print_text("\n".join(report.files))
-    if suspects:
+    if report.suspects:
         table = next(name for name in report.files if name.endswith(".csv"))
         print_text(f"where a suggestion is right, write yes under accept in {table}; then")
         print(f"  tracker run train --from {report.source} --set data.label_fixes={table}")
+
+
+def _print_labels(report: SuspectReport, *, wide: bool) -> None:
+    rows = [
+        (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
+        for number, s in enumerate(report.suspects[:SHOWN], start=1)
+    ]
+    columns = (
+        Column("#", right=True),
+        Column("id"),
+        Column("field", leaves=3),
+        Column("given", leaves=1),
+        Column("suggested", leaves=1),
+        Column("p(given)", leaves=2, right=True),
+        Column("images", leaves=4, right=True),
+    )
+    print_table(columns, rows, wide=wide)
+    _print_order(report)
+
+
+def _print_pairs(report: SuspectReport, *, wide: bool) -> None:
+    rows = []
+    for number, pair in enumerate(report.pairs[:SHOWN], start=1):
+        splits = f"{pair.a.split}, {pair.b.split}"
+        labels, distance = _render_labels(pair), str(pair.distance)
+        rows.append((str(number), pair.a.id, pair.b.id, splits, labels, distance))
+    columns = (
+        Column("#", right=True),
+        Column("image"),
+        Column("nearly equal"),
+        Column("parts", leaves=3),
+        Column("labels", leaves=1, text=True),
+        Column("bits", leaves=2, right=True),
+    )
+    print_table(columns, rows, wide=wide)
+    if len(report.pairs) > SHOWN:
+        print_text(
+            f"the first {SHOWN} of {len(report.pairs)} pairs, the nearest first; all are in"
+            f" {_name_file(report, 'pairs')}"
+        )
 
 
 def _print_order(report: SuspectReport) -> None:

@@ -106,27 +106,32 @@ def find_suspects(
     from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
+    # Refuse to replace a review before anything is computed.
     folder = workspace.resolve(out)
     _refuse_reviewed(folder / f"{LABELS}.csv")
     source, config = _load_data_config(workspace, name)
-    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
     task, data = prepare_data(workspace, config)
+    # Labels: those of the images that the run was not trained on.
     samples = {sample.id: sample for sample in (*data.train, *data.val)}
-    rows = [row for row, image in enumerate(kept.ids) if image in samples]
+    rows = [row for row, image in enumerate(predictions.ids) if image in samples]
     if not rows and samples:
         raise DataError(
-            f"none of the {len(kept.ids)} validation images of {name} is a training image of the"
-            f" workspace ({kept.ids[0]}, ...)",
+            f"none of the {len(predictions.ids)} validation images of {name} is a training image of the"
+            f" workspace ({predictions.ids[0]}, ...)",
             hint=f"run.save_validation needs ids like this one: {next(iter(samples))}",
         )
-    judged = [samples[kept.ids[row]] for row in rows]
+    judged = [samples[predictions.ids[row]] for row in rows]
     suspects: list[Suspect] = []
     if judged:
         suspects = find_suspects(
-            judged, kept.probabilities[rows], task.classes, config.data.age_bands
+            judged, predictions.probabilities[rows], task.classes, config.data.age_bands
         )
-    model = judge_model(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
+    model = judge_model(
+        judged, predictions.probabilities[rows], task.classes, config.data.age_bands
+    )
     suspects = [_lower_confidence(suspect, model) for suspect in suspects]
+    # Pairs: among all images.
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)
     with translate_os_errors(folder, "create"):
@@ -216,6 +221,7 @@ def _write_suspects(
         for number, suspect in enumerate(suspects, start=1)
     ]
     write_table(table, LABEL_COLUMNS, lines)
+    # Pictures of the first suspects.
     tiles = []
     for number, suspect in enumerate(suspects[:count], start=1):
         frame = ODD if number % 2 else EVEN
@@ -269,7 +275,7 @@ def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
             WRONG: "the labels of the pair differ",
             NEUTRAL: "the labels are equal, or one is unknown",
         },
-        "The two images with the same number are nearly equal: so many of the 256 bits that describe"
+        "Two images with the same number are nearly equal: so many of the 256 bits that describe"
         " them differ.",
     )
     return [table, *draw_pages(tiles, folder, PAIRS, legend=legend, columns=COLUMNS, rows=ROWS)]

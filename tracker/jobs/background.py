@@ -61,8 +61,8 @@ class Child:
     ) -> Child:
         """Start `tracker ARGUMENTS`; closing the terminal or Ctrl-C there does not reach it.
 
-        It begins when `before_start` has returned: whoever dies before, having kept no number, leaves no
-        process behind.
+        The command starts after `before_start` has returned. If this process dies before that, the
+        command never starts, so no unknown process is left.
         """
         quiet_libraries()
         folder = workspace.lock_dir / "output"
@@ -91,6 +91,7 @@ class Child:
                     start_new_session=True,
                 )
             assert process.stdin  # noqa: S101  (it is a pipe)
+            # The child starts at the line that is written last.
             with process.stdin as start_signal:
                 pending.replace(find_pending(workspace, process.pid))
                 child = cls(workspace, process.pid, started, process)

@@ -1,9 +1,8 @@
-"""A file of trainings, run one after another: `[[run]]` tables with the words of `tracker run
-train`.
+"""A file of trainings that run one after another: `[[run]]` tables with options of `run train`.
 
-What has become of each is in `.tracker/queues/NAME/state.json`, by a hash of its table and its
-config file: entries may be added, edited and moved at any time. What is begun is on disk before it
-begins, so a queue that was killed goes on.
+`.tracker/queues/NAME/state.json` has the state of each, by a hash of its table and its config file:
+entries may be added, edited and moved at any time. The state is on disk before a training starts,
+so a queue that was killed can continue.
 """
 
 from __future__ import annotations
@@ -236,6 +235,7 @@ class _Queue:
         state = self._states.get(entry.key, {})
         if state.get("status") != "finished":
             log(f"entry {entry.number} of {total}: {entry.label}")
+            # Train, whatever comes of it.
             try:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
@@ -246,6 +246,7 @@ class _Queue:
             except TrackerError as error:
                 run = find_run(self._workspace, self._states.get(entry.key, {}).get("run", ""))
                 end = JobEnd(run, "failed", describe_problem(error))
+            # Save the end before saying it.
             state = {
                 "status": end.status,
                 "run": end.run.name if end.run else "",

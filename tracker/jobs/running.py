@@ -162,6 +162,7 @@ def stop_run(
     `reason` and `facts` are added to its record. Raises TrackerError when it is not running, when
     it runs on another machine, or when it has not ended within `wait_s` seconds.
     """
+    # Refuse what cannot be stopped from here.
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)
     if record.status != "running":
@@ -179,6 +180,7 @@ def stop_run(
             f" {holder} has its folder",
             hint="try again; if the folder is on a shared disk, stop it on its own machine",
         )
+    # The reason first: the run reads it when the signal arrives.
     write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})
     os.kill(record.pid, signal.SIGTERM)
     started = reported = time.monotonic()

@@ -57,6 +57,7 @@ def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
         *[Column(name, leaves=2) for name in names],
         Column("reason", leaves=1, text=True),
     ]
+    # Several trials may share the best value.
     top = next((trial.value for trial in sweep.trials if trial.number == sweep.best), None)
     rows: list[list[Cell]] = []
     for trial in sweep.trials:

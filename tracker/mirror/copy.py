@@ -198,8 +198,7 @@ class _TargetCopy:
             self._state.save(params=version)
 
     def _push_points(self) -> None:
-        """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied
-        once."""
+        """Copy new complete lines of metrics.jsonl; a step that is logged again is copied once."""
         points: list[Point] = []
         count = 0
         for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):

@@ -38,10 +38,10 @@ class FreeableFile:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanPlan:
-    """The files that can be deleted; `kept` are the runs whose best.pth stays, with the reason."""
+    """The files that can be deleted; `protected` are the runs whose best.pth stays, with the reason."""
 
     files: Sequence[FreeableFile]
-    kept: Mapping[str, str]
+    protected: Mapping[str, str]
 
     @property
     def size(self) -> int:
@@ -59,19 +59,19 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
     finished = [record for record in records if record.status == "finished"]
     files = [item for record in finished for item in _find_file(workspace, record, LAST)]
     files += _find_caches(workspace)
-    kept: dict[str, str] = {}
+    protected: dict[str, str] = {}
     if checkpoints:
-        kept = list_protected(workspace, records)
+        protected = list_protected(workspace, records)
         for record in finished:
-            if record.name not in kept:
+            if record.name not in protected:
                 files += _find_copy(workspace, record)  # before the file that it is compared with
                 files += _find_file(workspace, record, BEST)
-    kept = {
+    protected = {
         name: reason
-        for name, reason in kept.items()
+        for name, reason in protected.items()
         if (workspace.runs_dir / name / BEST).is_file()
     }
-    return CleanPlan(files=files, kept=kept)
+    return CleanPlan(files=files, protected=protected)
 
 
 def list_protected(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:
@@ -90,22 +90,22 @@ def list_protected(workspace: Workspace, records: Sequence[RunRecord]) -> dict[s
     submitted = list_run_numbers_submitted(workspace, [record.uid for record in records])
     by_uid = {record.uid: record.name for record in records if record.uid}
     # First the runs that stay for their own sake ...
-    kept: dict[str, str] = {}
+    protected: dict[str, str] = {}
     for record in records:
         if record.uid in submitted:
-            kept[record.name] = f"submission {submitted[record.uid]}"
+            protected[record.name] = f"submission {submitted[record.uid]}"
         elif record.tags:
-            kept[record.name] = f"tag {record.tags[0]}"
+            protected[record.name] = f"tag {record.tags[0]}"
         elif record.status != "finished":
-            kept[record.name] = record.status
+            protected[record.name] = record.status
         elif record.kind == "ensemble":
-            kept[record.name] = "ensemble"
+            protected[record.name] = "ensemble"
     # ... then the runs whose weights those need.
     for record in records:
-        if record.name in kept:
+        if record.name in protected:
             for name in _list_needed(workspace, record, by_uid):
-                kept.setdefault(name, f"needed by {record.name}")
-    return kept
+                protected.setdefault(name, f"needed by {record.name}")
+    return protected
 
 
 def _list_needed(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
@@ -49,23 +50,14 @@ def infer(
     trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
-    # Which keys change, where a key that source's version did not have yet had its default.
-    before = exact_values(load_config(workspace.runs_dir, source))
-    after = exact_values(tables)
-    defaults = later_defaults()
-    changed = sorted(
-        key for key, value in after.items() if before.get(key, defaults.get(key, value)) != value
-    )
-    changed += sorted(key for key in before if key in defaults and key not in after)
+    # Refuse changes that need another training.
+    changed = _list_changes(load_config(workspace.runs_dir, source), tables)
     if fixed := [key for key in changed if not key.startswith(CHANGEABLE_KEYS)]:
         raise ConfigError(
             f"infer can only change {CHANGEABLE_TEXT}, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
-    from tracker.training.input.loader import Source
-    from tracker.training.run.infer import infer
-    from tracker.training.run.loop import translate_torch_errors
-
+    # Load what the run has, and look whether its data have changed.
     weights, fingerprint = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
     same_data = data.fingerprint == trained.fingerprints.get("data")
@@ -94,23 +86,53 @@ def infer(
     )
     with record_end(workspace, recorder):
         recorder.params({"weights_of": trained.uid})
-        with translate_torch_errors():
-            metrics, path = infer(
-                config,
-                data,
-                task,
-                weights,
-                source=Source(workspace.root, data.hashes, workspace.lock_dir),
-                run_dir=recorder.folder,
-                logger=recorder,
-                quiet=quiet,
-            )
-        recorder.metrics(metrics, step=1, epoch=trained.best_epoch or 0)
-        recorder.progress(
-            epoch=trained.best_epoch or 0, best_epoch=trained.best_epoch, summary=metrics
+        metrics, path = _predict(
+            workspace, recorder, config, task, data, weights=weights, quiet=quiet
         )
+        # Its only point is of the epoch that the weights are from.
+        epoch = trained.best_epoch or 0
+        recorder.metrics(metrics, step=1, epoch=epoch)
+        recorder.progress(epoch=epoch, best_epoch=trained.best_epoch, summary=metrics)
         recorder.fingerprint(predictions=fingerprint_predictions(workspace, path))
     return recorder.record
+
+
+def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The config keys that differ; a key that a config is too old to have has its default."""
+    old, new = exact_values(before), exact_values(after)
+    defaults = later_defaults()
+    changed = sorted(
+        key for key, value in new.items() if old.get(key, defaults.get(key, value)) != value
+    )
+    return changed + sorted(key for key in old if key in defaults and key not in new)
+
+
+def _predict(
+    workspace: Workspace,
+    recorder: Recorder,
+    config: Config,
+    task: Task,
+    data: LoadedData,
+    *,
+    weights: Weights,
+    quiet: bool,
+) -> tuple[dict[str, float], Path | None]:
+    """Predict into the run folder; returns validation metrics and the predictions file."""
+    from tracker.training.input.loader import Source
+    from tracker.training.run.infer import infer as predict
+    from tracker.training.run.loop import translate_torch_errors
+
+    with translate_torch_errors():
+        return predict(
+            config,
+            data,
+            task,
+            weights,
+            source=Source(workspace.root, data.hashes, workspace.lock_dir),
+            run_dir=recorder.folder,
+            logger=recorder,
+            quiet=quiet,
+        )
 
 
 def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Weights, str]:

@@ -67,6 +67,7 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
             " trained"
         )
         return Reproduction(False, (reason,))
+    # Train with the code of the run, then compare.
     environment = _load_environment(workspace, name)
     with _check_out(workspace, environment) as (code, remark):
         again = _train(workspace, name, code, quiet=quiet)
@@ -148,6 +149,7 @@ def _check_out(
             yield None, remark
             return
         try:
+            # Apply the uncommitted changes, then look whether the program is in there.
             changed = bool(git["diff"])
             if changed and not _git(tree, "apply", "--whitespace=nowarn", "-", given=git["diff"]):
                 raise TrackerError(
@@ -164,9 +166,9 @@ def _check_out(
             _git(workspace.root, "worktree", "remove", "--force", str(tree))
 
 
-def _git(folder: Path, *words: str, given: str | None = None) -> bool:
+def _git(folder: Path, *arguments: str, given: str | None = None) -> bool:
     """Run a git command; returns whether it succeeded."""
-    return run_git(folder, *words, given=given, limit_s=GIT_LIMIT_S) is not None
+    return run_git(folder, *arguments, given=given, limit_s=GIT_LIMIT_S) is not None
 
 
 def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -> RunRecord:

@@ -61,6 +61,7 @@ def train(
     )
     name = recorder.record.name
     recorder.params(facts or {})
+    # Continue from an earlier run's last epoch, if there is one.
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
         recorder.params({"continues": earlier.uid})
@@ -81,6 +82,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     """Resume a killed, interrupted or failed run; raises ConfigError when its data have changed."""
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
+    # Refuse what cannot be resumed.
     if record.status == "finished":
         raise ConfigError(
             f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it"
@@ -89,6 +91,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         raise ConfigError(
             f"{name} was killed before its first record", hint="tracker run train starts a new run"
         )
+    # The data must be those of before.
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
     )

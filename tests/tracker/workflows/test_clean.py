@@ -265,5 +265,5 @@ def test_an_ensemble_made_by_the_command_keeps_its_members(workspace: Workspace)
         scores = np.full((10, 2), 0.5, dtype=np.float32)
         save_probabilities(folder / "probabilities.npz", Kept(ids, scores, classes=("cat", "dog")))
     ensemble(workspace, ["exp1", "exp2"], method="soft")
-    kept: Any = plan_clean(workspace, checkpoints=True).kept
+    kept: Any = plan_clean(workspace, checkpoints=True).protected
     assert kept == {"exp1": "needed by exp3", "exp2": "needed by exp3"}

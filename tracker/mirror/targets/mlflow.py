@@ -210,6 +210,7 @@ class MlflowTarget(Target):
         known = self.state.get("run_id", "")
         if known and self._settled:
             return str(known)
+        # A deletion of our own whose answer was lost.
         if self.state.get("away") == "asked" and is_deleted(self._client, known):
             self.state.save(away="yes")
             return ""
@@ -221,6 +222,7 @@ class MlflowTarget(Target):
                 f" {self.state_name} in its folder"
             )
             return ""
+        # Create it when there is none.
         run = run or self._client.create_run(
             experiment,
             start_time=_milliseconds(record.created_at),

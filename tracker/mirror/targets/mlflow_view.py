@@ -90,6 +90,7 @@ def save_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
             run = run or client.create_run(
                 experiment, run_name="report", tags={**REPORT_TAGS, COPIED_TAG: utc_now()}
             )
+            # Replace its files and its description.
             for name, text in files.items():
                 client.log_text(run.info.run_id, text, name)
             client.set_tag(
@@ -98,9 +99,9 @@ def save_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
                 f"{about}\n\nThe files are among the artifacts.",
             )
             client.set_terminated(run.info.run_id)
-            if older := find_one(
-                client, ensure_experiment(client, workspace), "tracker.kind", "report"
-            ):
+            # The report of an older version is among the runs.
+            runs = ensure_experiment(client, workspace)
+            if older := find_one(client, runs, "tracker.kind", "report"):
                 client.delete_run(older.info.run_id)
     except library_errors() as error:
         raise translate(workspace, error) from error

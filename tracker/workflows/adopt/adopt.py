@@ -126,6 +126,7 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
+    # Read what is there ...
     foreign = ForeignRun(source=str(folder))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     config = _find_config(files)
@@ -139,6 +140,7 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
     foreign.times = read_times(files)
     foreign.weights = _choose_weights(files)
     foreign.predictions, remarks = choose_predictions(files, workspace)
+    # ... then note which files it is from, and what is missing.
     single_files = (config, foreign.weights, foreign.predictions)
     foreign.used = [path for path in files if path in single_files or has_curves(path)]
     for name, missing in (("curves", not foreign.series), ("checkpoint", not foreign.weights)):
@@ -172,6 +174,7 @@ def _adopt(
     with FileLock(workspace.lock_dir / "adopt.lock"):
         _refuse_again(workspace, foreign.source, content, force=force)
         note = note or f"adopted from {foreign.source}"
+        # An ordinary run of a training loop, without copies until it is complete.
         with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
             run.add_facts({"adopted_from": foreign.source, "adopted_content": content})
             for values, step, epoch in points:
@@ -257,6 +260,7 @@ def _rename_keys(
         raise ConfigError(
             f"--map {missing[0]}: no such metric or config key", hint=f"known: {known}"
         )
+    # Rename key by key, unless the new name is taken.
     renamed: dict[str, dict[str, Any]] = {}
     changes = []
     for section, table in tables.items():

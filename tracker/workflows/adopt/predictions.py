@@ -30,6 +30,7 @@ def choose_predictions(
     """
     competition = workspace.competition
     columns = (competition.id_column, competition.label_column)
+    # Tables with the right columns that a model may have made.
     remarks, candidates = [], []
     for path in files:
         if path.suffix.lower() != ".csv" or not _has_columns(path, columns):
@@ -43,6 +44,7 @@ def choose_predictions(
             f"no CSV with predictions (columns {', '.join(columns)}): the run cannot be submitted"
         )
         return None, remarks
+    # Of those, the newest with the right ids.
     ids = _list_ids(workspace)
     fitting = [path for path in candidates if ids is None or _read_ids(path, workspace) == ids]
     chosen = max(fitting or candidates, key=lambda path: path.stat().st_mtime)

@@ -63,6 +63,7 @@ def begin(
             fingerprints={"config": config_fingerprint(tables), "data": None},
             tags=tag_list,
         )
+    # Begin, say so, then take over the new length of a resumed run.
     run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
     if not quiet:
         verb = "resumed" if resume else "started"

@@ -90,6 +90,7 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
     """Probabilities as float32 [images, classes], each row divided by its sum."""
     import numpy as np
 
+    # The shape.
     table = to_array(probabilities)
     if table.ndim != 2 or table.dtype.kind not in "fiu":
         sigmoid = "for two classes with one sigmoid: np.stack([1 - p, p], axis=1)"
@@ -107,6 +108,7 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
                 " competition.classes in tracker.toml"
             ),
         )
+    # The values.
     table = table.astype(np.float64)
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
@@ -123,6 +125,7 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
             f" {sums[row]:.4g}",
             hint="torch.softmax(logits, dim=1) makes probabilities from logits",
         )
+    # A row of bfloat16 may miss 1 by a little.
     return (table / sums[:, None]).astype(np.float32)
 
 

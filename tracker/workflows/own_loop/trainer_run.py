@@ -24,8 +24,9 @@ NOT_ENDED = "the training did not reach its end"
 
 
 class TrainerRun:
-    """Starts a run for each training. The last one stays open until the script ends, the next
-    training starts, or `end` is called.
+    """Starts a run for each training.
+
+    The last one stays open until the script ends, the next training starts, or `end` is called.
 
     The options are those of tracker.start_run. If the script catches the error of a training, its
     run is recorded as failed.
