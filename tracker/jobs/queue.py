@@ -197,7 +197,7 @@ class _Queue:
             pass
         except (OSError, ValueError) as error:
             raise StorageError(
-                f"cannot read {path}: {error}", hint="delete it to begin the queue anew"
+                f"cannot read {path}: {error}", hint="delete it to start the queue again"
             ) from error
 
     def warn(self, entry: Entry) -> None:

@@ -83,7 +83,7 @@ def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None
     try:
         url = f"http://{HOST}:{port}/#/experiments/{page}"
         _wait_until_up(process, port)
-        print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
+        print(f"{workspace.competition.name}: {url}   (Ctrl-C stops it)", flush=True)
         _browse(url, browser)
         if process.wait() != 0:
             raise TrackerError("the MLflow server stopped", hint="its last lines are above")
