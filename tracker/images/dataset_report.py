@@ -52,52 +52,43 @@ def _print_written(check: DataCheck) -> None:
 
 def print_survey(survey: Survey, *, wide: bool = False) -> None:
     """The parts, then classes, attributes and ages side by side."""
-    print_table(
-        (
-            "part",
-            Column("images", leaves=1, right=True),
-            Column("people", leaves=2, right=True),
-            Column("mean R, G, B", leaves=3),
-            Column("std R, G, B", leaves=4),
-            # A long list for photographs from many cameras.
-            Column("width x height", leaves=6, text=True),
-            Column("format", leaves=5),
-        ),
-        [
-            (
-                name,
-                str(part.images),
-                "-" if part.people is None else str(part.people),
-                ", ".join(render_number(value) for value in part.mean),
-                ", ".join(render_number(value) for value in part.std),
-                _render_counts(part.sizes),
-                _render_counts(part.formats),
-            )
-            for name, part in survey.parts.items()
-        ],
-        wide=wide,
-    )
+    _print_parts(survey, wide=wide)
     labeled = {name: part for name, part in survey.parts.items() if part.classes}
-    _print_counts(
-        "class", {name: part.classes for name, part in labeled.items()}, "images", wide=wide
-    )
-    attributes = next(iter(labeled.values())).attributes
-    for attribute in attributes:
-        _print_counts(
-            attribute,
-            {name: part.attributes[attribute] for name, part in labeled.items()},
-            "images",
-            wide=wide,
-        )
+    classes = {name: part.classes for name, part in labeled.items()}
+    _print_counts("class", classes, "images", wide=wide)
+    for attribute in next(iter(labeled.values())).attributes:
+        values = {name: part.attributes[attribute] for name, part in labeled.items()}
+        _print_counts(attribute, values, "images", wide=wide)
     if survey.age_bands:
         first, second = survey.age_bands
         print_text(f"age: young below {first}, middle below {second}, then old")
         decades = {name: _by_decade(part.ages) for name, part in labeled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
-        rows = {}
+        ages = {}
         for name, counts in decades.items():
-            rows[name] = {f"{decade} to {decade + 9}": counts[decade] for decade in known}
-        _print_counts("years", rows, "people", wide=wide)
+            ages[name] = {f"{decade} to {decade + 9}": counts[decade] for decade in known}
+        _print_counts("years", ages, "people", wide=wide)
+
+
+def _print_parts(survey: Survey, *, wide: bool) -> None:
+    columns = (
+        "part",
+        Column("images", leaves=1, right=True),
+        Column("people", leaves=2, right=True),
+        Column("mean R, G, B", leaves=3),
+        Column("std R, G, B", leaves=4),
+        # A long list for photographs from many cameras.
+        Column("width x height", leaves=6, text=True),
+        Column("format", leaves=5),
+    )
+    rows = []
+    for name, part in survey.parts.items():
+        people = "-" if part.people is None else str(part.people)
+        mean = ", ".join(render_number(value) for value in part.mean)
+        std = ", ".join(render_number(value) for value in part.std)
+        sizes, formats = _render_counts(part.sizes), _render_counts(part.formats)
+        rows.append((name, str(part.images), people, mean, std, sizes, formats))
+    print_table(columns, rows, wide=wide)
 
 
 def print_split(table: SplitTable, *, wide: bool = False) -> None:
@@ -126,10 +117,10 @@ def _print_counts(
     """A row for each name, and for each part its count and share."""
     totals = {part: sum(counts.values()) for part, counts in parts.items()}
     names = list(next(iter(parts.values())))
-    rows = [
-        (name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()])
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        shares = [_render_share(counts[name], totals[part]) for part, counts in parts.items()]
+        rows.append((name, *shares))
     columns = [
         Column(f"{part} {unit}", leaves=number, right=True)
         for number, part in enumerate(parts, start=1)

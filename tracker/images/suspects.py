@@ -66,16 +66,6 @@ class SuspectReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data suspects --json`."""
-        pairs = [
-            {
-                "images": [pair.a.id, pair.b.id],
-                "splits": [pair.a.split, pair.b.split],
-                "labels": [pair.a.label, pair.b.label],
-                "labels_differ": pair.labels_differ,
-                "distance": pair.distance,
-            }
-            for pair in self.pairs
-        ]
         return {
             "run": self.run,
             "covered": self.covered,
@@ -88,9 +78,19 @@ class SuspectReport:
                 {**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects
             ],
             "threshold": self.threshold,
-            "pairs": pairs,
+            "pairs": [_pair_to_dict(pair) for pair in self.pairs],
             "files": list(self.files),
         }
+
+
+def _pair_to_dict(pair: Pair) -> dict[str, Any]:
+    return {
+        "images": [pair.a.id, pair.b.id],
+        "splits": [pair.a.split, pair.b.split],
+        "labels": [pair.a.label, pair.b.label],
+        "labels_differ": pair.labels_differ,
+        "distance": pair.distance,
+    }
 
 
 def find_suspects(
@@ -102,7 +102,8 @@ def find_suspects(
     already reviewed, DataError when the run has no validation.npz.
     """
     from tracker.training.inspect.duplicates import find_duplicates
-    from tracker.training.inspect.suspects import find_suspects, judge_model
+    from tracker.training.inspect.suspects import find_suspects as find_label_suspects
+    from tracker.training.inspect.suspects import judge_model
     from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
@@ -117,14 +118,14 @@ def find_suspects(
     rows = [row for row, image in enumerate(predictions.ids) if image in samples]
     if not rows and samples:
         raise DataError(
-            f"none of the {len(predictions.ids)} validation images of {name} is a training image of the"
-            f" workspace ({predictions.ids[0]}, ...)",
+            f"none of the {len(predictions.ids)} validation images of {name} is a training image of"
+            f" the workspace ({predictions.ids[0]}, ...)",
             hint=f"run.save_validation needs ids like this one: {next(iter(samples))}",
         )
     judged = [samples[predictions.ids[row]] for row in rows]
     suspects: list[Suspect] = []
     if judged:
-        suspects = find_suspects(
+        suspects = find_label_suspects(
             judged, predictions.probabilities[rows], task.classes, config.data.age_bands
         )
     model = judge_model(
@@ -228,11 +229,9 @@ def _write_suspects(
         # In reverse order of the file names: the photograph without a mask comes first.
         shown = sorted(suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True)
         for image in shown[:PHOTOS]:
-            change = (
-                suspect.value
-                if suspect.field == "swap"
-                else f"{suspect.given} -> {suspect.suggested}"
-            )
+            change = f"{suspect.given} -> {suspect.suggested}"
+            if suspect.field == "swap":
+                change = suspect.value
             title = f"#{number} {suspect.field}  p(given) {suspect.score:.2f}\n{change}"
             tiles.append(Tile(samples[image].path, title, image, frame))
     legend = Legend(
