@@ -1,4 +1,4 @@
-"""A callback for fastai: `Learner(..., cbs=TrackerCallback())` records what is fitted as a run."""
+"""Records fastai trainings as a run: `Learner(..., cbs=TrackerCallback())`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[TrackerCallback()])`."""
+"""Records Hugging Face trainings as runs: `Trainer(..., callbacks=[TrackerCallback()])`."""
 
 from __future__ import annotations
 

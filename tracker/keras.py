@@ -1,4 +1,4 @@
-"""A callback for Keras 3, any backend: `model.fit(..., callbacks=[TrackerCallback()])`."""
+"""Records Keras 3 trainings as runs: `model.fit(..., callbacks=[TrackerCallback()])`."""
 
 from __future__ import annotations
 

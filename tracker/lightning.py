@@ -1,4 +1,4 @@
-"""A logger for Lightning: `Trainer(logger=TrackerLogger())`, `Fabric(loggers=[...])`."""
+"""Records Lightning trainings: `Trainer(logger=...)`, `Fabric(loggers=[TrackerLogger()])`."""
 
 from __future__ import annotations
 

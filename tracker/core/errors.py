@@ -14,9 +14,9 @@ TrackerError                  exit 1
   file
   TargetError                 exit 1   a tracker that runs are copied to refused something, or could
   not be reached
-    TargetUnreachableError           exit 1   its server does not answer at all
+    TargetUnreachableError    exit 1   its server does not answer at all
     MlflowError               exit 1   MLflow refused something, or could not be reached
-      MlflowUnreachableError         exit 1   no MLflow server answers
+      MlflowUnreachableError  exit 1   no MLflow server answers
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written

@@ -183,7 +183,7 @@ def test_check_adds_to_a_list_and_writes_over_no_other(
     table.write_text("path,reason\ncat/cat00.png,blurred\n")
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
     (pictures.root / "eval" / "images" / "e2.png").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"bad\.csv is there") as caught:
+    with pytest.raises(ConfigError, match=r"bad\.csv already exists") as caught:
         type_words(pictures, "check", "--write-exclude", "bad.csv")
     assert "--set data.exclude=bad.csv" in caught.value.hint
     words = ("check", "--set", "data.exclude=bad.csv", "--write-exclude", "bad.csv", "--json")
