@@ -201,19 +201,19 @@ class _TargetCopy:
         """Copy new complete lines of metrics.jsonl; a step that is logged again is copied once."""
         points: list[Point] = []
         count = 0
-        for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
-            if point := self._read_point(at, line):
+        for offset, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
+            if point := self._read_point(offset, line):
                 points.append(point)
                 count += len(point.values)
             if count >= self._target.batch:
-                self._send(points, at)
+                self._send(points, offset)
                 points, count = [], 0
-            self._offset = at
+            self._offset = offset
         if self._offset > self._state.get("offset", 0):
             self._send(points, self._offset)
             self._state.save()
 
-    def _read_point(self, at: int, line: Mapping[str, Any] | None) -> Point | None:
+    def _read_point(self, offset: int, line: Mapping[str, Any] | None) -> Point | None:
         """A line of metrics.jsonl without the values that were seen before.
 
         None when no value is left, or when the line is damaged.
@@ -228,14 +228,14 @@ class _TargetCopy:
             key: value for key, value in line["values"].items() if (key, step) not in self._seen
         }
         self._seen.update((key, step) for key in values)
-        return Point(at, time_ms, step, values) if values else None
+        return Point(offset, time_ms, step, values) if values else None
 
-    def _send(self, points: list[Point], at: int) -> None:
-        """Send the points up to byte `at` of metrics.jsonl that the target does not have."""
+    def _send(self, points: list[Point], offset: int) -> None:
+        """Send the points up to byte `offset` of metrics.jsonl that the target does not have."""
         sent = self._state.get("offset", 0)
-        if new := [point for point in points if point.at > sent]:
+        if new := [point for point in points if point.offset > sent]:
             self._target.points(new)
-        self._state.values["offset"] = max(at, sent)
+        self._state.values["offset"] = max(offset, sent)
         if time.monotonic() - self._saved_at > SAVE_S:
             self._state.save()
             self._saved_at = time.monotonic()

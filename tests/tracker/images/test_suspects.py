@@ -160,7 +160,7 @@ def test_the_pages_say_what_their_frames_and_numbers_mean(
                 "the labels are equal, or one is unknown": "0.7",
             },
         ),
-        (labels, {"suspects of odd number": "tab:blue", "of even number": "tab:orange"}),
+        (labels, {"suspects of odd number": "tab:blue", "suspects of even number": "tab:orange"}),
     ):
         (legend,) = figure.legends
         words = [text.get_text().partition(":")[0] for text in legend.get_texts()]

@@ -57,8 +57,8 @@ class LinesTarget(Target):
         lines = map(json.loads, self._file.read_text().splitlines())
         there = {line["at"] for line in lines if "at" in line}
         for point in batch:
-            if point.at not in there:
-                self._add(at=point.at, step=point.step, values=point.values)
+            if point.offset not in there:
+                self._add(at=point.offset, step=point.step, values=point.values)
         while there and (self.workspace.root / "hold").exists():
             time.sleep(0.05)
 

@@ -159,7 +159,7 @@ def test_a_tag_given_while_clean_asks_keeps_the_checkpoint(workspace: Workspace)
 def test_no_checkpoint_is_freed_while_a_run_cannot_be_read(workspace: Workspace) -> None:
     make_trained(workspace, "0000011110")
     (make_trained(workspace, "0000011100") / "run.json").write_text("{")
-    with pytest.raises(TrackerError, match="exp2 cannot be read"):
+    with pytest.raises(TrackerError, match="cannot read exp2"):
         plan_clean(workspace, checkpoints=True)
     assert list_planned(workspace) == [(LAST, "exp1")]
 

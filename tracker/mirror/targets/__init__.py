@@ -40,9 +40,9 @@ class TargetUnreachableError(TargetError):
 
 
 class Point(NamedTuple):
-    """A line of metrics.jsonl: byte where it ends, ms since 1970, step, {metric: value}."""
+    """A line of metrics.jsonl: byte offset of its end, ms since 1970, step, {metric: value}."""
 
-    at: int
+    offset: int
     time_ms: int
     step: int
     values: dict[str, float]
@@ -221,6 +221,7 @@ class Target:
 
     def log_once(self, text: str) -> None:
         """Write a line to the log of the copy, once for each run."""
+        # "told" is the key in the state files of earlier versions.
         known = self.state.get("told", [])
         if text not in known and len(known) < MESSAGE_LIMIT:
             print(f"{self.folder.name}: {text}", file=sys.stderr, flush=True)
