@@ -40,7 +40,7 @@ from tracker.workflows.own_loop.checks import (
     write_figure,
 )
 from tracker.workflows.own_loop.common_names import is_length
-from tracker.workflows.own_loop.compared_metrics import BestEpoch, ComparedMetrics
+from tracker.workflows.own_loop.compared_metrics import ComparedMetrics, DeclaredMetrics
 from tracker.workflows.own_loop.config_tables import to_tables, to_toml
 from tracker.workflows.own_loop.script_end import (
     find_script_error,
@@ -79,7 +79,7 @@ class ActiveRun:
         self._step, self._logged = 0, False
         self._metrics = ComparedMetrics(workspace.competition)
         # What save_best declared before the run was resumed, until a better epoch comes.
-        self._best_before: BestEpoch | None = None
+        self._best_before: DeclaredMetrics | None = None
         self._read_progress()
         recorder.summarize = lambda: self._metrics.summarize(self._recorder.record)
         # A logger or callback puts its own instruction here.
@@ -120,7 +120,7 @@ class ActiveRun:
                 self._metrics.logged.add(values, epoch=point["epoch"])
                 self._step, self._logged = point["step"], True
         if record.fingerprints.get("weights"):
-            self._metrics.best = BestEpoch(record.summary, record.best_epoch)
+            self._metrics.best = DeclaredMetrics(record.summary, record.best_epoch)
             has_weights = (self.folder / "best.pth").is_file()
             self._best_before = self._metrics.best if has_weights else None
         if (self.folder / "validation.npz").is_file():
@@ -301,7 +301,7 @@ class ActiveRun:
 
         numbers = check_values(metrics)
         fingerprint = save_weights(weights, self.folder / "best.pth")
-        self._set_best(BestEpoch(finite(numbers), epoch), reached=max(epoch, self.last_epoch))
+        self._set_best(DeclaredMetrics(finite(numbers), epoch), reached=max(epoch, self.last_epoch))
         self._recorder.fingerprint(weights=fingerprint)
         self._best_before = None
 
@@ -335,7 +335,7 @@ class ActiveRun:
         """
         return load_last(self.folder / LAST)
 
-    def _set_best(self, best: BestEpoch, *, reached: int) -> None:
+    def _set_best(self, best: DeclaredMetrics, *, reached: int) -> None:
         """Declare the metrics of the run; `reached` is the last epoch so far."""
         self._metrics.best = best
         summary = self._metrics.describe(best)
@@ -422,7 +422,7 @@ class ActiveRun:
 
     def set_summary(self, metrics: Mapping[str, float]) -> None:
         """Set the metrics that the run is compared by, for a run without epochs."""
-        self._set_best(BestEpoch(finite(check_values(metrics)), None), reached=0)
+        self._set_best(DeclaredMetrics(finite(check_values(metrics)), None), reached=0)
 
     def add_facts(self, values: Mapping[str, Any]) -> None:
         """Record facts found while training, beside the config."""

@@ -19,7 +19,7 @@ SCORE_TOLERANCE = 0.001
 
 
 @dataclass(frozen=True)
-class BestEpoch:
+class DeclaredMetrics:
     """The metrics that the loop declared as the run's own; `epoch` is None without epochs."""
 
     metrics: Mapping[str, float | None]
@@ -35,7 +35,7 @@ class ComparedMetrics:
 
     def __init__(self, competition: Competition) -> None:
         self.logged = Summary(competition)
-        self.best: BestEpoch | None = None
+        self.best: DeclaredMetrics | None = None
         self.measured: dict[str, float] = {}
 
     def summarize(self, record: RunRecord) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class ComparedMetrics:
             fields["epoch"] = max(record.epoch, self.logged.epoch)
         return fields
 
-    def describe(self, best: BestEpoch) -> dict[str, float | None]:
+    def describe(self, best: DeclaredMetrics) -> dict[str, float | None]:
         """The declared metrics, with what else was logged in that epoch and what was measured."""
         logged = {} if best.epoch is None else self.logged.read_epoch(best.epoch)
         return self._add_measured({**finite(logged), **best.metrics})
