@@ -4,25 +4,111 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 from tracker.training import metrics as computed
 
-SPLIT_ALIASES = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+
+def _invert(names: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """{name in another program: name here}."""
+    inverted: dict[str, str] = {}
+    for name, others in names.items():
+        inverted.update(dict.fromkeys(others, name))
+    return inverted
+
+
+# In these tables: {name here: its names in other programs}.
+SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
 }
-METRIC_ALIASES = {
-    **{name: name for name in ("loss", "batch_loss", "auc", "precision", "recall", "top5")},
-    **{name: name for name in ("lr", "grad_norm")},
-    "loss_step": "batch_loss",
-    **dict.fromkeys(("auroc", "roc_auc", "rocauc", "roc_auc_score"), "auc"),
-    **dict.fromkeys(
-        ("acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"), "top5"
+METRIC_NAMES = {
+    "loss": ("loss",),
+    "batch_loss": ("batch_loss", "loss_step"),
+    "auc": ("auc", "auroc", "roc_auc", "rocauc", "roc_auc_score"),
+    "precision": ("precision",),
+    "recall": ("recall",),
+    "top5": ("top5", "acc5", "acc_5", "top_5", "top5_acc", "top5_accuracy", "prec5", "prec_5"),
+    "lr": ("lr", "learning_rate", "learningrate"),
+    "grad_norm": ("grad_norm",),
+}
+COMPUTED_NAMES = {
+    metric.name: (metric.name, *metric.aliases) for metric in computed.METRICS.values()
+}
+# Some of these names have a section.
+KEY_NAMES = {
+    "optim.lr": ("lr", "learning_rate", "base_lr", "init_lr", "initial_lr"),
+    "optim.weight_decay": ("weight_decay", "wd"),
+    "optim.momentum": ("momentum",),
+    "optim.name": (
+        "opt",
+        "optimizer",
+        "optimizer_name",
+        "optim",
+        "optimizer.name",
+        "optimizer.type",
     ),
-    **dict.fromkeys(("learning_rate", "learningrate"), "lr"),
+    "train.epochs": ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"),
+    "train.batch_size": (
+        "batch_size",
+        "bs",
+        "train_batch_size",
+        "per_device_train_batch_size",
+        "data.batch_size",
+    ),
+    "train.eval_batch_size": (
+        "eval_batch_size",
+        "val_batch_size",
+        "valid_batch_size",
+        "validation_batch_size",
+        "per_device_eval_batch_size",
+    ),
+    "train.accumulate": (
+        "gradient_accumulation_steps",
+        "accumulate_grad_batches",
+        "grad_accum_steps",
+        "accumulation_steps",
+    ),
+    "train.clip_grad": ("max_grad_norm", "clip_grad", "gradient_clip_val"),
+    "train.seed": ("seed", "random_seed", "random_state"),
+    "model.name": (
+        "model",
+        "model_name",
+        "arch",
+        "architecture",
+        "backbone",
+        "model.arch",
+        "model.architecture",
+        "model.type",
+        "model.model_name",
+        "model.backbone",
+    ),
+    "model.pretrained": ("pretrained",),
+    "model.drop_path": ("drop_path", "drop_path_rate"),
+    "sched.name": (
+        "sched",
+        "scheduler",
+        "lr_scheduler",
+        "lr_scheduler_type",
+        "scheduler.name",
+        "scheduler.type",
+    ),
+    "loss.name": ("loss", "loss_name", "criterion"),
+    "loss.smoothing": ("smoothing", "label_smoothing", "label_smoothing_factor"),
+    "data.image_size": (
+        "img_size",
+        "image_size",
+        "input_size",
+        "data.img_size",
+        "model.img_size",
+        "model.image_size",
+    ),
+    "augment.mixup": ("mixup", "mixup_alpha"),
+    "augment.cutmix": ("cutmix", "cutmix_alpha"),
 }
-for _metric in computed.METRICS.values():
-    METRIC_ALIASES.update(dict.fromkeys((_metric.name, *_metric.aliases), _metric.name))
+SPLIT_ALIASES = _invert(SPLIT_NAMES)
+METRIC_ALIASES = _invert(METRIC_NAMES) | _invert(COMPUTED_NAMES)
+KEY_ALIASES = _invert(KEY_NAMES)
 # Words that do not change which metric it is: `multiclass_accuracy` is `accuracy`.
 FILLER_WORDS = {
     "epoch",
@@ -35,43 +121,6 @@ FILLER_WORDS = {
     "avg",
 }
 
-KEY_ALIASES = {
-    **dict.fromkeys(("lr", "learning_rate", "base_lr", "init_lr", "initial_lr"), "optim.lr"),
-    **dict.fromkeys(("weight_decay", "wd"), "optim.weight_decay"),
-    "momentum": "optim.momentum",
-    **dict.fromkeys(("opt", "optimizer", "optimizer_name", "optim"), "optim.name"),
-    **dict.fromkeys(
-        ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"), "train.epochs"
-    ),
-    **dict.fromkeys(
-        ("batch_size", "bs", "train_batch_size", "per_device_train_batch_size"), "train.batch_size"
-    ),
-    **dict.fromkeys(
-        ("eval_batch_size", "val_batch_size", "valid_batch_size"), "train.eval_batch_size"
-    ),
-    **dict.fromkeys(
-        ("validation_batch_size", "per_device_eval_batch_size"), "train.eval_batch_size"
-    ),
-    **dict.fromkeys(("gradient_accumulation_steps", "accumulate_grad_batches"), "train.accumulate"),
-    **dict.fromkeys(("grad_accum_steps", "accumulation_steps"), "train.accumulate"),
-    **dict.fromkeys(("max_grad_norm", "clip_grad", "gradient_clip_val"), "train.clip_grad"),
-    **dict.fromkeys(("seed", "random_seed", "random_state"), "train.seed"),
-    **dict.fromkeys(("model", "model_name", "arch", "architecture", "backbone"), "model.name"),
-    "pretrained": "model.pretrained",
-    **dict.fromkeys(("drop_path", "drop_path_rate"), "model.drop_path"),
-    **dict.fromkeys(("sched", "scheduler", "lr_scheduler", "lr_scheduler_type"), "sched.name"),
-    **dict.fromkeys(("loss", "loss_name", "criterion"), "loss.name"),
-    **dict.fromkeys(("smoothing", "label_smoothing", "label_smoothing_factor"), "loss.smoothing"),
-    **dict.fromkeys(("img_size", "image_size", "input_size"), "data.image_size"),
-    **dict.fromkeys(("mixup", "mixup_alpha"), "augment.mixup"),
-    **dict.fromkeys(("cutmix", "cutmix_alpha"), "augment.cutmix"),
-    **dict.fromkeys(("optimizer.name", "optimizer.type"), "optim.name"),
-    **dict.fromkeys(("scheduler.name", "scheduler.type"), "sched.name"),
-    **dict.fromkeys(("model.arch", "model.architecture", "model.type"), "model.name"),
-    **dict.fromkeys(("model.model_name", "model.backbone"), "model.name"),
-    "data.batch_size": "train.batch_size",
-    **dict.fromkeys(("data.img_size", "model.img_size", "model.image_size"), "data.image_size"),
-}
 # Keys that say how long to train: a resumed run may have another number.
 LENGTH_KEYS = {key for key, ours in KEY_ALIASES.items() if ours == "train.epochs"}
 LENGTH_KEYS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
