@@ -23,7 +23,7 @@ from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
-POLL_S = 0.1
+POLL_S = 0.1  # somebody waits for the name of the run
 # For sh: start the command after a line on stdin, and never when stdin is closed.
 WAIT_FOR_START = 'read -r _ && exec "$@" < /dev/null'
 # A process with the number of a child is the child if it started within this time of it. System

@@ -27,7 +27,7 @@ from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
 from tracker.workspace.competition import Workspace
 
-POLL_S = 0.5
+POLL_S = 0.5  # `logs -f` is this much behind
 REPORT_S = 10.0  # between two messages while waiting for a run to end
 SILENCE_S = 8.0  # without output, `logs -f` then says what the run is doing
 

@@ -16,7 +16,7 @@ from tracker.training.libraries import require
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
-CONNECT_S = 10
+CONNECT_S = 10  # a server that is there answers at once; psycopg alone would wait for minutes
 SCHEMA_LOCK = 0x0F7A  # any number: PostgreSQL's advisory lock while Optuna creates its tables
 
 

@@ -20,7 +20,7 @@ from tracker.workspace.competition import Workspace
 
 LOG_NAME = "mirror.log"
 PROGRESS_NAME = "mirror.json"
-POLL_S = 0.1
+POLL_S = 0.1  # at the end of a run somebody waits
 PATIENCE_S = 10.0  # without progress; a slow server takes 5 s for an answer
 FIRST_PATIENCE_S = 3.0  # for the first answer of a server
 

@@ -15,7 +15,7 @@ from tracker.runs.read import load_run
 from tracker.training.errors import TrackerError
 from tracker.workspace.competition import Workspace, load_workspace
 
-POLL_S = 1.0
+POLL_S = 1.0  # curves elsewhere are this much behind
 ATTEMPTS = 5  # after the end of the run: half a minute with the pauses between them
 LONGEST_PAUSE = 30  # times POLL_S, after several failures
 

@@ -22,7 +22,7 @@ from tracker.workspace.competition import Workspace
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 120.0  # generous: a loaded machine takes long to import mlflow
-STOP_LIMIT_S = 20.0
+STOP_LIMIT_S = 20.0  # for its worker, too, on a loaded machine
 
 
 def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:

@@ -39,6 +39,7 @@ from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
 
+# In this order; the first one found is read.
 CONFIGS = (
     "config.json",
     "config.yaml",
