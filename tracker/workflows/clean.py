@@ -38,7 +38,7 @@ class FreeableFile:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanPlan:
-    """The files that can be deleted; `protected` are the runs whose best.pth stays, with the reason."""
+    """The files that can be deleted; `protected` are runs whose best.pth stays, with the reason."""
 
     files: Sequence[FreeableFile]
     protected: Mapping[str, str]
