@@ -81,13 +81,13 @@ class Mirror:
                 problem = self._find_outage()
             if problem:
                 return str(problem)
-            # Progress is a new word of the process, a new state file, or work of the processor.
-            stamps = [_stamp(self._folder / target.state_name) for target in targets]
+            # Progress is a new message of the process, a new state file, or processor time.
+            stamps = [_modified_ns(self._folder / target.state_name) for target in targets]
             state = (progress, stamps, _work_done(process.pid))
             now = time.monotonic()
             if state != before:
                 before, moved = state, now
-            unanswered_s = time.time() - _stamp(self._folder / PROGRESS_NAME) / 1e9
+            unanswered_s = time.time() - _modified_ns(self._folder / PROGRESS_NAME) / 1e9
             if progress.get("connected") is False and unanswered_s > FIRST_PATIENCE_S:
                 for target in targets:
                     target.note_no_answer(self._workspace)
@@ -127,7 +127,7 @@ def last_line(log: Path) -> str:
     return lines[-1] if lines else "no reason given"
 
 
-def _stamp(path: Path) -> int:
+def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
