@@ -70,9 +70,9 @@ def log_batches(workspace: Workspace) -> Callable[[], None]:
         run_id = client.create_run(ensure_experiment(client, workspace)).info.run_id
         batch = []
         for point in read_points(workspace.runs_dir / "exp1" / "metrics.jsonl"):
-            stamp = round(point["time"] * 1000)
+            time_ms = round(point["time"] * 1000)
             batch += [
-                Metric(key, value, stamp, point["step"]) for key, value in point["values"].items()
+                Metric(key, value, time_ms, point["step"]) for key, value in point["values"].items()
             ]
             if len(batch) >= BATCH:
                 client.log_batch(run_id, metrics=batch)

@@ -121,9 +121,9 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     run(ws, "data.folds=3", "data.fold=1")
     config = resolve_config(ws, assignments=(*BASE, "data.folds=3"))
     said: list[str] = []
-    record = train_folds(ws, config, note="cv", quiet=True, say=said.append)
+    record = train_folds(ws, config, note="cv", quiet=True, report=said.append)
     assert (record.name, record.kind) == ("exp4", "ensemble")
-    assert said == ["fold 1: exp1 has it already"]
+    assert said == ["fold 1: skipped, exp1 already has this config, data and code"]
     assert load_config(ws.runs_dir, "exp4")["ensemble"]["members"] == ["exp2", "exp1", "exp3"]
     validation = load_probabilities(ws.runs_dir / "exp4" / "validation.npz")
     assert sorted(validation.ids) == sorted(
@@ -141,8 +141,8 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
 def test_forced_folds_are_trained_again(ws: Workspace) -> None:
     config = resolve_config(ws, assignments=(*BASE, "data.folds=2", "train.epochs=1"))
     said: list[str] = []
-    assert train_folds(ws, config, quiet=True, say=said.append).name == "exp3"
-    assert train_folds(ws, config, quiet=True, force=True, say=said.append).name == "exp6"
+    assert train_folds(ws, config, quiet=True, report=said.append).name == "exp3"
+    assert train_folds(ws, config, quiet=True, force=True, report=said.append).name == "exp6"
     assert said == []
     assert load_config(ws.runs_dir, "exp6")["ensemble"]["members"] == ["exp4", "exp5"]
 
@@ -212,12 +212,12 @@ def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Wo
         match=r"changes keys of eval, train\.accelerator and train\.precision only, not optim\.lr",
     ):
         infer(ws, "exp1", ["optim.lr=0.1"])
-    with pytest.raises(ConfigError, match="nothing would be different from exp1"):
+    with pytest.raises(ConfigError, match="this would change nothing in exp1"):
         infer(ws, "exp1")
     other = run(ws, "train.seed=1")
     best = ws.runs_dir / "exp1" / "best.pth"
     best.write_bytes((ws.runs_dir / other.name / "best.pth").read_bytes())
-    with pytest.raises(ConfigError, match="not the one that was recorded"):
+    with pytest.raises(ConfigError, match="has changed since the run was recorded"):
         infer(ws, "exp1", ["eval.tta=flip"])
 
 
@@ -266,7 +266,7 @@ def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace) -> None
     done = run_tracker("run", "reproduce", "exp1", cwd=ws.root, ok=False, **NO_MLFLOW)
     assert done.returncode == 1
     assert "exp1 cannot be reproduced: images, labels or label fixes have changed" in done.stdout
-    with pytest.raises(ConfigError, match="no finished training run"):
+    with pytest.raises(ConfigError, match="not a finished training run"):
         reproduce(ws, infer(ws, "exp1", quiet=True).name)
 
 
@@ -278,7 +278,9 @@ def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(
     assert (ws.runs_dir / "exp1" / "exclude.csv").read_bytes() == (ws.root / "bad.csv").read_bytes()
     with pytest.raises(RefusedError, match="exp1 already has this config, data and code"):
         run(ws, parent="exp1")
-    with pytest.raises(ConfigError, match=r"infer changes keys of eval.* only, not data\.exclude"):
+    with pytest.raises(
+        ConfigError, match=r"infer can only change keys of eval.*, not data\.exclude"
+    ):
         infer(ws, "exp1", ["eval.tta=flip", "data.exclude="])
     other = run(ws, "data.exclude=", parent="exp1")
     assert other.fingerprints["data"] != first.fingerprints["data"]

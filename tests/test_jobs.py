@@ -115,7 +115,7 @@ def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_a
     assert shown_lines[1].startswith("epoch 1/5000  train/loss ")
     done = run_tracker("stop", "exp1", cwd=root, ok=False)
     assert done.returncode == 1
-    assert "exp1 is not running, it is interrupted" in done.stderr
+    assert "exp1 is not running: it is interrupted" in done.stderr
 
 
 def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(root: Path) -> None:
@@ -145,7 +145,7 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     assert "exp1 runs on elsewhere" in done.stderr
     path.write_text(json.dumps({**record, "pid": os.getpid()}))
     done = run_tracker("stop", "exp1", cwd=root, ok=False)
-    assert f"but {record['pid']} holds its folder; nothing was stopped" in done.stderr
+    assert f"but process {record['pid']} has its folder" in done.stderr
     path.write_text(json.dumps(record))
     done = run_tracker("stop", "exp1", "--wait", "0.2", cwd=root, ok=False)
     assert done.returncode == 1
@@ -451,7 +451,7 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
     done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
     assert done.returncode == 1
-    assert f"exp2: going on after epoch {reached} of 30" in done.stderr
+    assert f"exp2: resumed after epoch {reached} of 30" in done.stderr
     assert "exp1: " not in done.stderr, "a finished entry is not repeated"
     assert f"epoch {reached}/30" not in done.stderr, (
         "what it printed before the kill is not repeated"
@@ -487,7 +487,10 @@ def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: 
     done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
     assert (done.returncode, done.stderr.splitlines()) == (
         3,
-        [f"error: process {second.pid} works on q.toml already", "  try: wait for it, or kill it"],
+        [
+            f"error: process {second.pid} is already working on q.toml",
+            "  try: wait for it, or kill it",
+        ],
     )
     second.send_signal(signal.SIGINT)
     _, stderr = second.communicate(timeout=COMMAND_LIMIT_S)
@@ -534,7 +537,7 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
     sweep.communicate(timeout=COMMAND_LIMIT_S)
     reached = read_record(root, "exp1")["epoch"]
     done = run_tracker("run", "sweep", "lr.toml", cwd=root)
-    assert f"exp1: going on after epoch {reached} of 30" in done.stderr
+    assert f"exp1: resumed after epoch {reached} of 30" in done.stderr
     rows = [
         line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
     ]
@@ -582,7 +585,10 @@ def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_on
     assert "sched.warmup_epochs: must be less than train.epochs" in last
     (root / "train" / "cat" / "cat00.png").unlink()
     done = run_tracker("run", "sweep", "s.toml", cwd=root, ok=False)
-    assert (done.returncode, "this sweep was begun with another base: the data" in done.stderr) == (
+    assert (
+        done.returncode,
+        "this sweep was started with another base: the data" in done.stderr,
+    ) == (
         3,
         True,
     )

@@ -1,7 +1,6 @@
 """Runs, the submission ledger and comparison; no torch anywhere.
 
-`tracker.start_run(config)` gives a training loop of one's own the record, fingerprints and ledger
-of every other run.
+`tracker.start_run(config)` records your own training loop as a run like any other.
 """
 
 from __future__ import annotations
@@ -30,34 +29,29 @@ def start_run(
     rank: int | None = None,
     quiet: bool = False,
 ) -> ActiveRun:
-    """Begin a run in the workspace around `root` (the current folder); use it in a `with`
-    statement.
+    """Start a run in the workspace of `root` (default: the current folder); use it with `with`.
 
-    `config` may be nested as you like. `parent` is the run that this one is a change of: exp12,
-    latest, sota or s12
-    (the run of submission 12). `tags` are words to find it by, of letters, digits and . : / + = -
-    _; {"who": "mina"} is the tag who=mina. With `follow`, MLflow and TensorBoard get the run while
-    it is made; else `tracker sync` copies it later. A run that is still open when the script ends
-    is finished; failed, after an error or sys.exit with a code; interrupted, after Ctrl-C, SIGTERM
-    or `tracker stop`. Unless `quiet`, a line on stderr says that it begins, and another how it
-    ended.
+    `config` may be nested. `parent` is the run that this one changes: exp12, latest, sota or s12
+    (the run of submission 12). `tags` are words to find it by, made of letters, digits and
+    . : / + = - _; {"who": "mina"} is the tag who=mina. With `follow`, MLflow and TensorBoard get
+    the run while it is made, without it `tracker sync` copies it later. A run that is still open
+    when the script ends is finished; after an error or sys.exit with a code it is failed; after
+    Ctrl-C, SIGTERM or `tracker stop` it is interrupted. Unless `quiet`, stderr gets a line when it
+    starts and one when it ends.
 
-    `resume` is a run that was killed, interrupted or failed, and goes on: its points and files
-    stay, a step that is
-    logged again counts once. It has its config; another one is refused, {} and another number of
-    epochs or steps are not. `note` and `parent` take the place of its own, `tags` are added to
-    them.
+    `resume` is the name of a killed, interrupted or failed run to continue. Its points and files
+    stay, and a step that is logged again counts once. It keeps its config: pass the same one, or
+    {}; only the number of epochs or steps may change. `note` and `parent` replace its own, `tags`
+    are added.
 
-    Where a launcher has started several processes (torchrun, accelerate, srun), the first makes the
-    run; in the others the methods do nothing, and `folder` is one that is deleted at the end.
-    `rank` is the place of this process, where the launcher's variables do not say it; with 0 it
-    makes a run whatever they say. Raises UnknownRunError outside a workspace and for a run that
-    there is not, ConfigError for one that cannot be resumed and for wrong tags, StorageError when
-    nothing can be written there.
+    Under a launcher with several processes (torchrun, accelerate, srun) the first makes the run. In
+    the others the methods do nothing, and `folder` is temporary. `rank` is the rank of this process
+    where the launcher does not set it; rank 0 always makes a run. Raises UnknownRunError outside a
+    workspace and for an unknown run, ConfigError for a run that cannot be resumed and for wrong
+    tags, StorageError when nothing can be written there.
     """
-    from tracker.workflows.own_loop.begin import (
-        begin_in_group,  # late: importing tracker must not load what only a run needs
-    )
+    # Imported late: importing tracker must not load what only a run needs.
+    from tracker.workflows.own_loop.begin import begin_in_group
 
     return begin_in_group(
         config,

@@ -1,4 +1,4 @@
-"""A callback for fastai: `Learner(..., cbs=TrackerCallback())` records what is fitted as a run."""
+"""Records fastai trainings as a run: `Learner(..., cbs=TrackerCallback())`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 
 class TrackerCallback(Callback):  # type: ignore[misc]
-    """Records the fits of a Learner as one run: config, curves by epoch, and the weights of the
-    best epoch.
+    """Records the fits of a Learner as one run: config, curves by epoch, weights of the best epoch.
 
-    All fits until `tracked.finish()` belong to it, as the two of `fine_tune` do, and epochs are
-    counted through.
-    `monitor` is as in tracker.keras, other options are those of tracker.start_run. The run is
-    `tracked` (`run` is a
-    switch of fastai); it stays open, so that it can be given the probabilities of `get_preds`.
+    All fits until `tracked.finish()` are one run, like the two of `fine_tune`, and its epochs are
+    counted through. `monitor` is as in tracker.keras, the other options are those of
+    tracker.start_run. The run is `tracked` (`run` is a switch of fastai). It stays open, so that
+    you can save the probabilities of `get_preds` in it.
     """
 
-    order = 60  # after the Recorder
+    order = 60  # fastai's Recorder has 50 and must come first: it makes the values
 
     def __init__(self, *, monitor: str = "", **options: Any) -> None:
         self._owner = TrainerRun(**options)
@@ -35,42 +33,38 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         return self._owner.run
 
     def before_fit(self) -> None:
-        """Begin a run, or go on with the one that an earlier fit began."""
+        """Start a run, or continue the one of an earlier fit."""
+        # The learning-rate finder and predictions are no training.
         self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds")
         if not self.run:
             return
-        if not self._owner.is_open or self._owner.trains:
+        if not self._owner.is_open or self._owner.is_training:
             run = self._owner.begin(describe_training(self.learn))
             run.explain_resume = lambda: f'TrackerCallback(resume="{run.name}")'
             self._best.begin(run)
-        self._owner.trains = True
+        self._owner.is_training = True
         self._before = (self.tracked.last_step, self.tracked.last_epoch)
 
     def after_epoch(self) -> None:
-        """Keep the values of an epoch, `accuracy` as val/accuracy, and its weights if they are the
-        best so far."""
-        pairs = dict(zip(self.recorder.metric_names, self.recorder.log, strict=False))
-        numbers = {
-            name: value
-            for name, value in pairs.items()
-            if isinstance(value, int | float) and name != "epoch"
-        }
-        values = {common_name(name, split="val"): float(value) for name, value in numbers.items()}
+        """Log the values of an epoch, `accuracy` as val/accuracy, and save its weights if best."""
+        values: dict[str, float] = {}
+        for name, value in zip(self.recorder.metric_names, self.recorder.log, strict=False):
+            if isinstance(value, int | float) and name != "epoch":
+                values[common_name(name, split="val")] = float(value)
         values["lr"] = float(self.learn.opt.hypers[-1]["lr"])
-        steps, epochs = self._before
-        self.tracked.log(
-            values, step=steps + self.learn.train_iter, epoch=epochs + self.learn.epoch + 1
-        )
+        steps_before, epochs_before = self._before
+        epoch = epochs_before + self.learn.epoch + 1
+        self.tracked.log(values, step=steps_before + self.learn.train_iter, epoch=epoch)
         if self._best.is_best(values):
             weights = self.learn.model.state_dict()
-            self.tracked.replace_best(weights, epoch=epochs + self.learn.epoch + 1, metrics=values)
+            self.tracked.replace_best(weights, epoch=epoch, metrics=values)
 
     def after_fit(self) -> None:
-        """The fit has reached its end; the run is open for predictions and further fits."""
-        self._owner.trains = False
+        """The fit is complete; the run stays open for predictions and further fits."""
+        self._owner.is_training = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A Learner that is exported leaves the run behind."""
+        """An exported Learner does not contain the run."""
         return (type(self), ())
 
 
@@ -90,6 +84,6 @@ def describe_training(learn: Any) -> dict[str, Any]:
 
 
 def _name(thing: Any) -> str:
-    """The name of a function or class; that of a partial's function."""
+    """The name of a function or class; for a partial that of its function."""
     thing = getattr(thing, "func", thing)
     return str(getattr(thing, "__name__", type(thing).__name__))

@@ -1,5 +1,4 @@
-"""A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[TrackerCallback()])` records a
-training as a run."""
+"""Records Hugging Face trainings as runs: `Trainer(..., callbacks=[TrackerCallback()])`."""
 
 from __future__ import annotations
 
@@ -27,53 +26,47 @@ WEIGHTS = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
-# Arguments that say where files lie, how fast or how often, and not what is learned.
-NO_CONFIG = (
-    *(
-        "output_dir",
-        "run_name",
-        "project",
-        "trackio",
-        "report_to",
-        "hub_",
-        "push_to_hub",
-        "log",
-        "save_",
-        "eval_",
-    ),
-    *(
-        "dataloader_",
-        "disable_tqdm",
-        "do_",
-        "overwrite_",
-        "resume_",
-        "restore_",
-        "local_rank",
-        "ddp_",
-        "use_cpu",
-    ),
-    *(
-        "load_best_",
-        "metric_for_best",
-        "greater_is_better",
-        "include_",
-        "skip_memory",
-        "remove_unused",
-        "prediction_",
-    ),
+# Prefixes of arguments that are not recorded: they change where, how fast or how often, not what
+# is learned.
+IGNORED_ARGUMENTS = (
+    "output_dir",
+    "run_name",
+    "project",
+    "trackio",
+    "report_to",
+    "hub_",
+    "push_to_hub",
+    "log",
+    "save_",
+    "eval_",
+    "dataloader_",
+    "disable_tqdm",
+    "do_",
+    "overwrite_",
+    "resume_",
+    "restore_",
+    "local_rank",
+    "ddp_",
+    "use_cpu",
+    "load_best_",
+    "metric_for_best",
+    "greater_is_better",
+    "include_",
+    "skip_memory",
+    "remove_unused",
+    "prediction_",
 )
+# Arguments that are recorded even with their default.
 ALWAYS = (
-    *(
-        "learning_rate",
-        "weight_decay",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-        "seed",
-        "optim",
-    ),
+    "learning_rate",
+    "weight_decay",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "seed",
+    "optim",
     "lr_scheduler_type",
 )
-NO_MODEL_CONFIG = (
+IGNORED_MODEL_CONFIG = (
     "id2label",
     "label2id",
     "architectures",
@@ -82,7 +75,7 @@ NO_MODEL_CONFIG = (
     "model_type",
     "dtype",
 )
-SPEED = ("_runtime", "_per_second", "_compilation_time")  # of an evaluation; no curve
+SPEED = ("_runtime", "_per_second", "_compilation_time")  # of an evaluation: not curves
 TOTALS = (
     "train_runtime",
     "train_samples_per_second",
@@ -93,23 +86,22 @@ TOTALS = (
 
 
 class TrackerCallback(TrainerCallback):
-    """Records a training as a run of the workspace: config, curves, and the Trainer's best
-    checkpoint as best.pth.
+    """Records a training as a run: config, curves, and the Trainer's best checkpoint as best.pth.
 
-    Options are those of tracker.start_run; to `config` come the arguments that differ from their
-    defaults, and the model's config. Without a best checkpoint (`metric_for_best_model`) best.pth
-    has the weights at the end. The run stays open after training, so that `run` can be given the
-    probabilities of `trainer.predict`; it ends with the script, or by `run.finish()`.
-    `resume_from_checkpoint` goes on with the run of the checkpoint, also to more epochs; with
-    another config, or where it is finished, a new run is made from it, which knows its own epochs
-    alone.
+    The options are those of tracker.start_run. The arguments that differ from their defaults and
+    the model's config are added to `config`. Without a best checkpoint (`metric_for_best_model`)
+    best.pth has the final weights. The run stays open after training, so that you can save the
+    probabilities of `trainer.predict` in `run`; it ends with the script, or by `run.finish()`.
+    `resume_from_checkpoint` resumes the run of the checkpoint, also for more epochs. With another
+    config, or after that run has finished, it starts a new run, which has only its own epochs.
     """
 
     def __init__(self, **options: Any) -> None:
         self._owner = TrainerRun(**options)
-        self._best = ""  # the checkpoint that best.pth is of
+        self._best = ""  # the checkpoint that became best.pth
         self._newest = ""  # the checkpoint that was saved last
-        self._since = 0  # the step of another run's checkpoint that this one was begun from
+        # The step at which this run started from another run's checkpoint, else 0.
+        self._start_step = 0
 
     @property
     def run(self) -> ActiveRun:
@@ -117,19 +109,19 @@ class TrackerCallback(TrainerCallback):
         return self._owner.run
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin a run, or go on with that of the checkpoint."""
+        """Start a run, or resume that of the checkpoint."""
         self._owner.end()
         config = describe_training(args, kwargs.get("model"))
         rank = 0 if state.is_world_process_zero else 1
         before = self._find_run_of(state) if state.global_step and rank == 0 else None
         try:
             run = self._owner.begin(config, rank=rank, **({"resume": before} if before else {}))
-        except ConfigError as error:  # it is finished, or its config is another
+        except ConfigError as error:  # it is finished, or has another config
             if before is None:
                 raise
             run = self._owner.begin(config, rank=rank, parent=before)
-            notify(f"{run.name} is a new run, begun from a checkpoint of {before}: {error}")
-        self._since = 0 if run.last_step else state.global_step
+            notify(f"{run.name} is a new run, started from a checkpoint of {before}: {error}")
+        self._start_step = 0 if run.last_step else state.global_step
         self._best = ""
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._newest = str(newest) if newest.is_dir() else ""
@@ -142,12 +134,12 @@ class TrackerCallback(TrainerCallback):
         if self._newest:
             return f'trainer.train(resume_from_checkpoint="{self._newest}")'
         return (
-            f'TrackerCallback(resume="{self.run.name}"), which begins at its first epoch: there is'
+            f'TrackerCallback(resume="{self.run.name}"), which starts at its first epoch: there is'
             " no checkpoint"
         )
 
     def _find_run_of(self, state: Any) -> str | None:
-        """The run that a checkpoint is of; None where the workspace does not have it any more."""
+        """The run of a checkpoint; None where the workspace does not have it anymore."""
         before = state.stateful_callbacks.get(STATE_KEY)
         if not isinstance(before, dict):
             return None
@@ -165,28 +157,24 @@ class TrackerCallback(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keep what the Trainer logs: `loss` as train/loss, `eval_accuracy` as val/accuracy."""
+        """Log what the Trainer logs: `loss` as train/loss, `eval_accuracy` as val/accuracy."""
         if not logs or not self._owner.is_open:
             return
-        if (
-            "train_runtime" in logs or not self._owner.trains
-        ):  # totals, and what is evaluated after training
-            numbers = {
-                name: value for name, value in logs.items() if isinstance(value, int | float)
-            }
-            facts = {
-                name if name in TOTALS else f"after_training.{name}": value
-                for name, value in numbers.items()
-            }
-            self.run.keep_facts(facts)
+        # Totals, and what is evaluated after training, are facts and not points of curves.
+        if "train_runtime" in logs or not self._owner.is_training:
+            facts: dict[str, Any] = {}
+            for name, value in logs.items():
+                if isinstance(value, int | float):
+                    facts[name if name in TOTALS else f"after_training.{name}"] = value
+            self.run.add_facts(facts)
         elif values := _to_values(logs):
             self.run.log(values, step=state.global_step, epoch=whole_epoch(state.epoch or 0.0))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the checkpoint that was just saved, when it is the best so far."""
+        """Save the checkpoint that was just written as best.pth, if it is the best so far."""
         self._newest = str(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-        if self._since:
-            if _is_best_since(self._since, args, state):
+        if self._start_step:
+            if _is_best_since(self._start_step, args, state):
                 self._save_best(self._newest, args, state, kwargs.get("model"))
             return
         best = state.best_model_checkpoint or ""
@@ -194,33 +182,31 @@ class TrackerCallback(TrainerCallback):
             self._save_best(best, args, state, kwargs.get("model"))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep the best checkpoint of before a resume; where there is none, the weights at the end."""
+        """Without a best.pth yet, save the best checkpoint of before, else the final weights."""
         best = state.best_model_checkpoint or ""
-        foreign = bool(best) and _step_of(best) <= self._since
-        if foreign and args.load_best_model_at_end:
-            told = (
-                "is better than every epoch of this run: what the model predicts now is of that one"
+        # The best checkpoint may be one of the other run that this one started from.
+        is_other_run = bool(best) and _step_of(best) <= self._start_step
+        if is_other_run and args.load_best_model_at_end:
+            notify(
+                f"{self.run.name}: the Trainer has loaded {best}, which is better than every epoch"
+                " of this run: the model now predicts with its weights"
             )
-            notify(f"{self.run.name}: the Trainer has loaded {best}, which {told}")
         elif not self._best and not (self.run.folder / "best.pth").exists():
-            self._save_best("" if foreign else best, args, state, kwargs.get("model"))
-        self._owner.trains = False
+            self._save_best("" if is_other_run else best, args, state, kwargs.get("model"))
+        self._owner.is_training = False
         if state.global_step >= state.max_steps:
-            self.run.note_trained()
+            self.run.mark_trained()
 
     def _save_best(self, checkpoint: str, args: Any, state: Any, model: Any) -> None:
-        """Keep a checkpoint, or the model as it is, with what was logged until then."""
-        found = [
-            Path(checkpoint) / name
-            for name in WEIGHTS
-            if checkpoint and (Path(checkpoint) / name).is_file()
-        ]
-        weights: Any = found[0] if found else model.state_dict()
-        step = _step_of(checkpoint) if found else state.global_step
+        """Save a checkpoint, or the model as it is, with what was logged until then."""
+        paths = [Path(checkpoint) / name for name in WEIGHTS] if checkpoint else []
+        files = [path for path in paths if path.is_file()]
+        weights: Any = files[0] if files else model.state_dict()
+        step = _step_of(checkpoint) if files else state.global_step
         metrics: dict[str, float] = {}
         epoch = state.epoch or 0.0
         for row in state.log_history:
-            if self._since < row["step"] <= step and "train_runtime" not in row:
+            if self._start_step < row["step"] <= step and "train_runtime" not in row:
                 metrics |= _to_values(row)
                 epoch = row.get("epoch", epoch)
         self._best = checkpoint
@@ -241,8 +227,7 @@ def _step_of(checkpoint: str) -> int:
 
 
 def _monitored(args: Any) -> str:
-    """The metric that chooses the Trainer's best checkpoint, as it is logged; empty where there is
-    none."""
+    """The metric that chooses the Trainer's best checkpoint, as it is logged; empty without one."""
     name = args.metric_for_best_model or ""
     return name if not name or name.startswith("eval_") else f"eval_{name}"
 
@@ -250,40 +235,37 @@ def _monitored(args: Any) -> str:
 def _is_best_since(step: int, args: Any, state: Any) -> bool:
     """Whether the evaluation at the current step is better than all others after `step`."""
     name = _monitored(args)
-    found = [
-        (row["step"], row[name]) for row in state.log_history if row["step"] > step and name in row
-    ]
-    if not found or found[-1][0] != state.global_step:
+    rows = [row for row in state.log_history if row["step"] > step and name in row]
+    if not rows or rows[-1]["step"] != state.global_step:
         return False
     sign = 1 if args.greater_is_better else -1
-    return all(sign * found[-1][1] > sign * value for _, value in found[:-1])
+    newest = rows[-1][name]
+    return all(sign * newest > sign * row[name] for row in rows[:-1])
 
 
 def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
     """What the Trainer logs at a step, as points of curves."""
-    numbers = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
-    left_out = [
-        name for name in numbers if name in ("epoch", "step", "total_flos") or name.endswith(SPEED)
-    ]
-    return {
-        common_name(name, split="train"): value
-        for name, value in numbers.items()
-        if name not in left_out
-    }
+    values: dict[str, float] = {}
+    for name, value in logs.items():
+        is_curve = name not in ("epoch", "step", "total_flos") and not name.endswith(SPEED)
+        if is_curve and isinstance(value, int | float):
+            values[common_name(name, split="train")] = float(value)
+    return values
 
 
 def describe_training(args: Any, model: Any) -> dict[str, Any]:
-    """The config of a training: arguments that matter and differ from their defaults, and the
-    model's own config."""
+    """The config of a training: arguments unlike their defaults, and the model's config."""
     tables: dict[str, Any] = {}
+    # The arguments of the Trainer.
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, default in defaults.items():
         value = _plain(getattr(args, name))
         off = value is None or (value is False and not default)
-        changed = not off and value != _plain(default) and not name.startswith(NO_CONFIG)
+        changed = not off and value != _plain(default) and not name.startswith(IGNORED_ARGUMENTS)
         if name in ALWAYS or (changed and isinstance(value, bool | int | float | str)):
             section, key = common_key("", name)
             tables.setdefault(section or "trainer", {})[key] = value
+    # The model: its name, and its config without what is equal for all models.
     if model is not None:
         own: Any = getattr(model, "config", None)
         name = (
@@ -296,14 +278,14 @@ def describe_training(args: Any, model: Any) -> dict[str, Any]:
         plain = {
             key: value
             for key, value in changed.items()
-            if key not in NO_MODEL_CONFIG and value is not None
+            if key not in IGNORED_MODEL_CONFIG and value is not None
         }
         tables |= {"model_config": plain} if plain else {}
     return tables
 
 
 def _plain(value: Any) -> Any:
-    """A value as TOML has it: whole numbers of epochs without a point."""
+    """A value as TOML has it: an enum as its value, 3.0 epochs as 3."""
     if isinstance(value, enum.Enum):
         return value.value
     return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value

@@ -1,5 +1,4 @@
-"""A callback for Keras 3, on any backend: `model.fit(..., callbacks=[TrackerCallback()])` records
-it as a run."""
+"""Records Keras 3 trainings as runs: `model.fit(..., callbacks=[TrackerCallback()])`."""
 
 from __future__ import annotations
 
@@ -21,23 +20,21 @@ BEST_FILE = "best.weights.h5"  # what model.load_weights reads
 
 
 class TrackerCallback(Callback):  # type: ignore[misc]
-    """Records a training as a run of the workspace: config, curves by epoch, and the weights of the
-    best epoch.
+    """Records a training as a run: config, curves by epoch, and the weights of the best epoch.
 
-    `monitor` chooses that epoch: a name of Keras (val_accuracy) or of this program (val/f1);
-    without it the
-    competition's metric where it is measured, else val/f1, val/accuracy, val/loss. best.pth has the
-    weights by the paths of Keras's variables, files/best.weights.h5 is for `model.load_weights`.
-    Other options are those of tracker.start_run; `resume="exp3"` goes on with a run, with
-    `model.fit(..., initial_epoch=...)`. The run stays open after training, so that `run` can be
-    given the probabilities of `model.predict`.
+    `monitor` chooses that epoch: a name as in Keras (val_accuracy) or as here (val/f1). Without it
+    it is the competition's metric where that is logged, else val/f1, val/accuracy, val/loss.
+    best.pth has the weights by the paths of Keras's variables; files/best.weights.h5 is for
+    `model.load_weights`. The other options are those of tracker.start_run. To resume a run, use
+    `resume="exp3"` with `model.fit(..., initial_epoch=...)`. The run stays open after training, so
+    that you can save the probabilities of `model.predict` in `run`.
     """
 
     def __init__(self, *, monitor: str = "", **options: Any) -> None:
         super().__init__()
         self._owner = TrainerRun(**options)
         self._best = BestEpoch(common_name(monitor, split="train"), self._owner.root)
-        self._before = 0  # steps before the optimizer's first
+        self._steps_before = 0  # steps of the run before the optimizer counted its first
 
     @property
     def run(self) -> ActiveRun:
@@ -45,14 +42,14 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         return self._owner.run
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Begin a run."""
+        """Start a run."""
         run = self._owner.begin(describe_training(self.model, self.params))
         run.explain_resume = self._explain_resume
-        run.change_length({"train": {"epochs": self.params.get("epochs")}})  # of a run that goes on
+        # A resumed run may train for another number of epochs.
+        run.change_length({"train": {"epochs": self.params.get("epochs")}})
         self._best.begin(run)
-        self._before = max(
-            0, run.last_step - _count_steps(self.model)
-        )  # a new optimizer counts from 0 again
+        # A new optimizer counts from 0 again.
+        self._steps_before = max(0, run.last_step - _count_steps(self.model))
 
     def _explain_resume(self) -> str:
         return (
@@ -61,19 +58,18 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Keep the values of an epoch, `val_accuracy` as val/accuracy, and its weights if they are
-        the best so far."""
+        """Log the values of an epoch, `val_accuracy` as val/accuracy; save its weights if best."""
         values = {
             common_name(name, split="train"): float(value) for name, value in (logs or {}).items()
         }
         values.setdefault("lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
-        self.run.log(values, step=self._before + _count_steps(self.model), epoch=epoch + 1)
+        self.run.log(values, step=self._steps_before + _count_steps(self.model), epoch=epoch + 1)
         if self._best.is_best(values):
             self._save_best(epoch + 1, values)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """The training has reached its end; the run is open for predictions."""
-        self._owner.trains = False
+        """Training is complete; the run stays open for predictions."""
+        self._owner.is_training = False
 
     def _save_best(self, epoch: int, values: Mapping[str, float]) -> None:
         from tracker.training.run.checkpoint import to_tensors
@@ -95,12 +91,11 @@ def _count_steps(model: Any) -> int:
 def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a training: model, optimizer, loss, epochs, and the backend."""
     optimizer = model.optimizer
-    loss = (
-        model.loss
-        if isinstance(model.loss, str)
-        else getattr(model.loss, "name", None) or str(model.loss)
-    )
-    schedule = getattr(optimizer, "_learning_rate", None)  # get_config() warns with torch
+    loss = model.loss
+    if not isinstance(loss, str):
+        loss = getattr(loss, "name", None) or str(loss)
+    # Not from get_config(), which warns with torch.
+    schedule = getattr(optimizer, "_learning_rate", None)
     return {
         "model": {
             "name": re.sub(r"^(sequential|functional|model)_\d+$", r"\1", model.name),

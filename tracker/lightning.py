@@ -1,4 +1,4 @@
-"""A logger for Lightning: `Fabric(loggers=[TrackerLogger()])`, `Trainer(logger=TrackerLogger())`."""
+"""Records Lightning trainings: `Trainer(logger=...)`, `Fabric(loggers=[TrackerLogger()])`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from tracker.core.errors import TrackerError
 from tracker.runs.output import notify
 from tracker.runs.read import load_config
 from tracker.training.errors import ConfigError
-from tracker.workflows.own_loop.active_run import ActiveRun, exit_as_interrupted, shorten
+from tracker.workflows.own_loop.active_run import ActiveRun, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
 from tracker.workflows.own_loop.common_names import common_key, common_name, is_length
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
-from tracker.workflows.own_loop.termination import NAME
+from tracker.workflows.own_loop.script_end import exit_with_interrupted_code
+from tracker.workflows.own_loop.termination import SIGTERM_NAME
 
 
 class TrackerLogger(Logger):
-    """Records hyperparameters, metrics and the best checkpoint as a run of the workspace, begun
-    when it is needed.
+    """Records hyperparameters, metrics and the best checkpoint as a run, started when needed.
 
-    Metrics and hyperparameters have this program's names (`val_acc` is val/accuracy, `lr`
-    optim.lr). Of the Trainer: checkpoints are in the run folder; the best one of its
-    ModelCheckpoint, of several the first that monitors something, becomes best.pth, with the
-    callback metrics of that moment as the run's.
+    Metrics and hyperparameters get the names of this program (`val_acc` is val/accuracy, `lr` is
+    optim.lr). With a Trainer, checkpoints are in the run folder. The best one of its
+    ModelCheckpoint becomes best.pth, with the callback metrics of that moment as the run's; of
+    several ModelCheckpoints the first that monitors a metric counts.
 
-    The run is still open after `trainer.fit`, so that `run.save_validation` and
-    `run.save_probabilities` can follow; it ends with the script, or by `run.finish()`. To go on
-    with one that broke off: `TrackerLogger(resume="exp3")` and
-    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. `note`, `parent`, `tags`,
-    `resume`, `root`,
-    `follow` and `quiet` are those of tracker.start_run.
+    The run stays open after `trainer.fit`, so that you can call `run.save_validation` and
+    `run.save_probabilities`. It ends with the script, or by `run.finish()`. To resume one that
+    broke off: `TrackerLogger(resume="exp3")` and
+    `trainer.fit(model, ckpt_path="runs/exp3/checkpoints/...ckpt")`. The options are those of
+    tracker.start_run.
     """
 
     def __init__(
@@ -57,15 +56,17 @@ class TrackerLogger(Logger):
             "parent": parent,
             "tags": tags,
             "resume": resume,
+            "root": root,
+            "follow": follow,
+            "quiet": quiet,
         }
-        self._options |= {"root": root, "follow": follow, "quiet": quiet}
         self._params: dict[str, Any] = {}
         self._run: ActiveRun | None = None
         self._trainer: Any = None  # a weak reference
 
     @property
     def run(self) -> ActiveRun:
-        """The run, begun now if it was not; after it failed or was interrupted, the same goes on."""
+        """The run, started on first use; one that failed or was interrupted is resumed."""
         if self._run is None or self._run.status != "running":
             if self._run is not None:
                 self._options["resume"] = None if self._run.status == "finished" else self._run.name
@@ -79,12 +80,12 @@ class TrackerLogger(Logger):
 
     @property
     def experiment(self) -> ActiveRun:
-        """The run; the Trainer asks for it before it asks where checkpoints go."""
+        """The run; the Trainer asks for it before it asks where to save checkpoints."""
         return self.run
 
     @property
     def name(self) -> str:
-        """`..`: the Trainer keeps checkpoints in save_dir/name/version, which is to be the run folder."""
+        """`..`: the Trainer saves checkpoints in save_dir/name/version: this is the run folder."""
         return ".."
 
     @property
@@ -104,15 +105,14 @@ class TrackerLogger(Logger):
 
     @property
     def root_dir(self) -> str:
-        """The folder of the run folders."""
+        """The folder that contains the run folders."""
         return str(self.run.folder.parent)
 
     @rank_zero_only
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Keep hyperparameters as the config; those that come after the first point as facts about
-        the run.
+        """Record hyperparameters in the config; after the first point as facts about the run.
 
         Raises ConfigError when a resumed run had others.
         """
@@ -129,17 +129,16 @@ class TrackerLogger(Logger):
             self._params |= values
         except ConfigError as error:
             if self._options["resume"]:
-                hint = "a new TrackerLogger, without resume, makes a new run"
                 raise ConfigError(
-                    f"{self._run.name} goes on with its own hyperparameters: {error}", hint=hint
+                    f"{self._run.name} must resume with its own hyperparameters: {error}",
+                    hint="a new TrackerLogger, without resume, starts a new run",
                 ) from error
-            self._run.keep_facts(values)
+            self._run.add_facts(values)
 
     def _change_lengths(
         self, before: Mapping[str, Mapping[str, Any]], tables: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        """Take another number of epochs or steps into the config of a run that goes on; returns
-        what else is given."""
+        """Change the number of epochs or steps of a resumed run; returns the other keys."""
         merged = {section: dict(table) for section, table in before.items()}
         rest: dict[str, dict[str, Any]] = {}
         for section, table in tables.items():
@@ -151,65 +150,66 @@ class TrackerLogger(Logger):
 
     @rank_zero_only
     def log_graph(self, model: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing is drawn; the model knows its Trainer, if it has one."""
+        """Draw nothing: this call is used to get the model's Trainer, if it has one."""
         trainer = getattr(model, "_trainer", None)
         self._trainer = None if trainer is None else weakref.ref(trainer)
         self._note_source(trainer)
 
     def _note_source(self, trainer: Any) -> None:
-        """A fit from another run's checkpoint, without `resume`, makes a new run: that is told, and
-        is its parent."""
+        """Record the parent of a new run that is fitted from another run's checkpoint; say so."""
         path, run = getattr(trainer, "ckpt_path", None), self._run
         if not path or run is None or self._options["resume"] or trainer.state.fn != "fit":
             return
         runs_dir = run.folder.parent.resolve()
-        source = next(
-            (each.name for each in Path(path).resolve().parents if each.parent == runs_dir),
-            run.name,
-        )
+        folders = Path(path).resolve().parents
+        source = next((folder.name for folder in folders if folder.parent == runs_dir), run.name)
         if source != run.name:
-            told = f"{run.name} is a new run, begun from a checkpoint of {source}"
-            notify(f'{told}: TrackerLogger(resume="{source}") goes on with {source} itself')
-            run.note_parent(source)
+            notify(
+                f"{run.name} is a new run, started from a checkpoint of {source}:"
+                f' TrackerLogger(resume="{source}") resumes {source} itself'
+            )
+            run.set_parent(source)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Put one point on disk; a metric called `epoch` counts as the epoch of the others."""
+        """Write one point to disk; a metric called `epoch` is the epoch of the others."""
         values = dict(metrics)
         epoch = values.pop("epoch", None)
         trainer = self._find_trainer()
         if epoch is not None and trainer is not None and trainer.state.fn == "fit":
-            epoch += 1  # the Trainer counts from 0; after a fit it has the number of its epochs
+            epoch += (
+                1  # in a fit the Trainer counts from 0; after it, it gives the number of epochs
+            )
         if values:
             self.run.log(_rename(values), step=step, epoch=None if epoch is None else int(epoch))
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Keep the best checkpoint as best.pth, when it is the one that was saved now."""
+        """Save the best checkpoint as best.pth, if it is the one that was just written."""
         trainer, path = self._find_trainer(), Path(checkpoint_callback.best_model_path)
         saved = getattr(checkpoint_callback, "_last_checkpoint_saved", path)
-        if (
-            trainer is None
-            or Path(saved) != path
-            or not path.exists()
-            or not _decides(checkpoint_callback, trainer)
-        ):
+        is_new = Path(saved) == path and path.exists()
+        if trainer is None or not is_new or not _decides(checkpoint_callback, trainer):
             return
         from tracker.training.model.weights import read_state_dict
 
+        # Its weights, from the file if that is readable.
         try:
             weights = read_state_dict(path)[0]
         except TrackerError as error:
-            if not path.is_file():  # shards, which only Lightning puts together
-                notify(f"{path} does not become best.pth: {error}")
+            if not path.is_file():  # a folder of shards, which only Lightning can join
+                notify(f"{path} cannot become best.pth: {error}")
                 return
             weights = trainer.lightning_module.state_dict()
-        now = trainer.callback_metrics
-        if trainer.validating:  # figures of the training are of the epoch before
-            now = {name: value for name, value in now.items() if not name.startswith("train")}
-        metrics = _rename(now)
+        # Its metrics.
+        current = trainer.callback_metrics
+        if trainer.validating:  # its training metrics are still those of the epoch before
+            current = {
+                name: value for name, value in current.items() if not name.startswith("train")
+            }
+        metrics = _rename(current)
         epoch, monitor = trainer.current_epoch + 1, getattr(checkpoint_callback, "monitor", None)
-        if not monitor:  # the newest is the best
+        if not monitor:  # the newest checkpoint is the best
             self.run.replace_best(weights, epoch=epoch, metrics=metrics)
             return
         name = common_name(monitor) if common_name(monitor) in metrics else monitor
@@ -218,77 +218,71 @@ class TrackerLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run; but `success` of the Trainer, which comes after each fit, test and predict,
-        leaves it open."""
+        """End the run, but not after `success` of a Trainer.
+
+        That comes after each fit, test and predict; the run stays open for what follows.
+        """
         if self._run is None or self._run.status != "running":
             return
         trainer = self._find_trainer()
         if status == "failed":
             error = sys.exc_info()[1]
-            stopped = getattr(
-                trainer, "received_sigterm", False
-            )  # Lightning raises a SystemExit without a code
+            # Lightning raises a SystemExit without a code after SIGTERM.
+            stopped = getattr(trainer, "received_sigterm", False)
             if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
-                exit_as_interrupted(error)
+                exit_with_interrupted_code(error)
             if stopped:
-                error = KeyboardInterrupt(NAME)
+                error = KeyboardInterrupt(SIGTERM_NAME)
             if error is not None:
                 self._run.end(error)
             else:
                 self._run.finish("failed", error=status)
         elif trainer is not None:
             if trainer.state.fn == "fit":
-                self._run.note_trained()
+                self._run.mark_trained()
+        elif status == "success":
+            self._run.finish()
         else:
-            self._run.finish(
-                "finished" if status == "success" else "failed",
-                error="" if status == "success" else status,
-            )
+            self._run.finish("failed", error=status)
 
     def _explain_resume(self) -> str:
-        """What to write to go on with the run, with the newest checkpoint that there is."""
+        """The code that resumes the run, from its newest checkpoint."""
         name = self._run.name if self._run else ""
-        words = f'TrackerLogger(resume="{name}")'
+        code = f'TrackerLogger(resume="{name}")'
         trainer = self._find_trainer()
         if trainer is None:
-            return words
-        folders = [
-            Path(each.dirpath)
-            for each in trainer.checkpoint_callbacks
-            if getattr(each, "dirpath", None)
-        ]
-        found = [path for folder in folders for path in folder.glob("*.ckpt")]
-        if not found:
-            return f"{words}, which begins at its first epoch: there is no checkpoint"
-        newest = max(found, key=lambda path: path.stat().st_mtime)
-        return (
-            f'{words} and trainer.fit(..., ckpt_path="{shorten(Path(os.path.normpath(newest)))}")'
-        )
+            return code
+        checkpoints: list[Path] = []
+        for callback in trainer.checkpoint_callbacks:
+            if folder := getattr(callback, "dirpath", None):
+                checkpoints += Path(folder).glob("*.ckpt")
+        if not checkpoints:
+            return f"{code}, which starts at its first epoch: there is no checkpoint"
+        newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        path = shorten(Path(os.path.normpath(newest)))
+        return f'{code} and trainer.fit(..., ckpt_path="{path}")'
 
     def _find_trainer(self) -> Any:
         return None if self._trainer is None else self._trainer()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the run and the Trainer: a spawned process begins its own."""
+        """Without the run and the Trainer: a spawned process starts its own."""
         return {**vars(self), "_run": None, "_trainer": None}
 
 
 def _decides(callback: Any, trainer: Any) -> bool:
-    """Whether the Trainer's best checkpoint is this callback's: the first that monitors something,
-    else the first."""
-    found = trainer.checkpoint_callbacks
-    chosen = next(
-        (each for each in found if getattr(each, "monitor", None)), found[0] if found else None
-    )
+    """Whether this callback decides which is best: the first with a monitor, else the first."""
+    callbacks = trainer.checkpoint_callbacks
+    monitoring = [each for each in callbacks if getattr(each, "monitor", None)]
+    chosen = next(iter([*monitoring, *callbacks]), None)
     return bool(callback == chosen)
 
 
 def _name_params(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Hyperparameters under this program's keys, `lr` as optim.lr; two that would have one key keep
-    their own.
+    """Hyperparameters by the keys of this program, `lr` as optim.lr.
 
-    One that the config `before` has under its own name keeps it: such a run was begun when all of
-    them did.
+    Two that would get the same key keep their own. So does one that the config `before` has by its
+    own name: that run is of a version that renamed nothing.
     """
     flat: list[tuple[str, str, Any]] = []
     for section, value in values.items():
@@ -306,11 +300,14 @@ def _name_params(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[s
 
 
 def _rename(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics under this program's names; two that would have one name keep their own.
+    """The metrics by the names of this program; two that would get the same name keep their own.
 
-    Of `loss` and `loss_epoch`, which Lightning makes of one metric, the latter is the mean over the
-    epoch.
+    Lightning makes `loss` and `loss_epoch` of one metric: `loss_epoch`, the mean, is taken.
     """
     names = {name: common_name(name) for name in metrics if f"{name}_epoch" not in metrics}
-    taken = list(names.values())
-    return {name if taken.count(new) > 1 else new: metrics[name] for name, new in names.items()}
+    new_names = list(names.values())
+    values: dict[str, float] = {}
+    for name, new in names.items():
+        is_unique = new_names.count(new) == 1
+        values[new if is_unique else name] = metrics[name]
+    return values

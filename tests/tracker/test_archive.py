@@ -344,7 +344,7 @@ def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
     archive_runs(copied, ["exp1"])
     monkeypatch.setattr(MlflowClient, "delete_run", refuse)
     sync_run(copied, "exp1")
-    assert "does not let this user delete runs" in capsys.readouterr().err
+    assert "does not allow this user to delete runs" in capsys.readouterr().err
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     assert len(find_in_mlflow(copied)) == 1

@@ -48,7 +48,7 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
         cbs=callback,
         path=tmp_path,
     )
-    with pytest.raises(ConfigError, match="no run before training begins"):
+    with pytest.raises(ConfigError, match="there is no run yet"):
         print(callback.tracked)
     with learn.no_bar(), learn.no_logging():
         learn.lr_find(num_it=20, show_plot=False)

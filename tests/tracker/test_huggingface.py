@@ -116,7 +116,7 @@ def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submi
 ) -> None:
     trainer, callback = make_trainer(workspace.root)
     trainer.evaluate()
-    with pytest.raises(ConfigError, match="no run before training begins"):
+    with pytest.raises(ConfigError, match="there is no run yet"):
         print(callback.run)
     trainer.train()
     ids, truth = (
@@ -236,7 +236,7 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that
     assert (record.name, record.epoch, record.best_epoch) == ("exp1", 3, 1)
     assert load_config(workspace.runs_dir, "exp1")["train"]["epochs"] == 3
     lines = capfd.readouterr().err.splitlines()
-    assert [line.rpartition("/")[2] for line in lines if "goes on" in line] == [
+    assert [line.rpartition("/")[2] for line in lines if "resumed" in line] == [
         "exp1 after epoch 1"
     ]
     assert "exp1: train.epochs is 3, was 2" in lines
@@ -256,9 +256,7 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that
         workspace.root / "checkpoints" / f"checkpoint-{2 * PER_EPOCH}" / "model.safetensors"
     )[0]
     assert record.fingerprints["weights"] == weights_fingerprint(best)
-    told = (
-        "exp2 is a new run, begun from a checkpoint of exp1: exp1 is finished, it cannot be resumed"
-    )
+    told = "exp2 is a new run, started from a checkpoint of exp1: exp1 is finished and cannot be resumed"
     assert told in capfd.readouterr().err.splitlines()
 
     trainer, callback = make_trainer(workspace.root, load_best_model_at_end=True, weight_decay=0.5)

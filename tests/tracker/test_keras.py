@@ -79,7 +79,7 @@ def test_a_training_of_keras_is_a_run_that_can_be_submitted(workspace: Workspace
         make_model(),
         TrackerCallback(root=workspace.root, follow=False, config={"augment": "none"}),
     )
-    with pytest.raises(ConfigError, match="no run before training begins"):
+    with pytest.raises(ConfigError, match="there is no run yet"):
         print(callback.run)
     fit(model, Scores(0.75, 0.5), callback)
     last = model.get_weights()

@@ -414,7 +414,9 @@ def test_a_resumed_run_keeps_its_hyperparameters_and_a_broken_fit_goes_on_with_i
     logger = TrackerLogger(root=workspace.root, follow=False)
     with pytest.raises(ValueError, match="no"):
         fit(logger, Stop(ValueError("no")))
-    with pytest.raises(ConfigError, match=r"exp1 goes on with its own hyperparameters: optim\.lr"):
+    with pytest.raises(
+        ConfigError, match=r"exp1 must resume with its own hyperparameters: optim\.lr"
+    ):
         fit(TrackerLogger(root=workspace.root, follow=False, resume="exp1"), model=Net(lr=0.5))
     assert load_run(workspace.runs_dir, "exp1").status == "failed"
     fit(logger, epochs=1)
@@ -448,8 +450,8 @@ def test_a_fit_goes_on_to_more_epochs_and_from_another_run_s_checkpoint_says_tha
     fit(logger, epochs=2, ckpt_path=path, weights_only=True)
     logger.run.finish()
     told = (
-        'exp2 is a new run, begun from a checkpoint of exp1: TrackerLogger(resume="exp1") goes on'
-        " with exp1 itself"
+        'exp2 is a new run, started from a checkpoint of exp1: TrackerLogger(resume="exp1") resumes'
+        " exp1 itself"
     )
     assert told in capfd.readouterr().err.splitlines()
     record = load_run(workspace.runs_dir, "exp2")

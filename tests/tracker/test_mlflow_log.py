@@ -24,14 +24,14 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
 from tracker.mirror.mirror import Mirror
-from tracker.mirror.process import follow
+from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets.mlflow import BATCH, describe_run
 from tracker.mirror.targets.mlflow_server import (
     MlflowError,
     connect,
     fetch_run,
-    find_away,
-    note_away,
+    find_outage,
+    note_outage,
 )
 from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
 from tracker.runs.read import load_run
@@ -330,7 +330,7 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
         [sys.executable, "-c", code, workspace.runs_dir], timeout=LIMIT_S, check=False
     )
     assert done.returncode < 0
-    follow(workspace, "exp1")
+    copy_until_end(workspace, "exp1")
     (run,) = find_runs(workspace)
     assert run.info.status == "KILLED"
     assert len(history(workspace, run.info.run_id, "train/loss")) == 50
@@ -462,7 +462,7 @@ def test_what_an_older_run_has_is_renamed_said_once_and_the_rest_copied(
     assert 5.0 in run.data.metrics.values()
     assert "step" not in run.data.metrics
     assert run.data.params == {"a.b_x003F_": "\ufffd", "a.b_x002A_": "2", "a.": "3"}
-    assert told.count("MLflow does not take the name ''") == 1
+    assert told.count("MLflow does not accept the name ''") == 1
     assert told.count("not copied") == 1
 
 
@@ -703,7 +703,7 @@ def test_the_end_of_a_run_does_not_wait_for_a_dead_server(
             process.kill()
             process.wait()
     assert re.fullmatch(
-        r"MLflow is behind \(.*\): copying goes on in the background, else tracker sync does it",
+        r"MLflow is behind \(.*\): copying continues in the background; tracker sync completes it if that fails",
         said,
     )
 
@@ -713,9 +713,9 @@ def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
     make_run(workspace)
     with pytest.raises(MlflowError):
         connect(workspace)
-    assert "does not answer" in find_away(workspace)
-    note_away(workspace, "")
-    assert find_away(workspace) == ""
+    assert "does not answer" in find_outage(workspace)
+    note_outage(workspace, "")
+    assert find_outage(workspace) == ""
 
 
 def test_the_end_of_a_run_waits_for_a_slow_server(server: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tracker.training.config import Config, config_fingerprint, config_from_dict
 from tracker.training.input.channels import resolve_input, resolve_model_input
 from tracker.training.tables import read_toml
 from tracker.workflows.resolve import resolve_config
-from tracker.workflows.reuse import find_earlier
+from tracker.workflows.reuse import find_reusable_run
 from tracker.workflows.train import train
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
@@ -155,7 +155,7 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
     tables = add_old_run(ws)
     _, data = prepare_data(ws, config_from_dict(tables))
     with pytest.raises(AlreadyTrainedError, match="exp1"):
-        find_earlier(ws, config_to_dict(resolve_config(ws, parent="exp1")), data.fingerprint)
+        find_reusable_run(ws, config_to_dict(resolve_config(ws, parent="exp1")), data.fingerprint)
     assert (
         load_run(ws.runs_dir, "exp1").fingerprints["config"]
         == OLD_FINGERPRINT
@@ -167,7 +167,7 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
             ws, resolve_config(ws, parent="exp1", assignments=("data.train_dir=moved",)), quiet=True
         )
     changed = resolve_config(ws, parent="exp1", assignments=("augment.crop_pct=0.9",))
-    assert find_earlier(ws, config_to_dict(changed), data.fingerprint) is None
+    assert find_reusable_run(ws, config_to_dict(changed), data.fingerprint) is None
     assert diff_configs(tables, config_to_dict(changed)) == {"augment.crop_pct": [None, 0.9]}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tracker.workflows.clean import Plan
+    from tracker.workflows.clean import CleanPlan
     from tracker.workspace.competition import Workspace
 
 Runs = Annotated[
@@ -86,7 +86,7 @@ def clean_command(
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.training.numbers import render_count
-    from tracker.workflows.clean import free, plan_clean
+    from tracker.workflows.clean import free_files, plan_clean
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
@@ -107,7 +107,7 @@ def clean_command(
             no="nothing was freed",
             go_on=f"tracker clean{' --checkpoints' * checkpoints} --yes",
         )
-    done = free(workspace, plan, checkpoints=checkpoints)
+    done = free_files(workspace, plan, checkpoints=checkpoints)
     print_text(
         f"freed {_render_size(sum(item.size for item in done))} ({render_count(len(done), 'file')})"
     )
@@ -122,7 +122,7 @@ LAST_IS_FOR = (
 )
 
 
-def _describe_plan(plan: Plan) -> Iterator[str]:
+def _describe_plan(plan: CleanPlan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
     from tracker.workflows.clean import LAST
 
@@ -132,7 +132,7 @@ def _describe_plan(plan: Plan) -> Iterator[str]:
         size = _render_size(sum(item.size for item in items))
         why = f" ({LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
-    if kept := [f"{name} ({reason})" for name, reason in plan.kept.items()]:
+    if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"
 
 

@@ -28,7 +28,7 @@ def queue_command(
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.jobs.queue import run_queue
-    from tracker.jobs.views import print_outcomes
+    from tracker.jobs.views import print_queue
     from tracker.runs.output import outlive_terminal
     from tracker.workspace.competition import find_workspace
 
@@ -39,12 +39,12 @@ def queue_command(
         return
     workspace = find_workspace()
     with outlive_terminal(workspace):
-        outcomes = run_queue(workspace, file)
+        results = run_queue(workspace, file)
         if as_json:
-            print_json([outcome.to_dict() for outcome in outcomes])
+            print_json([outcome.to_dict() for outcome in results])
         else:
-            print_outcomes(outcomes, workspace.competition, wide=wide)
-    if any(outcome.status != "finished" for outcome in outcomes):
+            print_queue(results, workspace.competition, wide=wide)
+    if any(outcome.status != "finished" for outcome in results):
         raise typer.Exit(1)
 
 

@@ -14,9 +14,9 @@ TrainingError                 exit 1   the root, TrackerError in tracker
   LedgerError                 exit 1   the ledger cannot be opened, is foreign, older or newer
   LeaderboardError            exit 1   a remote leaderboard cannot be reached or rejected a file
   TargetError                 exit 1   another tracker, which gets copies of runs, refused or failed
-    TargetAwayError           exit 1   its server does not answer at all
+    TargetUnreachableError      exit 1   its server does not answer at all
     MlflowError               exit 1   MLflow refused something, or is not reachable
-      MlflowAwayError         exit 1   no MLflow server answers
+      MlflowUnreachableError  exit 1   no MLflow server answers
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written

@@ -1,5 +1,4 @@
-"""The images of a workspace: check, statistics, split, explain, suspects, cut-outs; with what they
-print.
+"""The images of a workspace: check, statistics, split, explain, suspects, cut-outs, and output.
 
 Imports `workflows` and below.
 """

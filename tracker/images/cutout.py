@@ -1,4 +1,4 @@
-"""A data folder without backgrounds, and the config lines that belong to it."""
+"""Remove the backgrounds of the images in a folder, and give the config lines for the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Mean and standard deviation of the images of one part; `key` is the config key of its folder,
-    or empty."""
+class ChannelStatistics:
+    """Mean and standard deviation of the images of a folder; `key` is its config key, or empty."""
 
     key: str
     folder: str
@@ -31,22 +30,22 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutout:
-    """What was written where, and the channels of what is there now."""
+class CutoutResult:
+    """The new folder, and the channel statistics of its images."""
 
     out: Path
     report: CutoutReport
-    measured: tuple[Measured, ...]
+    measured: tuple[ChannelStatistics, ...]
 
 
 def remove_background(
     folder: Path, out: Path | None, *, method: str, processes: int = 0, redo: bool = False
-) -> Cutout:
-    """Write `folder` without backgrounds to `out`, beside it when not given, and measure it.
+) -> CutoutResult:
+    """Write the images of `folder` without backgrounds to `out`, and measure their channels.
 
-    `processes` 0: one a core. The channels are measured as the workspace's config prepares images,
-    outside of one as
-    the default config does. Raises ConfigError, StorageError and TrackerError.
+    Without `out` it is a folder beside `folder`. `processes` 0 means one for each core. Images are
+    prepared by the workspace's config, outside a workspace by the default config. Raises
+    ConfigError, StorageError and TrackerError.
     """
     require(*IMAGES)
     from tracker.training.formats.images import IMAGE_SUFFIXES
@@ -61,6 +60,7 @@ def remove_background(
         workspace = None
     config = resolve_config(workspace) if workspace else Config()
     root = workspace.root if workspace else Path.cwd()
+    # Cut out, then measure each part of the result.
     report = cut_out_folder(folder, out, method=method, processes=processes or cores, redo=redo)
     measured = []
     for key, part in _find_parts(folder.resolve(), out.resolve(), config, root).items():
@@ -69,24 +69,26 @@ def remove_background(
         if images:
             mean, std = measure_channels(images, config, root=root)
             shown = workspace.relative(part) if workspace else str(part)
-            measured.append(Measured(key=key, folder=shown, images=len(images), mean=mean, std=std))
-    return Cutout(out=out, report=report, measured=tuple(measured))
+            measured.append(
+                ChannelStatistics(key=key, folder=shown, images=len(images), mean=mean, std=std)
+            )
+    return CutoutResult(out=out, report=report, measured=tuple(measured))
 
 
 def _find_parts(folder: Path, out: Path, config: Config, root: Path) -> dict[str, Path]:
-    """New folders by config key: those of the config that lie in `folder`, or train and eval in it,
-    or all of it."""
+    """New folders by config key.
+
+    They are the config's folders inside `folder`, else train and eval in it, else all of it.
+    """
     named = {"train_dir": config.data.train_dir, "eval_dir": config.data.eval_dir}
-    places = {
-        key: (root / Path(name).expanduser()).resolve() for key, name in named.items() if name
-    }
-    parts = {
-        key: out / place.relative_to(folder)
-        for key, place in places.items()
-        if place.is_relative_to(folder)
-    }
-    if not parts:
-        parts = {
-            f"{name}_dir": out / name for name in ("train", "eval") if (folder / name).is_dir()
-        }
+    parts: dict[str, Path] = {}
+    for key, name in named.items():
+        path = (root / Path(name).expanduser()).resolve()
+        if name and path.is_relative_to(folder):
+            parts[key] = out / path.relative_to(folder)
+    if parts:
+        return parts
+    for name in ("train", "eval"):
+        if (folder / name).is_dir():
+            parts[f"{name}_dir"] = out / name
     return parts or {"": out}

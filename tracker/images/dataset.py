@@ -1,4 +1,4 @@
-"""A workspace's images as a config sees them: checked, counted, split."""
+"""The images of a workspace for a config: check them, count them, write their split."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What a check of the data found; the counts of images and the fingerprint only when there is
-    no problem."""
+    """The result of a data check; without problems also the image counts and the fingerprint."""
 
     problems: tuple[str, ...]
     training: int | None = None
@@ -35,7 +34,7 @@ class DataCheck:
     evaluation: int | None = None
     fingerprint: str | None = None
     notes: tuple[str, ...] = ()
-    written: Written | None = None
+    written: ExcludeTable | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data check --json`."""
@@ -43,9 +42,8 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
-class Written:
-    """The CSV of broken training images, as data.exclude takes it; `left` are the problems that
-    there are with it."""
+class ExcludeTable:
+    """The CSV of broken training images for data.exclude; `left` are the problems left with it."""
 
     exclude: str
     broken: int
@@ -56,11 +54,10 @@ class Written:
 def check_data(
     workspace: Workspace, config: Config, *, write_exclude: Path | None = None
 ) -> DataCheck:
-    """Decode every image and check labels, label fixes and ids, as a run does before it begins.
+    """Decode every image and check labels, label fixes and ids, as a run does before it starts.
 
-    `write_exclude` is a CSV to write where training images are broken: those, and the ones that the
-    config leaves out.
-    Raises ConfigError and StorageError.
+    If training images are broken, they and those that the config excludes are written to the CSV
+    `write_exclude`. Raises ConfigError and StorageError.
     """
     task = build_task(workspace)
     cache = workspace.lock_dir / "images.json"
@@ -68,6 +65,7 @@ def check_data(
         raise ConfigError(
             f"--write-exclude {write_exclude}: expected the path of a .csv, without commas"
         )
+    # Look at the data, then again with the broken images excluded.
     try:
         config = replace(config, data=locate_data(workspace, config.data))
         report = inspect_data(config.data, task, root=workspace.root, cache=cache)
@@ -77,7 +75,7 @@ def check_data(
             again = inspect_data(
                 replace(config.data, exclude=name), task, root=workspace.root, cache=cache
             )
-            written = Written(name, report.broken, len(report.excludable), again.problems)
+            written = ExcludeTable(name, report.broken, len(report.excludable), again.problems)
     except DataError as error:
         return DataCheck(error.problems or (str(error),))
     data = report.data
@@ -89,8 +87,10 @@ def check_data(
 
 
 def _write_excludable(report: DataReport, path: Path, workspace: Workspace, config: Config) -> str:
-    """Write the CSV and return what data.exclude calls it; one that others wrote stays. Raises
-    ConfigError."""
+    """Write the CSV and return its name for data.exclude.
+
+    Raises ConfigError instead of replacing a CSV that was not written here.
+    """
     text = _render_csv(("path", "reason"), report.excludable)
     before = _read_if_there(path)
     tables = [
@@ -99,10 +99,8 @@ def _write_excludable(report: DataReport, path: Path, workspace: Workspace, conf
     ]
     if before not in (None, text.encode()) and path.resolve() not in tables:
         raise ConfigError(
-            f"{path} is there, and data.exclude does not name it",
-            hint=(
-                f"--set data.exclude={path} adds to it; another name after --write-exclude keeps it"
-            ),
+            f"{path} already exists, and data.exclude does not name it",
+            hint=f"--set data.exclude={path} adds to it; or give --write-exclude another name",
         )
     write_text(path, text)
     absolute, root = path.resolve(), workspace.root.resolve()
@@ -128,27 +126,28 @@ def _read_if_there(path: Path) -> bytes | None:
 def survey(
     workspace: Workspace, config: Config, *, figures: Path | None = None
 ) -> tuple[Survey, list[Path]]:
-    """Counts, sizes and colours of every part, and the pictures drawn of them; raises DataError and
-    StorageError."""
+    """Counts, sizes and colors of every part, and the figures of them, drawn to `figures`.
+
+    Raises DataError and StorageError.
+    """
     require(*IMAGES, *(PICTURES if figures else ()))
     from tracker.training.inspect.survey import survey_data
 
     task, data = prepare_data(workspace, config)
-    found = survey_data(config, data, task, root=workspace.root)
+    result = survey_data(config, data, task, root=workspace.root)
     if figures is None:
-        return found, []
+        return result, []
     from tracker.training.inspect.survey_figures import draw_survey
 
     with translate_os_errors(figures, "create"):
         figures.mkdir(parents=True, exist_ok=True)
-    return found, draw_survey(found, figures)
+    return result, draw_survey(result, figures)
 
 
 def write_split(
     workspace: Workspace, config: Config, path: Path, *, force: bool = False
 ) -> SplitTable:
-    """Write the split to a CSV of id, label and split or fold; another one that is there stays
-    without `force`.
+    """Write the split to a CSV with id, label, and split or fold; `force` replaces another one.
 
     Raises ConfigError, DataError and StorageError.
     """
@@ -159,8 +158,8 @@ def write_split(
     text = _render_csv(("id", "label", table.column), table.rows)
     if _read_if_there(path) not in (None, text.encode()) and not force:
         raise ConfigError(
-            f"{path} is there and has another split",
-            hint="--force replaces it, --out names another",
+            f"{path} already exists with another split",
+            hint="--force replaces it, --out writes another file",
         )
     write_text(path, text)
     return table

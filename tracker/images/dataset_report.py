@@ -1,4 +1,4 @@
-"""What people read of a data set: tables of its parts, classes and split."""
+"""Tables for people about a data set: its parts, classes and split."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tracker.images.dataset import DataCheck
     from tracker.training.inspect.survey import SplitTable, Survey
 
-SHOWN_SIZES = 3
+SHOWN_SIZES = 3  # in a cell of the table
 
 
 def print_check(check: DataCheck) -> None:
-    """Everything that is wrong, or how many images there are; what was left out; what to do next."""
+    """Notes, then every problem and what to do, or the number of images."""
     for note in check.notes:
         print_text(note)
     if check.problems:
@@ -36,74 +36,63 @@ def print_check(check: DataCheck) -> None:
 
 
 def _print_written(check: DataCheck) -> None:
-    """The CSV of images to leave out, and whether training goes with it."""
+    """The CSV of images to exclude, and whether training is possible with it."""
     if check.written is None:
         return
     name, left = check.written.exclude, check.written.left
     print_text(
-        f"{name}: {check.written.broken} broken, {check.written.images} training images to"
-        " leave out"
+        f"{name}: {check.written.broken} broken, {check.written.images} training images to exclude"
     )
     if left:
-        print_text(f"with it there would still be {render_count(len(left), 'problem')}:")
+        print_text(f"{render_count(len(left), 'problem')} left with it:")
         print_text("\n".join(f"  {problem}" for problem in left))
     else:
         print_text(f"next: tracker run train --set data.exclude={name}")
 
 
-def print_survey(found: Survey, *, wide: bool = False) -> None:
+def print_survey(survey: Survey, *, wide: bool = False) -> None:
     """The parts, then classes, attributes and ages side by side."""
-    print_table(
-        (
-            "part",
-            Column("images", leaves=1, right=True),
-            Column("people", leaves=2, right=True),
-            Column("mean R, G, B", leaves=3),
-            Column("std R, G, B", leaves=4),
-            Column(
-                "width x height", leaves=6, text=True
-            ),  # of photographs from everywhere it is a long list
-            Column("format", leaves=5),
-        ),
-        [
-            (
-                name,
-                str(part.images),
-                "-" if part.people is None else str(part.people),
-                ", ".join(render_number(value) for value in part.mean),
-                ", ".join(render_number(value) for value in part.std),
-                _render_counts(part.sizes),
-                _render_counts(part.formats),
-            )
-            for name, part in found.parts.items()
-        ],
-        wide=wide,
-    )
-    labelled = {name: part for name, part in found.parts.items() if part.classes}
-    _print_counts(
-        "class", {name: part.classes for name, part in labelled.items()}, "images", wide=wide
-    )
-    attributes = next(iter(labelled.values())).attributes
-    for attribute in attributes:
-        _print_counts(
-            attribute,
-            {name: part.attributes[attribute] for name, part in labelled.items()},
-            "images",
-            wide=wide,
-        )
-    if found.age_bands:
-        first, second = found.age_bands
+    _print_parts(survey, wide=wide)
+    labeled = {name: part for name, part in survey.parts.items() if part.classes}
+    classes = {name: part.classes for name, part in labeled.items()}
+    _print_counts("class", classes, "images", wide=wide)
+    for attribute in next(iter(labeled.values())).attributes:
+        values = {name: part.attributes[attribute] for name, part in labeled.items()}
+        _print_counts(attribute, values, "images", wide=wide)
+    if survey.age_bands:
+        first, second = survey.age_bands
         print_text(f"age: young below {first}, middle below {second}, then old")
-        decades = {name: _by_decade(part.ages) for name, part in labelled.items()}
+        decades = {name: _by_decade(part.ages) for name, part in labeled.items()}
         known = sorted({decade for counts in decades.values() for decade in counts})
-        rows = {
-            name: {f"{d} to {d + 9}": counts[d] for d in known} for name, counts in decades.items()
-        }
-        _print_counts("years", rows, "people", wide=wide)
+        ages = {}
+        for name, counts in decades.items():
+            ages[name] = {f"{decade} to {decade + 9}": counts[decade] for decade in known}
+        _print_counts("years", ages, "people", wide=wide)
+
+
+def _print_parts(survey: Survey, *, wide: bool) -> None:
+    columns = (
+        "part",
+        Column("images", leaves=1, right=True),
+        Column("people", leaves=2, right=True),
+        Column("mean R, G, B", leaves=3),
+        Column("std R, G, B", leaves=4),
+        # A long list for photographs from many cameras.
+        Column("width x height", leaves=6, text=True),
+        Column("format", leaves=5),
+    )
+    rows = []
+    for name, part in survey.parts.items():
+        people = "-" if part.people is None else str(part.people)
+        mean = ", ".join(render_number(value) for value in part.mean)
+        std = ", ".join(render_number(value) for value in part.std)
+        sizes, formats = _render_counts(part.sizes), _render_counts(part.formats)
+        rows.append((name, str(part.images), people, mean, std, sizes, formats))
+    print_table(columns, rows, wide=wide)
 
 
 def print_split(table: SplitTable, *, wide: bool = False) -> None:
-    """The balance of the classes in each part, and what is missing where it is validated on."""
+    """The number of images of each class in each part of the split."""
     prefix = "fold " if table.column == "fold" else ""
     _print_counts(
         "class",
@@ -114,10 +103,10 @@ def print_split(table: SplitTable, *, wide: bool = False) -> None:
 
 
 def list_warnings(table: SplitTable) -> list[str]:
-    """A sentence for each class that a part to validate on does not have."""
+    """A sentence for each class that is missing in a validation part."""
     prefix = "fold " if table.column == "fold" else ""
     return [
-        f"no image of class {name} in {prefix}{part}: its F1 counts 0 there"
+        f"no image of class {name} in {prefix}{part}: its F1 is 0 there"
         for part, name in table.missing
     ]
 
@@ -128,17 +117,16 @@ def _print_counts(
     """A row for each name, and for each part its count and share."""
     totals = {part: sum(counts.values()) for part, counts in parts.items()}
     names = list(next(iter(parts.values())))
-    rows = [
-        (name, *[_render_share(counts[name], totals[part]) for part, counts in parts.items()])
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        shares = [_render_share(counts[name], totals[part]) for part, counts in parts.items()]
+        rows.append((name, *shares))
     columns = [
-        Column(f"{part} {unit}", leaves=place, right=True)
-        for place, part in enumerate(parts, start=1)
+        Column(f"{part} {unit}", leaves=number, right=True)
+        for number, part in enumerate(parts, start=1)
     ]
-    print_table(
-        [what, *columns], [*rows, ("all", *[str(total) for total in totals.values()])], wide=wide
-    )
+    last = ("all", *[str(total) for total in totals.values()])
+    print_table([what, *columns], [*rows, last], wide=wide)
 
 
 def _render_share(count: int, total: int) -> str:
@@ -146,7 +134,7 @@ def _render_share(count: int, total: int) -> str:
 
 
 def _render_counts(counts: Mapping[str, int]) -> str:
-    """The commonest, and how many others."""
+    """The most common ones, and how many others."""
     shown: Sequence[tuple[str, int]] = list(counts.items())[:SHOWN_SIZES]
     if len(counts) == 1:
         return shown[0][0]
@@ -155,7 +143,7 @@ def _render_counts(counts: Mapping[str, int]) -> str:
 
 
 def _by_decade(ages: Mapping[int, int]) -> Counter[int]:
-    found: Counter[int] = Counter()
+    decades: Counter[int] = Counter()
     for age, people in ages.items():
-        found[age // 10 * 10] += people
-    return found
+        decades[age // 10 * 10] += people
+    return decades

@@ -1,4 +1,4 @@
-"""Why a run guesses what it guesses: heat maps of some of its images, as a sheet in its folder."""
+"""What a run looks at in its images: heat maps of some of them, as a sheet in its folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICKS = ("wrong", "uncertain")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedImage:
-    """A line of the sheet; `truth` is None where nobody knows, `sure` is from 0 to 1."""
+    """An image of the sheet: `truth` is None if unknown, `sure` is the probability of `guess`."""
 
     id: str
     truth: str | None
@@ -35,8 +35,7 @@ class ExplainedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What is on the sheet, and out of how many `candidates` it was picked; the path is relative to
-    the workspace."""
+    """The images of the sheet, picked from `candidates`; `sheet` is a path in the workspace."""
 
     run: str
     pick: str
@@ -57,11 +56,10 @@ def explain(
     ids: Sequence[str] = (),
     count: int = 12,
 ) -> Explanation:
-    """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`, one of
-    PICKS.
+    """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`.
 
-    Raises ConfigError for an ensemble, an unknown pick or image, TrackerError when there is nothing
-    to show.
+    `pick` is one of PICKS. Raises ConfigError for an ensemble, an unknown pick or image,
+    TrackerError when there is no image to show.
     """
     if pick not in PICKS:
         raise ConfigError(f"--pick {pick}: expected one of {', '.join(PICKS)}")
@@ -69,24 +67,28 @@ def explain(
     if record.kind == "ensemble":
         members = load_config(workspace.runs_dir, name)["ensemble"]["members"]
         raise ConfigError(
-            f"{name} is an ensemble: each member looks at something else",
+            f"{name} is an ensemble: its members look at different things",
             hint=f"tracker explain {members[0]}",
         )
     require(*TRAINING, "captum")
+    # The weights and images of the run.
     trained = find_trained(workspace, name)
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
     )
     weights, _ = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
-    shown, candidates = (
-        (_find_named(data, ids), len(ids)) if ids else _pick(workspace, name, data, pick, count)
-    )
+    # The images to show.
+    if ids:
+        shown, candidates = _find_named(data, ids), len(ids)
+    else:
+        shown, candidates = _pick(workspace, name, data, pick, count)
     from tracker.training.inspect.explain import draw_heatmaps, explain_images
     from tracker.training.run.loop import translate_torch_errors
 
+    # Compute and draw the heat maps.
     with translate_torch_errors():
-        found = explain_images(
+        heatmaps = explain_images(
             config,
             shown,
             task,
@@ -95,7 +97,7 @@ def explain(
             evaluation=config.eval if record.kind == "infer" else None,
             notify=lambda line: print(line, file=sys.stderr),
         )
-    path = draw_heatmaps(found, task.classes, workspace.runs_dir / name / SHEET_NAME)
+    path = draw_heatmaps(heatmaps, task.classes, workspace.runs_dir / name / SHEET_NAME)
     images = [
         ExplainedImage(
             id=one.image.id,
@@ -103,7 +105,7 @@ def explain(
             guess=task.classes[one.guess],
             sure=round(one.confidence, 6),
         )
-        for one in found
+        for one in heatmaps
     ]
     return Explanation(
         run=name,
@@ -115,8 +117,7 @@ def explain(
 
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[ImageToExplain]:
-    """Validation, training or evaluation images by their ids; raises ConfigError with the nearest
-    known one."""
+    """Images of any part by their ids; raises ConfigError with the nearest known id."""
     from tracker.training.inspect.explain import ImageToExplain
 
     known = {image.id: ImageToExplain(image.id, image.path, None) for image in data.eval}
@@ -136,27 +137,26 @@ def _find_named(data: LoadedData, ids: Sequence[str]) -> list[ImageToExplain]:
 def _pick(
     workspace: Workspace, name: str, data: LoadedData, pick: str, count: int
 ) -> tuple[list[ImageToExplain], int]:
-    """Validation images: the surest of the wrong ones, or the least sure of all; and how many there
-    are to pick from.
+    """The most confident wrong validation images, or the least confident of all; and of how many.
 
-    What the run said is read from its validation.npz. Raises TrackerError when no image is wrong.
+    The predictions are those in validation.npz. Raises TrackerError when no image is wrong.
     """
     from tracker.training.inspect.explain import ImageToExplain
     from tracker.training.predict.probabilities import load_probabilities
 
-    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
-    place = {image: row for row, image in enumerate(kept.ids)}
-    samples = [sample for sample in data.val if sample.id in place]
-    rows = [place[sample.id] for sample in samples]
-    sure = kept.probabilities[rows].max(1)
-    wrong = kept.probabilities[rows].argmax(1) != [sample.label for sample in samples]
+    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    row_of = {image: row for row, image in enumerate(predictions.ids)}
+    samples = [sample for sample in data.val if sample.id in row_of]
+    rows = [row_of[sample.id] for sample in samples]
+    confidence = predictions.probabilities[rows].max(1)
+    wrong = predictions.probabilities[rows].argmax(1) != [sample.label for sample in samples]
     if pick == "wrong":
-        order = [row for row in (-sure).argsort(kind="stable") if wrong[row]]
+        order = [row for row in (-confidence).argsort(kind="stable") if wrong[row]]
     else:
-        order = list(sure.argsort(kind="stable"))
+        order = list(confidence.argsort(kind="stable"))
     if not order:
         raise TrackerError(
-            f"{name} has no wrong image among {len(samples)} validation images",
+            f"{name} predicts all of its {len(samples)} validation images correctly",
             hint=f"tracker explain {name} --pick uncertain",
         )
     chosen = [samples[row] for row in order[:count]]

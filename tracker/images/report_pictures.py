@@ -1,4 +1,4 @@
-"""What explain, data suspects and data remove-background print."""
+"""The output of explain, data suspects and data remove-background."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from tracker.core.terminal import print_table, print_text
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
-    from tracker.images.cutout import Cutout, Measured
+    from tracker.images.cutout import ChannelStatistics, CutoutResult
     from tracker.images.explain import Explanation
     from tracker.images.suspects import SuspectReport
     from tracker.training.inspect.duplicates import Pair
 
-SHOWN = 15  # lines of a table; all are in the files
+SHOWN = 15  # lines of a table; the files have all
 
 
-def print_explanation(found: Explanation, *, wide: bool = False) -> None:
-    """What is on the sheet, and where that is."""
+def print_explanation(explanation: Explanation, *, wide: bool = False) -> None:
+    """The images on the sheet, and where it is."""
     rows = [
-        (image.id, image.truth or "-", image.guess, f"{image.sure:.2f}") for image in found.images
+        (image.id, image.truth or "-", image.guess, f"{image.sure:.2f}")
+        for image in explanation.images
     ]
     columns = (
         "image",
@@ -31,157 +32,159 @@ def print_explanation(found: Explanation, *, wide: bool = False) -> None:
         Column("probability", leaves=3, right=True),
     )
     print_table(columns, rows, wide=wide)
-    what = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}[found.pick]
-    print_text(
-        f"{found.sheet}: {len(found.images)} of {render_count(found.candidates, f'{what} image')}"
-    )
+    kinds = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}
+    of_all = render_count(explanation.candidates, f"{kinds[explanation.pick]} image")
+    print_text(f"{explanation.sheet}: {len(explanation.images)} of {of_all}")
 
 
-def print_cutout(done: Cutout) -> None:
+def print_cutout(result: CutoutResult) -> None:
     """What was written, and the config lines for it."""
-    report = done.report
+    report = result.report
     copied = f", {render_count(report.copied, 'other file')} copied" if report.copied else ""
     print_text(
-        f"{done.out}: {render_count(report.cut, 'image')} cut out, {report.before} there"
-        f" already{copied}"
+        f"{result.out}: {render_count(report.cut, 'image')} cut out, {report.before} already"
+        f" there{copied}"
     )
-    if done.measured:
+    if result.measured:
         print("\n[data]")
-    for part in done.measured:
+    for part in result.measured:
         print("\n".join(_render_measured(part)))
 
 
-def _render_measured(part: Measured) -> list[str]:
-    """Lines of a config; there is one mean for training and evaluation, so that of the latter is a
-    remark."""
+def _render_measured(part: ChannelStatistics) -> list[str]:
+    """Lines of a config. It has one mean for all parts, so that of the evaluation is a comment."""
     lines = [f"{part.key} = {json.dumps(part.folder, ensure_ascii=False)}"] if part.key else []
     remark = f"  # {part.images} images"
     channels = [f"mean = {list(part.mean)}{remark}", f"std = {list(part.std)}"]
-    return lines + (
-        [f"# its own {line}" for line in channels] if part.key == "eval_dir" else channels
-    )
+    if part.key == "eval_dir":
+        channels = [f"# its own {line}" for line in channels]
+    return lines + channels
 
 
-def print_suspects(found: SuspectReport, *, wide: bool = False) -> None:
-    """The first of what was found, how much of the data it is about, and what to do with it."""
-    suspects, pairs = found.suspects, found.pairs
-    if suspects:
-        rows = [
-            (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
-            for number, s in enumerate(suspects[:SHOWN], start=1)
-        ]
-        columns = (
-            Column("#", right=True),
-            Column("id"),
-            Column("field", leaves=3),
-            Column("given", leaves=1),
-            Column("suggested", leaves=1),
-            Column("p(given)", leaves=2, right=True),
-            Column("images", leaves=4, right=True),
-        )
-        print_table(columns, rows, wide=wide)
-        _print_order(found)
-    for line in describe_model(found):
+def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
+    """The first suspects and pairs, how much of the data was judged, and what to do next."""
+    # Labels, and how much the model is worth.
+    if report.suspects:
+        _print_labels(report, wide=wide)
+    for line in describe_model(report):
         print_text(line)
     print_text(
-        f"it judges {found.covered} of {found.images} training images, those that it was not"
+        f"it judges {report.covered} of {report.images} training images: those that it was not"
         " trained on"
     )
-    if found.covered < found.images:
+    if report.covered < report.images:
         print(
-            f"  tracker run train --from {found.source} --folds 5 makes an ensemble that judges all"
-            " of them"
+            f"  tracker run train --from {report.source} --folds 5 makes an ensemble that judges"
+            " all of them"
         )
-    if pairs:
-        lines = [
-            (
-                str(number),
-                p.a.id,
-                p.b.id,
-                f"{p.a.split}, {p.b.split}",
-                _render_labels(p),
-                str(p.distance),
-            )
-            for number, p in enumerate(pairs[:SHOWN], start=1)
-        ]
-        heads = (
-            Column("#", right=True),
-            Column("image"),
-            Column("nearly equal"),
-            Column("parts", leaves=3),
-            Column("labels", leaves=1, text=True),
-            Column("bits", leaves=2, right=True),
-        )
-        print_table(heads, lines, wide=wide)
-        if len(pairs) > SHOWN:
-            print_text(
-                f"the first {SHOWN} of {len(pairs)} pairs, the nearest first; all are in"
-                f" {_name_file(found, 'pairs')}"
-            )
+    # Pairs.
+    if report.pairs:
+        _print_pairs(report, wide=wide)
     print_text(
-        f"{render_count(len(pairs), 'pair')} of nearly equal images (at most {found.threshold} of"
-        " 256 bits differ)"
+        f"{render_count(len(report.pairs), 'pair')} of nearly equal images (at most"
+        f" {report.threshold} of 256 bits differ)"
     )
-    print_text("\n".join(found.files))
-    if suspects:
-        table = next(name for name in found.files if name.endswith(".csv"))
+    # The files, and what to do with them.
+    print_text("\n".join(report.files))
+    if report.suspects:
+        table = next(name for name in report.files if name.endswith(".csv"))
         print_text(f"where a suggestion is right, write yes under accept in {table}; then")
-        print(f"  tracker run train --from {found.source} --set data.label_fixes={table}")
+        print(f"  tracker run train --from {report.source} --set data.label_fixes={table}")
 
 
-def _print_order(found: SuspectReport) -> None:
-    """In which order suspects come, and where those are that the table leaves out."""
-    count = len(found.suspects)
+def _print_labels(report: SuspectReport, *, wide: bool) -> None:
+    rows = [
+        (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
+        for number, s in enumerate(report.suspects[:SHOWN], start=1)
+    ]
+    columns = (
+        Column("#", right=True),
+        Column("id"),
+        Column("field", leaves=3),
+        Column("given", leaves=1),
+        Column("suggested", leaves=1),
+        Column("p(given)", leaves=2, right=True),
+        Column("images", leaves=4, right=True),
+    )
+    print_table(columns, rows, wide=wide)
+    _print_order(report)
+
+
+def _print_pairs(report: SuspectReport, *, wide: bool) -> None:
+    rows = []
+    for number, pair in enumerate(report.pairs[:SHOWN], start=1):
+        splits = f"{pair.a.split}, {pair.b.split}"
+        labels, distance = _render_labels(pair), str(pair.distance)
+        rows.append((str(number), pair.a.id, pair.b.id, splits, labels, distance))
+    columns = (
+        Column("#", right=True),
+        Column("image"),
+        Column("nearly equal"),
+        Column("parts", leaves=3),
+        Column("labels", leaves=1, text=True),
+        Column("bits", leaves=2, right=True),
+    )
+    print_table(columns, rows, wide=wide)
+    if len(report.pairs) > SHOWN:
+        print_text(
+            f"the first {SHOWN} of {len(report.pairs)} pairs, the nearest first; all are in"
+            f" {_name_file(report, 'pairs')}"
+        )
+
+
+def _print_order(report: SuspectReport) -> None:
+    """The order of the suspects, and which file has all of them."""
+    count = len(report.suspects)
     shown = (
         f"the first {SHOWN} of {count} labels" if count > SHOWN else render_count(count, "label")
     )
-    rest = f"; all are in {_name_file(found, 'labels')}" if count > SHOWN else ""
+    rest = f"; all are in {_name_file(report, 'labels')}" if count > SHOWN else ""
     order = (
-        "those that confident learning found first, then those with more images against them, then"
-        " by p(given)"
+        "first those of confident learning, then those with more images against them, then by"
+        " p(given)"
     )
     print_text(f"{shown}: {order}{rest}")
 
 
-def _name_file(found: SuspectReport, name: str) -> str:
-    """The table of that name among what was written."""
-    return next((file for file in found.files if file.endswith(f"{name}.csv")), "the files below")
+def _name_file(report: SuspectReport, name: str) -> str:
+    """The written table with that name."""
+    return next((file for file in report.files if file.endswith(f"{name}.csv")), "the files below")
 
 
-def describe_model(found: SuspectReport) -> Iterator[str]:
-    """How many labels the model doubts, how often it is right, and what its doubts are worth."""
-    weak = [strength for strength in found.model if strength.weak]
-    doubts = [suspect for suspect in found.suspects if found.find_strength(suspect) in weak]
-    if others := len(found.suspects) - len(doubts):
-        confident = sum(suspect.confident for suspect in found.suspects)
-        look = "looks" if others == 1 else "look"
-        by = f"{confident} of them by confident learning"
-        yield f"{render_count(others, 'label')} {look} wrong to {found.run}, {by}"
+def describe_model(report: SuspectReport) -> Iterator[str]:
+    """How many labels the model doubts, how often it is right, and whether to trust its doubts."""
+    weak = [strength for strength in report.model if strength.weak]
+    doubts = [suspect for suspect in report.suspects if report.find_strength(suspect) in weak]
+    if others := len(report.suspects) - len(doubts):
+        confident = sum(suspect.confident for suspect in report.suspects)
+        yield (
+            f"{report.run} doubts {render_count(others, 'label')}, {confident} of them by confident"
+            " learning"
+        )
     elif not doubts:
-        yield f"no label looks wrong to {found.run}"
+        yield f"{report.run} doubts no label"
     if doubts:
         yield (
-            f"a weak model's doubts: {found.run} would give {render_count(len(doubts), 'label')}"
-            " otherwise"
+            f"doubts of a weak model: {report.run} predicts another label for"
+            f" {render_count(len(doubts), 'label')}"
         )
-    for strength in found.model:
-        what = (
-            "labels"
-            if len(found.model) == 1
-            else {"label": "masks"}.get(strength.field, f"{strength.field}s")
-        )
+    for strength in report.model:
+        # With several fields, the one called label is the mask.
+        what = "labels"
+        if len(report.model) > 1:
+            what = {"label": "masks"}.get(strength.field, f"{strength.field}s")
         yield (
             f"  it agrees with {strength.accuracy:.1%} of the {strength.judged} {what} that it"
-            f" judges (the commonest one alone: {strength.majority:.1%})"
+            f" judges (always predicting the most common one: {strength.majority:.1%})"
         )
         if strength.weak and strength.credible < 0.5:
             yield (
-                "  so most of these doubts are its own mistakes: where 3.3 % of the labels are"
+                "  so most of these doubts are mistakes of the model: if 3.3 % of the labels are"
                 " wrong, as in public test sets (Northcutt et al. 2021), at most"
                 f" {strength.credible:.0%} of such doubts are right"
             )
         elif strength.weak:
-            yield "  that may be chance: it does not know more than the commonest one"
+            yield "  that may be chance: always predicting the most common one is as good"
 
 
 def _render_labels(pair: Pair) -> str:

@@ -1,5 +1,4 @@
-"""What to look at in the data: labels that are likely wrong, and nearly equal images in several
-parts of it."""
+"""Find suspects in the data: likely wrong labels, and nearly equal images in several parts."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.training.config import Config, config_from_dict
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import translate_os_errors
+from tracker.training.inspect.suspects import measure_agreement
 from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
 from tracker.workspace.competition import Workspace
@@ -38,17 +38,16 @@ LABEL_COLUMNS = (
 PAIR_COLUMNS = ("number", "a", "b", "split_a", "split_b", "label_a", "label_b", "distance")
 COLUMNS, ROWS = 6, 5  # of a page of pictures
 PHOTOS = 3  # of a person on a page
-ODD, EVEN = (
-    "tab:blue",
-    "tab:orange",
-)  # frames of suspects by their number: where one ends and the next begins
+# Colors of the frames by the number of the suspect: they show where the next one begins.
+ODD, EVEN = "tab:blue", "tab:orange"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuspectReport:
-    """What was found; `covered` of the `images` for training have out-of-fold probabilities.
+    """The suspects; `covered` of the `images` training images have out-of-fold probabilities.
 
-    `source` is the run whose config says where the images are. Paths are relative to the workspace.
+    `source` is the run whose config has the paths of the images. Paths are relative to the
+    workspace.
     """
 
     run: str
@@ -62,22 +61,12 @@ class SuspectReport:
     model: tuple[Agreement, ...] = ()
 
     def find_strength(self, suspect: Suspect) -> Agreement:
-        """How often the model is right about what this suspect is about."""
+        """How often the model is right about the field of this suspect."""
         field = "label" if suspect.field == "swap" else suspect.field
         return next(strength for strength in self.model if strength.field == field)
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data suspects --json`."""
-        pairs = [
-            {
-                "images": [pair.a.id, pair.b.id],
-                "splits": [pair.a.split, pair.b.split],
-                "labels": [pair.a.label, pair.b.label],
-                "labels_differ": pair.labels_differ,
-                "distance": pair.distance,
-            }
-            for pair in self.pairs
-        ]
         return {
             "run": self.run,
             "covered": self.covered,
@@ -90,46 +79,60 @@ class SuspectReport:
                 {**asdict(suspect), "images": list(suspect.images)} for suspect in self.suspects
             ],
             "threshold": self.threshold,
-            "pairs": pairs,
+            "pairs": [_pair_to_dict(pair) for pair in self.pairs],
             "files": list(self.files),
         }
+
+
+def _pair_to_dict(pair: Pair) -> dict[str, Any]:
+    return {
+        "images": [pair.a.id, pair.b.id],
+        "splits": [pair.a.split, pair.b.split],
+        "labels": [pair.a.label, pair.b.label],
+        "labels_differ": pair.labels_differ,
+        "distance": pair.distance,
+    }
 
 
 def find_suspects(
     workspace: Workspace, name: str, *, out: str, threshold: int, count: int
 ) -> SuspectReport:
-    """Look for both in the data of a run, and write them with pictures of the first `count` (0:
-    all) to `out`.
+    """Find suspects in the data of a run, and write them to the folder `out`.
 
-    Raises ConfigError when labels.csv there was reviewed already, DataError when the run has no
-    validation.npz.
+    The first `count` get pictures, 0 means all. Raises ConfigError when labels.csv in `out` was
+    already reviewed, DataError when the run has no validation.npz.
     """
     from tracker.training.inspect.duplicates import find_duplicates
-    from tracker.training.inspect.suspects import find_suspects, measure_agreement
+    from tracker.training.inspect.suspects import find_suspects as find_label_suspects
     from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
+    # Refuse to replace a review before anything is computed.
     folder = workspace.resolve(out)
-    _check_unreviewed(folder / f"{LABELS}.csv")
+    _refuse_reviewed(folder / f"{LABELS}.csv")
     source, config = _load_data_config(workspace, name)
-    kept = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
     task, data = prepare_data(workspace, config)
+    # Labels: those of the images that the run was not trained on.
     samples = {sample.id: sample for sample in (*data.train, *data.val)}
-    rows = [row for row, image in enumerate(kept.ids) if image in samples]
+    rows = [row for row, image in enumerate(predictions.ids) if image in samples]
     if not rows and samples:
         raise DataError(
-            f"none of the {len(kept.ids)} validation images of {name} is a training image here"
-            f" ({kept.ids[0]}, ...)",
-            hint=f"run.save_validation needs ids as this program has them: {next(iter(samples))}",
+            f"none of the {len(predictions.ids)} validation images of {name} is a training image of"
+            f" the workspace ({predictions.ids[0]}, ...)",
+            hint=f"run.save_validation needs ids like this one: {next(iter(samples))}",
         )
-    judged = [samples[kept.ids[row]] for row in rows]
-    suspects = (
-        find_suspects(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
-        if judged
-        else []
+    judged = [samples[predictions.ids[row]] for row in rows]
+    suspects: list[Suspect] = []
+    if judged:
+        suspects = find_label_suspects(
+            judged, predictions.probabilities[rows], task.classes, config.data.age_bands
+        )
+    model = measure_agreement(
+        judged, predictions.probabilities[rows], task.classes, config.data.age_bands
     )
-    model = measure_agreement(judged, kept.probabilities[rows], task.classes, config.data.age_bands)
-    suspects = [_doubt_weak(suspect, model) for suspect in suspects]
+    suspects = [_lower_confidence(suspect, model) for suspect in suspects]
+    # Pairs: among all images.
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)
     with translate_os_errors(folder, "create"):
@@ -151,37 +154,39 @@ def find_suspects(
     )
 
 
-def _doubt_weak(suspect: Suspect, model: Sequence[Agreement]) -> Suspect:
-    """The same, not confident where the model is weak; their order stays."""
+def _lower_confidence(suspect: Suspect, model: Sequence[Agreement]) -> Suspect:
+    """The suspect, not confident if the model is weak in its field."""
     field = "label" if suspect.field == "swap" else suspect.field
     weak = any(strength.weak for strength in model if strength.field == field)
     return replace(suspect, confident=suspect.confident and not weak)
 
 
-def _check_unreviewed(path: Path) -> None:
-    """What somebody has looked at must not be written over."""
+def _refuse_reviewed(path: Path) -> None:
+    """Raise ConfigError instead of replacing a table that somebody has reviewed."""
     if path.is_file() and any(accept for (accept,) in read_table(path, ("accept",))):
         raise ConfigError(
-            f"{path} was reviewed, and would be lost", hint="move it, or give another --out FOLDER"
+            f"{path} was reviewed and would be replaced",
+            hint="move it, or give another --out FOLDER",
         )
 
 
 def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
-    """The run itself, or an ensemble's first member, and where its images are, with all people in
-    it."""
+    """The run, for an ensemble its first member, and the config of its images.
+
+    That config excludes nobody by undersampling.
+    """
     while load_run(workspace.runs_dir, name).kind == "ensemble":
         name = load_config(workspace.runs_dir, name)["ensemble"]["members"][0]
     tables, source = load_config(workspace.runs_dir, name), f"{name}/config.toml"
-    if not tables.get("data", {}).get(
-        "train_dir"
-    ):  # a loop of one's own need not say where the images are
+    # The config of one's own training loop may not have the paths.
+    if not tables.get("data", {}).get("train_dir"):
         tables, source = {"data": dict(workspace.data)}, "tracker.toml"
     config = config_from_dict(tables, source=source)
     return name, replace(config, data=replace(config.data, undersample=()))
 
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
-    """Every image with the part of the data that it is in; of an ensemble of folds, its fold."""
+    """Every image with its part of the data; for an ensemble of folds with its fold."""
     from tracker.training.data.split import assign_folds, find_unit
     from tracker.training.inspect.duplicates import Image
 
@@ -204,8 +209,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
 def _write_suspects(
     folder: Path, suspects: Sequence[Suspect], samples: Mapping[str, Sample], count: int
 ) -> list[Path]:
-    """labels.csv, a line a suspect as data.label_fixes takes it once it is accepted, and its pages
-    of pictures."""
+    """Write labels.csv, for data.label_fixes after a review, and its pages of pictures."""
     from tracker.training.pictures.sheets import Legend, Tile, draw_pages
 
     table = folder / f"{LABELS}.csv"
@@ -218,24 +222,22 @@ def _write_suspects(
         for number, suspect in enumerate(suspects, start=1)
     ]
     write_table(table, LABEL_COLUMNS, lines)
+    # Pictures of the first suspects.
     tiles = []
     for number, suspect in enumerate(suspects[:count], start=1):
         frame = ODD if number % 2 else EVEN
-        shown = sorted(
-            suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True
-        )  # without a mask first
+        # In reverse order of the file names: the photograph without a mask comes first.
+        shown = sorted(suspect.images, key=lambda image: image.rpartition("/")[2], reverse=True)
         for image in shown[:PHOTOS]:
-            change = (
-                suspect.value
-                if suspect.field == "swap"
-                else f"{suspect.given} -> {suspect.suggested}"
-            )
+            change = f"{suspect.given} -> {suspect.suggested}"
+            if suspect.field == "swap":
+                change = suspect.value
             title = f"#{number} {suspect.field}  p(given) {suspect.score:.2f}\n{change}"
             tiles.append(Tile(samples[image].path, title, image, frame))
     legend = Legend(
         {
             ODD: "suspects of odd number",
-            EVEN: "of even number: where the color changes, the next suspect begins",
+            EVEN: "suspects of even number: where the color changes, the next one begins",
         },
         "Given label -> suggested label. p(given) is the probability that the model gives to the"
         " given label.",
@@ -244,7 +246,7 @@ def _write_suspects(
 
 
 def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
-    """pairs.csv and its pages of pictures, the frame red where the labels differ."""
+    """Write pairs.csv and its pages of pictures, with a red frame where the labels differ."""
     from tracker.training.pictures.sheets import NEUTRAL, WRONG, Legend, Tile, draw_pages
 
     table = folder / f"{PAIRS}.csv"
@@ -272,7 +274,7 @@ def _write_pairs(folder: Path, pairs: Sequence[Pair], count: int) -> list[Path]:
             WRONG: "the labels of the pair differ",
             NEUTRAL: "the labels are equal, or one is unknown",
         },
-        "Two images of one number are nearly equal: of 256 bits that tell what they look like, so"
-        " many differ.",
+        "Two images with the same number are nearly equal: so many of the 256 bits that describe"
+        " them differ.",
     )
     return [table, *draw_pages(tiles, folder, PAIRS, legend=legend, columns=COLUMNS, rows=ROWS)]

@@ -1,4 +1,4 @@
-"""Runs in the background and one after another: queue, sweep, logs, stop; with what they print.
+"""Runs in the background and one after another: queue, sweep, logs, stop, and their output.
 
 Imports `workflows`, `comparison` and below.
 """

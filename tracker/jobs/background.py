@@ -1,8 +1,7 @@
-"""A tracker command in a session of its own: it outlives the terminal, and its output is kept with
-the run it makes.
+"""A tracker command in the background: it survives the terminal.
 
-The output is written to `.tracker/output/PID.log` until the run folder exists, and to its
-`output.log` from then on.
+Its output goes to `.tracker/output/PID.log` until the run folder exists, then to `output.log` in
+that folder.
 """
 
 from __future__ import annotations
@@ -24,16 +23,19 @@ from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
 
-POLL_S = 0.1
-HOLD = (  # of sh: the command begins at a line on stdin, never when it is closed
-    'read -r _ && exec "$@" < /dev/null'
-)
-CLOCK_S = 5.0  # a process started within that time of ours, with its number, is ours
+POLL_S = 0.1  # somebody waits for the name of the run
+# For sh: start the command after a line on stdin, and never when stdin is closed.
+WAIT_FOR_START = 'read -r _ && exec "$@" < /dev/null'
+# A process with the number of a child is the child if it started within this time of it. System
+# clocks are rounded, and process numbers are not reused that fast.
+CLOCK_S = 5.0
 
 
 class Child:
-    """A command in the background: started here, or by a process that has died since (then without
-    `process`)."""
+    """A command in the background.
+
+    `process` is None for one that was started by a process that has died since.
+    """
 
     def __init__(
         self,
@@ -52,26 +54,36 @@ class Child:
     def start(
         cls,
         workspace: Workspace,
-        words: Sequence[str],
+        arguments: Sequence[str],
         *,
         cwd: Path | None = None,
-        keep: Callable[[Child], None] = lambda _: None,
+        before_start: Callable[[Child], None] = lambda _: None,
     ) -> Child:
-        """Start `tracker WORDS`; closing the terminal or Ctrl-C there does not reach it.
+        """Start `tracker ARGUMENTS`; closing the terminal or Ctrl-C there does not reach it.
 
-        It begins when `keep` has returned: whoever dies before, having kept no number, leaves no
-        process behind.
+        The command starts after `before_start` has returned. If this process dies before that, the
+        command never starts, so no unknown process is left.
         """
         quiet_libraries()
         folder = workspace.lock_dir / "output"
         started = utc_now()
         with translate_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
-            unnamed = folder / f"{uuid.uuid4().hex}.log"
-            with unnamed.open("ab") as log:
+            pending = folder / f"{uuid.uuid4().hex}.log"
+            with pending.open("ab") as log:
                 process = subprocess.Popen(
-                    # -P: not the code in the current folder
-                    ["sh", "-c", HOLD, "sh", sys.executable, "-P", "-m", "tracker.cli", *words],
+                    # -P: do not import from the current folder
+                    [
+                        "sh",
+                        "-c",
+                        WAIT_FOR_START,
+                        "sh",
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        "tracker.cli",
+                        *arguments,
+                    ],
                     cwd=cwd,
                     stdin=subprocess.PIPE,
                     stdout=log,
@@ -79,15 +91,16 @@ class Child:
                     start_new_session=True,
                 )
             assert process.stdin  # noqa: S101  (it is a pipe)
-            with process.stdin as hold:
-                unnamed.replace(pending_log_path(workspace, process.pid))
+            # The child starts at the line that is written last.
+            with process.stdin as start_signal:
+                pending.replace(pending_log_path(workspace, process.pid))
                 child = cls(workspace, process.pid, started, process)
-                keep(child)
-                hold.write(b"\n")
+                before_start(child)
+                start_signal.write(b"\n")
         return child
 
     def is_alive(self) -> bool:
-        """Whether it still runs; another process that has its number by now does not count."""
+        """Whether it still runs; another process that has got its number does not count."""
         if self._process is not None:
             return self._process.poll() is None
         import psutil
@@ -101,18 +114,17 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs and when it was not started
-        here."""
+        """Its exit code, negative for a signal; None if it runs or was not started here."""
         return None if self._process is None else self._process.poll()
 
     def wait_for_folder(self) -> bool:
-        """Wait until its output goes to the folder of what it makes; False when it ended before."""
+        """Wait until its output goes to the folder of its run; False when it ended before."""
         while self._output.exists() and self.is_alive():
             time.sleep(POLL_S)
         return not self._output.exists()
 
     def wait_for_run(self) -> RunRecord | None:
-        """The run that it makes or resumes, as soon as it does; None when it ended without one."""
+        """Wait for the run that it makes or resumes; None when it ended without one."""
         self.wait_for_folder()
         here = os.uname().nodename
         for record in list_runs(self._workspace.runs_dir):
@@ -121,7 +133,7 @@ class Child:
         return None
 
     def take_output(self) -> str:
-        """What it printed when it ended without a run."""
+        """Read and delete what it printed, if it ended without a run."""
         try:
             text = self._output.read_text(encoding="utf-8", errors="replace")
             self._output.unlink()
@@ -130,6 +142,6 @@ class Child:
         return text
 
     def terminate(self) -> None:
-        """Ask it to end; its run is then recorded as interrupted."""
+        """Send SIGTERM; its run is then recorded as interrupted."""
         if self.is_alive():
             os.kill(self.pid, signal.SIGTERM)

@@ -1,5 +1,4 @@
-"""One training of a queue or a sweep: a `tracker run train` in a process of its own, found again
-after a crash."""
+"""One training of a queue or a sweep: a process of its own that is found again after a crash."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tracker.training.config import Config, config_to_dict, render_assignment
 from tracker.training.input.channels import resolve_input
 from tracker.training.tables import flatten
 from tracker.workflows.resolve import FLAGS, resolve_config
-from tracker.workflows.reuse import find_earlier
+from tracker.workflows.reuse import find_reusable_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
@@ -47,8 +46,8 @@ class Training:
             workspace, config_file=self.config_file, parent=parent, assignments=self.assignments
         )
 
-    def words(self) -> list[str]:
-        """The words of the command line."""
+    def to_arguments(self) -> list[str]:
+        """The command line, without `tracker`."""
         words = ["run", "train", *([str(self.config_file)] if self.config_file else [])]
         words += ["--from", self.parent] if self.parent else []
         for assignment in self.assignments:
@@ -64,8 +63,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What must be kept to find a begun training again: its process, and the run as soon as there
-    is one."""
+    """What is saved to find a started training again: its process, and its run once it exists."""
 
     pid: int = 0
     started: str = ""
@@ -74,7 +72,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobEnd:
-    """How a training ended; `reason` says why it did not finish, or where it was found finished."""
+    """How a training ended; `reason` says why it did not finish, or why it was skipped."""
 
     run: RunRecord | None
     status: str
@@ -82,12 +80,15 @@ class JobEnd:
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """`keep` puts a job on disk, nothing happens before; `follow` gets the run's name and each piece
-    of its output."""
+class JobCallbacks:
+    """What a queue or a sweep does at each step of a job.
 
-    keep: Callable[[Job], None]
-    follow: Callable[[str, str], None]
+    `save_job` writes the job to disk before it starts. `on_output` gets the run's name and its
+    output, piece by piece.
+    """
+
+    save_job: Callable[[Job], None]
+    on_output: Callable[[str, str], None]
 
 
 def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, list[str]]:
@@ -145,84 +146,90 @@ def _fits(value: Any, kind: type) -> bool:
     return type(value) is kind and not (isinstance(value, str) and "\0" in value)
 
 
-def find_same(workspace: Workspace, config: Config) -> RunRecord | None:
-    """The finished run of the same config, data and code, if there is one; raises DataError for bad
-    images."""
+def find_equal_run(workspace: Workspace, config: Config) -> RunRecord | None:
+    """The finished run with this config, data and code; raises DataError for bad images."""
     _, data = prepare_data(workspace, config)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
-        find_earlier(workspace, tables, data.fingerprint)
+        find_reusable_run(workspace, tables, data.fingerprint)
     except AlreadyTrainedError as error:
         return load_run(workspace.runs_dir, error.run)
     return None
 
 
-def carry_out(workspace: Workspace, training: Training, job: Job, hooks: Hooks) -> JobEnd:
-    """Train to the end. A training that was begun before, as `job` says, is waited for, or resumed
-    if it has died.
+def run_training(
+    workspace: Workspace, training: Training, job: Job, callbacks: JobCallbacks
+) -> JobEnd:
+    """Train to the end.
 
+    When `job` says that the training has started before, wait for it, or resume it if it has died.
     KeyboardInterrupt ends the run, so that it can be resumed, and is raised again.
     """
+    # Wait for a process of an earlier call.
     before = find_run(workspace, job.run)
     if job.pid:
         child = Child(workspace, job.pid, job.started)
-        before = _watch(workspace, child, job, hooks) or before
+        before = _watch(workspace, child, job, callbacks) or before
         child.take_output()
     if before and (before.status == "finished" or before.facts.get("pruned")):
-        return _describe(before)
+        return _end_of(before)
+    # Start a new process, or one that resumes the run.
     name = before.name if before else ""
-    words = ["run", "train", "--from", name, "--resume"] if before else training.words()
+    resume = ["run", "train", "--from", name, "--resume"]
+    arguments = resume if before else training.to_arguments()
     shown = _size(workspace.runs_dir / name / OUTPUT_NAME) if before else 0
 
-    def begin(child: Child) -> None:
-        hooks.keep(Job(pid=child.pid, started=child.started, run=name))
+    def to_job(child: Child) -> Job:
+        return Job(pid=child.pid, started=child.started, run=name)
 
-    child = Child.start(workspace, words, cwd=workspace.root, keep=begin)
-    record = _watch(
-        workspace, child, Job(pid=child.pid, started=child.started, run=name), hooks, shown=shown
+    child = Child.start(
+        workspace,
+        arguments,
+        cwd=workspace.root,
+        before_start=lambda child: callbacks.save_job(to_job(child)),
     )
+    record = _watch(workspace, child, to_job(child), callbacks, shown=shown)
     if record is None:
-        return JobEnd(
-            before,
-            "failed",
-            find_reason(child.take_output()) or f"it ended with code {child.exit_code}",
-        )
-    return _describe(record)
+        reason = find_reason(child.take_output()) or f"it ended with code {child.exit_code}"
+        return JobEnd(before, "failed", reason)
+    return _end_of(record)
 
 
 def _watch(
-    workspace: Workspace, child: Child, job: Job, hooks: Hooks, *, shown: int = 0
+    workspace: Workspace, child: Child, job: Job, callbacks: JobCallbacks, *, shown: int = 0
 ) -> RunRecord | None:
-    """Wait for the end of a process, passing on its output from byte `shown` on; the run that it
-    made, if any."""
+    """Wait for the end of a process; returns the run that it made, if any.
+
+    Its output from byte `shown` on is passed to `on_output`.
+    """
     name = job.run
     try:
         alive = child.is_alive()
-        if found := child.wait_for_run():
-            name = found.name
-            hooks.keep(replace(job, run=name))
-        if found and alive:
+        if run := child.wait_for_run():
+            name = run.name
+            callbacks.save_job(replace(job, run=name))
+        if run and alive:
             for text in stream_logs(workspace, name, follow=True, offset=shown):
-                hooks.follow(name, text)
+                callbacks.on_output(name, text)
         while child.is_alive():
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        _end(workspace, child, name)
+        _stop(workspace, child, name)
         raise
-    return load_run(workspace.runs_dir, name) if found else None
+    return load_run(workspace.runs_dir, name) if run else None
 
 
-def _end(workspace: Workspace, child: Child, name: str) -> None:
-    """End a process as Ctrl-C in it would, and wait until it is gone."""
+def _stop(workspace: Workspace, child: Child, name: str) -> None:
+    """End a process like Ctrl-C in it does, and wait until it is gone."""
     try:
-        stop_run(workspace, name, reason="the command that waited for it was interrupted")
+        stop_run(workspace, name, reason="the command that started it was interrupted")
     except TrackerError:  # the run has ended by itself, or there is none yet
         child.terminate()
     while child.is_alive():
         time.sleep(POLL_S)
 
 
-def _describe(record: RunRecord) -> JobEnd:
+def _end_of(record: RunRecord) -> JobEnd:
     reasons = {"finished": "", "killed": "its process was killed"}
     return JobEnd(record, record.status, one_line(reasons.get(record.status, record.error)))
 
@@ -236,12 +243,12 @@ def find_run(workspace: Workspace, name: str) -> RunRecord | None:
 
 
 def find_reason(output: str) -> str:
-    """The error that a command ended with, from all that it printed."""
+    """The error that ended a command, from all its output."""
     return one_line(output.rpartition("error: ")[2])
 
 
 def describe_problem(error: TrackerError) -> str:
-    """An error in one line, the problems of a config without their heading."""
+    """An error in one line; the problems of a config without their heading."""
     return "; ".join(getattr(error, "problems", ())) or one_line(str(error))
 
 
@@ -256,7 +263,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """A line of progress, on stderr."""
     from tracker.core.text import clean_text
 

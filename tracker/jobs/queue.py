@@ -1,9 +1,8 @@
-"""A file of trainings, run one after another: `[[run]]` tables with the words of `tracker run
-train`.
+"""A file of trainings that run one after another: `[[run]]` tables with options of `run train`.
 
-What has become of each is in `.tracker/queues/NAME/state.json`, by a hash of its table and its
-config file: entries may be added, edited and moved at any time. What is begun is on disk before it
-begins, so a queue that was killed goes on.
+`.tracker/queues/NAME/state.json` has the state of each, by a hash of its table and its config file:
+entries may be added, edited and moved at any time. The state is on disk before a training starts,
+so a queue that was killed can continue.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.job import (
-    Hooks,
     Job,
+    JobCallbacks,
     JobEnd,
     Training,
-    carry_out,
     describe_problem,
+    find_equal_run,
     find_run,
-    find_same,
+    log,
     read_training,
-    say,
+    run_training,
 )
 from tracker.runs.output import outlive_terminal
 from tracker.training.errors import ConfigError, StorageError
@@ -54,13 +53,13 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What it is called in the table: its note, or what it changes."""
+        """Its name in the table of results: its note, or what it changes."""
         return self.training.note or ", ".join(self.training.assignments) or "as it is"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of an entry; `reason` is empty when its own run finished."""
+class QueueResult:
+    """The result of an entry; `reason` is empty when its own run finished."""
 
     entry: int
     label: str
@@ -117,29 +116,33 @@ def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
 
 
 def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
-    """The folder where what was done of a file is kept."""
-    place = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
-    return workspace.lock_dir / kind / f"{file.stem}-{place}"
+    """The folder with the state of a queue or sweep file; `kind` is queues or sweeps."""
+    # Two files with the same name in different folders are different queues.
+    path_hash = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
+    return workspace.lock_dir / kind / f"{file.stem}-{path_hash}"
 
 
 def find_output(folder: Path, pid: int, *, alone: bool) -> Path:
-    """The folder of a detached command's output."""
+    """The folder for the output of a detached command."""
     return folder if alone else folder / f"join-{pid}"
 
 
 @contextmanager
-def own_folder(
+def claim_folder(
     workspace: Workspace, file: Path, kind: str, *, alone: bool = True
 ) -> Iterator[Path]:
-    """The folder of a file while this process works on it, `alone` or not; raises RefusedError when
-    another does."""
+    """The folder of a file, claimed while this process works on it, `alone` or not.
+
+    Raises RefusedError when another process works on it.
+    """
     folder = find_folder(workspace, file, kind)
     lock = FileLock(folder / "lock")
     if alone and not lock.acquire(wait=False):
-        hint = "wait for it, or kill it" + (
-            ", or work beside it with --join" if kind == "sweeps" else ""
-        )
-        raise RefusedError(f"process {lock.find_holder()} works on {file} already", hint=hint)
+        hint = "wait for it, or kill it"
+        if kind == "sweeps":
+            hint += ", or join it with --join"
+        holder = lock.find_holder()
+        raise RefusedError(f"process {holder} is already working on {file}", hint=hint)
     remove_leftovers(folder)
     try:
         with outlive_terminal(workspace) as output:
@@ -152,37 +155,36 @@ def own_folder(
         lock.release()
 
 
-def run_queue(workspace: Workspace, file: Path) -> list[Outcome]:
-    """Train every entry that has not finished in an earlier call; a failed one does not keep the
-    others from it.
+def run_queue(workspace: Workspace, file: Path) -> list[QueueResult]:
+    """Train every entry that has not finished yet; after a failed one the others are still trained.
 
-    The file is read again after each. Raises ConfigError for a file that is no queue, RefusedError
-    when another process works on it, and InterruptedByUserError.
+    The file is read again after each entry. Raises ConfigError for a wrong file, RefusedError when
+    another process works on it, and InterruptedByUserError.
     """
     require(*TRAINING)
     entries = read_queue(file)
-    with own_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
+    with claim_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
         queue = _Queue(workspace, file, folder / "state.json")
         for entry in entries:
             queue.warn(entry)
         queue.wait_for_others({entry.key for entry in entries})
-        outcomes: dict[str, Outcome] = {}
-        while left := [entry for entry in entries if entry.key not in outcomes]:
-            outcomes[left[0].key] = queue.work(left[0], len(entries))
+        results: dict[str, QueueResult] = {}
+        while left := [entry for entry in entries if entry.key not in results]:
+            results[left[0].key] = queue.work(left[0], len(entries))
             entries = _read_again(file, entries)
-    return sorted(outcomes.values(), key=lambda outcome: outcome.entry)
+    return sorted(results.values(), key=lambda result: result.entry)
 
 
 def _read_again(file: Path, entries: list[Entry]) -> list[Entry]:
     try:
         return read_queue(file)
     except (ConfigError, StorageError) as error:
-        say(f"{describe_problem(error)}; going on with what it said before")
+        log(f"{describe_problem(error)}; the queue continues with the entries read before")
         return entries
 
 
 class _Queue:
-    """The entries' states on disk, and the work on one entry."""
+    """The states of the entries on disk, and the training of one entry."""
 
     def __init__(self, workspace: Workspace, file: Path, path: Path) -> None:
         self._workspace = workspace
@@ -195,13 +197,13 @@ class _Queue:
             pass
         except (OSError, ValueError) as error:
             raise StorageError(
-                f"cannot read {path}: {error}", hint="delete it to begin the queue anew"
+                f"cannot read {path}: {error}", hint="delete it to start the queue again"
             ) from error
 
     def warn(self, entry: Entry) -> None:
-        """Say at once what will keep an entry from being trained, as far as it can be known.
+        """Warn at the beginning that an entry will fail, as far as that can be known.
 
-        `latest` and `sota` may be other runs by the time of its turn.
+        When it is trained, `latest` and `sota` may mean other runs.
         """
         try:
             if entry.problems or entry.training.parent not in ("latest", "sota"):
@@ -209,28 +211,31 @@ class _Queue:
         except UnknownRunError:
             pass  # an entry before it may make that run
         except TrackerError as error:
-            say(f"entry {entry.number} will fail: {describe_problem(error)}")
+            log(f"entry {entry.number} will fail: {describe_problem(error)}")
 
     def wait_for_others(self, keys: Collection[str]) -> None:
-        """Wait for what an earlier call began and is not in the file any more: one training at a
-        time."""
+        """Wait for trainings of an earlier call whose entry is no longer in the file.
+
+        Only one training runs at a time.
+        """
         for key, state in self._states.items():
             child = Child(self._workspace, state.get("pid", 0), state.get("started", ""))
             if key in keys or state["status"] != "running" or not child.is_alive():
                 continue
             name = state["run"] or f"process {child.pid}"
-            say(
-                f"waiting for {name}, whose entry ({state['entry']}) was changed; tracker stop"
-                " ends it"
+            log(
+                f"waiting for {name}: its entry ({state['entry']}) was changed or removed; tracker"
+                " stop ends it"
             )
             while child.is_alive():
                 time.sleep(POLL_S)
 
-    def work(self, entry: Entry, total: int) -> Outcome:
-        """Bring an entry to its end, whatever that is; raises InterruptedByUserError."""
+    def work(self, entry: Entry, total: int) -> QueueResult:
+        """Train an entry, unless it has finished; raises InterruptedByUserError."""
         state = self._states.get(entry.key, {})
         if state.get("status") != "finished":
-            say(f"entry {entry.number} of {total}: {entry.label}")
+            log(f"entry {entry.number} of {total}: {entry.label}")
+            # Train, whatever comes of it.
             try:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
@@ -241,15 +246,17 @@ class _Queue:
             except TrackerError as error:
                 run = find_run(self._workspace, self._states.get(entry.key, {}).get("run", ""))
                 end = JobEnd(run, "failed", describe_problem(error))
+            # Save the end before saying it.
             state = {
                 "status": end.status,
                 "run": end.run.name if end.run else "",
                 "reason": end.reason,
             }
             self._keep(entry, **state)
-            say(f"entry {entry.number} {end.status}{': ' if end.reason else ''}{end.reason}")
+            reason = f": {end.reason}" if end.reason else ""
+            log(f"entry {entry.number} {end.status}{reason}")
         record = find_run(self._workspace, state["run"])
-        return Outcome(
+        return QueueResult(
             entry=entry.number,
             label=entry.label,
             run=state["run"] or None,
@@ -261,15 +268,16 @@ class _Queue:
 
     def _train(self, entry: Entry, state: Mapping[str, Any]) -> JobEnd:
         job = Job(**{key: state[key] for key in ("pid", "started", "run") if key in state})
+        # A training that has started is not checked again: it is waited for or resumed.
         if not job.pid:
             config = self._check(entry)
-            if not entry.training.force and (same := find_same(self._workspace, config)):
+            if not entry.training.force and (same := find_equal_run(self._workspace, config)):
                 return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
-        hooks = Hooks(
-            keep=lambda job: self._keep(entry, status="running", **asdict(job)),
-            follow=lambda _, text: say(text.removesuffix("\n")),
+        callbacks = JobCallbacks(
+            save_job=lambda job: self._keep(entry, status="running", **asdict(job)),
+            on_output=lambda _, text: log(text.removesuffix("\n")),
         )
-        return carry_out(self._workspace, entry.training, job, hooks)
+        return run_training(self._workspace, entry.training, job, callbacks)
 
     def _check(self, entry: Entry) -> Any:
         if entry.problems:

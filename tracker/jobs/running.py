@@ -1,4 +1,4 @@
-"""Runs while they run: what they say, and stopping one."""
+"""Runs that are running: their output, their progress, and stopping one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
 from tracker.workspace.competition import Workspace
 
-POLL_S = 0.5
-
-REPORT_S = 10.0
-
-SILENCE_S = 8.0  # without a line, until `logs -f` says what the run is doing
+POLL_S = 0.5  # `logs -f` is this much behind
+REPORT_S = 10.0  # between two messages while waiting for a run to end
+SILENCE_S = 8.0  # without output, `logs -f` then says what the run is doing
 
 
 def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
-    """The run meant by a word, where `latest` is the newest that is running.
+    """The run that a word means; `latest` is the newest running one.
 
-    When none is running, the newest of all with `or_newest`; else, and when there is no run, raises
-    TrackerError.
+    When none is running it is the newest of all with `or_newest`, else TrackerError is raised, as
+    when there is no run.
     """
     if word != "latest":
         return resolve_run(workspace, word)
@@ -60,29 +58,27 @@ def stream_logs(
     offset: int = 0,
     on_silence: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
-    """The output of a run in the background, or the epochs of one in a terminal; `follow`: until
-    the run ends.
+    """The output of a run in the background, or the epochs of one in a terminal.
 
-    `offset` bytes are left out. `on_silence` gets a sentence about the run when it has printed
-    nothing for a while.
+    With `follow` until the run ends. The first `offset` bytes are skipped. `on_silence` gets a
+    sentence about the progress when nothing was printed for a while.
     """
     folder = workspace.runs_dir / name
     load_run(workspace.runs_dir, name)
-    read = _read_output if (folder / OUTPUT_NAME).is_file() else _Epochs(workspace).read
-    heard, told = time.monotonic(), ""
+    read = _read_output if (folder / OUTPUT_NAME).is_file() else _EpochLines(workspace).read
+    last_output, message = time.monotonic(), ""
     while True:
-        running = (
-            load_run(workspace.runs_dir, name).status == "running"
-        )  # before reading: nothing is missed
+        # Ask before reading: then nothing is missed at the end.
+        running = load_run(workspace.runs_dir, name).status == "running"
         text, offset = read(folder, offset)
         if text:
             yield text
-            heard = time.monotonic()
-        elif time.monotonic() - heard > SILENCE_S:
-            heard, before = time.monotonic(), told
-            told = describe_silence(workspace, name)
-            if told not in ("", before):
-                on_silence(told)
+            last_output = time.monotonic()
+        elif time.monotonic() - last_output > SILENCE_S:
+            last_output, before = time.monotonic(), message
+            message = describe_progress(workspace, name)
+            if message not in ("", before):
+                on_silence(message)
         if not (running and follow):
             return
         time.sleep(POLL_S)
@@ -95,25 +91,27 @@ def _read_output(folder: Path, offset: int) -> tuple[str, int]:
     return new.decode("utf-8", errors="replace"), offset + len(new)
 
 
-class _Epochs:
-    """A line for each new point of a whole epoch, and one wherever the run was resumed: it may
-    repeat epochs."""
+class _EpochLines:
+    """A line for each new point of an epoch, and one where the run was resumed.
+
+    A resumed run may repeat epochs.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._resumes = 0  # that were told
+        self._resumes = 0  # how many were shown
 
     def read(self, folder: Path, offset: int) -> tuple[str, int]:
-        """The new lines after a place in metrics.jsonl, and the place after them."""
-        lines, own = [], list_shown()
-        for at, point in read_new_points(folder / "metrics.jsonl", offset):
-            offset = at
-            shown = (
-                {key: value for key, value in point["values"].items() if key in own}
-                if point
-                else {}
-            )
-            if point and shown:
+        """The new lines after byte `offset` of metrics.jsonl, and the next offset."""
+        lines, shown_metrics = [], list_shown()
+        for next_offset, point in read_new_points(folder / "metrics.jsonl", offset):
+            offset = next_offset
+            if not point:
+                continue
+            shown = {
+                name: value for name, value in point["values"].items() if name in shown_metrics
+            }
+            if shown:
                 resumes = [moment for moment in list_resumes(folder) if moment <= point["time"]]
                 if len(resumes) > self._resumes:
                     lines.append(render_resume(self._workspace, resumes[-1], point["epoch"] - 1))
@@ -123,27 +121,31 @@ class _Epochs:
         return "".join(f"{line}\n" for line in lines), offset
 
 
-def describe_silence(workspace: Workspace, name: str) -> str:
-    """Which epoch a running run is in, and since when; empty when nothing can be said of it."""
+def describe_progress(workspace: Workspace, name: str) -> str:
+    """In which epoch a run is, and since when; empty when it is not running."""
     record = load_run(workspace.runs_dir, name)
     if record.status != "running" or not record.created_at:
         return ""
-    own = bool(record.fingerprints.get("data"))  # other loops log what they like, and when
+    # Our own training logs these metrics at the end of an epoch. Other loops log what and when they
+    # like: there any point counts.
+    own_training = bool(record.fingerprints.get("data"))
     shown = list_shown()
     epoch, since = 0, from_utc_text(record.created_at).timestamp()
     for point in read_points(workspace.runs_dir / name / "metrics.jsonl"):
-        if any(
-            key in shown if own else not key.startswith(SYSTEM_PREFIX) for key in point["values"]
-        ):
+        if own_training:
+            counts = any(name in shown for name in point["values"])
+        else:
+            counts = any(not name.startswith(SYSTEM_PREFIX) for name in point["values"])
+        if counts:
             epoch, since = point["epoch"], point["time"]
     moment = to_utc_text(dt.datetime.fromtimestamp(since, dt.UTC))
     clock = workspace.competition.local_time(moment, "%H:%M")
-    if not own:
+    if not own_training:
         return f"{name} has logged nothing since {clock}, in epoch {epoch}"
     total = load_config(workspace.runs_dir, name)["train"]["epochs"]
     if total == epoch:
-        return f"{name} has done its {epoch} epochs at {clock} and has not ended yet"
-    return f"{name} is in epoch {epoch + 1} of {total} since {clock}"
+        return f"{name} completed its {epoch} epochs at {clock} and has not ended yet"
+    return f"{name} has been in epoch {epoch + 1} of {total} since {clock}"
 
 
 def stop_run(
@@ -154,29 +156,30 @@ def stop_run(
     wait_s: float = 60.0,
     facts: dict[str, Any] | None = None,
 ) -> RunRecord:
-    """End a running run as Ctrl-C would, and wait until that is recorded; `reason` and `facts` go
-    into its record.
+    """End a running run like Ctrl-C does, and wait until its end is recorded.
 
-    Raises TrackerError when it does not run, runs elsewhere, or has not ended within `wait_s`
-    seconds.
+    `reason` and `facts` are added to its record. Raises TrackerError when it is not running, when
+    it runs on another machine, or when it has not ended within `wait_s` seconds.
     """
+    # Refuse what cannot be stopped from here.
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)
     if record.status != "running":
         raise TrackerError(
-            f"{name} is not running, it is {record.status}", hint="tracker runs lists the runs"
+            f"{name} is not running: it is {record.status}", hint="tracker runs lists the runs"
         )
     if record.host != os.uname().nodename:
         raise TrackerError(
-            f"{name} runs on {record.host}", hint=f"tracker stop {name} on that machine"
+            f"{name} runs on {record.host}", hint=f"run tracker stop {name} on that machine"
         )
     holder = FileLock(folder / ".lock").find_holder()
-    if holder != record.pid:  # its number may belong to somebody else's process by now
+    if holder != record.pid:  # another process may have got its number
         raise TrackerError(
-            f"{name} is process {record.pid} by its record, but {holder} holds its folder; nothing"
-            " was stopped",
-            hint="try again; where the folder is a shared disk's, stop it on its own machine",
+            f"nothing was stopped: {name} is process {record.pid} by its record, but process"
+            f" {holder} has its folder",
+            hint="try again; if the folder is on a shared disk, stop it on its own machine",
         )
+    # The reason first: the run reads it when the signal arrives.
     write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})
     os.kill(record.pid, signal.SIGTERM)
     started = reported = time.monotonic()
@@ -184,8 +187,8 @@ def stop_run(
         now = time.monotonic()
         if now - started > wait_s:
             raise TrackerError(
-                f"{name} has not ended after {wait_s:.0f} s, process {record.pid}",
-                hint=f"wait; or kill -9 {record.pid}, what whole epochs gave is on disk",
+                f"{name} (process {record.pid}) has not ended after {wait_s:.0f} s",
+                hint=f"wait, or kill -9 {record.pid}: completed epochs are saved",
             )
         if now - reported > REPORT_S:
             reported = now

@@ -1,10 +1,9 @@
-"""A sweep: Optuna proposes the values of config keys, every trial is an ordinary run in a process
-of its own.
+"""A sweep: Optuna proposes values of config keys, and every trial is a run in its own process.
 
-All trials of a study wait in its storage from the beginning, and workers claim them there, so many
-workers on many machines make exactly as many. A trial belongs to the worker that holds its lock;
-when that has died, the next worker of that workspace goes on with its run. A trial draws from
-(seed, its number), whoever carries it out.
+All trials of a study are in its storage from the beginning, and workers claim them there: many
+workers on many machines make exactly that number. A trial belongs to the worker that has its lock.
+When that worker has died, the next worker of the same workspace continues its run. The values of a
+trial depend on (seed, its number) and not on the worker.
 """
 
 from __future__ import annotations
@@ -25,8 +24,16 @@ from tracker.core.errors import InterruptedByUserError, RefusedError, TrackerErr
 from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S
-from tracker.jobs.job import Hooks, Job, JobEnd, carry_out, describe_problem, find_same, say
-from tracker.jobs.queue import own_folder
+from tracker.jobs.job import (
+    Job,
+    JobCallbacks,
+    JobEnd,
+    describe_problem,
+    find_equal_run,
+    log,
+    run_training,
+)
+from tracker.jobs.queue import claim_folder
 from tracker.jobs.running import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
@@ -51,12 +58,12 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-BEGIN_S = 30.0  # a study is made in less, unless its maker has died
+BEGIN_S = 30.0  # creating a study takes less, unless the process that does it has died
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """A trial: its run, Optuna's word for its state, the monitored value of its kept epoch."""
+    """A trial: its run, Optuna's name for its state, the monitored value of its best epoch."""
 
     number: int
     run: str | None
@@ -69,7 +76,7 @@ class TrialResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a study has found so far; `best` is the number of a trial."""
+    """The results of a study so far; `best` is the number of a trial."""
 
     study: str
     monitor: str
@@ -78,10 +85,9 @@ class SweepResult:
 
     @property
     def failed(self) -> bool:
-        """Whether all has ended and nothing was found."""
-        return self.best is None and all(
-            trial.state not in ("waiting", "running") for trial in self.trials
-        )
+        """Whether all trials have ended and none is complete."""
+        unfinished = [trial for trial in self.trials if trial.state in ("waiting", "running")]
+        return self.best is None and not unfinished
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -89,16 +95,16 @@ class SweepResult:
 
 
 def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepResult:
-    """Carry out trials until none is left to claim; `join` allows other processes to do so at the
-    same time.
+    """Train trials until none is left to claim; with `join` other processes may do so, too.
 
     Raises ConfigError for a wrong file, DataError, RefusedError when another process works on it or
-    the study was begun with another config or other data, TrackerError when the storage fails, and
+    the study has another config or other data, TrackerError when the storage fails, and
     InterruptedByUserError.
     """
     sweep = read_sweep(file)
     require(*TRAINING, *(["psycopg"] if sweep.storage else []))
     config = sweep.base.resolve(workspace)
+    # Trials are compared by one metric: no key may change what it means.
     monitor = sweep.monitor or config.train.monitor
     reasons = [explain_key(dimension.name, monitor) for dimension in sweep.space]
     if problems := [reason for reason in reasons if reason]:
@@ -106,7 +112,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     _, data = prepare_data(workspace, config)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (
-        own_folder(workspace, file, "sweeps", alone=not join) as folder,
+        claim_folder(workspace, file, "sweeps", alone=not join) as folder,
         terminate_as_interrupt(),
         translate_storage_errors(),
     ):
@@ -116,7 +122,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         worker = Worker(workspace, sweep, study, storage, folder)
         try:
             while trial := worker.claim():
-                worker.work(trial)
+                worker.run(trial)
         except KeyboardInterrupt:
             hint = f"tracker run sweep {file}"
             raise InterruptedByUserError("the sweep was interrupted", hint=hint) from None
@@ -125,12 +131,11 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         return _collect(study, worker.monitor)
 
 
-# --- The study
-# --------------------------------------------------------------------------------------------------------
+# --- The study ---
 
 
 def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
-    """The study with its trials; made by whoever comes first, enlarged by a call without `join`."""
+    """The study and its trials: created by the first call, enlarged by one without `join`."""
     monitor = sweep.monitor or config.train.monitor
     try:
         study = optuna.create_study(
@@ -147,6 +152,7 @@ def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool
             _wait_until_ready(study)
             return study
     study.set_user_attr("monitor", monitor)
+    # Put the missing trials into the storage; the first ones have given values.
     for number in range(len(study.get_trials(deepcopy=False)), sweep.trials):
         study.enqueue_trial(dict(sweep.first[number]) if number < len(sweep.first) else {})
     study.set_user_attr("ready", True)
@@ -158,17 +164,18 @@ def _wait_until_ready(study: optuna.Study) -> None:
     while not study.user_attrs.get("ready"):
         if time.monotonic() > deadline:
             raise TrackerError(
-                "the process that began this sweep has died", hint="call it without --join once"
+                "the process that started this sweep has died", hint="run it once without --join"
             )
         time.sleep(POLL_S)
 
 
 def make_pruner(sweep: Sweep, config: Config) -> BasePruner:
-    """What ends bad trials early, as the file says."""
+    """The pruner of the file, which ends bad trials early."""
     if sweep.pruner == "median":
-        spared = sweep.warmup_epochs + 1  # Optuna counts steps from 0, we epochs from 1
+        # Optuna counts steps from 0, we count epochs from 1.
+        warmup_steps = sweep.warmup_epochs + 1
         return optuna.pruners.MedianPruner(
-            n_startup_trials=sweep.startup_trials, n_warmup_steps=spared
+            n_startup_trials=sweep.startup_trials, n_warmup_steps=warmup_steps
         )
     if sweep.pruner == "hyperband":
         epochs = config.train.epochs
@@ -179,7 +186,8 @@ def make_pruner(sweep: Sweep, config: Config) -> BasePruner:
 
 
 def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
-    """What proposes the values of the trial of this number."""
+    """The sampler for the trial with this number."""
+    # A prime: sweeps with neighboring seeds share no trial seeds.
     seed = sweep.seed * 1_000_003 + number
     if sweep.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
@@ -189,39 +197,40 @@ def make_sampler(sweep: Sweep, number: int) -> BaseSampler:
 
 
 def _check_same(study: optuna.Study, config: Config, data: str) -> None:
-    """Trials can only be compared when all begin from the same config and data; raises
-    RefusedError."""
+    """Raise RefusedError unless the study has this config and data.
+
+    Otherwise its trials could not be compared.
+    """
     outcome = outcome_values(config_to_dict(config))
-    values = {
-        key: value for key, value in outcome.items() if key not in TABLE_KEYS
-    }  # the data fingerprint has those
+    # The data fingerprint covers the tables.
+    values = {key: value for key, value in outcome.items() if key not in TABLE_KEYS}
     if "base" not in study.user_attrs:
-        study.set_user_attr(
-            "data", data
-        )  # first: another process that finds the base must find the data, too
+        # The data first: another process that finds the base must find the data, too.
+        study.set_user_attr("data", data)
         study.set_user_attr("base", values)
-    silent = {key for key, option in list_options().items() if not option.metadata["outcome"]}
-    # An earlier version kept more keys, and files with their folders.
-    base = name_files(
-        {key: value for key, value in study.user_attrs["base"].items() if key not in silent}
-    )
+    # An earlier version saved more keys, and files with their folders.
+    without_effect = {
+        key for key, option in list_options().items() if not option.metadata["outcome"]
+    }
+    saved = study.user_attrs["base"]
+    base = name_files({key: value for key, value in saved.items() if key not in without_effect})
     for key in TABLE_KEYS:
         base.pop(key, None)
     changed = sorted(key for key in {*base, *values} if base.get(key) != values.get(key))
-    changed += ["the data"] if study.user_attrs["data"] != data else []
+    if study.user_attrs["data"] != data:
+        changed.append("the data")
     if changed:
         raise RefusedError(
-            f"this sweep was begun with another base: {', '.join(changed)}",
-            hint="restore it, or change the sweep file (its seed, say) to begin a new one",
+            f"this sweep was started with another base: {', '.join(changed)}",
+            hint="restore it, or change the sweep file (for example its seed) to start a new sweep",
         )
 
 
-# --- Trials
-# -----------------------------------------------------------------------------------------------------------
+# --- Trials ---
 
 
 class Worker:
-    """Claims trials, one at a time, and carries them out."""
+    """Claims trials, one at a time, and trains them."""
 
     def __init__(
         self,
@@ -238,20 +247,17 @@ class Worker:
         self._storage = storage
         self._folder = folder
         self._place = [os.uname().nodename, str(workspace.root)]
-        self._unknown = (
-            None if sweep.storage else self._place
-        )  # of a trial whose worker died in claiming it
+        # The place of a trial whose worker died while claiming it; unknown in a shared storage.
+        self._default_place = None if sweep.storage else self._place
         self._lock: FileLock | None = None
 
     def claim(self) -> FrozenTrial | None:
-        """A trial whose worker here has died, or the next that waits; None when there is neither."""
+        """A trial whose worker in this workspace has died, or the next waiting one, or None."""
         self.release()
         for state in (TrialState.RUNNING, TrialState.WAITING):
             for trial in self._study.get_trials(deepcopy=False, states=(state,)):
-                if (
-                    state == TrialState.RUNNING
-                    and trial.user_attrs.get("place", self._unknown) != self._place
-                ):
+                place = trial.user_attrs.get("place", self._default_place)
+                if state == TrialState.RUNNING and place != self._place:
                     continue
                 lock = FileLock(
                     self._folder / f"trial-{self._study.study_name}-{trial.number}.lock"
@@ -265,8 +271,7 @@ class Worker:
         return None
 
     def _take(self, trial: FrozenTrial, state: TrialState) -> bool:
-        """Whether the trial, whose lock here is held, is ours; the storage decides between
-        machines."""
+        """Whether a trial whose lock we hold is ours; the storage decides between machines."""
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             id_ = self._find_id(trial)
             if state == TrialState.RUNNING:
@@ -279,14 +284,16 @@ class Worker:
         return self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
 
     def release(self) -> None:
-        """Let go of the trial."""
+        """Release the claimed trial."""
         if self._lock:
             self._lock.release()
             self._lock = None
 
-    def work(self, trial: FrozenTrial) -> None:
-        """Bring a trial to its end and tell Optuna; raises KeyboardInterrupt, after which it can be
-        claimed again."""
+    def run(self, trial: FrozenTrial) -> None:
+        """Train a trial and report its end to Optuna.
+
+        Raises KeyboardInterrupt, after which the trial can be claimed again.
+        """
         self._study.sampler = make_sampler(self._sweep, trial.number)
         handle = optuna.trial.Trial(self._study, self._find_id(trial))
         handle.set_user_attr("place", self._place)
@@ -294,52 +301,51 @@ class Worker:
             end = self._train(handle, max(trial.intermediate_values, default=0))
         except TrackerError as error:
             end = JobEnd(None, "failed", describe_problem(error))
-        self._tell(handle, end)
+        self._report_end(handle, end)
 
     def _train(self, handle: optuna.trial.Trial, reported: int) -> JobEnd:
         job = Job(**handle.user_attrs.get("job", {}))
         suggested = {dimension.name: dimension.suggest(handle) for dimension in self._sweep.space}
         values = ", ".join(f"{name} {_render(value)}" for name, value in suggested.items())
         base = self._sweep.base
+        assignments = [d.render(suggested[d.name]) for d in self._sweep.space]
         training = replace(
             base,
-            assignments=(
-                *base.assignments,
-                *(d.render(suggested[d.name]) for d in self._sweep.space),
-            ),
+            assignments=(*base.assignments, *assignments),
             note=f"{base.note}: {values}" if base.note else values,
             facts={"sweep": self._study.study_name, "trial": handle.number},
         )
-        say(f"trial {handle.number}: {values}")
+        log(f"trial {handle.number}: {values}")
         config = training.resolve(self._workspace)
-        judge = _Judge(self._workspace, handle, self.monitor, config.train.epochs, reported)
-        if not job.pid and not base.force and (same := find_same(self._workspace, config)):
-            judge.catch_up(same.name)
+        pruner = _Pruner(self._workspace, handle, self.monitor, config.train.epochs, reported)
+        if not job.pid and not base.force and (same := find_equal_run(self._workspace, config)):
+            pruner.catch_up(same.name)
             return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
-        hooks = Hooks(
-            keep=lambda job: handle.set_user_attr("job", asdict(job)), follow=judge.follow
+        callbacks = JobCallbacks(
+            save_job=lambda job: handle.set_user_attr("job", asdict(job)), on_output=pruner.follow
         )
-        return carry_out(self._workspace, training, job, hooks)
+        return run_training(self._workspace, training, job, callbacks)
 
-    def _tell(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
-        state, value, reason = self._judge_end(end)
+    def _report_end(self, handle: optuna.trial.Trial, end: JobEnd) -> None:
+        state, value, reason = self._to_optuna(end)
         handle.set_user_attr("run", end.run.name if end.run else "")
         handle.set_user_attr("reason", reason)
         self._study.tell(handle.number, value, state=state)
         figure = "" if value is None else f", {self.monitor} {render_float(value)}"
-        say(f"trial {handle.number} {state.name.lower()}{figure}{': ' if reason else ''}{reason}")
+        explanation = f": {reason}" if reason else ""
+        log(f"trial {handle.number} {state.name.lower()}{figure}{explanation}")
 
-    def _judge_end(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
+    def _to_optuna(self, end: JobEnd) -> tuple[TrialState, float | None, str]:
         if end.run and end.status != "finished" and end.run.facts.get("pruned"):
             return TrialState.PRUNED, None, end.reason
         value = end.run.summary.get(self.monitor) if end.run else None
         if end.status == "finished" and value is not None:
             return TrialState.COMPLETE, value, end.reason
-        return TrialState.FAIL, None, end.reason or f"{self.monitor} is no number"
+        return TrialState.FAIL, None, end.reason or f"{self.monitor} is not a number"
 
 
-class _Judge:
-    """Reports a run's epochs to Optuna, and ends the run when its pruner says so."""
+class _Pruner:
+    """Reports a run's epochs to Optuna, and ends the run when Optuna's pruner says so."""
 
     def __init__(
         self,
@@ -357,22 +363,21 @@ class _Judge:
         self._epoch = reported
 
     def follow(self, name: str, text: str) -> None:
-        """Show what a run has printed, and end it when it should not go on."""
-        say(text.removesuffix("\n"))
+        """Show the output of a run, and end the run when it should be pruned."""
+        log(text.removesuffix("\n"))
         if any(epoch < self._epochs and self._handle.should_prune() for epoch in self.report(name)):
             reason = f"pruned by {self._handle.study.study_name} after epoch {self._epoch}"
-            with suppress(
-                TrackerError
-            ):  # it has ended by itself, or takes long to end and is asked again
+            # An error means that it has ended by itself, or is slow to end and will be asked again.
+            with suppress(TrackerError):
                 stop_run(self._workspace, name, reason=reason, facts={"pruned": True})
 
     def catch_up(self, name: str) -> None:
-        """Tell Optuna of a run that has ended."""
+        """Report all epochs of a run that has ended."""
         for _ in self.report(name):
             pass
 
     def report(self, name: str) -> Iterator[int]:
-        """Tell Optuna the monitored value of each new epoch, then yield the epoch."""
+        """Report the monitored value of each new epoch to Optuna, then yield the epoch."""
         points = read_new_points(self._workspace.runs_dir / name / "metrics.jsonl", self._offset)
         for self._offset, point in points:
             if point and self._monitor in point["values"] and point["epoch"] > self._epoch:
@@ -385,8 +390,7 @@ def _render(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-# --- What came of it
-# --------------------------------------------------------------------------------------------------
+# --- What came of it ---
 
 
 def _collect(study: optuna.Study, monitor: str) -> SweepResult:

@@ -1,4 +1,4 @@
-"""What a queue and a sweep print when they are done."""
+"""What a queue and a sweep print at their end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tracker.core.text import render_number, render_value
 from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
 if TYPE_CHECKING:
-    from tracker.jobs.queue import Outcome
+    from tracker.jobs.queue import QueueResult
     from tracker.jobs.sweep import SweepResult
     from tracker.workspace.competition import Competition
 
 
-def print_outcomes(
-    outcomes: Sequence[Outcome], competition: Competition, *, wide: bool = False
+def print_queue(
+    results: Sequence[QueueResult], competition: Competition, *, wide: bool = False
 ) -> None:
-    """What became of the entries of a queue."""
-    names = choose_metrics(competition, list_measured(outcome.metrics for outcome in outcomes))
+    """The results of the entries of a queue."""
+    names = choose_metrics(competition, list_measured(result.metrics for result in results))
     columns = [
         Column("entry", right=True),
         Column("label", leaves=1, text=True),
@@ -34,51 +34,56 @@ def print_outcomes(
         Column("reason", leaves=1, text=True),
     ]
     rows: list[list[Cell]] = []
-    for outcome in outcomes:
-        figures = [render_number(outcome.metrics.get(f"val/{name}")) for name in names]
-        about: list[Cell] = [
-            str(outcome.entry),
-            outcome.label,
-            outcome.run or "-",
-            style_status(outcome.status),
-        ]
-        rows.append([*about, *figures, outcome.reason or "-"])
+    for result in results:
+        figures = [render_number(result.metrics.get(f"val/{name}")) for name in names]
+        rows.append(
+            [
+                str(result.entry),
+                result.label,
+                result.run or "-",
+                style_status(result.status),
+                *figures,
+                result.reason or "-",
+            ]
+        )
     print_table(columns, rows, wide=wide)
 
 
-def print_sweep(found: SweepResult, *, wide: bool = False) -> None:
-    """The trials of a sweep, and how to go on from the best."""
-    names = list(dict.fromkeys(name for trial in found.trials for name in trial.values))
+def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
+    """The trials of a sweep, and how to train from the best."""
+    names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.values))
     columns = [
         Column("trial"),
         Column("run"),
         Column("state", leaves=1),
-        Column(found.monitor, leaves=1, right=True),
+        Column(sweep.monitor, leaves=1, right=True),
         *[Column(name, leaves=2) for name in names],
         Column("reason", leaves=1, text=True),
     ]
-    top = next((trial.value for trial in found.trials if trial.number == found.best), None)
+    # Several trials may share the best value.
+    top = next((trial.value for trial in sweep.trials if trial.number == sweep.best), None)
     rows: list[list[Cell]] = []
-    for trial in found.trials:
-        is_best = found.best is not None and trial.value == top
+    for trial in sweep.trials:
+        is_best = sweep.best is not None and trial.value == top
         name = Styled(f"{trial.number} {BEST}", "bold green") if is_best else str(trial.number)
-        about: list[Cell] = [
-            name,
-            trial.run or "-",
-            style_status(trial.state),
-            render_number(trial.value),
-        ]
         rows.append(
-            [*about, *[render_value(trial.values.get(key)) for key in names], trial.reason or "-"]
+            [
+                name,
+                trial.run or "-",
+                style_status(trial.state),
+                render_number(trial.value),
+                *[render_value(trial.values.get(key)) for key in names],
+                trial.reason or "-",
+            ]
         )
-    legend = explain_marks([BEST] if found.best is not None else [])
-    print_table(columns, rows, title=found.study, legend=legend, wide=wide)
-    if found.best is None:
-        print_text("no trial has been completed")
+    legend = explain_marks([BEST] if sweep.best is not None else [])
+    print_table(columns, rows, title=sweep.study, legend=legend, wide=wide)
+    if sweep.best is None:
+        print_text("no trial was completed")
         return
-    best = next(trial for trial in found.trials if trial.number == found.best)
+    best = next(trial for trial in sweep.trials if trial.number == sweep.best)
     print_text(
-        f"best: trial {best.number}, {found.monitor} {render_number(best.value)}, {best.run} on"
+        f"best: trial {best.number}, {sweep.monitor} {render_number(best.value)}, {best.run} on"
         f" {best.host}"
     )
     print_text(f"train from it: tracker run train --from {best.run}")

@@ -1,9 +1,8 @@
-"""Replays a run folder and its rows of the ledger to every target of tracker/mirror_targets/, each
-by its own state.
+"""Copy a run folder and its rows of the ledger to every target of tracker/mirror/targets/.
 
-Points go by (metric, step), files by size and time, scores by submission. Copying twice changes
-nothing, and what could not be copied is copied the next time. A target that fails does not keep the
-others from their copy.
+Each target has its own state. Points are known by (metric, step), files by size and time, scores by
+submission. Copying twice changes nothing, and what could not be copied is copied the next time.
+When one target fails, the others still get their copy.
 """
 
 from __future__ import annotations
@@ -17,7 +16,14 @@ from typing import Any
 from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
 from tracker.mirror import targets as mirror_targets
-from tracker.mirror.targets import About, Point, Target, TargetAwayError, TargetError, list_targets
+from tracker.mirror.targets import (
+    Point,
+    RunInfo,
+    Target,
+    TargetError,
+    TargetUnreachableError,
+    list_targets,
+)
 from tracker.runs.points import read_new_points
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
@@ -26,7 +32,7 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace
 
 SAVE_S = 1.0  # how often the state is saved while many points are sent
-RETRY_AFTER_S = (0.5, 1.0)  # in a command, which somebody waits for
+RETRY_AFTER_S = (0.5, 1.0)  # short: somebody waits for the command
 FILES = (
     "best.pth",
     "config.toml",
@@ -40,29 +46,30 @@ FILES = (
     "probabilities.npz",
     "validation.npz",
 )
-FOLDERS = ("figures", "files")  # of a loop of one's own: all that is in them
+FOLDERS = ("figures", "files")  # all files in them; start_run and the callbacks write them
 
 
 class Connections:
-    """A workspace's connections to the targets, kept from run to run.
+    """A workspace's connections to the targets, shared by several runs.
 
-    With `remember_away` a server that is away is waited for once, not for each run.
+    With `remember_outages` an unreachable server is waited for once, not for each run.
     """
 
     def __init__(
-        self, known: Mapping[str, Any] | None = None, *, remember_away: bool = False
+        self, known: Mapping[str, Any] | None = None, *, remember_outages: bool = False
     ) -> None:
         self._known = dict(known or {})  # by the target's title
-        self._away: dict[str, TargetAwayError] = {}
-        self._remember_away = remember_away
+        self._away: dict[str, TargetUnreachableError] = {}
+        self._remember_away = remember_outages
 
     def open(
         self, target: type[Target], workspace: Workspace, on_answer: Callable[[], None]
     ) -> Any:
-        """The connection, made if need be; `on_answer` is called before its library is loaded,
-        which takes seconds.
+        """The connection to a target, opened if needed.
 
-        Raises TargetError, TargetAwayError or MissingLibraryError.
+        `on_answer` is called before its library is loaded, which takes seconds.
+
+        Raises TargetError, TargetUnreachableError or MissingLibraryError.
         """
         if away := self._away.get(target.title):
             raise away
@@ -71,20 +78,20 @@ class Connections:
                 target.check_reachable(workspace)
                 on_answer()
                 self._known[target.title] = target.connect(workspace)
-            except TargetAwayError as error:
+            except TargetUnreachableError as error:
                 self.drop(target, error)
                 raise
         return self._known[target.title]
 
     def drop(self, target: type[Target], error: TrackerError) -> None:
-        """Forget a connection that failed: the next run looks again whether the server answers."""
+        """Forget a failed connection: the next run asks the server again."""
         self._known.pop(target.title, None)
-        if self._remember_away and isinstance(error, TargetAwayError):
+        if self._remember_away and isinstance(error, TargetUnreachableError):
             self._away[target.title] = error
 
 
 class RunCopy:
-    """One run's copies, those of all targets. One process at a time works on them."""
+    """The copies of one run in all targets. One process at a time works on them."""
 
     def __init__(
         self, workspace: Workspace, name: str, connections: Connections | None = None
@@ -100,15 +107,14 @@ class RunCopy:
         return all(target in self._copies for target in list_targets())
 
     def push(self, on_answer: Callable[[], None] = lambda: None) -> RunRecord:
-        """Copy what is new to each target; raises the first one's error after all have had their
-        turn."""
+        """Copy what is new to each target; raises the first error after all targets were tried."""
         problems = self._open(on_answer)
         with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
             record = load_run(self._workspace.runs_dir, self._name)
-            about = About(self._workspace, record)
+            info = RunInfo(self._workspace, record)
             for target, copy in self._copies.items():
                 try:
-                    copy.push(about)
+                    copy.push(info)
                 except TrackerError as error:  # of the target, or of the ledger
                     self._connections.drop(target, error)
                     problems.append(error)
@@ -117,16 +123,16 @@ class RunCopy:
         return record
 
     def check_reachable(self) -> None:
-        """A quick look whether the targets answer; raises TargetAwayError."""
+        """Ask quickly whether the targets answer; raises TargetUnreachableError."""
         for target in list_targets():
             try:
                 target.check_reachable(self._workspace)
-            except TargetAwayError as error:
+            except TargetUnreachableError as error:
                 self._connections.drop(target, error)
                 raise
 
     def _open(self, on_answer: Callable[[], None]) -> list[TrackerError]:
-        """Connect to the targets that were not reached yet; the errors of those that cannot be."""
+        """Connect to the targets that were not reached yet; returns the errors."""
         problems: list[TrackerError] = []
         for target in list_targets():
             if target in self._copies:
@@ -142,7 +148,7 @@ class RunCopy:
 
 
 class _TargetCopy:
-    """One run's copy in one target; its state file keeps how far it has come."""
+    """One run's copy in one target; its state file says how much was copied."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -152,90 +158,90 @@ class _TargetCopy:
         self._seen: set[tuple[str, int]] = set()  # (name, step) up to `_offset`
         self._offset = 0  # bytes of metrics.jsonl that this process has read
 
-    def push(self, about: About) -> None:
+    def push(self, info: RunInfo) -> None:
         """Copy what is new; raises TargetError."""
         self._target.load_state()
         try:
-            self._push(about)
+            self._push(info)
         except BaseException as error:
             self._target.fail()
-            self._seen, self._offset = set(), 0  # look at everything again
+            self._seen, self._offset = set(), 0  # read everything again
             if self._state.values:
                 self._state.save()  # some of the points may have arrived
-            known = self._target.translate(error)
-            if known is not None and not isinstance(error, TrackerError):
-                raise known from error
+            translated = self._target.translate(error)
+            if translated is not None and not isinstance(error, TrackerError):
+                raise translated from error
             raise
 
-    def _push(self, about: About) -> None:
-        if not self._target.start(about.record):
+    def _push(self, info: RunInfo) -> None:
+        if not self._target.start(info.record):
             return
-        if (
-            self._state.get("offset", 0) < self._offset
-        ):  # this process or another began anew, in another place
+        # This or another process started again from nothing, in another place.
+        if self._state.get("offset", 0) < self._offset:
             self._seen, self._offset = set(), 0
-        self._push_params(about.record)
+        self._push_params(info.record)
         self._push_points()
-        if about.record.status != "running":
+        if info.record.status != "running":
             self._push_files()
-        if self._push_description(about) and not self._target.is_settled(about.record):
-            self._push(about)
-        if about.record.archived_at:
-            self._target.archive(about.record)
+        # After a description was sent, a second run of the same uid may have come up.
+        if self._push_description(info) and not self._target.is_settled(info.record):
+            self._push(info)
+        if info.record.archived_at:
+            self._target.archive(info.record)
 
     def _push_params(self, record: RunRecord) -> None:
         stat = (self._folder / "config.toml").stat()
         version = [stat.st_size, stat.st_mtime_ns]
-        if self._state.get("params") not in (
-            True,
-            version,
-        ):  # True: by an earlier version of this program
+        # True is from an earlier version of this program.
+        if self._state.get("params") not in (True, version):
             self._target.params(flatten(load_config(self._folder.parent, record.name)))
             self._state.save(params=version)
 
     def _push_points(self) -> None:
-        """Copy new complete lines of metrics.jsonl; a step logged again after a resume is copied
-        once."""
+        """Copy new complete lines of metrics.jsonl; a step that is logged again is copied once."""
         points: list[Point] = []
         count = 0
-        for at, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
-            if point := self._read_point(at, line):
+        for offset, line in read_new_points(self._folder / "metrics.jsonl", self._offset):
+            if point := self._read_point(offset, line):
                 points.append(point)
                 count += len(point.values)
             if count >= self._target.batch:
-                self._send(points, at)
+                self._send(points, offset)
                 points, count = [], 0
-            self._offset = at
+            self._offset = offset
         if self._offset > self._state.get("offset", 0):
             self._send(points, self._offset)
             self._state.save()
 
-    def _read_point(self, at: int, line: Mapping[str, Any] | None) -> Point | None:
-        """A line of metrics.jsonl without what was there before; None when nothing is left, or it
-        makes no sense."""
+    def _read_point(self, offset: int, line: Mapping[str, Any] | None) -> Point | None:
+        """A line of metrics.jsonl without the values that were seen before.
+
+        None when no value is left, or when the line is damaged.
+        """
         if line is None or line["time"] < 0:
-            self._target.say(
-                "torn lines, and points whose step or time makes no sense, are not copied"
+            self._target.log_once(
+                "incomplete lines, and points with an impossible step or time, are not copied"
             )
             return None
-        step, stamp = int(line["step"]), round(line["time"] * 1000)
+        step, time_ms = int(line["step"]), round(line["time"] * 1000)
         values = {
             key: value for key, value in line["values"].items() if (key, step) not in self._seen
         }
         self._seen.update((key, step) for key in values)
-        return Point(at, stamp, step, values) if values else None
+        return Point(offset, time_ms, step, values) if values else None
 
-    def _send(self, points: list[Point], at: int) -> None:
-        """Send the points up to byte `at` of metrics.jsonl that the target does not have."""
+    def _send(self, points: list[Point], offset: int) -> None:
+        """Send the points up to byte `offset` of metrics.jsonl that the target does not have."""
         sent = self._state.get("offset", 0)
-        if new := [point for point in points if point.at > sent]:
+        if new := [point for point in points if point.offset > sent]:
             self._target.points(new)
-        self._state.values["offset"] = max(at, sent)
+        self._state.values["offset"] = max(offset, sent)
         if time.monotonic() - self._saved_at > SAVE_S:
             self._state.save()
             self._saved_at = time.monotonic()
 
     def _push_files(self) -> None:
+        """Copy the files that are new or have changed; raises TargetError for incomplete ones."""
         done = dict(self._state.get("files", {}))
         sizes: dict[str, int] = {}
         for name in list_files(self._folder):
@@ -248,34 +254,34 @@ class _TargetCopy:
                 self._state.save(files=done, whole=False)
         if self._state.get("whole", True):
             return
-        torn = self._target.find_torn(sizes)
-        kept = {name: signature for name, signature in done.items() if name not in torn}
-        self._state.save(files=kept, whole=not torn)
-        if torn:  # the next push copies them again
-            raise TargetError(f"{self._target.title}: {', '.join(torn)} did not arrive as a whole")
+        incomplete = self._target.find_incomplete(sizes)
+        complete = {name: signature for name, signature in done.items() if name not in incomplete}
+        self._state.save(files=complete, whole=not incomplete)
+        if incomplete:  # the next push copies them again
+            names = ", ".join(incomplete)
+            raise TargetError(f"{self._target.title}: {names} did not arrive completely")
 
-    def _push_description(self, about: About) -> bool:
-        """Status, description, scores; whether there was anything new."""
-        summary: list[Any] = json.loads(json.dumps(self._target.summarize(about)))
+    def _push_description(self, info: RunInfo) -> bool:
+        """Send status, description and scores; returns whether there was anything new."""
+        summary: list[Any] = json.loads(json.dumps(self._target.summarize(info)))
         if self._state.get("described", []) == summary:
             return False
-        self._target.describe(about, summary)
+        self._target.describe(info, summary)
         self._state.save(described=summary)
         return True
 
 
 def list_files(folder: Path) -> list[str]:
-    """The files of a run folder that are copied, by their paths in it."""
-    own = [folder / name for name in FILES]
+    """The files of a run folder that are copied, as paths in it."""
+    paths = [folder / name for name in FILES]
     for inner in FOLDERS:
-        own += sorted((folder / inner).rglob("*"))
-    whole = [path for path in own if path.is_file() and not TEMPORARY.fullmatch(path.name)]
-    return [path.relative_to(folder).as_posix() for path in whole]
+        paths += sorted((folder / inner).rglob("*"))
+    files = [path for path in paths if path.is_file() and not TEMPORARY.fullmatch(path.name)]
+    return [path.relative_to(folder).as_posix() for path in files]
 
 
 def sync_run(workspace: Workspace, name: str, connections: Connections | None = None) -> RunRecord:
-    """Copy one run; an answer that was lost is asked for again. Raises TargetError, or
-    MissingLibraryError."""
+    """Copy one run, with retries after a lost answer; raises TargetError, MissingLibraryError."""
     copy = RunCopy(workspace, name, connections)
     for pause_s in RETRY_AFTER_S:
         started = time.monotonic()
@@ -283,7 +289,7 @@ def sync_run(workspace: Workspace, name: str, connections: Connections | None = 
             return copy.push()
         except TargetError:
             if not copy.is_open or time.monotonic() - started > mirror_targets.ANSWER_S:
-                raise  # it is away, or hangs; a second time would take as long
+                raise  # it is unreachable or hangs: another try would take as long
             time.sleep(pause_s)
             copy.check_reachable()
     return copy.push()

@@ -1,9 +1,8 @@
-"""The mirror process: copies a run folder to MLflow and other trackers while the run goes on, and
-after it.
+"""Start the process that copies a run to MLflow and other trackers, and wait for it at the end.
 
-It is a process of its own, so that importing and feeding their libraries never takes a moment from
-the training loop, and so that the death of the trainer itself is copied too. What it does is in
-`mirror.json` of the run folder. Which trackers there are is known to tracker/mirror_targets/ alone.
+It is a process of its own: loading and feeding those libraries takes no time from the training
+loop, and it also copies the death of the trainer. `mirror.json` in the run folder says what it
+does. Only tracker/mirror/targets/ knows which trackers there are.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from tracker.workspace.competition import Workspace
 
 LOG_NAME = "mirror.log"
 PROGRESS_NAME = "mirror.json"
-POLL_S = 0.1
-PATIENCE_S = 10.0  # without a sign of progress; a slow server takes 5 s an answer
-FIRST_PATIENCE_S = 3.0  # since the mirror asked a server that has never answered
+POLL_S = 0.1  # at the end of a run somebody waits
+PATIENCE_S = 10.0  # without progress; a slow server takes 5 s for an answer
+FIRST_PATIENCE_S = 3.0  # for the first answer of a server
 
 
 class Mirror:
-    """Starts the mirror process of one run and waits for it at the end."""
+    """The mirror process of one run."""
 
     def __init__(self, workspace: Workspace, run: str) -> None:
         self._workspace = workspace
@@ -36,7 +35,7 @@ class Mirror:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process in a session of its own: Ctrl-C ends the training, not the copying."""
+        """Start the process, in a session of its own: Ctrl-C ends the training, not the copying."""
         quiet_libraries()
         (self._folder / PROGRESS_NAME).unlink(missing_ok=True)
         command = [
@@ -53,44 +52,45 @@ class Mirror:
             )
 
     def wait(self) -> str:
-        """Wait while the copy moves forward, TRACKER_MLFLOW_WAIT_S at most.
+        """Wait while the copy makes progress, at most TRACKER_MLFLOW_WAIT_S.
 
-        Returns a line that says what is not copied yet and who will do it; empty when everything is
-        copied.
+        Returns what is not copied yet and what will do it; empty when everything is copied.
         """
         if self._process is None:
-            return describe_lag("the copying has not begun")
+            return describe_lag("copying has not started")
         problem = self._wait(self._process)
         if (code := self._process.poll()) is None:
             return (
-                f"{name_remote()} behind ({problem}): copying goes on in the background, else"
-                " tracker sync does it"
+                f"{name_remote()} behind ({problem}): copying continues in the background; tracker"
+                " sync completes it if that fails"
             )
         if code == 0:
             return ""
         return describe_lag(last_line(self._folder / LOG_NAME))
 
     def _wait(self, process: subprocess.Popen[bytes]) -> str:
-        """Until the process has ended, or the copy stands still: then why."""
+        """Wait for the end of the process; returns the reason for ending the wait before."""
         started = moved = time.monotonic()
         limit_s = get_seconds("TRACKER_MLFLOW_WAIT_S")
         before: tuple[Any, ...] = ()
         targets = [target for target in list_targets() if target.remote]
         while process.poll() is None:
             progress = read_progress(self._folder)
-            if problem := progress.get("problem") or (
-                "" if progress.get("connected") else self._find_away()
-            ):
+            problem = progress.get("problem")
+            if not problem and not progress.get("connected"):
+                problem = self._find_outage()
+            if problem:
                 return str(problem)
-            stamps = [_stamp(self._folder / target.state_name) for target in targets]
-            signs = (progress, stamps, _work_done(process.pid))
+            # Progress is a new message of the process, a new state file, or processor time.
+            stamps = [_modified_ns(self._folder / target.state_name) for target in targets]
+            state = (progress, stamps, _work_done(process.pid))
             now = time.monotonic()
-            if signs != before:
-                before, moved = signs, now
-            unanswered_s = time.time() - _stamp(self._folder / PROGRESS_NAME) / 1e9
+            if state != before:
+                before, moved = state, now
+            unanswered_s = time.time() - _modified_ns(self._folder / PROGRESS_NAME) / 1e9
             if progress.get("connected") is False and unanswered_s > FIRST_PATIENCE_S:
                 for target in targets:
-                    target.note_silent(self._workspace)
+                    target.note_no_answer(self._workspace)
             if now - moved > PATIENCE_S:
                 return f"no progress for {PATIENCE_S:.0f} s"
             if now - started >= limit_s:
@@ -98,36 +98,36 @@ class Mirror:
             time.sleep(POLL_S)
         return ""
 
-    def _find_away(self) -> str:
-        """Why another run of the workspace had no answer; empty when there was one."""
-        problems = [target.find_away(self._workspace) for target in list_targets()]
+    def _find_outage(self) -> str:
+        """Why another run of the workspace got no answer; empty if it got one."""
+        problems = [target.find_outage(self._workspace) for target in list_targets()]
         return next((problem for problem in problems if problem), "")
 
 
 def write_progress(folder: Path, *, connected: bool, problem: str = "") -> None:
-    """The mirror's word on how it fares, for the process that waits for it."""
+    """Tell the waiting process whether the mirror is connected, and what its problem is."""
     progress = {"connected": connected, "problem": problem}
     if read_progress(folder) != progress:
         write_json(folder / PROGRESS_NAME, progress)
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
-    """What the mirror last said; empty before its first word."""
+    """The last state that the mirror wrote; empty before the first."""
     return read_state(folder / PROGRESS_NAME)
 
 
 def describe_lag(reason: str) -> str:
-    """The line that says why a copy does not have everything yet; nothing is lost by it."""
+    """The message that a copy does not have everything yet, and why; nothing is lost."""
     return f"{name_remote()} behind ({reason}): tracker sync brings it up to date"
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, or a word when there is none."""
+    """The last line of a log, or a text that says there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"
 
 
-def _stamp(path: Path) -> int:
+def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -135,8 +135,10 @@ def _stamp(path: Path) -> int:
 
 
 def _work_done(pid: int) -> tuple[float, ...]:
-    """Processor time and bytes read of a process: they move while it starts, and while it sends a
-    large file."""
+    """Processor time and bytes read of a process.
+
+    They change while it starts, and while it sends a large file.
+    """
     import psutil
 
     try:

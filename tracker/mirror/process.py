@@ -1,5 +1,4 @@
-"""The mirror process: follows one run to its end and copies it; see tracker/mirror/mirror.py, which
-starts it."""
+"""The mirror process: copies one run until its end. tracker/mirror/mirror.py starts it."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ from tracker.mirror.targets import TargetError
 from tracker.runs.read import load_run
 from tracker.workspace.competition import Workspace, load_workspace
 
-POLL_S = 1.0
-ATTEMPTS = 5  # after the end of the run
+POLL_S = 1.0  # curves elsewhere are this much behind
+ATTEMPTS = 5  # after the end of the run: half a minute with the pauses between them
+LONGEST_PAUSE = 30  # times POLL_S, after several failures
 
 
-def follow(workspace: Workspace, name: str) -> None:
-    """Copy a run until it has ended; raises TargetError when a target stays out of reach after
-    that."""
+def copy_until_end(workspace: Workspace, name: str) -> None:
+    """Copy a run until its end; raises TargetError when a target cannot be reached after that."""
     folder = workspace.runs_dir / name
     copy = RunCopy(workspace, name)
     failures = failures_after_end = 0
@@ -29,7 +28,7 @@ def follow(workspace: Workspace, name: str) -> None:
     while True:
         ended = load_run(workspace.runs_dir, name).status != "running"
         try:
-            # said before a target's library is imported, which takes seconds
+            # Noted before a target's library is imported, which takes seconds.
             if copy.push(lambda: write_progress(folder, connected=True)).status != "running":
                 return
             write_progress(folder, connected=True)
@@ -40,24 +39,26 @@ def follow(workspace: Workspace, name: str) -> None:
             failures_after_end += ended
             if failures_after_end >= ATTEMPTS:
                 raise
-        _pause(workspace, name, POLL_S * min(30, 2**failures) if failures else POLL_S, ended=ended)
+        # After a failure wait longer each time.
+        pause_s = POLL_S * min(LONGEST_PAUSE, 2**failures) if failures else POLL_S
+        _pause(workspace, name, pause_s, ended=ended)
 
 
 def _pause(workspace: Workspace, name: str, seconds: float, *, ended: bool) -> None:
-    """Sleep, but not beyond the end of the run."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+    """Sleep, but only until the end of the run."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(left, POLL_S))
         if not ended and load_run(workspace.runs_dir, name).status != "running":
             return
 
 
 def main() -> int:
-    """Entry of the mirror process: `python -m tracker.mirror.process WORKSPACE RUN`."""
+    """The mirror process: `python -m tracker.mirror.process WORKSPACE RUN`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     root, name = sys.argv[1:]
     try:
-        follow(load_workspace(Path(root)), name)
+        copy_until_end(load_workspace(Path(root)), name)
     except TrackerError as error:
         print(render_error(error), file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Copy a run to MLflow after it was changed; MLflow may be away."""
+"""Copy a run to MLflow after a change; MLflow may be unreachable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from tracker.workspace.competition import Workspace
 
 
 def copy_run(workspace: Workspace, name: str) -> str:
-    """Bring a run's copies up to date, once; returns the line that says what kept them back, or
-    nothing."""
+    """Bring a run's copies up to date; returns the reason why that failed, else an empty text."""
     from tracker.mirror.copy import sync_run
 
     try:

@@ -1,4 +1,4 @@
-"""Starts the MLflow web page on the workspace's store, on this machine only."""
+"""Serve the MLflow web page of the workspace, on this machine only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tracker.training.libraries import require
 from tracker.workspace.competition import Workspace
 
 HOST = "127.0.0.1"
-START_LIMIT_S = 120.0
-STOP_LIMIT_S = 20.0
+START_LIMIT_S = 120.0  # generous: a loaded machine takes long to import mlflow
+STOP_LIMIT_S = 20.0  # for its worker, too, on a loaded machine
 
 
 def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
-    """Serve until interrupted, which is InterruptedByUserError; a tracking server elsewhere is only
-    named.
+    """Serve until interrupted, then raise InterruptedByUserError.
 
-    Raises ConfigError when the port is taken.
+    For a tracking server that runs elsewhere only its address is printed. Raises ConfigError when
+    the port is in use.
     """
     if workspace.mlflow_uri.startswith("http"):
         print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
@@ -47,34 +47,33 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
 
 
 def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
-    """The competition's experiment, and the query that shows its training runs, the best
-    leaderboard score on top.
+    """The address of the competition's experiment, its runs sorted by leaderboard score.
 
-    Of a workspace that cannot be written a copy is served, and nothing made.
+    In a workspace that cannot be written a copy is served and nothing is created.
     """
     from tracker.mirror.targets.mlflow_server import connect
     from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
     from tracker.workspace.relocation import find_experiment
 
     if served is workspace:
-        made = ensure_experiment(
-            connect(workspace), workspace
-        )  # the migration is done here, under its lock
-        return f"{made}/runs?{_query(viewStateShareKey=VIEW_KEY)}"
+        # connect() migrates the database under its lock, before the server opens it.
+        experiment = ensure_experiment(connect(workspace), workspace)
+        return f"{experiment}/runs?{_query(viewStateShareKey=VIEW_KEY)}"
     print(
-        f"{workspace.root} cannot be written: a copy of its MLflow database is served",
+        f"{workspace.root} cannot be written: the page shows a copy of its MLflow database",
         file=sys.stderr,
     )
     return f"{find_experiment(served) or '0'}/runs?{_query(**_sort_by_score(workspace))}"
 
 
 def _query(**view: str) -> str:
-    """MLflow takes a shared view only from an address that orders nothing itself."""
+    """The query of an address; MLflow uses a shared view only when the query has no order."""
     return urlencode({"workflowType": "machine_learning", **view})
 
 
 def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None:
-    # its log goes to stderr: stdout has the address alone; Ctrl-C is for us, who end it quietly
+    # Its log goes to stderr, stdout has only the address. Its own session: Ctrl-C comes to us, and
+    # we end it quietly.
     process = subprocess.Popen(
         server_command(workspace, port),
         stdin=subprocess.DEVNULL,
@@ -84,10 +83,10 @@ def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None
     try:
         url = f"http://{HOST}:{port}/#/experiments/{page}"
         _wait_until_up(process, port)
-        print(f"{workspace.competition.name}: {url}   (Ctrl-C ends it)", flush=True)
+        print(f"{workspace.competition.name}: {url}   (Ctrl-C stops it)", flush=True)
         _browse(url, browser)
         if process.wait() != 0:
-            raise TrackerError("the MLflow server ended by itself", hint="its last lines are above")
+            raise TrackerError("the MLflow server stopped", hint="its last lines are above")
     finally:
         if process.poll() is None:
             process.terminate()
@@ -95,8 +94,7 @@ def _serve(workspace: Workspace, page: str, *, port: int, browser: bool) -> None
 
 
 def _sort_by_score(workspace: Workspace) -> dict[str, str]:
-    """The order for a store that was only copied, and may have been made before MLflow was given
-    the view."""
+    """The order of the runs in a copied store, which may be older than the saved view."""
     primary = workspace.competition.primary
     return {
         "orderByKey": f"metrics.`public_{primary.name}`",
@@ -105,7 +103,7 @@ def _sort_by_score(workspace: Workspace) -> dict[str, str]:
 
 
 def server_command(workspace: Workspace, port: int) -> list[str]:
-    """The command of an MLflow server for one person: loopback, one worker, no job runner."""
+    """The command of an MLflow server for one person: loopback only, one worker, no job runner."""
     quiet_libraries()
     options = {
         "--backend-store-uri": workspace.mlflow_uri,
@@ -119,11 +117,13 @@ def server_command(workspace: Workspace, port: int) -> list[str]:
         ),
     }
     command = [sys.executable, "-P", "-W", "ignore", "-c", _LAUNCH, "server"]
-    return command + [word for option in options.items() for word in option]
+    for option, value in options.items():
+        command += [option, value]
+    return command
 
 
-# the job runner would be 230 MB for nothing; what the server starts shall not import from the
-# current folder either
+# The job runner would take 230 MB for nothing. Processes that the server starts must not import
+# from the current folder either.
 _LAUNCH = (
     "import os, sys; os.environ['MLFLOW_SERVER_ENABLE_JOB_EXECUTION'] = 'false'; "
     "os.environ['PYTHONWARNINGS'] = 'ignore'; "  # its worker is a process of its own
@@ -133,14 +133,14 @@ _LAUNCH = (
 
 
 def _free_port(wanted: int) -> int:
-    """The port to use, 0 for any; raises ConfigError when it is taken."""
+    """The port to use, any free one for 0; raises ConfigError when it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))
         except OSError as error:
             raise ConfigError(
-                f"port {wanted} is taken", hint="tracker ui --port 0 takes a free one"
+                f"port {wanted} is in use", hint="tracker ui --port 0 chooses a free one"
             ) from error
         return int(probe.getsockname()[1])
 

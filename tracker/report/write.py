@@ -48,10 +48,10 @@ def write_report(
 
 def copy_report(workspace: Workspace, written: Written) -> str:
     """Give MLflow a copy; returns why that failed, empty when it did not."""
-    from tracker.mirror.targets.mlflow_view import keep_report
+    from tracker.mirror.targets.mlflow_view import save_report
 
     try:
-        keep_report(workspace, written.texts, about=written.about)
+        save_report(workspace, written.texts, about=written.about)
     except TrackerError as error:
         return (
             f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to"

@@ -184,8 +184,8 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
     if not problems:
         for library in filter(None, (target.library for target in list_targets())):
             require(library)
-    # runs are copied even when the ledger cannot be reached
-    connections = Connections(remember_away=True)
+    # a ledger that is away must not keep a run from its copies
+    connections = Connections(remember_outages=True)
     copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
     return [name for name in copied if name in indexed], problems
 

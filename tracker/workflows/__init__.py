@@ -1,5 +1,4 @@
-"""Every way to make a run: train, resume, infer, ensemble, folds, reproduce, adopt, a training loop
-of one's own.
+"""Every way to make a run: train, infer, ensemble, folds, reproduce, adopt, one's own loop.
 
 Imports `mirror`, `ledger` and below.
 """

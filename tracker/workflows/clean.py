@@ -1,6 +1,6 @@
-"""Frees disk: what only an unfinished run needs, pixel caches, and checkpoints that nothing keeps.
+"""Free disk space: last.pth of finished runs, pixel caches, and best.pth files nobody needs.
 
-Runs that are not finished, predictions, probabilities and the ledger are never touched.
+Unfinished runs, predictions, probabilities and the ledger are never touched.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeableFile:
-    """A file that can be freed: what it is (LAST, CACHE, BEST or COPY), its run, its size on disk
-    in bytes."""
+    """A file that can be deleted; `what` is LAST, CACHE, BEST or COPY, `size` in bytes on disk."""
 
     what: str
     path: Path
@@ -38,11 +37,11 @@ class FreeableFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What can be freed; `kept` are the runs whose checkpoint stays, with the reason."""
+class CleanPlan:
+    """The files that can be deleted; `protected` are runs whose best.pth stays, with the reason."""
 
     files: Sequence[FreeableFile]
-    kept: Mapping[str, str]
+    protected: Mapping[str, str]
 
     @property
     def size(self) -> int:
@@ -50,8 +49,8 @@ class Plan:
         return sum(item.size for item in self.files)
 
 
-def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
-    """What can be freed; with `checkpoints`, also best.pth of runs that nothing keeps.
+def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
+    """The files that can be deleted; with `checkpoints`, also best.pth of unprotected runs.
 
     Raises LedgerError when the ledger cannot be read, and TrackerError when a run cannot be read:
     it may be an ensemble of runs whose checkpoints must stay.
@@ -60,96 +59,95 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> Plan:
     finished = [record for record in records if record.status == "finished"]
     files = [item for record in finished for item in _find_file(workspace, record, LAST)]
     files += _find_caches(workspace)
-    kept: dict[str, str] = {}
+    protected: dict[str, str] = {}
     if checkpoints:
-        kept = find_kept(workspace, records)
+        protected = list_protected(workspace, records)
         for record in finished:
-            if record.name not in kept:
+            if record.name not in protected:
                 files += _find_copy(workspace, record)  # before the file that it is compared with
                 files += _find_file(workspace, record, BEST)
-    kept = {
+    protected = {
         name: reason
-        for name, reason in kept.items()
+        for name, reason in protected.items()
         if (workspace.runs_dir / name / BEST).is_file()
     }
-    return Plan(files=files, kept=kept)
+    return CleanPlan(files=files, protected=protected)
 
 
-def find_kept(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:
-    """The runs whose checkpoints something keeps, with the reason; raises TrackerError."""
+def list_protected(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:
+    """The runs whose checkpoints must stay, with the reason; raises TrackerError.
+
+    They are submitted, tagged or unfinished, or a run that stays is made from their weights.
+    """
     if broken := [record.name for record in records if record.status == "broken"]:
         raise TrackerError(
-            f"{broken[0]} cannot be read, so nobody knows which checkpoints it needs",
+            f"cannot read {broken[0]}: it is unknown which checkpoints it needs",
             hint=(
-                f"tracker show {broken[0]} says what is wrong; without --checkpoints, tracker clean"
+                f"tracker show {broken[0]} says what is wrong; tracker clean without --checkpoints"
                 " frees the rest"
             ),
         )
     submitted = list_newest_numbers(workspace, [record.uid for record in records])
     by_uid = {record.uid: record.name for record in records if record.uid}
-    kept: dict[str, str] = {}
+    # First the runs that stay for their own sake ...
+    protected: dict[str, str] = {}
     for record in records:
         if record.uid in submitted:
-            kept[record.name] = f"submission {submitted[record.uid]}"
+            protected[record.name] = f"submission {submitted[record.uid]}"
         elif record.tags:
-            kept[record.name] = f"tag {record.tags[0]}"
+            protected[record.name] = f"tag {record.tags[0]}"
         elif record.status != "finished":
-            kept[record.name] = record.status
+            protected[record.name] = record.status
         elif record.kind == "ensemble":
-            kept[record.name] = "ensemble"
+            protected[record.name] = "ensemble"
+    # ... then the runs whose weights those need.
     for record in records:
-        if record.name in kept:
+        if record.name in protected:
             for name in _list_needed(workspace, record, by_uid):
-                kept.setdefault(name, f"needed by {record.name}")
-    return kept
+                protected.setdefault(name, f"needed by {record.name}")
+    return protected
 
 
 def _list_needed(
     workspace: Workspace, record: RunRecord, by_uid: Mapping[str, str]
 ) -> Iterator[str]:
-    """The runs whose weights a run has: those that it was inferred from, or that an ensemble is
-    made of."""
+    """The runs that a run has its weights from: its source, or its members, and theirs in turn."""
+    known = set(by_uid.values())
     seen: set[str] = set()
-    waiting = [record]
-    while waiting:
-        one = waiting.pop()
-        names = [one.parent] if one.kind == "infer" and one.parent else []
-        if one.kind == "ensemble":
-            members = (
-                load_config(workspace.runs_dir, one.name).get("ensemble", {}).get("members", [])
-            )
-            uids = one.facts.get("members", [])
-            names = [*map(str, members), *(by_uid[uid] for uid in uids if uid in by_uid)]
-        new = [
-            name for name in dict.fromkeys(names) if name not in seen and name in by_uid.values()
-        ]
+    pending = [record]
+    while pending:
+        current = pending.pop()
+        names: list[str] = []
+        if current.kind == "infer" and current.parent:
+            names = [current.parent]
+        if current.kind == "ensemble":
+            # By name and by uid: either may be missing in a run of an earlier version.
+            config = load_config(workspace.runs_dir, current.name)
+            names = [str(name) for name in config.get("ensemble", {}).get("members", [])]
+            names += [by_uid[uid] for uid in current.facts.get("members", []) if uid in by_uid]
+        new = [name for name in dict.fromkeys(names) if name in known - seen]
         seen.update(new)
         yield from new
-        waiting += [load_run(workspace.runs_dir, name) for name in new]
+        pending += [load_run(workspace.runs_dir, name) for name in new]
 
 
 def _find_file(workspace: Workspace, record: RunRecord, name: str) -> list[FreeableFile]:
     path = workspace.runs_dir / record.name / name
-    return (
-        [FreeableFile(what=name, path=path, run=record.name, size=path.stat().st_size)]
-        if path.is_file()
-        else []
-    )
+    if not path.is_file():
+        return []
+    return [FreeableFile(what=name, path=path, run=record.name, size=path.stat().st_size)]
 
 
 def _find_copy(workspace: Workspace, record: RunRecord) -> list[FreeableFile]:
-    """MLflow's copy of a checkpoint where MLflow's files are in this workspace, and it has what the
-    run folder has."""
+    """MLflow's copy of best.pth, if it is in this workspace and equal to the one in the run."""
     folder = workspace.runs_dir / record.name
     try:
         state: Any = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
         own = is_own_store(workspace, state.get("tracking_uri"))
         path = workspace.root / "mlartifacts" / str(state["run_id"]) / "artifacts" / BEST
-        if (
-            not own
-            or not (folder / BEST).is_file()
-            or not filecmp.cmp(path, folder / BEST, shallow=False)
-        ):
+        if not own or not (folder / BEST).is_file():
+            return []
+        if not filecmp.cmp(path, folder / BEST, shallow=False):
             return []
     except (OSError, ValueError, LookupError, AttributeError, RecursionError):
         return []
@@ -157,31 +155,32 @@ def _find_copy(workspace: Workspace, record: RunRecord) -> list[FreeableFile]:
 
 
 def _find_caches(workspace: Workspace) -> list[FreeableFile]:
-    """The pixel caches but the one used last, which the next run is likely to use."""
+    """The pixel caches except the last one used, which the next run is likely to use."""
     from tracker.training.input.cache import list_unused
 
-    caches = list_unused(workspace.lock_dir)
-    return [
-        FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512) for path in caches
-    ]
+    files = []
+    for path in list_unused(workspace.lock_dir):
+        # Blocks of 512 bytes: a cache is a sparse file, its length is more than it takes.
+        files.append(FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512))
+    return files
 
 
-def free(workspace: Workspace, plan: Plan, *, checkpoints: bool = False) -> list[FreeableFile]:
-    """Remove the files of a plan, and return those that were removed; the records keep what was
-    freed and when.
+def free_files(
+    workspace: Workspace, plan: CleanPlan, *, checkpoints: bool = False
+) -> list[FreeableFile]:
+    """Delete the files of a plan and return the deleted ones; the run records say so.
 
-    What has come into use since the plan was made stays. Raises StorageError and what `plan_clean`
-    raises.
+    A file that has come into use since the plan was made stays. Raises StorageError and the errors
+    of `plan_clean`.
     """
     from tracker.training.input.cache import remove_unused
 
     current = plan_clean(workspace, checkpoints=checkpoints).files
     files = [item for item in plan.files if item in current]
     for name in dict.fromkeys(item.run for item in files if item.run):
-        _note_freed(
-            workspace, name, [item.what for item in files if item.run == name and item.what != COPY]
-        )
-    done = []
+        of_run = [item.what for item in files if item.run == name and item.what != COPY]
+        _record_freed(workspace, name, of_run)
+    deleted = []
     for item in files:
         if item.what == CACHE:
             if not remove_unused(item.path):
@@ -189,13 +188,15 @@ def free(workspace: Workspace, plan: Plan, *, checkpoints: bool = False) -> list
         else:
             with translate_os_errors(item.path, "remove"):
                 item.path.unlink(missing_ok=True)
-        done.append(item)
-    return done
+        deleted.append(item)
+    return deleted
 
 
-def _note_freed(workspace: Workspace, name: str, files: Iterable[str]) -> None:
-    """Keep in the record what is about to be freed: written afterwards, a crash between would make
-    it a loss."""
+def _record_freed(workspace: Workspace, name: str, files: Iterable[str]) -> None:
+    """Write to the record what is about to be deleted.
+
+    Written afterwards, a crash in between would make the file look lost.
+    """
     record = load_run(workspace.runs_dir, name)
     now = utc_now()
     change_marks(workspace, name, freed={**record.freed, **dict.fromkeys(files, now)})

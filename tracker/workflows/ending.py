@@ -1,4 +1,4 @@
-"""How a run ends: its record, its mirror and the index in the ledger say it."""
+"""The end of a run: written to its record, its copies and the index in the ledger."""
 
 from __future__ import annotations
 
@@ -23,25 +23,22 @@ from tracker.workspace.competition import Workspace
 
 @contextmanager
 def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
-    """Mirror the run while the block makes it; whatever ends it, run folder, mirror and ledger's
-    index say how."""
+    """Copy the run while the block makes it, and record its end, whatever ends it."""
     name = recorder.record.name
     mirror = Mirror(workspace, name)
     mirror.start()
     with outlive_terminal(workspace) as output:
-        resumed = [
-            render_resume(workspace, time, recorder.record.epoch)
-            for time in list_resumes(recorder.folder)
-        ]
-        output.attach_folder(
-            recorder.folder, f"tracker stop {name} ends the run", resumed="".join(resumed[-1:])
-        )
-        take_stop_note(recorder.folder)  # of an end that never came
+        # Output goes to the run folder from here on.
+        resumes = list_resumes(recorder.folder)
+        resumed = render_resume(workspace, resumes[-1], recorder.record.epoch) if resumes else ""
+        output.attach_folder(recorder.folder, f"tracker stop {name} ends the run", resumed=resumed)
+        take_stop_note(recorder.folder)  # an old one, of a stop that never took effect
         with terminate_as_interrupt(repeat=True) as signals:
             try:
                 with SystemMetrics(recorder):
                     yield
             except BaseException as error:
+                # A second signal must not end the recording of the end.
                 signals.ignore()
                 end = signals.find_cause(error)
                 record_failure(workspace, recorder, end)
@@ -58,8 +55,10 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
 
 
 def record_failure(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
-    """Write how a run ended that did not finish: interrupted by Ctrl-C, SIGTERM or `tracker stop`,
-    else failed."""
+    """Record the end of a run that did not finish.
+
+    It is interrupted after Ctrl-C, SIGTERM or `tracker stop`, else failed.
+    """
     status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     reason, facts = take_stop_note(recorder.folder) if status == "interrupted" else ("", {})
     recorder.params(facts)
@@ -79,16 +78,13 @@ def describe_error(error: BaseException) -> str:
     """The reason that a run's record gives for its end."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "Ctrl-C"
-    return (
-        str(error)
-        if isinstance(error, TrackerError)
-        else f"{type(error).__name__}: {error}".rstrip(": ")
-    )
+    if isinstance(error, TrackerError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def index_run(workspace: Workspace, record: RunRecord) -> None:
-    """Append the run to the ledger's index; a run must not be lost because the ledger is out of
-    reach."""
+    """Append the run to the ledger's index; if the ledger cannot be reached, only say so."""
     try:
         with translate_import_errors():
             from tracker.ledger.append import open_ledger
@@ -97,4 +93,4 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
                 folder = workspace.runs_dir / record.name
                 ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
     except TrackerError as error:
-        notify(f"not yet in the ledger ({render_error(error)}): tracker sync adds {record.name}")
+        notify(f"{record.name} is not in the ledger yet ({render_error(error)}): run tracker sync")

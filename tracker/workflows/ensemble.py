@@ -1,5 +1,4 @@
-"""An ensemble of runs is a run: its members are its config, its predictions can be submitted and
-compared."""
+"""An ensemble of runs is a run: its config names the members, its predictions can be submitted."""
 
 from __future__ import annotations
 
@@ -27,12 +26,11 @@ def ensemble(
     weights: Sequence[float] = (),
     note: str = "",
 ) -> RunRecord:
-    """Combine the probabilities of two or more runs into a new run, and measure it on images no
-    member was trained on.
+    """Combine the probabilities of two or more runs into a new run.
 
-    Without `weights`, those of method weighted are searched on the members' validation images.
-    Raises ConfigError when members are given twice, differ in classes or images, or the weights are
-    wrong.
+    Its metrics are from images that no member was trained on. For method weighted without
+    `weights`, the weights are searched on the members' validation images. Raises ConfigError when a
+    member is given twice, when members differ in classes or images, or when weights are wrong.
     """
     from tracker.training.predict.ensemble import (
         check_method,
@@ -56,18 +54,21 @@ def ensemble(
         )
     paths = [workspace.runs_dir / name / "probabilities.npz" for name in names]
     validations = _load_validations(workspace, names)
-    blind = validations and not any(path.exists() for path in paths)  # there is no evaluation set
-    members = [] if blind else align([load_probabilities(path) for path in paths], names)
+    # Without an evaluation set there are only validation images to combine.
+    no_evaluation = validations and not any(path.exists() for path in paths)
+    members = [] if no_evaluation else align([load_probabilities(path) for path in paths], names)
     searched = method == "weighted" and not weights
     if searched:
         weights = search_weights(validations)
-        words = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, weights, strict=True))
+        pairs = zip(names, weights, strict=True)
+        weight_list = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
         print(
-            "weights found on the validation images (so their validation scores flatter them):"
-            f" {words}",
+            f"weights found on the validation images: {weight_list} (the validation score of the"
+            " ensemble is therefore too good)",
             file=sys.stderr,
         )
-    check_method(method, weights)  # folds, each image in one of them, are joined without it
+    # Checked here: joining folds, where each image is in one of them, does not look at it.
+    check_method(method, weights)
     scores = (
         combine(method, [member.probabilities for member in members], weights) if members else None
     )
@@ -86,16 +87,16 @@ def ensemble(
         "quiet": True,
     }
     with begin(config, note=note, parent=names[0], **options) as run:
-        run.keep_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
+        run.add_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
         joined = combine_validation(validations, method, weights) if validations else None
         if joined is not None:
             save_probabilities(run.folder / "validation.npz", joined)
-            found = measure(joined)
-            run.log(found, step=1, epoch=1)
-            run.keep_summary(found)
+            metrics = measure(joined)
+            run.log(metrics, step=1, epoch=1)
+            run.set_summary(metrics)
         else:
             print(
-                f"no validation score of the ensemble: {_explain_missing(workspace, names)}",
+                f"the ensemble has no validation score: {_explain_missing(workspace, names)}",
                 file=sys.stderr,
             )
         if scores is not None:
@@ -108,25 +109,23 @@ def ensemble(
 
 
 def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:
-    """Why nothing can be said about images that no member was trained on."""
-    lacking = [
+    """Why there are no images with predictions that no member was trained on."""
+    missing = [
         name for name in names if not (workspace.runs_dir / name / "validation.npz").is_file()
     ]
-    if lacking:
+    if missing:
         return (
-            f"{', '.join(lacking)} kept no validation predictions (run.save_validation(...) in a"
-            " loop of your own)"
+            f"no validation predictions in {', '.join(missing)} (run.save_validation(...) saves"
+            " those of your own training loop)"
         )
-    return "the members validated on other images, or the same ones with other labels"
+    return "the members have different validation images, or different labels for them"
 
 
 def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Predictions]:
-    """What each member said about its validation images; empty when one of them has not kept it."""
+    """The validation predictions of each member; empty when one of them has none."""
     from tracker.training.predict.probabilities import load_probabilities
 
     paths = [workspace.runs_dir / name / "validation.npz" for name in names]
-    return (
-        [load_probabilities(path) for path in paths]
-        if all(path.is_file() for path in paths)
-        else []
-    )
+    if not all(path.is_file() for path in paths):
+        return []
+    return [load_probabilities(path) for path in paths]

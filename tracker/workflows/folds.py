@@ -1,4 +1,4 @@
-"""Cross-validation: one run for each fold, and an ensemble of them whose validation is out of fold."""
+"""Cross-validation: a run for each fold, and their ensemble, validated out of fold."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ def train_folds(
     facts: Mapping[str, Any] | None = None,
     quiet: bool = False,
     force: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> RunRecord:
-    """Train the folds of data.folds that no run has trained yet, or with `force` all, and combine
-    them by soft vote.
+    """Train each fold of data.folds and combine the runs by soft vote; `report` gets messages.
 
-    Each image's validation probabilities come from the one run that was not trained on it.
+    A fold that an earlier run has trained is not trained again, unless `force`. Each image's
+    validation probabilities come from the one run that was not trained on it.
     """
     names, folds = [], config.data.folds
     for fold in range(folds):
-        own = replace(config, data=replace(config.data, fold=fold))
-        words = f"{note} (fold {fold} of {folds})".strip()
         try:
             record = train(
-                workspace, own, parent=parent, note=words, facts=facts, quiet=quiet, force=force
+                workspace,
+                replace(config, data=replace(config.data, fold=fold)),
+                parent=parent,
+                note=f"{note} (fold {fold} of {folds})".strip(),
+                facts=facts,
+                quiet=quiet,
+                force=force,
             )
             names.append(record.name)
         except AlreadyTrainedError as error:
-            say(f"fold {fold}: {error.run} has it already")
+            report(f"fold {fold}: skipped, {error.run} already has this config, data and code")
             names.append(error.run)
     return ensemble(workspace, names, method="soft", note=f"{note} ({folds} folds)".strip())

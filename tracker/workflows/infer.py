@@ -1,10 +1,11 @@
-"""A trained run's weights under another eval config: a run of its own, whose diff is that change."""
+"""A run with the weights of a trained run and another eval config."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
@@ -17,6 +18,7 @@ from tracker.training.config import (
     later_defaults,
 )
 from tracker.training.errors import ConfigError
+from tracker.training.input.loader import ImageSource
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end
 from tracker.workflows.resolve import resolve_config
@@ -27,12 +29,9 @@ if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task
     from tracker.training.run.infer import Weights
 
-FREE = (
-    "eval.",
-    "train.accelerator",
-    "train.precision",
-)  # what a run may predict with otherwise than it was trained
-WHAT = "keys of eval, train.accelerator and train.precision"
+# Keys that may differ between training and prediction.
+CHANGEABLE_KEYS = ("eval.", "train.accelerator", "train.precision")
+CHANGEABLE_TEXT = "keys of eval, train.accelerator and train.precision"
 
 
 def infer(
@@ -43,45 +42,34 @@ def infer(
     note: str = "",
     quiet: bool = False,
 ) -> RunRecord:
-    """Predict validation and evaluation images with the weights of `source`, a run that was trained
-    or inferred.
+    """Predict validation and evaluation images with the weights of `source`, a new run.
 
-    Raises ConfigError when more than inference would change, or nothing at all, WeightsError when
-    best.pth is not the recorded one.
+    `source` is a trained or an inferred run. Raises ConfigError when other keys than those of
+    inference change, or none, WeightsError when best.pth cannot be read.
     """
     require(*TRAINING)
     trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
-    before, after = (
-        exact_values(values) for values in (load_config(workspace.runs_dir, source), tables)
-    )
-    defaults = later_defaults()
-    changed = sorted(
-        key for key, value in after.items() if before.get(key, defaults.get(key, value)) != value
-    )
-    changed += sorted(key for key in before if key in defaults and key not in after)
-    if fixed := [key for key in changed if not key.startswith(FREE)]:
+    # Refuse changes that need another training.
+    changed = _list_changes(load_config(workspace.runs_dir, source), tables)
+    if fixed := [key for key in changed if not key.startswith(CHANGEABLE_KEYS)]:
         raise ConfigError(
-            f"infer changes {WHAT} only, not {', '.join(fixed)}",
+            f"infer can only change {CHANGEABLE_TEXT}, not {', '.join(fixed)}",
             hint=f"tracker run train --from {source} --set {fixed[0]}=...",
         )
-    from tracker.training.input.loader import ImageSource
-    from tracker.training.run.infer import infer
-    from tracker.training.run.loop import translate_torch_errors
-
     weights, fingerprint = load_recorded_weights(workspace, trained)
     task, data = prepare_trained_data(workspace, config, trained)
     same_data = data.fingerprint == trained.fingerprints.get("data")
     if assigned := [word for word in assignments if word.startswith("data.") and not same_data]:
         raise ConfigError(
-            f"infer changes {WHAT} only: with {', '.join(assigned)} the images or labels are"
-            " others",
+            f"infer can only change {CHANGEABLE_TEXT}: {', '.join(assigned)} changes the images or"
+            " labels",
             hint=f"tracker run train --from {source} --set {assigned[0]}",
         )
     if not changed and same_data:
         raise ConfigError(
-            f"nothing would be different from {source}", hint="--set eval.tta=flip, for example"
+            f"this would change nothing in {source}", hint="--set eval.tta=flip, for example"
         )
     fingerprints = {
         "config": config_fingerprint(tables),
@@ -98,33 +86,64 @@ def infer(
     )
     with record_end(workspace, recorder):
         recorder.params({"weights_of": trained.uid})
-        with translate_torch_errors():
-            metrics, path = infer(
-                config,
-                data,
-                task,
-                weights,
-                source=ImageSource(workspace.root, data.hashes, workspace.lock_dir),
-                run_dir=recorder.folder,
-                logger=recorder,
-                quiet=quiet,
-            )
-        recorder.metrics(metrics, step=1, epoch=trained.best_epoch or 0)
-        recorder.progress(
-            epoch=trained.best_epoch or 0, best_epoch=trained.best_epoch, summary=metrics
+        metrics, path = _predict(
+            workspace, recorder, config, task, data, weights=weights, quiet=quiet
         )
+        # Its only point is of the epoch that the weights are from.
+        epoch = trained.best_epoch or 0
+        recorder.metrics(metrics, step=1, epoch=epoch)
+        recorder.progress(epoch=epoch, best_epoch=trained.best_epoch, summary=metrics)
         recorder.fingerprint(predictions=fingerprint_predictions(workspace, path))
     return recorder.record
 
 
+def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The config keys that differ; a key that a config is too old to have has its default."""
+    old, new = exact_values(before), exact_values(after)
+    defaults = later_defaults()
+    changed = sorted(
+        key for key, value in new.items() if old.get(key, defaults.get(key, value)) != value
+    )
+    return changed + sorted(key for key in old if key in defaults and key not in new)
+
+
+def _predict(
+    workspace: Workspace,
+    recorder: Recorder,
+    config: Config,
+    task: Task,
+    data: LoadedData,
+    *,
+    weights: Weights,
+    quiet: bool,
+) -> tuple[dict[str, float], Path | None]:
+    """Predict into the run folder; returns validation metrics and the predictions file."""
+    from tracker.training.run.infer import infer as predict
+    from tracker.training.run.loop import translate_torch_errors
+
+    with translate_torch_errors():
+        return predict(
+            config,
+            data,
+            task,
+            weights,
+            source=ImageSource(workspace.root, data.hashes, workspace.lock_dir),
+            run_dir=recorder.folder,
+            logger=recorder,
+            quiet=quiet,
+        )
+
+
 def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Weights, str]:
-    """A trained run's best weights and their fingerprint; raises ConfigError when they are not the
-    recorded ones."""
+    """The best weights of a trained run and their fingerprint.
+
+    Raises ConfigError when they are missing or not the recorded ones.
+    """
     from tracker.training.run.infer import load_weights
 
     if not trained.fingerprints.get("weights"):
         raise ConfigError(
-            f"{trained.name} has no final weights, it is {trained.status}",
+            f"{trained.name} has no final weights: it is {trained.status}",
             hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
         )
     path = workspace.runs_dir / trained.name / "best.pth"
@@ -136,7 +155,8 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
     weights, fingerprint = load_weights(path)
     if fingerprint != trained.fingerprints.get("weights"):
         raise ConfigError(
-            f"best.pth of {trained.name} is not the one that was recorded", hint="restore it"
+            f"best.pth of {trained.name} has changed since the run was recorded",
+            hint="restore the original file",
         )
     return weights, fingerprint
 
@@ -144,8 +164,7 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
 def prepare_trained_data(
     workspace: Workspace, config: Config, trained: RunRecord
 ) -> tuple[Task, LoadedData]:
-    """The checked images, and a word to the user when they are not those that the run was trained
-    on."""
+    """The checked images; a message says when they have changed since the training."""
     task, data = prepare_data(workspace, config)
     if data.fingerprint != trained.fingerprints.get("data"):
         print(f"the data have changed since {trained.name} was trained", file=sys.stderr)
@@ -153,13 +172,12 @@ def prepare_trained_data(
 
 
 def find_trained(workspace: Workspace, name: str) -> RunRecord:
-    """The run whose weights a run has: itself when it was trained, else its parent's; raises
-    ConfigError."""
+    """The trained run that a run has its weights from, maybe itself; raises ConfigError."""
     record = load_run(workspace.runs_dir, name)
     while record.kind == "infer" and record.parent:
         record = load_run(workspace.runs_dir, record.parent)
     if record.kind != "train":
         raise ConfigError(
-            f"{name} is an {record.kind} and has no weights", hint="give one of its members"
+            f"{name} is an {record.kind} and has no weights", hint="use one of its members"
         )
     return record

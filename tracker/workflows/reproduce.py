@@ -1,4 +1,4 @@
-"""Training a run again from its record alone, to see whether the same comes out."""
+"""Train a run again from its record alone, to see whether the result is the same."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from tracker.training.tables import parse_json
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
-GIT_LIMIT_S = 120  # a checkout of a large repository
-DECISIVE = (
+GIT_LIMIT_S = 120  # enough for a checkout of a large repository
+# Another version of these may change the result.
+COMPARED_PACKAGES = (
     "torch",
     "torchvision",
     "timm",
@@ -33,91 +34,92 @@ DECISIVE = (
     "opencv-python-headless",
     "lightning-fabric",
 )
+# Where the code of a commit has the training workflow: now, and in earlier versions.
+TRAIN_MODULES = ("workflows/train.py", "train.py")
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it, in sentences; `agrees` when the predictions do."""
+    """The comparison in sentences; `agrees` when the predictions are equal."""
 
     agrees: bool
     lines: tuple[str, ...]
 
 
 def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reproduction:
-    """Train `name` anew, on its commit where the workspace is in a git repository, and compare.
+    """Train `name` again and compare; on its commit if the workspace is in a git repository.
 
-    Nothing is trained when the data have changed: the answer is no. Raises ConfigError for a run
-    without weights.
+    When the data have changed nothing is trained: the answer is no. Raises ConfigError for a run
+    that is no finished training.
     """
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
     if record.kind != "train" or record.status != "finished":
-        raise ConfigError(f"{name} is no finished training run", hint="tracker runs lists them")
+        raise ConfigError(
+            f"{name} is not a finished training run", hint="tracker runs lists the runs"
+        )
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
     )
     _, data = prepare_data(workspace, config)
     if data.fingerprint != record.fingerprints.get("data"):
-        return Reproduction(
-            False,
-            (
-                (
-                    f"{name} cannot be reproduced: images, labels or label fixes have changed since"
-                    " it was trained"
-                ),
-            ),
+        reason = (
+            f"{name} cannot be reproduced: images, labels or label fixes have changed since it was"
+            " trained"
         )
+        return Reproduction(False, (reason,))
+    # Train with the code of the run, then compare.
     environment = _load_environment(workspace, name)
     with _check_out(workspace, environment) as (code, remark):
         again = _train(workspace, name, code, quiet=quiet)
-    lines = [remark, *_compare_packages(workspace, environment, again), *_compare(record, again)]
+    lines = [remark, *_compare_packages(workspace, environment, again)]
+    lines += _compare_fingerprints(record, again)
+    # A run without an evaluation set has no predictions: then the weights decide.
     agrees = record.fingerprints.get("predictions") == again.fingerprints.get("predictions")
     if record.fingerprints.get("predictions") is None:
         agrees = record.fingerprints.get("weights") == again.fingerprints.get("weights")
     return Reproduction(agrees, tuple(line for line in lines if line))
 
 
-def _compare(record: RunRecord, again: RunRecord) -> Iterator[str]:
+def _compare_fingerprints(record: RunRecord, again: RunRecord) -> Iterator[str]:
     for part in ("predictions", "weights"):
         before, after = record.fingerprints.get(part), again.fingerprints.get(part)
         if before is None or after is None:
-            yield f"{part}: not there to compare"
+            yield f"{part}: missing, cannot be compared"
         elif before == after:
             yield f"{part}: equal to {record.name}'s"
         else:
-            yield (
-                f"{part}: differ from {record.name}'s, see tracker diff {record.name} {again.name}"
-            )
+            diff = f"tracker diff {record.name} {again.name}"
+            yield f"{part}: different from {record.name}'s, see {diff}"
 
 
 def _compare_packages(
     workspace: Workspace, before: Mapping[str, Any], again: RunRecord
 ) -> list[str]:
     after = _load_environment(workspace, again.name)
-    old, new = (dict(environment.get("packages", {})) for environment in (before, after))
-    moved = [
+    old, new = dict(before.get("packages", {})), dict(after.get("packages", {}))
+    changed = [
         f"{name} {old.get(name)} is now {new.get(name)}"
-        for name in DECISIVE
+        for name in COMPARED_PACKAGES
         if old.get(name) != new.get(name)
     ]
-    return [f"other packages: {', '.join(moved)}"] if moved else []
+    return [f"other packages: {', '.join(changed)}"] if changed else []
 
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = parse_json(
-            (workspace.runs_dir / name / "env.json").read_text(encoding="utf-8")
-        )
+        text = (workspace.runs_dir / name / "env.json").read_text(encoding="utf-8")
+        environment: dict[str, Any] = parse_json(text)
     except (OSError, ValueError):
         return {}
-    return found if _is_environment(found) else {}
+    return environment if _is_environment(environment) else {}
 
 
-def _is_environment(found: Any) -> bool:
-    """Whether env.json still has the form that it was written in."""
-    if not isinstance(found, dict) or not isinstance(found.get("packages", {}), dict):
+def _is_environment(values: Any) -> bool:
+    """Whether the content of env.json still has the form that it was written in."""
+    if not isinstance(values, dict) or not isinstance(values.get("packages", {}), dict):
         return False
-    git = found.get("git") or {"commit": "", "diff": ""}
+    git = values.get("git") or {"commit": "", "diff": ""}
     return isinstance(git, dict) and all(
         isinstance(git.get(key), str) for key in ("commit", "diff")
     )
@@ -131,55 +133,68 @@ TRAINERS = ("train.py", "workflows/train.py")
 def _check_out(
     workspace: Workspace, environment: Mapping[str, Any]
 ) -> Iterator[tuple[Path | None, str]]:
-    """The run's commit with its uncommitted changes in a work tree of its own, where it has this
-    program's code."""
+    """The run's code in a temporary work tree, and a remark; None for the installed program.
+
+    It is the run's commit with its uncommitted changes, if that commit contains this program.
+    """
     git = environment.get("git")
     if not git:
-        yield None, "code: the workspace was in no git repository, the installed program was used"
+        yield (
+            None,
+            "code: the workspace was not in a git repository, the installed program was used",
+        )
         return
     with tempfile.TemporaryDirectory(prefix="tracker-reproduce-") as folder:
         tree = Path(folder) / "code"
         if not _git(workspace.root, "worktree", "add", "--detach", str(tree), git["commit"]):
-            yield (
-                None,
-                (
-                    f"code: commit {git['commit'][:10]} is not in this repository any more, the"
-                    " present one was used"
-                ),
+            remark = (
+                f"code: commit {git['commit'][:10]} is no longer in this repository, the installed"
+                " program was used"
             )
+            yield None, remark
             return
         try:
+            # Apply the uncommitted changes, then look whether the program is in there.
             changed = bool(git["diff"])
             if changed and not _git(tree, "apply", "--whitespace=nowarn", "-", given=git["diff"]):
                 raise TrackerError(
-                    f"the uncommitted changes of commit {git['commit'][:10]} do not apply"
+                    f"the uncommitted changes cannot be applied to commit {git['commit'][:10]}"
                 )
-            words = (
-                f"commit {git['commit'][:10]}{' with its uncommitted changes' if changed else ''}"
-            )
-            if any((tree / "tracker" / trainer).is_file() for trainer in TRAINERS):
-                yield tree, f"code: {words}"
+            code = f"commit {git['commit'][:10]}"
+            if changed:
+                code += " with its uncommitted changes"
+            if any((tree / "tracker" / module).is_file() for module in TRAIN_MODULES):
+                yield tree, f"code: {code}"
             else:
-                yield None, f"code: {words} has no tracker in it, the installed program was used"
+                yield None, f"code: {code} does not contain tracker, the installed program was used"
         finally:
             _git(workspace.root, "worktree", "remove", "--force", str(tree))
 
 
-def _git(folder: Path, *words: str, given: str | None = None) -> bool:
-    """Whether a git command worked."""
-    return run_git(folder, *words, given=given, limit_s=GIT_LIMIT_S) is not None
+def _git(folder: Path, *arguments: str, given: str | None = None) -> bool:
+    """Run a git command; returns whether it succeeded."""
+    return run_git(folder, *arguments, given=given, limit_s=GIT_LIMIT_S) is not None
 
 
 def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -> RunRecord:
-    """`tracker run train --from NAME --force` in a process of its own, with the code of `code`; the
-    new run."""
-    words = ["run", "train", "--from", name, "--force", "--note", f"reproduces {name}", "--quiet"]
+    """The run that `tracker run train --from NAME --force` makes with the code in `code`."""
+    arguments = [
+        "run",
+        "train",
+        "--from",
+        name,
+        "--force",
+        "--note",
+        f"reproduces {name}",
+        "--quiet",
+    ]
     environment = extend_environment({"PYTHONPATH": str(code)} if code else {})
-    module = (
-        "cli" if code and not (code / "tracker" / "cli.py").exists() else "tracker.cli"
-    )  # commits of before 0.2
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", module, *words],  # -P: not the code in the current folder
+    # Before version 0.2 the module was called cli.
+    is_old = code is not None and not (code / "tracker" / "cli.py").exists()
+    module = "cli" if is_old else "tracker.cli"
+    completed = subprocess.run(
+        # -P: do not import from the current folder
+        [sys.executable, "-P", "-m", module, *arguments],
         cwd=workspace.root,
         env=environment,
         stdout=subprocess.PIPE,
@@ -187,8 +202,7 @@ def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise TrackerError(
-            f"training {name} again failed", hint=(done.stderr or "its message is above").strip()
-        )
-    return load_run(workspace.runs_dir, done.stdout.split()[0])
+    if completed.returncode:
+        message = (completed.stderr or "its message is above").strip()
+        raise TrackerError(f"training {name} again failed", hint=message)
+    return load_run(workspace.runs_dir, completed.stdout.split()[0])

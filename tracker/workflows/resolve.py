@@ -39,11 +39,10 @@ def resolve_config(
     flags: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
 ) -> Config:
-    """Defaults, those of tracker.toml, the parent run, the file, flags and --set, the later the
-    stronger.
+    """The config from defaults, tracker.toml, the parent run, the file, flags and --set.
 
-    A run made from another has its parent's config; only a new one takes the defaults that depend
-    on data.format. Raises ConfigError with every problem found.
+    The later one wins. A run with a parent has the config of that; only a run without one takes
+    the defaults that depend on data.format. Raises ConfigError with every problem.
     """
     layers: list[Mapping[str, Any]] = [read_toml(config_file)] if config_file is not None else []
     for name, value in (flags or {}).items():
@@ -52,32 +51,33 @@ def resolve_config(
     for text in assignments:
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
-    own = merge(*layers)
+    given = merge(*layers)
     if parent is None:
-        values = merge(workspace.defaults, own)
+        values = merge(workspace.defaults, given)
         values = merge(format_defaults(values), values)
     else:
         record = load_run(workspace.runs_dir, parent)
-        values = _change(workspace, load_trained_config(workspace.runs_dir, record), own)
+        values = _change_parent(workspace, load_trained_config(workspace.runs_dir, record), given)
     source = str(config_file) if config_file else "the config"
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
 
 
-def _change(
-    workspace: Workspace, parent: Mapping[str, Any], own: Mapping[str, Any]
+def _change_parent(
+    workspace: Workspace, parent: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A parent's config with what is given for the new run, and what "model" and another model
-    bring with them."""
+    """A parent's config with the given changes, and the values that follow from them.
+
+    Another model, and the value "model", bring a size, mean and std with them.
+    """
     before = merge(workspace.defaults, parent)
-    return merge(
-        before, inherit_model_input(before, own, root=workspace.root), crop_defaults(own), own
-    )
+    from_model = inherit_model_input(before, given, root=workspace.root)
+    return merge(before, from_model, crop_defaults(given), given)
 
 
 def resolve_for(
     workspace: Workspace, config_file: Path | None, parent: str, assignments: Sequence[str] | None
 ) -> Config:
-    """`resolve_config` from a command's words; `parent` is exp12, latest, sota, s12 or empty."""
+    """`resolve_config` for a command; `parent` is exp12, latest, sota, s12 or empty."""
     from tracker.ledger.resolve import resolve_run
 
     source = resolve_run(workspace, parent) if parent else None
@@ -87,16 +87,13 @@ def resolve_for(
 
 
 def find_resumable(workspace: Workspace) -> str:
-    """The newest run that can be resumed and is not archived; raises ConfigError when there is
-    none."""
+    """The newest run that can be resumed and is not archived; raises ConfigError without one."""
     for record in list_runs(workspace.runs_dir, archived=False):
-        resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get(
-            "pruned"
-        )
-        ours = record.kind == "train" and record.fingerprints.get(
-            "data"
-        )  # not of a loop of one's own
-        if record.uid and ours and resumable:
+        unfinished = record.status in ("killed", "interrupted", "failed")
+        pruned = record.facts.get("pruned")
+        # A run of somebody's own training loop has no data fingerprint.
+        ours = record.kind == "train" and record.fingerprints.get("data")
+        if record.uid and ours and unfinished and not pruned:
             return record.name
     raise ConfigError(
         "no killed, interrupted or failed run to resume", hint="tracker runs lists the runs"

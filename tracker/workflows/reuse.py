@@ -1,4 +1,4 @@
-"""Runs that have already done a new run's work: all of it, or its first epochs."""
+"""Finished runs that have already trained what a new run would: all of it, or the first epochs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
 POINTS = "metrics.jsonl"
 
 
-def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> RunRecord | None:
-    """The finished run with the most epochs that this config would repeat; None when there is none.
+def find_reusable_run(
+    workspace: Workspace, config: Mapping[str, Any], data: str
+) -> RunRecord | None:
+    """The finished run with the most epochs that this config would repeat, or None.
 
-    Raises AlreadyTrainedError when a run has the same config, data and code: it would only be
-    trained again.
+    Raises AlreadyTrainedError when a run has the same config, data and code: training it again
+    would give nothing new.
     """
     code = collect_code(workspace.root)
-    found: RunRecord | None = None
+    longest: RunRecord | None = None
     for record in list_runs(workspace.runs_dir):
         same = record.fingerprints.get("data") == data and record.fingerprints.get("code") == code
         if not same or record.kind != "train" or record.status != "finished":
@@ -45,53 +47,51 @@ def find_earlier(workspace: Workspace, config: Mapping[str, Any], data: str) -> 
         if is_same_training(earlier, config):
             raise AlreadyTrainedError(record.name)
         folder = workspace.runs_dir / record.name
-        if (found is None or record.epoch > found.epoch) and _leads_to(
-            folder, record, earlier, config
-        ):
-            found = record
-    return found
+        longer = longest is None or record.epoch > longest.epoch
+        if longer and _can_continue(folder, record, earlier, config):
+            longest = record
+    return longest
 
 
-def _leads_to(
+def _can_continue(
     folder: Path, record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]
 ) -> bool:
-    """Whether training from scratch would come by this run's last epoch, and its files are there to
-    go on from."""
+    """Whether training from scratch would reach this run's last epoch, and all its files exist."""
+    if not _shares_trajectory(record, earlier, config):
+        return False
+    if record.epoch > config["train"]["epochs"]:
+        return False
+    # With less patience, training from scratch might have stopped before.
     patience = config["train"]["patience"]
-    return (
-        _shares_trajectory(record, earlier, config)
-        and record.epoch <= config["train"]["epochs"]
-        and (
-            not patience or 0 < earlier["train"]["patience"] <= patience
-        )  # else it might have stopped before
-        and all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
-    )
+    if patience and not 0 < earlier["train"]["patience"] <= patience:
+        return False
+    return all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
 
 
 def _shares_trajectory(
     record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]
 ) -> bool:
-    """Whether last.pth of a run may be gone on from; that of an earlier version knows only its own
-    folders."""
+    """Whether both configs give the same weights epoch by epoch.
+
+    A run of an earlier version has another fingerprint, which knows only its own folders.
+    """
     if record.fingerprints.get("config") == config_fingerprint(earlier):
         return trajectory_fingerprint(earlier) == trajectory_fingerprint(config)
     return old_trajectory_fingerprint(earlier) == old_trajectory_fingerprint(config)
 
 
 def copy_progress(source: Path, target: Path) -> None:
-    """Copy what a run needs to go on from another's last epoch; raises StorageError."""
+    """Copy what a run needs to continue from another's last epoch; raises StorageError."""
     for name in CHECKPOINTS:
         with atomic_path(target / name) as temporary:
             shutil.copyfile(source / name, temporary)
-    with (
-        translate_os_errors(target / POINTS, "write"),
-        (target / POINTS).open("ab") as file,
-    ):  # open in the recorder
+    # Appended, not replaced: the new run's recorder has this file open.
+    with translate_os_errors(target / POINTS, "write"), (target / POINTS).open("ab") as file:
         lines = (source / POINTS).read_bytes().splitlines(keepends=True)
-        file.writelines(line for line in lines if not _is_of_machine(line))
+        file.writelines(line for line in lines if not _is_system_point(line))
 
 
-def _is_of_machine(line: bytes) -> bool:
-    """Whether it is a point of the figures of the other run's machine."""
+def _is_system_point(line: bytes) -> bool:
+    """Whether it has only system metrics, which belong to the machine of the other run."""
     point = parse_point(line)
     return point is not None and all(key.startswith(SYSTEM_PREFIX) for key in point["values"])

@@ -1,4 +1,4 @@
-"""Train a model from a config, or go on with a training."""
+"""Train a model from a config, or resume a training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
-from tracker.workflows.reuse import copy_progress, find_earlier
+from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
 
@@ -35,22 +35,23 @@ def train(
     quiet: bool = False,
     force: bool = False,
 ) -> RunRecord:
-    """Train a new run and return its final record; errors leave the run recorded as failed or
-    interrupted.
+    """Train a new run and return its final record.
 
-    A run that differs from a finished one only by more epochs goes on from its last epoch, where
-    that gives the same weights. Raises AlreadyTrainedError when one has the same config, data and
-    code. `force` trains from scratch.
+    After an error the run is recorded as failed or interrupted. A run that differs from a finished
+    one only by more epochs continues from its last epoch, where that gives the same weights;
+    `force` trains from scratch. Raises AlreadyTrainedError when a run has the same config, data and
+    code.
     """
     require(*TRAINING)
     from tracker.training.model.model import check_model
 
+    # Check everything that can be wrong before a run folder is made.
     check_model(config.model, root=workspace.root)
     task, data = prepare_data(workspace, config)
     config = resolve_input(config, data, root=workspace.root)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
-    earlier = None if force else find_earlier(workspace, tables, data.fingerprint)
+    earlier = None if force else find_reusable_run(workspace, tables, data.fingerprint)
     recorder = Recorder.create(
         workspace.runs_dir,
         kind="train",
@@ -61,35 +62,37 @@ def train(
     )
     name = recorder.record.name
     recorder.params(facts or {})
+    # Continue from an earlier run's last epoch, if there is one.
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
         recorder.params({"continues": earlier.uid})
         best = {key: value for key, value in earlier.summary.items() if value is not None}
         recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
-        say = (
-            f"{name} goes on after epoch {earlier.epoch} of {earlier.name}, which had the same"
+        message = (
+            f"{name} continues after epoch {earlier.epoch} of {earlier.name}, which has the same"
             " config up to there"
         )
     else:
-        say = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
+        message = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
-        print("\n".join([*data.notes, say]), file=sys.stderr)
+        print("\n".join([*data.notes, message]), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
 
 
 def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
-    """Go on with a killed, interrupted or failed run; raises ConfigError when its data have
-    changed."""
+    """Resume a killed, interrupted or failed run; raises ConfigError when its data have changed."""
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
+    # Refuse what cannot be resumed.
     if record.status == "finished":
         raise ConfigError(
             f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it"
         )
     if not record.uid:
         raise ConfigError(
-            f"{name} was killed before its first record", hint="tracker run train makes a new run"
+            f"{name} was killed before its first record", hint="tracker run train starts a new run"
         )
+    # The data must be those of before.
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
     )
@@ -101,8 +104,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         )
     recorder = Recorder.reopen(workspace.runs_dir, name)
     if not quiet:
-        say = f"{name}: going on after epoch {record.epoch} of {config.train.epochs}"
-        print("\n".join([*data.notes, say]), file=sys.stderr)
+        message = f"{name}: resumed after epoch {record.epoch} of {config.train.epochs}"
+        print("\n".join([*data.notes, message]), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=True, quiet=quiet)
 
 
@@ -116,7 +119,7 @@ def _fit(
     resume: bool,
     quiet: bool,
 ) -> RunRecord:
-    """Run the loop; whatever ends it, the run is recorded."""
+    """Run the training loop and record the end, whatever ends it."""
     with record_end(workspace, recorder):
         from tracker.training.run.loop import fit, translate_torch_errors
 
@@ -128,8 +131,8 @@ def _fit(
                 root=workspace.root,
                 run_dir=recorder.folder,
                 logger=recorder,
-                on_epoch=lambda report: _keep(recorder, report),
-                on_trained=lambda weights: _announce_twins(workspace, recorder, weights),
+                on_epoch=lambda report: _record_epoch(recorder, report),
+                on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_failure(workspace, recorder, error),
                 cache_dir=workspace.lock_dir,
                 resume=resume,
@@ -140,21 +143,23 @@ def _fit(
     return recorder.record
 
 
-def _announce_twins(workspace: Workspace, recorder: Recorder, weights: str) -> None:
-    """Keep the weights' fingerprint, and say which earlier runs have the same: their predictions
-    will be the same."""
+def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: str) -> None:
+    """Record the weights' fingerprint, and say which earlier runs have equal weights.
+
+    Their predictions will be equal, too.
+    """
     from tracker.ledger.read import list_runs_with_weights
 
     recorder.fingerprint(weights=weights)
     try:
-        twins = list_runs_with_weights(workspace, weights, exclude=recorder.record.uid)
+        equal_runs = list_runs_with_weights(workspace, weights, exclude=recorder.record.uid)
     except TrackerError:
-        return  # a ledger out of reach is told when the run is indexed
-    for twin in twins:
-        print(f"{recorder.record.name} has the same weights as {twin}", file=sys.stderr)
+        return  # a message will say it when the run is added to the ledger
+    for name in equal_runs:
+        print(f"{recorder.record.name} has the same weights as {name}", file=sys.stderr)
 
 
-def _keep(recorder: Recorder, report: EpochReport) -> None:
+def _record_epoch(recorder: Recorder, report: EpochReport) -> None:
     recorder.progress(epoch=report.epoch, best_epoch=report.best.epoch, summary=report.best.metrics)
 
 

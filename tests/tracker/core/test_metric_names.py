@@ -141,7 +141,7 @@ def test_a_step_that_is_no_whole_number_is_refused(
 def test_wrong_names_are_refused_by_every_way_to_log(workspace: Workspace, tmp_path: Path) -> None:
     with tracker.start_run({}, root=workspace.root, follow=False) as run:
         for call in (
-            lambda: run.keep_summary({"": 1.0}),
+            lambda: run.set_summary({"": 1.0}),
             lambda: run.save_best({"w": torch.ones(1)}, epoch=1, metrics={"": 1.0}),
         ):
             with pytest.raises(ConfigError, match="name is empty"):

@@ -111,7 +111,7 @@ def test_a_killed_call_is_completed_by_the_next_and_leaves_no_process(tmp_path: 
     kept = manifest.read_text().count("\n")
     assert kept < 35
     done = run_tracker("data", "remove-background", folder, "--out", out, cwd=tmp_path)
-    assert f"{35 - kept} images cut out, {kept} there already" in done.stdout
+    assert f"{35 - kept} images cut out, {kept} already there" in done.stdout
     cut_out_folder(folder, tmp_path / "whole", method="grabcut", processes=1)
     assert hash_tree(out) == hash_tree(tmp_path / "whole")
     assert not list(out.rglob(".*.tmp"))
@@ -122,7 +122,7 @@ def test_the_command_tells_a_broken_image_and_prints_a_config_for_the_rest(tmp_p
     (folder / "train" / "broken.jpg").write_bytes(b"no image")
     done = run_tracker("data", "remove-background", folder, cwd=tmp_path, ok=False)
     assert done.returncode == 1
-    assert f"{IMAGES} images cut out, 0 there already, 1 other file copied" in done.stdout
+    assert f"{IMAGES} images cut out, 0 already there, 1 other file copied" in done.stdout
     assert "broken.jpg: cannot be decoded" in done.stderr
     out = tmp_path / "photos-cutout"
     assert not (out / "train" / "broken.jpg").exists()

@@ -138,7 +138,7 @@ def test_a_split_that_is_kept_is_not_replaced_by_another(
     type_words(pictures, "split")
     before = (pictures.root / "split.csv").read_bytes()
     type_words(pictures, "split")
-    with pytest.raises(ConfigError, match=r"split\.csv is there and has another split"):
+    with pytest.raises(ConfigError, match=r"split\.csv already exists with another split"):
         type_words(pictures, "split", "--set", "data.split_seed=7")
     assert (pictures.root / "split.csv").read_bytes() == before
     type_words(pictures, "split", "--set", "data.split_seed=7", "--force")
@@ -150,7 +150,7 @@ def test_split_warns_of_classes_that_nothing_validates(
 ) -> None:
     done = type_words(profiles, "split", "--set", "data.val_ratio=0.05")
     assert "warning: no image of class mask_" in done.stderr
-    assert "in val: its F1 counts 0 there" in done.stderr
+    assert "in val: its F1 is 0 there" in done.stderr
     assert "val images" in done.stdout
 
 
@@ -183,7 +183,7 @@ def test_check_adds_to_a_list_and_writes_over_no_other(
     table.write_text("path,reason\ncat/cat00.png,blurred\n")
     (pictures.root / "train" / "cat" / "cat01.png").write_bytes(b"")
     (pictures.root / "eval" / "images" / "e2.png").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"bad\.csv is there") as caught:
+    with pytest.raises(ConfigError, match=r"bad\.csv already exists") as caught:
         type_words(pictures, "check", "--write-exclude", "bad.csv")
     assert "--set data.exclude=bad.csv" in caught.value.hint
     words = ("check", "--set", "data.exclude=bad.csv", "--write-exclude", "bad.csv", "--json")

@@ -165,7 +165,7 @@ def test_the_pages_say_what_their_frames_and_numbers_mean(
                 "the labels are equal, or one is unknown": "0.7",
             },
         ),
-        (labels, {"suspects of odd number": "tab:blue", "of even number": "tab:orange"}),
+        (labels, {"suspects of odd number": "tab:blue", "suspects of even number": "tab:orange"}),
     ):
         (legend,) = figure.legends
         words = [text.get_text().partition(":")[0] for text in legend.get_texts()]
@@ -187,12 +187,14 @@ def test_a_weak_models_doubts_are_called_so_and_are_not_confident(judged: Worksp
     assert (strength.weak, found.to_dict()["model"][0]["weak"]) == (True, True)
     assert not any(suspect.confident for suspect in found.suspects)
     lines = list(describe_model(found))
-    assert lines[0] == f"a weak model's doubts: exp3 would give {2 * PLANTED} labels otherwise"
+    assert (
+        lines[0] == f"doubts of a weak model: exp3 predicts another label for {2 * PLANTED} labels"
+    )
     assert lines[1].startswith(f"  it agrees with {strength.accuracy:.1%} of the {IMAGES} labels")
-    assert "most of these doubts are its own mistakes" in lines[2]
+    assert "most of these doubts are mistakes of the model" in lines[2]
     better = replace(strength, right=IMAGES, judged=IMAGES)
     lines = list(describe_model(replace(found, model=(better,))))
-    assert lines[0] == f"{2 * PLANTED} labels look wrong to exp3, 0 of them by confident learning"
+    assert lines[0] == f"exp3 doubts {2 * PLANTED} labels, 0 of them by confident learning"
     assert len(lines) == 2
 
 
@@ -212,7 +214,7 @@ def test_a_reviewed_table_mends_the_labels_and_is_not_written_over(
         sample.id for sample in (*fixed.train, *fixed.val) if sample.label != given[sample.id]
     }
     assert changed == planted
-    with pytest.raises(ConfigError, match="was reviewed, and would be lost"):
+    with pytest.raises(ConfigError, match="was reviewed and would be replaced"):
         find_suspects(judged, "exp3", out="reviewed", threshold=0, count=5)
     accept(table, {next(iter(planted)): "perhaps"})
     with pytest.raises(DataError, match="accept is 'perhaps', expected yes or no"):
@@ -421,7 +423,7 @@ def test_suspects_at_80_columns_say_their_order_their_number_and_the_labels_of_p
     print_suspects(report)
     out = capsys.readouterr().out
     text = " ".join(out.split())
-    assert "the first 15 of 24 labels: those that confident learning found first" in text
+    assert "the first 15 of 24 labels: first those of confident learning" in text
     assert "all are in suspects/labels.csv" in text
     assert "1 pair of nearly equal images" in text
     assert any(

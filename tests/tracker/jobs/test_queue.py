@@ -61,7 +61,7 @@ def test_words_of_an_entry_are_those_of_the_command_line(tmp_path: Path) -> None
         "n",
         "--force",
     ]
-    assert entry.training.words() == words
+    assert entry.training.to_arguments() == words
 
 
 def test_files_that_are_no_queue_are_refused(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_logs_say_which_epoch_a_silent_run_is_in_and_since_when(
     monkeypatch.setattr(running, "SILENCE_S", 0.0)
     recorder = start(seoul, data="sha256:d")
     _, (first,) = follow(seoul, recorder)
-    assert re.fullmatch(rf"exp1 is in epoch 1 of {Config().train.epochs} since \d\d:\d\d", first)
+    assert re.fullmatch(
+        rf"exp1 has been in epoch 1 of {Config().train.epochs} since \d\d:\d\d", first
+    )
     recorder = start(seoul, data="sha256:e")
     recorder.metrics({"val/f1": 0.5}, step=3, epoch=3)
     recorder.metrics({"train/batch_loss": 0.5}, step=4, epoch=4)
@@ -60,7 +62,7 @@ def test_logs_say_which_epoch_a_silent_run_is_in_and_since_when(
     clock = running.dt.datetime.fromtimestamp(moment, running.dt.UTC) + running.dt.timedelta(
         hours=9
     )
-    assert second == f"exp2 is in epoch 4 of {Config().train.epochs} since {clock:%H:%M}"
+    assert second == f"exp2 has been in epoch 4 of {Config().train.epochs} since {clock:%H:%M}"
 
 
 def test_logs_say_of_a_loop_of_ones_own_when_it_logged_last(

@@ -200,7 +200,7 @@ def test_pruner_and_sampler_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_storage_out_of_reach_or_of_another_kind_is_told_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(TrackerError, match=r"the sweep's storage cannot be reached: .*refused"):
+    with pytest.raises(TrackerError, match=r"cannot reach the storage of the sweep: .*refused"):
         open_storage("postgresql://u:secret@127.0.0.1:9/x", tmp_path)
     with pytest.raises(ConfigError, match=r"storage: expected postgresql\+psycopg://"):
         open_storage("sqlite:///x.db", tmp_path)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.workspaces import make_run
 from tracker.mirror.copy import RunCopy
-from tracker.mirror.process import follow
+from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets import TARGETS, TargetError, list_state_names
 from tracker.runs.read import load_run
 from tracker.runs.recorder import Recorder
@@ -57,8 +57,8 @@ class LinesTarget(Target):
         lines = map(json.loads, self._file.read_text().splitlines())
         there = {line["at"] for line in lines if "at" in line}
         for point in batch:
-            if point.at not in there:
-                self._add(at=point.at, step=point.step, values=point.values)
+            if point.offset not in there:
+                self._add(at=point.offset, step=point.step, values=point.values)
         while there and (self.workspace.root / "hold").exists():
             time.sleep(0.05)
 
@@ -172,7 +172,7 @@ def test_a_memo_and_a_note_after_the_end_reach_the_target_and_a_second_copy_adds
     assert "**Submission 1**: first" in texts[-1]
     assert texts[-1].endswith(": lucky")
     assert sum("end" in line for line in lines) == 1
-    follow(workspace, "exp1")
+    copy_until_end(workspace, "exp1")
     assert read_lines(workspace) == lines
 
 

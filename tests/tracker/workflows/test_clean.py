@@ -28,7 +28,7 @@ from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.input.cache import open_cache
 from tracker.training.predict.probabilities import Predictions, save_probabilities
-from tracker.workflows.clean import BEST, CACHE, COPY, LAST, find_kept, free, plan_clean
+from tracker.workflows.clean import BEST, CACHE, COPY, LAST, free_files, list_protected, plan_clean
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.infer import load_recorded_weights
 from tracker.workspace.competition import Workspace
@@ -77,7 +77,7 @@ def test_the_end_of_finished_runs_is_freed_and_nothing_of_others(workspace: Work
     plan = plan_clean(workspace)
     assert list_planned(workspace) == [(LAST, "exp1")]
     assert plan.size == 1000
-    assert len(free(workspace, plan)) == 1
+    assert len(free_files(workspace, plan)) == 1
     assert not (done / LAST).exists()
     assert {path.name for path in done.iterdir()} >= {
         BEST,
@@ -101,7 +101,7 @@ def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace)
         plan = plan_clean(workspace)
         assert [(item.what, item.path) for item in plan.files] == [(CACHE, old)]
         assert plan.size >= 8192
-        free(workspace, plan)
+        free_files(workspace, plan)
     assert [path.exists() for path in (old, busy, last)] == [False, True, True]
 
 
@@ -117,7 +117,7 @@ def test_a_cache_that_a_training_opens_after_it_was_shown_stays(
     plan = plan_clean(workspace)
     assert len(plan.files) == 1
     cache, _ = open_cache(workspace.lock_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
-    assert free(workspace, plan) == []
+    assert free_files(workspace, plan) == []
     assert path.exists()
     del cache
 
@@ -133,12 +133,12 @@ def test_a_checkpoint_stays_where_a_submission_a_tag_or_an_ensemble_keeps_it(
     archive_runs(workspace, ["exp9", "exp8"])
     tag_run(workspace, make_follower(workspace, "infer", "exp5"), ["final"])
     make_follower(workspace, "infer", "exp6")
-    kept = find_kept(workspace, list_runs(workspace.runs_dir))
+    kept = list_protected(workspace, list_runs(workspace.runs_dir))
     assert kept["exp1"] == "submission 1"
     assert kept["exp2"] == "tag keep"
     assert (kept["exp3"], kept["exp4"]) == ("needed by exp9", "needed by exp9")
     assert kept["exp5"] == "needed by exp10"
-    free(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
+    free_files(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
     stay = [
         number for number in range(1, 9) if (workspace.runs_dir / f"exp{number}" / BEST).exists()
     ]
@@ -152,7 +152,7 @@ def test_a_tag_given_while_clean_asks_keeps_the_checkpoint(workspace: Workspace)
     folder = make_trained(workspace, "0000011110")
     plan = plan_clean(workspace, checkpoints=True)
     tag_run(workspace, "exp1", ["keep"])
-    assert [item.what for item in free(workspace, plan, checkpoints=True)] == [LAST]
+    assert [item.what for item in free_files(workspace, plan, checkpoints=True)] == [LAST]
     assert (folder / BEST).exists()
     assert list(load_run(workspace.runs_dir, "exp1").freed) == [LAST]
 
@@ -160,7 +160,7 @@ def test_a_tag_given_while_clean_asks_keeps_the_checkpoint(workspace: Workspace)
 def test_no_checkpoint_is_freed_while_a_run_cannot_be_read(workspace: Workspace) -> None:
     make_trained(workspace, "0000011110")
     (make_trained(workspace, "0000011100") / "run.json").write_text("{")
-    with pytest.raises(TrackerError, match="exp2 cannot be read"):
+    with pytest.raises(TrackerError, match="cannot read exp2"):
         plan_clean(workspace, checkpoints=True)
     assert list_planned(workspace) == [(LAST, "exp1")]
 
@@ -185,7 +185,7 @@ def test_mlflows_copy_goes_with_the_checkpoint_where_it_is_one(
     (workspace.runs_dir / "exp2" / BEST).write_bytes(b"other")
     assert list_planned(workspace, checkpoints=True).count((COPY, "exp1")) == 1
     assert (COPY, "exp2") not in list_planned(workspace, checkpoints=True)
-    free(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
+    free_files(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
     assert len(list((workspace.root / "mlartifacts").rglob(BEST))) == 1
     sync_run(workspace, "exp1")
     run_id = json.loads((workspace.runs_dir / "exp1" / "mlflow.json").read_text())["run_id"]
@@ -201,7 +201,7 @@ def test_audit_tells_what_was_freed_from_what_has_gone_and_what_never_was(
         workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
     )
     own.finish("finished")  # neither weights nor predictions
-    free(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
+    free_files(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
     (lost / BEST).write_bytes(b"back from a backup")
     (lost / "predictions.csv").unlink()
     found = audit(workspace)
@@ -268,5 +268,5 @@ def test_an_ensemble_made_by_the_command_keeps_its_members(workspace: Workspace)
             folder / "probabilities.npz", Predictions(ids, scores, classes=("cat", "dog"))
         )
     ensemble(workspace, ["exp1", "exp2"], method="soft")
-    kept: Any = plan_clean(workspace, checkpoints=True).kept
+    kept: Any = plan_clean(workspace, checkpoints=True).protected
     assert kept == {"exp1": "needed by exp3", "exp2": "needed by exp3"}

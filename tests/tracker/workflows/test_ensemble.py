@@ -121,11 +121,11 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
     members: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ensemble(members, ["exp1", "exp2"], method="soft")
-    assert "no validation score" not in capsys.readouterr().err
+    assert "has no validation score" not in capsys.readouterr().err
     (members.runs_dir / "exp2" / "validation.npz").unlink()
     record = ensemble(members, ["exp1", "exp2"], method="soft")
     assert "val/f1" not in record.summary
     assert (
-        "no validation score of the ensemble: exp2 kept no validation predictions"
+        "the ensemble has no validation score: no validation predictions in exp2"
         in capsys.readouterr().err
     )

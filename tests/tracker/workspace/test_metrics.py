@@ -56,7 +56,7 @@ def make_own_run(workspace: Workspace, answers: str, **figures: float) -> str:
             run.log(
                 {f"val/{name}": value for name, value in figures.items()}, step=epoch, epoch=epoch
             )
-        run.keep_summary({f"val/{name}": value for name, value in figures.items()})
+        run.set_summary({f"val/{name}": value for name, value in figures.items()})
         run.save_predictions({f"i{number}.png": answers[number] for number in range(IMAGES)})
     return run.name
 

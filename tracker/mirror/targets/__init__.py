@@ -1,10 +1,8 @@
-"""Where runs are copied to: a module for each tracker, and a line for it in TARGETS. mlflow is
-imported here alone.
+"""Trackers that runs are copied to: a module for each, with a line in TARGETS.
 
-`tracker/mirror/copy.py` replays a run folder to each of them; it keeps what each has in a state
-file of its own. After
-a crash it repeats the step whose end it did not note, so a target takes the same step twice without
-doubling it.
+No other room imports mlflow. `tracker/mirror/copy.py` copies a run folder to each of them and keeps
+a state file for each. After a crash it repeats the last step, so a target must accept the same step
+twice without doubling it.
 """
 
 from __future__ import annotations
@@ -25,68 +23,66 @@ from tracker.runs.record import RunRecord
 from tracker.training.files import write_json
 from tracker.workspace.competition import Workspace
 
-TARGETS = {  # module:class of each, loaded when a run is copied
+TARGETS = {  # module:class, loaded when a run is copied
     "tensorboard": "tracker.mirror.targets.tensorboard:TensorboardTarget",
     "mlflow": "tracker.mirror.targets.mlflow:MlflowTarget",
 }
-ANSWER_S = 10.0  # in which a server must answer the first question
-MESSAGE_LIMIT = 200  # lines that a copy writes in its log, in the life of a run
+ANSWER_S = 10.0  # a server must answer the first request within this time
+MESSAGE_LIMIT = 200  # lines in the log of a copy: a run with many odd names must not fill the disk
 
 
 class TargetError(TrackerError):
     """A target could not be reached or refused something; what was not copied is copied later."""
 
 
-class TargetAwayError(TargetError):
+class TargetUnreachableError(TargetError):
     """The target's server does not answer at all."""
 
 
 class Point(NamedTuple):
-    """A line of metrics.jsonl: the byte where it ends, time in ms since 1970, step, values by name."""
+    """A line of metrics.jsonl: byte offset of its end, ms since 1970, step, {metric: value}."""
 
-    at: int
-    stamp: int
+    offset: int
+    time_ms: int
     step: int
     values: dict[str, float]
 
 
 @dataclass(frozen=True)
-class About:
-    """What is known of a run beside its points and files, and changes after its end too."""
+class RunInfo:
+    """What is known about a run beside its points and files; it may change after the end."""
 
     workspace: Workspace
     record: RunRecord
 
     @cached_property
     def submissions(self) -> Sequence[Submission]:
-        """The run's rows of the ledger; raises LedgerError, which keeps no point or file from its
-        copy."""
+        """The run's rows of the ledger; raises LedgerError, after points and files were copied."""
         return list_submissions_of(self.workspace, self.record)
 
     @cached_property
-    def remarks(self) -> Sequence[Note]:
-        """The remarks on the run and on its submissions; raises LedgerError."""
+    def notes(self) -> Sequence[Note]:
+        """The notes on the run and on its submissions; raises LedgerError."""
         return list_notes(self.workspace, [self.record.uid]).get(self.record.uid, [])
 
     @property
     def text(self) -> str:
-        """The run's note, the memos of its submissions and the remarks on it, as Markdown."""
-        return describe_text(self.record, self.submissions, self.remarks)
+        """The run's note, the memos of its submissions and the notes on it, as Markdown."""
+        return describe_text(self.record, self.submissions, self.notes)
 
 
 def describe_text(
-    record: RunRecord, submissions: Iterable[Submission], remarks: Iterable[Note]
+    record: RunRecord, submissions: Iterable[Submission], notes: Iterable[Note]
 ) -> str:
-    """A run's note, the memos of its submissions and the remarks on it, as Markdown."""
+    """A run's note, the memos of its submissions and the notes on it, as Markdown."""
     parts = [record.note] if record.note else []
     parts += [f"**Submission {row.number}**: {row.memo}" for row in submissions]
-    parts += [f"**{note.time[:10]}, {note.author}**: {note}" for note in remarks]
+    parts += [f"**{note.time[:10]}, {note.author}**: {note}" for note in notes]
     return "\n\n".join(parts)
 
 
 class State:
-    """How far a copy has come: a JSON object in the run folder. `fixed` is written with it each
-    time."""
+    """What was copied so far: a JSON object in the run folder. `fixed` is added at each save."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,11 +90,11 @@ class State:
         self.fixed: dict[str, Any] = {}
 
     def load(self) -> None:
-        """Read the file; one that is missing or damaged is an empty state."""
+        """Read the file; a missing or damaged one is an empty state."""
         self.values = read_state(self._path)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A value, `default` when there is none."""
+        """A value, `default` if there is none."""
         return self.values.get(name, default)
 
     def save(self, **changes: Any) -> None:
@@ -107,12 +103,12 @@ class State:
         write_json(self._path, self.values)
 
     def forget(self, *, keep: Iterable[str] = ()) -> None:
-        """Begin anew, in memory: nothing was copied."""
+        """Start again, in memory only: nothing was copied."""
         self.values = {name: value for name, value in self.values.items() if name in keep}
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A state file, empty when it is missing or damaged."""
+    """The content of a state file, empty when it is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -121,14 +117,13 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 class Target:
-    """One run's copy in one tracker. A new tracker overrides what it can show; the rest does
-    nothing."""
+    """One run's copy in one tracker. A new tracker overrides what it supports."""
 
     title: ClassVar[str]  # in messages: "MLflow is behind"
-    state_name: ClassVar[str]  # of its state file in the run folder, no other target's
-    remote: ClassVar[bool] = True  # whether a run waits at its end until the copy is whole
-    library: ClassVar[str] = ""  # without which nothing can be copied, as it is imported
-    batch = 1000  # values that `points` is given at once, about
+    state_name: ClassVar[str]  # its state file in the run folder, different for each target
+    remote: ClassVar[bool] = True  # whether a run waits at its end until the copy is complete
+    library: ClassVar[str] = ""  # the import name of the library that it needs
+    batch = 1000  # about so many values are passed to `points` at once
 
     def __init__(self, workspace: Workspace, folder: Path, connection: Any) -> None:
         self.workspace = workspace
@@ -140,34 +135,38 @@ class Target:
 
     @classmethod
     def check_reachable(cls, workspace: Workspace) -> None:
-        """A quick look whether it answers, before `connect` loads a library; raises
-        TargetAwayError."""
+        """Ask quickly whether it answers, before `connect` loads a library.
+
+        Raises TargetUnreachableError.
+        """
 
     @classmethod
     def connect(cls, workspace: Workspace) -> Any:
-        """What all runs of a workspace share, such as a client; raises TargetError or
-        MissingLibraryError."""
+        """What the runs of a workspace share, such as a client.
+
+        Raises TargetError or MissingLibraryError.
+        """
         return None
 
     @classmethod
-    def find_away(cls, workspace: Workspace) -> str:
-        """Why it did not answer another run of the workspace; empty when it did."""
+    def find_outage(cls, workspace: Workspace) -> str:
+        """Why it did not answer another run of the workspace; empty if it did."""
         return ""
 
     @classmethod
-    def note_silent(cls, workspace: Workspace) -> None:
+    def note_no_answer(cls, workspace: Workspace) -> None:
         """Tell other runs of the workspace that it has not answered yet."""
 
     # --- the copy; each may be repeated ---
 
     def load_state(self) -> None:
-        """Read the state before a push, without what does not hold for this place."""
+        """Read the state before a push, without what is about another place."""
         self.state.load()
 
     def start(self, record: RunRecord) -> bool:
-        """Find or make the run's place, at each push; False when nothing is to be copied.
+        """Find or create the run's place, at each push; False when nothing should be copied.
 
-        Whoever makes a new one calls `self.state.forget()`: everything is then copied anew.
+        After creating a new one, call `self.state.forget()`: everything is copied again.
         """
         return True
 
@@ -175,29 +174,30 @@ class Target:
         """The whole config by `section.key`, when config.toml has changed."""
 
     def points(self, batch: Sequence[Point]) -> None:
-        """New points, each (name, step) once; a batch is repeated when the process died in it."""
+        """New points, each (name, step) once; after a crash the last batch is repeated."""
 
     def artifact(self, path: Path, name: str) -> None:
-        """A file of the ended run that is new or has changed; `name` is its path in the run folder."""
+        """A file of an ended run that is new or has changed; `name` is its path in the folder."""
 
-    def find_torn(self, sizes: Mapping[str, int]) -> list[str]:
-        """Names of the artifacts that did not arrive with these sizes in bytes; they are copied
-        again."""
+    def find_incomplete(self, sizes: Mapping[str, int]) -> list[str]:
+        """The artifacts that do not have these sizes in bytes; they are copied again."""
         return []
 
     def note(self, text: str) -> None:
-        """The run's note, memos and remarks, Markdown, whenever they have changed."""
+        """The run's note, memos and notes, Markdown, whenever they have changed."""
 
     def end(self, status: str) -> None:
-        """How the run ended: finished, failed, interrupted or killed; again when it was resumed."""
+        """The end of the run: finished, failed, interrupted or killed; again after a resume."""
 
-    def summarize(self, about: About) -> list[Any]:
-        """What `describe` sends, as JSON holds it; it is called when this has changed."""
-        return [about.text, about.record.status]
+    def summarize(self, info: RunInfo) -> list[Any]:
+        """What `describe` sends, as JSON values; `describe` is called when they have changed."""
+        return [info.text, info.record.status]
 
-    def describe(self, about: About, summary: list[Any]) -> None:
-        """Send it by `note` and `end`; a tracker that takes more of it at once overrides both
-        methods."""
+    def describe(self, info: RunInfo, summary: list[Any]) -> None:
+        """Send the summary by `note` and `end`.
+
+        A tracker that takes more at once overrides this and `summarize`.
+        """
         text, status = summary
         text_before, status_before = self.state.get("described") or ["", ""]
         if text != text_before:
@@ -206,22 +206,22 @@ class Target:
             self.end(status)
 
     def is_settled(self, record: RunRecord) -> bool:
-        """A last look after a description was sent: False when everything has to be copied to
-        another place."""
+        """Check after a description was sent; False when all must be copied to another place."""
         return True
 
     def archive(self, record: RunRecord) -> None:
-        """Put the whole copy of an archived run out of sight."""
+        """Hide the complete copy of an archived run."""
 
     def fail(self) -> None:
-        """A step has failed: what is known of the place may not hold."""
+        """A step has failed: what is known about the place may be wrong."""
 
     def translate(self, error: BaseException) -> TrackerError | None:
-        """A library's error in our words; None for what is a defect of this program."""
+        """A library's error as a TargetError; None for a bug of this program."""
         return TargetError(f"{self.title}: {error}") if isinstance(error, OSError) else None
 
-    def say(self, text: str) -> None:
-        """A line in the log of the copy, once in the life of a run."""
+    def log_once(self, text: str) -> None:
+        """Write a line to the log of the copy, once for each run."""
+        # "told" is the key in the state files of earlier versions.
         known = self.state.get("told", [])
         if text not in known and len(known) < MESSAGE_LIMIT:
             print(f"{self.folder.name}: {text}", file=sys.stderr, flush=True)
@@ -229,22 +229,23 @@ class Target:
 
 
 def list_targets() -> list[type[Target]]:
-    """The class of each tracker that runs are copied to."""
-    return [_load(place) for place in TARGETS.values()]
+    """The classes of the trackers that runs are copied to."""
+    return [_load(path) for path in TARGETS.values()]
 
 
 def list_state_names() -> list[str]:
-    """The state files that copies leave in a run folder."""
+    """The state files of copies in a run folder."""
     return [target.state_name for target in list_targets()]
 
 
 def name_remote() -> str:
-    """Whom a run waits for at its end: `MLflow is`, of several `MLflow and X are`."""
+    """The remote trackers as a subject: `MLflow is`, or `MLflow and X are`."""
     titles = [target.title for target in list_targets() if target.remote]
-    return f"{' and '.join(titles)} {'is' if len(titles) == 1 else 'are'}"
+    verb = "is" if len(titles) == 1 else "are"
+    return f"{' and '.join(titles)} {verb}"
 
 
-def _load(place: str) -> type[Target]:
-    module, _, name = place.partition(":")
+def _load(path: str) -> type[Target]:
+    module, _, name = path.partition(":")
     target: type[Target] = getattr(import_module(module), name)
     return target

@@ -1,4 +1,4 @@
-"""Archived runs in MLflow: out of its lists by its own deletion, and back."""
+"""Archived runs in MLflow: hidden from its lists by MLflow's own deletion, and restored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def is_deleted(client: Any, run_id: str) -> bool:
-    """Whether MLflow has the run among the deleted; False when it does not know it."""
+    """Whether the run is deleted in MLflow; False when MLflow does not know it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -18,7 +18,7 @@ def is_deleted(client: Any, run_id: str) -> bool:
 
 
 def delete_run(client: Any, run_id: str) -> bool:
-    """Mark the run as deleted, which takes it out of MLflow's lists; False when this user may not."""
+    """Mark the run as deleted, which hides it from the lists; False when the user may not."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -31,6 +31,6 @@ def delete_run(client: Any, run_id: str) -> bool:
 
 
 def restore_run(client: Any, run_id: str) -> None:
-    """Bring a deleted run back; one that `mlflow gc` has removed since stays away."""
+    """Restore a deleted run; one that `mlflow gc` has removed cannot be restored."""
     if is_deleted(client, run_id):
         client.restore_run(run_id)

@@ -1,4 +1,4 @@
-"""The workspace's MLflow: whether it answers, a client of it, its errors, and any run read from it."""
+"""The workspace's MLflow: whether it answers, its client, its errors, and reading its runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tracker.core.locks import FileLock
 from tracker.core.metric_names import from_chart_name
 from tracker.core.settings import limit_requests, quiet_libraries
 from tracker.mirror import targets as mirror_targets
-from tracker.mirror.targets import TargetAwayError, TargetError, read_state
+from tracker.mirror.targets import TargetError, TargetUnreachableError, read_state
 from tracker.training.errors import first_line
 from tracker.training.files import write_json
 from tracker.training.libraries import require
@@ -24,25 +24,23 @@ from tracker.workspace.competition import Workspace
 from tracker.workspace.relocation import update_moved_paths
 
 STATE_NAME = "mlflow.json"  # in the run folder
-AWAY_NAME = (  # in the workspace: ten runs need not find out one by one that it is away
-    "mlflow-away.json"
-)
-COPIED_TAG = "tracker.copied_at"  # the older of two is found by it
-CHARTS_TAG = (  # its curves are named for the order of the charts; older copies have none
-    "tracker.chart_names"
-)
+# In the workspace, so that ten runs do not find out one by one that the server is unreachable.
+OUTAGE_NAME = "mlflow-away.json"
+COPIED_TAG = "tracker.copied_at"  # tells which of two copies is older
+# The curves have names that sort MLflow's charts; copies of earlier versions have no such tag.
+CHARTS_TAG = "tracker.chart_names"
 
 
 class MlflowError(TargetError):
     """MLflow could not be reached or refused something; what was not copied is copied later."""
 
 
-class MlflowAwayError(MlflowError, TargetAwayError):
+class MlflowUnreachableError(MlflowError, TargetUnreachableError):
     """No MLflow server answers."""
 
 
 def connect(workspace: Workspace) -> Any:
-    """A client of the workspace's tracking server, its database made if need be.
+    """A client of the workspace's tracking server; its database is created if needed.
 
     Raises MlflowError, or MissingLibraryError without mlflow.
     """
@@ -53,10 +51,10 @@ def connect(workspace: Workspace) -> Any:
     from mlflow import MlflowClient
 
     try:
-        # two processes that migrate an empty database at once break it
+        # Two processes that migrate an empty database at the same time would break it.
         with FileLock(workspace.lock_dir / "mlflow.lock"):
-            if done := update_moved_paths(workspace):
-                print(done, file=sys.stderr)
+            if message := update_moved_paths(workspace):
+                print(message, file=sys.stderr)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)
     except library_errors() as error:
@@ -65,16 +63,18 @@ def connect(workspace: Workspace) -> Any:
 
 
 def check_reachable(workspace: Workspace) -> None:
-    """A quick look whether a server answers at all, noted for the other runs; raises
-    MlflowAwayError."""
+    """Ask quickly whether a server answers, and note it for other runs.
+
+    Raises MlflowUnreachableError.
+    """
     problem = find_problem(workspace)
-    note_away(workspace, problem)
+    note_outage(workspace, problem)
     if problem:
-        raise MlflowAwayError(problem)
+        raise MlflowUnreachableError(problem)
 
 
 def find_problem(workspace: Workspace) -> str:
-    """Why nothing can be copied to the tracking server, after a quick look; empty when it answers."""
+    """Why nothing can be copied to the tracking server, after one request; empty if it answers."""
     address = workspace.shown_mlflow_uri
     if not address.startswith(("http://", "https://")):
         return ""
@@ -85,20 +85,19 @@ def find_problem(workspace: Workspace) -> str:
     except urllib.error.HTTPError as error:  # 401 and 404 are answers
         problem = f"answers {error.code} {error.reason}" if error.code >= 500 else ""
     except urllib.error.URLError as error:
-        known_later = isinstance(
-            error.reason, ConnectionResetError | ssl.SSLError
-        )  # MLflow's client tells these
-        problem = "" if known_later else f"does not answer: {error.reason}"
+        # MLflow's client gives a better message for these.
+        reported_later = isinstance(error.reason, ConnectionResetError | ssl.SSLError)
+        problem = "" if reported_later else f"does not answer: {error.reason}"
     except TimeoutError:
         problem = f"does not answer within {mirror_targets.ANSWER_S:.0f} s"
     except (http.client.HTTPException, ConnectionError):
-        pass  # it is there; whether it works, MLflow's client tells
+        pass  # it is there; MLflow's client will say whether it works
     return problem and f"MLflow at {address} {problem}"
 
 
-def note_away(workspace: Workspace, problem: str) -> None:
-    """Tell other runs of the workspace that the tracking server does not answer; empty: it answers."""
-    path = workspace.lock_dir / AWAY_NAME
+def note_outage(workspace: Workspace, problem: str) -> None:
+    """Note for other runs why the tracking server does not answer; empty: it answers."""
+    path = workspace.lock_dir / OUTAGE_NAME
     if problem:
         path.parent.mkdir(exist_ok=True)
         write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
@@ -106,23 +105,21 @@ def note_away(workspace: Workspace, problem: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def find_away(workspace: Workspace) -> str:
-    """Why the tracking server did not answer the last time, empty when it did."""
-    noted = read_state(workspace.lock_dir / AWAY_NAME)
-    return (
-        str(noted.get("problem", ""))
-        if noted.get("tracking_uri") == workspace.shown_mlflow_uri
-        else ""
-    )
+def find_outage(workspace: Workspace) -> str:
+    """Why the tracking server did not answer the last time; empty if it did."""
+    outage = read_state(workspace.lock_dir / OUTAGE_NAME)
+    if outage.get("tracking_uri") != workspace.shown_mlflow_uri:
+        return ""
+    return str(outage.get("problem", ""))
 
 
 def fetch_run(
     workspace: Workspace, run_id: str, target: Path
 ) -> tuple[dict[str, str], list[tuple[dict[str, float], int]], list[float]]:
-    """Parameters, (values, step) points and times of any run, its files downloaded to `target`;
-    raises MlflowError.
+    """Parameters, (values, step) points and times of a run; its files are downloaded to `target`.
 
-    The times are when it began and, where MLflow knows, when it ended, in seconds since 1970.
+    The times are its beginning and, if MLflow has it, its end, in seconds since 1970. Raises
+    MlflowError.
     """
     client = connect(workspace)
     try:
@@ -137,18 +134,19 @@ def fetch_run(
             client.download_artifacts(run_id, "", str(target))
     except library_errors() as error:
         raise translate(workspace, error) from error
-    times = [at / 1000 for at in (run.info.start_time, run.info.end_time) if at]
-    return dict(run.data.params), [(by_step[step], step) for step in sorted(by_step)], times
+    times = [time_ms / 1000 for time_ms in (run.info.start_time, run.info.end_time) if time_ms]
+    points = [(by_step[step], step) for step in sorted(by_step)]
+    return dict(run.data.params), points, times
 
 
 def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:
-    """The run with this tag, None if there is none; of several the oldest stays and the others are
-    deleted.
+    """The run with this tag, None if there is none.
 
-    An answer that was lost can leave two, when the request goes through after all.
+    Of several the oldest stays and the others are deleted. There are two when the answer to a
+    request was lost, but MLflow did create the run.
     """
-    found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'")
-    found.sort(
+    runs = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'")
+    runs.sort(
         key=lambda run: (
             run.info.start_time or 0,
             run.data.tags.get(COPIED_TAG, ""),
@@ -156,18 +154,19 @@ def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str =
             run.info.run_id,
         )
     )
-    for run in found[1:]:
+    for run in runs[1:]:
         client.delete_run(run.info.run_id)
-    return found[0] if found else None
+    return runs[0] if runs else None
 
 
 def library_errors() -> tuple[type[BaseException], ...]:
+    """The errors that MLflow's client lets through, its own and those of its libraries."""
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # an answer that was cut off is no JSON, or not what MLflow's client expects
+    # The last two are for an answer that was cut off.
     return (
         MlflowException,
         RequestException,
@@ -180,4 +179,5 @@ def library_errors() -> tuple[type[BaseException], ...]:
 
 
 def translate(workspace: Workspace, error: BaseException) -> MlflowError:
+    """One of `library_errors` as an MlflowError, in one line."""
     return MlflowError(f"MLflow at {workspace.shown_mlflow_uri}: {first_line(error)[:300]}")

@@ -1,4 +1,4 @@
-"""Many points at once into MLflow's own database, where it is a SQLite file of this workspace."""
+"""Write many points at once to MLflow's database, if that is a SQLite file of this workspace."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 from tracker.mirror.targets import Point
 from tracker.workspace.competition import Workspace
 
-BUSY_S = 20.0  # for another process to let go of the SQLite file, as MLflow waits
+BUSY_S = 20.0  # wait for another process's lock on the SQLite file, as long as MLflow does
 METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table
 
 
 def find_metrics_table(workspace: Workspace) -> Any:
-    """MLflow's table of points where the store is a SQLite file, and has the columns that we know;
-    else None."""
+    """MLflow's table of points and its engine; None unless it is SQLite with the known columns."""
     if not workspace.mlflow_uri.startswith("sqlite:"):
         return None
     from mlflow.store.tracking.dbmodels.models import SqlMetric
@@ -31,29 +30,30 @@ def find_metrics_table(workspace: Workspace) -> Any:
 
 
 def insert_points(
-    found: Any, run_id: str, points: Iterable[Point], *, but: Mapping[str, Point]
+    store: Any, run_id: str, points: Iterable[Point], *, exclude: Mapping[str, Point]
 ) -> None:
-    """Points as MLflow writes them, in one transaction, without those in `but`; what is there
-    stays.
+    """Insert points as MLflow does, in one transaction, without those in `exclude`.
+
+    Rows that exist already stay. `store` is from `find_metrics_table`.
 
     MLflow's own interface takes six times as long (bench/points.py).
     """
     from sqlalchemy import insert
 
-    table, engine = found
+    table, engine = store
     largest = sys.float_info.max
     rows = [
         {
             "run_uuid": run_id,
             "key": key,
             "value": 0.0 if math.isnan(value) else max(-largest, min(largest, value)),
-            "timestamp": point.stamp,
+            "timestamp": point.time_ms,
             "step": point.step,
             "is_nan": math.isnan(value),
         }
         for point in points
         for key, value in point.values.items()
-        if but[key] is not point
+        if exclude[key] is not point
     ]
     with engine.begin() as connection:
         connection.execute(insert(table).prefix_with("OR IGNORE"), rows)

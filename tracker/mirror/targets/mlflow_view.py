@@ -1,5 +1,4 @@
-"""The competition's experiments in MLflow: that of the runs, with the saved view of `ui`, and that
-of the report."""
+"""The competition's experiments in MLflow: the runs with their saved view, and the report."""
 
 from __future__ import annotations
 
@@ -19,36 +18,35 @@ from tracker.mirror.targets.mlflow_server import (
 from tracker.training.metrics import METRICS, first_metric
 from tracker.workspace.competition import Workspace
 
-# of the view of the runs table that `tracker ui` opens: MLflow keeps shared views in such tags
+# MLflow saves shared views of the runs table in such tags. `tracker ui` opens this one.
 VIEW_KEY = "tracker"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 REPORT_TAGS = {"tracker.kind": "report"}
 
 
 def ensure_experiment(client: Any, workspace: Workspace) -> str:
-    """The id of the competition's experiment; raises MLflow's own errors."""
+    """The id of the competition's experiment, created if needed; raises MLflow's own errors."""
     primary = workspace.competition.primary
     tags = {
         "mlflow.experiment.primaryMetric.name": f"public_{primary.name}",
         "mlflow.experiment.primaryMetric.greaterIsBetter": str(primary.higher_is_better),
     }
-    return _ensure_experiment(
-        client, workspace, workspace.competition.name, {**tags, VIEW_TAG: describe_view(workspace)}
-    )
+    tags[VIEW_TAG] = describe_view(workspace)
+    return _ensure_experiment(client, workspace, workspace.competition.name, tags)
 
 
 def describe_view(workspace: Workspace) -> str:
-    """The runs table as `tracker ui` opens it, in MLflow's words: the best public score first, and
-    the columns.
+    """The view of the runs table as MLflow's JSON: columns, and the best public score first.
 
-    The validation column is a tag, the value of the best epoch: MLflow's column of a metric has its
-    last value.
+    The validation column is a tag with the value of the best epoch, because MLflow's column of a
+    metric has the last value.
     """
     primary = workspace.competition.primary
     score = f"metrics.`public_{primary.name}`"
-    validated = (
-        [primary.name] if primary.name in METRICS else [primary.name, first_metric()]
-    )  # its own, and training's
+    # Training does not compute every competition metric: then its own first one is shown, too.
+    validated = [primary.name]
+    if primary.name not in METRICS:
+        validated.append(first_metric())
     columns = [f"tags.`best/val/{name}`" for name in validated]
     columns += [score, "tags.`submission`", "attributes.`Description`"]
     order = {"orderByKey": score, "orderByAsc": not primary.higher_is_better}
@@ -60,31 +58,27 @@ def describe_view(workspace: Workspace) -> str:
 def _ensure_experiment(
     client: Any, workspace: Workspace, name: str, tags: Mapping[str, str]
 ) -> str:
+    # Two processes must not create the same experiment.
     with FileLock(workspace.lock_dir / "mlflow.lock"):
-        found = client.get_experiment_by_name(name)
-        if found is not None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
             view = tags.get(VIEW_TAG)
-            if (
-                view is not None and found.tags.get(VIEW_TAG) != view
-            ):  # made before there was one, or another metric
-                client.set_experiment_tag(found.experiment_id, VIEW_TAG, view)
-            return str(found.experiment_id)
+            # It may be older than the view, or the primary metric has changed.
+            if view is not None and experiment.tags.get(VIEW_TAG) != view:
+                client.set_experiment_tag(experiment.experiment_id, VIEW_TAG, view)
+            return str(experiment.experiment_id)
         local = not workspace.mlflow_uri.startswith("http")
         location = (workspace.root / "mlartifacts").as_uri() if local else None
-        kind = {
-            "mlflow.experimentKind": "custom_model_development"
-        }  # else the page opens as one for language models
-        return str(
-            client.create_experiment(name, artifact_location=location, tags={**kind, **tags})
-        )
+        # Without this tag the page opens as one for language models.
+        all_tags = {"mlflow.experimentKind": "custom_model_development", **tags}
+        return str(client.create_experiment(name, artifact_location=location, tags=all_tags))
 
 
-def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
-    """Put the texts of `files` into the run `report`, over what was there; raises MlflowError.
+def save_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -> None:
+    """Write the texts of `files` to the run `report`, replacing earlier ones; raises MlflowError.
 
-    It lies in an experiment of its own, "<competition> report", and not among the runs, as older
-    versions had it: that one is deleted. A team on one server shares it, so that there is one
-    however often and by whomever it is made.
+    The run is in an experiment of its own, "<competition> report", and a team on one server shares
+    it. Older versions put it among the runs: that one is deleted.
     """
     client = connect(workspace)
     try:
@@ -96,6 +90,7 @@ def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
             run = run or client.create_run(
                 experiment, run_name="report", tags={**REPORT_TAGS, COPIED_TAG: utc_now()}
             )
+            # Replace its files and its description.
             for name, text in files.items():
                 client.log_text(run.info.run_id, text, name)
             client.set_tag(
@@ -104,9 +99,9 @@ def keep_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
                 f"{about}\n\nThe files are among the artifacts.",
             )
             client.set_terminated(run.info.run_id)
-            if older := find_one(
-                client, ensure_experiment(client, workspace), "tracker.kind", "report"
-            ):
+            # The report of an older version is among the runs.
+            runs = ensure_experiment(client, workspace)
+            if older := find_one(client, runs, "tracker.kind", "report"):
                 client.delete_run(older.info.run_id)
     except library_errors() as error:
         raise translate(workspace, error) from error

@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a run: one file for each process that copies, without TensorFlow."""
+"""TensorBoard event files of a run: one for each process that copies, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.metric_names import to_mlflow_name
-from tracker.mirror.targets import About, Point, Target, read_state
+from tracker.mirror.targets import Point, RunInfo, Target, read_state
 from tracker.training.libraries import is_installed
 from tracker.workspace.competition import Workspace
 
-# earlier versions kept the place in the event files there: "board" and "figures"
+# Earlier versions had this state there, as "board" and "figures".
 OLDER_STATE_NAME = "mlflow.json"
 
 
 class TensorboardTarget(Target):
-    """A run's curves and figures, in the folder `tensorboard` of the run itself."""
+    """A run's curves and figures, in the folder `tensorboard` of the run."""
 
     title = "TensorBoard"
     state_name = "tensorboard.json"
     remote = False
-    batch = 20_000
+    batch = 20_000  # a local file: large batches cost nothing
 
     def __init__(self, workspace: Workspace, folder: Path, connection: Any) -> None:
         super().__init__(workspace, folder, connection)
@@ -40,28 +40,27 @@ class TensorboardTarget(Target):
             }
 
     def points(self, batch: Sequence[Point]) -> None:
-        """Add the points, by the names that they have in MLflow."""
+        """Add the points, with the same names as in MLflow."""
         for point in batch:
             values = {to_mlflow_name(name): value for name, value in point.values.items()}
-            self._events.add_point(values, step=point.step, time_s=point.stamp / 1000)
+            self._events.add_point(values, step=point.step, time_s=point.time_ms / 1000)
         self._events.flush()
 
     def artifact(self, path: Path, name: str) -> None:
-        """A figure; other files are in the run folder."""
+        """Add a figure; other files stay in the run folder only."""
         if path.suffix == ".png":
             self._events.add_figure(path, name.removesuffix(".png"))
 
-    def summarize(self, about: About) -> list[Any]:
-        """Nothing that has to be looked up in the ledger."""
+    def summarize(self, info: RunInfo) -> list[Any]:
+        """Nothing: event files have no place for it."""
         return []
 
-    def say(self, text: str) -> None:
-        """Nothing: what is odd in a run folder is said by the copies that are elsewhere."""
+    def log_once(self, text: str) -> None:
+        """Nothing: the remote copies already say what is wrong in a run folder."""
 
 
 class EventFile:
-    """An event file in `folder`, made with the first event; it is open only from an event to the
-    next `flush`."""
+    """An event file in `folder`, created with the first event and closed by each `flush`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -69,16 +68,16 @@ class EventFile:
         self._records: Any = None
 
     def add_point(self, values: Mapping[str, float], *, step: int, time_s: float) -> None:
-        """One point of several curves; `flush` puts it on disk."""
+        """Add a point of several curves; `flush` writes it to disk."""
         if not is_installed("tensorboard"):
-            return  # a view beside MLflow's; the run folder has every point
+            return  # only a view: the run folder has every point
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         shown = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._add(shown, step=step, time_s=time_s)
 
     def add_figure(self, path: Path, tag: str) -> None:
-        """A PNG, under this name."""
+        """Add a PNG with this name."""
         if not is_installed("tensorboard"):
             return
         from PIL import Image
@@ -93,7 +92,7 @@ class EventFile:
         self.flush()
 
     def flush(self) -> None:
-        """Put what was added on disk."""
+        """Write what was added to disk."""
         if self._records is not None:
             self._records.close()
             self._records = None
@@ -116,7 +115,8 @@ class EventFile:
             return
         self._folder.mkdir(exist_ok=True)
         now = time.time()
-        name = f"events.out.tfevents.{int(now)}.{os.uname().nodename}.{os.getpid()}.{time.monotonic_ns()}"
+        host, unique = os.uname().nodename, time.monotonic_ns()
+        name = f"events.out.tfevents.{int(now)}.{host}.{os.getpid()}.{unique}"
         self._path = self._folder / name
         self._records = RecordWriter(self._path.open("ab"))
         self._records.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())

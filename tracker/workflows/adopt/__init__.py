@@ -1,1 +1,1 @@
-"""A run that another program made becomes one of ours: its curves, predictions and weights."""
+"""Import a run that another program made: its config, curves, predictions and weights."""

@@ -1,7 +1,7 @@
-"""Brings a run made by somebody else's script into the workspace, from a folder or from MLflow.
+"""Import a run that somebody else's script made, from a folder or from MLflow.
 
-What can be read becomes an ordinary run folder: config, curves, weights, predictions. What cannot
-is named.
+Config, curves, weights and predictions that can be read become an ordinary run folder. Remarks say
+what could not be used.
 """
 
 from __future__ import annotations
@@ -29,19 +29,9 @@ from tracker.training.libraries import require
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
-from tracker.workflows.adopt.curves import (
-    LOGS,
-    TABLES,
-    Point,
-    Series,
-    find_best,
-    name_series,
-    read_series,
-    read_times,
-    set_epochs,
-    summarize,
-    to_points,
-)
+from tracker.workflows.adopt.curves import Point, find_best, name_series, summarize, to_points
+from tracker.workflows.adopt.epochs import set_epochs
+from tracker.workflows.adopt.logs import Series, has_curves, read_series, read_times
 from tracker.workflows.adopt.predictions import choose_predictions
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
@@ -50,6 +40,7 @@ from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
 
+# In this order; the first one found is read.
 CONFIGS = (
     "config.json",
     "config.yaml",
@@ -60,19 +51,15 @@ CONFIGS = (
     "params.json",
 )
 WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar")
-NO_WEIGHTS = (
-    "optimizer",
-    "scheduler",
-    "scaler",
-    "rng_state",
-    "training_args",
-)  # beside a model in a checkpoint folder
-PREFERRED = ("best", "last")
+# Files in a checkpoint folder that are not the model.
+NO_WEIGHTS = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
+PREFERRED = ("best", "last")  # words in the name of the checkpoint to take
+SHOWN_NAMES = 20  # in a hint
 
 
 @dataclass
-class Found:
-    """What a folder or an MLflow run had to tell; `used` are the files it was read from."""
+class ForeignRun:
+    """A run made elsewhere, as read from a folder or from MLflow; `used` are its files."""
 
     source: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -80,11 +67,10 @@ class Found:
     weights: Path | None = None
     predictions: Path | None = None
     used: list[Path] = field(default_factory=list)
-    monitor: str = ""  # the metric that chose the best checkpoint, where a config names it
+    monitor: str = ""  # the metric that chose the best checkpoint, if the config has it
     remarks: list[str] = field(default_factory=list)
-    times: list[float] = field(
-        default_factory=list
-    )  # seconds since 1970 at which points were logged
+    # Seconds since 1970 at which points were logged.
+    times: list[float] = field(default_factory=list)
 
 
 def adopt_folder(
@@ -95,21 +81,24 @@ def adopt_folder(
     names: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> tuple[RunRecord, list[str]]:
-    """Adopt a folder; returns the run and a remark for everything that was not there or could not
-    be used.
+    """Adopt a folder; returns the run, and a remark for everything missing or not usable.
 
-    `names` are this program's names for metrics and config keys of the folder. Raises DataError
-    when it has neither
-    curves, weights nor predictions, ConfigError for a name that is not there, RefusedError when the
-    folder or its content was adopted before, unless `force`.
+    `names` maps metrics and config keys of the folder to names of this program. Raises DataError
+    when the folder has no curves, weights or predictions, ConfigError for a name that is not there,
+    RefusedError when the folder or its content was adopted before, unless `force`.
     """
     if folder.resolve().is_relative_to(workspace.runs_dir):
         raise RefusedError(
             f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
         )
-    found = look_at_folder(folder, workspace)
+    foreign = read_folder(folder, workspace)
     return _adopt(
-        workspace, found, note, names or {}, content=_hash_files(found.used, folder), force=force
+        workspace,
+        foreign,
+        note,
+        names or {},
+        content=_hash_files(foreign.used, folder),
+        force=force,
     )
 
 
@@ -121,114 +110,119 @@ def adopt_mlflow(
     names: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> tuple[RunRecord, list[str]]:
-    """Adopt a run of the workspace's MLflow, as `adopt_folder`; raises MlflowError too."""
-    _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)  # before anything is downloaded
+    """Adopt a run of the workspace's MLflow, like `adopt_folder`; raises MlflowError, too."""
+    # Before anything is downloaded.
+    _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)
     with tempfile.TemporaryDirectory() as folder:
         params, points, times = fetch_run(workspace, run_id, Path(folder))
-        found = look_at_folder(Path(folder), workspace, empty=True)
-        found.source = f"mlflow:{run_id}"
-        found.times = times or found.times
-        found.config = _sections(params) or found.config
-        found.series = _by_name(points) or found.series
-        return _adopt(workspace, found, note, names or {}, content=None, force=force)
+        foreign = read_folder(Path(folder), workspace, empty=True)
+        foreign.source = f"mlflow:{run_id}"
+        foreign.times = times or foreign.times
+        foreign.config = _to_sections(params) or foreign.config
+        foreign.series = _to_series(points) or foreign.series
+        return _adopt(workspace, foreign, note, names or {}, content=None, force=force)
 
 
-def look_at_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> Found:
-    """Find config, curves, a checkpoint and a prediction CSV; raises DataError when there is none."""
+def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> ForeignRun:
+    """Read config, curves, checkpoint and predictions; raises DataError if none, unless `empty`."""
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
-    found = Found(source=str(folder))
+    # Read what is there ...
+    foreign = ForeignRun(source=str(folder))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     config = _find_config(files)
-    found.config = _load_config(config) if config else {}
+    foreign.config = _load_config(config) if config else {}
     if not config:
-        found.remarks.append("no config found: the run has an empty one")
-    found.monitor = common_name(f"eval_{found.config.get('eval_metric', '')}")  # of timm's train.py
-    found.series = read_series(files, folder)
-    found.times = read_times(files)
-    found.weights = _choose_weights(files)
-    found.predictions, remarks = choose_predictions(files, workspace)
-    found.used = [
-        path
-        for path in files
-        if path in (config, found.weights, found.predictions) or _has_curves(path)
-    ]
-    for name, missing in (("curves", not found.series), ("checkpoint", not found.weights)):
+        foreign.remarks.append("no config found: the run has an empty one")
+    foreign.monitor = common_name(
+        f"eval_{foreign.config.get('eval_metric', '')}"
+    )  # of timm's train.py
+    foreign.series = read_series(files, folder)
+    foreign.times = read_times(files)
+    foreign.weights = _choose_weights(files)
+    foreign.predictions, remarks = choose_predictions(files, workspace)
+    # ... then note which files it is from, and what is missing.
+    single_files = (config, foreign.weights, foreign.predictions)
+    foreign.used = [path for path in files if path in single_files or has_curves(path)]
+    for name, missing in (("curves", not foreign.series), ("checkpoint", not foreign.weights)):
         if missing:
-            found.remarks.append(f"no {name} found")
-    found.remarks += remarks
-    if not empty and not (found.series or found.weights or found.predictions):
+            foreign.remarks.append(f"no {name} found")
+    foreign.remarks += remarks
+    if not empty and not (foreign.series or foreign.weights or foreign.predictions):
+        reason = f"; {remarks[0]}" if remarks else ""
         raise DataError(
-            f"{folder}: no TensorBoard events, checkpoint or prediction CSV"
-            + "".join(f"; {line}" for line in remarks[:1]),
-            hint="is it the right folder?",
+            f"{folder}: no TensorBoard events, checkpoint or prediction CSV{reason}",
+            hint="check that it is the right folder",
         )
-    return found
+    return foreign
 
 
 def _adopt(
     workspace: Workspace,
-    found: Found,
+    foreign: ForeignRun,
     note: str,
     names: Mapping[str, str],
     *,
     content: str | None,
     force: bool,
 ) -> tuple[RunRecord, list[str]]:
-    if found.weights:
+    if foreign.weights:
         require("torch")
-    config = _rename_keys(to_tables(_restore_numbers(found.config)), found, names)
-    points = _make_points(found, config, names)
-    with FileLock(workspace.lock_dir / "adopt.lock"):  # of two calls at once, one adopts
-        _refuse_again(workspace, found.source, content, force=force)
-        note = note or f"adopted from {found.source}"
+    """Make the run; `content` is the hash of its files, None for a run of MLflow."""
+    config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
+    points = _make_points(foreign, config, names)
+    # Of two calls at the same time only one adopts.
+    with FileLock(workspace.lock_dir / "adopt.lock"):
+        _refuse_again(workspace, foreign.source, content, force=force)
+        note = note or f"adopted from {foreign.source}"
+        # An ordinary run of a training loop, without copies until it is complete.
         with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
-            run.keep_facts({"adopted_from": found.source, "adopted_content": content})
+            run.add_facts({"adopted_from": foreign.source, "adopted_content": content})
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
-            _keep_weights(run, found, points, workspace.competition)
-            if found.predictions:
-                run.save_predictions(found.predictions)
-            begun, ended = _find_times(found)
-            run.keep_facts(
-                {"adopted_at": utc_now(), "times_from": "curves" if found.times else "files"}
+            _save_weights(run, foreign, points, workspace.competition)
+            if foreign.predictions:
+                run.save_predictions(foreign.predictions)
+            times = _find_times(foreign)
+            run.add_facts(
+                {"adopted_at": utc_now(), "times_from": "curves" if foreign.times else "files"}
             )
-            record = run.finish(times=(begun, ended))
-    found.remarks.insert(0, f"took {_describe_taken(found, record)}")
+            record = run.finish(times=times)
+    foreign.remarks.insert(0, f"took {_describe_taken(foreign, record)}")
     if problem := copy_run(workspace, record.name):
-        found.remarks.append(problem)
-    return record, found.remarks
+        foreign.remarks.append(problem)
+    return record, foreign.remarks
 
 
-def _describe_taken(found: Found, record: RunRecord) -> str:
-    """What became part of the run, and of which files."""
+def _describe_taken(foreign: ForeignRun, record: RunRecord) -> str:
+    """What became part of the run, and from which files."""
     taken = []
-    if count := sum(len(table) for table in to_tables(found.config).values()):
+    if count := sum(len(table) for table in to_tables(foreign.config).values()):
         taken.append(f"{render_count(count, 'config key')}")
-    if found.series:
-        taken.append(
-            f"{render_count(len(found.series), 'curve')} of {render_count(record.epoch, 'epoch')}"
-        )
-    if found.weights:
-        kept = "best.pth" if record.fingerprints.get("weights") else found.weights.name
-        epoch = f" (epoch {record.best_epoch})" if kept == "best.pth" and record.best_epoch else ""
-        taken.append(f"{kept}{epoch}, from {found.weights.name}" if kept == "best.pth" else kept)
-    if found.predictions:
-        taken.append(f"predictions, from {found.predictions.name}")
+    if foreign.series:
+        curves = render_count(len(foreign.series), "curve")
+        taken.append(f"{curves} of {render_count(record.epoch, 'epoch')}")
+    if foreign.weights:
+        if record.fingerprints.get("weights"):
+            epoch = f" (epoch {record.best_epoch})" if record.best_epoch else ""
+            taken.append(f"best.pth{epoch}, from {foreign.weights.name}")
+        else:  # only copied: its weights could not be read
+            taken.append(foreign.weights.name)
+    if foreign.predictions:
+        taken.append(f"predictions, from {foreign.predictions.name}")
     return "; ".join(taken)
 
 
-def _find_times(found: Found) -> tuple[str, str]:
-    """When the training began and ended: by its curves, else by the files that were read."""
-    times = found.times or [path.stat().st_mtime for path in found.used] or [time.time()]
-    begun, ended = (dt.datetime.fromtimestamp(at, dt.UTC) for at in (min(times), max(times)))
-    return to_utc_text(begun), to_utc_text(ended)
+def _find_times(foreign: ForeignRun) -> tuple[str, str]:
+    """The beginning and end of the training: from its curves, else from the times of its files."""
+    times = foreign.times or [path.stat().st_mtime for path in foreign.used] or [time.time()]
+    first, last = (dt.datetime.fromtimestamp(time_s, dt.UTC) for time_s in (min(times), max(times)))
+    return to_utc_text(first), to_utc_text(last)
 
 
 def _refuse_again(workspace: Workspace, source: str, content: str | None, *, force: bool) -> None:
-    """Raise RefusedError when a finished run came from the same folder, the same files or the same
-    run of MLflow."""
+    """Raise RefusedError when a finished run is from the same folder, files or run of MLflow."""
     if force:
         return
     for record in list_runs(workspace.runs_dir):
@@ -236,42 +230,41 @@ def _refuse_again(workspace: Workspace, source: str, content: str | None, *, for
             continue
         same = content is not None and record.facts.get("adopted_content") == content
         if same or record.facts["adopted_from"] == source:
-            changed = content is not None and not same
-            told = ", and has changed since" if changed else ""
+            changed = ", and has changed since" if content is not None and not same else ""
             raise RefusedError(
-                f"already adopted as {record.name}{told}",
+                f"already adopted as {record.name}{changed}",
                 hint=f"tracker show {record.name}, or --force to adopt it as a new run",
             )
 
 
 def _hash_files(files: Sequence[Path], root: Path) -> str:
-    """SHA-256 over the names and contents of what was read."""
+    """SHA-256 over the names and contents of the files."""
     whole = hashlib.sha256()
     for path in files:
         with translate_os_errors(path, "read"), path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(
-            f"{path.relative_to(root.resolve()).as_posix()} {content}\n".encode(
-                errors="surrogateescape"
-            )
-        )
+        line = f"{path.relative_to(root.resolve()).as_posix()} {content}\n"
+        whole.update(line.encode(errors="surrogateescape"))
     return f"sha256:{whole.hexdigest()}"
 
 
 def _rename_keys(
-    tables: Mapping[str, Mapping[str, Any]], found: Found, names: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, Any]], foreign: ForeignRun, names: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """The config under this program's keys; one that is taken already keeps its own. Raises
-    ConfigError."""
-    logged = {one.name for one in found.series}
+    """The config by the keys of this program; a key keeps its name if the new one is taken.
+
+    Raises ConfigError for a name in `names` that is neither a metric nor a config key.
+    """
+    logged = {one.name for one in foreign.series}
     keys = {_dotted(section, key) for section, table in tables.items() for key in table}
     if missing := sorted(set(names) - logged - keys):
-        known = ", ".join(sorted(logged | keys)[:20])
+        known = ", ".join(sorted(logged | keys)[:SHOWN_NAMES])
         raise ConfigError(
-            f"--map {missing[0]}: no such metric or config key", hint=f"there are: {known}"
+            f"--map {missing[0]}: no such metric or config key", hint=f"known: {known}"
         )
+    # Rename key by key, unless the new name is taken.
     renamed: dict[str, dict[str, Any]] = {}
-    told = []
+    changes = []
     for section, table in tables.items():
         for key, value in table.items():
             old = _dotted(section, key)
@@ -280,25 +273,25 @@ def _rename_keys(
                 target = target or NO_SECTION
             else:
                 target, name = common_key(section, key)
-            if name in renamed.get(target, {}) or (
-                name in tables.get(target, {}) and (target, name) != (section, key)
-            ):
+            is_new = (target, name) != (section, key)
+            is_taken = is_new and name in tables.get(target, {})
+            if is_taken or name in renamed.get(target, {}):
                 target, name = section, key
             renamed.setdefault(target, {})[name] = _fit_value(f"{target}.{name}", value)
             if (target, name) != (section, key):
-                told.append(f"{old} is {target}.{name}")
-    if told:
-        found.remarks.append(f"config: {', '.join(told)}")
+                changes.append(f"{old} is {target}.{name}")
+    if changes:
+        foreign.remarks.append(f"config: {', '.join(changes)}")
     return renamed
 
 
 def _dotted(section: str, key: str) -> str:
-    """A config key as the other program has it: those without a section have none there."""
+    """A config key as in the other program, where it may have no section."""
     return key if section == NO_SECTION else f"{section}.{key}"
 
 
 def _fit_value(name: str, value: Any) -> Any:
-    """An image size as height and width; others call it 224, or 3, 224, 224."""
+    """An image size as [height, width]; other programs write 224 or [3, 224, 224]."""
     if name != "data.image_size":
         return value
     if isinstance(value, int):
@@ -307,46 +300,51 @@ def _fit_value(name: str, value: Any) -> Any:
 
 
 def _make_points(
-    found: Found, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+    foreign: ForeignRun, config: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
 ) -> list[Point]:
-    if not found.series:
+    """The points of the curves, with epochs and the names of this program."""
+    if not foreign.series:
         return []
     planned = config.get("train", {}).get("epochs")
-    told = set_epochs(found.series, planned if isinstance(planned, int) else None)
-    found.remarks += [told] if told else []
-    found.remarks += name_series(
-        found.series, {old: new for old, new in names.items() if old in _names(found.series)}
-    )
-    return to_points(found.series)
+    remark = set_epochs(foreign.series, planned if isinstance(planned, int) else None)
+    if remark:
+        foreign.remarks.append(remark)
+    metrics = {one.name for one in foreign.series}
+    given = {old: new for old, new in names.items() if old in metrics}
+    foreign.remarks += name_series(foreign.series, given)
+    return to_points(foreign.series)
 
 
-def _names(series: Iterable[Series]) -> set[str]:
-    return {one.name for one in series}
-
-
-def _keep_weights(
-    run: ActiveRun, found: Found, points: Sequence[Point], competition: Competition
+def _save_weights(
+    run: ActiveRun, foreign: ForeignRun, points: Sequence[Point], competition: Competition
 ) -> None:
-    """Keep the checkpoint with the metrics of its epoch: the best one where it is called best, else
-    the last."""
-    if not found.weights:
+    """Save the checkpoint as best.pth with the metrics of its epoch.
+
+    That is the best epoch when the file is called best, else the last. One whose weights cannot be
+    read is copied as it is, with a remark.
+    """
+    if not foreign.weights:
         return
-    epoch = max((during for _, _, during in points), default=0)
-    if "best" in found.weights.stem.lower():
-        epoch = _find_best_epoch(found, points, competition) or epoch
+    epoch = max((epoch for _, _, epoch in points), default=0)
+    if "best" in foreign.weights.stem.lower():
+        epoch = _find_best_epoch(foreign, points, competition) or epoch
     try:
-        run.save_best(found.weights, epoch=epoch, metrics=summarize(points, epoch))
+        run.save_best(foreign.weights, epoch=epoch, metrics=summarize(points, epoch))
     except TrackerError as error:
         hint = find_hint(error)
-        found.remarks.append(f"{error}; {hint}" if hint else str(error))
-        run.keep_file(found.weights)
+        foreign.remarks.append(f"{error}; {hint}" if hint else str(error))
+        run.add_file(foreign.weights)
 
 
-def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competition) -> int | None:
-    """The best epoch by the metric that chose the checkpoint, else by the competition's, accuracy,
-    F1 or the loss."""
+def _find_best_epoch(
+    foreign: ForeignRun, points: Sequence[Point], competition: Competition
+) -> int | None:
+    """The best epoch by the metric that chose the checkpoint.
+
+    If that is unknown, by the competition's metric, accuracy, F1 or the loss.
+    """
     monitors = (
-        found.monitor,
+        foreign.monitor,
         *(f"val/{name}" for name in (competition.primary_metric, *reversed(METRICS), "loss")),
     )
     for monitor in monitors:
@@ -357,12 +355,12 @@ def _find_best_epoch(found: Found, points: Sequence[Point], competition: Competi
 
 
 def _restore_numbers(value: Any) -> Any:
-    """Texts that are numbers as numbers: YAML reads 2e-5 as a text, and MLflow keeps every
-    parameter as one."""
+    """Numbers instead of texts of numbers: YAML reads 2e-5 as a text, MLflow has texts only."""
     if isinstance(value, Mapping):
         return {key: _restore_numbers(item) for key, item in value.items()}
     if isinstance(value, str):
-        parsed = parse_toml_value({"True": "true", "False": "false"}.get(value, value))
+        as_toml = {"True": "true", "False": "false"}.get(value, value)
+        parsed = parse_toml_value(as_toml)
         return parsed if isinstance(parsed, bool | int | float) else value
     return value
 
@@ -370,14 +368,6 @@ def _restore_numbers(value: Any) -> Any:
 def _find_config(files: Sequence[Path]) -> Path | None:
     by_name = {path.name: path for path in reversed(files)}
     return next((by_name[name] for name in CONFIGS if name in by_name), None)
-
-
-def _has_curves(path: Path) -> bool:
-    return (
-        path.name.startswith("events.out.tfevents")
-        or path.name in LOGS
-        or path.suffix.lower() in TABLES
-    )
 
 
 def _load_config(path: Path) -> dict[str, Any]:
@@ -393,7 +383,7 @@ def _load_config(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _sections(params: Mapping[str, Any]) -> dict[str, Any]:
+def _to_sections(params: Mapping[str, Any]) -> dict[str, Any]:
     """MLflow's flat parameters as sections: `optim.lr` is key lr of section optim."""
     tables: dict[str, Any] = {}
     for name, value in params.items():
@@ -405,24 +395,24 @@ def _sections(params: Mapping[str, Any]) -> dict[str, Any]:
     return tables
 
 
-def _by_name(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series]:
-    """Points of MLflow as series."""
-    found: dict[str, Series] = {}
+def _to_series(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series]:
+    """(values, step) points of MLflow as series."""
+    by_name: dict[str, Series] = {}
     for values, step in points:
         for name, value in values.items():
-            found.setdefault(name, Series(name, {})).values[step] = value
-    return list(found.values())
+            by_name.setdefault(name, Series(name, {})).values[step] = value
+    return list(by_name.values())
 
 
 def _choose_weights(files: Sequence[Path]) -> Path | None:
-    """The checkpoint called best, else last, else the newest."""
-    found = [
+    """The checkpoint called best, else the one called last, else the newest."""
+    checkpoints = [
         path
         for path in files
         if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)
     ]
     for word in PREFERRED:
-        for path in found:
+        for path in checkpoints:
             if word in path.stem.lower():
                 return path
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)

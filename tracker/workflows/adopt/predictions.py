@@ -1,5 +1,4 @@
-"""Which table of a folder has a model's predictions: never a solution, a sample or a file of
-labels."""
+"""Find the table with a model's predictions in a folder: never a solution, sample or labels."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task
 from tracker.workspace.predictions import load_answers
 
-# Words in the name of a file that is given out by a competition, or made from it.
-GIVEN_OUT = re.compile(
+# Words in the names of files that a competition provides, or that are made from those.
+PROVIDED = re.compile(
     r"(?:^|[^a-z])(?:solutions?|samples?|truth|gt|answer_?keys?|labels?|train|info)(?:[^a-z]|$)"
 )
 
@@ -24,37 +23,38 @@ GIVEN_OUT = re.compile(
 def choose_predictions(
     files: Sequence[Path], workspace: Workspace
 ) -> tuple[Path | None, list[str]]:
-    """The CSV that has the competition's two columns; with several, one with its ids, then the
-    newest; and remarks.
+    """The CSV with the competition's two columns, and remarks.
 
-    A table that is a solution, a sample or labels, by its name, a column Usage or its content, is
-    left out and named.
+    Of several, one with the competition's ids is taken, then the newest. Solutions, samples and
+    labels are not taken: they are known by name, by a column Usage or by content; a remark says so.
     """
     competition = workspace.competition
     columns = (competition.id_column, competition.label_column)
-    remarks, found = [], []
+    # Tables with the right columns that a model may have made.
+    remarks, candidates = [], []
     for path in files:
         if path.suffix.lower() != ".csv" or not _has_columns(path, columns):
             continue
-        if reason := _why_not(path, workspace):
+        if reason := _explain_refusal(path, workspace):
             remarks.append(f"{path.name} was not taken as predictions: {reason}")
         else:
-            found.append(path)
-    if not found:
+            candidates.append(path)
+    if not candidates:
         remarks.append(
-            f"no CSV with predictions in columns {', '.join(columns)}: it cannot be submitted"
+            f"no CSV with predictions (columns {', '.join(columns)}): the run cannot be submitted"
         )
         return None, remarks
+    # Of those, the newest with the right ids.
     ids = _list_ids(workspace)
-    fitting = [path for path in found if ids is None or _ids_of(path, workspace) == ids]
-    chosen = max(fitting or found, key=lambda path: path.stat().st_mtime)
+    fitting = [path for path in candidates if ids is None or _read_ids(path, workspace) == ids]
+    chosen = max(fitting or candidates, key=lambda path: path.stat().st_mtime)
     if not fitting:
         remarks.append(
-            f"{chosen.name} has other ids than the competition: it cannot be submitted as it is"
+            f"{chosen.name} does not have the competition's ids: it cannot be submitted as it is"
         )
-    if len(found) > 1:
+    if len(candidates) > 1:
         remarks.append(
-            f"{len(found)} prediction tables, {chosen.name} was taken (the newest that fits)"
+            f"{len(candidates)} prediction tables, {chosen.name} was taken (the newest that fits)"
         )
     return chosen, remarks
 
@@ -67,39 +67,31 @@ def _has_columns(path: Path, columns: Sequence[str]) -> bool:
     return True
 
 
-def _why_not(path: Path, workspace: Workspace) -> str:
-    """Why a table is no model's predictions; empty where nothing speaks against it."""
+def _explain_refusal(path: Path, workspace: Workspace) -> str:
+    """Why a table cannot be a model's predictions; empty when it can."""
     name = path.stem.lower()
-    if GIVEN_OUT.search(name) and "pred" not in name:
+    if PROVIDED.search(name) and "pred" not in name:
         return "by its name it is a solution, a sample or labels (rename it if a model made it)"
     if _has_columns(path, ("Usage",)):
         return "it has a column Usage, as a solution has"
-    prints = {
-        workspace.relative(other): _fingerprint(other, workspace)
-        for other in _list_given_out(workspace)
-    }
-    own = _fingerprint(path, workspace)
-    return next(
-        (f"its content is that of {other}" for other, one in prints.items() if own and one == own),
-        "",
-    )
+    fingerprint = _fingerprint(path, workspace)
+    for other in _list_provided(workspace):
+        if fingerprint and _fingerprint(other, workspace) == fingerprint:
+            return f"its content is that of {workspace.relative(other)}"
+    return ""
 
 
-def _list_given_out(workspace: Workspace) -> list[Path]:
-    """The solution, and what lies in the workspace and beside the data under such names."""
+def _list_provided(workspace: Workspace) -> list[Path]:
+    """The solution, and files with such names in the workspace and beside the data."""
     folders = {workspace.root}
     for key in ("eval_dir", "train_dir"):
         if text := workspace.data.get(key):
             folder = workspace.resolve(str(text))
             folders |= {folder, folder.parent}
-    found = {
-        path
-        for folder in folders
-        for path in folder.glob("*.csv")
-        if GIVEN_OUT.search(path.stem.lower())
-    }
-    found.update(workspace.leaderboard_files)
-    return sorted(found)
+    provided = set(workspace.leaderboard_files)
+    for folder in folders:
+        provided.update(path for path in folder.glob("*.csv") if PROVIDED.search(path.stem.lower()))
+    return sorted(provided)
 
 
 def _fingerprint(path: Path, workspace: Workspace) -> str:
@@ -109,7 +101,7 @@ def _fingerprint(path: Path, workspace: Workspace) -> str:
         return ""
 
 
-def _ids_of(path: Path, workspace: Workspace) -> set[str] | None:
+def _read_ids(path: Path, workspace: Workspace) -> set[str] | None:
     try:
         return set(load_answers(path, workspace.competition).ids)
     except TrackerError:
@@ -122,10 +114,7 @@ def _list_ids(workspace: Workspace) -> set[str] | None:
     if not folder:
         return None
     try:
-        return set(
-            list_eval_ids(
-                DataConfig(eval_dir=str(folder)), build_task(workspace), root=workspace.root
-            )
-        )
+        config = DataConfig(eval_dir=str(folder))
+        return set(list_eval_ids(config, build_task(workspace), root=workspace.root))
     except TrackerError:
         return None

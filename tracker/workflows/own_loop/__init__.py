@@ -1,2 +1,1 @@
-"""A run of somebody else's training loop: `tracker.start_run`, and what the callbacks for other
-trainers share."""
+"""Runs of other people's training loops: `tracker.start_run`, and what the callbacks share."""

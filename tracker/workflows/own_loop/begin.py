@@ -1,4 +1,4 @@
-"""Begin or resume the run of a training loop of one's own, alone or as one of several processes."""
+"""Start or resume the run of a training loop of one's own, alone or in a group of processes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from tracker.training.tables import flatten
 from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables
-from tracker.workflows.own_loop.other_process import OtherProcess
+from tracker.workflows.own_loop.null_run import NullRun
 from tracker.workspace.competition import Workspace, find_workspace
+
+SHOWN_KEYS = 5  # in a message
 
 
 def begin(
@@ -40,85 +42,101 @@ def begin(
     """See tracker.start_run; `kind` is train, infer or ensemble."""
     from tracker.ledger.resolve import resolve_run
 
+    # Check everything that was given before a run folder is made.
     workspace = find_workspace(root)
     tables = to_tables(config)
     check_utf8("the config", json.dumps(tables, ensure_ascii=False))
-    names = (
+    tag_list: Sequence[str] = (
         [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
     )
     parent = resolve_run(workspace, parent) if parent else None
     if resume:
-        name = _check_resumable(workspace, resume, tables)
-        tag_run(workspace, name, names)
-        recorder = Recorder.reopen(workspace.runs_dir, name)
-        take_stop_note(recorder.folder)  # of the end before
+        recorder = _reopen(workspace, resume, tables, tag_list)
         recorder.describe(note=note, parent=parent)
     else:
-        prints = {"config": config_fingerprint(tables), "data": None}
         recorder = Recorder.create(
             workspace.runs_dir,
             kind=kind,
             config=tables,
             parent=parent,
             note=note,
-            fingerprints=prints,
-            tags=names,
+            fingerprints={"config": config_fingerprint(tables), "data": None},
+            tags=tag_list,
         )
+    # Begin, say so, then take over the new length of a resumed run.
     run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
     if not quiet:
+        verb = "resumed" if resume else "started"
         after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
-        notify(f"{run.name} {'goes on' if resume else 'begins'} in {shorten(run.folder)}{after}")
+        notify(f"{run.name} {verb} in {shorten(run.folder)}{after}")
     if resume and tables:
         run.change_length(tables)
     return run
 
 
-def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> str:
-    """The name of a run that can go on with this config, or with its own where none is given;
-    raises ConfigError.
+def _reopen(
+    workspace: Workspace, name: str, tables: Mapping[str, Any], tags: Sequence[str]
+) -> Recorder:
+    """The recorder of a run to resume, with further tags; raises ConfigError."""
+    _check_resumable(workspace, name, tables)
+    tag_run(workspace, name, tags)
+    recorder = Recorder.reopen(workspace.runs_dir, name)
+    take_stop_note(recorder.folder)  # it was about the end before
+    return recorder
 
-    How long to train may be another than before.
+
+def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a run that cannot be resumed with this config ({}: its own).
+
+    The number of epochs or steps may have changed.
     """
     record = load_run(workspace.runs_dir, name)
     if record.status in ("finished", "running") or not record.uid:
-        what = record.status if record.uid else "killed before its first record"
+        state = record.status if record.uid else "killed before its first record"
         raise ConfigError(
-            f"{name} is {what}, it cannot be resumed",
-            hint=f'parent="{name}", without resume, makes a new run of it',
+            f"{name} is {state} and cannot be resumed",
+            hint=f'parent="{name}", without resume, starts a new run from it',
         )
     if tables:
         _check_same_config(name, load_config(workspace.runs_dir, name), tables)
-    return name
 
 
 def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     old, new = flatten(before), flatten(given)
-    if changed := sorted(
+    changed = sorted(
         key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)
-    ):
+    )
+    if changed:
+        more = ", ..." if len(changed) > SHOWN_KEYS else ""
         raise ConfigError(
-            f"{name} was begun with another config: {', '.join(changed[:5])}"
-            + (", ..." if len(changed) > 5 else ""),
-            hint=f'resume it with its own; parent="{name}", without resume, makes a new run of it',
+            f"{name} has another config: {', '.join(changed[:SHOWN_KEYS])}{more}",
+            hint=(
+                f'resume it with its own config; parent="{name}", without resume, starts a new run'
+                " from it"
+            ),
         )
 
 
 def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: Any) -> ActiveRun:
-    """`begin` in the first process of a group; in the others a run that does nothing. See
-    tracker.start_run."""
+    """`begin` in the first process of a group; in the others a run that records nothing.
+
+    See tracker.start_run.
+    """
     variable = ""
     if rank is None:
         rank, variable = find_rank()
+        # A process group that is already initialized knows better than a launcher's variables.
         distributed = getattr(sys.modules.get("torch"), "distributed", None)
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
             rank, variable = distributed.get_rank(), ""
     if rank <= 0:
         return begin(config, **options)
-    if variable == "SLURM_PROCID":  # tasks of srun may be a group, or each an experiment of its own
+    # Tasks of srun may be one group, or each of them an experiment of its own.
+    if variable == "SLURM_PROCID":
         notify(
             f"task {rank} of srun records nothing, task 0 does; start_run(..., rank=0) makes a run"
-            " in each"
+            " in each task"
         )
     if resume := options.get("resume"):
-        return OtherProcess(find_workspace(options.get("root")).runs_dir / resume / LAST)
-    return OtherProcess()
+        return NullRun(find_workspace(options.get("root")).runs_dir / resume / LAST)
+    return NullRun()

@@ -1,4 +1,4 @@
-"""What a training loop of one's own hands over, checked: probabilities of images, figures, files."""
+"""Checks of what a training loop of one's own passes in: probabilities, labels, figures, files."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from tracker.training.numbers import render_count
 if TYPE_CHECKING:
     from tracker.training.predict.probabilities import Predictions
 
-TOLERANCE = 0.01  # of the sum of a row: what bfloat16 leaves of 1
+SUM_TOLERANCE = 0.01  # bfloat16 probabilities may miss a sum of 1 by this much
 PICTURES = (".png", ".jpg", ".jpeg")
-SHOWN = 3
-_PART = re.compile(
-    r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+"
-)  # of the name of a figure or file, between slashes
+NAME_LIMIT = 200  # characters: a file system takes 255 bytes a name
+SHOWN = 3  # ids or numbers in a message
+# A part of the name of a figure or file, between slashes.
+_PART = re.compile(r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+")
 
 
 def check_evaluation(
     ids: Sequence[Any], probabilities: Any, classes: Sequence[str], *, known: Sequence[str] | None
 ) -> Predictions:
-    """Probabilities [images, classes] of the evaluation set, in the order of `known`, the ids that
-    must be there.
+    """Probabilities [images, classes] of the evaluation set, in the order of `known`, its ids.
 
-    Raises DataError for what no classifier says: another shape, not finite, rows that do not sum to
-    1; and for ids that come twice, are missing or are not known.
+    Raises DataError for probabilities of another shape, that are not replace_non_finite or whose rows do not
+    sum to 1; and for ids that are duplicate, missing or unknown.
     """
     from tracker.training.predict.probabilities import Predictions, select
 
@@ -41,17 +40,17 @@ def check_evaluation(
     )
     if known is None:
         return kept
-    place = {name: row for row, name in enumerate(names)}
-    if missing := [name for name in known if name not in place]:
+    row_of = {name: row for row, name in enumerate(names)}
+    if missing := [name for name in known if name not in row_of]:
         raise DataError(
             f"{_count(missing, 'evaluation image')} without probabilities",
             hint="predict every image",
         )
-    if foreign := sorted(set(names).difference(known)):
+    if unknown := sorted(set(names).difference(known)):
         raise DataError(
-            f"{_count(foreign, 'id')} not in the evaluation set", hint=f"ids are like {known[0]!r}"
+            f"{_count(unknown, 'id')} not in the evaluation set", hint=f"ids are like {known[0]!r}"
         )
-    return select(kept, [place[name] for name in known])
+    return select(kept, [row_of[name] for name in known])
 
 
 def check_validation(
@@ -59,8 +58,8 @@ def check_validation(
 ) -> Predictions:
     """Probabilities [images, classes] of validation images with their true labels, sorted by id.
 
-    Raises DataError as `check_evaluation`, and for labels that are neither class numbers nor class
-    names.
+    Raises DataError like `check_evaluation`, and for labels that are neither class numbers nor
+    class names.
     """
     import numpy as np
 
@@ -72,7 +71,7 @@ def check_validation(
     if len(numbers) != len(names):
         raise DataError(
             f"{render_count(len(numbers), 'label')} for {render_count(len(names), 'id')}",
-            hint="one true label for each id",
+            hint="pass one true label for each id",
         )
     kept = Predictions(
         names, rows, classes=tuple(classes), labels=np.array(numbers, dtype=np.int64)
@@ -85,9 +84,9 @@ def _check_ids(ids: Sequence[Any]) -> tuple[str, ...]:
         raise DataError(f"ids must be a list of texts, not {ids[:20]!r}")
     names = tuple(str(name) for name in ids)
     if not names:
-        raise DataError("there are no ids", hint="one for each row of probabilities")
+        raise DataError("there are no ids", hint="pass one id for each row of probabilities")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{_count(twice, 'id')} given twice", hint="one row for each image")
+        raise DataError(f"{_count(twice, 'id')} given twice", hint="pass one row for each image")
     return names
 
 
@@ -95,67 +94,65 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
     """Probabilities as float32 [images, classes], each row divided by its sum."""
     import numpy as np
 
+    # The shape.
     table = to_array(probabilities)
     if table.ndim != 2 or table.dtype.kind not in "fiu":
-        hint = (
-            "of two classes with one sigmoid: np.stack([1 - p, p], axis=1)"
-            if len(classes) == 2
-            else ""
-        )
+        sigmoid = "for two classes with one sigmoid: np.stack([1 - p, p], axis=1)"
+        hint = sigmoid if len(classes) == 2 else ""
         raise DataError(
             f"probabilities must be numbers [images, classes], not {_describe(table)}", hint=hint
         )
     if table.shape != (len(names), len(classes)):
-        wanted = (
-            f"{render_count(len(names), 'id')} and {render_count(len(classes), 'class', 'classes')}"
-        )
+        ids = render_count(len(names), "id")
+        columns = render_count(len(classes), "class", "classes")
         raise DataError(
-            f"probabilities are {_describe(table)} for {wanted}",
+            f"probabilities are {_describe(table)} for {ids} and {columns}",
             hint=(
-                "a row for each id, a column for each class in the order of competition.classes in"
-                " tracker.toml"
+                "pass a row for each id and a column for each class, in the order of"
+                " competition.classes in tracker.toml"
             ),
         )
+    # The values.
     table = table.astype(np.float64)
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise DataError(
-            f"probabilities of {names[row]} are not finite: {table[row][:SHOWN].tolist()}"
+            f"probabilities of {names[row]} are not replace_non_finite: {table[row][:SHOWN].tolist()}"
         )
     sums = table.sum(axis=1)
-    wrong = np.flatnonzero(
-        (table < 0).any(axis=1) | (table > 1 + TOLERANCE).any(axis=1) | (abs(sums - 1) > TOLERANCE)
-    )
+    out_of_range = (table < 0).any(axis=1) | (table > 1 + SUM_TOLERANCE).any(axis=1)
+    wrong = np.flatnonzero(out_of_range | (abs(sums - 1) > SUM_TOLERANCE))
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{len(wrong)} rows are no probabilities, the first is of {names[row]}, its sum is"
+            f"{len(wrong)} rows are not probabilities; the first is {names[row]}, its sum is"
             f" {sums[row]:.4g}",
-            hint="logits become probabilities by torch.softmax(logits, dim=1)",
+            hint="torch.softmax(logits, dim=1) makes probabilities from logits",
         )
+    # A row of bfloat16 may miss 1 by a little.
     return (table / sums[:, None]).astype(np.float32)
 
 
 def _check_labels(labels: Any, classes: Sequence[str]) -> list[int]:
     """Labels as class numbers; they may be numbers, or names of `classes`."""
-    place = {name: number for number, name in enumerate(classes)}
+    number_of = {name: number for number, name in enumerate(classes)}
     values = to_array(labels).tolist() if hasattr(labels, "shape") else list(labels)
     numbers: list[int] = []
     for value in values:
-        if isinstance(value, str) and value in place:
-            numbers.append(place[value])
+        if isinstance(value, str) and value in number_of:
+            numbers.append(number_of[value])
         elif value in range(len(classes)):
             numbers.append(int(value))
         else:
-            known = f"numbers from 0 to {len(classes) - 1}, or names as {classes[0]!r}"
+            known = f"numbers from 0 to {len(classes) - 1}, or names such as {classes[0]!r}"
             raise DataError(
-                f"{value!r} is no label of this competition", hint=f"labels are {known}"
+                f"{value!r} is not a label of this competition", hint=f"labels are {known}"
             )
     return numbers
 
 
 def to_array(values: Any) -> Any:
-    """A numpy array of what numpy, torch or a list has; DataError where there is none."""
+    """A numpy array from a tensor, an array or a list; raises DataError when it cannot be one."""
     import numpy as np
 
     if hasattr(values, "detach"):  # a tensor of torch; numpy has no bfloat16
@@ -164,7 +161,7 @@ def to_array(values: Any) -> Any:
     try:
         return np.asarray(values)
     except (ValueError, TypeError) as error:  # rows of different length
-        raise DataError(f"this is no array: {first_line(error)}") from error
+        raise DataError(f"this is not an array: {first_line(error)}") from error
 
 
 def _describe(table: Any) -> str:
@@ -177,34 +174,31 @@ def _count(names: Sequence[str], word: str) -> str:
 
 
 def check_path(name: str) -> str:
-    """The name of a figure or file, which may have folders in it; raises ConfigError for one that
-    leads elsewhere."""
-    if (
-        not isinstance(name, str)
-        or not all(_PART.fullmatch(part) for part in name.split("/"))
-        or len(name) > 200
-    ):
+    """Return the name of a figure or file, which may have folders in it.
+
+    Raises ConfigError for one that leads out of its folder.
+    """
+    fits = isinstance(name, str) and len(name) <= NAME_LIMIT
+    if not fits or not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ConfigError(
             f"{name!r} cannot be the name of a figure or file",
-            hint='letters, digits and / . - _: "val/confusion"',
+            hint='use letters, digits and / . - _, as in "val/confusion"',
         )
     return name
 
 
 def write_figure(figure: Any, target: Path) -> Path:
-    """Write a figure of matplotlib, an image of PIL, an array or the file of a picture; returns
-    what was written.
+    """Write a matplotlib figure, a PIL image, an array or a picture file; returns the new file.
 
-    `target` has no ending: it gets .png, or that of the file. Arrays are [height, width] or
-    [height, width, channels],
-    or as torch has them [channels, height, width], of bytes or of floats between 0 and 1. Raises
+    `target` has no suffix: it gets .png, or that of the picture file. An array is [height, width],
+    [height, width, channels] or [channels, height, width], bytes or floats between 0 and 1. Raises
     DataError for anything else.
     """
     if isinstance(figure, str | Path):
         path = Path(figure)
         if path.suffix.lower() not in PICTURES:
             raise DataError(
-                f"{path} is no PNG or JPEG", hint="run.log_file keeps files of any kind"
+                f"{path} is not a PNG or JPEG", hint="run.log_file saves files of any kind"
             )
         target = target.with_name(target.name + path.suffix.lower())
         copy_file(path, target)
@@ -227,6 +221,7 @@ def _to_image(values: Any) -> Any:
     from PIL import Image
 
     table = to_array(values)
+    # Channels first, as torch has them, become channels last.
     if table.ndim == 3 and table.shape[0] in (1, 3, 4) and table.shape[2] not in (1, 3, 4):
         table = table.transpose(1, 2, 0)
     if table.ndim == 3 and table.shape[2] == 1:
@@ -234,8 +229,8 @@ def _to_image(values: Any) -> Any:
     fits = table.ndim == 2 or (table.ndim == 3 and table.shape[2] in (3, 4))
     if not fits or table.size == 0 or table.dtype.kind not in "fiub":
         raise DataError(
-            f"a figure cannot be made of {type(values).__name__} {_describe(table)}",
-            hint="give a matplotlib figure, the path of a PNG, or an array [height, width, 3]",
+            f"cannot make a figure from {type(values).__name__} {_describe(table)}",
+            hint="pass a matplotlib figure, the path of a PNG, or an array [height, width, 3]",
         )
     if table.dtype.kind in "fb":
         table = np.nan_to_num(table.astype(np.float64)).clip(0, 1) * 255
@@ -243,10 +238,11 @@ def _to_image(values: Any) -> Any:
 
 
 def copy_file(path: Path, target: Path) -> None:
-    """Copy a file, whole or not at all; raises DataError when there is none, StorageError."""
+    """Copy a file, whole or not at all; raises DataError when it does not exist, StorageError."""
     if not path.is_file():
         raise DataError(
-            f"no such file: {path}", hint="a folder must be packed first" if path.is_dir() else ""
+            f"no such file: {path}",
+            hint="pack a folder into one file first" if path.is_dir() else "",
         )
     with translate_os_errors(target, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,24 +8,26 @@ from typing import Any
 from tracker.core.errors import TrackerError
 from tracker.training.errors import ConfigError
 
-NO_SECTION = "config"
+NO_SECTION = "config"  # the section of keys that have none
 
 
 def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A config of any nesting as sections of keys: deeper ones get dots, values without a section
-    one of their own.
+    """A nested config as {section: {key: value}}: deeper keys are joined by dots.
 
-    What TOML cannot hold becomes text, None is left out. Raises ConfigError when two keys fall
-    together.
+    Values that TOML cannot hold become texts, None is left out. Raises ConfigError when two keys
+    get the same name.
     """
     tables: dict[str, dict[str, Any]] = {}
-    for section, value in config.items():
-        pairs = list(_flatten(value)) if isinstance(value, Mapping) else [(str(section), value)]
-        table = tables.setdefault(str(section) if isinstance(value, Mapping) else NO_SECTION, {})
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            section, pairs = str(name), list(_flatten(value))
+        else:
+            section, pairs = NO_SECTION, [(str(name), value)]
+        table = tables.setdefault(section, {})
         for key, item in pairs:
             if key in table:
                 raise ConfigError(
-                    f"two config keys are called {section}.{key}", hint="rename one of them"
+                    f"two config keys have the name {name}.{key}", hint="rename one of them"
                 )
             if item is not None:
                 table[key] = to_toml(item)
@@ -41,6 +43,7 @@ def _flatten(table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def to_toml(value: Any) -> Any:
+    """A value as TOML has it: numbers of numpy and torch become plain ones, other things texts."""
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

@@ -11,41 +11,39 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
-NAME = name_signal(signal.SIGTERM)
+SIGTERM_NAME = name_signal(signal.SIGTERM)
 
 
 class Termination:
-    """Of one open run: SIGTERM raises KeyboardInterrupt in the main thread, and `received` says
-    that it came.
+    """Of one open run: SIGTERM raises KeyboardInterrupt in the main thread and sets `received`.
 
-    A handler of somebody else stays, and decides what SIGTERM does: Lightning's calls this one as
-    well.
+    A handler that somebody else has set stays and decides what SIGTERM does; Lightning's also
+    calls this one.
     """
 
     def __init__(self) -> None:
         self.received = False
         self.ending = False
         self.pid = os.getpid()
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        ):
+        if _is_main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _interrupt)
         _OPEN.append(self)
 
     @contextmanager
     def end(self) -> Iterator[None]:
-        """While the block writes how the run ended a signal waits; then SIGTERM is what it was
-        before the run."""
-        before, self.ending = self.received, True
+        """Hold signals back while the block writes how the run ended.
+
+        After it SIGTERM does what it did before the run; one that came in the block is sent again.
+        """
+        received_before, self.ending = self.received, True
         try:
             yield
         finally:
             if self in _OPEN:
                 _OPEN.remove(self)
-            if not _find_open():
+            if not has_open_run():
                 _restore()
-            if self.received and not before:
+            if self.received and not received_before:
                 os.kill(self.pid, signal.SIGTERM)
 
 
@@ -53,30 +51,32 @@ _OPEN: list[Termination] = []
 
 
 def _find_open() -> list[Termination]:
-    """Those of this process, not of the one that it was forked from."""
-    return [each for each in _OPEN if each.pid == os.getpid()]
+    """The open runs of this process, without those of the process that it was forked from."""
+    return [termination for termination in _OPEN if termination.pid == os.getpid()]
 
 
-def has_open() -> bool:
+def has_open_run() -> bool:
     """Whether this process has a run open."""
     return bool(_find_open())
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _restore() -> None:
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) == _interrupt
-    ):
+    if _is_main_thread() and signal.getsignal(signal.SIGTERM) == _interrupt:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    found = _find_open()
-    if not found:  # a loader process, or a library has put this handler back after the run
+    open_runs = _find_open()
+    # None in a loader process, and where a library sets this handler again after the run.
+    if not open_runs:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
-    for each in found:
-        each.received = True
-    if not any(each.ending for each in found):
-        raise KeyboardInterrupt(NAME)
+    for termination in open_runs:
+        termination.received = True
+    if not any(termination.ending for termination in open_runs):
+        raise KeyboardInterrupt(SIGTERM_NAME)

@@ -1,5 +1,7 @@
-"""The run of a callback: begun by another library's trainer, open for predictions afterwards, ended
-as it ended."""
+"""The run of a callback for another library's trainer.
+
+It starts with the training and stays open for predictions afterwards.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ NOT_ENDED = "the training did not reach its end"
 
 
 class TrainerRun:
-    """Begins a run for each training; the last one stays open until the script ends, the next
-    begins or it is ended.
+    """Starts a run for each training.
 
-    `options` are those of tracker.start_run. A training whose error was caught makes a failed run.
+    The last one stays open until the script ends, the next training starts, or `end` is called.
+
+    The options are those of tracker.start_run. If the script catches the error of a training, its
+    run is recorded as failed.
     """
 
     def __init__(
@@ -42,15 +46,15 @@ class TrainerRun:
     ) -> None:
         self.config = dict(config or {})
         self.root = root
-        self.trains = False
+        self.is_training = False
         self._options: dict[str, Any] = {
             "note": note,
             "parent": parent,
             "tags": tags,
             "root": root,
             "follow": follow,
+            "quiet": quiet,
         }
-        self._options["quiet"] = quiet
         self._resume = resume
         self._open: ActiveRun | None = None
 
@@ -59,52 +63,53 @@ class TrainerRun:
         """The run of the last training; raises ConfigError before the first."""
         if self._open is None:
             raise ConfigError(
-                "there is no run before training begins", hint="begin to train, then use the run"
+                "there is no run yet: training has not started",
+                hint="start training, then use the run",
             )
         return self._open
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a run that has not been ended."""
+        """Whether there is a run that has not ended."""
         return self._open is not None and self._open.status == "running"
 
     def begin(
         self, config: Mapping[str, Any], *, rank: int | None = None, **changes: Any
     ) -> ActiveRun:
-        """Begin a run with the trainer's config and that of the user; `changes` are other options.
+        """Start a run with the trainer's config and that of the user; `changes` are other options.
 
-        A run that the user resumes keeps its config: a trainer that goes on has another learning
-        rate by now.
+        A run that the user resumes keeps its config: the trainer may have another learning rate by
+        now.
         """
         self.end()
         whole = {} if self._resume else {**config, **self.config}
         options = {**self._options, "resume": self._resume, **changes}
         self._resume = None  # a second training is a run of its own
         self._open = begin_in_group(whole, rank=rank, **options)
-        self.trains = True
-        atexit.register(self._note_unfinished)
+        self.is_training = True
+        atexit.register(self._end_unfinished)
         return self._open
 
     def end(self) -> None:
-        """End the run of an earlier training: finished, or failed when an error came in between."""
-        atexit.unregister(self._note_unfinished)
+        """End the run of an earlier training: finished, or failed if that did not reach its end."""
+        atexit.unregister(self._end_unfinished)
         if self.is_open:
-            self.run.finish(
-                "failed" if self.trains else "finished", error=NOT_ENDED if self.trains else ""
-            )
-        self._open, self.trains = None, False
+            if self.is_training:
+                self.run.finish("failed", error=NOT_ENDED)
+            else:
+                self.run.finish("finished")
+        self._open, self.is_training = None, False
 
-    def _note_unfinished(self) -> None:
-        """At the end of a script that caught the error of its training: the run does not look
-        finished."""
-        if self.trains and getattr(sys, "last_value", None) is None:
+    def _end_unfinished(self) -> None:
+        """Called when the script ends: a training whose error was caught has failed."""
+        if self.is_training and getattr(sys, "last_value", None) is None:
             self.end()
 
 
 class BestEpoch:
-    """Which epoch is the best so far, by `monitor`, a metric's name of this program.
+    """Finds out whether an epoch is the best so far by `monitor`, a metric's name here.
 
-    Without `monitor` it is the competition's metric where that is measured, else val/f1,
+    Without `monitor` it is the competition's metric where that is logged, else val/f1,
     val/accuracy, val/loss.
     """
 
@@ -115,19 +120,21 @@ class BestEpoch:
         self._earlier: dict[str, float | None] = {}
 
     def begin(self, run: ActiveRun) -> None:
-        """Start anew, or with the best of the run when it is resumed."""
+        """Start without a best epoch, or with that of a resumed run."""
         self._best, self._earlier = None, {}
         if run.name:
             record = load_run(run.folder.parent, run.name)
             self._earlier = dict(record.summary) if record.fingerprints.get("weights") else {}
 
     def is_best(self, values: Mapping[str, float]) -> bool:
-        """Whether an epoch with these values is better than all before; where nothing is monitored,
-        the newest is."""
+        """Whether an epoch with these values is better than all before.
+
+        The newest is, where no monitored metric is among the values.
+        """
         competition = find_workspace(self._root).competition
         if not self._monitor:
-            wanted = list_monitored(competition)
-            self._monitor = next((name for name in wanted if name in values), "")
+            candidates = list_monitored(competition)
+            self._monitor = next((name for name in candidates if name in values), "")
         if not self._monitor:
             return True
         before = self._earlier.get(self._monitor) if self._best is None else self._best

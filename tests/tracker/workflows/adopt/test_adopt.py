@@ -232,7 +232,7 @@ def test_tables_of_lightning_and_keras_and_the_state_of_hugging_face_are_curves(
     assert curves["val/accuracy"] == {2: (1, 0.5), 4: (2, 0.75)}
     assert curves["eval_runtime"] == {2: (1, 1.0), 4: (2, 1.0)}
     assert any(
-        remark.startswith("kept under their own names: ") and "eval_runtime" in remark
+        remark.startswith("these keep their own names: ") and "eval_runtime" in remark
         for remark in remarks
     )
 
@@ -333,11 +333,11 @@ def test_names_are_mapped_and_the_others_are_kept_and_named(
         "optimizer": {"lr": 0.2},
         "model": {"drop_path": 3},
     }
-    assert "val/accuracy was in percent, and is a fraction here" in remarks
-    assert any(remark.startswith("kept under their own names: top ") for remark in remarks)
+    assert "val/accuracy was in percent and is a fraction here" in remarks
+    assert any(remark.startswith("these keep their own names: top ") for remark in remarks)
     for wrong, words in (
         ({"scores": "val/f1"}, "--map scores: no such metric or config key"),
-        ({"score": "top", "top": "top"}, "two metrics would be called top"),
+        ({"score": "top", "top": "top"}, "two metrics would have the name top"),
         ({"score": "a\nb"}, "control character"),
     ):
         with pytest.raises(ConfigError, match=words):

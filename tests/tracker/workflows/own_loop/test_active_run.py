@@ -33,7 +33,7 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.config_tables import to_tables
-from tracker.workflows.own_loop.other_process import OtherProcess
+from tracker.workflows.own_loop.null_run import NullRun
 from tracker.workspace.competition import Workspace, load_workspace
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
@@ -251,11 +251,11 @@ def test_a_line_says_where_a_run_begins_and_another_how_it_ended(
     with tracker.start_run({}, follow=False, quiet=True), tracker.start_run({}, rank=1) as other:
         assert repr(other) == "<run of another process>"
     assert capfd.readouterr().err.splitlines() == [
-        "exp1 begins in runs/exp1",
+        "exp1 started in runs/exp1",
         "exp1 finished: best epoch 2, val/f1 0.7184",
-        "exp2 begins in runs/exp2",
+        "exp2 started in runs/exp2",
         "exp2 failed (ValueError: no)",
-        "exp2 goes on in runs/exp2",
+        "exp2 resumed in runs/exp2",
         "exp2 finished",
     ]
 
@@ -312,9 +312,9 @@ def test_a_run_of_another_process_takes_everything_and_writes_nothing(
         run.save_best(STATE, epoch=1, metrics={"loss": 1.0})
         run.save_predictions(ANSWERS)
         run.fingerprint_predictions()
-        run.keep_summary({"loss": 1.0})
-        run.keep_facts({"b": 2})
-        run.keep_file(tmp_path / "none.txt")
+        run.set_summary({"loss": 1.0})
+        run.add_facts({"b": 2})
+        run.add_file(tmp_path / "none.txt")
         (run.folder / "notes.txt").write_text("kept until the process ends")
         assert isinstance(run.finish("failed", error="no"), RunRecord)
         assert run.name == ""
@@ -322,7 +322,7 @@ def test_a_run_of_another_process_takes_everything_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     ours = {name for name in vars(ActiveRun) if not name.startswith("_")}
-    assert ours <= vars(OtherProcess).keys()  # a new method needs its nothing
+    assert ours <= vars(NullRun).keys()  # a new method needs its nothing
 
 
 GROUP = """
@@ -336,7 +336,7 @@ with tracker.start_run({"lr": 0.1}, follow=False) as run:
 logger = TrackerLogger(follow=False)
 logger.log_hyperparams({"lr": 0.1})
 logger.log_metrics({"loss": 1.0})
-logger.run.keep_summary({"loss": 1.0})
+logger.run.set_summary({"loss": 1.0})
 logger.finalize("success")
 """
 
@@ -388,7 +388,7 @@ def test_outside_a_workspace_nothing_begins(tmp_path: Path) -> None:
 def test_configs_of_any_nesting_become_sections() -> None:
     config = {"a": {"b": {"c": 1}, "d": None}, "e": [1, 2.5], "f": Path("x"), "g": torch.tensor(2)}
     assert to_tables(config) == {"a": {"b.c": 1}, "config": {"e": [1, 2.5], "f": "x", "g": 2}}
-    with pytest.raises(ConfigError, match=r"called a\.b\.c"):
+    with pytest.raises(ConfigError, match=r"have the name a\.b\.c"):
         to_tables({"a": {"b": {"c": 1}, "b.c": 2}})
 
 

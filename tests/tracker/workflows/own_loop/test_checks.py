@@ -109,8 +109,8 @@ BAD = {
     "another shape": (IDS, say("00000"), r"\[5, 2\] of float64 for 10 ids and 2 classes"),
     "one column": (IDS, np.zeros(IMAGES), r"not \[10\] of float64"),
     "texts": (IDS, [["a", "b"]] * IMAGES, "must be numbers"),
-    "ragged": (IDS, [[1.0], [0.0, 1.0]], "no array"),
-    "logits": (IDS, say("0000000000") * 4, "10 rows are no probabilities.*i0.png, its sum is 4"),
+    "ragged": (IDS, [[1.0], [0.0, 1.0]], "not an array"),
+    "logits": (IDS, say("0000000000") * 4, "10 rows are not probabilities.*i0.png, its sum is 4"),
     "not finite": (IDS, np.where(np.eye(IMAGES, 2) == 1, np.nan, 0.5), "i0.png are not finite"),
     "twice": ([*IDS[:9], IDS[0]], say("0000000000"), r"1 id \(i0.png\) given twice"),
     "missing": (IDS[:9], say("000000000"), r"1 evaluation image \(i9.png\) without"),
@@ -148,7 +148,7 @@ def test_labels_may_be_numbers_or_names(workspace: Workspace, labels: Any) -> No
     "labels", [[2] * IMAGES, [-1] * IMAGES, ["Cat"] * IMAGES, [0.5] * IMAGES, [float("nan")] * 10]
 )
 def test_labels_that_are_none_are_refused(workspace: Workspace, labels: Any) -> None:
-    with begin(workspace) as run, pytest.raises(DataError, match="no label of this competition"):
+    with begin(workspace) as run, pytest.raises(DataError, match="not a label of this competition"):
         run.save_validation(IDS, labels, say("0000011111"))
 
 
@@ -270,7 +270,7 @@ def test_without_save_best_the_summary_is_the_best_and_the_last_value_of_every_m
                 {"val/f1": f1[epoch - 1], "val/loss": loss[epoch - 1], "lr": 1 / epoch, "same": 1},
                 epoch=epoch,
             )
-        run.keep_facts({"written": "now"})
+        run.add_facts({"written": "now"})
         before = load_run(workspace.runs_dir, "exp1")
     record = load_run(workspace.runs_dir, "exp1")
     assert record.summary == {
@@ -320,7 +320,7 @@ def test_a_score_that_the_probabilities_contradict_is_told(
         "val/f1": 0.5
     }  # not those of other weights beside it
     assert (
-        "val/f1 is 0.5 as logged, 1 by the probabilities of save_validation"
+        "val/f1 is 0.5 as logged, but 1 from the probabilities of save_validation"
         in capsys.readouterr().err
     )
 
@@ -420,7 +420,7 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
             run.log({"train/f1": 0.3 * epoch}, epoch=epoch)
         run.save_validation(IDS, TRUTH, say("0000011110"))
         raise ValueError("broke")
-    with pytest.raises(ConfigError, match=r"exp1 was begun with another config: optim\.lr"):
+    with pytest.raises(ConfigError, match=r"exp1 has another config: optim\.lr"):
         begin(workspace, config={**config, "optim": {"lr": 0.2}}, resume="exp1")
     with begin(workspace, config=config, resume="exp1", note="again", tags=["b"]) as run:
         assert (run.name, run.last_step, run.last_epoch) == ("exp1", 2, 2)
@@ -440,9 +440,9 @@ def test_a_run_that_broke_off_goes_on_where_it_was(workspace: Workspace) -> None
     }
     assert record.summary == {"train/f1": 0.6, "last/train/f1": 0.4, **_measured(record.summary)}
     assert record.summary["val/accuracy"] == 0.9
-    with pytest.raises(ConfigError, match="exp1 is finished, it cannot be resumed") as error:
+    with pytest.raises(ConfigError, match="exp1 is finished and cannot be resumed") as error:
         begin(workspace, resume="exp1")
-    assert error.value.hint == 'parent="exp1", without resume, makes a new run of it'
+    assert error.value.hint == 'parent="exp1", without resume, starts a new run from it'
     assert (
         load_run(workspace.runs_dir, make_run(workspace, status="failed").name).status == "failed"
     )
@@ -476,7 +476,10 @@ def test_a_resumed_run_keeps_its_best_weights_until_an_epoch_is_better(
     assert (record.best_epoch, record.summary["val/accuracy"]) == (2, 0.75)
     lines = capfd.readouterr().err.splitlines()
     assert "exp1: train.epochs is 5, was 2" in lines
-    assert "exp1: best.pth stays that of epoch 2 (val/accuracy 0.7500), epoch 1 has 0.5000" in lines
+    assert (
+        "exp1: best.pth is still the one of epoch 2 (val/accuracy 0.7500); epoch 1 has 0.5000"
+        in lines
+    )
     assert load_config(workspace.runs_dir, "exp1") == longer
     with begin(workspace, resume="exp1") as run:
         less = {"val/accuracy": 0.5, "val/loss": 0.25}
@@ -492,7 +495,7 @@ def test_the_last_state_is_whole_or_the_one_before(workspace: Workspace) -> None
     with pytest.raises(KeyboardInterrupt), begin(workspace) as run:
         assert run.load_last() is None
         run.save_last({"model": {"a": torch.ones(2)}, "epoch": 1})
-        with pytest.raises(WeightsError, match="more than tensors, numbers") as error:
+        with pytest.raises(WeightsError, match="may have tensors, numbers") as error:
             run.save_last({"model": {"a": torch.zeros(2)}, "epoch": np.float64(2)})
         assert "float" in error.value.hint
         raise KeyboardInterrupt
@@ -518,7 +521,9 @@ def test_keys_are_added_to_a_config_until_the_first_point(workspace: Workspace) 
             run.add_config({"optim": {"lr": 0.2}})
         run.log({"loss": 1})
         run.add_config({"depth": 3})
-        with pytest.raises(ConfigError, match=r"config\.width cannot be added.*points were logged"):
+        with pytest.raises(
+            ConfigError, match=r"config\.width cannot be added.*points were already logged"
+        ):
             run.add_config({"width": 3})
     assert load_config(workspace.runs_dir, "exp1") == {
         "optim": {"lr": 0.1, "beta": 0.9},
@@ -568,7 +573,7 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     workspace = init_workspace(tmp_path, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
-    last = '"epoch": epoch})\n'  # of the epoch
+    last = '"epoch": epoch}\n        )\n'  # of the epoch
     stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
     assert example.count(last) == 1
     (tmp_path / "train.py").write_text(example.replace(last, stop))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tracker.training.config import list_options
-from tracker.workflows.own_loop.common_names import KEYS, METRICS, common_key, common_name
+from tracker.workflows.own_loop.common_names import (
+    KEY_ALIASES,
+    METRIC_ALIASES,
+    common_key,
+    common_name,
+)
 
 OURS = {
     "val/accuracy": (
@@ -66,7 +71,7 @@ def test_a_name_without_a_split_is_of_the_split_that_is_given() -> None:
 
 
 def test_a_name_of_this_program_stays_what_it_is() -> None:
-    for metric in METRICS.values():
+    for metric in METRIC_ALIASES.values():
         for split in ("train", "val"):
             assert common_name(f"{split}/{metric}") == f"{split}/{metric}"
 
@@ -83,7 +88,7 @@ def test_config_keys_are_known_under_the_names_of_others() -> None:
 
 def test_config_keys_that_others_are_mapped_to_exist() -> None:
     options = list_options()
-    assert set(KEYS.values()) <= options.keys()
+    assert set(KEY_ALIASES.values()) <= options.keys()
     for name in options:
         section, _, key = name.partition(".")
         assert common_key(section, key) == (section, key), name

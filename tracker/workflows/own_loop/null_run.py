@@ -1,4 +1,4 @@
-"""The run as the other processes of a launcher see it: the methods do nothing."""
+"""The run in processes of rank 1 and above: its methods do nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tracker.runs.record import RunRecord
 from tracker.workflows.own_loop.active_run import FIGURES, ActiveRun, load_last
 
 
-class OtherProcess(ActiveRun):
-    """The run in a process of its group that is not the first: it writes nothing."""
+class NullRun(ActiveRun):
+    """The run in a process of a group that is not the first: it records nothing."""
 
     def __init__(self, last: Path | None = None) -> None:
         self._scratch: Path | None = None
-        self._last = last  # of the run that the first process goes on with
+        self._last = last  # last.pth of the run that the first process resumes
 
     def __repr__(self) -> str:
         """`<run of another process>`."""
@@ -31,7 +31,7 @@ class OtherProcess(ActiveRun):
 
     @property
     def folder(self) -> Path:
-        """A folder that is deleted when the process ends."""
+        """A temporary folder, deleted when the process ends."""
         if self._scratch is None:
             self._scratch = Path(tempfile.mkdtemp(prefix="tracker-"))
             atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
@@ -40,7 +40,7 @@ class OtherProcess(ActiveRun):
     def log(
         self, values: Mapping[str, float], *, step: int | None = None, epoch: int | None = None
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @property
     def status(self) -> str:
@@ -63,71 +63,71 @@ class OtherProcess(ActiveRun):
         return {}
 
     def save_last(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def load_last(self) -> dict[str, Any] | None:
-        """What the first process kept before the run was resumed."""
+        """The state that the first process saved before the run was resumed."""
         return load_last(self._last) if self._last else None
 
     def change_length(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
-    def note_parent(self, name: str) -> None:
-        """Nothing."""
+    def set_parent(self, name: str) -> None:
+        """Do nothing."""
 
     def add_config(self, config: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def log_figure(self, name: str, figure: Any) -> Path:
-        """Nothing; returns where the first process has it."""
+        """Do nothing; returns the path that the first process writes to."""
         return self.folder / FIGURES / name
 
     def log_file(self, path: Path | str, name: str = "") -> Path:
-        """Nothing; returns the file itself."""
+        """Do nothing; returns the file itself."""
         return Path(path)
 
     def save_best(
         self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str = ""
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_better(
         self, weights: Any, *, epoch: int, metrics: Mapping[str, float], monitor: str, higher: bool
     ) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def replace_best(self, weights: Any, *, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def fingerprint_predictions(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
-    def keep_summary(self, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
+    def set_summary(self, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
 
-    def keep_facts(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
+    def add_facts(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
 
-    def keep_file(self, path: Path) -> None:
-        """Nothing."""
+    def add_file(self, path: Path) -> None:
+        """Do nothing."""
 
-    def note_trained(self) -> None:
-        """Nothing."""
+    def mark_trained(self) -> None:
+        """Do nothing."""
 
     def finish(
         self, status: str = "finished", *, error: str = "", times: tuple[str, str] | None = None
     ) -> RunRecord:
-        """A record of no run."""
+        """An empty record."""
         return RunRecord(name="", uid="", status=status, error=error)
 
     def end(self, error: BaseException | None) -> None:
-        """Nothing."""
+        """Do nothing."""
