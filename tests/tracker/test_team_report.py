@@ -23,7 +23,7 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_tree import set_parent
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_mlflow_log import find_runs
-from tracker.comparison.cv_lb import tell_truth
+from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.statistics.ranks import spearman
 from tracker.core.markdown import escape
 from tracker.ledger.handkept import import_table, read_handkept
@@ -180,8 +180,7 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
         assert cells["No."].split()[0] == expected["number"]
         assert cells["Memo"] == expected["memo"]
         assert {label: cells[label] for label in CELLS} == {
-            label: expected[label].replace("\u2013", "-")
-            for label in CELLS
+            label: expected[label].replace("\u2013", "-") for label in CELLS
         }
     assert "Spearman 0.985 over 18" in render_markdown(report)
 
@@ -192,7 +191,7 @@ def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
     shown = next(item for item in report.relations if item.x == "val_accuracy")
     told = next(
         item
-        for item in tell_truth(winners).relations
+        for item in compare_cv_with_leaderboard(winners).relations
         if (item.metric, item.x) == ("accuracy", "val")
     )
     assert told.rank is not None

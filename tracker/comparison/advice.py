@@ -22,11 +22,13 @@ from tracker.training.metrics import list_monitors
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import higher_is_better
 
-CHANCE = 0.05 / 3  # of reading something into noise, in each of the three tests
-FEWEST = 5  # epochs: fewer have no order that is rarer than CHANCE
-EXACT = 12  # epochs up to which the distribution is counted out; it is all but normal from ten on
-MOST_EQUAL = 3  # epochs that are named beside the best one
-MONITOR = "val/f1"  # of runs whose config has no train.monitor
+ALPHA = 0.05 / 3  # of reading something into noise, in each of the three tests
+MIN_EPOCHS = 5  # epochs: fewer have no order that is rarer than CHANCE
+MAX_EXACT = (
+    12  # epochs up to which the distribution is counted out; it is all but normal from ten on
+)
+MAX_EQUAL_NAMED = 3  # epochs that are named beside the best one
+DEFAULT_MONITOR = "val/f1"  # of runs whose config has no train.monitor
 Series = Mapping[int, float]  # by epoch
 
 
@@ -60,7 +62,7 @@ class Advice:
 
 
 def advise(
-    curves: Curves, *, monitor: str = MONITOR, metrics: Sequence[Metric] = ()
+    curves: Curves, *, monitor: str = DEFAULT_MONITOR, metrics: Sequence[Metric] = ()
 ) -> Advice | None:
     """Read the curves of a run by epoch; None where the monitored metric was never finite.
 
@@ -101,7 +103,9 @@ def advise_run(
     monitored metric."""
     if record.kind != "train":
         return None
-    return advise(curves, monitor=config.get("train", {}).get("monitor", MONITOR), metrics=metrics)
+    return advise(
+        curves, monitor=config.get("train", {}).get("monitor", DEFAULT_MONITOR), metrics=metrics
+    )
 
 
 def find_best(values: Series, sign: int) -> int:
@@ -110,7 +114,7 @@ def find_best(values: Series, sign: int) -> int:
     return max(values, key=lambda epoch: (sign * values[epoch], -epoch))
 
 
-def find_equals(values: Series, best: int) -> list[int]:
+def find_ties(values: Series, best: int) -> list[int]:
     """The epochs after `best` that are as good as it."""
     return [epoch for epoch, value in values.items() if epoch > best and value == values[best]]
 
@@ -132,17 +136,17 @@ def _find_state(
         return "diverged"
     watched = finite[monitor]
     values = [sign * value for value in watched.values()]
-    if len(values) < FEWEST:
+    if len(values) < MIN_EPOCHS:
         return "short"
-    late = values[-max(FEWEST, len(values) // 2) :]
+    late = values[-max(MIN_EPOCHS, len(values) // 2) :]
     newest = list(watched)[-math.ceil(len(values) / 4) :]
-    if best in newest and _chance_of_rise(late) < CHANCE:
+    if best in newest and _rise_p_value(late) < ALPHA:
         return "improving"
     falling = _after(watched, best, -sign)
     lost = finite["val/loss"]
     turn = find_best(lost, -1) if lost else best
     rising = _after(lost, turn, 1) if _keeps_falling(finite["train/loss"], turn) else []
-    if any(_chance_of_rise(part) < CHANCE for part in (falling, rising)):
+    if any(_rise_p_value(part) < ALPHA for part in (falling, rising)):
         return "overfitting"
     return "plateau"
 
@@ -160,9 +164,9 @@ def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
     if not losses:
         return False
     noise = _estimate_noise(losses)
-    clear = losses[0] - min(losses) if noise is None else _luck(noise, len(losses))
+    clear = losses[0] - min(losses) if noise is None else _expected_range(noise, len(losses))
     rising = _after(train, find_best(train, -1), 1)
-    return losses[-1] - losses[0] > clear or _chance_of_rise(rising) < CHANCE
+    return losses[-1] - losses[0] > clear or _rise_p_value(rising) < ALPHA
 
 
 def _after(values: Series, epoch: int, sign: int) -> list[float]:
@@ -177,14 +181,14 @@ def _keeps_falling(train: Series, since: int) -> bool:
     return bool(later) and since in train and statistics.median(later) < train[since]
 
 
-def _chance_of_rise(values: Sequence[float]) -> float:
+def _rise_p_value(values: Sequence[float]) -> float:
     """One-sided p of Mann-Kendall's test: how often noise alone has as many pairs of which the
     later is higher."""
     count = len(values)
     if count < 2:
         return 1.0
     falls = sum(later <= earlier for i, later in enumerate(values) for earlier in values[:i])
-    if count <= EXACT:
+    if count <= MAX_EXACT:
         orders = _count_inversions(count)
         return sum(orders[: falls + 1]) / math.factorial(count)
     mean, variance = count * (count - 1) / 4, count * (count - 1) * (2 * count + 5) / 72
@@ -207,13 +211,13 @@ def _count_inversions(count: int) -> list[int]:
 def _estimate_noise(values: Sequence[float]) -> float | None:
     """Standard deviation of the noise, from the median of second differences, to which a steady
     trend adds nothing."""
-    if len(values) < FEWEST:
+    if len(values) < MIN_EPOCHS:
         return None
     bends = [abs(values[i - 1] - 2 * values[i] + values[i + 1]) for i in range(1, len(values) - 1)]
     return statistics.median(bends) / (statistics.NormalDist().inv_cdf(0.75) * math.sqrt(6))
 
 
-def _luck(noise: float, count: int) -> float:
+def _expected_range(noise: float, count: int) -> float:
     """How far the best of `count` epochs stands above another one of them by noise alone, in 95 of
     100 runs."""
     return math.sqrt(2) * noise * statistics.NormalDist().inv_cdf(0.95 ** (1 / count))
@@ -227,9 +231,9 @@ def _find_gap(train: Series, val: Series) -> int | None:
     """
     gaps = {epoch: val[epoch] - train[epoch] for epoch in val if epoch in train}
     noise = _estimate_noise(list(gaps.values()))
-    if noise is None or _chance_of_rise(list(gaps.values())) >= CHANCE:
+    if noise is None or _rise_p_value(list(gaps.values())) >= ALPHA:
         return None
-    level = max(0.0, min(gaps.values())) + _luck(noise, len(gaps))
+    level = max(0.0, min(gaps.values())) + _expected_range(noise, len(gaps))
     closed = [epoch for epoch, gap in gaps.items() if gap <= level]
     return next((epoch for epoch in gaps if epoch > max(closed, default=0)), None)
 
@@ -249,9 +253,9 @@ def _find_patience(values: Series, sign: int) -> int:
 
 
 def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> list[str]:
-    equal = _name_equals(watched, advice.best_epoch)
+    equal = _name_ties(watched, advice.best_epoch)
     best = f"{advice.monitor} was best in epoch {advice.best_epoch} of {advice.epochs}{equal}"
-    lines = [WORDS[advice.state](advice, best, watched)]
+    lines = [WRITERS[advice.state](advice, best, watched)]
     if advice.state == "overfitting" and advice.gap_opened is not None:
         lines.append(
             "The validation loss has left the training loss behind since epoch"
@@ -261,19 +265,19 @@ def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> lis
         kept = f"train.patience={advice.patience} would have kept the same best.pth"
         lines.append(f"In hindsight {kept} and saved {_epochs(advice.saved)}.")
     others = [
-        f"by {name} epoch {epoch}{_name_equals(finite[name], epoch)}"
+        f"by {name} epoch {epoch}{_name_ties(finite[name], epoch)}"
         for name, epoch in advice.stop_at.items()
-        if advice.best_epoch not in (epoch, *find_equals(finite[name], epoch))
+        if advice.best_epoch not in (epoch, *find_ties(finite[name], epoch))
     ]
     if others and advice.state != "short":
         lines.append(f"Judged by another metric, another epoch was best: {', '.join(others)}.")
     return lines
 
 
-def _name_equals(values: Series, best: int) -> str:
-    equal = find_equals(values, best)
-    more = len(equal) - MOST_EQUAL
-    named = [*map(str, equal[:MOST_EQUAL]), *([f"{more} more"] if more > 0 else ())]
+def _name_ties(values: Series, best: int) -> str:
+    equal = find_ties(values, best)
+    more = len(equal) - MAX_EQUAL_NAMED
+    named = [*map(str, equal[:MAX_EQUAL_NAMED]), *([f"{more} more"] if more > 0 else ())]
     return f" (as good: {', '.join(named)})" if equal else ""
 
 
@@ -298,7 +302,7 @@ def _write_diverged(_: Advice, best: str, __: Series) -> str:
 
 def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
     noise, highest = advice.noise or 0.0, watched[advice.best_epoch]
-    reach = _luck(noise, len(watched))
+    reach = _expected_range(noise, len(watched))
     level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
     return (
         f"No telling whether more epochs would help or harm: {best}, but from epoch {level} on"
@@ -315,7 +319,7 @@ def _epochs(number: int) -> str:
     return f"{number} epoch{'s' * (number != 1)}"
 
 
-WORDS: dict[str, Callable[[Advice, str, Series], str]] = {
+WRITERS: dict[str, Callable[[Advice, str, Series], str]] = {
     "improving": _write_improving,
     "overfitting": _write_overfitting,
     "diverged": _write_diverged,

@@ -43,11 +43,11 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
-    changes = [(row, _name_changes(row.config_diff)) for row in rows if row.config_diff]
+    changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
     alone = [item for item in changes if not item[0].not_known]
     return Audit(
         submissions=len(rows),
-        wasted=find_wasted(rows),
+        wasted=find_duplicates(rows),
         sota_chain=list_sota_numbers(workspace),
         one_key=[
             {"number": row.number, "sota": row.sota, "key": keys[0]}
@@ -77,7 +77,7 @@ def find_day(competition: Competition, time: str | None) -> str:
     return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
 
 
-def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+def _list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     """The keys that changed, without those that follow; those that say what an ensemble is made of
     are one change."""
     following = list_following(diff)
@@ -85,23 +85,23 @@ def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
 
     Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may
     agree by chance.
     """
     found: list[dict[str, Any]] = []
-    with_any: dict[
+    places_by_key: dict[
         Any, list[int]
     ] = {}  # places by predictions, and by each two scores: who differs in all is no match
-    without: dict[Any, list[int]] = {}  # of these those whose predictions are not known
+    unfingerprinted: dict[Any, list[int]] = {}  # of these those whose predictions are not known
     for place, row in enumerate(rows):
         pairs = [*combinations(sorted(row.scores.items()), 2)]
         own = row.predictions_fingerprint
-        known = without if own else with_any
+        known = unfingerprinted if own else places_by_key
         for earlier in merge(
-            with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
+            places_by_key.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
         ):
             evidence = _compare(rows[earlier], row)
             if evidence:
@@ -110,9 +110,9 @@ def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
                 )
                 break
         for key in [*pairs, own] if own else pairs:
-            with_any.setdefault(key, []).append(place)
+            places_by_key.setdefault(key, []).append(place)
             if not own:
-                without.setdefault(key, []).append(place)
+                unfingerprinted.setdefault(key, []).append(place)
     return found
 
 

@@ -42,7 +42,7 @@ SOURCES = {
     "data.train_dir": "folder",
 }
 IMAGES = {"data.split_seed": "split seed", "data.fold": "fold"}
-WORDS = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
+KEY_TITLES = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
 SCHEME_KEYS = (*SPLIT, *LABELS, *SOURCES, DATA)
 CROPS = ("augment.crop", *(f"augment.{key}" for key in CROP_KEYS))
 TRAINING = ("augment.", "data.undersample", "data.sampler")  # what train/ figures are measured on
@@ -67,8 +67,8 @@ _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
 _OPTIMIZER = re.compile(
     r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
 )  # its gamma is another
-NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
-SAVE = "run.save_validation(...) makes it known"
+HOW_TO_NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
+HOW_TO_SAVE_VALIDATION = "run.save_validation(...) makes it known"
 Scheme = Mapping[str, Any]
 
 
@@ -90,7 +90,7 @@ class Basis:
     training: Mapping[str, Any] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
-    marks: tuple[int, ...] = ()
+    checksums: tuple[int, ...] = ()
 
 
 # --- What a run's figures rest on
@@ -112,7 +112,7 @@ def find_basis(
     Not `recorded` is a row of a table kept by hand.
     """
     file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
-    marks = read_marks(file) if file else ()
+    checksums = read_checksums(file) if file else ()
     values = flatten(config)
     if recorded and not data and "ensemble" not in config:
         return Basis(
@@ -120,13 +120,13 @@ def find_basis(
             own=True,
             scheme={
                 key: value
-                for key, value in _name(values, _OWN_SPLIT).items()
+                for key, value in _select_named(values, _OWN_SPLIT).items()
                 if not _OWN_PACE.fullmatch(key)
             },
-            training=_name(values, _OWN_MIXING),
+            training=_select_named(values, _OWN_MIXING),
             loss=_find_own_loss(values),
             file=file,
-            marks=marks,
+            checksums=checksums,
         )
     known = {**_defaults(), **values}
     return Basis(
@@ -139,11 +139,11 @@ def find_basis(
         },
         loss={} if "ensemble" in config else _find_loss(known),
         file=file,
-        marks=marks,
+        checksums=checksums,
     )
 
 
-def _name(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
+def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
     """The values whose keys have such a name in their table."""
     return {
         key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
@@ -248,7 +248,7 @@ def _defaults() -> dict[str, Any]:
     return flatten(config_to_dict(Config()))
 
 
-def read_marks(path: Path) -> tuple[int, ...]:
+def read_checksums(path: Path) -> tuple[int, ...]:
     """Checksums of images, labels and classes in a validation.npz, from its table of contents;
     empty when damaged."""
     try:
@@ -289,14 +289,14 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
 
 def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty when they can."""
-    if a.marks and a.marks == b.marks:
+    if a.checksums and a.checksums == b.checksums:
         return ""
-    told_by_files = (
+    needs_files = (
         a.own or b.own or not a.scheme or not b.scheme
     )  # an ensemble of loops has no scheme
-    if a.marks and b.marks and told_by_files:
+    if a.checksums and b.checksums and needs_files:
         return _compare_files(a, b)
-    if reason := explain_scheme(a, b) or _describe(
+    if reason := explain_scheme(a, b) or _describe_difference(
         "other validation images", _differ(a.images, b.images)
     ):
         return reason
@@ -310,28 +310,29 @@ def explain_scheme(a: Basis, b: Basis) -> str:
     compared.
     """
     if a.own and b.own and (a.scheme or b.scheme):
-        return _describe("another validation", _differ(a.scheme, b.scheme))
+        return _describe_difference("another validation", _differ(a.scheme, b.scheme))
     unknown = [basis for basis in (a, b) if basis.own or not basis.scheme]
     if len(unknown) == 1 or any(basis.own for basis in unknown):
         return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
     differing = _differ(a.scheme, b.scheme)
     for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
-        if reason := _describe(
+        if reason := _describe_difference(
             headline, {key: pair for key, pair in differing.items() if key in keys}
         ):
             return reason
-    return _describe(
-        "other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)}
+    return _describe_difference(
+        "other images or labels",
+        {key: pair for key, pair in differing.items() if _both_known(pair)},
     )
 
 
 def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     """Of whom it is not known how they validated, and what would tell it."""
-    if len(unknown) == 1 and unknown[0].marks and other is not None:
+    if len(unknown) == 1 and unknown[0].checksums and other is not None:
         return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
     names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
-    loops = any(basis.own and not basis.marks for basis in unknown)
-    return f"how {names} validated is not known{f' ({SAVE})' if loops else ''}"
+    loops = any(basis.own and not basis.checksums for basis in unknown)
+    return f"how {names} validated is not known{f' ({HOW_TO_SAVE_VALIDATION})' if loops else ''}"
 
 
 def _explain_training(a: Basis, b: Basis) -> str:
@@ -339,11 +340,11 @@ def _explain_training(a: Basis, b: Basis) -> str:
     otherwise."""
     differing = _differ(a.training, b.training)
     if differing.keys() <= set(CROPS):
-        return _describe("measured on another crop of the training images", differing)
-    return _describe("measured on other training images", differing)
+        return _describe_difference("measured on another crop of the training images", differing)
+    return _describe_difference("measured on other training images", differing)
 
 
-def _are_known(pair: tuple[Any, Any]) -> bool:
+def _both_known(pair: tuple[Any, Any]) -> bool:
     """Whether both sides tell: one may know its data by fingerprint, the other by the names of
     files."""
     return None not in pair
@@ -373,8 +374,10 @@ def _explain_loss(a: Basis, b: Basis) -> str:
         if basis.own and not any(isinstance(v, str) for v in basis.loss.values())
     ]
     if unnamed:
-        return f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({NAME_LOSS})"
-    return _describe("another loss", _differ(a.loss, b.loss))
+        return (
+            f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({HOW_TO_NAME_LOSS})"
+        )
+    return _describe_difference("another loss", _differ(a.loss, b.loss))
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -383,16 +386,17 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
     return {key: pair for key, pair in pairs.items() if json.dumps(pair[0]) != json.dumps(pair[1])}
 
 
-def _describe(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
+def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
     """`another split (ratio 0.2 against 0.1)`, or nothing."""
-    words = {**WORDS, **LOSS}
+    words = {**KEY_TITLES, **LOSS}
     parts = [
-        f"{words.get(key, key)} {_show(x)} against {_show(y)}" for key, (x, y) in differing.items()
+        f"{words.get(key, key)} {_render(x)} against {_render(y)}"
+        for key, (x, y) in differing.items()
     ]
     return f"{headline} ({', '.join(parts)})" if parts else ""
 
 
-def _show(value: Any) -> str:
+def _render(value: Any) -> str:
     if value in (None, "", []):
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -400,7 +404,7 @@ def _show(value: Any) -> str:
 
 def _compare_files(a: Basis, b: Basis) -> str:
     """The images and labels themselves, where both have kept them and nothing else tells."""
-    if not (a.marks and b.marks and a.file and b.file):
+    if not (a.checksums and b.checksums and a.file and b.file):
         return ""
     from tracker.training.predict.probabilities import load_probabilities
 

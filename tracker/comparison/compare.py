@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
-from tracker.comparison.diff import NOT_COMPARED
-from tracker.comparison.subject import load_side
-from tracker.comparison.where import Condition, explain_nothing_found, parse_where
+from tracker.comparison.diff import UNCOMPARED_METRICS
+from tracker.comparison.subject import load_subject
+from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import is_by_hand, is_complete, knows, shorten_print
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import (
@@ -39,8 +39,8 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import higher_is_better
 
-NEWEST = 200
-MOST_NAMED = 4  # runs in a sentence
+DEFAULT_LIMIT = 200
+MAX_NAMED = 4  # runs in a sentence
 UNFINISHED = ("running", "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
 FIELDS = (
@@ -57,7 +57,7 @@ FIELDS = (
     "duration_s",
 )
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
-_SCORES = ("public_", "private_", "overall_")
+LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ class Incomparable:
     reason: str
 
     def __str__(self) -> str:
-        more = len(self.runs) - MOST_NAMED
-        named = ", ".join(self.runs[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        more = len(self.runs) - MAX_NAMED
+        named = ", ".join(self.runs[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         return f"{named} with {self.other}: {self.reason}"
 
 
@@ -125,7 +125,7 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
-    nothing_found: str = ""  # why there are no rows
+    empty_reason: str = ""  # why there are no rows
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -147,7 +147,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ComparedRun:
     """One run, or a submission known from the ledger alone, as it goes into the table."""
 
     fields: Mapping[str, Any]
@@ -183,7 +183,7 @@ def compare_runs(
     sort: str = "",
     each: bool = False,
     everything: bool = False,
-    limit: int = NEWEST,
+    limit: int = DEFAULT_LIMIT,
     archived: bool = False,
 ) -> Comparison:
     """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit`
@@ -199,20 +199,16 @@ def compare_runs(
     ended = condition is not None and condition.asks_status
     subjects = list(_load(workspace, words, limit, skipped, archived=archived, unfinished=ended))
     if not subjects:
-        raise UnknownRunError("no finished run to compare", hint=_suggest_subjects(workspace))
+        raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
     chosen = subjects
     if condition is not None:
-        values = [subject.values() for subject in subjects]
+        values = [run.values() for run in subjects]
         condition.check_names(name for known in values for name in known)
-        chosen = [
-            subject
-            for subject, known in zip(subjects, values, strict=True)
-            if condition.test(known)
-        ]
+        chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
     nothing = ""
     if condition is not None and not chosen:
         looked_at = render_count(len(subjects), "run" if ended or words else "finished run")
-        nothing = _explain_nothing(
+        nothing = _explain_empty(
             workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}"
         )
     groups = _group(chosen, () if each else REPEATS)
@@ -221,7 +217,9 @@ def compare_runs(
     keys, equal, not_known = _find_keys(chosen, () if each else REPEATS, everything=everything)
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     names = _list_metrics(
-        chosen, [*_SCORES, *own, *list_monitors(), "val/", "train/"], everything=everything
+        chosen,
+        [*LEADERBOARD_PREFIXES, *own, *list_monitors(), "val/", "train/"],
+        everything=everything,
     )
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
@@ -236,23 +234,23 @@ def compare_runs(
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
-        nothing_found=nothing,
+        empty_reason=nothing,
     )
 
 
-def _explain_nothing(
-    workspace: Workspace, condition: Condition, subjects: Sequence[Subject], scope: str
+def _explain_empty(
+    workspace: Workspace, condition: Condition, subjects: Sequence[ComparedRun], scope: str
 ) -> str:
     """What was looked at, and which of all other runs the condition is true of."""
-    seen = {subject.name for subject in subjects}
+    seen = {run.name for run in subjects}
     records = [record for record in list_runs(workspace.runs_dir) if record.name not in seen]
-    others = find_others(workspace, condition, records)
-    command = f"tracker compare {' '.join(list(others)[:MOST_NAMED])}"
-    values = [subject.values() for subject in subjects]
-    return explain_nothing_found(condition, scope, values, others=others, command=command)
+    others = find_matching_elsewhere(workspace, condition, records)
+    command = f"tracker compare {' '.join(list(others)[:MAX_NAMED])}"
+    values = [run.values() for run in subjects]
+    return explain_no_matches(condition, scope, values, others=others, command=command)
 
 
-def find_others(
+def find_matching_elsewhere(
     workspace: Workspace, condition: Condition, records: Sequence[RunRecord]
 ) -> dict[str, str]:
     """{name: why it was not looked at} of the runs of which a condition is true."""
@@ -267,7 +265,7 @@ def find_others(
     return found
 
 
-def _suggest_subjects(workspace: Workspace) -> str:
+def _suggest_runs(workspace: Workspace) -> str:
     """What to compare where no run has finished: those that have not, or submissions, if the ledger
     has any."""
     unfinished = [
@@ -276,7 +274,7 @@ def _suggest_subjects(workspace: Workspace) -> str:
         if record.status in UNFINISHED
     ]
     if unfinished:
-        named = " ".join(unfinished[:MOST_NAMED])
+        named = " ".join(unfinished[:MAX_NAMED])
         return f"tracker compare {named} compares what has not finished"
     numbers = list_numbers(workspace)
     if len(numbers) > 1:
@@ -296,13 +294,13 @@ def _load(
     *,
     archived: bool,
     unfinished: bool,
-) -> Iterator[Subject]:
+) -> Iterator[ComparedRun]:
     if words:
-        return _load_named(workspace, expand_words(workspace, words, archived=archived))
+        return _load_named(workspace, expand_ranges(workspace, words, archived=archived))
     return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 
-def expand_words(
+def expand_ranges(
     workspace: Workspace, words: Sequence[str], *, archived: bool = False
 ) -> list[str]:
     """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs
@@ -332,9 +330,9 @@ def expand_words(
     return list(dict.fromkeys(found))
 
 
-def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]:
+def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[ComparedRun]:
     """The runs and submissions in the order named; a run that is named in two ways comes once."""
-    records: dict[str, RunRecord | Subject] = {}
+    records: dict[str, RunRecord | ComparedRun] = {}
     for word in words:
         if word[:1] == "s" and word[1:].isdecimal():
             row = get_submission(workspace, int(word[1:]))
@@ -344,14 +342,14 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]
         record = load_run(workspace.runs_dir, resolve_run(workspace, word))
         records[record.name] = record
     found = [record for record in records.values() if isinstance(record, RunRecord)]
-    built = {subject.name: subject for subject in _build_subjects(workspace, found)}
+    built = {run.name: run for run in _build_runs(workspace, found)}
     for name, known in records.items():
-        yield known if isinstance(known, Subject) else built[name]
+        yield known if isinstance(known, ComparedRun) else built[name]
 
 
 def _load_newest(
     workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
-) -> Iterator[Subject]:
+) -> Iterator[ComparedRun]:
     """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in
     `skipped`."""
     records: list[RunRecord] = []
@@ -365,12 +363,12 @@ def _load_newest(
             records.append(record)
         if limit and len(records) == limit:
             break
-    return _build_subjects(workspace, records, skipped)
+    return _build_runs(workspace, records, skipped)
 
 
-def _build_subjects(
+def _build_runs(
     workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
-) -> Iterator[Subject]:
+) -> Iterator[ComparedRun]:
     """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
     notes = list_notes(workspace, [record.uid for record in records])
@@ -382,18 +380,18 @@ def _build_subjects(
                 raise
             skipped.append(f"{record.name}: {error}")
             continue
-        yield _build_subject(
+        yield _build_run(
             workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ())
         )
 
 
-def _build_subject(
+def _build_run(
     workspace: Workspace,
     record: RunRecord,
     config: Mapping[str, Any],
     row: Submission | None,
     notes: Sequence[Note],
-) -> Subject:
+) -> ComparedRun:
     data = record.fingerprints.get("data")
     outcome = {**outcome_values(config), "kind": record.kind, "data": data and shorten_print(data)}
     summary = {name: value for name, value in record.summary.items() if value is not None}
@@ -402,7 +400,7 @@ def _build_subject(
     }
     if "adopted_from" in record.facts:  # the time that adopting took
         fields["duration_s"] = None
-    return Subject(
+    return ComparedRun(
         fields=fields,
         config=flatten(config),
         outcome=outcome,
@@ -424,15 +422,13 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        found.append(
-            _build_subject(workspace, record, config, submitted.get(record.uid), ()).values()
-        )
+        found.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
     return found
 
 
-def _load_historical(workspace: Workspace, word: str) -> Subject:
+def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
     """A submission whose run is not here: what the ledger knows of it."""
-    side = load_side(workspace, word)
+    side = load_subject(workspace, word)
     row = get_submission(workspace, int(word[1:]))
     fields = {
         **dict.fromkeys(FIELDS),
@@ -440,7 +436,7 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
         "note": row.memo,
         "best_epoch": row.best_epoch,
     }
-    return Subject(
+    return ComparedRun(
         fields={**fields, "author": row.author, "created_at": row.submitted_at},
         config=flatten(side.config),
         outcome=outcome_values(side.config),
@@ -457,7 +453,7 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
+def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:
     """Runs that differ in nothing but `repeats` together, in the order of the first of each; none
     together without.
 
@@ -465,24 +461,22 @@ def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Sub
     no seed.
     """
     if not repeats:
-        return [[subject] for subject in subjects]
-    groups: dict[str, list[Subject]] = {}
-    for subject in subjects:
-        broken_off = subject.fields["status"] not in (
+        return [[run] for run in subjects]
+    groups: dict[str, list[ComparedRun]] = {}
+    for run in subjects:
+        broken_off = run.fields["status"] not in (
             None,
             "finished",
         )  # None: of a submission whose run is not here
-        recorded = subject.fields["status"] is not None
-        unseeded = (
-            recorded and not is_complete(subject.config) and "train.seed" not in subject.outcome
-        )
-        alone = broken_off or (unseeded and "ensemble.method" not in subject.outcome)
-        groups.setdefault(subject.name if alone else subject.family(repeats), []).append(subject)
+        recorded = run.fields["status"] is not None
+        unseeded = recorded and not is_complete(run.config) and "train.seed" not in run.outcome
+        alone = broken_off or (unseeded and "ensemble.method" not in run.outcome)
+        groups.setdefault(run.name if alone else run.family(repeats), []).append(run)
     return list(groups.values())
 
 
 def _find_keys(
-    subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool
+    subjects: Sequence[ComparedRun], repeats: Sequence[str], *, everything: bool
 ) -> tuple[list[str], int, list[str]]:
     """The config keys in which the subjects differ, in the config's order, how many are equal, and
     which some miss.
@@ -491,19 +485,19 @@ def _find_keys(
     another program's run tells nothing of a key (`knows`).
     """
     known = list(
-        dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats)
+        dict.fromkeys(key for run in subjects for key in run.outcome if key not in repeats)
     )
-    trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
+    trained = [run for run in subjects if "ensemble.method" not in run.outcome]
 
-    complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
+    complete = {key for run in trained if is_complete(run.config) for key in run.config}
 
-    by_hand = all(not subject.recorded and is_by_hand(subject.config) for subject in trained)
+    by_hand = all(not run.recorded and is_by_hand(run.config) for run in trained)
 
-    def is_known(subject: Subject, key: str) -> bool:
+    def is_known(run: ComparedRun, key: str) -> bool:
         if key == DATA:
-            return subject.outcome.get(key) is not None
-        return key in subject.outcome or knows(
-            subject.config, key, of_complete=key in complete, by_hand=by_hand
+            return run.outcome.get(key) is not None
+        return key in run.outcome or knows(
+            run.config, key, of_complete=key in complete, by_hand=by_hand
         )
 
     def differs(key: str) -> bool:
@@ -512,20 +506,20 @@ def _find_keys(
             if key.startswith("ensemble.")
             else [one for one in trained if is_known(one, key)]
         )
-        return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
+        return len({json.dumps(run.outcome.get(key)) for run in asked}) > 1
 
     differing = [key for key in known if differs(key)]
-    missed = [key for key in known if not all(is_known(subject, key) for subject in trained)]
+    missed = [key for key in known if not all(is_known(run, key) for run in trained)]
     equal = [key for key in known if key not in differing and key not in missed]
     return (known if everything else differing), len(equal), missed
 
 
 def _list_metrics(
-    subjects: Sequence[Subject], order: Sequence[str], *, everything: bool
+    subjects: Sequence[ComparedRun], order: Sequence[str], *, everything: bool
 ) -> list[str]:
     """In the `order` of their beginnings; F1 by class only on demand."""
     known = dict.fromkeys(
-        name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED
+        name for run in subjects for name in run.metrics if name not in UNCOMPARED_METRICS
     )
     names = [name for name in known if everything or name.count("/") < 2]
 
@@ -537,58 +531,53 @@ def _list_metrics(
     return sorted(names, key=rank)
 
 
-def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[str]) -> Row:
+def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str]) -> Row:
     first = group[0]
-    submissions = [subject.submission for subject in group if subject.submission is not None]
+    submissions = [run.submission for run in group if run.submission is not None]
     return Row(
-        runs=[subject.name for subject in group],
+        runs=[run.name for run in group],
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
-        note=_share_note(group),
-        notes=sorted(
-            (note for subject in group for note in subject.notes), key=lambda note: note.time
-        ),
+        note=_join_notes(group),
+        notes=sorted((note for run in group for note in run.notes), key=lambda note: note.time),
     )
 
 
-def _share_note(group: Sequence[Subject]) -> str:
+def _join_notes(group: Sequence[ComparedRun]) -> str:
     """The note that all runs of a row have; of several ones the first, with how many runs it is of."""
-    notes = [str(subject.fields["note"] or "") for subject in group]
+    notes = [str(run.fields["note"] or "") for run in group]
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
     return f"{first} ({notes.count(first)} of {len(notes)} runs)"
 
 
-def _spread(group: Sequence[Subject], name: str) -> Spread | None:
+def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
     """Mean and standard deviation of a metric over the seeds whose runs know it, None when none
     does."""
-    known = [subject for subject in group if name in subject.metrics]
+    known = [run for run in group if name in run.metrics]
     if not known:
         return None
-    values = [
-        statistics.fmean(subject.metrics[name] for subject in runs)
-        for runs in _group_repeats(known)
-    ]
+    values = [statistics.fmean(run.metrics[name] for run in runs) for runs in _group_repeats(known)]
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), sd=sd, n=len(values), runs=len(known))
 
 
-def _group_repeats(subjects: Sequence[Subject]) -> list[list[Subject]]:
+def _group_repeats(subjects: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     """Runs with equal weights, or of one seed and fold, together: they are repeats of one training."""
-    groups: list[list[Subject]] = []
-    for subject in subjects:
-        same = [group for group in groups if any(_is_repeat(subject, other) for other in group)]
-        merged = [subject, *(other for group in same for other in group)]
+    groups: list[list[ComparedRun]] = []
+    for run in subjects:
+        same = [group for group in groups if any(_is_repeat(run, other) for other in group)]
+        merged = [run, *(other for group in same for other in group)]
         groups = [*(group for group in groups if group not in same), merged]
     return groups
 
 
-def _is_repeat(one: Subject, other: Subject) -> bool:
+def _is_repeat(one: ComparedRun, other: ComparedRun) -> bool:
     if one.weights and one.weights == other.weights:
         return True
-    seeds = [[subject.outcome.get(key) for key in REPEATS] for subject in (one, other)]
+    seeds = [[run.outcome.get(key) for key in REPEATS] for run in (one, other)]
     if seeds[0][0] is None:  # no seed is known: equal in every figure is no coincidence
         return one.metrics == other.metrics
     return seeds[0] == seeds[1]
@@ -596,7 +585,7 @@ def _is_repeat(one: Subject, other: Subject) -> bool:
 
 def _find_best(
     workspace: Workspace,
-    groups: Sequence[Sequence[Subject]],
+    groups: Sequence[Sequence[ComparedRun]],
     rows: Sequence[Row],
     names: Sequence[str],
 ) -> tuple[dict[str, int], list[Incomparable]]:
@@ -620,7 +609,7 @@ def _find_best(
 
 
 def _find_comparable(
-    groups: Sequence[Sequence[Subject]], places: Sequence[int], name: str
+    groups: Sequence[Sequence[ComparedRun]], places: Sequence[int], name: str
 ) -> tuple[list[int], list[Incomparable]]:
     """The places of the most rows that compare by a metric, and why the others do not.
 
@@ -629,7 +618,11 @@ def _find_comparable(
     parts: list[list[int]] = []
     for place in places:
         own = next(
-            (part for part in parts if not _explain_rows(groups[part[0]], groups[place], name)),
+            (
+                part
+                for part in parts
+                if not _explain_incomparable_rows(groups[part[0]], groups[place], name)
+            ),
             None,
         )
         if own is None:
@@ -642,22 +635,22 @@ def _find_comparable(
     first = groups[parts[0][0]]
     others = []
     for part in parts[1:]:
-        runs = [subject.name for place in part for subject in groups[place]]
-        reason = _explain_rows(first, groups[part[0]], name)
+        runs = [run.name for place in part for run in groups[place]]
+        reason = _explain_incomparable_rows(first, groups[part[0]], name)
         others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
     return (parts[0] if len(parts[0]) > len(parts[1]) else []), others
 
 
-def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -> str:
+def _explain_incomparable_rows(
+    one: Sequence[ComparedRun], other: Sequence[ComparedRun], name: str
+) -> str:
     """Why a metric of two rows cannot be compared; of folds, both must have the same ones.
 
     A leaderboard's images are the same for all.
     """
-    if name.startswith(_SCORES):
+    if name.startswith(LEADERBOARD_PREFIXES):
         return ""
-    left, right = (
-        {subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other)
-    )
+    left, right = ({run.outcome.get("data.fold"): run.basis for run in row} for row in (one, other))
     if len(one) + len(other) > 2 and left.keys() != right.keys():
         folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
         return f"other validation images (folds {folds[0]} against {folds[1]})"
@@ -665,17 +658,17 @@ def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
 
 
-def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:
+def _sort(
+    workspace: Workspace, groups: list[list[ComparedRun]], name: str
+) -> list[list[ComparedRun]]:
     """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises
     ConfigError."""
     if groups:
-        check_sort_name(
-            name, [key for group in groups for subject in group for key in subject.values()]
-        )
-    is_metric = any(name in subject.metrics for group in groups for subject in group)
+        check_sort_name(name, [key for group in groups for run in group for key in run.values()])
+    is_metric = any(name in run.metrics for group in groups for run in group)
     order = sort_key(workspace.competition.metrics, name, is_metric=is_metric)
 
-    def find_value(group: list[Subject]) -> Any:
+    def find_value(group: list[ComparedRun]) -> Any:
         if not is_metric:
             return group[0].values().get(name)
         spread = _spread(group, name)

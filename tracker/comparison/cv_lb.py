@@ -14,7 +14,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
-from tracker.comparison.leaderboard_noise import Luck, Sample, count_sample, estimate_luck
+from tracker.comparison.leaderboard_noise import (
+    SampleSizes,
+    SelectionBias,
+    count_public_images,
+    estimate_selection_bias,
+)
 from tracker.comparison.statistics.regression import (
     Line,
     RankCorrelation,
@@ -42,7 +47,7 @@ class Outlier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
+class ScoreRelation:
     """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an
     earlier point.
 
@@ -65,7 +70,7 @@ class Relation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
+class PublicPrediction:
     """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`;
     else `reason`.
 
@@ -88,23 +93,23 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class CvLb:
     """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest
     first."""
 
     submissions: int
     scored: int
-    relations: Sequence[Relation]
+    relations: Sequence[ScoreRelation]
     schemes: Sequence[Mapping[str, Any]]
-    sample: Sample
-    luck: Luck | None
+    sample: SampleSizes
+    luck: SelectionBias | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
 
 
-def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
+def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0) -> CvLb:
     """Look at every submission of the ledger; `public_images` where nothing else tells their
     number.
 
@@ -113,8 +118,8 @@ def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
     schemes = group_by_scheme(workspace, rows)
-    sample = count_sample(workspace, given=public_images)
-    return Truth(
+    sample = count_public_images(workspace, given=public_images)
+    return CvLb(
         submissions=len(rows),
         scored=sum(any(name.startswith("public_") for name in row.scores) for row in rows),
         relations=[
@@ -125,13 +130,13 @@ def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
         ],
         schemes=_list_schemes(schemes),
         sample=sample,
-        luck=estimate_luck(workspace, rows, sample),
+        luck=estimate_selection_bias(workspace, rows, sample),
     )
 
 
-def expect_public(
+def predict_public_score(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Any]
-) -> Expectation:
+) -> PublicPrediction:
     """What the primary public score of a run may be, by the submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
@@ -154,7 +159,7 @@ def expect_public(
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
         limited = (value, low, high) != predicted
-    return Expectation(
+    return PublicPrediction(
         metric=metric,
         validation=own,
         value=value,
@@ -167,9 +172,9 @@ def expect_public(
     )
 
 
-def relate_validation(
+def relate_cv_to_public(
     workspace: Workspace, rows: Sequence[Submission], metric: str
-) -> dict[int, Relation]:
+) -> dict[int, ScoreRelation]:
     """Validation against public within each submission's own validation scheme, by number."""
     schemes = group_by_scheme(workspace, rows)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
@@ -197,7 +202,7 @@ def _relate(
     rows: Sequence[Submission],
     schemes: Sequence[tuple[Scheme, Sequence[int]]],
     names: tuple[str, str, str],
-) -> list[Relation]:
+) -> list[ScoreRelation]:
     """(metric, x, y) over the submissions with both scores; of validation each scheme by itself,
     the largest first."""
     metric, x, y = names
@@ -215,7 +220,7 @@ def _relate(
 
 def _build_relation(
     names: tuple[str, str, str], scheme: int | None, points: Sequence[tuple[int, float, float]]
-) -> Relation:
+) -> ScoreRelation:
     metric, x, y = names
     xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
     line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
@@ -235,7 +240,7 @@ def _build_relation(
             if len(points) >= 3
             else f"three are needed, there are {len(points)}"
         )
-    return Relation(
+    return ScoreRelation(
         metric=metric,
         x=x,
         y=y,

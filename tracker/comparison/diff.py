@@ -12,10 +12,10 @@ from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
-from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
+from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, list_members
-from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, Paired
-from tracker.comparison.subject import Side, load_side
+from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
+from tracker.comparison.subject import Side, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
 from tracker.ledger.records import Note
@@ -27,7 +27,7 @@ from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import diff_answers
 
 Point = tuple[int, float | None]
-NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
+UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class RunDiff:
     code: Mapping[str, Any]
     data: Mapping[str, Any]
     submissions: list[int | None]
-    statistics: Paired | None
+    statistics: PairedComparison | None
     problem: str
     folds: Mapping[str, FoldTest] | None
     folds_problem: str
@@ -94,9 +94,11 @@ def diff_runs(
     `images` is how many of the changed images are listed. Without `statistics`, the validation
     images are not read.
     """
-    left, right = load_side(workspace, a), load_side(workspace, b)
+    left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
-        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
+        evidence = compare_validation(
+            workspace.runs_dir, left, right, resamples=resamples, images=images
+        )
     else:
         evidence = Evidence(problem="left out by --no-stats")
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
@@ -214,7 +216,7 @@ def _diff_metrics(
     found = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
-        if name in NOT_COMPARED or (a == b and not everything):
+        if name in UNCOMPARED_METRICS or (a == b and not everything):
             continue
         delta = None if a is None or b is None else b - a
         better = None

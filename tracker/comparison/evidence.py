@@ -18,12 +18,12 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import load_workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.statistics.paired import FoldTest, Paired
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
     from tracker.comparison.subject import Side
     from tracker.training.predict.probabilities import Kept
 
 VALIDATION = "validation.npz"
-DECIDE_NOTHING = (
+KEYS_WITHOUT_EFFECT_ON_SPLIT = (
     "data.image_size",
     "data.mean",
     "data.std",
@@ -59,7 +59,7 @@ class Evidence:
     """`paired` is None for the reason in `problem`; `folds` has a test of each metric where both sides
     have folds."""
 
-    paired: Paired | None = None
+    paired: PairedComparison | None = None
     problem: str = ""
     folds: Mapping[str, FoldTest] | None = None
     folds_problem: str = ""
@@ -67,24 +67,28 @@ class Evidence:
     images: Sequence[ChangedImage] = ()
 
 
-def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int) -> Evidence:
+def compare_validation(
+    runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int
+) -> Evidence:
     """Compare two sides on their validation images, or say why that cannot be done; list `images`
     that changed."""
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
-        if lack := _name_lack(side):
-            absent.setdefault(lack, []).append(side.name)
+        if missing := _find_missing(side):
+            absent.setdefault(missing, []).append(side.name)
     if absent:
         return Evidence(
-            problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items())
+            problem=", ".join(
+                f"{' and '.join(names)} {missing}" for missing, names in absent.items()
+            )
         )
     try:
-        return _weigh_runs(runs_dir, left, right, resamples, images)
+        return _compare_predictions(runs_dir, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
 
 
-def _name_lack(side: Side) -> str:
+def _find_missing(side: Side) -> str:
     if side.folder is None:
         return "left no validation predictions here (known from the ledger alone)"
     return (
@@ -94,11 +98,13 @@ def _name_lack(side: Side) -> str:
     )
 
 
-def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images: int) -> Evidence:
-    from tracker.comparison.statistics.paired import compare_guesses
+def _compare_predictions(
+    runs_dir: Path, left: Side, right: Side, resamples: int, images: int
+) -> Evidence:
+    from tracker.comparison.statistics.paired import compare_predictions
 
     a, b = _load_same_images(left, right)
-    labels = _labels(a)
+    labels = _get_labels(a)
     before, after = (kept.probabilities.argmax(1).astype("int64") for kept in (a, b))
     people = all(_validates_people(runs_dir, side) for side in (left, right))
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
@@ -110,7 +116,7 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
     cells = list(zip(*columns, strict=True))
     listed = [(a.ids[place], cell) for place, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
-        paired=compare_guesses(
+        paired=compare_predictions(
             labels, before, after, len(a.classes), groups=groups, resamples=resamples
         ),
         folds=folds,
@@ -130,7 +136,7 @@ def _load(side: Side) -> Kept:
     return load_probabilities(side.folder / VALIDATION)
 
 
-def _labels(kept: Kept) -> Any:
+def _get_labels(kept: Kept) -> Any:
     if kept.labels is None:
         raise TrackerError("a validation.npz has no labels")
     return kept.labels
@@ -150,10 +156,10 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
                 f"the validation sets differ: {shared:,} images are shared by the {len(a.ids):,} of"
-                f" {left.name} and the {len(b.ids):,} of {right.name}{_name_causes(left, right)}"
+                f" {left.name} and the {len(b.ids):,} of {right.name}{_list_causes(left, right)}"
             )
         b = select(b, [places[name] for name in a.ids])
-    wrong = int((_labels(a) != _labels(b)).sum())
+    wrong = int((_get_labels(a) != _get_labels(b)).sum())
     if wrong:
         raise TrackerError(
             f"{wrong:,} of the {len(a.ids):,} shared validation images have other labels"
@@ -161,10 +167,14 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
     return a, b
 
 
-def _name_causes(left: Side, right: Side) -> str:
+def _list_causes(left: Side, right: Side) -> str:
     """The keys that differ and may have divided the images differently."""
     a, b = ({**later_defaults(), **flatten(side.config)} for side in (left, right))
-    keys = [key for key in a if key in b and a[key] != b[key] and key not in DECIDE_NOTHING]
+    keys = [
+        key
+        for key in a
+        if key in b and a[key] != b[key] and key not in KEYS_WITHOUT_EFFECT_ON_SPLIT
+    ]
     causes = [key for key in keys if key.startswith("data.")]
     return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""
 

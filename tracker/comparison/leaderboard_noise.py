@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tracker.comparison.audit import find_wasted
+from tracker.comparison.audit import find_duplicates
 from tracker.comparison.statistics.regression import fit_line
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import list_packed_answers
@@ -25,17 +25,17 @@ from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, unpack_answers
 
-DRAWS = 20_000
+NUM_DRAWS = 20_000
 SEED = 0
-SHARED = (
+SHARED_VARIANCE = (
     0.5  # share of a score's variance that all submissions have in common, where nothing tells it
 )
-NEWEST_ANSWERS = 20  # submissions whose answers are compared with each other
-SCATTER_POINTS = 8  # public and private scores that are needed to see the noise in them
+MAX_COMPARED = 20  # submissions whose answers are compared with each other
+MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the noise in them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class SampleSizes:
     """How many images the public and the private score are about, None when unknown, and who says
     so."""
 
@@ -45,7 +45,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Luck:
+class SelectionBias:
     """Luck in the best public score after `looks`: at least `low` (were the scores the true
     skills), at most `high`.
 
@@ -63,7 +63,7 @@ class Luck:
     high: float
 
 
-def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
+def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
     """The sizes of both parts: as given, from the solution's Usage column, by
     competition.public_share, or halves.
 
@@ -73,17 +73,17 @@ def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
         raise ConfigError(f"--public-images {given}: expected 1 or more")
     total = _count_images(workspace)
     if given:
-        return Sample(public=given, private=max(0, total - given) or None, source="as given")
+        return SampleSizes(public=given, private=max(0, total - given) or None, source="as given")
     solution = build_leaderboard(workspace).find_solution()
     if solution is not None:
         usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
-        return Sample(
+        return SampleSizes(
             public=usages.count("public"),
             private=usages.count("private") or None,
             source="solution",
         )
     if not total:
-        return Sample(public=None, private=None, source="")
+        return SampleSizes(public=None, private=None, source="")
     share = workspace.competition.public_share
     public = max(1, round(total * (share or 0.5)))
     source = (
@@ -91,7 +91,7 @@ def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
         if share
         else f"half of {total} images assumed, see public_share"
     )
-    return Sample(public=public, private=total - public or None, source=source)
+    return SampleSizes(public=public, private=total - public or None, source=source)
 
 
 def _id(workspace: Workspace) -> str:
@@ -114,19 +114,21 @@ def _count_images(workspace: Workspace) -> int:
         return 0
 
 
-def list_looks(rows: Sequence[Submission], metric: str) -> list[Submission]:
+def list_distinct_scored(rows: Sequence[Submission], metric: str) -> list[Submission]:
     """Scored submissions that told something new: no repeats of an earlier one."""
-    repeats = {item["number"] for item in find_wasted(rows)}
+    repeats = {item["number"] for item in find_duplicates(rows)}
     return [row for row in rows if f"public_{metric}" in row.scores and row.number not in repeats]
 
 
-def estimate_luck(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Luck | None:
+def estimate_selection_bias(
+    workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
+) -> SelectionBias | None:
     """How much of the best primary public score is luck; None with fewer than two looks or no idea
     of the noise."""
     metric = workspace.competition.primary
-    looks = list_looks(rows, metric.name)
+    looks = list_distinct_scored(rows, metric.name)
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
-    noise = _noise_by_scatter(looks, metric.name) or estimate_noise(
+    noise = _estimate_noise_from_private(looks, metric.name) or estimate_public_noise(
         workspace, looks, metric, sample
     )
     if len(looks) < 2 or noise is None:
@@ -134,27 +136,29 @@ def estimate_luck(workspace: Workspace, rows: Sequence[Submission], sample: Samp
     own_sd, source = noise
     sign = 1.0 if metric.higher_is_better else -1.0
     best = max(range(len(looks)), key=lambda place: sign * scores[place])
-    return Luck(
+    return SelectionBias(
         metric=metric.name,
         best=looks[best].number,
         score=scores[best],
         looks=len(looks),
         own_sd=own_sd,
         source=source,
-        low=expected_luck([sign * score for score in scores], own_sd),
-        high=expected_luck([0.0] * len(scores), own_sd),
+        low=expected_selection_bias([sign * score for score in scores], own_sd),
+        high=expected_selection_bias([0.0] * len(scores), own_sd),
     )
 
 
-def expected_luck(skills: Sequence[float], own_sd: float) -> float:
+def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
     """Mean noise in the score of whoever looks best, higher being better: simulated, seeded."""
     rng = np.random.default_rng(SEED)
-    noise = rng.normal(0.0, own_sd, (DRAWS, len(skills)))
+    noise = rng.normal(0.0, own_sd, (NUM_DRAWS, len(skills)))
     best = (np.asarray(skills) + noise).argmax(axis=1)
-    return float(noise[np.arange(DRAWS), best].mean())
+    return float(noise[np.arange(NUM_DRAWS), best].mean())
 
 
-def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, str] | None:
+def _estimate_noise_from_private(
+    looks: Sequence[Submission], metric: str
+) -> tuple[float, str] | None:
     """From private against public scores: what the line leaves over is the noise of two parts of
     like size."""
     pairs = [
@@ -164,7 +168,7 @@ def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, 
     ]
     line = (
         fit_line([x for x, _ in pairs], [y for _, y in pairs])
-        if len(pairs) >= SCATTER_POINTS
+        if len(pairs) >= MIN_PRIVATE_SCORES
         else None
     )
     if line is None:
@@ -176,8 +180,8 @@ def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, 
     return line.residual_sd / math.sqrt(2), words
 
 
-def estimate_noise(
-    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: Sample
+def estimate_public_noise(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
 ) -> tuple[float, str] | None:
     """Standard deviation of a public score's own noise, and where it is from; private scores are
     not used.
@@ -189,7 +193,7 @@ def estimate_noise(
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
-    answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
+    answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
         words = (
@@ -203,7 +207,7 @@ def estimate_noise(
         f"{sample.public} public images, half of the variance assumed to be shared (no answers are"
         " known)"
     )
-    return math.sqrt((1 - SHARED) * middle * (1 - middle) / sample.public), words
+    return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), words
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:

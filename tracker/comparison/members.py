@@ -43,7 +43,7 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     table = config.get("ensemble") or {}
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
-    records = [_find(workspace, name) for name in names]
+    records = [_find_record(workspace, name) for name in names]
     sent = (
         list_newest_of_runs(workspace, [record.uid for record in records if record])
         if any(records)
@@ -80,7 +80,7 @@ def _list_validation(record: RunRecord) -> dict[str, float | None]:
     }
 
 
-def _find(workspace: Workspace, name: str) -> RunRecord | None:
+def _find_record(workspace: Workspace, name: str) -> RunRecord | None:
     try:
         return load_run(workspace.runs_dir, name)
     except TrackerError:

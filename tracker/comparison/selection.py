@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import relate_validation
+from tracker.comparison.cv_lb import relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
-    Sample,
+    SampleSizes,
     compare_answers,
-    count_sample,
-    estimate_noise,
-    list_looks,
+    count_public_images,
+    estimate_public_noise,
+    list_distinct_scored,
     load_answers_of,
 )
-from tracker.comparison.splits import Panel, draw_normal, load_panel
+from tracker.comparison.private_scores import (
+    LabeledPredictions,
+    draw_correlated_scores,
+    load_labeled_predictions,
+)
 from tracker.ledger.read import find_figure, list_noted, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import name_first_score
@@ -38,8 +42,8 @@ if TYPE_CHECKING:
 
     from tracker.comparison.statistics.regression import Line
 
-CONTENDERS = 12  # by expected score; sets are searched among these
-LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
+MAX_CONTENDERS = 12  # by expected score; sets are searched among these
+MIN_LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class SimulatedSet:
     """A set of submissions in simulated splits: how often it held the best private one, and its
     best on average."""
 
@@ -79,13 +83,13 @@ class Simulation:
     among: Sequence[int]
     left_out: Mapping[str, Sequence[int]]
     draws: int
-    chosen: Simulated
-    by_public: Simulated
+    chosen: SimulatedSet
+    by_public: SimulatedSet
     possible: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hindsight:
+class PrivateLeader:
     """Who led on private, where the ledger has private scores; `scores` has those that it has by
     number."""
 
@@ -112,9 +116,9 @@ class Selection:
     repeats: Sequence[int]
     own_sd: float | None
     noise_source: str
-    sample: Sample
+    sample: SampleSizes
     simulation: Simulation | None
-    private: Hindsight | None
+    private: PrivateLeader | None
     lucky: Sequence[int]
     instead_of: int | None
 
@@ -131,25 +135,27 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     metric, rows = workspace.competition.primary, list_submissions(workspace)
     rejected = list_noted(workspace, "rejected")
     valid = [row for row in rows if row.number not in rejected]
-    looks = list_looks(valid, metric.name)
+    looks = list_distinct_scored(valid, metric.name)
     if not looks:
         raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
-    sample = count_sample(workspace, given=public_images)
-    noise = estimate_noise(workspace, looks, metric, sample)
+    sample = count_public_images(workspace, given=public_images)
+    noise = estimate_public_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
-    everyone = expect_private(workspace, looks, metric, own_sd)
-    contenders = everyone[: max(CONTENDERS, count + 1)]
+    ranked = rank_contenders(workspace, looks, metric, own_sd)
+    contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
-    private = _model(contenders, differing, metric, own_sd, sample)
-    apart = _find_apart(workspace, looks, contenders, metric)
+    private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
+    separated = _find_separated(workspace, looks, contenders, metric)
     places = _choose(private, contenders, count)
     by_public = _best_public(contenders, len(places), metric)
-    chosen, instead_of = _favor_public(contenders, places, by_public[0], apart, differing)
+    chosen, instead_of = _include_best_public(
+        contenders, places, by_public[0], separated, differing
+    )
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
-    panel = (
-        load_panel(workspace, candidates, answers, sample, needed=needed)
+    labeled = (
+        load_labeled_predictions(workspace, candidates, answers, sample, needed=needed)
         if len(contenders) > count
         else None
     )
@@ -164,22 +170,22 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         noise_source=noise_source,
         sample=sample,
         simulation=_simulate(
-            panel,
+            labeled,
             private=private,
             contenders=contenders,
             chosen=chosen,
             by_public=by_public,
             metric=metric,
-            behind=[item.number for item in everyone[len(contenders) :]],
+            behind=[item.number for item in ranked[len(contenders) :]],
             rejected=[number for number in scored if number in rejected],
         ),
-        private=_look_back(looks, chosen, metric),
-        lucky=_find_lucky(by_public, chosen, apart),
+        private=_find_private_leader(looks, chosen, metric),
+        lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
     )
 
 
-def expect_private(
+def rank_contenders(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, own_sd: float | None
 ) -> list[Contender]:
     """Every look with the score to expect of it, the best first.
@@ -188,7 +194,7 @@ def expect_private(
     worth, the public score counts by how much of the scatter about the line is skill: s^2 / (s^2 +
     own_sd^2), a half when unknown.
     """
-    relations = relate_validation(workspace, looks, metric.name)
+    relations = relate_cv_to_public(workspace, looks, metric.name)
     found = []
     for row in looks:
         public, validation = (
@@ -196,10 +202,10 @@ def expect_private(
             find_figure(workspace, row, "val", metric.name),
         )
         relation, guess, expected = relations.get(row.number), None, public
-        enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
+        enough = relation is not None and relation.n - relation.repeats >= MIN_LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
             guess = metric.clip(relation.line.predict(validation)[0])
-            expected = guess + _weigh(relation.line, own_sd) * (public - guess)
+            expected = guess + _skill_share(relation.line, own_sd) * (public - guess)
         found.append(
             Contender(
                 number=row.number,
@@ -214,7 +220,7 @@ def expect_private(
     return sorted(found, key=lambda item: (sign * item.expected, item.number))
 
 
-def _weigh(line: Line, own_sd: float | None) -> float:
+def _skill_share(line: Line, own_sd: float | None) -> float:
     """How much of the scatter about the line is skill."""
     if own_sd is None:
         return 0.5
@@ -222,12 +228,12 @@ def _weigh(line: Line, own_sd: float | None) -> float:
     return skill / (skill + own_sd**2)
 
 
-def _model(
+def _simulate_private_scores(
     contenders: Sequence[Contender],
     differing: Mapping[tuple[int, int], float],
     metric: Metric,
     own_sd: float | None,
-    sample: Sample,
+    sample: SampleSizes,
 ) -> NDArray[np.float64] | None:
     """Private scores [draws, contenders], the higher the better, as the expected ones with normal
     noise.
@@ -247,7 +253,7 @@ def _model(
         variance = 2 * own_sd**2 if share is None else share / sample.public
         squares[i, j] = squares[j, i] = variance * hidden
     sign = 1.0 if metric.higher_is_better else -1.0
-    drawn = draw_normal([sign * item.expected for item in contenders], squares)
+    drawn = draw_correlated_scores([sign * item.expected for item in contenders], squares)
     return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))
 
 
@@ -272,7 +278,7 @@ def _choose(
     return chosen
 
 
-def _find_apart(
+def _find_separated(
     workspace: Workspace,
     looks: Sequence[Submission],
     contenders: Sequence[Contender],
@@ -280,7 +286,7 @@ def _find_apart(
 ) -> set[tuple[int, int]]:
     """(better, worse) of the contenders that validation tells apart, by the line of their common
     scheme."""
-    relations = relate_validation(workspace, looks, metric.name)
+    relations = relate_cv_to_public(workspace, looks, metric.name)
     found = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
         relation = relations.get(better.number)
@@ -290,17 +296,17 @@ def _find_apart(
         if (
             len(known) == 2
             and None not in known
-            and relation.line.tells_apart(known[0] or 0.0, known[1] or 0.0)
+            and relation.line.separates(known[0] or 0.0, known[1] or 0.0)
         ):
             found.add((better.number, worse.number))
     return found
 
 
-def _favor_public(
+def _include_best_public(
     contenders: Sequence[Contender],
     places: Sequence[int],
     best: int,
-    apart: Collection[tuple[int, int]],
+    separated: Collection[tuple[int, int]],
     differing: Mapping[tuple[int, int], float],
 ) -> tuple[list[int], int | None]:
     """The chosen numbers, with the best public one among them where validation cannot tell it from
@@ -316,7 +322,7 @@ def _favor_public(
     rivals = [
         number
         for number in chosen
-        if order.index(number) < order.index(best) and (number, best) not in apart
+        if order.index(number) < order.index(best) and (number, best) not in separated
     ]
     if not rivals:
         return chosen, None
@@ -329,12 +335,12 @@ def _favor_public(
 
 
 def _find_lucky(
-    by_public: Sequence[int], chosen: Sequence[int], apart: Collection[tuple[int, int]]
+    by_public: Sequence[int], chosen: Sequence[int], separated: Collection[tuple[int, int]]
 ) -> list[int]:
     """The best public ones than which validation shows every other chosen one to be better."""
     others = [number for number in chosen if number not in by_public]
     passed = [number for number in by_public if number not in chosen]
-    return [number for number in passed if all((other, number) in apart for other in others)]
+    return [number for number in passed if all((other, number) in separated for other in others)]
 
 
 def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
@@ -344,7 +350,7 @@ def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) ->
 
 
 def _simulate(
-    panel: Panel | None,
+    labeled: LabeledPredictions | None,
     *,
     private: NDArray[np.float64] | None,
     contenders: Sequence[Contender],
@@ -359,8 +365,8 @@ def _simulate(
     if len(chosen) == len(contenders):
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
-    if panel is not None:
-        numbers, scores, source = panel.numbers, panel.draw_private(metric), panel.source
+    if labeled is not None:
+        numbers, scores, source = labeled.numbers, labeled.resample_scores(metric), labeled.source
     elif private is not None:
         numbers, scores, source = (
             [item.number for item in contenders],
@@ -378,27 +384,27 @@ def _simulate(
         ),
     }
 
-    def look(wanted: Sequence[int]) -> Simulated:
+    def evaluate(wanted: Sequence[int]) -> SimulatedSet:
         places = [numbers.index(number) for number in wanted]
         best = scores[:, places].max(axis=1)
         holds = float((best >= scores.max(axis=1)).mean())
-        return Simulated(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
+        return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
     return Simulation(
         source=source,
-        used=panel is None,
+        used=labeled is None,
         among=numbers,
         left_out={reason: sorted(who) for reason, who in left_out.items() if who},
         draws=len(scores),
-        chosen=look(chosen),
-        by_public=look(by_public),
+        chosen=evaluate(chosen),
+        by_public=evaluate(by_public),
         possible=sign * float(scores.max(axis=1).mean()),
     )
 
 
-def _look_back(
+def _find_private_leader(
     looks: Sequence[Submission], chosen: Sequence[int], metric: Metric
-) -> Hindsight | None:
+) -> PrivateLeader | None:
     """Who led on private, by the scores that the ledger has; None when it has none."""
     known = {
         row.number: row.scores[f"private_{metric.name}"]
@@ -409,4 +415,4 @@ def _look_back(
         return None
     best = max if metric.higher_is_better else min
     leader = best(known, key=lambda number: known[number])
-    return Hindsight(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)
+    return PrivateLeader(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)

@@ -47,7 +47,7 @@ class Side:
     recorded: bool = True  # by a run, not a row of a table kept by hand
 
 
-def load_side(workspace: Workspace, word: str) -> Side:
+def load_subject(workspace: Workspace, word: str) -> Side:
     """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     row = None
     if (number := parse_submission(word)) is not None:
@@ -55,7 +55,7 @@ def load_side(workspace: Workspace, word: str) -> Side:
     elif word == "sota":
         row = find_sota(workspace)
     if row is None or has_run(workspace, row):
-        return _load_run_side(workspace, resolve_run(workspace, word), row)
+        return _load_run_subject(workspace, resolve_run(workspace, word), row)
     prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
     prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
     figures = {
@@ -83,7 +83,7 @@ def _unpack(workspace: Workspace, number: int) -> Answers | None:
     return unpack_answers(packed) if packed else None
 
 
-def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+def _load_run_subject(workspace: Workspace, name: str, row: Submission | None) -> Side:
     record = load_run(workspace.runs_dir, name)
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)

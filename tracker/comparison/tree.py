@@ -110,14 +110,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
-    told = _list_based_on(workspace)
+    stated_parents = _list_based_on(workspace)
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
     members = [
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
         for record in records
     ]
     members += [
-        _build_submission(row, _find_parent_of_row(row, told, node_of.get), names)
+        _build_submission(row, _find_parent_of_row(row, stated_parents, node_of.get), names)
         for row in elsewhere
     ]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
@@ -145,13 +145,13 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
     """The nodes that SOTA was made from, as the family has them, without reading every run or
     submission."""
-    told = _list_based_on(workspace)
+    stated_parents = _list_based_on(workspace)
     found: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
     with open_reader(workspace.ledger_url) as query:
         while name is not None and name not in found:
             found[name] = None
-            name = _find_parent(workspace, query, name, told)
+            name = _find_parent(workspace, query, name, stated_parents)
     return list(found)[1:]
 
 
@@ -161,7 +161,7 @@ def name_node(workspace: Workspace, row: Submission | Origin) -> str:
 
 
 def _find_parent(
-    workspace: Workspace, query: Query, name: str, told: Mapping[int, str]
+    workspace: Workspace, query: Query, name: str, stated_parents: Mapping[int, str]
 ) -> str | None:
     number = parse_submission(name)
     if number is None:
@@ -177,11 +177,11 @@ def _find_parent(
     row = find_origin(query, number)
     if row is None or has_run(workspace, row):  # then the tree has it under its run's name
         return None
-    return _find_parent_of_row(row, told, name_of)
+    return _find_parent_of_row(row, stated_parents, name_of)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
+class _UnplacedNode:
     """A node whose place in the family is not known yet; its `parent` is what its record claims."""
 
     node: Node
@@ -193,7 +193,7 @@ class _Member:
 
 def _build_run(
     workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]
-) -> _Member:
+) -> _UnplacedNode:
     config = (
         row.config if row else _load_config(workspace, record)
     )  # the ledger's copy is read more quickly
@@ -211,7 +211,7 @@ def _build_run(
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
-    return _Member(
+    return _UnplacedNode(
         node=node,
         config=config,
         data=record.fingerprints.get("data"),
@@ -227,7 +227,7 @@ def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
         return {}  # the tree shows the run all the same, without its change
 
 
-def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _Member:
+def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _UnplacedNode:
     figures = {f"val_{name}": getattr(row, f"val_{name}", None) for name in names}
     node = Node(
         name=f"s{row.number}",
@@ -240,7 +240,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
     )
-    return _Member(
+    return _UnplacedNode(
         node=node,
         config=row.config,
         data=row.data_fingerprint,
@@ -262,25 +262,27 @@ def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
 def _list_based_on(workspace: Workspace) -> dict[int, str]:
     """{number: what a hand-kept table says that the submission was based on}, of those where it
     says it."""
-    told = {
+    stated_parents = {
         number: columns.get(BASED_ON)
         for number, columns in list_imported_columns(workspace).items()
     }
-    return {number: text for number, text in told.items() if text}
+    return {number: text for number, text in stated_parents.items() if text}
 
 
 def _find_parent_of_row(
-    row: Submission | Origin, told: Mapping[int, str], name_of: Callable[[int], str | None]
+    row: Submission | Origin,
+    stated_parents: Mapping[int, str],
+    name_of: Callable[[int], str | None],
 ) -> str | None:
     """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger
     keeps its diff."""
-    if row.run_uid is None and told:
-        text = told.get(row.number, "")
+    if row.run_uid is None and stated_parents:
+        text = stated_parents.get(row.number, "")
         return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
     return name_of(row.sota) if row.sota else None
 
 
-def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) -> Family:
+def _arrange(members: Sequence[_UnplacedNode], *, sota: str | None, hidden: Set[str]) -> Family:
     by_name = {member.node.name: member for member in members}
     parents, problems = _check_parents(
         {name: member.node.parent for name, member in by_name.items()}
@@ -353,7 +355,7 @@ def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
         waiting += [(child, depth + 1) for child in reversed(children.get(name, []))]
 
 
-def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | None:
+def _find_change(parent: _UnplacedNode, member: _UnplacedNode) -> dict[str, list[Any]] | None:
     if not parent.config or not member.config:
         return None
     recorded = parent.recorded or member.recorded
@@ -367,13 +369,13 @@ def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | Non
     return change
 
 
-def _find_unknown(parent: _Member, member: _Member) -> list[str]:
+def _find_unknown(parent: _UnplacedNode, member: _UnplacedNode) -> list[str]:
     if not parent.config or not member.config:
         return []
     return list_unknown(parent.config, member.config, recorded=parent.recorded or member.recorded)
 
 
-KEYS_SHOWN = 4
+MAX_KEYS = 4
 
 SPLITS = ("val", "public", "private")
 
@@ -381,11 +383,11 @@ SPLITS = ("val", "public", "private")
 def describe_origin(node: Node) -> str:
     """What a node changed of its parent, or the model that a family begins with."""
     if node.change is None:
-        return describe_beginning(node)
+        return describe_root(node)
     return name_parent(node) + shorten_change(node.change, node.not_known)
 
 
-def describe_beginning(node: Node) -> str:
+def describe_root(node: Node) -> str:
     return node.model or ("model unknown" if node.has_config else "config unknown")
 
 
@@ -397,8 +399,8 @@ def name_parent(node: Node) -> str:
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
     changes = [*list_changes(change), *list_followers(change)]
-    more = len(list_changes(change)) - KEYS_SHOWN
-    shown = [*changes[:KEYS_SHOWN], *([render_count(more, "more key")] if more > 0 else ())]
+    more = len(list_changes(change)) - MAX_KEYS
+    shown = [*changes[:MAX_KEYS], *([render_count(more, "more key")] if more > 0 else ())]
     unknown = [tell_unknown(not_known)] if not_known else []
     return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.statistics.paired import LEVEL
+from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, tell_unknown
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
@@ -13,13 +13,13 @@ from tracker.workspace.metrics import higher_is_better, name_metric
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
-    from tracker.comparison.statistics.paired import FoldTest, Paired
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
     from tracker.workspace.competition import Competition
 
-WHY_LEVEL = (  # 117 of 4,000 equal pairs, see DECISIONS.md
+WHY_ALPHA = (  # 117 of 4,000 equal pairs, see DECISIONS.md
     "the limit that keeps false alarms under 1 in 20"
 )
-SHOWN = 3  # changed keys; the table below has them all
+MAX_KEYS = 3  # changed keys; the table below has them all
 
 
 def write_verdict(
@@ -44,17 +44,17 @@ def write_verdict(
     metric = computed.name if computed and computed.is_resampled else first_metric()
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
     if evidence.paired:
-        lines.append(_judge(evidence.paired, metric, names))
-        lines += _mind_the_others(evidence.paired, metric, names)
+        lines.append(_describe_test(evidence.paired, metric, names))
+        lines += _list_other_metrics(evidence.paired, metric, names)
     else:
-        lines += _compare(competition, validation, names, not_comparable, evidence.problem)
+        lines += _describe_scores(competition, validation, names, not_comparable, evidence.problem)
     if evidence.folds:
-        lines.append(_judge_folds(evidence.folds[metric], metric))
+        lines.append(_describe_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
         lines.append(
-            f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is"
+            f"public {competition.primary.name} {old} -> {new}: {_choose_name(public['better'], names)} is"
             " ahead"
         )
     return lines
@@ -75,16 +75,16 @@ def render_range(low: float, high: float, *, signed: bool = False) -> str:
 def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> str:
     changes = list_changes(config)
     unknown = f"; {tell_unknown(not_known)}" if not_known else ""
-    if len(changes) <= SHOWN:
+    if len(changes) <= MAX_KEYS:
         return ("no config key changed" if not config else render_change(config)) + unknown
     return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
 
 
-def _name(side: str | None, names: tuple[str, str]) -> str:
+def _choose_name(side: str | None, names: tuple[str, str]) -> str:
     return names[side == "b"]
 
 
-def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
+def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]) -> str:
     """Is it real?"""
     found = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
@@ -93,16 +93,16 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
         return f"no difference at all: the same guesses on all {samples} of the validation"
     if found.better:
         low, high = sorted((abs(found.low), abs(found.high)))
-        surely = f"p = {found.p:.2g}, below the limit of {LEVEL:g}"
+        surely = f"p = {found.p:.2g}, below the limit of {ALPHA:g}"
         return (
-            f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores},"
+            f"{_choose_name(found.better, names)} is better by {render_range(low, high)} ({scores},"
             f" {samples}; {surely})"
         )
     interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
     if not found.low <= 0 <= found.high:
         return (
-            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {LEVEL:g}, "
-            f"{WHY_LEVEL} ({samples})"
+            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {ALPHA:g}, "
+            f"{WHY_ALPHA} ({samples})"
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} with 0 in it "
@@ -110,19 +110,19 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
     )
 
 
-def _mind_the_others(paired: Paired, metric: str, names: tuple[str, str]) -> list[str]:
+def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
     """The other metrics, where they say something else."""
     lines = []
     for other, found in paired.metrics.items():
         if found.better is None or found.better == paired.metrics[metric].better:
             continue
         low, high = sorted((abs(found.low), abs(found.high)))
-        title, better = METRICS[other].title, _name(found.better, names)
+        title, better = METRICS[other].title, _choose_name(found.better, names)
         lines.append(f"by {title} alone {better} is better by {render_range(low, high)}")
     return lines
 
 
-def _judge_folds(test: FoldTest, metric: str) -> str:
+def _describe_folds(test: FoldTest, metric: str) -> str:
     better = f"val/{metric}"
     ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
     counts = (
@@ -138,7 +138,7 @@ def _judge_folds(test: FoldTest, metric: str) -> str:
     )
 
 
-def _compare(
+def _describe_scores(
     competition: Competition,
     validation: Mapping[str, Sequence[float | None]],
     names: tuple[str, str],

@@ -26,15 +26,15 @@ from tracker.training.numbers import render_float
 from tracker.training.tables import parse_toml_value
 
 Values = Mapping[str, Any]
-Test = Callable[[Values], bool]
+Predicate = Callable[[Values], bool]
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
 }
-MOST_NAMED = 4  # runs or values in a sentence
-DEEPEST = 100  # brackets and nots within each other
+MAX_NAMED = 4  # runs or values in a sentence
+MAX_NESTING = 100  # brackets and nots within each other
 OPERATORS = ("=", "==", "!=", *ORDER, "~", "!~")
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -55,7 +55,7 @@ class Condition:
 
     text: str
     names: tuple[tuple[str, int], ...]
-    test: Test
+    test: Predicate
 
     @property
     def asks_status(self) -> bool:
@@ -65,12 +65,12 @@ class Condition:
     def check_names(self, known: Iterable[str]) -> None:
         """Raise ConfigError for a name that no run has, with the nearest that one has."""
         words = list(dict.fromkeys(known))
-        for name, place in self.names:
+        for name, position in self.names:
             if name not in words:
                 near = find_nearest(name, words)
                 raise _error(
                     self.text,
-                    place,
+                    position,
                     f"no run has {name!r}",
                     hint=f"nearest: {near}" if near else "",
                 )
@@ -80,7 +80,7 @@ class Condition:
 class _Token:
     kind: str
     text: str
-    place: int
+    position: int
 
 
 def parse_where(text: str) -> Condition:
@@ -89,7 +89,7 @@ def parse_where(text: str) -> Condition:
     return _Parser(text).parse()
 
 
-def explain_nothing_found(
+def explain_no_matches(
     condition: Condition,
     looked_at: str,
     values: Sequence[Values],
@@ -104,8 +104,8 @@ def explain_nothing_found(
     them.
     """
     if others:
-        named = [f"{name} ({why})" for name, why in list(others.items())[:MOST_NAMED]]
-        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        named = [f"{name} ({why})" for name, why in list(others.items())[:MAX_NAMED]]
+        more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
         fits = "fits" if len(others) == 1 else "fit"
         return (
             f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
@@ -131,8 +131,8 @@ def _summarize(values: Sequence[Any]) -> str:
         low, high = (render_float(value) for value in (min(numbers), max(numbers)))
         return low if low == high else f"{low} to {high}"
     texts = [text for text, _ in Counter(map(str, known)).most_common()]
-    more = ", ..." if len(texts) > MOST_NAMED else ""
-    return " or ".join(texts) if len(texts) < 3 else ", ".join(texts[:MOST_NAMED]) + more
+    more = ", ..." if len(texts) > MAX_NAMED else ""
+    return " or ".join(texts) if len(texts) < 3 else ", ".join(texts[:MAX_NAMED]) + more
 
 
 class _Parser:
@@ -150,31 +150,31 @@ class _Parser:
             raise self._expected("and, or, or the end")
         return Condition(self._text, tuple(self._names), test)
 
-    def _read_condition(self) -> Test:
+    def _read_condition(self) -> Predicate:
         parts = [self._read_both()]
         while self._take_word("or"):
             parts.append(self._read_both())
         return parts[0] if len(parts) == 1 else lambda values: any(part(values) for part in parts)
 
-    def _read_both(self) -> Test:
+    def _read_both(self) -> Predicate:
         parts = [self._read_single()]
         while self._take_word("and"):
             parts.append(self._read_single())
         return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
 
-    def _read_single(self) -> Test:
-        if self._depth == DEEPEST:
+    def _read_single(self) -> Predicate:
+        if self._depth == MAX_NESTING:
             raise _error(
                 self._text,
-                self._tokens[0].place,
-                f"more than {DEEPEST} brackets and nots within each other",
+                self._tokens[0].position,
+                f"more than {MAX_NESTING} brackets and nots within each other",
             )
         self._depth += 1
         test = self._read_part()
         self._depth -= 1
         return test
 
-    def _read_part(self) -> Test:
+    def _read_part(self) -> Predicate:
         if self._take_word("not"):
             part = self._read_single()
             return lambda values: not part(values)
@@ -187,7 +187,7 @@ class _Parser:
             return inner
         return self._read_comparison()
 
-    def _read_comparison(self) -> Test:
+    def _read_comparison(self) -> Predicate:
         if self._tokens[0].kind != "word":
             raise self._expected("the name of a config key, a metric or a field")
         name = self._tokens.pop(0)
@@ -197,12 +197,12 @@ class _Parser:
         if self._tokens[0].kind not in ("word", "quoted"):
             raise self._expected(f"a value after {sign.text!r}")
         value = self._tokens.pop(0)
-        self._names.append((name.text, name.place))
+        self._names.append((name.text, name.position))
         if sign.text in ("~", "!~"):
             return self._match(name, sign, value)
         return self._compare(name, sign, _read_value(value))
 
-    def _match(self, name: _Token, sign: _Token, value: _Token) -> Test:
+    def _match(self, name: _Token, sign: _Token, value: _Token) -> Predicate:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter(
@@ -210,7 +210,7 @@ class _Parser:
                 )  # what may mean something else in a later Python is no news to the user
                 pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise _error(self._text, value.place, f"not a regular expression: {error}") from None
+            raise _error(self._text, value.position, f"not a regular expression: {error}") from None
         wanted = sign.text == "~"
 
         def test(values: Values) -> bool:
@@ -219,7 +219,7 @@ class _Parser:
 
         return test
 
-    def _compare(self, name: _Token, sign: _Token, wanted: Any) -> Test:
+    def _compare(self, name: _Token, sign: _Token, wanted: Any) -> Predicate:
         def equal(values: Values) -> bool:
             known = values.get(name.text)
             if known is None or wanted is None:
@@ -235,7 +235,7 @@ class _Parser:
             if _is_number(known) != _is_number(wanted) or not isinstance(known, int | float | str):
                 raise _error(
                     self._text,
-                    sign.place,
+                    sign.position,
                     f"{name.text} is {known!r}, not to be ordered with {wanted!r}",
                 )
             return ORDER[sign.text](known, wanted)
@@ -251,21 +251,21 @@ class _Parser:
     def _expected(self, what: str) -> ConfigError:
         token = self._tokens[0]
         found = repr(token.text) if token.text else "the end"
-        return _error(self._text, token.place, f"expected {what}, not {found}")
+        return _error(self._text, token.position, f"expected {what}, not {found}")
 
 
 def _split(text: str) -> list[_Token]:
     """The tokens of a text, the end as the last."""
     tokens: list[_Token] = []
-    place = 0
+    position = 0
     while not tokens or tokens[-1].kind != "end":
-        match = _TOKEN.match(text, place)
+        match = _TOKEN.match(text, position)
         if match is None:
-            start = place + len(text[place:]) - len(text[place:].lstrip())
+            start = position + len(text[position:]) - len(text[position:].lstrip())
             raise _error(text, start, f"cannot be read from {text[start : start + 12]!r} on")
         kind = str(match.lastgroup)
         tokens.append(_Token(kind, match[kind], match.start(kind)))
-        place = match.end()
+        position = match.end()
     return tokens
 
 
@@ -295,9 +295,9 @@ def _is_equal(known: Any, wanted: Any) -> bool:
     return bool(known == wanted)
 
 
-def _error(text: str, place: int, what: str, *, hint: str = "") -> ConfigError:
+def _error(text: str, position: int, what: str, *, hint: str = "") -> ConfigError:
     return ConfigError(
-        f"--where, character {place + 1}: {what}",
-        problems=[text.replace("\n", " "), " " * place + "^"],
+        f"--where, character {position + 1}: {what}",
+        problems=[text.replace("\n", " "), " " * position + "^"],
         hint=hint,
     )

@@ -38,7 +38,7 @@ _NOTES = (
 )
 # The earliest submission that another repeats: one of both has unknown predictions (the ledger
 # takes equal ones only once), and the newest scores that both have are two or more and all equal.
-# `find_wasted` says the same in Python.
+# `find_duplicates` says the same in Python.
 _REPEATED = (
     "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS"
     " earlier FROM latest_scores a JOIN submissions p ON p.number = a.submission JOIN latest_scores"

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from tracker.report.data import Entry, Relation, label_metric
+from tracker.report.data import Scatter, SubmissionEntry, label_metric
 from tracker.report.svg import Drawing, Scale, fit_scale
 from tracker.training.numbers import render_count
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
-MOST_LABELLED = 40  # beyond, only SOTA's steps have a label of their own
-MOST_JOINED = 60  # beyond, public and private of a submission are not joined by a line
-MOST_LARGE = 60  # beyond, points are smaller
-STEPS_TOLD = 10
-FEW = 12
+MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
+MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line
+MAX_LARGE = 60  # beyond, points are smaller
+MAX_STEPS_LISTED = 10
+MIN_RELIABLE = 12
 
 
 def draw_timeline(
-    entries: Sequence[Entry], metric: Metric, *, width: float, height: float, name: str
+    entries: Sequence[SubmissionEntry], metric: Metric, *, width: float, height: float, name: str
 ) -> Markup:
     """Public and private score by submission number, with the line of the best public score so far."""
     public, private = f"public_{metric.name}", f"private_{metric.name}"
@@ -38,13 +38,13 @@ def draw_timeline(
     y = fit_scale(known, bottom, 16.0)
     drawing = Drawing(width, height)
     _draw_rows(drawing, y, metric, (left, right))
-    drawing.keep_clear((0, 0), (left - 4, height))
+    drawing.reserve_line((0, 0), (left - 4, height))
     for number in _pick_numbers(numbers, int(width / 36)):
         drawing.text((x(number), height - 8), "middle", str(number), "tick")
     steps = [entry for entry in entries if entry.was_sota]
     _draw_steps(drawing, [(x(entry.number), y(entry.values[public])) for entry in steps], right)
     for entry in scored:
-        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MOST_JOINED)
+        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MAX_JOINED)
     for entry in reversed(steps):
         text = metric.render(entry.values[public])
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
@@ -53,7 +53,7 @@ def draw_timeline(
     )
 
 
-def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
+def list_scored(entries: Sequence[SubmissionEntry], metric: Metric) -> list[SubmissionEntry]:
     """The submissions that the timeline draws: those with a public or a private score."""
     return [
         entry
@@ -98,13 +98,13 @@ def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: 
         places, [*places[1:], (right, places[-1][1])], strict=True
     ):
         path += f"H{following:.1f}V{level:.1f}"
-        drawing.keep_clear((x, y), (following, y))
-        drawing.keep_clear((following, y), (following, level))
+        drawing.reserve_line((x, y), (following, y))
+        drawing.reserve_line((following, y), (following, level))
     drawing.path(path, "steps")
 
 
 def _draw_entry(
-    drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Scale, *, joined: bool
+    drawing: Drawing, entry: SubmissionEntry, metric: Metric, x: float, y: Scale, *, joined: bool
 ) -> None:
     """The public score filled, the private one hollow; larger where it was SOTA, crossed where it
     was spent in vain."""
@@ -131,7 +131,7 @@ def _draw_entry(
         )
 
 
-def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
+def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str:
     """What the timeline shows, in words: how many submissions are drawn, and which of them became
     SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
@@ -143,7 +143,7 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
         if drawn == len(entries)
         else f"{drawn} of {len(entries)} submissions have a score"
     )
-    told = steps[-STEPS_TOLD:]
+    told = steps[-MAX_STEPS_LISTED:]
     words = [
         f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told
     ]
@@ -156,8 +156,8 @@ def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
     )
 
 
-def draw_relation(
-    relation: Relation,
+def draw_scatter(
+    relation: Scatter,
     metrics: tuple[Metric, Metric],
     steps: Iterable[int],
     *,
@@ -192,14 +192,14 @@ def draw_relation(
         kind = "public first" if number in best else "public"
         drawing.dot(
             (x(a), y(b)),
-            4 if len(ordered) <= MOST_LARGE else 2.5,
+            4 if len(ordered) <= MAX_LARGE else 2.5,
             f"{kind} other" if number in relation.others else kind,
             f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}",
         )
     for number, a, b in reversed(ordered):
-        if number in best or len(ordered) <= MOST_LABELLED:
+        if number in best or len(ordered) <= MAX_LABELED:
             drawing.label((x(a), y(b)), str(number), "label strong" if number in best else "label")
-    return drawing.finish(name, name_relation(relation), describe_relation(relation))
+    return drawing.finish(name, title_scatter(relation), describe_scatter(relation))
 
 
 def name_axis(key: str) -> str:
@@ -208,13 +208,13 @@ def name_axis(key: str) -> str:
     return f"{'validation' if split == 'val' else split} {label_metric(metric)}"
 
 
-def name_relation(relation: Relation) -> str:
+def title_scatter(relation: Scatter) -> str:
     """The heading of a scatter."""
     first, second = name_axis(relation.x), name_axis(relation.y)
     return f"{first[:1].upper()}{first[1:]} against {second}"
 
 
-def describe_relation(relation: Relation) -> str:
+def describe_scatter(relation: Scatter) -> str:
     """What a scatter shows, in words."""
     count = f"{relation.ranked} submissions"
     if relation.schemes > 1:
@@ -222,6 +222,6 @@ def describe_relation(relation: Relation) -> str:
         count = f"{relation.ranked} of {len(relation.points)} submissions, those of {others}"
     if relation.rho is None:
         return f"{count}: too few, or too equal, for a rank correlation."
-    caution = " Few submissions: read it with caution." if relation.ranked < FEW else ""
+    caution = " Few submissions: read it with caution." if relation.ranked < MIN_RELIABLE else ""
     rho = f"{relation.rho:.3f}".replace("-", "\u2212")
     return f"Spearman {rho} over {count}.{caution}"

@@ -27,13 +27,13 @@ from tracker.workspace.competition import Competition, Metric, Workspace
 from tracker.workspace.metrics import COLUMNS, choose_figures, name_metric
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 
-NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
-ENOUGH_TO_PLOT = 3
-ENOUGH_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
+AUTOMATIC_NOTES = ("imported", "revealed", "sent")  # notes that tracker writes for itself
+MIN_TO_PLOT = 3
+MIN_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class SubmissionEntry:
     """A submission with all that the report shows of it.
 
     `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out;
@@ -71,14 +71,14 @@ class Column:
     label: str
     name: str
 
-    def render(self, entry: Entry) -> str:
+    def render(self, entry: SubmissionEntry) -> str:
         """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
         return "" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
+class Scatter:
     """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation
     schemes.
 
@@ -114,11 +114,11 @@ class TeamReport:
     generated_at: str
     head: str
     quota: Quota
-    entries: Sequence[Entry]
-    sota: Entry | None
-    best_private: Entry | None
+    entries: Sequence[SubmissionEntry]
+    sota: SubmissionEntry | None
+    best_private: SubmissionEntry | None
     columns: Sequence[Column]
-    relations: Sequence[Relation]
+    relations: Sequence[Scatter]
     family: Family
     audit: Audit
 
@@ -148,7 +148,9 @@ def build_report(workspace: Workspace) -> TeamReport:
     )
 
 
-def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audit) -> list[Entry]:
+def _build_entries(
+    workspace: Workspace, rows: Sequence[Submission], found: Audit
+) -> list[SubmissionEntry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
     public = {
@@ -167,7 +169,7 @@ def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audi
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
         own, then = public[row.number], public.get(row.sota or 0)
         entries.append(
-            Entry(
+            SubmissionEntry(
                 number=row.number,
                 run=row.run,
                 model=_describe_model(row.config),
@@ -206,13 +208,15 @@ def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
     )
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row["kind"] not in NOT_REMARKS:
+        if row["kind"] not in AUTOMATIC_NOTES:
             text = row["text"] if row["kind"] == "note" else f"{row['kind']}: {row['text']}"
             found.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
     return found
 
 
-def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | None:
+def _find_best(
+    entries: Iterable[SubmissionEntry], metric: Metric, split: str
+) -> SubmissionEntry | None:
     """The entry with the best score of a split; ties go to the earlier one."""
     name, best = f"{split}_{metric.name}", None
     for entry in entries:
@@ -228,7 +232,7 @@ def label_metric(name: str) -> str:
     return METRICS[name].label if name in METRICS else name
 
 
-def render_gain(entry: Entry) -> str:
+def render_gain(entry: SubmissionEntry) -> str:
     """The public score against SOTA's then, with its sign; empty when it is not known."""
     return "" if entry.gain is None else f"{entry.gain:+.4f}"
 
@@ -251,7 +255,7 @@ def list_facts(report: TeamReport) -> dict[str, str]:
     return facts
 
 
-def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Column]:
+def _list_columns(entries: Sequence[SubmissionEntry], competition: Competition) -> list[Column]:
     """The figures worth a column: those that are known of at least one submission."""
     columns = [
         Column(
@@ -284,8 +288,8 @@ def _shorten(name: str) -> str:
 
 
 def _list_relations(
-    entries: Sequence[Entry], competition: Competition, schemes: Sequence[Sequence[int]]
-) -> list[Relation]:
+    entries: Sequence[SubmissionEntry], competition: Competition, schemes: Sequence[Sequence[int]]
+) -> list[Scatter]:
     """Validation against public, public against private, validation against private, where enough
     is known."""
     primary = competition.primary_metric
@@ -298,14 +302,14 @@ def _list_relations(
     found = []
     for choices in pairs:
         relations = [_relate(entries, x, y, schemes) for x, y in choices]
-        if relation := next(
-            (item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None
-        ):
+        if relation := next((item for item in relations if len(item.points) >= MIN_TO_PLOT), None):
             found.append(relation)
     return found
 
 
-def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence[int]]) -> Relation:
+def _relate(
+    entries: Iterable[SubmissionEntry], x: str, y: str, schemes: Sequence[Sequence[int]]
+) -> Scatter:
     points = [
         (e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values
     ]
@@ -317,11 +321,11 @@ def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence
             if (group := [point for point in points if point[0] in numbers])
         ]
     largest = max(groups, key=len, default=[])
-    enough = len(largest) >= ENOUGH_TO_RANK
+    enough = len(largest) >= MIN_TO_RANK
     rho = (
         spearman([point[1] for point in largest], [point[2] for point in largest])
         if enough
         else None
     )
     others = [point[0] for point in points if point not in largest]
-    return Relation(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))
+    return Scatter(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

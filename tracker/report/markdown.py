@@ -9,8 +9,8 @@ from tracker.comparison.tree import Node, describe_origin, indent, list_scores
 from tracker.core.config_diff import render_change
 from tracker.core.list_marks import ANCESTOR, NOW, THEN, explain_marks
 from tracker.core.markdown import escape, render_table
-from tracker.report.charts import describe_relation, describe_timeline, name_relation
-from tracker.report.data import Entry, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.charts import describe_scatter, describe_timeline, title_scatter
+from tracker.report.data import SubmissionEntry, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 from tracker.workspace.quota import render_quota
 
@@ -25,9 +25,7 @@ def render_markdown(report: TeamReport) -> str:
         "## Submissions\n",
         _render_submissions(report),
         "## Do the scores agree?\n",
-        "\n".join(
-            f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations
-        )
+        "\n".join(f"- {title_scatter(item)}: {describe_scatter(item)}" for item in report.relations)
         or "Not known yet.",
         f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
@@ -90,7 +88,7 @@ def _mark(mark: str) -> str:
     return f" {escape(mark)}" if mark else ""
 
 
-def _list_notes(entry: Entry) -> list[str]:
+def _list_notes(entry: SubmissionEntry) -> list[str]:
     repeated = [f"the same as {entry.equal_to}"] if entry.equal_to is not None else []
     return [*repeated, *entry.notes]
 

@@ -17,13 +17,13 @@ from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, inden
 from tracker.core.config_diff import render_ensemble_change, tell_unknown
 from tracker.core.text import clean_text, render_value
 from tracker.report.charts import (
-    describe_relation,
+    describe_scatter,
     describe_timeline,
-    draw_relation,
+    draw_scatter,
     draw_timeline,
-    name_relation,
+    title_scatter,
 )
-from tracker.report.data import Column, Relation, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.data import Column, Scatter, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_metric
 
@@ -32,8 +32,8 @@ MINUS = "\u2212"
 LONG_TABLE = 40  # rows from which a list scrolls in a box of its own
 WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
 SCATTER = 380.0
-CLOSE_UP_FROM = 8
-CLOSE_UP_SHARE = 0.5
+MIN_CLOSE_UP_POINTS = 8
+MAX_CLOSE_UP_SHARE = 0.5
 
 
 def render_page(report: TeamReport) -> str:
@@ -75,14 +75,14 @@ def render_page(report: TeamReport) -> str:
         by_number={entry.number: entry for entry in report.entries},
         long_table=LONG_TABLE,
         max_indent=MAX_INDENT,
-        style=_trust("style.css"),
+        style=_read_own_file("style.css"),
         script=Markup(script),  # noqa: S704 our own file
         script_hash=digest,
     )
     return clean_text(page)
 
 
-def _trust(name: str) -> Markup:
+def _read_own_file(name: str) -> Markup:
     return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
 
 
@@ -105,12 +105,12 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
         )
         parts = {"all": relation, "close": zoom_in(relation, metrics[1])}
         yield {
-            "title": name_relation(relation),
-            "words": describe_relation(relation),
+            "title": title_scatter(relation),
+            "words": describe_scatter(relation),
             "same_metric": relation.same_metric,
             "others": len(relation.others),
             "drawings": {
-                which: draw_relation(
+                which: draw_scatter(
                     part,
                     metrics,
                     steps,
@@ -124,11 +124,11 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
         }
 
 
-def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
+def zoom_in(relation: Scatter, metric: Metric) -> Scatter | None:
     """The better half by the second figure, when it fills but a corner of the drawing; else None."""
     points = sorted(relation.points, key=lambda point: point[2], reverse=metric.higher_is_better)
     half = points[: (len(points) + 1) // 2]
-    if len(points) < CLOSE_UP_FROM:
+    if len(points) < MIN_CLOSE_UP_POINTS:
         return None
     shares = []
     for axis in (1, 2):
@@ -136,7 +136,7 @@ def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
         part = [point[axis] for point in half]
         spread = max(whole) - min(whole)
         shares.append((max(part) - min(part)) / spread if spread else 1.0)
-    if max(shares) > CLOSE_UP_SHARE:
+    if max(shares) > MAX_CLOSE_UP_SHARE:
         return None
     others = [number for number, _, _ in half if number in relation.others]
     return replace(relation, points=sorted(half), rho=None, others=others)

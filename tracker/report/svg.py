@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-LETTER = 6.6  # width of a digit at the page's font size for charts, 11
-BESIDE = (
+LETTER_WIDTH = 6.6  # width of a digit at the page's font size for charts, 11
+LABEL_OFFSETS = (
     (9, 4, "start"),
     (-9, 4, "end"),
     (0, -10, "middle"),
@@ -65,7 +65,7 @@ def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
 def measure_text(text: str) -> float:
     """About how wide a text is; Korean, Japanese and Chinese characters are as wide as two others."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return (len(text) + wide) * LETTER
+    return (len(text) + wide) * LETTER_WIDTH
 
 
 class Drawing:
@@ -75,7 +75,7 @@ class Drawing:
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
         self._parts: list[Markup] = []
-        self._taken: list[Box] = []
+        self._occupied: list[Box] = []
 
     def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
         """A straight line."""
@@ -97,22 +97,22 @@ class Drawing:
             '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
         )
         self._parts.append(shape.format(kind, *at, radius, title))
-        self._taken.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
+        self._occupied.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
 
-    def keep_clear(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+    def reserve_line(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Labels keep off the upright or level line between two points."""
         xs, ys = sorted((start[0], end[0])), sorted((start[1], end[1]))
-        self._taken.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
+        self._occupied.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
 
     def label(self, at: tuple[float, float], text: str, kind: str) -> None:
         """A text at the first free place around a point; nothing where there is none. Call it after
         all dots."""
         wide = measure_text(text)
-        for dx, dy, anchor in BESIDE:
+        for dx, dy, anchor in LABEL_OFFSETS:
             left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
             box = (left - 3, at[1] + dy - 9, left + wide + 3, at[1] + dy + 2)
             if self._is_free(box):
-                self._taken.append(box)
+                self._occupied.append(box)
                 self.text((at[0] + dx, at[1] + dy), anchor, text, kind)
                 return
 
@@ -121,7 +121,7 @@ class Drawing:
         if left < 0 or top < 0 or right > self.width or bottom > self.height:
             return False
         return not any(
-            left < r and right > x and top < b and bottom > y for x, y, r, b in self._taken
+            left < r and right > x and top < b and bottom > y for x, y, r, b in self._occupied
         )
 
     def finish(self, name: str, title: str, about: str) -> Markup:

@@ -22,7 +22,7 @@ HTML, MARKDOWN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenReport:
     """The texts written, by the names of their copies, and a sentence about them."""
 
     texts: Mapping[str, str]
@@ -31,7 +31,7 @@ class Written:
 
 def write_report(
     workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None
-) -> Written:
+) -> WrittenReport:
     """Write the files that are asked for.
 
     Raises StorageError when a file cannot be written, LedgerError when the ledger cannot be read.
@@ -42,12 +42,12 @@ def write_report(
         if path is not None:
             texts[name] = render(report)
             write_text(path, texts[name])
-    return Written(
+    return WrittenReport(
         texts=texts, about=describe_timeline(report.entries, workspace.competition.primary)
     )
 
 
-def copy_report(workspace: Workspace, written: Written) -> str:
+def copy_report(workspace: Workspace, written: WrittenReport) -> str:
     """Give MLflow a copy; returns why that failed, empty when it did not."""
     from tracker.mirror.targets.mlflow_view import keep_report
 

@@ -186,7 +186,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 
 def report_examination(workspace: Workspace, examination: Examination) -> CheckReport:
     """An examination in words and figures, with what validation makes of it."""
-    from tracker.comparison.cv_lb import expect_public
+    from tracker.comparison.cv_lb import predict_public_score
     from tracker.comparison.members import list_members
     from tracker.core.config_diff import describe_ensemble
     from tracker.submissions.answer import answer_check
@@ -225,7 +225,7 @@ def report_examination(workspace: Workspace, examination: Examination) -> CheckR
         not_comparable=not_comparable,
         changed_from_sota=examination.changed_from_sota,
         nearest=examination.nearest,
-        expected=expect_public(workspace, record, config).to_dict(),
+        expected=predict_public_score(workspace, record, config).to_dict(),
         ensemble=describe_ensemble(config["ensemble"]) if "ensemble" in config else "",
         members=list_members(workspace, config),
     )

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from tests.support.workspaces import make_run
-from tracker.comparison.advice import Advice, _chance_of_rise, advise, advise_run, by_epoch
+from tracker.comparison.advice import Advice, _rise_p_value, advise, advise_run, by_epoch
 from tracker.runs.points import Curves
 from tracker.workspace.competition import Workspace
 
@@ -264,7 +264,7 @@ def test_the_trend_test_is_that_of_kendall() -> None:
         wanted = scipy.stats.kendalltau(
             range(count), values, alternative="greater", method=method
         ).pvalue
-        assert _chance_of_rise(values) == pytest.approx(wanted, abs=1e-6 if count <= 12 else 0.02)
+        assert _rise_p_value(values) == pytest.approx(wanted, abs=1e-6 if count <= 12 else 0.02)
 
 
 # --- Runs

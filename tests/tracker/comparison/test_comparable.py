@@ -19,7 +19,7 @@ from tracker.comparison.comparable import (
     explain_incomparable,
     explain_validation,
     find_basis,
-    read_marks,
+    read_checksums,
 )
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.console.diff import render_markdown
@@ -304,7 +304,9 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
         save_probabilities(
             path, Kept(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1]))
         )
-        bases.append(Basis(name=name, own=False, scheme={}, file=path, marks=read_marks(path)))
+        bases.append(
+            Basis(name=name, own=False, scheme={}, file=path, checksums=read_checksums(path))
+        )
     trained = replace(bases[0], scheme={"data.split": "stratified"})
     assert (
         explain_validation(trained, bases[1]) == "other validation images (1 are shared by 2 and 2)"

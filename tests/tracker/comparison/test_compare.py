@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
-from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
+from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_ranges
 from tracker.console.compare import (
     build_cells,
     describe,
@@ -135,7 +135,7 @@ def test_a_condition_on_the_status_looks_at_runs_that_did_not_finish(seeded: Wor
     make_run(seeded, status="interrupted", f1=0.9)
     found = compare_runs(seeded, [], where="status = interrupted")
     assert [row.runs for row in found.rows] == [["exp5"]]
-    assert found.nothing_found == ""
+    assert found.empty_reason == ""
     both = compare_runs(seeded, [], where="val/f1 >= 0.75 and not status = failed", each=True)
     assert sorted(row.runs[0] for row in both.rows) == ["exp2", "exp5"]
 
@@ -156,12 +156,12 @@ def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_
     ]  # as it says
     found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
     assert (
-        found.nothing_found
+        found.empty_reason
         == "nothing found: looked at the newest 3 finished runs; there val/f1 is 0.5000 to 0.7000,"
         " model.name is resnet18"
     )
     found = compare_runs(seeded, [], where="status = killed")
-    assert found.nothing_found.endswith(
+    assert found.empty_reason.endswith(
         "looked at the newest 4 runs; there status is finished or interrupted"
     )
     done = run_tracker("compare", "--where", "val/f1 > 0.95", "--json", cwd=seeded.root)
@@ -211,9 +211,9 @@ def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(
 
 def test_ranges_name_what_there_is(seeded: Workspace) -> None:
     shutil.rmtree(seeded.runs_dir / "exp2")
-    assert expand_words(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
+    assert expand_ranges(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
     with pytest.raises(UnknownRunError, match="nothing between exp7 and exp9"):
-        expand_words(seeded, ["exp7..exp9"])
+        expand_ranges(seeded, ["exp7..exp9"])
 
 
 def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
-LEVEL = (
+ALPHA = (
     0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
 )
 POWER = 0.8
 ROUNDING = 1e-9
-PART = 500  # resamples at a time: some MB
+BATCH = 500  # resamples at a time: some MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class FoldTest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paired:
+class PairedComparison:
     """What `samples` validation images say about two runs; `units` were drawn: images, or people
     with all of theirs."""
 
@@ -96,7 +96,7 @@ class Paired:
         return {**values, **metrics, "mcnemar": mcnemar}
 
 
-def compare_guesses(
+def compare_predictions(
     truth: Integers,
     a: Integers,
     b: Integers,
@@ -105,7 +105,7 @@ def compare_guesses(
     groups: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Paired:
+) -> PairedComparison:
     """Compare the guesses [images] of two runs with the truth [images], all of them class numbers.
 
     `groups` names whose photograph each image is: those of one person are not independent of each
@@ -125,9 +125,9 @@ def compare_guesses(
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
     found = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        found[metric.name] = _judge(*values, higher_is_better=metric.higher_is_better)
+        found[metric.name] = _summarize(*values, higher_is_better=metric.higher_is_better)
     right_a, right_b = a == truth, b == truth
-    return Paired(
+    return PairedComparison(
         samples=len(truth),
         units=int(cells.counts.sum()),
         resamples=resamples,
@@ -166,10 +166,10 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     variance = math.fsum((delta - mean) ** 2 for delta in deltas) / (count - 1)
     error = math.sqrt((1 / count + 1 / (count - 1)) * variance)
     t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
-    reach = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
+    half_width = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
     p = 2 * float(stdtr(count - 1, -abs(t)))
     return FoldTest(
-        a=tuple(a), b=tuple(b), delta=mean, low=mean - reach, high=mean + reach, t=t, p=p
+        a=tuple(a), b=tuple(b), delta=mean, low=mean - half_width, high=mean + half_width, t=t, p=p
     )
 
 
@@ -214,7 +214,7 @@ class _Cells:
         """
         import numpy as np
 
-        for size in _parts(resamples):
+        for size in _batch_sizes(resamples):
             draws = np.empty((size, len(self.counts)), dtype=np.float32)
             for kinds in self.strata:
                 counts = self.counts[kinds].astype(np.int64)
@@ -235,8 +235,8 @@ class _Cells:
         moving = np.flatnonzero(np.any(change != 0, axis=1))
         sums = self.counts[None] @ self.features
         counts = self.counts[moving].astype(np.int64)
-        for size in _parts(resamples):
-            yield sums + _toss(rng, counts, size) @ change[moving]
+        for size in _batch_sizes(resamples):
+            yield sums + _flip_coins(rng, counts, size) @ change[moving]
 
 
 def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
@@ -264,7 +264,7 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
     return drawn
 
 
-def _toss(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
+def _flip_coins(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
     """How many of each kind's units [size, kinds] fall on one side: a bit for each unit."""
     import numpy as np
 
@@ -280,9 +280,9 @@ def _toss(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.f
     return tossed
 
 
-def _parts(resamples: int) -> Iterator[int]:
-    for start in range(0, resamples, PART):
-        yield min(PART, resamples - start)
+def _batch_sizes(resamples: int) -> Iterator[int]:
+    for start in range(0, resamples, BATCH):
+        yield min(BATCH, resamples - start)
 
 
 def _count_cells(
@@ -348,7 +348,9 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     return [(number, np.frombuffer(key, dtype=np.int64)) for key, number in counted.items()]
 
 
-def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool) -> Difference:
+def _summarize(
+    sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool
+) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
     The interval is the difference plus and minus 1.96 bootstrap standard errors; see DECISIONS.md
@@ -358,10 +360,10 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: b
 
     a, b = map(float, sides)
     error, normal = float(drawn.std()), NormalDist()
-    reach = normal.inv_cdf((1 + COVERAGE) / 2) * error
-    low, high = b - a - reach, b - a + reach
+    half_width = normal.inv_cdf((1 + COVERAGE) / 2) * error
+    low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
-    differs = p <= LEVEL and not low <= 0 <= high
+    differs = p <= ALPHA and not low <= 0 <= high
     return Difference(
         a=a,
         b=b,
@@ -369,6 +371,6 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: b
         low=low,
         high=high,
         p=p,
-        smallest=(normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * error or None,
+        smallest=(normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) * error or None,
         better=("b" if (b > a) == higher_is_better else "a") if differs else None,
     )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-SMALL = 10  # points; fewer are called few, and none of them is called far off
-FAR = 2.0  # residual standard deviations
+FEW_POINTS = 10  # points; fewer are called few, and none of them is called far off
+MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,17 @@ class Line:
         2)."""
         value = self.intercept + self.slope * x
         leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
-        reach = self._reach(1 + leverage)
-        return value, value - reach, value + reach
+        half_width = self._half_width(1 + leverage)
+        return value, value - half_width, value + half_width
 
-    def tells_apart(self, x: float, other: float) -> bool:
+    def separates(self, x: float, other: float) -> bool:
         """Whether new points at two values of x differ by more than chance (95 %, Student's t, n -
         2)."""
-        return abs(self.slope * (x - other)) > self._reach(2 + (x - other) ** 2 / self.spread_x)
+        return abs(self.slope * (x - other)) > self._half_width(
+            2 + (x - other) ** 2 / self.spread_x
+        )
 
-    def _reach(self, variances: float) -> float:
+    def _half_width(self, variances: float) -> float:
         """Half the 95 % interval of what has so many times the variance of a residual."""
         return (
             _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
@@ -87,20 +89,20 @@ def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tu
     can compute from the printed line; a point nearer than FAR is not named though the others lie
     still nearer, nor any of fewer than SMALL points.
     """
-    if line.n < SMALL or line.residual_sd == 0:
+    if line.n < FEW_POINTS or line.residual_sd == 0:
         return []
     limit = _t_quantile(1 - (1 - CONFIDENCE) / (2 * line.n), line.n - 3)
     distances = (
         np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)
     ) / line.residual_sd
-    odd = np.abs(studentise(line, x, y)) > limit
+    odd = np.abs(studentize(line, x, y)) > limit
     return [
         (int(place), float(distances[place]))
-        for place in np.flatnonzero(odd & (np.abs(distances) > FAR))
+        for place in np.flatnonzero(odd & (np.abs(distances) > MIN_OUTLIER_SD))
     ]
 
 
-def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
+def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
     """Each point's distance from the line through the others, in its own standard deviations."""
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     residuals = ys - line.intercept - line.slope * xs
@@ -128,9 +130,11 @@ def rank_correlation(
     rho = min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
     if distinct < 4 or 1 - abs(rho) < 1e-12:
         return RankCorrelation(rho=rho, low=None, high=None)
-    reach = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
+    half_width = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
     middle = math.atanh(rho)
-    return RankCorrelation(rho=rho, low=math.tanh(middle - reach), high=math.tanh(middle + reach))
+    return RankCorrelation(
+        rho=rho, low=math.tanh(middle - half_width), high=math.tanh(middle + half_width)
+    )
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:

@@ -7,8 +7,13 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracker.comparison.compare import check_sort_name, find_others, load_values, sort_key
-from tracker.comparison.where import explain_nothing_found, parse_where
+from tracker.comparison.compare import (
+    check_sort_name,
+    find_matching_elsewhere,
+    load_values,
+    sort_key,
+)
+from tracker.comparison.where import explain_no_matches, parse_where
 from tracker.ledger.read import (
     list_newest_submissions,
     list_ranks,
@@ -23,10 +28,10 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
 
-SPLITS = ("public_", "private_", "val_")
+SCORE_PREFIXES = ("public_", "private_", "val_")
 
 
-def pick_runs(
+def search_runs(
     workspace: Workspace, *, where: str = "", sort: str = "", limit: int = 0, archived: bool = False
 ) -> list[RunRecord]:
     """The runs of which the condition is true, newest first or by `sort`; of these the first
@@ -50,13 +55,13 @@ def pick_runs(
     if sort and records:
         check_sort_name(sort, names)
         metrics = {name for record in records for name in record.summary}
-        is_metric = sort in metrics or sort.startswith(SPLITS)
+        is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
         chosen.sort(key=lambda place: order(values[place].get(sort)))
     return [records[place] for place in chosen[: limit or None]]
 
 
-def pick_submissions(
+def search_submissions(
     workspace: Workspace, *, sort: str = "", limit: int = 0
 ) -> tuple[list[Submission], dict[int, int]]:
     """The newest submissions in their order, or the first by `sort`, and their ranks among all;
@@ -91,9 +96,9 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     others = [record for record in records if record not in looked_at]
     scope = render_count(len(looked_at), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
-    found = find_others(workspace, condition, others)
+    found = find_matching_elsewhere(workspace, condition, others)
     command = "tracker runs --archived looks at them, too"
-    return explain_nothing_found(
+    return explain_no_matches(
         condition, scope, load_values(workspace, looked_at), others=found, command=command
     )
 
@@ -110,15 +115,15 @@ def sort_submissions(
     Raises ConfigError for a name that no submission has.
     """
 
-    values = {row.number: list_values(row, validation.get(row.number, {})) for row in rows}
+    values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
     if not rows:
         return []
     check_sort_name(name, [known for item in values.values() for known in item], what="submission")
-    order = sort_key(competition.metrics, name, is_metric=name.startswith(SPLITS))
+    order = sort_key(competition.metrics, name, is_metric=name.startswith(SCORE_PREFIXES))
     return sorted(rows, key=lambda row: order(values[row.number].get(name)))
 
 
-def list_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
+def collect_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
     """Everything by which submissions can be put in order, by its name."""
     fields = {
         "number": row.number,
@@ -154,7 +159,7 @@ def rank_submissions(
     not known."""
     known: dict[int, float] = {}
     for row in rows:
-        value = list_values(row, validation.get(row.number, {})).get(name)
+        value = collect_values(row, validation.get(row.number, {})).get(name)
         if isinstance(value, int | float):
             known[row.number] = value
     sign = -1 if higher_is_better(competition.metrics, name) else 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracker.comparison.leaderboard_noise import Sample
+from tracker.comparison.leaderboard_noise import SampleSizes
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_noted
 from tracker.ledger.records import Submission
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from tracker.training.predict.probabilities import Kept
 
-DRAWS = 2000
+NUM_DRAWS = 2000
 SEED = 0
 
 
 @dataclass(frozen=True)
-class Panel:
+class LabeledPredictions:
     """What submissions said about images whose answers are known: classes [images] and
     [submissions, images].
 
@@ -46,7 +46,7 @@ class Panel:
     replace: bool
     source: str
 
-    def draw_private(self, metric: Metric) -> NDArray[np.float64]:
+    def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
         """Scores [draws, submissions] of the metric, one that is resampled, on resampled private
         parts, seeded.
 
@@ -56,9 +56,9 @@ class Panel:
         rng = np.random.default_rng(SEED)
         kinds, counts = np.unique(np.vstack([self.truth, self.guesses]), axis=1, return_counts=True)
         if self.replace:
-            drawn = rng.multinomial(self.size, counts / counts.sum(), DRAWS).astype(np.float64)
+            drawn = rng.multinomial(self.size, counts / counts.sum(), NUM_DRAWS).astype(np.float64)
         else:
-            drawn = rng.multivariate_hypergeometric(counts, self.size, DRAWS).astype(np.float64)
+            drawn = rng.multivariate_hypergeometric(counts, self.size, NUM_DRAWS).astype(np.float64)
         truth, guesses = kinds[0], kinds[1:]
         computed = find_kind(metric.kind)
         assert computed is not None  # noqa: S101  (`load_panel` has looked)
@@ -71,14 +71,14 @@ class Panel:
         return np.stack(scores, axis=1)
 
 
-def load_panel(
+def load_labeled_predictions(
     workspace: Workspace,
     rows: Sequence[Submission],
     answers: Mapping[int, Answers],
-    sample: Sample,
+    sample: SampleSizes,
     *,
     needed: Sequence[int],
-) -> Panel | None:
+) -> LabeledPredictions | None:
     """The solution's images once its private half was revealed, else validation images that the
     runs share.
 
@@ -86,15 +86,18 @@ def load_panel(
     """
     if not is_resampled(workspace.competition.primary.kind):
         return None
-    found = _panel_of_solution(workspace, rows, answers, sample) or _panel_of_validation(
+    found = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
         workspace, rows, sample
     )
     return found if found is not None and set(needed) <= set(found.numbers) else None
 
 
-def _panel_of_solution(
-    workspace: Workspace, rows: Sequence[Submission], answers: Mapping[int, Answers], sample: Sample
-) -> Panel | None:
+def _load_solution(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    answers: Mapping[int, Answers],
+    sample: SampleSizes,
+) -> LabeledPredictions | None:
     """All images of a local solution; None, with the answers unread, unless every submission here
     was revealed."""
     revealed = list_noted(workspace, "revealed")
@@ -112,12 +115,12 @@ def _panel_of_solution(
     words = (
         f"{len(truth)} images of the revealed solution, {sample.private} of them private each time"
     )
-    return Panel(known, truth, guesses, len(place), sample.private, False, words)
+    return LabeledPredictions(known, truth, guesses, len(place), sample.private, False, words)
 
 
-def _panel_of_validation(
-    workspace: Workspace, rows: Sequence[Submission], sample: Sample
-) -> Panel | None:
+def _load_shared_validation(
+    workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
+) -> LabeledPredictions | None:
     """Validation or out-of-fold images of the first run's set, with every run that was validated on
     the same."""
     from tracker.training.predict.probabilities import align
@@ -136,7 +139,7 @@ def _panel_of_validation(
     size = sample.private or sample.public or len(truth)
     words = f"{len(truth)} validation images, resampled to {size}"
     classes = aligned[0].probabilities.shape[1]
-    return Panel(
+    return LabeledPredictions(
         [number for number, _ in kept], truth.astype(np.int64), guesses, classes, size, True, words
     )
 
@@ -166,7 +169,9 @@ def _is_same_set(first: Kept, other: Kept) -> bool:
     return next(pairs) == next(pairs)
 
 
-def draw_normal(means: Sequence[float], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+def draw_correlated_scores(
+    means: Sequence[float], variances: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Scores [draws, n] about `means` whose differences have the variances `squares` [n, n],
     seeded.
 
@@ -174,9 +179,9 @@ def draw_normal(means: Sequence[float], squares: NDArray[np.float64]) -> NDArray
     covariance is cut off.
     """
     n = len(means)
-    centre = np.eye(n) - 1 / n
-    values, vectors = np.linalg.eigh(-0.5 * centre @ squares @ centre)
+    center = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-0.5 * center @ variances @ center)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    noise = np.random.default_rng(SEED).standard_normal((DRAWS, n)) @ root.T
+    noise = np.random.default_rng(SEED).standard_normal((NUM_DRAWS, n)) @ root.T
     found: NDArray[np.float64] = np.asarray(means) + noise
     return found

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_handkept import TABLE
-from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
+from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.ledger.read import list_submissions, list_validation
@@ -37,7 +37,7 @@ def three(workspace: Workspace) -> Workspace:
 
 
 def pick(workspace: Workspace, **options: str | int) -> list[str]:
-    return [record.name for record in pick_runs(workspace, **options)]  # type: ignore[arg-type]
+    return [record.name for record in search_runs(workspace, **options)]  # type: ignore[arg-type]
 
 
 def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> None:
