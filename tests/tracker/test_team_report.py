@@ -150,9 +150,9 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     stars = found.find("span", **{"class": "star"})
     assert set(stars[sum(map(bool, marks)) :]) <= {"**", "^"}
     assert found.find("p", **{"class": "bad"}) == [
-        "the same as 8",
-        "the same as 7",
-        "the same as 7",
+        "duplicate of 8",
+        "duplicate of 7",
+        "duplicate of 7",
     ]
 
 
@@ -423,7 +423,7 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
 def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:
     done = run_tracker("report", cwd=winners.root, **NO_MLFLOW)
     assert done.stdout.strip() == str(winners.root / "report.html")
-    assert "MLflow has no copy of it" in done.stderr
+    assert "the report was not copied to MLflow" in done.stderr
     (winners.root / "report.html").unlink()
     done = run_tracker("report", "--md", "r.md", cwd=winners.root, **NO_MLFLOW)
     assert done.stdout.strip() == "r.md"

@@ -19,6 +19,7 @@ from typing import Any
 from tracker.runs.points import Curves
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import list_monitors
+from tracker.training.numbers import render_count
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import higher_is_better
 
@@ -258,19 +259,21 @@ def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> lis
     lines = [WRITERS[advice.state](advice, best, watched)]
     if advice.state == "overfitting" and advice.gap_opened is not None:
         lines.append(
-            "The validation loss has left the training loss behind since epoch"
-            f" {advice.gap_opened}."
+            f"Since epoch {advice.gap_opened}, the validation loss has moved away from the training"
+            " loss."
         )
     if advice.state in ("overfitting", "plateau") and advice.saved:
-        kept = f"train.patience={advice.patience} would have kept the same best.pth"
-        lines.append(f"In hindsight {kept} and saved {_epochs(advice.saved)}.")
+        saved = render_count(advice.saved, "epoch")
+        lines.append(
+            f"train.patience={advice.patience} would have given the same best.pth and saved {saved}."
+        )
     others = [
-        f"by {name} epoch {epoch}{_name_ties(finite[name], epoch)}"
+        f"{name} in epoch {epoch}{_name_ties(finite[name], epoch)}"
         for name, epoch in advice.stop_at.items()
         if advice.best_epoch not in (epoch, *find_ties(finite[name], epoch))
     ]
     if others and advice.state != "short":
-        lines.append(f"Judged by another metric, another epoch was best: {', '.join(others)}.")
+        lines.append(f"Other metrics were best in other epochs: {', '.join(others)}.")
     return lines
 
 
@@ -288,14 +291,14 @@ def _write_improving(_: Advice, best: str, __: Series) -> str:
 def _write_overfitting(advice: Advice, best: str, _: Series) -> str:
     share = 100 * advice.past_best / advice.epochs
     return (
-        f"Overfitting: {best}; the {_epochs(advice.past_best)} after it ({share:.0f} %) brought"
-        " nothing better."
+        f"Overfitting: {best}; the {render_count(advice.past_best, 'epoch')} after it"
+        f" ({share:.0f} %) brought no improvement."
     )
 
 
 def _write_diverged(_: Advice, best: str, __: Series) -> str:
     return (
-        f"Diverged: the training loss did not stay down; {best}. Lower optim.lr, or set"
+        f"Diverged: the training loss did not stay low; {best}. Lower optim.lr, or set"
         " train.clip_grad."
     )
 
@@ -305,18 +308,14 @@ def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
     reach = _expected_range(noise, len(watched))
     level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
     return (
-        f"No telling whether more epochs would help or harm: {best}, but from epoch {level} on"
-        f" nothing stands out of the noise ({noise:.2g} from epoch to epoch)."
+        f"Unclear whether more epochs would help: {best}; since epoch {level}, it has changed less"
+        f" than its noise ({noise:.2g} per epoch)."
     )
 
 
 def _write_short(advice: Advice, best: str, _: Series) -> str:
     more = ", the last one: try more" if not advice.past_best else ""
     return f"Too few epochs to judge: {best}{more}."
-
-
-def _epochs(number: int) -> str:
-    return f"{number} epoch{'s' * (number != 1)}"
 
 
 WRITERS: dict[str, Callable[[Advice, str, Series], str]] = {

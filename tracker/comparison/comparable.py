@@ -67,8 +67,8 @@ _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
 _OPTIMIZER = re.compile(
     r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
 )  # its gamma is another
-HOW_TO_NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
-HOW_TO_SAVE_VALIDATION = "run.save_validation(...) makes it known"
+HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
+HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
 Scheme = Mapping[str, Any]
 
 
@@ -297,7 +297,7 @@ def explain_validation(a: Basis, b: Basis) -> str:
     if a.checksums and b.checksums and needs_files:
         return _compare_files(a, b)
     if reason := explain_scheme(a, b) or _describe_difference(
-        "other validation images", _differ(a.images, b.images)
+        "different validation images", _differ(a.images, b.images)
     ):
         return reason
     return _compare_files(a, b)
@@ -310,18 +310,18 @@ def explain_scheme(a: Basis, b: Basis) -> str:
     compared.
     """
     if a.own and b.own and (a.scheme or b.scheme):
-        return _describe_difference("another validation", _differ(a.scheme, b.scheme))
+        return _describe_difference("different validation", _differ(a.scheme, b.scheme))
     unknown = [basis for basis in (a, b) if basis.own or not basis.scheme]
     if len(unknown) == 1 or any(basis.own for basis in unknown):
         return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
     differing = _differ(a.scheme, b.scheme)
-    for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
+    for headline, keys in (("different split", SPLIT), ("different labels", LABELS)):
         if reason := _describe_difference(
             headline, {key: pair for key, pair in differing.items() if key in keys}
         ):
             return reason
     return _describe_difference(
-        "other images or labels",
+        "different images or labels",
         {key: pair for key, pair in differing.items() if _both_known(pair)},
     )
 
@@ -340,8 +340,10 @@ def _explain_training(a: Basis, b: Basis) -> str:
     otherwise."""
     differing = _differ(a.training, b.training)
     if differing.keys() <= set(CROPS):
-        return _describe_difference("measured on another crop of the training images", differing)
-    return _describe_difference("measured on other training images", differing)
+        return _describe_difference(
+            "measured on a different crop of the training images", differing
+        )
+    return _describe_difference("measured on different training images", differing)
 
 
 def _both_known(pair: tuple[Any, Any]) -> bool:
@@ -354,13 +356,12 @@ def explain_key(key: str, monitor: str) -> str:
     """Why runs that differ in a config key cannot be compared by `monitor`; empty when they can."""
     if key in (*SPLIT, *LABELS, *SOURCES, *IMAGES):
         return (
-            f"{key} changes which images or labels validate, so {monitor} does not compare the"
-            " trials"
+            f"{key} changes the validation images or labels, so {monitor} cannot compare the trials"
         )
     if key in LOSS and strip_split(monitor) == "loss":
         return (
-            f"{key} changes what {monitor} means, so it does not compare the trials: monitor val/f1"
-            " does"
+            f"{key} changes what {monitor} means, so it cannot compare the trials: monitor val/f1"
+            " instead"
         )
     return ""
 
@@ -377,7 +378,7 @@ def _explain_loss(a: Basis, b: Basis) -> str:
         return (
             f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({HOW_TO_NAME_LOSS})"
         )
-    return _describe_difference("another loss", _differ(a.loss, b.loss))
+    return _describe_difference("different loss", _differ(a.loss, b.loss))
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -420,5 +421,5 @@ def _compare_files(a: Basis, b: Basis) -> str:
         return ""
     shared = len(labels[0].keys() & labels[1].keys())
     if shared == len(labels[0]) == len(labels[1]):
-        return "other labels or classes of the same validation images"
-    return f"other validation images ({shared} are shared by {len(labels[0])} and {len(labels[1])})"
+        return "same validation images, but different labels or classes"
+    return f"different validation images ({shared} shared of {len(labels[0])} and {len(labels[1])})"

@@ -275,7 +275,7 @@ def _suggest_runs(workspace: Workspace) -> str:
     ]
     if unfinished:
         named = " ".join(unfinished[:MAX_NAMED])
-        return f"tracker compare {named} compares what has not finished"
+        return f"tracker compare {named} compares unfinished runs"
     numbers = list_numbers(workspace)
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
@@ -653,7 +653,7 @@ def _explain_incomparable_rows(
     left, right = ({run.outcome.get("data.fold"): run.basis for run in row} for row in (one, other))
     if len(one) + len(other) > 2 and left.keys() != right.keys():
         folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
-        return f"other validation images (folds {folds[0]} against {folds[1]})"
+        return f"different validation images (folds {folds[0]} against {folds[1]})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
 

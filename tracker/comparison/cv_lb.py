@@ -152,9 +152,7 @@ def predict_public_score(
         reason = f"the run has no val/{metric}"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
-        reason = (
-            f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
-        )
+        reason = f"needs 3 scored submissions with the validation scheme of this run; there are {n}{same}"
     else:
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
@@ -238,7 +236,7 @@ def _build_relation(
         reason = (
             f"all have the same {part} score"
             if len(points) >= 3
-            else f"three are needed, there are {len(points)}"
+            else f"needs three, there are {len(points)}"
         )
     return ScoreRelation(
         metric=metric,

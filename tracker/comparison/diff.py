@@ -100,7 +100,7 @@ def diff_runs(
             workspace.runs_dir, left, right, resamples=resamples, images=images
         )
     else:
-        evidence = Evidence(problem="left out by --no-stats")
+        evidence = Evidence(problem="skipped because of --no-stats")
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
     recorded = left.recorded or right.recorded
     differing = diff_configs(left.config, right.config, data=data, recorded=recorded)

@@ -90,11 +90,11 @@ def compare_validation(
 
 def _find_missing(side: Side) -> str:
     if side.folder is None:
-        return "left no validation predictions here (known from the ledger alone)"
+        return "saved no validation predictions here (known only from the ledger)"
     return (
         ""
         if (side.folder / VALIDATION).is_file()
-        else f"kept no validation predictions ({VALIDATION})"
+        else f"saved no validation predictions ({VALIDATION})"
     )
 
 
@@ -149,20 +149,20 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
 
     a, b = _load(left), _load(right)
     if a.classes != b.classes:
-        raise TrackerError(f"{left.name} and {right.name} know different classes")
+        raise TrackerError(f"{left.name} and {right.name} have different classes")
     if a.ids != b.ids:
         places = {name: place for place, name in enumerate(b.ids)}
         shared = sum(name in places for name in a.ids)
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
-                f"the validation sets differ: {shared:,} images are shared by the {len(a.ids):,} of"
-                f" {left.name} and the {len(b.ids):,} of {right.name}{_list_causes(left, right)}"
+                f"the validation sets differ: {left.name} has {len(a.ids):,} images, {right.name} has"
+                f" {len(b.ids):,}, {shared:,} are in both{_list_causes(left, right)}"
             )
         b = select(b, [places[name] for name in a.ids])
     wrong = int((_get_labels(a) != _get_labels(b)).sum())
     if wrong:
         raise TrackerError(
-            f"{wrong:,} of the {len(a.ids):,} shared validation images have other labels"
+            f"{wrong:,} of the {len(a.ids):,} shared validation images have different labels"
         )
     return a, b
 
@@ -207,9 +207,9 @@ def _test_folds(
         return None, f"{len(members[0])} and {len(members[1])} folds cannot be paired"
     loaded = [[_load_member(runs_dir, name) for name in names] for names in members]
     if any(kept is None for side in loaded for kept in side):
-        return None, "not every fold has kept its validation predictions"
+        return None, "not every fold has validation predictions"
     if any(set(a.ids) != set(b.ids) for a, b in zip(*loaded, strict=True)):
-        return None, "the folds of the two are of different images"
+        return None, "the two runs have different images in their folds"
     scores = [[measure(kept) for kept in side] for side in loaded]
     tests = {}
     for name in METRICS:

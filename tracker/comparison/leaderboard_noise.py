@@ -89,7 +89,7 @@ def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
     source = (
         f"{share:g} of {total} images"
         if share
-        else f"half of {total} images assumed, see public_share"
+        else f"half of {total} images (assumed; set public_share)"
     )
     return SampleSizes(public=public, private=total - public or None, source=source)
 
@@ -174,8 +174,8 @@ def _estimate_noise_from_private(
     if line is None:
         return None
     words = (
-        f"the scatter of {len(pairs)} private scores about their line, half of it taken as the"
-        " public part's"
+        f"the scatter of {len(pairs)} private scores around their line (half of its variance is"
+        " counted as public noise)"
     )
     return line.residual_sd / math.sqrt(2), words
 
@@ -204,7 +204,7 @@ def estimate_public_noise(
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
     words = (
-        f"{sample.public} public images, half of the variance assumed to be shared (no answers are"
+        f"{sample.public} public images, half of the variance assumed to be shared (no answers"
         " known)"
     )
     return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), words

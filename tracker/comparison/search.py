@@ -97,7 +97,7 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     scope = render_count(len(looked_at), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
     found = find_matching_elsewhere(workspace, condition, others)
-    command = "tracker runs --archived looks at them, too"
+    command = "tracker runs --archived includes them"
     return explain_no_matches(
         condition, scope, load_values(workspace, looked_at), others=found, command=command
     )

@@ -317,7 +317,7 @@ def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | N
     """The parents that are here and lead to a beginning; the eldest of a circle becomes one."""
     parents = {name: parent if parent in claimed else None for name, parent in claimed.items()}
     problems = [
-        f"{name}: its parent {claimed[name]} is not here"
+        f"{name}: its parent {claimed[name]} is not in this workspace"
         for name in claimed
         if claimed[name] != parents[name]
     ]
@@ -328,7 +328,7 @@ def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | N
         )  # beyond the way that leads into it
         eldest = next(name for name in parents if name in circle)
         parents[eldest] = None
-        problems.append(f"{eldest}: it descends from itself")
+        problems.append(f"{eldest}: it is its own ancestor")
         reached = {name for name, _ in _walk(parents)}
     return parents, problems
 

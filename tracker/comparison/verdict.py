@@ -77,7 +77,7 @@ def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> 
     unknown = f"; {tell_unknown(not_known)}" if not_known else ""
     if len(changes) <= MAX_KEYS:
         return ("no config key changed" if not config else render_change(config)) + unknown
-    return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
+    return f"{len(changes)} config keys changed: their effects cannot be separated{unknown}"
 
 
 def _choose_name(side: str | None, names: tuple[str, str]) -> str:
@@ -90,7 +90,7 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
     samples = f"{paired.samples:,} samples"
     scores = f"{METRICS[metric].title} {render_number(found.a)} -> {render_number(found.b)}"
     if found.smallest is None:
-        return f"no difference at all: the same guesses on all {samples} of the validation"
+        return f"no difference at all: the predictions are equal on all {samples} of the validation set"
     if found.better:
         low, high = sorted((abs(found.low), abs(found.high)))
         surely = f"p = {found.p:.2g}, below the limit of {ALPHA:g}"
@@ -105,8 +105,8 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
             f"{WHY_ALPHA} ({samples})"
         )
     return (
-        f"no difference that {samples} can show: {scores}, {interval} with 0 in it "
-        f"(a true difference of {found.smallest:.3f} would show)"
+        f"no difference that {samples} can show: {scores}, {interval} includes 0"
+        f" (a true difference of {found.smallest:.3f} would show)"
     )
 
 
@@ -118,7 +118,7 @@ def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str,
             continue
         low, high = sorted((abs(found.low), abs(found.high)))
         title, better = METRICS[other].title, _choose_name(found.better, names)
-        lines.append(f"by {title} alone {better} is better by {render_range(low, high)}")
+        lines.append(f"by {title} alone, {better} is better by {render_range(low, high)}")
     return lines
 
 
@@ -126,9 +126,9 @@ def _describe_folds(test: FoldTest, metric: str) -> str:
     better = f"val/{metric}"
     ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
     counts = (
-        "0 is in it: no difference shown"
+        "it includes 0: no difference shown"
         if test.low <= 0 <= test.high
-        else "0 is outside: a difference"
+        else "it excludes 0: a difference"
     )
     return (
         f"over {len(test.a)} folds: {METRICS[metric].title}"
@@ -160,4 +160,4 @@ def _describe_scores(
             return [f"{scores}; {unknown}"]
         better = names[(b > a) == higher_is_better(competition.metrics, name)]
         return [f"{scores}, {better} is ahead; {unknown}"]
-    return [f"no validation score of both is known; {unknown}"]
+    return [f"no validation score is known for both; {unknown}"]

@@ -106,19 +106,15 @@ def explain_no_matches(
     if others:
         named = [f"{name} ({why})" for name, why in list(others.items())[:MAX_NAMED]]
         more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
-        fits = "fits" if len(others) == 1 else "fit"
-        return (
-            f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
-        )
+        fits = "matches" if len(others) == 1 else "match"
+        return f"no match among {looked_at}; {', '.join(named)}{more} {fits}: {command}"
     names = dict.fromkeys(name for name, _ in condition.names)
     known = (
         [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names]
         if values
         else []
     )
-    return f"nothing found: looked at {looked_at}" + (
-        f"; there {', '.join(known)}" if known else ""
-    )
+    return f"no match among {looked_at}" + (f" ({', '.join(known)})" if known else "")
 
 
 def _summarize(values: Sequence[Any]) -> str:
@@ -167,7 +163,7 @@ class _Parser:
             raise _error(
                 self._text,
                 self._tokens[0].position,
-                f"more than {MAX_NESTING} brackets and nots within each other",
+                f"more than {MAX_NESTING} nested brackets and nots",
             )
         self._depth += 1
         test = self._read_part()
@@ -236,7 +232,7 @@ class _Parser:
                 raise _error(
                     self._text,
                     sign.position,
-                    f"{name.text} is {known!r}, not to be ordered with {wanted!r}",
+                    f"{name.text} is {known!r}: it cannot be ordered against {wanted!r}",
                 )
             return ORDER[sign.text](known, wanted)
 
@@ -262,7 +258,7 @@ def _split(text: str) -> list[_Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             start = position + len(text[position:]) - len(text[position:].lstrip())
-            raise _error(text, start, f"cannot be read from {text[start : start + 12]!r} on")
+            raise _error(text, start, f"cannot read {text[start : start + 12]!r}")
         kind = str(match.lastgroup)
         tokens.append(_Token(kind, match[kind], match.start(kind)))
         position = match.end()

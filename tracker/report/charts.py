@@ -121,7 +121,7 @@ def _draw_entry(
             kind, radius = "public first", 5.0
         if split == "public" and entry.equal_to is not None:
             at = y(value)
-            drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "vain")
+            drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "duplicate")
             kind = "hidden"
         drawing.dot(
             (x, y(value)),
@@ -221,7 +221,7 @@ def describe_scatter(relation: Scatter) -> str:
         others = f"the largest of {relation.schemes} validation schemes, which do not compare"
         count = f"{relation.ranked} of {len(relation.points)} submissions, those of {others}"
     if relation.rho is None:
-        return f"{count}: too few, or too equal, for a rank correlation."
+        return f"{count}: too few different values for a rank correlation."
     caution = " Few submissions: read it with caution." if relation.ranked < MIN_RELIABLE else ""
     rho = f"{relation.rho:.3f}".replace("-", "\u2212")
     return f"Spearman {rho} over {count}.{caution}"

@@ -249,7 +249,7 @@ def list_facts(report: TeamReport) -> dict[str, str]:
         facts["Best private score"] = (
             f"{metric.render(best.values[f'private_{metric.name}'])}, submission {best.number}"
         )
-    facts["Spent in vain"] = str(len(report.audit.wasted))
+    facts["Duplicates"] = str(len(report.audit.wasted))
     facts["Quota"] = render_quota(report.quota, report.competition)
     facts["Ledger head"] = report.head
     return facts

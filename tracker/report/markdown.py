@@ -56,7 +56,7 @@ def _render_top(report: TeamReport) -> Iterator[str]:
 
 def _render_submissions(report: TeamReport) -> str:
     if not report.entries:
-        return "Nothing was submitted yet.\n"
+        return "No submissions yet.\n"
     names = [
         "No.",
         "Model",
@@ -89,7 +89,7 @@ def _mark(mark: str) -> str:
 
 
 def _list_notes(entry: SubmissionEntry) -> list[str]:
-    repeated = [f"the same as {entry.equal_to}"] if entry.equal_to is not None else []
+    repeated = [f"duplicate of {entry.equal_to}"] if entry.equal_to is not None else []
     return [*repeated, *entry.notes]
 
 
@@ -115,7 +115,7 @@ def _render_node(node: Node, report: TeamReport) -> str:
 def _render_audit(report: TeamReport) -> Iterator[str]:
     audit, metric = report.audit, report.competition.primary
     entries = {entry.number: entry for entry in report.entries}
-    yield "### Spent in vain\n"
+    yield "### Duplicates of earlier submissions\n"
     rows = [
         [
             str(item["number"]),
@@ -125,7 +125,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         ]
         for item in audit.wasted
     ]
-    yield render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
+    yield render_table(("No.", "duplicate of", "evidence", "memo"), rows) if rows else "None.\n"
     for title, items in (
         ("One key away from SOTA", audit.one_key),
         ("Several keys at once", audit.several_keys),
@@ -156,7 +156,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     if audit.unscored:
         yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
     if audit.missing:
-        yield "\n### Files that have gone\n"
+        yield "\n### Missing files\n"
         yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)
     if audit.freed:
         yield "\n### Files freed by tracker clean\n"

@@ -55,7 +55,7 @@ def copy_report(workspace: Workspace, written: WrittenReport) -> str:
         keep_report(workspace, written.texts, about=written.about)
     except TrackerError as error:
         return (
-            f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to"
-            " date"
+            f"the report was not copied to MLflow ({render_error(error)}); the next report tries"
+            " again"
         )
     return ""

@@ -120,7 +120,7 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
         "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same"
         " validation" in text
     )
-    assert "submissions 1 and 2: three are needed, there are 2\n" in text
+    assert "submissions 1 and 2: needs three, there are 2\n" in text
     assert "the validation scheme was changed" in text
 
 
@@ -231,7 +231,7 @@ def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
     submit_all(workspace)
     make_run(workspace, "0000010110", config={"data.val_ratio": 0.5}, f1=0.65)
     assert (
-        "needs 3 scored submissions that validated as this run does, there are 1"
+        "needs 3 scored submissions with the validation scheme of this run; there are 1"
         in check(workspace, "exp7").expected["reason"]
     )
 

@@ -55,15 +55,12 @@ def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> Non
 
 def test_runs_says_what_it_looked_at_where_a_condition_finds_none(three: Workspace) -> None:
     done = run_tracker("runs", "--where", "val/f1 > 0.9", cwd=three.root)
-    assert (
-        done.stdout
-        == "nothing found: looked at 4 runs, however they ended; there val/f1 is 0.1000 to 0.8000\n"
-    )
+    assert done.stdout == "no match among 4 runs, however they ended (val/f1 is 0.1000 to 0.8000)\n"
     archive_runs(three, ["exp3"])
     done = run_tracker("runs", "--where", "val/f1 > 0.75", cwd=three.root)
     assert done.stdout.startswith(
-        "nothing found: looked only at 3 runs, however they ended, without the archived ones; "
-        "exp3 (archived) fits: tracker runs --archived looks at them, too\n"
+        "no match among 3 runs, however they ended, without the archived ones; "
+        "exp3 (archived) matches: tracker runs --archived includes them\n"
     )
 
 
