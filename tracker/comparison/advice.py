@@ -1,5 +1,6 @@
-"""What the curves of a run say about how long it should have been trained. Plain Python: `show`
-loads no numpy for it.
+"""What the curves of a run say about how long it should have been trained.
+
+Plain Python: `show` loads no numpy for it.
 
 A trend is judged by order alone: Mann-Kendall's test counts the pairs of epochs in which the curve
 rose, and under mere noise every order is equally likely, however large the noise is (Mann 1945,
@@ -35,14 +36,13 @@ Series = Mapping[int, float]  # by epoch
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """`state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few
-    epochs).
+    """What the curves of one run say, as numbers and as sentences.
 
-    `past_best` epochs came after `best_epoch` of `monitor`; `noise` is the standard deviation from
-    epoch to epoch;
-    `gap_opened` is the epoch from which the validation loss left the training loss behind;
-    `stop_at` has the best epoch
-    by each metric; `patience` would have kept the same best epoch and saved `saved` epochs.
+    `state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few
+    epochs). `past_best` epochs came after `best_epoch` of `monitor`. `noise` is the standard
+    deviation from epoch to epoch. From epoch `gap_opened` on, the validation loss is above the
+    training loss by more than noise. `stop_at` has the best epoch by each metric. `patience` would
+    have given the same best epoch and saved `saved` epochs.
     """
 
     state: str
@@ -100,8 +100,10 @@ def advise(
 def advise_run(
     record: RunRecord, config: Mapping[str, Any], curves: Curves, metrics: Sequence[Metric]
 ) -> Advice | None:
-    """Advice about a run that was trained; None for other kinds, and where it has no curve of its
-    monitored metric."""
+    """Advice about a run that was trained.
+
+    None for other kinds of runs, and for a run without a curve of its monitored metric.
+    """
     if record.kind != "train":
         return None
     return advise(
@@ -110,8 +112,7 @@ def advise_run(
 
 
 def find_best(values: Series, sign: int) -> int:
-    """The first epoch with the best value, the highest where `sign` is 1, the lowest where it is
-    -1."""
+    """The first epoch with the best value: the highest if `sign` is 1, the lowest if it is -1."""
     return max(values, key=lambda epoch: (sign * values[epoch], -epoch))
 
 
@@ -153,8 +154,10 @@ def _find_state(
 
 
 def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
-    """A loss that is no number; a training loss that ends clearly above its first epoch, or rises
-    since its best."""
+    """Whether a loss is not finite, or the training loss ends high.
+
+    It ends high if it is clearly above its first epoch, or if it rises since its best epoch.
+    """
     if any(
         not math.isfinite(value)
         for name in ("train/loss", "val/loss")
@@ -171,20 +174,24 @@ def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
 
 
 def _after(values: Series, epoch: int, sign: int) -> list[float]:
-    """What came after an epoch; the epoch itself was chosen for its value and says nothing about a
-    trend."""
+    """The values after an epoch, times `sign`.
+
+    The epoch itself was chosen for its value and says nothing about a trend.
+    """
     return [sign * value for number, value in values.items() if number > epoch]
 
 
 def _keeps_falling(train: Series, since: int) -> bool:
-    """Whether the training loss went on to fall after an epoch."""
+    """Whether the training loss continued to fall after an epoch."""
     later = _after(train, since, 1)
     return bool(later) and since in train and statistics.median(later) < train[since]
 
 
 def _rise_p_value(values: Sequence[float]) -> float:
-    """One-sided p of Mann-Kendall's test: how often noise alone has as many pairs of which the
-    later is higher."""
+    """One-sided p value of Mann-Kendall's test for a rising trend.
+
+    It is how often noise alone has as many pairs of which the later value is higher.
+    """
     count = len(values)
     if count < 2:
         return 1.0
@@ -198,7 +205,7 @@ def _rise_p_value(values: Sequence[float]) -> float:
 
 @cache
 def _count_inversions(count: int) -> list[int]:
-    """How many orders of `count` values have 0, 1, 2 ... pairs the wrong way round."""
+    """How many orders of `count` values have 0, 1, 2 ... pairs in the wrong order."""
     orders = [1]
     for size in range(2, count + 1):
         longer = [0] * (len(orders) + size - 1)
@@ -210,8 +217,10 @@ def _count_inversions(count: int) -> list[int]:
 
 
 def _estimate_noise(values: Sequence[float]) -> float | None:
-    """Standard deviation of the noise, from the median of second differences, to which a steady
-    trend adds nothing."""
+    """Standard deviation of the noise, from the median of second differences.
+
+    A steady trend adds nothing to second differences.
+    """
     if len(values) < MIN_EPOCHS:
         return None
     bends = [abs(values[i - 1] - 2 * values[i] + values[i + 1]) for i in range(1, len(values) - 1)]
@@ -219,16 +228,14 @@ def _estimate_noise(values: Sequence[float]) -> float | None:
 
 
 def _expected_range(noise: float, count: int) -> float:
-    """How far the best of `count` epochs stands above another one of them by noise alone, in 95 of
-    100 runs."""
+    """How far the best of `count` epochs is above another epoch by noise alone (95 of 100 runs)."""
     return math.sqrt(2) * noise * statistics.NormalDist().inv_cdf(0.95 ** (1 / count))
 
 
 def _find_gap(train: Series, val: Series) -> int | None:
-    """The epoch from which the validation loss stays above the training loss, or above the smallest
-    gap there was.
+    """The epoch from which the validation loss stays above the training loss by more than noise.
 
-    By more than the noise; None where the gap does not widen.
+    Or above the smallest gap that there was. None if the gap does not grow.
     """
     gaps = {epoch: val[epoch] - train[epoch] for epoch in val if epoch in train}
     noise = _estimate_noise(list(gaps.values()))
@@ -240,7 +247,7 @@ def _find_gap(train: Series, val: Series) -> int | None:
 
 
 def _find_patience(values: Series, sign: int) -> int:
-    """The smallest train.patience with which training would have reached its best epoch."""
+    """The smallest train.patience with which the training would have reached its best epoch."""
     records, best = [], -math.inf
     for epoch, value in values.items():
         if sign * value > best:

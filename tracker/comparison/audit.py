@@ -1,4 +1,4 @@
-"""What the ledger tells about how the submissions were spent; plain data, rendered by report.py."""
+"""How the submissions were spent; plain data, shown by `console` and `report`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from tracker.workspace.relocation import list_places
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """`wasted` were spent on what an earlier submission had told; the lists hold submission numbers."""
+    """What the ledger says about all submissions; the lists hold submission numbers.
+
+    `wasted` are duplicates of an earlier submission.
+    """
 
     submissions: int
     wasted: Sequence[Mapping[str, Any]]
@@ -73,13 +76,15 @@ def audit(workspace: Workspace) -> Audit:
 
 
 def find_day(competition: Competition, time: str | None) -> str:
-    """The day of a UTC text as the quota counts days: in the competition's time zone."""
+    """The day of a UTC text, as the quota counts days: in the competition's time zone."""
     return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
 
 
 def _list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys that changed, without those that follow; those that say what an ensemble is made of
-    are one change."""
+    """The changed keys, without those that follow from another one.
+
+    All keys that say what an ensemble is made of count as one change.
+    """
     following = list_following(diff)
     keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
     return list(dict.fromkeys(keys))
@@ -88,8 +93,7 @@ def _list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
 def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
 
-    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may
-    agree by chance.
+    Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
     found: list[dict[str, Any]] = []
     places_by_key: dict[
@@ -130,7 +134,7 @@ def _compare(earlier: Submission, row: Submission) -> str:
 
 
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
-    """Files of this workspace that the ledger or a run record speaks of and that have gone."""
+    """Files that the ledger or a run record names and that no longer exist."""
     found, records = [], list_runs(workspace.runs_dir)
     here = {(record.name, record.uid) for record in records}
     for row in rows:
@@ -169,8 +173,10 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
 
 
 def _list_files(record: RunRecord) -> list[str]:
-    """The files that a finished run had; a loop of one's own need not have kept weights or
-    predictions."""
+    """The files that a finished run had.
+
+    A training loop of the user's own may have saved no weights and no predictions.
+    """
     trained = record.kind == "train" and record.fingerprints.get("weights")
     weights = ["best.pth"] if trained else []
     predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []

@@ -1,8 +1,8 @@
-"""Which figures of runs may be compared: validation scores on the same images with the same labels,
-losses of one kind.
+"""Which figures of runs may be compared, and why not.
 
-The only place that decides it. A scheme is how a run validates; scores of one scheme measure the
-same thing, so a line through them makes sense. Of two runs the images must be the same, too.
+This is the only place that decides it. Validation scores compare on the same images with the same
+labels, losses of the same kind. A scheme is how a run validates: scores of one scheme measure the
+same thing, so a line through them makes sense. For two runs the images must be the same, too.
 """
 
 from __future__ import annotations
@@ -74,13 +74,12 @@ Scheme = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """What a run's figures rest on; `own` is a loop of one's own, of which only what its config
-    names is known.
+    """What a run's figures are measured on.
 
-    `scheme` is empty where it is unknown; `images` says which images of it validate; `training`
-    what train/ figures are
-    measured on. `file` is validation.npz with the checksums of its images, labels and classes in
-    `marks`.
+    `own` is a training loop of the user's own: only what its config names is known. `scheme` is
+    empty where it is unknown. `images` says which images of the scheme validate, `training` what
+    train/ figures are measured on. `file` is validation.npz, `checksums` are those of its images,
+    labels and classes.
     """
 
     name: str
@@ -106,10 +105,10 @@ def find_basis(
     folder: Path | None = None,
     recorded: bool = True,
 ) -> Basis:
-    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data
-    fingerprint.
+    """What the figures of a run are measured on.
 
-    Not `recorded` is a row of a table kept by hand.
+    `folder` is its run folder if it is here, `data` its data fingerprint. A row that is not
+    `recorded` comes from a table kept by hand.
     """
     file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
     checksums = read_checksums(file) if file else ()
@@ -144,14 +143,14 @@ def find_basis(
 
 
 def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
-    """The values whose keys have such a name in their table."""
+    """The values whose last part of the key matches the pattern."""
     return {
         key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
     }
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
-    """The same of a run of this workspace."""
+    """The basis of a run of this workspace."""
     folder = workspace.runs_dir / record.name
     return find_basis(
         workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder
@@ -159,7 +158,7 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
 
 
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
-    """The same of a submission, whose run may be here or not."""
+    """The basis of a submission; its run folder may be here or not."""
     folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
     recorded, name = row.run_uid is not None, f"submission {row.number}"
     data = row.data_fingerprint
@@ -169,11 +168,11 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
 def find_scheme(
     workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None
 ) -> Scheme:
-    """How a config validates: the keys that decide on what and against which labels; empty when it
-    does not tell.
+    """How a config validates: the keys that decide on images and labels; empty if unknown.
 
-    The data fingerprint tells images and labels; where it is unknown, the names of folder, label
-    fixes and exclusions do. An ensemble has its members' scheme when it is the same for all.
+    The data fingerprint stands for images and labels. Where it is unknown, the names of folder,
+    label fixes and exclusions do. An ensemble has the scheme of its members if it is the same for
+    all.
     """
     members = config.get("ensemble", {}).get("members")
     if members:
@@ -202,7 +201,7 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
 
 
 def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images of its scheme a config validates on; of an ensemble of folds those of all folds."""
+    """Which images of its scheme a config validates on; for an ensemble, all its folds."""
     members = config.get("ensemble", {}).get("members", ())
     if members:
         try:
@@ -223,7 +222,7 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
 
 
 def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a loop's config says of its loss: `criterion`, `loss.name`, `reduction`."""
+    """What the config of the user's own loop says about its loss: `criterion`, `reduction`."""
     found = {}
     for key, value in values.items():
         if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
@@ -249,8 +248,10 @@ def _defaults() -> dict[str, Any]:
 
 
 def read_checksums(path: Path) -> tuple[int, ...]:
-    """Checksums of images, labels and classes in a validation.npz, from its table of contents;
-    empty when damaged."""
+    """Checksums of images, labels and classes in a validation.npz; empty if it is damaged.
+
+    They are in the table of contents of the archive, so nothing is unpacked.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename: info.CRC for info in archive.infolist()}
@@ -265,10 +266,9 @@ def read_checksums(path: Path) -> tuple[int, ...]:
 
 
 def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
-    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared; empty when
-    it can.
+    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared, or "".
 
-    Scores of a leaderboard are of the same images for all.
+    Leaderboard scores use the same images for all.
     """
     split = (
         "val"
@@ -288,7 +288,7 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
 
 
 def explain_validation(a: Basis, b: Basis) -> str:
-    """Why validation scores of two runs cannot be compared; empty when they can."""
+    """Why validation scores of two runs cannot be compared; empty if they can."""
     if a.checksums and a.checksums == b.checksums:
         return ""
     needs_files = (
@@ -304,10 +304,10 @@ def explain_validation(a: Basis, b: Basis) -> str:
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
-    """How two runs validate otherwise, or that it is not known; empty when both do alike.
+    """How the validation of two runs differs, or that it is unknown; empty if it is the same.
 
-    Of two rows of a table kept by hand that tell nothing, the figures stand in one column: they are
-    compared.
+    Two rows of one table kept by hand that say nothing about validation are compared: their figures
+    are in one column.
     """
     if a.own and b.own and (a.scheme or b.scheme):
         return _describe_difference("different validation", _differ(a.scheme, b.scheme))
@@ -327,7 +327,7 @@ def explain_scheme(a: Basis, b: Basis) -> str:
 
 
 def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
-    """Of whom it is not known how they validated, and what would tell it."""
+    """Whose validation is unknown, and how to record it."""
     if len(unknown) == 1 and unknown[0].checksums and other is not None:
         return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
     names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
@@ -336,8 +336,7 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
 
 
 def _explain_training(a: Basis, b: Basis) -> str:
-    """Why figures of the training images do not compare: others, or the same ones cropped
-    otherwise."""
+    """Why figures of the training images cannot be compared: other images, or another crop."""
     differing = _differ(a.training, b.training)
     if differing.keys() <= set(CROPS):
         return _describe_difference(
@@ -347,13 +346,15 @@ def _explain_training(a: Basis, b: Basis) -> str:
 
 
 def _both_known(pair: tuple[Any, Any]) -> bool:
-    """Whether both sides tell: one may know its data by fingerprint, the other by the names of
-    files."""
+    """Whether both sides have the value.
+
+    One may know its data by fingerprint, the other by file names.
+    """
     return None not in pair
 
 
 def explain_key(key: str, monitor: str) -> str:
-    """Why runs that differ in a config key cannot be compared by `monitor`; empty when they can."""
+    """Why runs that differ in a config key cannot be compared by `monitor`; empty if they can."""
     if key in (*SPLIT, *LABELS, *SOURCES, *IMAGES):
         return (
             f"{key} changes the validation images or labels, so {monitor} cannot compare the trials"
@@ -388,7 +389,7 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
 
 
 def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
-    """`another split (ratio 0.2 against 0.1)`, or nothing."""
+    """`different split (ratio 0.2 against 0.1)`, or nothing."""
     words = {**KEY_TITLES, **LOSS}
     parts = [
         f"{words.get(key, key)} {_render(x)} against {_render(y)}"
@@ -404,7 +405,7 @@ def _render(value: Any) -> str:
 
 
 def _compare_files(a: Basis, b: Basis) -> str:
-    """The images and labels themselves, where both have kept them and nothing else tells."""
+    """Compare the saved images and labels, where both runs have them."""
     if not (a.checksums and b.checksums and a.file and b.file):
         return ""
     from tracker.training.predict.probabilities import load_probabilities

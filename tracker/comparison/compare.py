@@ -1,7 +1,7 @@
-"""Many runs in one table: the config keys in which they differ, and what came of it. Plain data;
-render_compare.py renders it.
+"""Many runs in one table: the config keys in which they differ, and their results.
 
-Runs that differ in nothing but the seed or the fold are one row, with mean and standard deviation.
+Plain data; `console` shows it. Runs that differ only in seed or fold are one row, with mean and
+standard deviation.
 """
 
 from __future__ import annotations
@@ -62,11 +62,10 @@ LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A metric over the `n` seeds or folds of a row that know it; `sd` is the sample's (n - 1),
-    None for one.
+    """A metric over the `n` seeds or folds of a row.
 
-    `runs` are more where a seed was trained repeatedly: repeats say nothing about the noise between
-    seeds.
+    `sd` is the sample's (n - 1), None for one. `runs` is larger than `n` where a seed was trained
+    repeatedly: repeats say nothing about the noise between seeds.
     """
 
     mean: float
@@ -77,8 +76,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run, or runs that differ in seed or fold alone; `config` has the keys in which the rows
-    differ."""
+    """A run, or runs that differ only in seed or fold; `config` has the keys that differ."""
 
     runs: Sequence[str]
     config: Mapping[str, Any]
@@ -90,8 +88,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Incomparable:
-    """`runs` whose `metric` does not compare with that of `other`, a run of the most rows that do, and
-    why."""
+    """Why `metric` of `runs` does not compare with that of `other`.
+
+    `other` is a run of the largest set of rows that compare with each other.
+    """
 
     metric: str
     runs: Sequence[str]
@@ -106,13 +106,11 @@ class Incomparable:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each
-    metric.
+    """The table: `keys` and `metrics` name its columns, `best` the best row by each metric.
 
-    `not_known` are the keys that a run of another program never logged: not known to differ. Others
-    are compared by
-    them.
-    `best` is among rows whose figures are comparable; `incomparable` are the others.
+    `not_known` are keys that a run of another program never logged: not known to differ. `best` is
+    the row with the best mean among comparable rows; `incomparable` lists the others.
+    `empty_reason` says why there are no rows.
     """
 
     rows: Sequence[Row]
@@ -129,7 +127,7 @@ class Comparison:
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
-        """Sentences about the figures that do not compare, by metric."""
+        """Sentences about the figures that cannot be compared, by metric."""
         found: dict[str, list[str]] = {}
         for item in self.incomparable:
             found.setdefault(item.metric, []).append(str(item))
@@ -148,7 +146,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """One run, or a submission known from the ledger alone, as it goes into the table."""
+    """One run, or a submission known only from the ledger, as a row of the table."""
 
     fields: Mapping[str, Any]
     config: Mapping[str, Any]
@@ -170,7 +168,7 @@ class ComparedRun:
         return {**self.fields, "submission": self.submission, **self.config, **self.metrics}
 
     def family(self, repeats: Sequence[str]) -> str:
-        """Equal for runs that differ in `repeats` alone."""
+        """A text that is equal for runs that differ only in `repeats`."""
         decisive = {key: value for key, value in self.outcome.items() if key not in repeats}
         return json.dumps(decisive, sort_keys=True, ensure_ascii=False)
 
@@ -186,13 +184,13 @@ def compare_runs(
     limit: int = DEFAULT_LIMIT,
     archived: bool = False,
 ) -> Comparison:
-    """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit`
-    finished ones.
+    """Compare the runs named (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
-    A condition on the status looks at the newest runs however they ended. Archived runs are
-    compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
-    rows of their own; with `everything`, F1 by class and keys that are equal are among the columns.
-    Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
+    A condition on the status also looks at runs that did not finish. Archived runs are compared if
+    they are named one by one, or with `archived`. With `each`, every seed and fold has its own row.
+    With `everything`, F1 by class and equal keys are columns, too.
+
+    Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
@@ -241,7 +239,7 @@ def compare_runs(
 def _explain_empty(
     workspace: Workspace, condition: Condition, subjects: Sequence[ComparedRun], scope: str
 ) -> str:
-    """What was looked at, and which of all other runs the condition is true of."""
+    """Why the table is empty: what was searched, and which other runs match."""
     seen = {run.name for run in subjects}
     records = [record for record in list_runs(workspace.runs_dir) if record.name not in seen]
     others = find_matching_elsewhere(workspace, condition, records)
@@ -253,7 +251,7 @@ def _explain_empty(
 def find_matching_elsewhere(
     workspace: Workspace, condition: Condition, records: Sequence[RunRecord]
 ) -> dict[str, str]:
-    """{name: why it was not looked at} of the runs of which a condition is true."""
+    """{name: why it was not searched} of the runs that match a condition."""
     found = {}
     for record, known in zip(records, load_values(workspace, records), strict=True):
         fits = False
@@ -266,8 +264,7 @@ def find_matching_elsewhere(
 
 
 def _suggest_runs(workspace: Workspace) -> str:
-    """What to compare where no run has finished: those that have not, or submissions, if the ledger
-    has any."""
+    """What to compare if no run has finished: unfinished runs, or submissions."""
     unfinished = [
         record.name
         for record in list_runs(workspace.runs_dir, archived=False)
@@ -303,10 +300,10 @@ def _load(
 def expand_ranges(
     workspace: Workspace, words: Sequence[str], *, archived: bool = False
 ) -> list[str]:
-    """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs
-    within a range.
+    """Ranges like exp3..exp9 and s1..s18 written out, each name once.
 
-    Raises UnknownRunError for an empty range.
+    Archived runs within a range are left out unless `archived`. Raises UnknownRunError for an empty
+    range.
     """
     found: list[str] = []
     for word in words:
@@ -331,7 +328,7 @@ def expand_ranges(
 
 
 def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[ComparedRun]:
-    """The runs and submissions in the order named; a run that is named in two ways comes once."""
+    """The runs and submissions in the given order; a run that is named twice comes once."""
     records: dict[str, RunRecord | ComparedRun] = {}
     for word in words:
         if word[:1] == "s" and word[1:].isdecimal():
@@ -350,8 +347,10 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Compared
 def _load_newest(
     workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
 ) -> Iterator[ComparedRun]:
-    """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in
-    `skipped`."""
+    """The newest runs that finished, or all with `unfinished`.
+
+    A run that cannot be read is added to `skipped`.
+    """
     records: list[RunRecord] = []
     for number in list_run_numbers(workspace.runs_dir):
         try:
@@ -369,7 +368,10 @@ def _load_newest(
 def _build_runs(
     workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
 ) -> Iterator[ComparedRun]:
-    """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
+    """What is compared of each run.
+
+    Raises the error of an unreadable config, or adds it to `skipped` if that is given.
+    """
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
     notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
@@ -413,8 +415,10 @@ def _build_run(
 
 
 def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Everything that a condition can ask for of each run; of one whose config cannot be read what
-    its record has."""
+    """Everything that a condition can ask for, of each run.
+
+    A run whose config cannot be read has only the values of its record.
+    """
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
     found = []
     for record in records:
@@ -427,7 +431,7 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
 
 
 def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
-    """A submission whose run is not here: what the ledger knows of it."""
+    """A submission whose run folder is not here: what the ledger knows of it."""
     side = load_subject(workspace, word)
     row = get_submission(workspace, int(word[1:]))
     fields = {
@@ -454,11 +458,10 @@ def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
 
 
 def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:
-    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none
-    together without.
+    """Group runs that differ only in `repeats`, in the order of the first of each group.
 
-    One that broke off is alone: other lengths are no seeds. So is one of another program that names
-    no seed.
+    A run that broke off is alone: a shorter training is no seed. So is a run of another program
+    that names no seed. Without `repeats`, each run is alone.
     """
     if not repeats:
         return [[run] for run in subjects]
@@ -478,11 +481,10 @@ def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list
 def _find_keys(
     subjects: Sequence[ComparedRun], repeats: Sequence[str], *, everything: bool
 ) -> tuple[list[str], int, list[str]]:
-    """The config keys in which the subjects differ, in the config's order, how many are equal, and
-    which some miss.
+    """The config keys that differ, how many are equal, and which are unknown for some runs.
 
-    That an ensemble has no learning rate is no difference from the runs that have one, nor that
-    another program's run tells nothing of a key (`knows`).
+    An ensemble has no learning rate: that is no difference from runs that have one. A key that
+    another program never logged is no difference either (`knows`).
     """
     known = list(
         dict.fromkeys(key for run in subjects for key in run.outcome if key not in repeats)
@@ -517,7 +519,7 @@ def _find_keys(
 def _list_metrics(
     subjects: Sequence[ComparedRun], order: Sequence[str], *, everything: bool
 ) -> list[str]:
-    """In the `order` of their beginnings; F1 by class only on demand."""
+    """The metrics, in the order of the prefixes `order`; F1 by class only on demand."""
     known = dict.fromkeys(
         name for run in subjects for name in run.metrics if name not in UNCOMPARED_METRICS
     )
@@ -545,7 +547,7 @@ def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequenc
 
 
 def _join_notes(group: Sequence[ComparedRun]) -> str:
-    """The note that all runs of a row have; of several ones the first, with how many runs it is of."""
+    """The note that all runs of a row share; otherwise the first one, with its count."""
     notes = [str(run.fields["note"] or "") for run in group]
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
@@ -554,8 +556,7 @@ def _join_notes(group: Sequence[ComparedRun]) -> str:
 
 
 def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
-    """Mean and standard deviation of a metric over the seeds whose runs know it, None when none
-    does."""
+    """Mean and standard deviation of a metric over the seeds that know it; None if none does."""
     known = [run for run in group if name in run.metrics]
     if not known:
         return None
@@ -565,7 +566,7 @@ def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
 
 
 def _group_repeats(subjects: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Runs with equal weights, or of one seed and fold, together: they are repeats of one training."""
+    """Group runs with equal weights, or of one seed and fold: repeats of one training."""
     groups: list[list[ComparedRun]] = []
     for run in subjects:
         same = [group for group in groups if any(_is_repeat(run, other) for other in group)]
@@ -589,11 +590,9 @@ def _find_best(
     rows: Sequence[Row],
     names: Sequence[str],
 ) -> tuple[dict[str, int], list[Incomparable]]:
-    """{metric: place of the row with the best mean} among the comparable rows, and why others are
-    not among them.
+    """{metric: index of the best row} among comparable rows, and why other rows are left out.
 
-    Without metrics in which all rows are equal, or where no two comparable rows outnumber the
-    others.
+    There is no best row if all are equal, or if no set of comparable rows is the largest.
     """
     best: dict[str, int] = {}
     why: list[Incomparable] = []
@@ -611,9 +610,9 @@ def _find_best(
 def _find_comparable(
     groups: Sequence[Sequence[ComparedRun]], places: Sequence[int], name: str
 ) -> tuple[list[int], list[Incomparable]]:
-    """The places of the most rows that compare by a metric, and why the others do not.
+    """The indexes of the largest set of rows that compare by a metric, and why others do not.
 
-    No places where there are as many others that compare among themselves.
+    No indexes if two sets are equally large.
     """
     parts: list[list[int]] = []
     for place in places:
@@ -644,9 +643,9 @@ def _find_comparable(
 def _explain_incomparable_rows(
     one: Sequence[ComparedRun], other: Sequence[ComparedRun], name: str
 ) -> str:
-    """Why a metric of two rows cannot be compared; of folds, both must have the same ones.
+    """Why a metric of two rows cannot be compared; rows of folds need the same folds.
 
-    A leaderboard's images are the same for all.
+    Leaderboard scores use the same images for all.
     """
     if name.startswith(LEADERBOARD_PREFIXES):
         return ""
@@ -661,8 +660,10 @@ def _explain_incomparable_rows(
 def _sort(
     workspace: Workspace, groups: list[list[ComparedRun]], name: str
 ) -> list[list[ComparedRun]]:
-    """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises
-    ConfigError."""
+    """Sort by a metric, best first, or by a config key or field, ascending; unknown values last.
+
+    Raises ConfigError.
+    """
     if groups:
         check_sort_name(name, [key for group in groups for run in group for key in run.values()])
     is_metric = any(name in run.metrics for group in groups for run in group)
@@ -678,7 +679,7 @@ def _sort(
 
 
 def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> None:
-    """Raise ConfigError for a name that none has, with the nearest that one has."""
+    """Raise ConfigError for a name that no run has, with the nearest known name."""
     names = list(dict.fromkeys(known))
     if name not in names:
         near = find_nearest(name, names)
@@ -690,8 +691,7 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
 def sort_key(
     declared: Sequence[Metric], name: str, *, is_metric: bool
 ) -> Callable[[Any], tuple[int, float, str]]:
-    """What puts values of `name` in order: of a metric the best first, of others ascending; the
-    unknown last."""
+    """The sort key for values of `name`: a metric best first, others ascending, unknown last."""
     sign = -1.0 if is_metric and higher_is_better(declared, name) else 1.0
 
     def find_key(value: Any) -> tuple[int, float, str]:

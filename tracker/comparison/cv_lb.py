@@ -1,9 +1,8 @@
-"""What the scores are worth: validation against public against private, and the luck in the best of
-many looks.
+"""How validation, public and private scores go together, and how lucky the best score is.
 
-Validation figures compare only within one validation scheme. Private scores are those that the
-ledger has: typed in, imported, told by the leaderboard or revealed. A sealed solution's private
-answers are never read.
+Validation scores compare only within one validation scheme. Private scores are those in the ledger:
+typed in, imported, sent by the leaderboard or revealed. The private answers of a sealed solution
+are never read.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 @dataclass(frozen=True, kw_only=True)
 class Outlier:
-    """A submission far off the line; `distance` in residual standard deviations of the line."""
+    """A submission far from the line; `distance` is in residual standard deviations."""
 
     number: int
     x: float
@@ -48,12 +47,10 @@ class Outlier:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRelation:
-    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an
-    earlier point.
+    """How score `y` goes with score `x` over submissions `numbers`.
 
-    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores;
-    `reason` says why
-    there is no line.
+    `repeats` of the `n` points copy an earlier point. `scheme` is the index of the validation
+    scheme in `CvLb.schemes`, None without validation scores. `reason` says why there is no line.
     """
 
     metric: str
@@ -71,10 +68,10 @@ class ScoreRelation:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicPrediction:
-    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`;
-    else `reason`.
+    """The public score to expect of a run: 95 % interval `low` to `high`, or `reason` why not.
 
-    `limited` says that the line led beyond what the metric can be, where the figures end.
+    `limited` says that the line went beyond the possible values of the metric, so the figures are
+    cut off there.
     """
 
     metric: str
@@ -94,8 +91,11 @@ class PublicPrediction:
 
 @dataclass(frozen=True, kw_only=True)
 class CvLb:
-    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest
-    first."""
+    """Cross-validation against the leaderboard.
+
+    `schemes` has the submissions of each validation scheme and what distinguishes it, the largest
+    first.
+    """
 
     submissions: int
     scored: int
@@ -110,10 +110,10 @@ class CvLb:
 
 
 def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0) -> CvLb:
-    """Look at every submission of the ledger; `public_images` where nothing else tells their
-    number.
+    """Relate the scores of every submission in the ledger.
 
-    Raises ConfigError for a number below 0, LedgerError when the ledger is out of reach.
+    `public_images` is their number where nothing else says it. Raises ConfigError for a number
+    below 0, LedgerError if the ledger cannot be reached.
     """
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
@@ -137,7 +137,7 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
 def predict_public_score(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Any]
 ) -> PublicPrediction:
-    """What the primary public score of a run may be, by the submissions with its validation scheme."""
+    """The primary public score to expect of a run, by submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
     schemes = group_by_scheme(workspace, rows)
@@ -173,7 +173,7 @@ def predict_public_score(
 def relate_cv_to_public(
     workspace: Workspace, rows: Sequence[Submission], metric: str
 ) -> dict[int, ScoreRelation]:
-    """Validation against public within each submission's own validation scheme, by number."""
+    """Validation against public score within each submission's validation scheme, by number."""
     schemes = group_by_scheme(workspace, rows)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
     return {number: relation for relation in relations for number in relation.numbers}
@@ -182,8 +182,7 @@ def relate_cv_to_public(
 def group_by_scheme(
     workspace: Workspace, rows: Sequence[Submission]
 ) -> list[tuple[Scheme, list[int]]]:
-    """Validation schemes with their validated submissions, the largest first, then in order of the
-    first one."""
+    """Validation schemes with their submissions; the largest first, then the oldest."""
     metrics = [metric.name for metric in workspace.competition.metrics]
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
@@ -201,8 +200,10 @@ def _relate(
     schemes: Sequence[tuple[Scheme, Sequence[int]]],
     names: tuple[str, str, str],
 ) -> list[ScoreRelation]:
-    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself,
-    the largest first."""
+    """(metric, x, y) over the submissions with both scores, the largest group first.
+
+    Validation scores are related within each scheme.
+    """
     metric, x, y = names
     place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
@@ -254,7 +255,7 @@ def _build_relation(
 
 
 def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
-    """{values, numbers} of each scheme; `values` has the keys in which they differ."""
+    """{values, numbers} of each scheme; `values` has the keys in which the schemes differ."""
     differing = [
         key
         for key in SCHEME_KEYS

@@ -1,5 +1,7 @@
-"""Two runs side by side: what was changed, what came of it, is it real. Plain data; render_diff.py
-renders it."""
+"""Two runs side by side: what changed, whether it helped, whether the difference is real.
+
+Plain data; `console` shows it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, list_members
 from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
-from tracker.comparison.subject import Side, load_subject
+from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
 from tracker.ledger.records import Note
@@ -32,18 +34,17 @@ UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")
 
 @dataclass(frozen=True, kw_only=True)
 class RunDiff:
-    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an
-    unknown side.
+    """What differs between run `a` and run `b`.
 
-    `ignored` keys differ, too; `not_known` are keys that one side, another program's run, never
-    logged: they are not
-    known to have changed, and no changes.
-    `not_comparable` says of which metrics neither side is better, and why. `statistics` and
-    `folds` are of the validation images; where they are None, `problem` and `folds_problem` say
-    why. `gap` is
-    validation minus training at the best epoch. `curves` has (epoch, value), None for what is no
-    number. `moves` counts the images that changed class, `images` are some of them. `ensembles`
-    says in words what each side that is one is made of, `members` how its members scored.
+    `better` is "a" or "b", None for a tie or an unknown value. `ignored` keys differ, too.
+    `not_known` are keys that a run of another program never logged: not known to have changed.
+    `not_comparable` says for which metrics neither run is better, and why.
+
+    `statistics` and `folds` are about the validation images; where they are None, `problem` and
+    `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has
+    (epoch, value), None for a value that is not finite. `moves` counts the images whose predicted
+    class changed, `images` lists some of them. `ensembles` describes each side that is an ensemble,
+    `members` has the scores of its members.
     """
 
     a: str
@@ -88,11 +89,10 @@ def diff_runs(
     resamples: int = RESAMPLES,
     images: int = 0,
 ) -> RunDiff:
-    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal
-    metrics are included.
+    """Compare two runs or submissions.
 
-    `images` is how many of the changed images are listed. Without `statistics`, the validation
-    images are not read.
+    With `everything`, equal and ignored config keys and equal metrics are included. `images` is the
+    number of changed images to list. Without `statistics`, the validation images are not read.
     """
     left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
@@ -167,19 +167,21 @@ def diff_runs(
     )
 
 
-def _pair_configs(left: Side, right: Side) -> dict[str, list[Any]]:
-    """Every key of either config."""
+def _pair_configs(left: Subject, right: Subject) -> dict[str, list[Any]]:
+    """{key: [left, right]} of every key of either config."""
     a, b = flatten(left.config), flatten(right.config)
     return {key: [a.get(key), b.get(key)] for key in [*a, *(key for key in b if key not in a)]}
 
 
-def _find_gap(side: Side, name: str) -> float | None:
+def _find_gap(side: Subject, name: str) -> float | None:
     val, train = side.metrics.get(f"val/{name}"), side.metrics.get(f"train/{name}")
     return None if val is None or train is None else val - train
 
 
-def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, list[list[Point]]]:
-    """The curves of losses and scores by epoch that a side has; null where a value is no number."""
+def _pair_curves(
+    left: Subject, right: Subject, figures: Sequence[str]
+) -> dict[str, list[list[Point]]]:
+    """Curves of losses and scores by epoch; None for a value that is not finite."""
     found = {}
     for name in [f"{part}/{figure}" for figure in figures for part in ("train", "val")]:
         pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
@@ -191,8 +193,8 @@ def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, l
     return found
 
 
-def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
-    """The metrics of both sides that do not compare, and why."""
+def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
+    """{metric: reason} of the metrics of both runs that cannot be compared."""
     shared = [
         name
         for name in left.metrics
@@ -204,8 +206,8 @@ def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
 
 def _diff_metrics(
     workspace: Workspace,
-    left: Side,
-    right: Side,
+    left: Subject,
+    right: Subject,
     not_comparable: Mapping[str, str],
     *,
     everything: bool,
@@ -229,10 +231,12 @@ def _diff_metrics(
 
 
 def _diff_predictions(
-    workspace: Workspace, left: Side, right: Side, images: int
+    workspace: Workspace, left: Subject, right: Subject, images: int
 ) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
-    """Share of equal predictions over the images that both predicted, None when one has none; and
-    what changed."""
+    """The share of equal predictions over shared images, and what changed.
+
+    The share is None if a run has no predictions.
+    """
     try:
         old, new = left.answers(), right.answers()
     except TrackerError as error:
@@ -262,6 +266,6 @@ def _diff_predictions(
     )
 
 
-def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:
+def _diff_fingerprint(left: Subject, right: Subject, name: str) -> dict[str, Any]:
     a, b = left.fingerprints.get(name), right.fingerprints.get(name)
     return {"equal": a == b, "a": a, "b": b}

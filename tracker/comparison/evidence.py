@@ -1,5 +1,4 @@
-"""What the validation images of two runs say about them: read, checked to be the same images, and
-compared."""
+"""Compare two runs on their validation images, after a check that the images are the same."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tracker.workspace.competition import load_workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, PairedComparison
-    from tracker.comparison.subject import Side
+    from tracker.comparison.subject import Subject
     from tracker.training.predict.probabilities import Kept
 
 VALIDATION = "validation.npz"
@@ -35,8 +34,10 @@ KEYS_WITHOUT_EFFECT_ON_SPLIT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """How many images of one true class (None where unknown) were called `a` by one run and `b` by
-    the other."""
+    """How many images of one true class run `a` and run `b` predicted as these two classes.
+
+    `truth` is None where the true class is unknown.
+    """
 
     truth: str | None
     a: str
@@ -46,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImage:
-    """An image that the two runs call differently; `truth` is None where it is unknown."""
+    """An image for which the two runs predict different classes; `truth` may be unknown (None)."""
 
     id: str
     truth: str | None
@@ -56,8 +57,10 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """`paired` is None for the reason in `problem`; `folds` has a test of each metric where both sides
-    have folds."""
+    """The statistics of two runs on the same images; `problem` says why `paired` is None.
+
+    `folds` has a test of each metric if both runs have folds.
+    """
 
     paired: PairedComparison | None = None
     problem: str = ""
@@ -68,10 +71,12 @@ class Evidence:
 
 
 def compare_validation(
-    runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int
+    runs_dir: Path, left: Subject, right: Subject, *, resamples: int, images: int
 ) -> Evidence:
-    """Compare two sides on their validation images, or say why that cannot be done; list `images`
-    that changed."""
+    """Compare two subjects on their validation images, or say why that is impossible.
+
+    `images` is the number of changed images to list.
+    """
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
         if missing := _find_missing(side):
@@ -88,7 +93,7 @@ def compare_validation(
         return Evidence(problem=str(error))
 
 
-def _find_missing(side: Side) -> str:
+def _find_missing(side: Subject) -> str:
     if side.folder is None:
         return "saved no validation predictions here (known only from the ledger)"
     return (
@@ -99,7 +104,7 @@ def _find_missing(side: Side) -> str:
 
 
 def _compare_predictions(
-    runs_dir: Path, left: Side, right: Side, resamples: int, images: int
+    runs_dir: Path, left: Subject, right: Subject, resamples: int, images: int
 ) -> Evidence:
     from tracker.comparison.statistics.paired import compare_predictions
 
@@ -129,7 +134,7 @@ def _compare_predictions(
     )
 
 
-def _load(side: Side) -> Kept:
+def _load(side: Subject) -> Kept:
     from tracker.training.predict.probabilities import load_probabilities
 
     assert side.folder is not None  # noqa: S101  (`weigh` has looked)
@@ -142,9 +147,11 @@ def _get_labels(kept: Kept) -> Any:
     return kept.labels
 
 
-def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
-    """Both runs' validation predictions in the same order; raises TrackerError when they are of
-    different images."""
+def _load_same_images(left: Subject, right: Subject) -> tuple[Kept, Kept]:
+    """The validation predictions of both runs in the same order.
+
+    Raises TrackerError if the runs have different images, classes or labels.
+    """
     from tracker.training.predict.probabilities import select
 
     a, b = _load(left), _load(right)
@@ -167,8 +174,8 @@ def _load_same_images(left: Side, right: Side) -> tuple[Kept, Kept]:
     return a, b
 
 
-def _list_causes(left: Side, right: Side) -> str:
-    """The keys that differ and may have divided the images differently."""
+def _list_causes(left: Subject, right: Subject) -> str:
+    """The keys that differ and may have split the images differently, as text."""
     a, b = ({**later_defaults(), **flatten(side.config)} for side in (left, right))
     keys = [
         key
@@ -179,9 +186,11 @@ def _list_causes(left: Side, right: Side) -> str:
     return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""
 
 
-def _validates_people(runs_dir: Path, side: Side) -> bool:
-    """Whether the images to validate on were drawn person by person; for an ensemble, those of its
-    first member."""
+def _validates_people(runs_dir: Path, side: Subject) -> bool:
+    """Whether the validation images were drawn person by person.
+
+    For an ensemble, its first member decides.
+    """
     config: Mapping[str, Any] = side.config
     while members := config.get("ensemble", {}).get("members"):
         config = load_config(runs_dir, members[0])
@@ -194,9 +203,9 @@ def _validates_people(runs_dir: Path, side: Side) -> bool:
 
 
 def _test_folds(
-    runs_dir: Path, left: Side, right: Side
+    runs_dir: Path, left: Subject, right: Subject
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
-    """The paired test over folds, or None and why not; no reason where a side has no folds at all."""
+    """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
     from tracker.training.predict.probabilities import measure
 
@@ -218,9 +227,8 @@ def _test_folds(
     return tests, ""
 
 
-def _find_folds(runs_dir: Path, side: Side) -> list[str]:
-    """The runs of an ensemble in the order of their folds; empty where it is anything but one run
-    for each fold."""
+def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
+    """The runs of an ensemble in the order of their folds; empty unless it has one run per fold."""
     names = side.config.get("ensemble", {}).get("members", [])
     try:
         tables = {name: load_config(runs_dir, name).get("data", {}) for name in names}

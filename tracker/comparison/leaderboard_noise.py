@@ -1,8 +1,8 @@
 """How noisy a leaderboard is, and how much of the best of many scores is luck.
 
-A score is skill plus noise, for the public images are a sample. Noise that all submissions share
-(easy or hard images) moves them together and chooses none; only each one's own part makes the best
-look better than it is.
+The public images are a sample, so a score is skill plus noise. Noise that all submissions share
+(easy or hard images) moves them together and does not change their order. Only the noise of each
+single score makes the best one look better than it is.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the n
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSizes:
-    """How many images the public and the private score are about, None when unknown, and who says
-    so."""
+    """The numbers of public and of private images, None if unknown, and their source."""
 
     public: int | None
     private: int | None
@@ -46,11 +45,10 @@ class SampleSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionBias:
-    """Luck in the best public score after `looks`: at least `low` (were the scores the true
-    skills), at most `high`.
+    """How much of the best public score after `looks` submissions is luck: `low` to `high`.
 
-    `high` is for submissions that are all equally good; `own_sd` is one score's own noise, from
-    `source`.
+    `low` assumes that the scores are the true skills, `high` that all submissions are equally good.
+    `own_sd` is the noise of a single score, from `source`.
     """
 
     metric: str
@@ -64,10 +62,10 @@ class SelectionBias:
 
 
 def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
-    """The sizes of both parts: as given, from the solution's Usage column, by
-    competition.public_share, or halves.
+    """The sizes of the public and the private part.
 
-    Of the solution only ids and usage are read, no answer. Raises ConfigError for a number below 0.
+    As given, from the solution's Usage column, by competition.public_share, or halves. Only ids and
+    usage of the solution are read, no answers. Raises ConfigError for a number below 0.
     """
     if given < 0:
         raise ConfigError(f"--public-images {given}: expected 1 or more")
@@ -99,7 +97,7 @@ def _id(workspace: Workspace) -> str:
 
 
 def _count_images(workspace: Workspace) -> int:
-    """Images to predict: rows of the newest known answers, or of info.csv; 0 when neither is here."""
+    """The number of images to predict, from the newest known answers or info.csv; 0 if unknown."""
     packed = list_packed_answers(workspace)
     if packed:
         return len(unpack_answers(packed[-1][2]).by_id)
@@ -115,7 +113,7 @@ def _count_images(workspace: Workspace) -> int:
 
 
 def list_distinct_scored(rows: Sequence[Submission], metric: str) -> list[Submission]:
-    """Scored submissions that told something new: no repeats of an earlier one."""
+    """Scored submissions without duplicates of an earlier one."""
     repeats = {item["number"] for item in find_duplicates(rows)}
     return [row for row in rows if f"public_{metric}" in row.scores and row.number not in repeats]
 
@@ -123,8 +121,10 @@ def list_distinct_scored(rows: Sequence[Submission], metric: str) -> list[Submis
 def estimate_selection_bias(
     workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
 ) -> SelectionBias | None:
-    """How much of the best primary public score is luck; None with fewer than two looks or no idea
-    of the noise."""
+    """How much of the best primary public score is luck.
+
+    None with fewer than two distinct scores, or if the noise is unknown.
+    """
     metric = workspace.competition.primary
     looks = list_distinct_scored(rows, metric.name)
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
@@ -149,7 +149,7 @@ def estimate_selection_bias(
 
 
 def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
-    """Mean noise in the score of whoever looks best, higher being better: simulated, seeded."""
+    """Mean noise in the best score, where higher is better: simulated with a fixed seed."""
     rng = np.random.default_rng(SEED)
     noise = rng.normal(0.0, own_sd, (NUM_DRAWS, len(skills)))
     best = (np.asarray(skills) + noise).argmax(axis=1)
@@ -159,8 +159,10 @@ def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
 def _estimate_noise_from_private(
     looks: Sequence[Submission], metric: str
 ) -> tuple[float, str] | None:
-    """From private against public scores: what the line leaves over is the noise of two parts of
-    like size."""
+    """Noise from private against public scores, by the scatter around their line.
+
+    The scatter is the noise of two parts of similar size.
+    """
     pairs = [
         (row.scores[f"public_{metric}"], row.scores[f"private_{metric}"])
         for row in looks
@@ -183,13 +185,12 @@ def _estimate_noise_from_private(
 def estimate_public_noise(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
 ) -> tuple[float, str] | None:
-    """Standard deviation of a public score's own noise, and where it is from; private scores are
-    not used.
+    """Standard deviation of a public score's own noise, and its source; no private scores are used.
 
     The scores of two submissions that differ on a share d of m images differ by noise of variance d
-    / m at most, half of it each one's own. Without answers it is p (1 - p) / m less an assumed
-    shared part. For macro F1 with rare classes both are too small. None when m is unknown, and for
-    a metric that is not computed from right and wrong answers.
+    / m at most, and half of it belongs to each. Without answers it is p (1 - p) / m less an assumed
+    shared part. For macro F1 with rare classes both are too small. None if m is unknown, or if the
+    metric is not computed from right and wrong answers.
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
@@ -211,8 +212,10 @@ def estimate_public_noise(
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
-    """Share of images with differing answers of each pair, the lower number first, over the images
-    that all have."""
+    """Share of images with different answers, by pair of numbers, the lower number first.
+
+    Only the images that all submissions have are counted.
+    """
     numbers = sorted(answers)
     shared = (
         set.intersection(*[set(answers[number].by_id) for number in numbers])
@@ -227,7 +230,7 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
 
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
-    """The answers of those of the submissions whose answers the ledger has."""
+    """The answers of the given submissions, as far as the ledger has them."""
     return {
         number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)
     }

@@ -19,10 +19,9 @@ from tracker.workspace.metrics import choose_figures
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A run in an ensemble; without a weight where all count the same, without scores where its
-    folder is gone.
+    """A run in an ensemble; `weight` is None if all count the same.
 
-    `value` is its validation score by `metric`, the deciding one where that was measured.
+    `value` is its validation score by `metric`. The scores are missing if its folder is gone.
     """
 
     run: str
@@ -39,7 +38,7 @@ class Member:
 
 
 def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member]:
-    """The members of a run's config, in its order; none for a run that is no ensemble."""
+    """The members of an ensemble in the order of its config; empty for other runs."""
     table = config.get("ensemble") or {}
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
@@ -88,7 +87,7 @@ def _find_record(workspace: Workspace, name: str) -> RunRecord | None:
 
 
 def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records as people read them: what an ensemble is made of stands before its note."""
+    """The records for display: the note of an ensemble begins with what it is made of."""
     return [
         _name_ensemble(workspace, record) if record.kind == "ensemble" else record
         for record in records
@@ -104,7 +103,7 @@ def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
 
 
 def print_members(members: Sequence[Member], competition: Competition) -> None:
-    """A line a member; nothing for a run that is no ensemble."""
+    """Print a table of the members; nothing for a run that is no ensemble."""
     if not members:
         return
     figures = choose_figures(

@@ -1,5 +1,4 @@
-"""Private scores as they might be: real predictions on resampled images, or normal noise about
-expected scores."""
+"""Possible private scores: real predictions on resampled images, or expected scores with noise."""
 
 from __future__ import annotations
 
@@ -31,11 +30,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class LabeledPredictions:
-    """What submissions said about images whose answers are known: classes [images] and
-    [submissions, images].
+    """Predictions of several submissions on images with known labels.
 
-    `size` images make a private part, drawn without replacement from a solution, with replacement
-    from validation.
+    Classes: labels [images], predictions [submissions, images]. `size` images make a private part,
+    drawn without replacement from a solution, with replacement from validation.
     """
 
     numbers: list[int]
@@ -47,11 +45,10 @@ class LabeledPredictions:
     source: str
 
     def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
-        """Scores [draws, submissions] of the metric, one that is resampled, on resampled private
-        parts, seeded.
+        """Scores [draws, submissions] of a resampled metric on random private parts; fixed seed.
 
-        Images with the same truth and the same guesses are alike, so only how many of each kind are
-        drawn matters.
+        Images with the same label and the same predictions are alike, so only the number of each
+        kind is drawn.
         """
         rng = np.random.default_rng(SEED)
         kinds, counts = np.unique(np.vstack([self.truth, self.guesses]), axis=1, return_counts=True)
@@ -79,10 +76,9 @@ def load_labeled_predictions(
     *,
     needed: Sequence[int],
 ) -> LabeledPredictions | None:
-    """The solution's images once its private half was revealed, else validation images that the
-    runs share.
+    """Predictions on the revealed solution, otherwise on validation images that the runs share.
 
-    None when there is neither for all of `needed`, or the metric is not computed from answers.
+    None if neither has all of `needed`, or if the metric is not computed from answers.
     """
     if not is_resampled(workspace.competition.primary.kind):
         return None
@@ -98,8 +94,10 @@ def _load_solution(
     answers: Mapping[int, Answers],
     sample: SampleSizes,
 ) -> LabeledPredictions | None:
-    """All images of a local solution; None, with the answers unread, unless every submission here
-    was revealed."""
+    """All images of a local solution.
+
+    None, without reading the answers, unless every given submission was revealed.
+    """
     revealed = list_noted(workspace, "revealed")
     known = [row.number for row in rows if row.number in revealed and row.number in answers]
     solution = build_leaderboard(workspace).find_solution()
@@ -121,8 +119,7 @@ def _load_solution(
 def _load_shared_validation(
     workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
 ) -> LabeledPredictions | None:
-    """Validation or out-of-fold images of the first run's set, with every run that was validated on
-    the same."""
+    """Validation or out-of-fold images of the first run, with all runs on the same images."""
     from tracker.training.predict.probabilities import align
 
     kept: list[tuple[int, Kept]] = []
@@ -158,7 +155,7 @@ def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
 
 
 def _is_same_set(first: Kept, other: Kept) -> bool:
-    """Whether two runs were validated on the same images with the same labels."""
+    """Whether two runs have the same validation images with the same labels."""
     if first.classes != other.classes or first.labels is None or other.labels is None:
         return False
     pairs = (
@@ -172,11 +169,10 @@ def _is_same_set(first: Kept, other: Kept) -> bool:
 def draw_correlated_scores(
     means: Sequence[float], variances: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Scores [draws, n] about `means` whose differences have the variances `squares` [n, n],
-    seeded.
+    """Scores [draws, n] around `means` whose differences have the variances [n, n]; fixed seed.
 
-    Their covariance is -1/2 J squares J with J = I - 1/n (classical scaling); what is not a
-    covariance is cut off.
+    Their covariance is -1/2 J variances J with J = I - 1/n (classical scaling); negative
+    eigenvalues are set to 0.
     """
     n = len(means)
     center = np.eye(n) - 1 / n

@@ -1,5 +1,4 @@
-"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit, as in
-compare."""
+"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit."""
 
 from __future__ import annotations
 
@@ -34,10 +33,9 @@ SCORE_PREFIXES = ("public_", "private_", "val_")
 def search_runs(
     workspace: Workspace, *, where: str = "", sort: str = "", limit: int = 0, archived: bool = False
 ) -> list[RunRecord]:
-    """The runs of which the condition is true, newest first or by `sort`; of these the first
-    `limit`, 0: all.
+    """The first `limit` runs that match `where` (0: all), newest first or by `sort`.
 
-    Raises ConfigError for a condition or a name that cannot be understood.
+    Raises ConfigError for a condition or a name that cannot be read.
     """
     if not where and not sort:
         return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
@@ -64,10 +62,9 @@ def search_runs(
 def search_submissions(
     workspace: Workspace, *, sort: str = "", limit: int = 0
 ) -> tuple[list[Submission], dict[int, int]]:
-    """The newest submissions in their order, or the first by `sort`, and their ranks among all;
-    `limit` 0: all.
+    """The newest submissions, or the first by `sort` (`limit` 0: all), and their ranks among all.
 
-    Without `sort` no other submission is read. Raises ConfigError for a name that no submission
+    Without `sort`, no other submission is read. Raises ConfigError for a name that no submission
     has.
     """
     competition = workspace.competition
@@ -89,7 +86,7 @@ def search_submissions(
 
 
 def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
-    """Why the condition finds no run: what was looked at, and which archived runs it is true of."""
+    """Why no run matches: what was searched, and which archived runs match."""
     condition = parse_where(where)
     records = list_runs(workspace.runs_dir)
     looked_at = [record for record in records if archived or record.archived_at is None]
@@ -109,10 +106,9 @@ def sort_submissions(
     validation: Mapping[int, Mapping[str, float]],
     name: str,
 ) -> list[Submission]:
-    """By a score or validation figure (`public_f1`, `val_f1`), the best first, or by a field or
-    config key.
+    """Sort by a score or validation figure (`public_f1`, `val_f1`), a field or a config key.
 
-    Raises ConfigError for a name that no submission has.
+    Scores and figures have the best first. Raises ConfigError for a name that no submission has.
     """
 
     values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
@@ -124,7 +120,7 @@ def sort_submissions(
 
 
 def collect_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
-    """Everything by which submissions can be put in order, by its name."""
+    """Every value by which submissions can be sorted, by its name."""
     fields = {
         "number": row.number,
         "run": row.run,
@@ -143,7 +139,7 @@ def collect_values(row: Submission, figures: Mapping[str, float]) -> dict[str, A
 
 
 def flatten_config(row: Submission) -> dict[str, Any]:
-    """The config of a submission by dotted keys; of a hand-kept row what its table tells."""
+    """The config of a submission by dotted keys; of a table row, what the table says."""
     return flatten(
         {name: table for name, table in row.config.items() if isinstance(table, Mapping)}
     )
@@ -155,8 +151,7 @@ def rank_submissions(
     validation: Mapping[int, Mapping[str, float]],
     name: str,
 ) -> dict[int, int]:
-    """{number: place} by a score or figure, equal ones sharing a place; without those where it is
-    not known."""
+    """{number: rank} by a score or figure; equal values share a rank, unknown ones have none."""
     known: dict[int, float] = {}
     for row in rows:
         value = collect_values(row, validation.get(row.number, {})).get(name)

@@ -1,9 +1,8 @@
-"""Which submissions to choose at the end: good by public score and validation, and not all wrong on
-the same images.
+"""Which submissions to choose at the end, by public score, validation and their agreement.
 
-The set is chosen whose best member has the highest expected private score. Private scores that the
-ledger has are told beside the choice and never used for it; a sealed solution's private answers are
-not read.
+The chosen set is the one whose best member has the highest expected private score: good submissions
+that are not wrong on the same images. Private scores in the ledger are shown beside the choice and
+never used for it. The private answers of a sealed solution are not read.
 """
 
 from __future__ import annotations
@@ -48,8 +47,11 @@ MIN_LINE_POINTS = 5  # submissions that a line needs before validation moves an 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A submission that may be chosen; `expected` is its public score, moved to what its validation
-    makes of it."""
+    """A submission that may be chosen.
+
+    `by_validation` is the score that its validation predicts, `expected` lies between it and
+    `public`.
+    """
 
     number: int
     run: str | None
@@ -61,8 +63,10 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedSet:
-    """A set of submissions in simulated splits: how often it held the best private one, and its
-    best on average."""
+    """A set of submissions in simulated private parts.
+
+    `holds_best` is how often it held the best one, `mean_best` the mean score of its best member.
+    """
 
     numbers: Sequence[int]
     holds_best: float
@@ -71,11 +75,10 @@ class SimulatedSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """The choice beside simply the best public scores; `possible` is the mean private score of the
-    best of all.
+    """The choice beside the best public scores; `possible` is the mean score of the best of all.
 
-    `used` says whether the choice rests on it; `left_out` has why submissions are not `among`, with
-    their numbers.
+    `used` says whether the choice is based on it. `left_out` has {reason: numbers} of the
+    submissions that are not in `among`.
     """
 
     source: str
@@ -90,8 +93,7 @@ class Simulation:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateLeader:
-    """Who led on private, where the ledger has private scores; `scores` has those that it has by
-    number."""
+    """The best private score in the ledger; `scores` has all known private scores by number."""
 
     leader: int
     score: float
@@ -101,12 +103,11 @@ class PrivateLeader:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The choice, best first. `differing` is the share of images on which two contenders' answers
-    differ.
+    """The choice, best first.
 
-    `lucky` has the best public ones that are not chosen because validation shows others to be
-    better; `instead_of`
-    is whose place the best public one took because validation cannot tell the two apart.
+    `differing` is the share of images on which the answers of two contenders differ. `lucky` has
+    the best public ones that are not chosen because validation shows others to be better. The best
+    public one took the place of `instead_of` because validation cannot separate the two.
     """
 
     metric: str
@@ -128,8 +129,10 @@ class Selection:
 
 
 def select_final(workspace: Workspace, count: int, *, public_images: int = 0) -> Selection:
-    """Choose `count` submissions; raises ConfigError for a count below 1, TrackerError when nothing
-    is scored."""
+    """Choose `count` submissions.
+
+    Raises ConfigError for a count below 1, TrackerError if nothing is scored.
+    """
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
     metric, rows = workspace.competition.primary, list_submissions(workspace)
@@ -188,11 +191,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
 def rank_contenders(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, own_sd: float | None
 ) -> list[Contender]:
-    """Every look with the score to expect of it, the best first.
+    """Every distinct submission with its expected private score, the best first.
 
-    Where a line through submissions of its own validation scheme says what a validation score is
-    worth, the public score counts by how much of the scatter about the line is skill: s^2 / (s^2 +
-    own_sd^2), a half when unknown.
+    Where a line through submissions of its own validation scheme predicts a public score from
+    validation, the public score counts by how much of the scatter around the line is skill: s^2 /
+    (s^2 + own_sd^2), a half if unknown.
     """
     relations = relate_cv_to_public(workspace, looks, metric.name)
     found = []
@@ -221,7 +224,7 @@ def rank_contenders(
 
 
 def _skill_share(line: Line, own_sd: float | None) -> float:
-    """How much of the scatter about the line is skill."""
+    """How much of the scatter around the line is skill, from 0 to 1."""
     if own_sd is None:
         return 0.5
     skill = max(0.0, line.residual_sd**2 - own_sd**2)
@@ -235,13 +238,12 @@ def _simulate_private_scores(
     own_sd: float | None,
     sample: SampleSizes,
 ) -> NDArray[np.float64] | None:
-    """Private scores [draws, contenders], the higher the better, as the expected ones with normal
-    noise.
+    """Private scores [draws, contenders], higher is better: the expected ones with normal noise.
 
-    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m
-    public and k private images; where answers are unknown, as if all differed alike. None without
-    an idea of the noise. Only scores from 0 to 1 have one (estimate_noise), and few images do not
-    lead beyond.
+    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of different answers, m
+    public and k private images; where answers are unknown, all pairs are assumed to differ alike.
+    None if the noise is unknown. Only scores from 0 to 1 have a known noise
+    (estimate_public_noise), so the draws are cut off there.
     """
     if own_sd is None or sample.public is None:
         return None
@@ -260,11 +262,10 @@ def _simulate_private_scores(
 def _choose(
     private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int
 ) -> list[int]:
-    """Places of the set whose best member is best on average, the best expected ones where nothing
-    is simulated.
+    """Indexes of the set whose best member is best on average.
 
-    Another set than the best expected ones must be better by three standard errors of the
-    simulation.
+    Without a simulation, the best expected ones. Another set must be better than these by three
+    standard errors of the simulation.
     """
     usual = list(range(min(count, len(contenders))))
     if private is None:
@@ -284,8 +285,7 @@ def _find_separated(
     contenders: Sequence[Contender],
     metric: Metric,
 ) -> set[tuple[int, int]]:
-    """(better, worse) of the contenders that validation tells apart, by the line of their common
-    scheme."""
+    """(better, worse) of the contenders that validation separates, by the line of their scheme."""
     relations = relate_cv_to_public(workspace, looks, metric.name)
     found = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
@@ -309,11 +309,10 @@ def _include_best_public(
     separated: Collection[tuple[int, int]],
     differing: Mapping[tuple[int, int], float],
 ) -> tuple[list[int], int | None]:
-    """The chosen numbers, with the best public one among them where validation cannot tell it from
-    a chosen one.
+    """The chosen numbers with the best public one, unless validation shows others to be better.
 
-    It takes the place of the one that is most like it, or expected least, of those that are
-    expected to be better.
+    It replaces the chosen one with the most similar answers, or the lowest expected score, among
+    those that are expected to be better. Returns the replaced number, too.
     """
     order = [item.number for item in contenders]
     chosen = [order[place] for place in places]
@@ -337,7 +336,7 @@ def _include_best_public(
 def _find_lucky(
     by_public: Sequence[int], chosen: Sequence[int], separated: Collection[tuple[int, int]]
 ) -> list[int]:
-    """The best public ones than which validation shows every other chosen one to be better."""
+    """The best public ones that are worse by validation than every other chosen one."""
     others = [number for number in chosen if number not in by_public]
     passed = [number for number in by_public if number not in chosen]
     return [number for number in passed if all((other, number) in separated for other in others)]
@@ -360,8 +359,11 @@ def _simulate(
     behind: Sequence[int],
     rejected: Sequence[int],
 ) -> Simulation | None:
-    """By real predictions where there are any, else by the model, else (or when all are chosen) not
-    at all."""
+    """Compare the choice with the best public scores.
+
+    By real predictions if there are any, otherwise by the model. None without both, or if all are
+    chosen.
+    """
     if len(chosen) == len(contenders):
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
@@ -405,7 +407,7 @@ def _simulate(
 def _find_private_leader(
     looks: Sequence[Submission], chosen: Sequence[int], metric: Metric
 ) -> PrivateLeader | None:
-    """Who led on private, by the scores that the ledger has; None when it has none."""
+    """The best private score in the ledger; None if it has none."""
     known = {
         row.number: row.scores[f"private_{metric.name}"]
         for row in looks

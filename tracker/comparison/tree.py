@@ -1,5 +1,4 @@
-"""The family of runs and submissions: who was made from whom, what was changed, and what came of
-it."""
+"""The family of runs and submissions: the parent of each, what was changed, and the scores."""
 
 from __future__ import annotations
 
@@ -51,11 +50,9 @@ MAX_INDENT = 12  # deeper generations are drawn at this depth and name their par
 class Node:
     """A run, or a submission `s7` whose run folder is not here.
 
-    `change` is {key: [parent's, own]}, None without a parent or where a config is not known;
-    `not_known` are the keys
-    that one of the two, another program's run, never logged; `scores` has what is known of `val_`,
-    `public_` and
-    `private_` metrics; `sota_line` marks the best submission and all that it was made from.
+    `change` is {key: [parent's, own]}, None without a parent or where a config is unknown.
+    `not_known` are keys that a run of another program never logged. `scores` has the known `val_`,
+    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors.
     """
 
     name: str
@@ -76,8 +73,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All nodes, each after its parent and before its younger siblings; `problems` are parents that
-    do not count."""
+    """All nodes, each after its parent and before its younger siblings.
+
+    `problems` are sentences about parents that were ignored.
+    """
 
     nodes: Sequence[Node]
     problems: Sequence[str]
@@ -93,15 +92,14 @@ class Family:
 
 
 def indent(node: Node) -> int:
-    """How deep a node is drawn: a chain of hundreds of runs must not leave the page."""
+    """How deep a node is drawn: a chain of hundreds of runs must stay on the page."""
     return min(node.depth, MAX_INDENT)
 
 
 def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     """The family of this workspace's runs and of every submission in the ledger.
 
-    Without `archived`, a run that was put away is left out, and what was made from it follows its
-    nearest ancestor.
+    Without `archived`, an archived run is left out, and its children follow its nearest ancestor.
     """
     submissions = list_submissions(workspace)
     records = list_runs(workspace.runs_dir)
@@ -126,9 +124,9 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
 
 
 def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
-    """What lists mark; SOTA then and duplicates only among `numbers`, where those are given.
+    """What lists mark; with `numbers`, earlier SOTA and duplicates only among these.
 
-    The submissions that are not shown are not read: a ledger may have very many.
+    Submissions that are not shown are not read: a ledger may have very many.
     """
     best = find_sota(workspace)
     since = 0 if numbers is None else min(numbers, default=None)  # None: there is nothing to mark
@@ -143,8 +141,7 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
-    """The nodes that SOTA was made from, as the family has them, without reading every run or
-    submission."""
+    """The ancestors of SOTA as in the family, without reading every run or submission."""
     stated_parents = _list_based_on(workspace)
     found: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
@@ -156,7 +153,7 @@ def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
-    """The run of a submission where its folder is here, else `s7`."""
+    """The run of a submission if its folder is here, else `s7`."""
     return str(row.run) if has_run(workspace, row) else f"s{row.number}"
 
 
@@ -250,7 +247,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
 
 
 def name_model(config: Mapping[str, Any]) -> str | None:
-    """The model of a config, None where the config does not tell."""
+    """The model of a config, None if unknown."""
     name = config.get("model", {}).get("name")
     return str(name) if name else None
 
@@ -260,8 +257,7 @@ def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _list_based_on(workspace: Workspace) -> dict[int, str]:
-    """{number: what a hand-kept table says that the submission was based on}, of those where it
-    says it."""
+    """{number: parent} of the submissions for which a table kept by hand names one."""
     stated_parents = {
         number: columns.get(BASED_ON)
         for number, columns in list_imported_columns(workspace).items()
@@ -274,8 +270,10 @@ def _find_parent_of_row(
     stated_parents: Mapping[int, str],
     name_of: Callable[[int], str | None],
 ) -> str | None:
-    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger
-    keeps its diff."""
+    """The parent of a row: as its table says, otherwise SOTA at that time.
+
+    The ledger stores each row's config diff against SOTA at that time.
+    """
     if row.run_uid is None and stated_parents:
         text = stated_parents.get(row.number, "")
         return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
@@ -314,7 +312,7 @@ def _find_shown(name: str, parents: Mapping[str, str | None], hidden: Set[str]) 
 
 
 def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
-    """The parents that are here and lead to a beginning; the eldest of a circle becomes one."""
+    """The parents that exist and form no circle; the oldest run of a circle becomes a root."""
     parents = {name: parent if parent in claimed else None for name, parent in claimed.items()}
     problems = [
         f"{name}: its parent {claimed[name]} is not in this workspace"
@@ -343,8 +341,10 @@ def _follow(name: str, parents: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """(name, depth), parents before their children, siblings as given; no recursion, since chains
-    may be long."""
+    """(name, depth), parents before their children, siblings as given.
+
+    No recursion: chains may be long.
+    """
     children: dict[str | None, list[str]] = {}
     for name, parent in parents.items():
         children.setdefault(parent, []).append(name)
@@ -381,18 +381,19 @@ SPLITS = ("val", "public", "private")
 
 
 def describe_origin(node: Node) -> str:
-    """What a node changed of its parent, or the model that a family begins with."""
+    """What a node changed compared with its parent, or the model of a root."""
     if node.change is None:
         return describe_root(node)
     return name_parent(node) + shorten_change(node.change, node.not_known)
 
 
 def describe_root(node: Node) -> str:
+    """The model of a node without a parent, or what is unknown about it."""
     return node.model or ("model unknown" if node.has_config else "config unknown")
 
 
 def name_parent(node: Node) -> str:
-    """The parent of a node that is drawn less deep than it lies."""
+    """The parent of a node that is drawn less deep than its generation."""
     return f"(from {node.parent}) " if node.depth > MAX_INDENT else ""
 
 
@@ -406,8 +407,7 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
 
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
-    """Validation, public and private score by the deciding metric; another one when that was not
-    measured."""
+    """Validation, public and private score by the deciding metric, or the first known other one."""
     found = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
@@ -421,8 +421,7 @@ def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
 
 
 def find_metric(competition: Competition, key: str) -> Metric:
-    """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain
-    number."""
+    """How to print a figure such as `val_f1`; a metric of no competition is a plain number."""
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
     better = higher_is_better(competition.metrics, name)

@@ -1,4 +1,4 @@
-"""The verdict on two runs in words: what was changed, did it help, is it real."""
+"""The verdict on two runs as sentences: what changed, did it help, is it real."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ def write_verdict(
     not_comparable: Mapping[str, str],
     evidence: Evidence,
 ) -> list[str]:
-    """A few lines, the most important first; macro F1 decides unless the competition's own metric
-    is resampled, too.
+    """A few lines, the most important first.
 
-    `validation` has the competition's metrics and those of METRICS of both runs as far as they are
-    known;
-    `not_comparable` says why some of them do not compare.
+    Macro F1 decides unless the competition's own metric is resampled, too. `validation` has the
+    competition's metrics and those of METRICS for both runs, None where unknown. `not_comparable`
+    says why some of them cannot be compared.
     """
     computed = find_kind(competition.primary.kind)
     metric = computed.name if computed and computed.is_resampled else first_metric()
@@ -61,8 +60,7 @@ def write_verdict(
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
-    """Two numbers with as many decimals as tell them from each other and from zero: `0.006 to
-    0.019`."""
+    """Two numbers, with enough decimals to differ from each other and from 0: `0.006 to 0.019`."""
     for decimals in (3, 4, 5):
         texts = [f"{value:{'+' * signed}.{decimals}f}" for value in (low, high)]
         if texts[0] != texts[1] and all(
@@ -85,7 +83,7 @@ def _choose_name(side: str | None, names: tuple[str, str]) -> str:
 
 
 def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]) -> str:
-    """Is it real?"""
+    """Whether the difference is real."""
     found = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
     scores = f"{METRICS[metric].title} {render_number(found.a)} -> {render_number(found.b)}"
@@ -111,7 +109,7 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
 
 
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
-    """The other metrics, where they say something else."""
+    """The other metrics that disagree with the deciding one."""
     lines = []
     for other, found in paired.metrics.items():
         if found.better is None or found.better == paired.metrics[metric].better:
@@ -145,7 +143,7 @@ def _describe_scores(
     not_comparable: Mapping[str, str],
     problem: str,
 ) -> list[str]:
-    """The deciding validation score, or the next best one, where nothing more is known."""
+    """The deciding validation score, or the next known one, where there are no statistics."""
     words = {metric.name: metric.title for metric in METRICS.values()}
     words |= {metric.name: name_metric(metric) for metric in competition.metrics}
     unknown = f"is it real? Unknown: {problem}"

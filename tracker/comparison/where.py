@@ -6,9 +6,9 @@
     operator   = "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
 
 A name is a config key, a metric or a field of a run. A value is a number, true, false, null, a list
-as in TOML, or a text, in quotes when it has blanks or brackets in it. `~` looks for a regular
-expression anywhere in the value, whatever the case. What a run does not know satisfies `= null` and
-no other comparison.
+as in TOML, or a text, in quotes if it has spaces or brackets. `~` searches for a regular expression
+anywhere in the value and ignores case. A value that is unknown for a run satisfies `= null` and no
+other comparison.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was understood: the names in it with their places, and the test of a run's
-    values."""
+    """A parsed condition: the names in it with their positions, and the test of a run's values."""
 
     text: str
     names: tuple[tuple[str, int], ...]
@@ -59,11 +58,11 @@ class Condition:
 
     @property
     def asks_status(self) -> bool:
-        """Whether it is about how runs ended: then those that did not finish are meant, too."""
+        """Whether it asks how runs ended: then unfinished runs are searched, too."""
         return any(name == "status" for name, _ in self.names)
 
     def check_names(self, known: Iterable[str]) -> None:
-        """Raise ConfigError for a name that no run has, with the nearest that one has."""
+        """Raise ConfigError for a name that no run has, with the nearest known name."""
         words = list(dict.fromkeys(known))
         for name, position in self.names:
             if name not in words:
@@ -84,8 +83,7 @@ class _Token:
 
 
 def parse_where(text: str) -> Condition:
-    """Understand a condition; raises ConfigError that shows the place where it cannot be
-    understood."""
+    """Parse a condition; raises ConfigError that shows the position of the problem."""
     return _Parser(text).parse()
 
 
@@ -97,11 +95,9 @@ def explain_no_matches(
     others: Mapping[str, str],
     command: str,
 ) -> str:
-    """Why a list is empty: what was looked at, and what would find more.
+    """Why a list is empty: what was searched, and what would find more.
 
-    `others` are runs of which the condition is true though they were not looked at, with the
-    reason; `command` shows
-    them.
+    `others` are {name: reason} of runs that match but were not searched; `command` shows them.
     """
     if others:
         named = [f"{name} ({why})" for name, why in list(others.items())[:MAX_NAMED]]
@@ -118,7 +114,7 @@ def explain_no_matches(
 
 
 def _summarize(values: Sequence[Any]) -> str:
-    """The values that there are, briefly: a range of numbers, or the most frequent texts."""
+    """The known values in brief: a range of numbers, or the most frequent texts."""
     known = [value for value in values if value is not None]
     if not known:
         return "unknown"
@@ -285,7 +281,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_equal(known: Any, wanted: Any) -> bool:
-    """Equal as values of one kind: 1 is 1.0, but not true."""
+    """Equal values of one kind: 1 is 1.0, but not true."""
     if isinstance(known, bool) or isinstance(wanted, bool):
         return known is wanted
     return bool(known == wanted)

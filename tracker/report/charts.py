@@ -1,5 +1,4 @@
-"""The report's two charts: the timeline of scores with SOTA's steps, and one figure against
-another."""
+"""The two charts of the report: the timeline of scores, and one score against another."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ MIN_RELIABLE = 12
 def draw_timeline(
     entries: Sequence[SubmissionEntry], metric: Metric, *, width: float, height: float, name: str
 ) -> Markup:
-    """Public and private score by submission number, with the line of the best public score so far."""
+    """Public and private score by submission number, with the best public score so far."""
     public, private = f"public_{metric.name}", f"private_{metric.name}"
     scored = list_scored(entries, metric)
     if not scored:
@@ -54,7 +53,7 @@ def draw_timeline(
 
 
 def list_scored(entries: Sequence[SubmissionEntry], metric: Metric) -> list[SubmissionEntry]:
-    """The submissions that the timeline draws: those with a public or a private score."""
+    """The submissions in the timeline: those with a public or a private score."""
     return [
         entry
         for entry in entries
@@ -65,7 +64,7 @@ def list_scored(entries: Sequence[SubmissionEntry], metric: Metric) -> list[Subm
 def _draw_rows(
     drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]
 ) -> None:
-    """Horizontal rules with the values they stand for."""
+    """Horizontal grid lines with their values."""
     ticks = scale.ticks(6)
     for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((between[0], scale(tick)), (between[1], scale(tick)), "grid")
@@ -73,7 +72,7 @@ def _draw_rows(
 
 
 def render_ticks(ticks: Sequence[float]) -> list[str]:
-    """The ticks' labels, all with as many digits as the finest of them needs."""
+    """The labels of the ticks, all with as many digits as the finest one needs."""
     digits = next(
         (n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6
     )
@@ -106,8 +105,10 @@ def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: 
 def _draw_entry(
     drawing: Drawing, entry: SubmissionEntry, metric: Metric, x: float, y: Scale, *, joined: bool
 ) -> None:
-    """The public score filled, the private one hollow; larger where it was SOTA, crossed where it
-    was spent in vain."""
+    """The public score filled, the private one hollow.
+
+    A SOTA score is larger, a duplicate of an earlier submission is a cross.
+    """
     scores = {
         s: v
         for s in ("private", "public")
@@ -132,8 +133,7 @@ def _draw_entry(
 
 
 def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str:
-    """What the timeline shows, in words: how many submissions are drawn, and which of them became
-    SOTA."""
+    """The timeline in words: how many submissions are drawn, and which became SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
         return f"{render_count(len(entries), 'submission')}, {NO_PUBLIC_SCORE}."
@@ -165,9 +165,9 @@ def draw_scatter(
     name: str,
     close: bool = False,
 ) -> Markup:
-    """One figure against another; of the same metric both, with the line of equal values.
+    """One score against another, with the line of equal values if both have the same metric.
 
-    Scales are then equal, too, but for a `close` look.
+    Both axes then have the same scale, except in a `close` view.
     """
     left, top, right, bottom = 46.0, 12.0, size - 12, size - 42
     xs, ys = [x for _, x, _ in relation.points], [y for _, _, y in relation.points]
@@ -203,7 +203,7 @@ def draw_scatter(
 
 
 def name_axis(key: str) -> str:
-    """`val_f1` as people say it."""
+    """The title of an axis: `val_f1` is `validation F1`."""
     split, _, metric = key.partition("_")
     return f"{'validation' if split == 'val' else split} {label_metric(metric)}"
 
@@ -215,7 +215,7 @@ def title_scatter(relation: Scatter) -> str:
 
 
 def describe_scatter(relation: Scatter) -> str:
-    """What a scatter shows, in words."""
+    """A scatter in words: the rank correlation and its caveats."""
     count = f"{relation.ranked} submissions"
     if relation.schemes > 1:
         others = f"the largest of {relation.schemes} validation schemes, which do not compare"

@@ -1,4 +1,4 @@
-"""What the report says, as plain data; page.py and markdown.py are views of it."""
+"""The content of the report as plain data; page.py and markdown.py render it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ MIN_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or m
 
 @dataclass(frozen=True, kw_only=True)
 class SubmissionEntry:
-    """A submission with all that the report shows of it.
+    """A submission with everything that the report shows of it.
 
-    `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out;
-    `gain` is the public
-    score minus that of SOTA then; `equal_to` is the earlier submission whose result this one only
-    repeated.
+    `values` has scores by `<split>_<metric>` and figures such as `train_loss`; unknown ones are
+    left out. `gain` is the public score minus that of SOTA at that time. `equal_to` is the earlier
+    submission that this one duplicates.
     """
 
     number: int
@@ -61,9 +60,9 @@ class SubmissionEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of figures: its `key` in `Entry.values`, and where it stands.
+    """A column of figures: `key` is its name in `SubmissionEntry.values`.
 
-    `label` is its heading under that of its `group`, `name` its heading where it stands alone.
+    `label` is its heading under the heading of its `group`, `name` its heading without a group.
     """
 
     key: str
@@ -79,12 +78,11 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Scatter:
-    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation
-    schemes.
+    """Two figures of the same submissions; `points` are (number, x, y).
 
-    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not
-    compare; None when they
-    are few. Without validation scores there is one scheme of all.
+    The points are of `schemes` validation schemes; one without validation scores. `rho` is
+    Spearman's over the submissions of the largest scheme, None if they are few. Those in `others`
+    do not compare.
     """
 
     x: str
@@ -101,14 +99,16 @@ class Scatter:
 
     @property
     def same_metric(self) -> bool:
-        """Whether both axes measure the same, so that equal values mean agreement."""
+        """Whether both axes have the same metric, so that equal values mean agreement."""
         return self.x.partition("_")[2] == self.y.partition("_")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeamReport:
-    """The whole report. `generated_at` is UTC text, `head` the ledger's, `best_private` by the
-    deciding metric."""
+    """The whole report.
+
+    `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
+    """
 
     competition: Competition
     generated_at: str
@@ -201,8 +201,7 @@ def _describe_model(config: Mapping[str, Any]) -> str | None:
 
 
 def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
-    """What people noted, by submission number or run uid, oldest first; other kinds than a plain
-    note are named."""
+    """Notes by people, by submission number or run uid, oldest first; other kinds are named."""
     rows = read_rows(
         workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq"
     )
@@ -233,12 +232,12 @@ def label_metric(name: str) -> str:
 
 
 def render_gain(entry: SubmissionEntry) -> str:
-    """The public score against SOTA's then, with its sign; empty when it is not known."""
+    """The public score minus SOTA's at that time, with its sign; empty if unknown."""
     return "" if entry.gain is None else f"{entry.gain:+.4f}"
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:
-    """What a reader wants to know first, besides SOTA."""
+    """The facts at the top of the report, without SOTA."""
     times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
     facts = {"Submissions": str(len(report.entries))}
     if times:
@@ -256,7 +255,7 @@ def list_facts(report: TeamReport) -> dict[str, str]:
 
 
 def _list_columns(entries: Sequence[SubmissionEntry], competition: Competition) -> list[Column]:
-    """The figures worth a column: those that are known of at least one submission."""
+    """The columns of figures that are known for at least one submission."""
     columns = [
         Column(
             key=f"{split}_{metric.name}",
@@ -290,8 +289,7 @@ def _shorten(name: str) -> str:
 def _list_relations(
     entries: Sequence[SubmissionEntry], competition: Competition, schemes: Sequence[Sequence[int]]
 ) -> list[Scatter]:
-    """Validation against public, public against private, validation against private, where enough
-    is known."""
+    """Validation/public, public/private and validation/private, where enough scores are known."""
     primary = competition.primary_metric
     names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
     pairs = [

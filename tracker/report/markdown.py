@@ -1,5 +1,4 @@
-"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and
-sentences."""
+"""The report as Markdown, for a wiki or a repository: charts become tables and sentences."""
 
 from __future__ import annotations
 

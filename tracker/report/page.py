@@ -1,5 +1,4 @@
-"""The report as one HTML file that loads nothing: styles, charts and the few lines that sort tables
-are inside."""
+"""The report as one HTML file that loads nothing: styles, charts and the sort script are inside."""
 
 from __future__ import annotations
 
@@ -37,8 +36,7 @@ MAX_CLOSE_UP_SHARE = 0.5
 
 
 def render_page(report: TeamReport) -> str:
-    """The whole page. Every text from the ledger or the runs is escaped by the template, and
-    cleaned."""
+    """The whole page; every text from the ledger or the runs is cleaned and escaped."""
     folder = FileSystemLoader(FOLDER)
     environment = Environment(
         loader=folder,
@@ -87,7 +85,7 @@ def _read_own_file(name: str) -> Markup:
 
 
 def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
-    """The columns under each heading that spans several."""
+    """The columns by the heading that spans them."""
     groups: dict[str, list[Column]] = {}
     for column in columns:
         groups.setdefault(column.group, []).append(column)
@@ -95,8 +93,10 @@ def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
 
 
 def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
-    """Heading, words and drawings of each relation, with a close-up of the better half where points
-    crowd there."""
+    """Title, description and drawings of each scatter.
+
+    If the better half is crowded into a corner, there is a close-up of it.
+    """
     steps = report.audit.sota_chain
     for place, relation in enumerate(report.relations):
         metrics = (
@@ -125,7 +125,7 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
 
 
 def zoom_in(relation: Scatter, metric: Metric) -> Scatter | None:
-    """The better half by the second figure, when it fills but a corner of the drawing; else None."""
+    """The better half by the second score if it fills only a corner of the drawing; else None."""
     points = sorted(relation.points, key=lambda point: point[2], reverse=metric.higher_is_better)
     half = points[: (len(points) + 1) // 2]
     if len(points) < MIN_CLOSE_UP_POINTS:
@@ -143,7 +143,7 @@ def zoom_in(relation: Scatter, metric: Metric) -> Scatter | None:
 
 
 def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:
-    """Each node with the markup that closes its list item, or opens the list of its children."""
+    """Each node with the markup that closes its list item or opens the list of its children."""
     depths = [indent(node) for node in family.nodes]
     for node, own, following in zip(family.nodes, depths, [*depths[1:], 0], strict=False):
         if following > own:

@@ -1,7 +1,6 @@
-"""Small SVG drawings: scales, round ticks, labels that do not cover each other, and text that a
-screen reader finds.
+"""Small SVG drawings: scales, round ticks, labels without overlap, text for screen readers.
 
-Sizes are in SVG units, which are pixels where a drawing is as wide on the page as it was drawn.
+Sizes are in SVG units: pixels if a drawing is as wide on the page as it was drawn.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int, *, whole: bool = False) -> list[float]:
-        """About `most` round values between low and high, or fewer; with `whole`, whole numbers
-        only."""
+        """About `most` round values between low and high, or fewer; with `whole`, only integers."""
         rough = max((self.high - self.low) / most, 1.0 if whole else 0.0)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(
@@ -55,7 +53,7 @@ class Scale:
 
 
 def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
-    """A scale that leaves a little room beyond the values."""
+    """A scale with a little room beyond the values."""
     known = list(values)
     low, high = min(known), max(known)
     room = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
@@ -63,14 +61,13 @@ def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
 
 
 def measure_text(text: str) -> float:
-    """About how wide a text is; Korean, Japanese and Chinese characters are as wide as two others."""
+    """The approximate width of a text; an East Asian character is as wide as two others."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return (len(text) + wide) * LETTER_WIDTH
 
 
 class Drawing:
-    """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are
-    escaped."""
+    """Collects shapes; `kind` is the CSS class that colors them. Texts are escaped."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -83,16 +80,16 @@ class Drawing:
         self._parts.append(shape.format(kind, *start, *end))
 
     def path(self, steps: str, kind: str) -> None:
-        """A path, given in SVG's own words."""
+        """A path in SVG's own syntax."""
         self._parts.append(Markup('<path class="{}" d="{}"/>').format(kind, steps))
 
     def text(self, at: tuple[float, float], anchor: str, text: str, kind: str) -> None:
-        """A text on its base line."""
+        """A text on its baseline."""
         shape = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
         self._parts.append(shape.format(kind, *at, anchor, text))
 
     def dot(self, at: tuple[float, float], radius: float, kind: str, title: str) -> None:
-        """A point that shows its title under the mouse; labels keep off it."""
+        """A point that shows its title under the mouse; labels do not cover it."""
         shape = Markup(
             '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
         )
@@ -100,13 +97,12 @@ class Drawing:
         self._occupied.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
 
     def reserve_line(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Labels keep off the upright or level line between two points."""
+        """Keep labels off the vertical or horizontal line between two points."""
         xs, ys = sorted((start[0], end[0])), sorted((start[1], end[1]))
         self._occupied.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
 
     def label(self, at: tuple[float, float], text: str, kind: str) -> None:
-        """A text at the first free place around a point; nothing where there is none. Call it after
-        all dots."""
+        """A text at the first free place around a point, or nothing. Call it after all dots."""
         wide = measure_text(text)
         for dx, dy, anchor in LABEL_OFFSETS:
             left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
@@ -125,8 +121,10 @@ class Drawing:
         )
 
     def finish(self, name: str, title: str, about: str) -> Markup:
-        """The whole drawing; `name` is unique on the page, title and description are for those who
-        do not see it."""
+        """The whole drawing as markup; `name` is unique on the page.
+
+        Title and description are for screen readers.
+        """
         head = Markup(
             '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-t'
             ' {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'

@@ -1,4 +1,4 @@
-"""Writes the report and gives MLflow a copy."""
+"""Writes the report and copies it to MLflow."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class WrittenReport:
 def write_report(
     workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None
 ) -> WrittenReport:
-    """Write the files that are asked for.
+    """Write the requested files.
 
-    Raises StorageError when a file cannot be written, LedgerError when the ledger cannot be read.
+    Raises StorageError if a file cannot be written, LedgerError if the ledger cannot be read.
     """
     report = build_report(workspace)
     texts = {}
@@ -48,7 +48,7 @@ def write_report(
 
 
 def copy_report(workspace: Workspace, written: WrittenReport) -> str:
-    """Give MLflow a copy; returns why that failed, empty when it did not."""
+    """Copy the report to MLflow; returns why that failed, empty if it worked."""
     from tracker.mirror.targets.mlflow_view import keep_report
 
     try:

@@ -1,9 +1,9 @@
-"""Paired statistics of two runs on the same validation images: would other images have told the
-same?
+"""Paired statistics of two runs on the same validation images: is the difference sampling noise?
 
-Images are resampled as cells (truth, guess of a, guess of b): a draw of images with replacement
-within each true class is a multinomial draw of cell counts, and scores follow from counts by one
-matrix product. The distribution is that of resampling image by image, in a fraction of the time.
+Images are resampled as cells (label, prediction of a, prediction of b): a draw of images with
+replacement within each true class is a multinomial draw of cell counts, and scores follow from
+counts by one matrix product. The distribution is that of resampling image by image, in a fraction
+of the time.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ BATCH = 500  # resamples at a time: some MB
 class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
-    `p` is of the swap test: how often as large a difference comes about when every image's two
-    guesses change sides at
-    random. `smallest` is the true difference that would be found four times of five, were the runs
-    to differ on as many images as they do; None where the guesses are equal.
-    `better` is "a" or "b" where interval and swap test agree that the runs differ.
+    `p` is of the swap test: how often a difference is as large if the two predictions of every
+    image are swapped at random. `smallest` is the true difference that would be found four times of
+    five, if the runs differed on as many images as they do; None if the predictions are equal.
+    `better` is "a" or "b" if interval and swap test agree that the runs differ.
     """
 
     a: float
@@ -56,7 +55,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Images that only one of the runs has right, and the exact two-sided p value of their numbers."""
+    """Numbers of images that only one of the runs predicts correctly, and the exact two-sided p."""
 
     only_a: int
     only_b: int
@@ -65,8 +64,10 @@ class McNemar:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldTest:
-    """Scores of both runs on each fold, mean difference b - a with its 95 % interval, t and
-    two-sided p."""
+    """Scores of both runs on each fold, and the test of their mean difference b - a.
+
+    `low` to `high` is its 95 % interval, `p` is two-sided.
+    """
 
     a: Sequence[float]
     b: Sequence[float]
@@ -79,8 +80,10 @@ class FoldTest:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """What `samples` validation images say about two runs; `units` were drawn: images, or people
-    with all of theirs."""
+    """What `samples` validation images say about two runs.
+
+    `units` were resampled: images, or people with all their images.
+    """
 
     samples: int
     units: int
@@ -106,10 +109,9 @@ def compare_predictions(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedComparison:
-    """Compare the guesses [images] of two runs with the truth [images], all of them class numbers.
+    """Compare the predictions [images] of two runs with the labels [images], all class numbers.
 
-    `groups` names whose photograph each image is: those of one person are not independent of each
-    other, and are drawn
+    `groups` names the person on each image: images of one person are not independent, and are drawn
     together.
     """
     import numpy as np
@@ -138,8 +140,10 @@ def compare_predictions(
 
 
 def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
-    """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947,
-    Psychometrika 12)."""
+    """McNemar's test by the binomial distribution, exact for any number of images.
+
+    McNemar (1947), Psychometrika 12.
+    """
     number, ways = only_a + only_b, 1
     tail = 1
     for chosen in range(
@@ -175,11 +179,10 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Kinds of units and how many there are of each; the most frequent kind of a stratum is its
-    first.
+    """Kinds of units and the count of each; the most frequent kind of a stratum comes first.
 
-    `features` [kinds, 6 classes] are what one unit adds to the images, hits and guesses of each
-    class, of a, then of b.
+    `features` [kinds, 6 classes] is what one unit adds to the images, hits and predictions of each
+    class, for a, then for b.
     """
 
     counts: NDArray[np.float32]
@@ -240,11 +243,10 @@ class _Cells:
 
 
 def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
-    """Counts [size, kinds] of one unit fewer than there are, drawn with replacement: a multinomial
-    draw.
+    """Counts [size, kinds] of a draw with replacement of one unit fewer than there are.
 
-    The most frequent kind is drawn as a number and the rest unit by unit where they are few:
-    numpy's multinomial takes ten times as long for a kind as a unit takes here.
+    It is a multinomial draw. The most frequent kind is drawn as a number, and the rest unit by unit
+    if they are few: numpy's multinomial takes ten times as long for a kind as a unit takes here.
     """
     import numpy as np
 
@@ -265,7 +267,7 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
 
 
 def _flip_coins(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
-    """How many of each kind's units [size, kinds] fall on one side: a bit for each unit."""
+    """How many units of each kind [size, kinds] fall on one side: one random bit for each unit."""
     import numpy as np
 
     total = int(counts.sum())
@@ -288,7 +290,7 @@ def _batch_sizes(resamples: int) -> Iterator[int]:
 def _count_cells(
     truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
 ) -> _Cells:
-    """Units that agree in the truths and guesses of all their images are of one kind."""
+    """Group units with the same labels and predictions on all their images into kinds."""
     import numpy as np
 
     strata: dict[bytes, list[tuple[int, Integers]]] = {}
@@ -320,8 +322,10 @@ def _count_cells(
 
 
 def _join_rare(strata: Iterable[list[tuple[int, Integers]]]) -> list[list[tuple[int, Integers]]]:
-    """People whose like is not among the others are one stratum: alone, they would never be drawn
-    otherwise."""
+    """Put people with a unique set of labels into one stratum.
+
+    Alone in a stratum, they would be drawn every time.
+    """
     common, rare = [], []
     for members in strata:
         if sum(number for number, _ in members) > 1:

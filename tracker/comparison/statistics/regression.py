@@ -1,5 +1,4 @@
-"""A line through pairs of scores, their rank correlation, the points far off, and what a new point
-may be."""
+"""A line through pairs of scores, its outliers, what a new point may be, and rank correlation."""
 
 from __future__ import annotations
 
@@ -30,22 +29,23 @@ class Line:
     spread_x: float  # sum of squared distances from mean_x
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n -
-        2)."""
+        """The value at x, and the interval of 95 % of new points at x (Student's t, n - 2)."""
         value = self.intercept + self.slope * x
         leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
         half_width = self._half_width(1 + leverage)
         return value, value - half_width, value + half_width
 
     def separates(self, x: float, other: float) -> bool:
-        """Whether new points at two values of x differ by more than chance (95 %, Student's t, n -
-        2)."""
+        """Whether new points at two values of x differ by more than chance.
+
+        At 95 %, by Student's t with n - 2 degrees of freedom.
+        """
         return abs(self.slope * (x - other)) > self._half_width(
             2 + (x - other) ** 2 / self.spread_x
         )
 
     def _half_width(self, variances: float) -> float:
-        """Half the 95 % interval of what has so many times the variance of a residual."""
+        """Half the 95 % interval for `variances` times the variance of a residual."""
         return (
             _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
         )
@@ -53,8 +53,10 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class RankCorrelation:
-    """Spearman's rho with its 95 % interval; None where there are too few points, or all are in the
-    same order."""
+    """Spearman's rho with its 95 % interval.
+
+    The interval is None with too few points, or if all are in the same order.
+    """
 
     rho: float
     low: float | None
@@ -62,7 +64,7 @@ class RankCorrelation:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
-    """The line through three or more points; None when there are fewer, or all have the same x."""
+    """The line through three or more points; None for fewer, or if all have the same x."""
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(xs) < 3 or np.ptp(xs) == 0:
         return None
@@ -82,12 +84,12 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
 
 def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
-    """(place, distance in `residual_sd`) of the points that do not fit the line.
+    """(index, distance in `residual_sd`) of the points that do not fit the line.
 
-    Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni
+    Externally studentized residuals against Student's t with n - 3 degrees of freedom; Bonferroni
     keeps the chance to name any point of a good line at 5 %. The distance is the one that a reader
-    can compute from the printed line; a point nearer than FAR is not named though the others lie
-    still nearer, nor any of fewer than SMALL points.
+    can compute from the printed line. A point nearer than MIN_OUTLIER_SD is never an outlier, nor
+    is any of fewer than FEW_POINTS points.
     """
     if line.n < FEW_POINTS or line.residual_sd == 0:
         return []
@@ -117,8 +119,7 @@ def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
 def rank_correlation(
     x: Sequence[float], y: Sequence[float], *, distinct: int
 ) -> RankCorrelation | None:
-    """Spearman's rho, ties with their mean rank; None when a side is constant or has fewer than two
-    points.
+    """Spearman's rho with its interval; None if a side is constant or has fewer than two points.
 
     The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
     (2000), Sample size requirements for estimating Pearson, Kendall and Spearman correlations; n is
