@@ -209,9 +209,9 @@ def _count_inversions(count: int) -> list[int]:
     orders = [1]
     for size in range(2, count + 1):
         longer = [0] * (len(orders) + size - 1)
-        for place, number in enumerate(orders):
+        for inversions, number in enumerate(orders):
             for shift in range(size):
-                longer[place + shift] += number
+                longer[inversions + shift] += number
         orders = longer
     return orders
 

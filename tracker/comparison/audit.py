@@ -47,14 +47,14 @@ def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
     changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
-    alone = [item for item in changes if not item[0].not_known]
+    complete = [item for item in changes if not item[0].not_known]
     return Audit(
         submissions=len(rows),
         wasted=find_duplicates(rows),
         sota_chain=list_sota_numbers(workspace),
         one_key=[
             {"number": row.number, "sota": row.sota, "key": keys[0]}
-            for row, keys in alone
+            for row, keys in complete
             if len(keys) == 1
         ],
         several_keys=[
@@ -95,29 +95,29 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
 
     Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
-    found: list[dict[str, Any]] = []
-    places_by_key: dict[
+    duplicates: list[dict[str, Any]] = []
+    indexes_by_key: dict[
         Any, list[int]
     ] = {}  # places by predictions, and by each two scores: who differs in all is no match
     unfingerprinted: dict[Any, list[int]] = {}  # of these those whose predictions are not known
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         pairs = [*combinations(sorted(row.scores.items()), 2)]
         own = row.predictions_fingerprint
-        known = unfingerprinted if own else places_by_key
+        known = unfingerprinted if own else indexes_by_key
         for earlier in merge(
-            places_by_key.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
+            indexes_by_key.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
         ):
             evidence = _compare(rows[earlier], row)
             if evidence:
-                found.append(
+                duplicates.append(
                     {"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence}
                 )
                 break
         for key in [*pairs, own] if own else pairs:
-            places_by_key.setdefault(key, []).append(place)
+            indexes_by_key.setdefault(key, []).append(index)
             if not own:
-                unfingerprinted.setdefault(key, []).append(place)
-    return found
+                unfingerprinted.setdefault(key, []).append(index)
+    return duplicates
 
 
 def _compare(earlier: Submission, row: Submission) -> str:
@@ -135,28 +135,28 @@ def _compare(earlier: Submission, row: Submission) -> str:
 
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Files that the ledger or a run record names and that no longer exist."""
-    found, records = [], list_runs(workspace.runs_dir)
+    missing, records = [], list_runs(workspace.runs_dir)
     here = {(record.name, record.uid) for record in records}
     for row in rows:
-        kept = (
+        was_saved_here = (
             row.file
             and row.predictions_fingerprint
             and row.run_uid
             and (row.run, row.run_uid) in here
         )
-        if kept and not (workspace.root / str(row.file)).is_file():
-            found.append({"what": f"submission {row.number}", "file": row.file})
+        if was_saved_here and not (workspace.root / str(row.file)).is_file():
+            missing.append({"what": f"submission {row.number}", "file": row.file})
     places = {
         str(Path(place) / "runs") for place in list_places(workspace)
     }  # it may have moved since the row
     known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
     for name in sorted(known):
         if not (workspace.runs_dir / name).exists():
-            found.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
+            missing.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
     for record in records:
         folder = workspace.runs_dir / record.name
         if record.status == "broken":
-            found.append(
+            missing.append(
                 {"what": record.name, "file": str(workspace.relative(folder / "run.json"))}
             )
         elif record.status == "finished":
@@ -165,11 +165,11 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
                 for name in _list_files(record)
                 if not (folder / name).is_file() and name not in record.freed
             ]
-            found += [
+            missing += [
                 {"what": record.name, "file": str(workspace.relative(folder / name))}
                 for name in gone
             ]
-    return found
+    return missing
 
 
 def _list_files(record: RunRecord) -> list[str]:
@@ -185,10 +185,10 @@ def _list_files(record: RunRecord) -> list[str]:
 
 def _find_freed(workspace: Workspace) -> list[dict[str, Any]]:
     """The checkpoints that tracker clean removed, and when."""
-    found = []
+    freed = []
     for record in list_runs(workspace.runs_dir):
         path = workspace.runs_dir / record.name / "best.pth"
         if path.name in record.freed and not path.is_file():
             file = str(workspace.relative(path))
-            found.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
-    return found
+            freed.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
+    return freed

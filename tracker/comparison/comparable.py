@@ -205,15 +205,15 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
     members = config.get("ensemble", {}).get("members", ())
     if members:
         try:
-            found = [
+            by_member = [
                 _find_images(workspace, load_config(workspace.runs_dir, name)) for name in members
             ]
         except TrackerError:
             return {}
-        if not all(found):
+        if not all(by_member):
             return {}
-        folds = sorted({str(images.get("data.fold")) for images in found})
-        return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
+        folds = sorted({str(images.get("data.fold")) for images in by_member})
+        return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}
     known = {**_defaults(), **flatten(config)}
     return {
         "data.split_seed": known["data.split_seed"],
@@ -223,13 +223,13 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
 
 def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the config of the user's own loop says about its loss: `criterion`, `reduction`."""
-    found = {}
+    loss = {}
     for key, value in values.items():
         if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
             key
         ):
-            found[key] = value
-    return found
+            loss[key] = value
+    return loss
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,11 +254,13 @@ def read_checksums(path: Path) -> tuple[int, ...]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = {info.filename: info.CRC for info in archive.infolist()}
+            checksums = {info.filename: info.CRC for info in archive.infolist()}
     except (OSError, ValueError, zipfile.BadZipFile):
         return ()
     names = ("ids.npy", "labels.npy", "classes.npy")
-    return tuple(found[name] for name in names) if all(name in found for name in names) else ()
+    return (
+        tuple(checksums[name] for name in names) if all(name in checksums for name in names) else ()
+    )
 
 
 # --- Whether figures can be compared
@@ -411,14 +413,14 @@ def _compare_files(a: Basis, b: Basis) -> str:
     from tracker.training.predict.probabilities import load_probabilities
 
     try:
-        known = [load_probabilities(file) for file in (a.file, b.file)]
+        predictions = [load_probabilities(file) for file in (a.file, b.file)]
     except TrackerError:
         return ""
     labels = [
-        dict(zip(kept.ids, [] if kept.labels is None else kept.labels.tolist(), strict=False))
-        for kept in known
+        dict(zip(one.ids, [] if one.labels is None else one.labels.tolist(), strict=False))
+        for one in predictions
     ]
-    if labels[0] == labels[1] and known[0].classes == known[1].classes:
+    if labels[0] == labels[1] and predictions[0].classes == predictions[1].classes:
         return ""
     shared = len(labels[0].keys() & labels[1].keys())
     if shared == len(labels[0]) == len(labels[1]):

@@ -128,10 +128,10 @@ class Comparison:
     @property
     def not_comparable(self) -> dict[str, list[str]]:
         """Sentences about the figures that cannot be compared, by metric."""
-        found: dict[str, list[str]] = {}
+        sentences: dict[str, list[str]] = {}
         for item in self.incomparable:
-            found.setdefault(item.metric, []).append(str(item))
-        return found
+            sentences.setdefault(item.metric, []).append(str(item))
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -175,7 +175,7 @@ class ComparedRun:
 
 def compare_runs(
     workspace: Workspace,
-    words: Sequence[str],
+    arguments: Sequence[str],
     *,
     where: str = "",
     sort: str = "",
@@ -195,7 +195,9 @@ def compare_runs(
     condition = parse_where(where) if where else None
     skipped: list[str] = []
     ended = condition is not None and condition.asks_status
-    subjects = list(_load(workspace, words, limit, skipped, archived=archived, unfinished=ended))
+    subjects = list(
+        _load(workspace, arguments, limit, skipped, archived=archived, unfinished=ended)
+    )
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
     chosen = subjects
@@ -203,11 +205,11 @@ def compare_runs(
         values = [run.values() for run in subjects]
         condition.check_names(name for known in values for name in known)
         chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
-    nothing = ""
+    reason = ""
     if condition is not None and not chosen:
-        looked_at = render_count(len(subjects), "run" if ended or words else "finished run")
-        nothing = _explain_empty(
-            workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}"
+        looked_at = render_count(len(subjects), "run" if ended or arguments else "finished run")
+        reason = _explain_empty(
+            workspace, condition, subjects, f"{'the' if arguments else 'the newest'} {looked_at}"
         )
     groups = _group(chosen, () if each else REPEATS)
     if sort:
@@ -232,7 +234,7 @@ def compare_runs(
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
-        empty_reason=nothing,
+        empty_reason=reason,
     )
 
 
@@ -252,15 +254,15 @@ def find_matching_elsewhere(
     workspace: Workspace, condition: Condition, records: Sequence[RunRecord]
 ) -> dict[str, str]:
     """{name: why it was not searched} of the runs that match a condition."""
-    found = {}
+    matches = {}
     for record, known in zip(records, load_values(workspace, records), strict=True):
-        fits = False
+        is_match = False
         with suppress(ConfigError):  # a value of another kind, in a run that was not asked for
-            fits = condition.test(known)
-        if fits:
+            is_match = condition.test(known)
+        if is_match:
             ended = "older" if record.status == "finished" else record.status
-            found[record.name] = "archived" if record.archived_at else ended
-    return found
+            matches[record.name] = "archived" if record.archived_at else ended
+    return matches
 
 
 def _suggest_runs(workspace: Workspace) -> str:
@@ -285,31 +287,31 @@ def _suggest_runs(workspace: Workspace) -> str:
 
 def _load(
     workspace: Workspace,
-    words: Sequence[str],
+    arguments: Sequence[str],
     limit: int,
     skipped: list[str],
     *,
     archived: bool,
     unfinished: bool,
 ) -> Iterator[ComparedRun]:
-    if words:
-        return _load_named(workspace, expand_ranges(workspace, words, archived=archived))
+    if arguments:
+        return _load_named(workspace, expand_ranges(workspace, arguments, archived=archived))
     return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 
 def expand_ranges(
-    workspace: Workspace, words: Sequence[str], *, archived: bool = False
+    workspace: Workspace, arguments: Sequence[str], *, archived: bool = False
 ) -> list[str]:
     """Ranges like exp3..exp9 and s1..s18 written out, each name once.
 
     Archived runs within a range are left out unless `archived`. Raises UnknownRunError for an empty
     range.
     """
-    found: list[str] = []
-    for word in words:
-        match = _RANGE.fullmatch(word)
+    names: list[str] = []
+    for argument in arguments:
+        match = _RANGE.fullmatch(argument)
         if match is None:
-            found.append(word)
+            names.append(argument)
             continue
         kind, low, high = match[1], int(match[2]), int(match[3])
         if kind == "exp":
@@ -323,8 +325,8 @@ def expand_ranges(
             raise UnknownRunError(
                 f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them"
             )
-        found += inside
-    return list(dict.fromkeys(found))
+        names += inside
+    return list(dict.fromkeys(names))
 
 
 def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[ComparedRun]:
@@ -338,8 +340,8 @@ def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Compared
                 continue
         record = load_run(workspace.runs_dir, resolve_run(workspace, word))
         records[record.name] = record
-    found = [record for record in records.values() if isinstance(record, RunRecord)]
-    built = {run.name: run for run in _build_runs(workspace, found)}
+    named = [record for record in records.values() if isinstance(record, RunRecord)]
+    built = {run.name: run for run in _build_runs(workspace, named)}
     for name, known in records.items():
         yield known if isinstance(known, ComparedRun) else built[name]
 
@@ -420,14 +422,14 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
     A run whose config cannot be read has only the values of its record.
     """
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    found = []
+    values = []
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        found.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
-    return found
+        values.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
+    return values
 
 
 def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
@@ -527,7 +529,7 @@ def _list_metrics(
 
     def rank(name: str) -> int:
         return next(
-            (place for place, start in enumerate(order) if name.startswith(start)), len(order)
+            (index for index, start in enumerate(order) if name.startswith(start)), len(order)
         )
 
     return sorted(names, key=rank)
@@ -595,49 +597,49 @@ def _find_best(
     There is no best row if all are equal, or if no set of comparable rows is the largest.
     """
     best: dict[str, int] = {}
-    why: list[Incomparable] = []
+    incomparable: list[Incomparable] = []
     for name in names:
-        places = [place for place, row in enumerate(rows) if name in row.metrics]
-        alike, others = _find_comparable(groups, places, name)
-        why += others
-        means = {place: rows[place].metrics[name].mean for place in alike}
+        indexes = [index for index, row in enumerate(rows) if name in row.metrics]
+        comparable, others = _find_comparable(groups, indexes, name)
+        incomparable += others
+        means = {index: rows[index].metrics[name].mean for index in comparable}
         if len(set(means.values())) > 1:
             choose = max if higher_is_better(workspace.competition.metrics, name) else min
-            best[name] = choose(means, key=lambda place: means[place])
-    return best, why
+            best[name] = choose(means, key=lambda index: means[index])
+    return best, incomparable
 
 
 def _find_comparable(
-    groups: Sequence[Sequence[ComparedRun]], places: Sequence[int], name: str
+    groups: Sequence[Sequence[ComparedRun]], indexes: Sequence[int], name: str
 ) -> tuple[list[int], list[Incomparable]]:
     """The indexes of the largest set of rows that compare by a metric, and why others do not.
 
     No indexes if two sets are equally large.
     """
-    parts: list[list[int]] = []
-    for place in places:
-        own = next(
+    sets: list[list[int]] = []
+    for index in indexes:
+        own_set = next(
             (
-                part
-                for part in parts
-                if not _explain_incomparable_rows(groups[part[0]], groups[place], name)
+                one_set
+                for one_set in sets
+                if not _explain_incomparable_rows(groups[one_set[0]], groups[index], name)
             ),
             None,
         )
-        if own is None:
-            parts.append([place])
+        if own_set is None:
+            sets.append([index])
         else:
-            own.append(place)
-    if len(parts) < 2:
-        return list(places), []
-    parts.sort(key=len, reverse=True)
-    first = groups[parts[0][0]]
+            own_set.append(index)
+    if len(sets) < 2:
+        return list(indexes), []
+    sets.sort(key=len, reverse=True)
+    first = groups[sets[0][0]]
     others = []
-    for part in parts[1:]:
-        runs = [run.name for place in part for run in groups[place]]
-        reason = _explain_incomparable_rows(first, groups[part[0]], name)
+    for one_set in sets[1:]:
+        runs = [run.name for index in one_set for run in groups[index]]
+        reason = _explain_incomparable_rows(first, groups[one_set[0]], name)
         others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
-    return (parts[0] if len(parts[0]) > len(parts[1]) else []), others
+    return (sets[0] if len(sets[0]) > len(sets[1]) else []), others
 
 
 def _explain_incomparable_rows(

@@ -205,16 +205,16 @@ def _relate(
     Validation scores are related within each scheme.
     """
     metric, x, y = names
-    place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
+    scheme_of = {number: index for index, (_, numbers) in enumerate(schemes) for number in numbers}
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
         a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
-            groups.setdefault(place_of[row.number] if x == "val" else None, []).append(
+            groups.setdefault(scheme_of[row.number] if x == "val" else None, []).append(
                 (row.number, a, b)
             )
-    found = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
-    return sorted(found, key=lambda item: (-item.n, item.scheme or 0))
+    relations = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
+    return sorted(relations, key=lambda item: (-item.n, item.scheme or 0))
 
 
 def _build_relation(
@@ -224,12 +224,12 @@ def _build_relation(
     xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
     line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
     outliers = []
-    for place, distance in find_outliers(line, xs, ys) if line else ():
+    for index, distance in find_outliers(line, xs, ys) if line else ():
         assert line is not None  # noqa: S101
-        expected = line.intercept + line.slope * xs[place]
-        number = points[place][0]
+        expected = line.intercept + line.slope * xs[index]
+        number = points[index][0]
         outliers.append(
-            Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance)
+            Outlier(number=number, x=xs[index], y=ys[index], expected=expected, distance=distance)
         )
     reason = ""
     if line is None:

@@ -182,15 +182,15 @@ def _pair_curves(
     left: Subject, right: Subject, figures: Sequence[str]
 ) -> dict[str, list[list[Point]]]:
     """Curves of losses and scores by epoch; None for a value that is not finite."""
-    found = {}
+    curves = {}
     for name in [f"{part}/{figure}" for figure in figures for part in ("train", "val")]:
         pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
         if any(pair):
-            found[name] = [
+            curves[name] = [
                 [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
                 for curve in pair
             ]
-    return found
+    return curves
 
 
 def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
@@ -215,7 +215,7 @@ def _diff_metrics(
     """Leaderboard scores first, then the metrics of the best epochs."""
     names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
     names.sort(key=lambda name: "/" in name)
-    found = {}
+    metrics = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
         if name in UNCOMPARED_METRICS or (a == b and not everything):
@@ -226,8 +226,8 @@ def _diff_metrics(
             better = (
                 "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
             )
-        found[name] = {"a": a, "b": b, "delta": delta, "better": better}
-    return found
+        metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}
+    return metrics
 
 
 def _diff_predictions(
@@ -255,14 +255,14 @@ def _diff_predictions(
     listed = [
         (name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)
     ]
-    found = [
+    changed_images = [
         ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b))
         for name, a, b in listed
     ]
     return (
         {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total},
         moves,
-        found,
+        changed_images,
     )
 
 

@@ -110,7 +110,7 @@ def _compare_predictions(
 
     a, b = _load_same_images(left, right)
     labels = _get_labels(a)
-    before, after = (kept.probabilities.argmax(1).astype("int64") for kept in (a, b))
+    before, after = (one.probabilities.argmax(1).astype("int64") for one in (a, b))
     people = all(_validates_people(runs_dir, side) for side in (left, right))
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
     folds, problem = _test_folds(runs_dir, left, right)
@@ -119,7 +119,7 @@ def _compare_predictions(
         [a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)
     ]
     cells = list(zip(*columns, strict=True))
-    listed = [(a.ids[place], cell) for place, cell in zip(changed[:images], cells, strict=False)]
+    listed = [(a.ids[index], cell) for index, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
         paired=compare_predictions(
             labels, before, after, len(a.classes), groups=groups, resamples=resamples
@@ -141,10 +141,10 @@ def _load(side: Subject) -> Kept:
     return load_probabilities(side.folder / VALIDATION)
 
 
-def _get_labels(kept: Kept) -> Any:
-    if kept.labels is None:
+def _get_labels(predictions: Kept) -> Any:
+    if predictions.labels is None:
         raise TrackerError("a validation.npz has no labels")
-    return kept.labels
+    return predictions.labels
 
 
 def _load_same_images(left: Subject, right: Subject) -> tuple[Kept, Kept]:
@@ -158,14 +158,14 @@ def _load_same_images(left: Subject, right: Subject) -> tuple[Kept, Kept]:
     if a.classes != b.classes:
         raise TrackerError(f"{left.name} and {right.name} have different classes")
     if a.ids != b.ids:
-        places = {name: place for place, name in enumerate(b.ids)}
-        shared = sum(name in places for name in a.ids)
+        index_of = {name: index for index, name in enumerate(b.ids)}
+        shared = sum(name in index_of for name in a.ids)
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
                 f"the validation sets differ: {left.name} has {len(a.ids):,} images, {right.name} has"
                 f" {len(b.ids):,}, {shared:,} are in both{_list_causes(left, right)}"
             )
-        b = select(b, [places[name] for name in a.ids])
+        b = select(b, [index_of[name] for name in a.ids])
     wrong = int((_get_labels(a) != _get_labels(b)).sum())
     if wrong:
         raise TrackerError(
@@ -215,11 +215,11 @@ def _test_folds(
     if len(members[0]) != len(members[1]):
         return None, f"{len(members[0])} and {len(members[1])} folds cannot be paired"
     loaded = [[_load_member(runs_dir, name) for name in names] for names in members]
-    if any(kept is None for side in loaded for kept in side):
+    if any(predictions is None for side in loaded for predictions in side):
         return None, "not every fold has validation predictions"
     if any(set(a.ids) != set(b.ids) for a, b in zip(*loaded, strict=True)):
         return None, "the two runs have different images in their folds"
-    scores = [[measure(kept) for kept in side] for side in loaded]
+    scores = [[measure(predictions) for predictions in side] for side in loaded]
     tests = {}
     for name in METRICS:
         a, b = ([score[f"val/{name}"] for score in side] for side in scores)

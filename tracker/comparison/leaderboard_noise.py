@@ -135,7 +135,7 @@ def estimate_selection_bias(
         return None
     own_sd, source = noise
     sign = 1.0 if metric.higher_is_better else -1.0
-    best = max(range(len(looks)), key=lambda place: sign * scores[place])
+    best = max(range(len(looks)), key=lambda index: sign * scores[index])
     return SelectionBias(
         metric=metric.name,
         best=looks[best].number,
@@ -175,11 +175,11 @@ def _estimate_noise_from_private(
     )
     if line is None:
         return None
-    words = (
+    source = (
         f"the scatter of {len(pairs)} private scores around their line (half of its variance is"
         " counted as public noise)"
     )
-    return line.residual_sd / math.sqrt(2), words
+    return line.residual_sd / math.sqrt(2), source
 
 
 def estimate_public_noise(
@@ -197,18 +197,18 @@ def estimate_public_noise(
     answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
-        words = (
+        source = (
             f"answers that differ on {np.mean(shares):.1%} of the images on average,"
             f" {sample.public} public images"
         )
-        return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), words
+        return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), source
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
-    words = (
+    source = (
         f"{sample.public} public images, half of the variance assumed to be shared (no answers"
         " known)"
     )
-    return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), words
+    return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), source
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:

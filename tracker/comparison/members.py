@@ -53,11 +53,11 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     metric = next(
         iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric
     )
-    found = []
+    members = []
     for name, weight, record in zip(names, weights, records, strict=False):
         row = sent.get(record.uid) if record else None
         validation = _list_validation(record) if record else {}
-        found.append(
+        members.append(
             Member(
                 run=name,
                 weight=weight,
@@ -68,7 +68,7 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
                 public=row.scores.get(key) if row else None,
             )
         )
-    return found
+    return members
 
 
 def _list_validation(record: RunRecord) -> dict[str, float | None]:
@@ -96,10 +96,10 @@ def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[R
 
 def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
     try:
-        made = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
+        description = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
     except (TrackerError, KeyError):
         return record
-    return replace(record, note=f"{made}: {record.note}" if record.note else made)
+    return replace(record, note=f"{description}: {record.note}" if record.note else description)
 
 
 def print_members(members: Sequence[Member], competition: Competition) -> None:

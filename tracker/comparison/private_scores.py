@@ -37,8 +37,8 @@ class LabeledPredictions:
     """
 
     numbers: list[int]
-    truth: NDArray[np.int64]
-    guesses: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
     classes: int
     size: int
     replace: bool
@@ -51,20 +51,22 @@ class LabeledPredictions:
         kind is drawn.
         """
         rng = np.random.default_rng(SEED)
-        kinds, counts = np.unique(np.vstack([self.truth, self.guesses]), axis=1, return_counts=True)
+        kinds, counts = np.unique(
+            np.vstack([self.labels, self.predictions]), axis=1, return_counts=True
+        )
         if self.replace:
             drawn = rng.multinomial(self.size, counts / counts.sum(), NUM_DRAWS).astype(np.float64)
         else:
             drawn = rng.multivariate_hypergeometric(counts, self.size, NUM_DRAWS).astype(np.float64)
-        truth, guesses = kinds[0], kinds[1:]
+        labels, predictions = kinds[0], kinds[1:]
         computed = find_kind(metric.kind)
         assert computed is not None  # noqa: S101  (`load_panel` has looked)
         classes = np.eye(self.classes)
-        actual = drawn @ classes[truth]
+        actual = drawn @ classes[labels]
         scores = []
-        for guess in guesses:
-            hits = drawn @ (classes[truth] * (guess == truth)[:, None])
-            scores.append(computed.score(Counts(actual, hits, drawn @ classes[guess])))
+        for predicted in predictions:
+            hits = drawn @ (classes[labels] * (predicted == labels)[:, None])
+            scores.append(computed.score(Counts(actual, hits, drawn @ classes[predicted])))
         return np.stack(scores, axis=1)
 
 
@@ -82,10 +84,10 @@ def load_labeled_predictions(
     """
     if not is_resampled(workspace.competition.primary.kind):
         return None
-    found = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
+    labeled = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
         workspace, rows, sample
     )
-    return found if found is not None and set(needed) <= set(found.numbers) else None
+    return labeled if labeled is not None and set(needed) <= set(labeled.numbers) else None
 
 
 def _load_solution(
@@ -105,15 +107,17 @@ def _load_solution(
         return None
     competition = workspace.competition
     table = read_table(solution, (competition.id_column, competition.label_column))
-    place = {word: index for index, word in enumerate(competition.answer_words)}
-    truth = np.array([place[normalize_answer(text)] for _, text in table], np.int64)
-    guesses = np.array(
-        [[place[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64
+    class_of = {word: index for index, word in enumerate(competition.answer_words)}
+    labels = np.array([class_of[normalize_answer(text)] for _, text in table], np.int64)
+    predictions = np.array(
+        [[class_of[answers[number].by_id[name]] for name, _ in table] for number in known], np.int64
     )
-    words = (
-        f"{len(truth)} images of the revealed solution, {sample.private} of them private each time"
+    source = (
+        f"{len(labels)} images of the revealed solution, {sample.private} of them private each time"
     )
-    return LabeledPredictions(known, truth, guesses, len(place), sample.private, False, words)
+    return LabeledPredictions(
+        known, labels, predictions, len(class_of), sample.private, False, source
+    )
 
 
 def _load_shared_validation(
@@ -124,20 +128,26 @@ def _load_shared_validation(
 
     kept: list[tuple[int, Kept]] = []
     for row in rows:
-        found = _load_validation(workspace, row)
-        if found is not None and (not kept or _is_same_set(kept[0][1], found)):
-            kept.append((row.number, found))
+        validation = _load_validation(workspace, row)
+        if validation is not None and (not kept or _is_same_set(kept[0][1], validation)):
+            kept.append((row.number, validation))
     if len(kept) < 2:
         return None
     aligned = align([item for _, item in kept], [f"submission {number}" for number, _ in kept])
-    truth = kept[0][1].labels
-    assert truth is not None  # noqa: S101
-    guesses = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
-    size = sample.private or sample.public or len(truth)
-    words = f"{len(truth)} validation images, resampled to {size}"
+    labels = kept[0][1].labels
+    assert labels is not None  # noqa: S101
+    predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
+    size = sample.private or sample.public or len(labels)
+    source = f"{len(labels)} validation images, resampled to {size}"
     classes = aligned[0].probabilities.shape[1]
     return LabeledPredictions(
-        [number for number, _ in kept], truth.astype(np.int64), guesses, classes, size, True, words
+        [number for number, _ in kept],
+        labels.astype(np.int64),
+        predictions,
+        classes,
+        size,
+        True,
+        source,
     )
 
 
@@ -148,10 +158,10 @@ def _load_validation(workspace: Workspace, row: Submission) -> Kept | None:
         return None
     path: Path = workspace.runs_dir / row.run / "validation.npz"
     try:
-        kept = load_probabilities(path)
+        predictions = load_probabilities(path)
     except TrackerError:
         return None
-    return kept if kept.labels is not None else None
+    return predictions if predictions.labels is not None else None
 
 
 def _is_same_set(first: Kept, other: Kept) -> bool:
@@ -159,9 +169,9 @@ def _is_same_set(first: Kept, other: Kept) -> bool:
     if first.classes != other.classes or first.labels is None or other.labels is None:
         return False
     pairs = (
-        dict(zip(kept.ids, kept.labels.tolist(), strict=True))
-        for kept in (first, other)
-        if kept.labels is not None
+        dict(zip(one.ids, one.labels.tolist(), strict=True))
+        for one in (first, other)
+        if one.labels is not None
     )
     return next(pairs) == next(pairs)
 
@@ -179,5 +189,5 @@ def draw_correlated_scores(
     values, vectors = np.linalg.eigh(-0.5 * center @ variances @ center)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     noise = np.random.default_rng(SEED).standard_normal((NUM_DRAWS, n)) @ root.T
-    found: NDArray[np.float64] = np.asarray(means) + noise
-    return found
+    scores: NDArray[np.float64] = np.asarray(means) + noise
+    return scores

@@ -47,7 +47,7 @@ def search_runs(
     if condition is not None:
         if records:
             condition.check_names(names)
-        chosen = [place for place, known in enumerate(values) if condition.test(known)]
+        chosen = [index for index, known in enumerate(values) if condition.test(known)]
     else:
         chosen = list(range(len(records)))
     if sort and records:
@@ -55,8 +55,8 @@ def search_runs(
         metrics = {name for record in records for name in record.summary}
         is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
-        chosen.sort(key=lambda place: order(values[place].get(sort)))
-    return [records[place] for place in chosen[: limit or None]]
+        chosen.sort(key=lambda index: order(values[index].get(sort)))
+    return [records[index] for index in chosen[: limit or None]]
 
 
 def search_submissions(
@@ -89,14 +89,14 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     """Why no run matches: what was searched, and which archived runs match."""
     condition = parse_where(where)
     records = list_runs(workspace.runs_dir)
-    looked_at = [record for record in records if archived or record.archived_at is None]
-    others = [record for record in records if record not in looked_at]
-    scope = render_count(len(looked_at), "run", "runs, however they ended")
+    searched = [record for record in records if archived or record.archived_at is None]
+    others = [record for record in records if record not in searched]
+    scope = render_count(len(searched), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
-    found = find_matching_elsewhere(workspace, condition, others)
+    matches = find_matching_elsewhere(workspace, condition, others)
     command = "tracker runs --archived includes them"
     return explain_no_matches(
-        condition, scope, load_values(workspace, looked_at), others=found, command=command
+        condition, scope, load_values(workspace, searched), others=matches, command=command
     )
 
 

@@ -150,10 +150,10 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     differing = compare_answers(answers)
     private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
     separated = _find_separated(workspace, looks, contenders, metric)
-    places = _choose(private, contenders, count)
-    by_public = _best_public(contenders, len(places), metric)
+    indexes = _choose(private, contenders, count)
+    by_public = _best_public(contenders, len(indexes), metric)
     chosen, instead_of = _include_best_public(
-        contenders, places, by_public[0], separated, differing
+        contenders, indexes, by_public[0], separated, differing
     )
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
@@ -198,29 +198,29 @@ def rank_contenders(
     (s^2 + own_sd^2), a half if unknown.
     """
     relations = relate_cv_to_public(workspace, looks, metric.name)
-    found = []
+    contenders = []
     for row in looks:
         public, validation = (
             row.scores[f"public_{metric.name}"],
             find_figure(workspace, row, "val", metric.name),
         )
-        relation, guess, expected = relations.get(row.number), None, public
+        relation, predicted, expected = relations.get(row.number), None, public
         enough = relation is not None and relation.n - relation.repeats >= MIN_LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
-            guess = metric.clip(relation.line.predict(validation)[0])
-            expected = guess + _skill_share(relation.line, own_sd) * (public - guess)
-        found.append(
+            predicted = metric.clip(relation.line.predict(validation)[0])
+            expected = predicted + _skill_share(relation.line, own_sd) * (public - predicted)
+        contenders.append(
             Contender(
                 number=row.number,
                 run=row.run,
                 public=public,
                 validation=validation,
-                by_validation=guess,
+                by_validation=predicted,
                 expected=expected,
             )
         )
     sign = -1.0 if metric.higher_is_better else 1.0
-    return sorted(found, key=lambda item: (sign * item.expected, item.number))
+    return sorted(contenders, key=lambda item: (sign * item.expected, item.number))
 
 
 def _skill_share(line: Line, own_sd: float | None) -> float:
@@ -271,11 +271,11 @@ def _choose(
     if private is None:
         return usual
     base, chosen, most = private[:, usual].max(axis=1), usual, 0.0
-    for places in combinations(range(len(contenders)), len(usual)):
-        gain = private[:, list(places)].max(axis=1) - base
+    for indexes in combinations(range(len(contenders)), len(usual)):
+        gain = private[:, list(indexes)].max(axis=1) - base
         mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
         if mean > max(most, 3 * error):
-            chosen, most = list(places), mean
+            chosen, most = list(indexes), mean
     return chosen
 
 
@@ -287,7 +287,7 @@ def _find_separated(
 ) -> set[tuple[int, int]]:
     """(better, worse) of the contenders that validation separates, by the line of their scheme."""
     relations = relate_cv_to_public(workspace, looks, metric.name)
-    found = set()
+    pairs = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
         relation = relations.get(better.number)
         if relation is None or relation.line is None or relation is not relations.get(worse.number):
@@ -298,13 +298,13 @@ def _find_separated(
             and None not in known
             and relation.line.separates(known[0] or 0.0, known[1] or 0.0)
         ):
-            found.add((better.number, worse.number))
-    return found
+            pairs.add((better.number, worse.number))
+    return pairs
 
 
 def _include_best_public(
     contenders: Sequence[Contender],
-    places: Sequence[int],
+    indexes: Sequence[int],
     best: int,
     separated: Collection[tuple[int, int]],
     differing: Mapping[tuple[int, int], float],
@@ -315,7 +315,7 @@ def _include_best_public(
     those that are expected to be better. Returns the replaced number, too.
     """
     order = [item.number for item in contenders]
-    chosen = [order[place] for place in places]
+    chosen = [order[index] for index in indexes]
     if best in chosen:
         return chosen, None
     rivals = [
@@ -387,8 +387,8 @@ def _simulate(
     }
 
     def evaluate(wanted: Sequence[int]) -> SimulatedSet:
-        places = [numbers.index(number) for number in wanted]
-        best = scores[:, places].max(axis=1)
+        indexes = [numbers.index(number) for number in wanted]
+        best = scores[:, indexes].max(axis=1)
         holds = float((best >= scores.max(axis=1)).mean())
         return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
@@ -396,7 +396,7 @@ def _simulate(
         source=source,
         used=labeled is None,
         among=numbers,
-        left_out={reason: sorted(who) for reason, who in left_out.items() if who},
+        left_out={reason: sorted(members) for reason, members in left_out.items() if members},
         draws=len(scores),
         chosen=evaluate(chosen),
         by_public=evaluate(by_public),

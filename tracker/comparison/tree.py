@@ -83,12 +83,12 @@ class Family:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        found = asdict(self)
-        for node in found["nodes"]:
+        document = asdict(self)
+        for node in document["nodes"]:
             del node[
                 "has_config"
             ]  # the document is as it was; `model` says as much as its readers need
-        return found
+        return document
 
 
 def indent(node: Node) -> int:
@@ -143,13 +143,13 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
     """The ancestors of SOTA as in the family, without reading every run or submission."""
     stated_parents = _list_based_on(workspace)
-    found: dict[str, None] = {}
+    ancestors: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
     with open_reader(workspace.ledger_url) as query:
-        while name is not None and name not in found:
-            found[name] = None
+        while name is not None and name not in ancestors:
+            ancestors[name] = None
             name = _find_parent(workspace, query, name, stated_parents)
-    return list(found)[1:]
+    return list(ancestors)[1:]
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
@@ -168,8 +168,8 @@ def _find_parent(
             return None  # it is not here
 
     def name_of(other: int) -> str | None:
-        found = find_origin(query, other)
-        return name_node(workspace, found) if found else None
+        origin = find_origin(query, other)
+        return name_node(workspace, origin) if origin else None
 
     row = find_origin(query, number)
     if row is None or has_run(workspace, row):  # then the tree has it under its run's name
@@ -408,16 +408,16 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric, or the first known other one."""
-    found = {}
+    scores = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")
                 suffix = "" if name == competition.primary_metric else f" {name}"
-                found[f"{split}{suffix}"] = metric.render(value)
+                scores[f"{split}{suffix}"] = metric.render(value)
                 break
-    return found
+    return scores
 
 
 def find_metric(competition: Competition, key: str) -> Metric:

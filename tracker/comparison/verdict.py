@@ -84,38 +84,40 @@ def _choose_name(side: str | None, names: tuple[str, str]) -> str:
 
 def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]) -> str:
     """Whether the difference is real."""
-    found = paired.metrics[metric]
+    difference = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
-    scores = f"{METRICS[metric].title} {render_number(found.a)} -> {render_number(found.b)}"
-    if found.smallest is None:
+    scores = (
+        f"{METRICS[metric].title} {render_number(difference.a)} -> {render_number(difference.b)}"
+    )
+    if difference.smallest is None:
         return f"no difference at all: the predictions are equal on all {samples} of the validation set"
-    if found.better:
-        low, high = sorted((abs(found.low), abs(found.high)))
-        surely = f"p = {found.p:.2g}, below the limit of {ALPHA:g}"
+    if difference.better:
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        surely = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
         return (
-            f"{_choose_name(found.better, names)} is better by {render_range(low, high)} ({scores},"
+            f"{_choose_name(difference.better, names)} is better by {render_range(low, high)} ({scores},"
             f" {samples}; {surely})"
         )
-    interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
-    if not found.low <= 0 <= found.high:
+    interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
+    if not difference.low <= 0 <= difference.high:
         return (
-            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {ALPHA:g}, "
+            f"too close to call: {scores}, {interval}, but p = {difference.p:.2g} is above {ALPHA:g}, "
             f"{WHY_ALPHA} ({samples})"
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} includes 0"
-        f" (a true difference of {found.smallest:.3f} would show)"
+        f" (a true difference of {difference.smallest:.3f} would show)"
     )
 
 
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
     """The other metrics that disagree with the deciding one."""
     lines = []
-    for other, found in paired.metrics.items():
-        if found.better is None or found.better == paired.metrics[metric].better:
+    for other, difference in paired.metrics.items():
+        if difference.better is None or difference.better == paired.metrics[metric].better:
             continue
-        low, high = sorted((abs(found.low), abs(found.high)))
-        title, better = METRICS[other].title, _choose_name(found.better, names)
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        title, better = METRICS[other].title, _choose_name(difference.better, names)
         lines.append(f"by {title} alone, {better} is better by {render_range(low, high)}")
     return lines
 
@@ -144,14 +146,14 @@ def _describe_scores(
     problem: str,
 ) -> list[str]:
     """The deciding validation score, or the next known one, where there are no statistics."""
-    words = {metric.name: metric.title for metric in METRICS.values()}
-    words |= {metric.name: name_metric(metric) for metric in competition.metrics}
+    titles = {metric.name: metric.title for metric in METRICS.values()}
+    titles |= {metric.name: name_metric(metric) for metric in competition.metrics}
     unknown = f"is it real? Unknown: {problem}"
     for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]
         if a is None or b is None:
             continue
-        scores = f"val {words.get(name, name)} {render_number(a)} -> {render_number(b)}"
+        scores = f"val {titles.get(name, name)} {render_number(a)} -> {render_number(b)}"
         if reason := not_comparable.get(f"val/{name}"):
             return [f"{scores}: not comparable: {reason}"]
         if a == b:

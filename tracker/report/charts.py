@@ -88,13 +88,13 @@ def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
     ]
 
 
-def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: float) -> None:
+def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right: float) -> None:
     """The staircase of the best score so far, to the right edge."""
-    if not places:
+    if not corners:
         return
-    path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
+    path = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
     for (x, y), (following, level) in zip(
-        places, [*places[1:], (right, places[-1][1])], strict=True
+        corners, [*corners[1:], (right, corners[-1][1])], strict=True
     ):
         path += f"H{following:.1f}V{level:.1f}"
         drawing.reserve_line((x, y), (following, y))
@@ -143,16 +143,17 @@ def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str
         if drawn == len(entries)
         else f"{drawn} of {len(entries)} submissions have a score"
     )
-    told = steps[-MAX_STEPS_LISTED:]
-    words = [
-        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told
+    listed = steps[-MAX_STEPS_LISTED:]
+    scores = [
+        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})"
+        for entry in listed
     ]
     what = f"{len(steps)} became SOTA" + (
-        f", the last {len(told)}" if len(told) < len(steps) else ""
+        f", the last {len(listed)}" if len(listed) < len(steps) else ""
     )
     return (
         f"{count}; {what} with this public {label_metric(metric.name)} (submission):"
-        f" {', '.join(words)}."
+        f" {', '.join(scores)}."
     )
 
 

@@ -127,9 +127,9 @@ def build_report(workspace: Workspace) -> TeamReport:
     """Read the ledger and this workspace's runs; raises LedgerError or StorageError."""
     competition = workspace.competition
     now = read_clock(workspace)
-    found = audit(workspace)
+    checked = audit(workspace)
     rows = list_submissions(workspace)
-    entries = _build_entries(workspace, rows, found)
+    entries = _build_entries(workspace, rows, checked)
     times, _ = split_times(competition, now, count_since(workspace, window_start(competition, now)))
     return TeamReport(
         competition=competition,
@@ -144,20 +144,20 @@ def build_report(workspace: Workspace) -> TeamReport:
             entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]
         ),
         family=build_family(workspace),
-        audit=found,
+        audit=checked,
     )
 
 
 def _build_entries(
-    workspace: Workspace, rows: Sequence[Submission], found: Audit
+    workspace: Workspace, rows: Sequence[Submission], checked: Audit
 ) -> list[SubmissionEntry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
     public = {
         row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows
     }
-    equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
-    chain = set(found.sota_chain)
+    equal_to = {item["number"]: item["equal_to"] for item in checked.wasted}
+    chain = set(checked.sota_chain)
     validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
@@ -167,7 +167,7 @@ def _build_entries(
             for name in COLUMNS
         }
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
-        own, then = public[row.number], public.get(row.sota or 0)
+        own, sota_score = public[row.number], public.get(row.sota or 0)
         entries.append(
             SubmissionEntry(
                 number=row.number,
@@ -184,7 +184,7 @@ def _build_entries(
                 sota=row.sota,
                 change=row.config_diff,
                 not_known=row.not_known,
-                gain=None if own is None or then is None else own - then,
+                gain=None if own is None or sota_score is None else own - sota_score,
                 notes=[*remarks.get(str(row.number), ()), *remarks.get(row.run_uid or "", ())],
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
@@ -205,12 +205,12 @@ def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
     rows = read_rows(
         workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq"
     )
-    found: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}
     for row in rows:
         if row["kind"] not in AUTOMATIC_NOTES:
             text = row["text"] if row["kind"] == "note" else f"{row['kind']}: {row['text']}"
-            found.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
-    return found
+            remarks.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
+    return remarks
 
 
 def _find_best(
@@ -297,12 +297,12 @@ def _list_relations(
         [(f"public_{primary}", f"private_{primary}")],
         [(f"val_{name}", f"private_{name}") for name in names] + [("val_f1", f"private_{primary}")],
     ]
-    found = []
+    scatters = []
     for choices in pairs:
         relations = [_relate(entries, x, y, schemes) for x, y in choices]
         if relation := next((item for item in relations if len(item.points) >= MIN_TO_PLOT), None):
-            found.append(relation)
-    return found
+            scatters.append(relation)
+    return scatters
 
 
 def _relate(

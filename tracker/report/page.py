@@ -98,7 +98,7 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
     If the better half is crowded into a corner, there is a close-up of it.
     """
     steps = report.audit.sota_chain
-    for place, relation in enumerate(report.relations):
+    for index, relation in enumerate(report.relations):
         metrics = (
             find_metric(report.competition, relation.x),
             find_metric(report.competition, relation.y),
@@ -115,7 +115,7 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
                     metrics,
                     steps,
                     size=SCATTER,
-                    name=f"scatter-{place}-{which}",
+                    name=f"scatter-{index}-{which}",
                     close=which == "close",
                 )
                 for which, part in parts.items()

@@ -100,7 +100,7 @@ class PairedComparison:
 
 
 def compare_predictions(
-    truth: Integers,
+    labels: Integers,
     a: Integers,
     b: Integers,
     classes: int,
@@ -116,7 +116,7 @@ def compare_predictions(
     """
     import numpy as np
 
-    cells = _count_cells(truth, a, b, classes, groups)
+    cells = _count_cells(labels, a, b, classes, groups)
     rng = np.random.default_rng(seed)
     drawn = np.concatenate(
         [cells.differences(part) for part in cells.resample(rng, resamples)], axis=1
@@ -125,16 +125,16 @@ def compare_predictions(
         [cells.differences(part) for part in cells.swap(rng, resamples)], axis=1
     )
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
-    found = {}
+    differences = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        found[metric.name] = _summarize(*values, higher_is_better=metric.higher_is_better)
-    right_a, right_b = a == truth, b == truth
+        differences[metric.name] = _summarize(*values, higher_is_better=metric.higher_is_better)
+    right_a, right_b = a == labels, b == labels
     return PairedComparison(
-        samples=len(truth),
+        samples=len(labels),
         units=int(cells.counts.sum()),
         resamples=resamples,
         seed=seed,
-        metrics=found,
+        metrics=differences,
         mcnemar=exact_mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())),
     )
 
@@ -288,13 +288,13 @@ def _batch_sizes(resamples: int) -> Iterator[int]:
 
 
 def _count_cells(
-    truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
+    labels: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
 ) -> _Cells:
     """Group units with the same labels and predictions on all their images into kinds."""
     import numpy as np
 
     strata: dict[bytes, list[tuple[int, Integers]]] = {}
-    for number, images in _list_kinds((truth * classes + a) * classes + b, groups):
+    for number, images in _list_kinds((labels * classes + a) * classes + b, groups):
         strata.setdefault((images // classes**2).tobytes(), []).append((number, images))
     ordered: list[tuple[int, Integers]] = []
     slices = []
@@ -311,11 +311,11 @@ def _count_cells(
             len(ordered), classes
         )
 
-    guesses = images // classes % classes, images % classes
+    predictions = images // classes % classes, images % classes
     parts = [
         part
-        for guess in guesses
-        for part in (add_up(label), add_up(label, guess == label), add_up(guess))
+        for predicted in predictions
+        for part in (add_up(label), add_up(label, predicted == label), add_up(predicted))
     ]
     counts = np.array([number for number, _ in ordered], dtype=np.float32)
     return _Cells(counts, np.concatenate(parts, axis=1).astype(np.float32), slices)
@@ -340,8 +340,8 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     import numpy as np
 
     if groups is None:
-        found, numbers = np.unique(codes, return_counts=True)
-        return [(int(number), found[place : place + 1]) for place, number in enumerate(numbers)]
+        kinds, numbers = np.unique(codes, return_counts=True)
+        return [(int(number), kinds[index : index + 1]) for index, number in enumerate(numbers)]
     _, owners = np.unique(np.array(groups), return_inverse=True)
     order = np.lexsort((codes, owners))
     bounds = np.flatnonzero(np.diff(owners[order])) + 1

@@ -97,10 +97,10 @@ def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tu
     distances = (
         np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)
     ) / line.residual_sd
-    odd = np.abs(studentize(line, x, y)) > limit
+    is_outlier = np.abs(studentize(line, x, y)) > limit
     return [
-        (int(place), float(distances[place]))
-        for place in np.flatnonzero(odd & (np.abs(distances) > MIN_OUTLIER_SD))
+        (int(index), float(distances[index]))
+        for index in np.flatnonzero(is_outlier & (np.abs(distances) > MIN_OUTLIER_SD))
     ]
 
 
@@ -112,8 +112,10 @@ def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
     squares = line.residual_sd**2 * (line.n - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         without = np.sqrt((squares - residuals**2 / free) / (line.n - 3))
-        found: NDArray[np.float64] = np.nan_to_num(residuals / (without * np.sqrt(free)), nan=0.0)
-    return found
+        distances: NDArray[np.float64] = np.nan_to_num(
+            residuals / (without * np.sqrt(free)), nan=0.0
+        )
+    return distances
 
 
 def rank_correlation(
@@ -140,12 +142,12 @@ def rank_correlation(
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
-    _, place, counts = np.unique(
+    _, position, counts = np.unique(
         np.asarray(values, np.float64), return_inverse=True, return_counts=True
     )
     ends = np.cumsum(counts)
-    found: NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
-    return found
+    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[position]
+    return ranks
 
 
 def _t_quantile(share: float, degrees: int) -> float:
