@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from tracker.runs.points import Curves
@@ -24,12 +24,14 @@ from tracker.training.numbers import render_count
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import higher_is_better
 
-ALPHA = 0.05 / 3  # of reading something into noise, in each of the three tests
-MIN_EPOCHS = 5  # epochs: fewer have no order that is rarer than CHANCE
-MAX_EXACT = (
-    12  # epochs up to which the distribution is counted out; it is all but normal from ten on
-)
-MAX_EQUAL_NAMED = 3  # epochs that are named beside the best one
+# Of 0.05 for a false alarm, each of the three tests (rise, fall, rising loss) has a third.
+ALPHA = 0.05 / 3
+# With fewer epochs, no order is rarer than ALPHA.
+MIN_EPOCHS = 5
+# Up to 12 epochs, the distribution is counted exactly; from ten on it is nearly normal.
+MAX_EXACT = 12
+# Epochs that are named beside the best one.
+MAX_EQUAL_NAMED = 3
 DEFAULT_MONITOR = "val/f1"  # of runs whose config has no train.monitor
 Series = Mapping[int, float]  # by epoch
 
@@ -158,11 +160,8 @@ def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
 
     It ends high if it is clearly above its first epoch, or if it rises since its best epoch.
     """
-    if any(
-        not math.isfinite(value)
-        for name in ("train/loss", "val/loss")
-        for value in series[name].values()
-    ):
+    every_loss = [*series["train/loss"].values(), *series["val/loss"].values()]
+    if not all(math.isfinite(value) for value in every_loss):
         return True
     losses = list(train.values())
     if not losses:
@@ -195,7 +194,7 @@ def _rise_p_value(values: Sequence[float]) -> float:
     count = len(values)
     if count < 2:
         return 1.0
-    falls = sum(later <= earlier for i, later in enumerate(values) for earlier in values[:i])
+    falls = sum(later <= earlier for earlier, later in combinations(values, 2))
     if count <= MAX_EXACT:
         orders = _count_inversions(count)
         return sum(orders[: falls + 1]) / math.factorial(count)
@@ -257,7 +256,6 @@ def _find_patience(values: Series, sign: int) -> int:
 
 
 # --- Sentences
-# --------------------------------------------------------------------------------------------------------
 
 
 def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> list[str]:
@@ -272,7 +270,8 @@ def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> lis
     if advice.state in ("overfitting", "plateau") and advice.saved:
         saved = render_count(advice.saved, "epoch")
         lines.append(
-            f"train.patience={advice.patience} would have given the same best.pth and saved {saved}."
+            f"train.patience={advice.patience} would have given the same best.pth"
+            f" and saved {saved}."
         )
     others = [
         f"{name} in epoch {epoch}{_name_ties(finite[name], epoch)}"

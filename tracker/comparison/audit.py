@@ -46,6 +46,8 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
+    days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
+    # "One key" is only said where every key is known; several known keys are several anyway.
     changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
     complete = [item for item in changes if not item[0].not_known]
     return Audit(
@@ -63,11 +65,7 @@ def audit(workspace: Workspace) -> Audit:
             if len(keys) > 1
         ],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
-        by_day=dict(
-            sorted(
-                Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items()
-            )
-        ),
+        by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
@@ -96,17 +94,18 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
     Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
     duplicates: list[dict[str, Any]] = []
-    indexes_by_key: dict[
-        Any, list[int]
-    ] = {}  # places by predictions, and by each two scores: who differs in all is no match
-    unfingerprinted: dict[Any, list[int]] = {}  # of these those whose predictions are not known
+    # Rows by predictions and by each pair of scores: equal rows share at least one of these keys.
+    indexes_by_key: dict[Any, list[int]] = {}
+    # Among these the rows whose predictions are unknown.
+    unfingerprinted: dict[Any, list[int]] = {}
     for index, row in enumerate(rows):
         pairs = [*combinations(sorted(row.scores.items()), 2)]
         own = row.predictions_fingerprint
-        known = unfingerprinted if own else indexes_by_key
-        for earlier in merge(
-            indexes_by_key.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
-        ):
+        # Known predictions are compared with known ones; scores decide only where one is unknown.
+        by_scores = unfingerprinted if own else indexes_by_key
+        same_predictions = indexes_by_key.get(own, []) if own else []
+        same_scores = [by_scores.get(pair, []) for pair in pairs]
+        for earlier in merge(same_predictions, *same_scores):
             evidence = _compare(rows[earlier], row)
             if evidence:
                 duplicates.append(
@@ -122,11 +121,8 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
 
 def _compare(earlier: Submission, row: Submission) -> str:
     if row.predictions_fingerprint and earlier.predictions_fingerprint:
-        return (
-            "equal predictions"
-            if row.predictions_fingerprint == earlier.predictions_fingerprint
-            else ""
-        )
+        is_equal = row.predictions_fingerprint == earlier.predictions_fingerprint
+        return "equal predictions" if is_equal else ""
     shared = row.scores.keys() & earlier.scores.keys()
     if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
         return f"equal on all {len(shared)} scores"
@@ -146,10 +142,9 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
         )
         if was_saved_here and not (workspace.root / str(row.file)).is_file():
             missing.append({"what": f"submission {row.number}", "file": row.file})
-    places = {
-        str(Path(place) / "runs") for place in list_places(workspace)
-    }  # it may have moved since the row
-    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
+    # The workspace may have moved since the row was written.
+    folders = {str(Path(place) / "runs") for place in list_places(workspace)}
+    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in folders}
     for name in sorted(known):
         if not (workspace.runs_dir / name).exists():
             missing.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})

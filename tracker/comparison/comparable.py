@@ -52,7 +52,7 @@ LOSS = {
     "loss.smoothing": "smoothing",
     "loss.class_weights": "class weights",
 }
-# Words in the keys of a loop of one's own that say how it validates, and what its loss is.
+# Words in the config keys of the user's own loop that say how it validates and what its loss is.
 _OWN_SPLIT = re.compile(
     r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE
 )
@@ -60,13 +60,15 @@ _OWN_PACE = re.compile(
     r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE
 )
 _OWN_LOSS = re.compile(
-    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?",
+    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)"
+    r"(?:_.*)?",
     re.IGNORECASE,
 )
 _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+# The gamma of a scheduler is not that of the loss.
 _OPTIMIZER = re.compile(
     r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
-)  # its gamma is another
+)
 HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
 HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
 Scheme = Mapping[str, Any]
@@ -93,7 +95,6 @@ class Basis:
 
 
 # --- What a run's figures rest on
-# -------------------------------------------------------------------------------------
 
 
 def find_basis(
@@ -264,7 +265,6 @@ def read_checksums(path: Path) -> tuple[int, ...]:
 
 
 # --- Whether figures can be compared
-# ----------------------------------------------------------------------------------
 
 
 def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
@@ -272,19 +272,13 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
 
     Leaderboard scores use the same images for all.
     """
-    split = (
-        "val"
-        if name.startswith(("val/", "val_"))
-        else "train"
-        if name.startswith(("train/", "train_"))
-        else ""
-    )
-    if not split:
+    is_training = name.startswith(("train/", "train_"))
+    if not is_training and not name.startswith(("val/", "val_")):
         return ""
     reason = ""
     if strip_split(name) == "loss":
         reason = _explain_loss(a, b)
-    if not reason and split == "train":
+    if not reason and is_training:
         reason = _explain_training(a, b)
     return reason or explain_validation(a, b)
 
@@ -293,16 +287,15 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty if they can."""
     if a.checksums and a.checksums == b.checksums:
         return ""
-    needs_files = (
-        a.own or b.own or not a.scheme or not b.scheme
-    )  # an ensemble of loops has no scheme
+    # Only the files can tell for the user's own loops, and for ensembles of them (no scheme).
+    needs_files = a.own or b.own or not a.scheme or not b.scheme
     if a.checksums and b.checksums and needs_files:
         return _compare_files(a, b)
-    if reason := explain_scheme(a, b) or _describe_difference(
-        "different validation images", _differ(a.images, b.images)
-    ):
-        return reason
-    return _compare_files(a, b)
+    reason = explain_scheme(a, b)
+    if not reason:
+        images = _differ(a.images, b.images)
+        reason = _describe_difference("different validation images", images)
+    return reason or _compare_files(a, b)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
@@ -370,18 +363,17 @@ def explain_key(key: str, monitor: str) -> str:
 
 
 def _explain_loss(a: Basis, b: Basis) -> str:
-    if a.own != b.own:  # another program may average otherwise
+    if a.own != b.own:  # another program may average in another way
         return f"the loss of {a.name if a.own else b.name} is not known"
-    unnamed = [
-        basis.name
-        for basis in (a, b)
-        if basis.own and not any(isinstance(v, str) for v in basis.loss.values())
-    ]
+    unnamed = [basis.name for basis in (a, b) if basis.own and not _names_loss(basis)]
     if unnamed:
-        return (
-            f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({HOW_TO_NAME_LOSS})"
-        )
+        names = " and ".join(dict.fromkeys(unnamed))
+        return f"the loss of {names} is not known ({HOW_TO_NAME_LOSS})"
     return _describe_difference("different loss", _differ(a.loss, b.loss))
+
+
+def _names_loss(basis: Basis) -> bool:
+    return any(isinstance(value, str) for value in basis.loss.values())
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
@@ -39,6 +40,7 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import higher_is_better
 
+# More rows than anyone reads; `limit` asks for others.
 DEFAULT_LIMIT = 200
 MAX_NAMED = 4  # runs in a sentence
 UNFINISHED = ("running", "interrupted", "killed", "failed")
@@ -203,14 +205,13 @@ def compare_runs(
     chosen = subjects
     if condition is not None:
         values = [run.values() for run in subjects]
-        condition.check_names(name for known in values for name in known)
+        condition.check_names(chain.from_iterable(values))
         chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
     reason = ""
     if condition is not None and not chosen:
-        looked_at = render_count(len(subjects), "run" if ended or arguments else "finished run")
-        reason = _explain_empty(
-            workspace, condition, subjects, f"{'the' if arguments else 'the newest'} {looked_at}"
-        )
+        searched = render_count(len(subjects), "run" if ended or arguments else "finished run")
+        scope = f"the {searched}" if arguments else f"the newest {searched}"
+        reason = _explain_empty(workspace, condition, subjects, scope)
     groups = _group(chosen, () if each else REPEATS)
     if sort:
         groups = _sort(workspace, groups, sort)
@@ -282,7 +283,6 @@ def _suggest_runs(workspace: Workspace) -> str:
 
 
 # --- Loading
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _load(
@@ -456,7 +456,6 @@ def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
 
 
 # --- The table
-# --------------------------------------------------------------------------------------------------------
 
 
 def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:
@@ -469,11 +468,9 @@ def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list
         return [[run] for run in subjects]
     groups: dict[str, list[ComparedRun]] = {}
     for run in subjects:
-        broken_off = run.fields["status"] not in (
-            None,
-            "finished",
-        )  # None: of a submission whose run is not here
+        # A submission whose run folder is not here has no status.
         recorded = run.fields["status"] is not None
+        broken_off = recorded and run.fields["status"] != "finished"
         unseeded = recorded and not is_complete(run.config) and "train.seed" not in run.outcome
         alone = broken_off or (unseeded and "ensemble.method" not in run.outcome)
         groups.setdefault(run.name if alone else run.family(repeats), []).append(run)
@@ -488,13 +485,11 @@ def _find_keys(
     An ensemble has no learning rate: that is no difference from runs that have one. A key that
     another program never logged is no difference either (`knows`).
     """
-    known = list(
-        dict.fromkeys(key for run in subjects for key in run.outcome if key not in repeats)
-    )
+    every_key = dict.fromkeys(chain.from_iterable(run.outcome for run in subjects))
+    known = [key for key in every_key if key not in repeats]
     trained = [run for run in subjects if "ensemble.method" not in run.outcome]
-
-    complete = {key for run in trained if is_complete(run.config) for key in run.config}
-
+    configs = [run.config for run in trained if is_complete(run.config)]
+    complete = set(chain.from_iterable(configs))
     by_hand = all(not run.recorded and is_by_hand(run.config) for run in trained)
 
     def is_known(run: ComparedRun, key: str) -> bool:
@@ -505,11 +500,9 @@ def _find_keys(
         )
 
     def differs(key: str) -> bool:
-        asked = (
-            subjects
-            if key.startswith("ensemble.")
-            else [one for one in trained if is_known(one, key)]
-        )
+        asked = subjects
+        if not key.startswith("ensemble."):
+            asked = [run for run in trained if is_known(run, key)]
         return len({json.dumps(run.outcome.get(key)) for run in asked}) > 1
 
     differing = [key for key in known if differs(key)]
@@ -522,15 +515,14 @@ def _list_metrics(
     subjects: Sequence[ComparedRun], order: Sequence[str], *, everything: bool
 ) -> list[str]:
     """The metrics, in the order of the prefixes `order`; F1 by class only on demand."""
-    known = dict.fromkeys(
-        name for run in subjects for name in run.metrics if name not in UNCOMPARED_METRICS
-    )
-    names = [name for name in known if everything or name.count("/") < 2]
+    known = dict.fromkeys(chain.from_iterable(run.metrics for run in subjects))
+    compared = [name for name in known if name not in UNCOMPARED_METRICS]
+    # val/f1/cat: a second slash is a class.
+    names = [name for name in compared if everything or name.count("/") < 2]
 
     def rank(name: str) -> int:
-        return next(
-            (index for index, start in enumerate(order) if name.startswith(start)), len(order)
-        )
+        places = (index for index, start in enumerate(order) if name.startswith(start))
+        return next(places, len(order))
 
     return sorted(names, key=rank)
 
@@ -538,13 +530,14 @@ def _list_metrics(
 def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str]) -> Row:
     first = group[0]
     submissions = [run.submission for run in group if run.submission is not None]
+    notes = chain.from_iterable(run.notes for run in group)
     return Row(
         runs=[run.name for run in group],
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
         note=_join_notes(group),
-        notes=sorted((note for run in group for note in run.notes), key=lambda note: note.time),
+        notes=sorted(notes, key=lambda note: note.time),
     )
 
 
@@ -562,7 +555,10 @@ def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
     known = [run for run in group if name in run.metrics]
     if not known:
         return None
-    values = [statistics.fmean(run.metrics[name] for run in runs) for runs in _group_repeats(known)]
+    # Repeats of one training count once: they say nothing about the noise between seeds.
+    values = []
+    for repeats in _group_repeats(known):
+        values.append(statistics.fmean(run.metrics[name] for run in repeats))
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), sd=sd, n=len(values), runs=len(known))
 
@@ -571,19 +567,23 @@ def _group_repeats(subjects: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     """Group runs with equal weights, or of one seed and fold: repeats of one training."""
     groups: list[list[ComparedRun]] = []
     for run in subjects:
-        same = [group for group in groups if any(_is_repeat(run, other) for other in group)]
-        merged = [run, *(other for group in same for other in group)]
-        groups = [*(group for group in groups if group not in same), merged]
+        same: list[list[ComparedRun]] = []
+        others: list[list[ComparedRun]] = []
+        for group in groups:
+            is_same = any(_is_repeat(run, other) for other in group)
+            (same if is_same else others).append(group)
+        # A run may join groups that were apart: equal weights here, an equal seed there.
+        groups = [*others, [run, *chain.from_iterable(same)]]
     return groups
 
 
 def _is_repeat(one: ComparedRun, other: ComparedRun) -> bool:
     if one.weights and one.weights == other.weights:
         return True
-    seeds = [[run.outcome.get(key) for key in REPEATS] for run in (one, other)]
-    if seeds[0][0] is None:  # no seed is known: equal in every figure is no coincidence
+    if one.outcome.get("train.seed") is None:
+        # No seed is known: runs that agree in every figure are repeats, not a coincidence.
         return one.metrics == other.metrics
-    return seeds[0] == seeds[1]
+    return all(one.outcome.get(key) == other.outcome.get(key) for key in REPEATS)
 
 
 def _find_best(
@@ -636,7 +636,8 @@ def _find_comparable(
     first = groups[sets[0][0]]
     others = []
     for one_set in sets[1:]:
-        runs = [run.name for index in one_set for run in groups[index]]
+        members = chain.from_iterable(groups[index] for index in one_set)
+        runs = [run.name for run in members]
         reason = _explain_incomparable_rows(first, groups[one_set[0]], name)
         others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
     return (sets[0] if len(sets[0]) > len(sets[1]) else []), others
@@ -651,12 +652,17 @@ def _explain_incomparable_rows(
     """
     if name.startswith(LEADERBOARD_PREFIXES):
         return ""
-    left, right = ({run.outcome.get("data.fold"): run.basis for run in row} for row in (one, other))
+    left = {run.outcome.get("data.fold"): run.basis for run in one}
+    right = {run.outcome.get("data.fold"): run.basis for run in other}
     if len(one) + len(other) > 2 and left.keys() != right.keys():
-        folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
-        return f"different validation images (folds {folds[0]} against {folds[1]})"
+        folds = f"{_join_folds(left)} against {_join_folds(right)}"
+        return f"different validation images (folds {folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
+
+
+def _join_folds(folds: Iterable[Any]) -> str:
+    return ", ".join(sorted(str(fold) for fold in folds))
 
 
 def _sort(
@@ -666,9 +672,10 @@ def _sort(
 
     Raises ConfigError.
     """
-    if groups:
-        check_sort_name(name, [key for group in groups for run in group for key in run.values()])
-    is_metric = any(name in run.metrics for group in groups for run in group)
+    runs = list(chain.from_iterable(groups))
+    if runs:
+        check_sort_name(name, chain.from_iterable(run.values() for run in runs))
+    is_metric = any(name in run.metrics for run in runs)
     order = sort_key(workspace.competition.metrics, name, is_metric=is_metric)
 
     def find_value(group: list[ComparedRun]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
@@ -119,19 +120,21 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
     metrics = [metric.name for metric in workspace.competition.metrics]
     schemes = group_by_scheme(workspace, rows)
     sample = count_public_images(workspace, given=public_images)
+    relations: list[ScoreRelation] = []
+    for metric, (x, y) in product(metrics, _PAIRS):
+        relations += _relate(workspace, rows, schemes, (metric, x, y))
     return CvLb(
         submissions=len(rows),
-        scored=sum(any(name.startswith("public_") for name in row.scores) for row in rows),
-        relations=[
-            relation
-            for metric in metrics
-            for x, y in _PAIRS
-            for relation in _relate(workspace, rows, schemes, (metric, x, y))
-        ],
+        scored=sum(_has_public_score(row) for row in rows),
+        relations=relations,
         schemes=_list_schemes(schemes),
         sample=sample,
         luck=estimate_selection_bias(workspace, rows, sample),
     )
+
+
+def _has_public_score(row: Submission) -> bool:
+    return any(name.startswith("public_") for name in row.scores)
 
 
 def predict_public_score(
@@ -152,7 +155,10 @@ def predict_public_score(
         reason = f"the run has no val/{metric}"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
-        reason = f"needs 3 scored submissions with the validation scheme of this run; there are {n}{same}"
+        reason = (
+            "needs 3 scored submissions with the validation scheme of this run;"
+            f" there are {n}{same}"
+        )
     else:
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
@@ -205,14 +211,15 @@ def _relate(
     Validation scores are related within each scheme.
     """
     metric, x, y = names
-    scheme_of = {number: index for index, (_, numbers) in enumerate(schemes) for number in numbers}
+    scheme_of: dict[int, int] = {}
+    for index, (_, numbers) in enumerate(schemes):
+        scheme_of.update(dict.fromkeys(numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
         a, b = (find_figure(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
-            groups.setdefault(scheme_of[row.number] if x == "val" else None, []).append(
-                (row.number, a, b)
-            )
+            scheme = scheme_of[row.number] if x == "val" else None
+            groups.setdefault(scheme, []).append((row.number, a, b))
     relations = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
     return sorted(relations, key=lambda item: (-item.n, item.scheme or 0))
 
@@ -234,11 +241,9 @@ def _build_relation(
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
-        reason = (
-            f"all have the same {part} score"
-            if len(points) >= 3
-            else f"needs three, there are {len(points)}"
-        )
+        reason = f"all have the same {part} score"
+        if len(points) < 3:
+            reason = f"needs three, there are {len(points)}"
     return ScoreRelation(
         metric=metric,
         x=x,
@@ -256,12 +261,12 @@ def _build_relation(
 
 def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
     """{values, numbers} of each scheme; `values` has the keys in which the schemes differ."""
-    differing = [
-        key
-        for key in SCHEME_KEYS
-        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1
-    ]
-    return [
-        {"values": {key: scheme.get(key) for key in differing}, "numbers": numbers}
-        for scheme, numbers in schemes
-    ]
+    differing = []
+    for key in SCHEME_KEYS:
+        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1:
+            differing.append(key)
+    listed = []
+    for scheme, numbers in schemes:
+        values = {key: scheme.get(key) for key in differing}
+        listed.append({"values": values, "numbers": numbers})
+    return listed

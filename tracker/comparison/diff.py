@@ -104,18 +104,10 @@ def diff_runs(
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
     recorded = left.recorded or right.recorded
     differing = diff_configs(left.config, right.config, data=data, recorded=recorded)
-    ignored = [
-        key
-        for key in differing
-        if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
-    ]
+    ignored = [key for key in differing if _is_ignored(workspace, key)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     unknown = list_unknown(left.config, right.config, recorded=recorded)
-    not_known = [
-        key
-        for key in unknown
-        if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
-    ]
+    not_known = [key for key in unknown if not _is_ignored(workspace, key)]
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
     own = [
@@ -124,7 +116,7 @@ def diff_runs(
     ]
     figures = list(dict.fromkeys([*own, *list_figures()]))
     validation = {
-        name: [side.metrics.get(f"val/{name}") for side in (left, right)]
+        name: (left.metrics.get(f"val/{name}"), right.metrics.get(f"val/{name}"))
         for name in [*own, *METRICS]
     }
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
@@ -156,7 +148,7 @@ def diff_runs(
         problem=evidence.problem,
         folds=evidence.folds,
         folds_problem=evidence.folds_problem,
-        gap={name: [_find_gap(side, name) for side in (left, right)] for name in figures},
+        gap={name: [_find_gap(left, name), _find_gap(right, name)] for name in figures},
         curves=_pair_curves(left, right, figures),
         advice=[left.advice, right.advice],
         moves={"validation": evidence.moves, "evaluation": moves},
@@ -167,10 +159,14 @@ def diff_runs(
     )
 
 
+def _is_ignored(workspace: Workspace, key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
+
+
 def _pair_configs(left: Subject, right: Subject) -> dict[str, list[Any]]:
     """{key: [left, right]} of every key of either config."""
     a, b = flatten(left.config), flatten(right.config)
-    return {key: [a.get(key), b.get(key)] for key in [*a, *(key for key in b if key not in a)]}
+    return {key: [a.get(key), b.get(key)] for key in {**a, **b}}
 
 
 def _find_gap(side: Subject, name: str) -> float | None:
@@ -183,14 +179,17 @@ def _pair_curves(
 ) -> dict[str, list[list[Point]]]:
     """Curves of losses and scores by epoch; None for a value that is not finite."""
     curves = {}
-    for name in [f"{part}/{figure}" for figure in figures for part in ("train", "val")]:
-        pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
+    for figure, part in itertools.product(figures, ("train", "val")):
+        name = f"{part}/{figure}"
+        pair = [_list_points(side, name) for side in (left, right)]
         if any(pair):
-            curves[name] = [
-                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
-                for curve in pair
-            ]
+            curves[name] = pair
     return curves
+
+
+def _list_points(side: Subject, name: str) -> list[Point]:
+    curve = by_epoch(side.curves.get(name, {}))
+    return [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
 
 
 def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
@@ -213,8 +212,7 @@ def _diff_metrics(
     everything: bool,
 ) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs."""
-    names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
-    names.sort(key=lambda name: "/" in name)
+    names = sorted({**left.metrics, **right.metrics}, key=lambda name: "/" in name)
     metrics = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
@@ -223,9 +221,8 @@ def _diff_metrics(
         delta = None if a is None or b is None else b - a
         better = None
         if delta and name not in not_comparable:
-            better = (
-                "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
-            )
+            b_is_better = (delta > 0) == higher_is_better(workspace.competition.metrics, name)
+            better = "b" if b_is_better else "a"
         metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}
     return metrics
 

@@ -82,11 +82,8 @@ def compare_validation(
         if missing := _find_missing(side):
             absent.setdefault(missing, []).append(side.name)
     if absent:
-        return Evidence(
-            problem=", ".join(
-                f"{' and '.join(names)} {missing}" for missing, names in absent.items()
-            )
-        )
+        problems = [f"{' and '.join(names)} {missing}" for missing, names in absent.items()]
+        return Evidence(problem=", ".join(problems))
     try:
         return _compare_predictions(runs_dir, left, right, resamples, images)
     except TrackerError as error:
@@ -96,11 +93,9 @@ def compare_validation(
 def _find_missing(side: Subject) -> str:
     if side.folder is None:
         return "saved no validation predictions here (known only from the ledger)"
-    return (
-        ""
-        if (side.folder / VALIDATION).is_file()
-        else f"saved no validation predictions ({VALIDATION})"
-    )
+    if not (side.folder / VALIDATION).is_file():
+        return f"saved no validation predictions ({VALIDATION})"
+    return ""
 
 
 def _compare_predictions(
@@ -110,15 +105,15 @@ def _compare_predictions(
 
     a, b = _load_same_images(left, right)
     labels = _get_labels(a)
+    # Compare the predicted classes; photographs of one person are drawn together.
     before, after = (one.probabilities.argmax(1).astype("int64") for one in (a, b))
     people = all(_validates_people(runs_dir, side) for side in (left, right))
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
     folds, problem = _test_folds(runs_dir, left, right)
+    # Name the images whose class changed: (true class, class of a, class of b).
     changed = (before != after).nonzero()[0]
-    columns = [
-        [a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)
-    ]
-    cells = list(zip(*columns, strict=True))
+    columns = zip(labels[changed], before[changed], after[changed], strict=True)
+    cells = [(a.classes[truth], a.classes[old], a.classes[new]) for truth, old, new in columns]
     listed = [(a.ids[index], cell) for index, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
         paired=compare_predictions(
@@ -137,7 +132,7 @@ def _compare_predictions(
 def _load(side: Subject) -> Kept:
     from tracker.training.predict.probabilities import load_probabilities
 
-    assert side.folder is not None  # noqa: S101  (`weigh` has looked)
+    assert side.folder is not None  # noqa: S101  (`compare_validation` has checked)
     return load_probabilities(side.folder / VALIDATION)
 
 
@@ -162,8 +157,9 @@ def _load_same_images(left: Subject, right: Subject) -> tuple[Kept, Kept]:
         shared = sum(name in index_of for name in a.ids)
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
-                f"the validation sets differ: {left.name} has {len(a.ids):,} images, {right.name} has"
-                f" {len(b.ids):,}, {shared:,} are in both{_list_causes(left, right)}"
+                f"the validation sets differ: {left.name} has {len(a.ids):,} images,"
+                f" {right.name} has {len(b.ids):,}, {shared:,} are in both"
+                f"{_list_causes(left, right)}"
             )
         b = select(b, [index_of[name] for name in a.ids])
     wrong = int((_get_labels(a) != _get_labels(b)).sum())
@@ -183,7 +179,10 @@ def _list_causes(left: Subject, right: Subject) -> str:
         if key in b and a[key] != b[key] and key not in KEYS_WITHOUT_EFFECT_ON_SPLIT
     ]
     causes = [key for key in keys if key.startswith("data.")]
-    return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""
+    if not causes:
+        return ""
+    verb = "differs" if len(causes) == 1 else "differ"
+    return f" ({', '.join(causes)} {verb})"
 
 
 def _validates_people(runs_dir: Path, side: Subject) -> bool:
@@ -195,9 +194,8 @@ def _validates_people(runs_dir: Path, side: Subject) -> bool:
     while members := config.get("ensemble", {}).get("members"):
         config = load_config(runs_dir, members[0])
     data = config.get("data", {})
-    if (
-        not {"format", "split"} & data.keys()
-    ):  # a loop of one's own: the photographs are those of tracker.toml
+    if not {"format", "split"} & data.keys():
+        # The user's own loop: its photographs are those of tracker.toml.
         data = load_workspace(runs_dir.parent).data
     return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
@@ -214,15 +212,21 @@ def _test_folds(
         return None, ""
     if len(members[0]) != len(members[1]):
         return None, f"{len(members[0])} and {len(members[1])} folds cannot be paired"
-    loaded = [[_load_member(runs_dir, name) for name in names] for names in members]
-    if any(predictions is None for side in loaded for predictions in side):
+    left_folds, right_folds = (
+        [_load_member(runs_dir, name) for name in names] for names in members
+    )
+    if None in left_folds or None in right_folds:
         return None, "not every fold has validation predictions"
-    if any(set(a.ids) != set(b.ids) for a, b in zip(*loaded, strict=True)):
+    # A paired test needs the same images in each pair of folds.
+    pairs = zip(left_folds, right_folds, strict=True)
+    if any(set(a.ids) != set(b.ids) for a, b in pairs):
         return None, "the two runs have different images in their folds"
-    scores = [[measure(predictions) for predictions in side] for side in loaded]
+    left_scores = [measure(predictions) for predictions in left_folds]
+    right_scores = [measure(predictions) for predictions in right_folds]
     tests = {}
     for name in METRICS:
-        a, b = ([score[f"val/{name}"] for score in side] for side in scores)
+        a = [score[f"val/{name}"] for score in left_scores]
+        b = [score[f"val/{name}"] for score in right_scores]
         tests[name] = corrected_fold_test(a, b)
     return tests, ""
 
@@ -239,11 +243,9 @@ def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
         for name, table in tables.items()
         if table.get("folds") == len(names)
     }
-    return (
-        [by_fold[fold] for fold in range(len(names))]
-        if set(by_fold) == set(range(len(names)))
-        else []
-    )
+    if set(by_fold) != set(range(len(names))):
+        return []
+    return [by_fold[fold] for fold in range(len(names))]
 
 
 def _load_member(runs_dir: Path, name: str) -> Any:
