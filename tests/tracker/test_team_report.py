@@ -24,7 +24,7 @@ from tests.tracker.comparison.test_tree import set_parent
 from tests.tracker.ledger.test_handkept import TABLE
 from tests.tracker.test_mlflow_log import find_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
-from tracker.comparison.statistics.ranks import spearman
+from tracker.comparison.statistics.regression import spearman
 from tracker.core.markdown import escape
 from tracker.ledger.handkept import import_table, read_handkept
 from tracker.mirror.targets.mlflow_server import connect

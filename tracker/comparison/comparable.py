@@ -416,5 +416,5 @@ def _compare_files(a: Basis, b: Basis) -> str:
         return ""
     shared = len(labels[0].keys() & labels[1].keys())
     if shared == len(labels[0]) == len(labels[1]):
-        return "same validation images, but different labels or classes"
+        return "different labels or classes of the same validation images"
     return f"different validation images ({shared} shared of {len(labels[0])} and {len(labels[1])})"

@@ -25,11 +25,10 @@ from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, unpack_answers
 
-NUM_DRAWS = 20_000
+NUM_DRAWS = 20_000  # the simulated mean is then exact to about a hundredth of own_sd
 SEED = 0
-SHARED_VARIANCE = (
-    0.5  # share of a score's variance that all submissions have in common, where nothing tells it
-)
+# Share of a score's variance that all submissions have in common, where no answers are known.
+SHARED_VARIANCE = 0.5
 MAX_COMPARED = 20  # submissions whose answers are compared with each other
 MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the noise in them
 
@@ -84,11 +83,9 @@ def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
         return SampleSizes(public=None, private=None, source="")
     share = workspace.competition.public_share
     public = max(1, round(total * (share or 0.5)))
-    source = (
-        f"{share:g} of {total} images"
-        if share
-        else f"half of {total} images (assumed; set public_share)"
-    )
+    source = f"{share:g} of {total} images"
+    if not share:
+        source = f"half of {total} images (assumed; set public_share)"
     return SampleSizes(public=public, private=total - public or None, source=source)
 
 
@@ -102,12 +99,10 @@ def _count_images(workspace: Workspace) -> int:
     if packed:
         return len(unpack_answers(packed[-1][2]).by_id)
     eval_dir = str(workspace.data.get("eval_dir") or "")
+    if not eval_dir:
+        return 0
     try:
-        return (
-            len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),)))
-            if eval_dir
-            else 0
-        )
+        return len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),)))
     except TrackerError:
         return 0
 
@@ -168,11 +163,9 @@ def _estimate_noise_from_private(
         for row in looks
         if f"private_{metric}" in row.scores
     ]
-    line = (
-        fit_line([x for x, _ in pairs], [y for _, y in pairs])
-        if len(pairs) >= MIN_PRIVATE_SCORES
-        else None
-    )
+    if len(pairs) < MIN_PRIVATE_SCORES:
+        return None
+    line = fit_line([public for public, _ in pairs], [private for _, private in pairs])
     if line is None:
         return None
     source = (
@@ -217,14 +210,16 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
     Only the images that all submissions have are counted.
     """
     numbers = sorted(answers)
-    shared = (
-        set.intersection(*[set(answers[number].by_id) for number in numbers])
-        if len(numbers) > 1
-        else set()
-    )
+    if len(numbers) < 2:
+        return {}
+    shared = set.intersection(*[set(answers[number].by_id) for number in numbers])
     if not shared:
         return {}
-    table = np.array([[answers[number].by_id[name] for name in shared] for number in numbers])
+    columns = []
+    for number in numbers:
+        by_id = answers[number].by_id
+        columns.append([by_id[name] for name in shared])
+    table = np.array(columns)
     pairs = combinations(range(len(numbers)), 2)
     return {(numbers[i], numbers[j]): float((table[i] != table[j]).mean()) for i, j in pairs}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from tracker.core.config_diff import describe_ensemble
@@ -43,16 +44,13 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
     records = [_find_record(workspace, name) for name in names]
-    sent = (
-        list_newest_of_runs(workspace, [record.uid for record in records if record])
-        if any(records)
-        else {}
-    )
+    here = [record for record in records if record is not None]
+    # Without a run, the ledger is not opened.
+    sent = list_newest_of_runs(workspace, [record.uid for record in here]) if here else {}
     key = f"public_{workspace.competition.primary_metric}"
-    measured = {name for record in records if record for name in _list_validation(record)}
-    metric = next(
-        iter(choose_figures(workspace.competition, measured)), workspace.competition.primary_metric
-    )
+    measured = set(chain.from_iterable(_list_validation(record) for record in here))
+    figures = choose_figures(workspace.competition, measured)
+    metric = next(iter(figures), workspace.competition.primary_metric)
     members = []
     for name, weight, record in zip(names, weights, records, strict=False):
         row = sent.get(record.uid) if record else None
@@ -106,9 +104,8 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
     """Print a table of the members; nothing for a run that is no ensemble."""
     if not members:
         return
-    figures = choose_figures(
-        competition, {name for member in members for name in member.validation}
-    )
+    measured = set(chain.from_iterable(member.validation for member in members))
+    figures = choose_figures(competition, measured)
     primary = competition.primary
     rows = [
         (
@@ -120,13 +117,5 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
         )
         for member in members
     ]
-    print_table(
-        (
-            "member",
-            "weight",
-            *(f"val {name}" for name in figures),
-            f"public {primary.name}",
-            "submission",
-        ),
-        rows,
-    )
+    scores = [f"val {name}" for name in figures]
+    print_table(("member", "weight", *scores, f"public {primary.name}", "submission"), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from tracker.comparison.compare import (
@@ -43,7 +44,7 @@ def search_runs(
     condition = parse_where(where) if where else None
     records = list_runs(workspace.runs_dir, archived=archived)
     values = load_values(workspace, records)
-    names = [name for known in values for name in known]
+    names = list(chain.from_iterable(values))
     if condition is not None:
         if records:
             condition.check_names(names)
@@ -52,7 +53,7 @@ def search_runs(
         chosen = list(range(len(records)))
     if sort and records:
         check_sort_name(sort, names)
-        metrics = {name for record in records for name in record.summary}
+        metrics = set(chain.from_iterable(record.summary for record in records))
         is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
         chosen.sort(key=lambda index: order(values[index].get(sort)))
@@ -76,9 +77,10 @@ def search_submissions(
         rows = sort_submissions(competition, every, validation, sort)[: limit or None]
         if sort.startswith("val_"):
             return rows, rank_submissions(competition, every, validation, sort)
-    name = (
-        sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
-    )
+    # Ranks are by the score that the list is sorted by, else by the deciding public one.
+    name = sort
+    if not sort.startswith(("public_", "private_")):
+        name = f"public_{competition.primary_metric}"
     best_is_high = higher_is_better(competition.metrics, name)
     return rows, list_ranks(
         workspace, name, [row.number for row in rows], higher_is_better=best_is_high
@@ -110,11 +112,10 @@ def sort_submissions(
 
     Scores and figures have the best first. Raises ConfigError for a name that no submission has.
     """
-
     values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
     if not rows:
         return []
-    check_sort_name(name, [known for item in values.values() for known in item], what="submission")
+    check_sort_name(name, chain.from_iterable(values.values()), what="submission")
     order = sort_key(competition.metrics, name, is_metric=name.startswith(SCORE_PREFIXES))
     return sorted(rows, key=lambda row: order(values[row.number].get(name)))
 

@@ -135,12 +135,14 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     """
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
+    # Candidates: scored, not rejected by a note, no duplicates.
     metric, rows = workspace.competition.primary, list_submissions(workspace)
     rejected = list_noted(workspace, "rejected")
     valid = [row for row in rows if row.number not in rejected]
     looks = list_distinct_scored(valid, metric.name)
     if not looks:
         raise TrackerError(NO_PUBLIC_SCORE, hint=name_first_score(workspace))
+    # What each of them may score on the private images.
     sample = count_public_images(workspace, given=public_images)
     noise = estimate_public_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
@@ -149,6 +151,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
     private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
+    # The best set, with the best public score in it unless validation speaks against it.
     separated = _find_separated(workspace, looks, contenders, metric)
     indexes = _choose(private, contenders, count)
     by_public = _best_public(contenders, len(indexes), metric)
@@ -157,11 +160,10 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     )
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
-    labeled = (
-        load_labeled_predictions(workspace, candidates, answers, sample, needed=needed)
-        if len(contenders) > count
-        else None
-    )
+    # How well that choice would have done on images with known labels.
+    labeled = None
+    if len(contenders) > count:
+        labeled = load_labeled_predictions(workspace, candidates, answers, sample, needed=needed)
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
@@ -200,10 +202,8 @@ def rank_contenders(
     relations = relate_cv_to_public(workspace, looks, metric.name)
     contenders = []
     for row in looks:
-        public, validation = (
-            row.scores[f"public_{metric.name}"],
-            find_figure(workspace, row, "val", metric.name),
-        )
+        public = row.scores[f"public_{metric.name}"]
+        validation = find_figure(workspace, row, "val", metric.name)
         relation, predicted, expected = relations.get(row.number), None, public
         enough = relation is not None and relation.n - relation.repeats >= MIN_LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
@@ -325,10 +325,11 @@ def _include_best_public(
     ]
     if not rivals:
         return chosen, None
-    nearest = min(
-        reversed(rivals),
-        key=lambda number: differing.get((min(number, best), max(number, best)), math.inf),
-    )
+
+    def find_difference(number: int) -> float:
+        return differing.get((min(number, best), max(number, best)), math.inf)
+
+    nearest = min(reversed(rivals), key=find_difference)
     chosen = [best if number == nearest else number for number in chosen]
     return sorted(chosen, key=order.index), nearest
 
@@ -339,7 +340,11 @@ def _find_lucky(
     """The best public ones that are worse by validation than every other chosen one."""
     others = [number for number in chosen if number not in by_public]
     passed = [number for number in by_public if number not in chosen]
-    return [number for number in passed if all((other, number) in separated for other in others)]
+    lucky = []
+    for number in passed:
+        if all((other, number) in separated for other in others):
+            lucky.append(number)
+    return lucky
 
 
 def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
@@ -370,11 +375,8 @@ def _simulate(
     if labeled is not None:
         numbers, scores, source = labeled.numbers, labeled.resample_scores(metric), labeled.source
     elif private is not None:
-        numbers, scores, source = (
-            [item.number for item in contenders],
-            private,
-            "a model of the noise",
-        )
+        numbers = [item.number for item in contenders]
+        scores, source = private, "a model of the noise"
     else:
         return None
 

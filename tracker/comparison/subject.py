@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,21 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
         row = find_sota(workspace)
     if row is None or has_run(workspace, row):
         return _load_run_subject(workspace, resolve_run(workspace, word), row)
-    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
-    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
-    figures = {
-        f"{part}/{name}": getattr(row, f"{part}_{name}")
-        for part in ("train", "val")
-        for name in COLUMNS
+    fingerprints = {
+        "predictions": row.predictions_fingerprint,
+        "weights": row.weights_fingerprint,
+        "data": row.data_fingerprint,
+        "code": row.code_fingerprint,
     }
+    figures = {}
+    for part, name in product(("train", "val"), COLUMNS):
+        figures[f"{part}/{name}"] = getattr(row, f"{part}_{name}")
     return Subject(
         name=f"s{row.number}",
         config=row.config,
         metrics={**row.scores, **figures},
         best_epoch=row.best_epoch,
-        fingerprints=prints,
+        fingerprints=fingerprints,
         submission=row.number,
         notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),

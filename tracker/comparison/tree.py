@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition
 
 
-BASED_ON = (  # column of hand-kept tables: the number of the submission that a row started from
-    "based_on"
-)
+# Column of tables kept by hand: the number of the submission that a row started from.
+BASED_ON = "based_on"
 
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
@@ -85,9 +84,8 @@ class Family:
         """Plain values for --json."""
         document = asdict(self)
         for node in document["nodes"]:
-            del node[
-                "has_config"
-            ]  # the document is as it was; `model` says as much as its readers need
+            # The document keeps its keys; `model` says enough for its readers.
+            del node["has_config"]
         return document
 
 
@@ -191,9 +189,9 @@ class _UnplacedNode:
 def _build_run(
     workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]
 ) -> _UnplacedNode:
-    config = (
-        row.config if row else _load_config(workspace, record)
-    )  # the ledger's copy is read more quickly
+    # The copy in the ledger is read faster than the file.
+    config = row.config if row else _load_config(workspace, record)
+    texts = [record.note, row.memo if row else ""]
     figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
     node = Node(
         name=record.name,
@@ -202,9 +200,7 @@ def _build_run(
         parent=record.parent,
         model=name_model(config),
         has_config=bool(config),
-        text=" / ".join(
-            dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)
-        ),
+        text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
@@ -321,9 +317,9 @@ def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | N
     ]
     reached = {name for name, _ in _walk(parents)}
     while lost := next((name for name in parents if name not in reached), None):
-        circle = set(
-            _follow(list(_follow(lost, parents))[-1], parents)
-        )  # beyond the way that leads into it
+        # The last ancestor is in the circle itself, not on the way into it.
+        inside = list(_follow(lost, parents))[-1]
+        circle = set(_follow(inside, parents))
         eldest = next(name for name in parents if name in circle)
         parents[eldest] = None
         problems.append(f"{eldest}: it is its own ancestor")
@@ -362,9 +358,8 @@ def _find_change(parent: _UnplacedNode, member: _UnplacedNode) -> dict[str, list
     change = diff_configs(
         parent.config, member.config, data=(parent.data, member.data), recorded=recorded
     )
-    if (
-        "ensemble" in member.config
-    ):  # it has no training config of its own, which is no change of each of its keys
+    if "ensemble" in member.config:
+        # An ensemble has no training config: that does not change each of its parent's keys.
         return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
     return change
 
@@ -400,10 +395,14 @@ def name_parent(node: Node) -> str:
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
     changes = [*list_changes(change), *list_followers(change)]
+    shown = changes[:MAX_KEYS]
     more = len(list_changes(change)) - MAX_KEYS
-    shown = [*changes[:MAX_KEYS], *([render_count(more, "more key")] if more > 0 else ())]
-    unknown = [tell_unknown(not_known)] if not_known else []
-    return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
+    if more > 0:
+        shown.append(render_count(more, "more key"))
+    parts = [", ".join(shown)] if shown else []
+    if not_known:
+        parts.append(tell_unknown(not_known))
+    return "; ".join(parts) or render_change(change)
 
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, PairedComparison
     from tracker.workspace.competition import Competition
 
-WHY_ALPHA = (  # 117 of 4,000 equal pairs, see DECISIONS.md
-    "the limit that keeps false alarms under 1 in 20"
-)
+# 117 of 4,000 equal pairs, see DECISIONS.md.
+WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"
 MAX_KEYS = 3  # changed keys; the table below has them all
 
 
@@ -52,22 +51,20 @@ def write_verdict(
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
-        lines.append(
-            f"public {competition.primary.name} {old} -> {new}: {_choose_name(public['better'], names)} is"
-            " ahead"
-        )
+        better = _choose_name(public["better"], names)
+        lines.append(f"public {competition.primary.name} {old} -> {new}: {better} is ahead")
     return lines
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
     """Two numbers, with enough decimals to differ from each other and from 0: `0.006 to 0.019`."""
+    sign = "+" if signed else ""
     for decimals in (3, 4, 5):
-        texts = [f"{value:{'+' * signed}.{decimals}f}" for value in (low, high)]
-        if texts[0] != texts[1] and all(
-            float(text) or not value for text, value in zip(texts, (low, high), strict=True)
-        ):
+        first, last = f"{low:{sign}.{decimals}f}", f"{high:{sign}.{decimals}f}"
+        hides_value = (low and not float(first)) or (high and not float(last))
+        if first != last and not hides_value:
             break
-    return " to ".join(texts)
+    return f"{first} to {last}"
 
 
 def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> str:
@@ -90,19 +87,20 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         f"{METRICS[metric].title} {render_number(difference.a)} -> {render_number(difference.b)}"
     )
     if difference.smallest is None:
-        return f"no difference at all: the predictions are equal on all {samples} of the validation set"
+        return (
+            f"no difference at all: the predictions are equal on all {samples}"
+            " of the validation set"
+        )
     if difference.better:
         low, high = sorted((abs(difference.low), abs(difference.high)))
-        surely = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
-        return (
-            f"{_choose_name(difference.better, names)} is better by {render_range(low, high)} ({scores},"
-            f" {samples}; {surely})"
-        )
+        p_value = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
+        better = f"{_choose_name(difference.better, names)} is better"
+        return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
     if not difference.low <= 0 <= difference.high:
         return (
-            f"too close to call: {scores}, {interval}, but p = {difference.p:.2g} is above {ALPHA:g}, "
-            f"{WHY_ALPHA} ({samples})"
+            f"too close to call: {scores}, {interval}, but p = {difference.p:.2g} is above"
+            f" {ALPHA:g}, {WHY_ALPHA} ({samples})"
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} includes 0"
@@ -123,18 +121,16 @@ def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str,
 
 
 def _describe_folds(test: FoldTest, metric: str) -> str:
-    better = f"val/{metric}"
-    ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
-    counts = (
-        "it includes 0: no difference shown"
-        if test.low <= 0 <= test.high
-        else "it excludes 0: a difference"
-    )
+    pairs = zip(test.a, test.b, strict=True)
+    ahead = sum(is_better(f"val/{metric}", b, a) for a, b in pairs)
+    conclusion = "it excludes 0: a difference"
+    if test.low <= 0 <= test.high:
+        conclusion = "it includes 0: no difference shown"
+    delta = f"{METRICS[metric].title} {render_number(test.delta, signed=True)}"
+    interval = f"95 % interval {render_range(test.low, test.high, signed=True)}"
     return (
-        f"over {len(test.a)} folds: {METRICS[metric].title}"
-        f" {render_number(test.delta, signed=True)} (95 % interval"
-        f" {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), better in"
-        f" {ahead} of them"
+        f"over {len(test.a)} folds: {delta} ({interval}, p = {test.p:.2g}; {conclusion}),"
+        f" better in {ahead} of them"
     )
 
 

@@ -89,7 +89,7 @@ def parse_where(text: str) -> Condition:
 
 def explain_no_matches(
     condition: Condition,
-    looked_at: str,
+    searched: str,
     values: Sequence[Values],
     *,
     others: Mapping[str, str],
@@ -102,15 +102,15 @@ def explain_no_matches(
     if others:
         named = [f"{name} ({why})" for name, why in list(others.items())[:MAX_NAMED]]
         more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
-        fits = "matches" if len(others) == 1 else "match"
-        return f"no match among {looked_at}; {', '.join(named)}{more} {fits}: {command}"
-    names = dict.fromkeys(name for name, _ in condition.names)
-    known = (
-        [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names]
-        if values
-        else []
-    )
-    return f"no match among {looked_at}" + (f" ({', '.join(known)})" if known else "")
+        verb = "matches" if len(others) == 1 else "match"
+        return f"no match among {searched}; {', '.join(named)}{more} {verb}: {command}"
+    if not values:
+        return f"no match among {searched}"
+    known = []
+    for name in dict.fromkeys(name for name, _ in condition.names):
+        summary = _summarize([item.get(name) for item in values])
+        known.append(f"{name} is {summary}")
+    return f"no match among {searched} ({', '.join(known)})"
 
 
 def _summarize(values: Sequence[Any]) -> str:
@@ -197,9 +197,8 @@ class _Parser:
     def _match(self, name: _Token, sign: _Token, value: _Token) -> Predicate:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # what may mean something else in a later Python is no news to the user
+                # A warning about a later Python does not help the user.
+                warnings.simplefilter("ignore")
                 pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
         except (re.error, RecursionError, OverflowError) as error:
             raise _error(self._text, value.position, f"not a regular expression: {error}") from None
@@ -215,9 +214,9 @@ class _Parser:
         def equal(values: Values) -> bool:
             known = values.get(name.text)
             if known is None or wanted is None:
-                return (
-                    known is wanted if sign.text != "!=" else wanted is None and known is not None
-                )
+                if sign.text == "!=":
+                    return wanted is None and known is not None
+                return known is wanted
             return _is_equal(known, wanted) == (sign.text != "!=")
 
         def ordered(values: Values) -> bool:
@@ -263,11 +262,9 @@ def _split(text: str) -> list[_Token]:
 
 def _strip_quotes(token: _Token) -> str:
     value = parse_toml_value(token.text) if token.kind == "quoted" else token.text
-    return (
-        value
-        if isinstance(value, str) and not token.text.startswith("'")
-        else token.text.strip("'")
-    )
+    if isinstance(value, str) and not token.text.startswith("'"):
+        return value
+    return token.text.strip("'")
 
 
 def _read_value(token: _Token) -> Any:

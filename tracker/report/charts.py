@@ -16,8 +16,8 @@ from tracker.workspace.metrics import NO_PUBLIC_SCORE
 MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
 MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line
 MAX_LARGE = 60  # beyond, points are smaller
-MAX_STEPS_LISTED = 10
-MIN_RELIABLE = 12
+MAX_STEPS_LISTED = 10  # in the sentence below the timeline
+MIN_RELIABLE = 12  # with fewer submissions, a rank correlation is read with caution
 
 
 def draw_timeline(
@@ -31,9 +31,9 @@ def draw_timeline(
     left, right, bottom = 46.0, width - 16, height - 28
     numbers = [entry.number for entry in entries]
     x = Scale(min(numbers) - 0.5, max(numbers) + 0.5, left, right)
-    known = [
-        entry.values[key] for entry in scored for key in (public, private) if key in entry.values
-    ]
+    known = []
+    for entry in scored:
+        known += [entry.values[key] for key in (public, private) if key in entry.values]
     y = fit_scale(known, bottom, 16.0)
     drawing = Drawing(width, height)
     _draw_rows(drawing, y, metric, (left, right))
@@ -73,19 +73,22 @@ def _draw_rows(
 
 def render_ticks(ticks: Sequence[float]) -> list[str]:
     """The labels of the ticks, all with as many digits as the finest one needs."""
-    digits = next(
-        (n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6
-    )
+    digits = 0
+    while digits < 6 and not _are_exact(ticks, digits):
+        digits += 1
     return [f"{value:.{digits}f}" for value in ticks]
+
+
+def _are_exact(values: Sequence[float], digits: int) -> bool:
+    return all(math.isclose(value, round(value, digits), abs_tol=1e-9) for value in values)
 
 
 def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
     """Submission numbers for the axis: all of them, or round ones."""
     if len(numbers) <= most:
         return list(numbers)
-    return [
-        int(number) for number in Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
-    ]
+    round_numbers = Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
+    return [int(number) for number in round_numbers]
 
 
 def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right: float) -> None:
@@ -93,9 +96,8 @@ def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right:
     if not corners:
         return
     path = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
-    for (x, y), (following, level) in zip(
-        corners, [*corners[1:], (right, corners[-1][1])], strict=True
-    ):
+    ends = [*corners[1:], (right, corners[-1][1])]
+    for (x, y), (following, level) in zip(corners, ends, strict=True):
         path += f"H{following:.1f}V{level:.1f}"
         drawing.reserve_line((x, y), (following, y))
         drawing.reserve_line((following, y), (following, level))
@@ -109,11 +111,11 @@ def _draw_entry(
 
     A SOTA score is larger, a duplicate of an earlier submission is a cross.
     """
-    scores = {
-        s: v
-        for s in ("private", "public")
-        if (v := entry.values.get(f"{s}_{metric.name}")) is not None
-    }
+    scores = {}
+    for split in ("private", "public"):
+        score = entry.values.get(f"{split}_{metric.name}")
+        if score is not None:
+            scores[split] = score
     if joined and len(scores) == 2:
         drawing.line((x, y(scores["private"])), (x, y(scores["public"])), "joined")
     for split, value in scores.items():
@@ -138,19 +140,17 @@ def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str
     if not steps:
         return f"{render_count(len(entries), 'submission')}, {NO_PUBLIC_SCORE}."
     drawn = len(list_scored(entries, metric))
-    count = (
-        render_count(drawn, "submission")
-        if drawn == len(entries)
-        else f"{drawn} of {len(entries)} submissions have a score"
-    )
+    count = render_count(drawn, "submission")
+    if drawn != len(entries):
+        count = f"{drawn} of {len(entries)} submissions have a score"
     listed = steps[-MAX_STEPS_LISTED:]
     scores = [
         f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})"
         for entry in listed
     ]
-    what = f"{len(steps)} became SOTA" + (
-        f", the last {len(listed)}" if len(listed) < len(steps) else ""
-    )
+    what = f"{len(steps)} became SOTA"
+    if len(listed) < len(steps):
+        what += f", the last {len(listed)}"
     return (
         f"{count}; {what} with this public {label_metric(metric.name)} (submission):"
         f" {', '.join(scores)}."

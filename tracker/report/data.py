@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Any
 
 from tracker.comparison.audit import Audit, audit
 from tracker.comparison.cv_lb import group_by_scheme
-from tracker.comparison.statistics.ranks import spearman
+from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
@@ -161,12 +162,10 @@ def _build_entries(
     validation = list_validation(workspace, rows)
     entries = []
     for row in rows:
-        figures = {
-            f"{part}_{name}": getattr(row, f"{part}_{name}")
-            for part in ("train", "val")
-            for name in COLUMNS
-        }
+        names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
+        figures = {name: getattr(row, name) for name in names}
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
+        figures |= row.scores
         own, sota_score = public[row.number], public.get(row.sota or 0)
         entries.append(
             SubmissionEntry(
@@ -176,11 +175,7 @@ def _build_entries(
                 memo=row.memo,
                 author=row.author,
                 submitted_at=row.submitted_at,
-                values={
-                    name: value
-                    for name, value in {**row.scores, **figures}.items()
-                    if value is not None
-                },
+                values={name: value for name, value in figures.items() if value is not None},
                 sota=row.sota,
                 change=row.config_diff,
                 not_known=row.not_known,
@@ -256,17 +251,18 @@ def list_facts(report: TeamReport) -> dict[str, str]:
 
 def _list_columns(entries: Sequence[SubmissionEntry], competition: Competition) -> list[Column]:
     """The columns of figures that are known for at least one submission."""
-    columns = [
-        Column(
-            key=f"{split}_{metric.name}",
-            group=name_metric(metric)[:1].upper() + name_metric(metric)[1:],
-            label=split,
-            name=f"{split} {_shorten(metric.name)}",
+    columns = []
+    for metric, split in product(competition.metrics, ("public", "private")):
+        title = name_metric(metric)
+        columns.append(
+            Column(
+                key=f"{split}_{metric.name}",
+                group=title[:1].upper() + title[1:],
+                label=split,
+                name=f"{split} {_shorten(metric.name)}",
+            )
         )
-        for metric in competition.metrics
-        for split in ("public", "private")
-    ]
-    known = {key for entry in entries for key in entry.values}
+    known = set(chain.from_iterable(entry.values for entry in entries))
     for part, group in (("train", "Training"), ("val", "Validation")):
         measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
         for figure in dict.fromkeys([*choose_figures(competition, measured), "loss"]):
@@ -292,6 +288,7 @@ def _list_relations(
     """Validation/public, public/private and validation/private, where enough scores are known."""
     primary = competition.primary_metric
     names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
+    # Of each pair of splits, the first metric with enough points is drawn.
     pairs = [
         [(f"val_{name}", f"public_{name}") for name in names] + [("val_f1", f"public_{primary}")],
         [(f"public_{primary}", f"private_{primary}")],
@@ -313,17 +310,12 @@ def _relate(
     ]
     groups = [points]
     if x.startswith("val_"):
-        groups = [
-            group
-            for numbers in schemes
-            if (group := [point for point in points if point[0] in numbers])
-        ]
+        # Validation scores compare only within one scheme.
+        by_scheme = [[point for point in points if point[0] in numbers] for numbers in schemes]
+        groups = [group for group in by_scheme if group]
     largest = max(groups, key=len, default=[])
-    enough = len(largest) >= MIN_TO_RANK
-    rho = (
-        spearman([point[1] for point in largest], [point[2] for point in largest])
-        if enough
-        else None
-    )
+    rho = None
+    if len(largest) >= MIN_TO_RANK:
+        rho = spearman([point[1] for point in largest], [point[2] for point in largest])
     others = [point[0] for point in points if point not in largest]
     return Scatter(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

@@ -64,23 +64,26 @@ def _render_submissions(report: TeamReport) -> str:
         "Change against SOTA then",
         "Notes",
     ]
-    rows = [
-        [
-            f"{entry.number}{_mark(NOW if entry.is_sota else THEN if entry.was_sota else '')}",
-            escape(entry.model),
-            escape(entry.memo),
-            *(column.render(entry) or "-" for column in report.columns),
-            (
-                f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
-                if entry.sota is not None
-                else "-"
-            ),
-            escape("; ".join(_list_notes(entry))),
-        ]
-        for entry in report.entries
-    ]
+    rows = [_render_entry(entry, report) for entry in report.entries]
     table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
     return f"{table}\n{escape(explain_marks([NOW, THEN]))}\n"
+
+
+def _render_entry(entry: SubmissionEntry, report: TeamReport) -> list[str]:
+    mark = THEN if entry.was_sota else ""
+    if entry.is_sota:
+        mark = NOW
+    change = "-"
+    if entry.sota is not None:
+        change = f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
+    return [
+        f"{entry.number}{_mark(mark)}",
+        escape(entry.model),
+        escape(entry.memo),
+        *(column.render(entry) or "-" for column in report.columns),
+        change,
+        escape("; ".join(_list_notes(entry))),
+    ]
 
 
 def _mark(mark: str) -> str:
@@ -93,22 +96,21 @@ def _list_notes(entry: SubmissionEntry) -> list[str]:
 
 
 def _render_node(node: Node, report: TeamReport) -> str:
-    mark = _mark(NOW if node.is_sota else ANCESTOR if node.sota_line else "")
-    sent = (
-        f" (submission {node.submission})"
-        if node.submission is not None and node.kind != "submission"
-        else ""
-    )
-    scores = ", ".join(
-        f"{name} {text}" for name, text in list_scores(node, report.competition).items()
-    )
-    words = [
-        f"{escape(node.name)}{mark}{sent}",
+    mark = ANCESTOR if node.sota_line else ""
+    if node.is_sota:
+        mark = NOW
+    title = f"{escape(node.name)}{_mark(mark)}"
+    if node.submission is not None and node.kind != "submission":
+        title += f" (submission {node.submission})"
+    scores = list_scores(node, report.competition).items()
+    parts = [
+        title,
         escape(describe_origin(node)),
-        scores,
+        ", ".join(f"{name} {text}" for name, text in scores),
         escape(node.text),
     ]
-    return "  " * indent(node) + "- " + "; ".join(word for word in words if word not in ("", "-"))
+    known = [part for part in parts if part not in ("", "-")]
+    return "  " * indent(node) + "- " + "; ".join(known)
 
 
 def _render_audit(report: TeamReport) -> Iterator[str]:

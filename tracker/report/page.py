@@ -28,11 +28,11 @@ from tracker.workspace.metrics import NO_PUBLIC_SCORE, name_metric
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
-LONG_TABLE = 40  # rows from which a list scrolls in a box of its own
+LONG_TABLE = 40  # a list with more rows scrolls in its own box
 WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
 SCATTER = 380.0
-MIN_CLOSE_UP_POINTS = 8
-MAX_CLOSE_UP_SHARE = 0.5
+MIN_CLOSE_UP_POINTS = 8  # fewer points do not crowd
+MAX_CLOSE_UP_SHARE = 0.5  # of an axis that the better half may fill to get a close-up
 
 
 def render_page(report: TeamReport) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-LETTER_WIDTH = 6.6  # width of a digit at the page's font size for charts, 11
+LETTER_WIDTH = 6.6  # of a digit, at font size 11 as in the page's charts
+# Where a label is tried around its point, the clearest place first: dx, dy, anchor.
 LABEL_OFFSETS = (
     (9, 4, "start"),
     (-9, 4, "end"),

@@ -15,10 +15,8 @@ from tracker.training.errors import TrackerError
 from tracker.training.files import write_text
 from tracker.workspace.competition import Workspace
 
-HTML, MARKDOWN = (
-    "report.html",
-    "report.md",
-)  # names of the copies in MLflow, whatever the files are called
+# Names of the copies in MLflow, whatever the files are called.
+HTML, MARKDOWN = "report.html", "report.md"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -238,7 +238,6 @@ def test_an_unknown_run_is_named_with_the_newest(tmp_path: Path) -> None:
 
 
 # --- Is it real?
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Workspace) -> None:
@@ -369,7 +368,7 @@ def test_other_validation_sets_are_refused_with_the_reason(
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.statistics is None
     assert reason in found.problem
-    assert ": not comparable: other " in found.verdict[1]
+    assert ": not comparable: different " in found.verdict[1]
     assert (found.metrics["val/f1"]["delta"] > 0, found.metrics["val/f1"]["better"]) == (True, None)
 
 
@@ -426,7 +425,7 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
     )
     assert found.verdict[0] == "s1 -> s2: optim.lr 0.1 -> 0.2"
     assert found.verdict[1].startswith(
-        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 left"
+        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 saved"
     )
     assert (
         diff_runs(workspace, "s2", "s3")
@@ -465,7 +464,6 @@ def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> N
 
 
 # --- What is shown
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_changed_images_are_counted_class_by_class_and_listed(workspace: Workspace) -> None:

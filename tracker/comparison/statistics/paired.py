@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
-ALPHA = (
-    0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
-)
-POWER = 0.8
-ROUNDING = 1e-9
+# At 0.05, every second batch of 400 equal pairs would have more than 20 called different.
+ALPHA = 0.03
+POWER = 0.8  # the usual power of a test: found four times of five
+ROUNDING = 1e-9  # equal differences may differ in the last bits
 BATCH = 500  # resamples at a time: some MB
 
 
@@ -146,9 +145,8 @@ def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
     """
     number, ways = only_a + only_b, 1
     tail = 1
-    for chosen in range(
-        min(only_a, only_b)
-    ):  # whole numbers: importing scipy.special would take ten times as long
+    # Whole numbers: importing scipy.special would take ten times as long.
+    for chosen in range(min(only_a, only_b)):
         ways = ways * (number - chosen) // (chosen + 1)
         tail += ways
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
@@ -169,7 +167,10 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     mean = math.fsum(deltas) / count
     variance = math.fsum((delta - mean) ** 2 for delta in deltas) / (count - 1)
     error = math.sqrt((1 / count + 1 / (count - 1)) * variance)
-    t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
+    # Without variance, any difference is infinitely many standard errors.
+    t = math.copysign(math.inf, mean) if mean else 0.0
+    if error:
+        t = mean / error
     half_width = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
     p = 2 * float(stdtr(count - 1, -abs(t)))
     return FoldTest(
@@ -307,16 +308,13 @@ def _count_cells(
     label = images // classes**2
 
     def add_up(column: Integers, weights: Any = None) -> NDArray[Any]:
-        return np.bincount(rows * classes + column, weights, len(ordered) * classes).reshape(
-            len(ordered), classes
-        )
+        sums = np.bincount(rows * classes + column, weights, len(ordered) * classes)
+        return sums.reshape(len(ordered), classes)
 
-    predictions = images // classes % classes, images % classes
-    parts = [
-        part
-        for predicted in predictions
-        for part in (add_up(label), add_up(label, predicted == label), add_up(predicted))
-    ]
+    # Images, hits and predictions of each class, of a, then of b.
+    parts = []
+    for predicted in (images // classes % classes, images % classes):
+        parts += [add_up(label), add_up(label, predicted == label), add_up(predicted)]
     counts = np.array([number for number, _ in ordered], dtype=np.float32)
     return _Cells(counts, np.concatenate(parts, axis=1).astype(np.float32), slices)
 
@@ -367,7 +365,10 @@ def _summarize(
     half_width = normal.inv_cdf((1 + COVERAGE) / 2) * error
     low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
-    differs = p <= ALPHA and not low <= 0 <= high
+    # Interval and swap test must agree; either alone calls too many equal pairs different.
+    better = None
+    if p <= ALPHA and not low <= 0 <= high:
+        better = "b" if (b > a) == higher_is_better else "a"
     return Difference(
         a=a,
         b=b,
@@ -376,5 +377,5 @@ def _summarize(
         high=high,
         p=p,
         smallest=(normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) * error or None,
-        better=("b" if (b > a) == higher_is_better else "a") if differs else None,
+        better=better,
     )

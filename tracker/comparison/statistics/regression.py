@@ -118,6 +118,14 @@ def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
     return distances
 
 
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's rho, ties with their mean rank; None if a side is constant or has one point."""
+    a, b = _ranks(x), _ranks(y)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
+
+
 def rank_correlation(
     x: Sequence[float], y: Sequence[float], *, distinct: int
 ) -> RankCorrelation | None:
@@ -127,10 +135,9 @@ def rank_correlation(
     (2000), Sample size requirements for estimating Pearson, Kendall and Spearman correlations; n is
     the number of `distinct` points.
     """
-    a, b = _ranks(x), _ranks(y)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    rho = spearman(x, y)
+    if rho is None:
         return None
-    rho = min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
     if distinct < 4 or 1 - abs(rho) < 1e-12:
         return RankCorrelation(rho=rho, low=None, high=None)
     half_width = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
