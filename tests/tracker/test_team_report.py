@@ -271,8 +271,8 @@ def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> No
 
 def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
     report = build_report(workspace)
-    assert "Nothing was submitted yet." in render_page(report)
-    assert "Nothing was submitted yet." in render_markdown(report)
+    assert "No submissions yet." in render_page(report)
+    assert "No submissions yet." in render_markdown(report)
 
 
 # --- That it is well made

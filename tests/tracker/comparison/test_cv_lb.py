@@ -257,7 +257,7 @@ def test_the_size_of_the_public_part_is_taken_from_what_is_known(tmp_path: Path)
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("public_share = 0.3", "public_share = 0.0"))
     assert count_public_images(load_workspace(workspace.root)).source.startswith(
-        "half of 10 images assumed"
+        "half of 10 images (assumed"
     )
     path.write_text(path.read_text().replace("public_share = 0.0", "public_share = 3"))
     with pytest.raises(ConfigError, match=r"public_share: expected a share such as 0\.5, not 3"):

@@ -131,5 +131,5 @@ def test_two_points_are_told_apart_where_the_line_is_sure_enough() -> None:
         y = 0.8 * x + rng.normal(0, 0.02, 12)
         fitted = fit_line(list(x), list(y))
         assert fitted is not None
-        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._reach(2))
+        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._half_width(2))
     assert 0.03 < np.mean(chance) < 0.07
