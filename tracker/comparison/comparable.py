@@ -384,9 +384,9 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
 
 def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
     """`different split (ratio 0.2 against 0.1)`, or nothing."""
-    words = {**KEY_TITLES, **LOSS}
+    titles = {**KEY_TITLES, **LOSS}
     parts = [
-        f"{words.get(key, key)} {_render(x)} against {_render(y)}"
+        f"{titles.get(key, key)} {_render(x)} against {_render(y)}"
         for key, (x, y) in differing.items()
     ]
     return f"{headline} ({', '.join(parts)})" if parts else ""

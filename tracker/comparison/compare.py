@@ -329,16 +329,16 @@ def expand_ranges(
     return list(dict.fromkeys(names))
 
 
-def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[ComparedRun]:
+def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[ComparedRun]:
     """The runs and submissions in the given order; a run that is named twice comes once."""
     records: dict[str, RunRecord | ComparedRun] = {}
-    for word in words:
-        if word[:1] == "s" and word[1:].isdecimal():
-            row = get_submission(workspace, int(word[1:]))
+    for reference in references:
+        if reference[:1] == "s" and reference[1:].isdecimal():
+            row = get_submission(workspace, int(reference[1:]))
             if not has_run(workspace, row):
-                records[word] = _load_historical(workspace, word)
+                records[reference] = _load_historical(workspace, reference)
                 continue
-        record = load_run(workspace.runs_dir, resolve_run(workspace, word))
+        record = load_run(workspace.runs_dir, resolve_run(workspace, reference))
         records[record.name] = record
     named = [record for record in records.values() if isinstance(record, RunRecord)]
     built = {run.name: run for run in _build_runs(workspace, named)}

@@ -128,22 +128,22 @@ def _load_shared_validation(
     """Validation or out-of-fold images of the first run, with all runs on the same images."""
     from tracker.training.predict.probabilities import align
 
-    kept: list[tuple[int, Kept]] = []
+    usable: list[tuple[int, Kept]] = []
     for row in rows:
         validation = _load_validation(workspace, row)
-        if validation is not None and (not kept or _is_same_set(kept[0][1], validation)):
-            kept.append((row.number, validation))
-    if len(kept) < 2:
+        if validation is not None and (not usable or _is_same_set(usable[0][1], validation)):
+            usable.append((row.number, validation))
+    if len(usable) < 2:
         return None
-    aligned = align([item for _, item in kept], [f"submission {number}" for number, _ in kept])
-    labels = kept[0][1].labels
+    aligned = align([item for _, item in usable], [f"submission {number}" for number, _ in usable])
+    labels = usable[0][1].labels
     assert labels is not None  # noqa: S101
     predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
     size = sample.private or sample.public or len(labels)
     source = f"{len(labels)} validation images, resampled to {size}"
     classes = aligned[0].probabilities.shape[1]
     return LabeledPredictions(
-        [number for number, _ in kept],
+        [number for number, _ in usable],
         labels.astype(np.int64),
         predictions,
         classes,

@@ -63,10 +63,10 @@ class Condition:
 
     def check_names(self, known: Iterable[str]) -> None:
         """Raise ConfigError for a name that no run has, with the nearest known name."""
-        words = list(dict.fromkeys(known))
+        names = list(dict.fromkeys(known))
         for name, position in self.names:
-            if name not in words:
-                near = find_nearest(name, words)
+            if name not in names:
+                near = find_nearest(name, names)
                 raise _error(
                     self.text,
                     position,
@@ -241,8 +241,8 @@ class _Parser:
 
     def _expected(self, what: str) -> ConfigError:
         token = self._tokens[0]
-        found = repr(token.text) if token.text else "the end"
-        return _error(self._text, token.position, f"expected {what}, not {found}")
+        actual = repr(token.text) if token.text else "the end"
+        return _error(self._text, token.position, f"expected {what}, not {actual}")
 
 
 def _split(text: str) -> list[_Token]:

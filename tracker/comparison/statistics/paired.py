@@ -206,8 +206,8 @@ class _Cells:
         if np.array_equal(side_a, side_b):
             # some processors add up equal columns to sums that differ in the last bit
             return np.zeros((len(list_resampled()), len(sums)))
-        found = self.scores(sums)
-        return found[:, 1] - found[:, 0]
+        scores = self.scores(sums)
+        return scores[:, 1] - scores[:, 0]
 
     def resample(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
         """Sums of units drawn with replacement within each stratum.
@@ -232,7 +232,7 @@ class _Cells:
             yield draws @ self.features
 
     def swap(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
-        """Sums after the two guesses of each unit have changed sides with probability one half."""
+        """Sums after the two predictions of each unit are swapped with probability one half."""
         import numpy as np
 
         change = np.roll(self.features, self.features.shape[1] // 2, axis=1) - self.features
