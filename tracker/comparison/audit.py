@@ -50,6 +50,9 @@ def audit(workspace: Workspace) -> Audit:
     # "One key" is only said where every key is known; several known keys are several anyway.
     changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
     complete = [item for item in changes if not item[0].not_known]
+    notes: list[tuple[int, Note]] = []
+    for row in rows:
+        notes += [(row.number, note) for note in row.notes]
     return Audit(
         submissions=len(rows),
         wasted=find_duplicates(rows),
@@ -69,7 +72,7 @@ def audit(workspace: Workspace) -> Audit:
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
-        notes=[(row.number, note) for row in rows for note in row.notes],
+        notes=notes,
     )
 
 

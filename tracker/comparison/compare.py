@@ -499,6 +499,9 @@ def _find_keys(
             run.config, key, of_complete=key in complete, by_hand=by_hand
         )
 
+    def is_missed(key: str) -> bool:
+        return not all(is_known(run, key) for run in trained)
+
     def differs(key: str) -> bool:
         asked = subjects
         if not key.startswith("ensemble."):
@@ -506,7 +509,7 @@ def _find_keys(
         return len({json.dumps(run.outcome.get(key)) for run in asked}) > 1
 
     differing = [key for key in known if differs(key)]
-    missed = [key for key in known if not all(is_known(run, key) for run in trained)]
+    missed = [key for key in known if is_missed(key)]
     equal = [key for key in known if key not in differing and key not in missed]
     return (known if everything else differing), len(equal), missed
 

@@ -182,7 +182,10 @@ def relate_cv_to_public(
     """Validation against public score within each submission's validation scheme, by number."""
     schemes = group_by_scheme(workspace, rows)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
-    return {number: relation for relation in relations for number in relation.numbers}
+    by_number: dict[int, ScoreRelation] = {}
+    for relation in relations:
+        by_number.update(dict.fromkeys(relation.numbers, relation))
+    return by_number
 
 
 def group_by_scheme(

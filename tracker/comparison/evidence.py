@@ -212,9 +212,8 @@ def _test_folds(
         return None, ""
     if len(members[0]) != len(members[1]):
         return None, f"{len(members[0])} and {len(members[1])} folds cannot be paired"
-    left_folds, right_folds = (
-        [_load_member(runs_dir, name) for name in names] for names in members
-    )
+    left_folds = [_load_member(runs_dir, name) for name in members[0]]
+    right_folds = [_load_member(runs_dir, name) for name in members[1]]
     if None in left_folds or None in right_folds:
         return None, "not every fold has validation predictions"
     # A paired test needs the same images in each pair of folds.

@@ -107,15 +107,11 @@ def print_members(members: Sequence[Member], competition: Competition) -> None:
     measured = set(chain.from_iterable(member.validation for member in members))
     figures = choose_figures(competition, measured)
     primary = competition.primary
-    rows = [
-        (
-            member.run,
-            "-" if member.weight is None else f"{member.weight:g}",
-            *(render_number(member.validation.get(name)) for name in figures),
-            primary.render(member.public),
-            render_number(member.submission),
-        )
-        for member in members
-    ]
+    rows = []
+    for member in members:
+        weight = "-" if member.weight is None else f"{member.weight:g}"
+        validation = [render_number(member.validation.get(name)) for name in figures]
+        public, submission = primary.render(member.public), render_number(member.submission)
+        rows.append((member.run, weight, *validation, public, submission))
     scores = [f"val {name}" for name in figures]
     print_table(("member", "weight", *scores, f"public {primary.name}", "submission"), rows)

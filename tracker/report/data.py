@@ -311,8 +311,11 @@ def _relate(
     groups = [points]
     if x.startswith("val_"):
         # Validation scores compare only within one scheme.
-        by_scheme = [[point for point in points if point[0] in numbers] for numbers in schemes]
-        groups = [group for group in by_scheme if group]
+        groups = []
+        for numbers in schemes:
+            group = [point for point in points if point[0] in numbers]
+            if group:
+                groups.append(group)
     largest = max(groups, key=len, default=[])
     rho = None
     if len(largest) >= MIN_TO_RANK:
